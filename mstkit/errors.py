@@ -1,0 +1,47 @@
+"""What a user's mistake looks like.
+
+Anything that a user can get wrong (a value in a config, a folder, a checkpoint) raises :class:`UsageError`
+with one sentence that holds the offending value and the way out. The tools print that sentence and exit with 2;
+from Python it is an ordinary ``ValueError``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import sys
+from collections.abc import Callable, Iterable
+
+
+class UsageError(ValueError):
+    """A mistake of the user's, with a message that says how to mend it."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Names the known words nearest to a mistyped one, ready to be put at the end of an error message.
+
+    Args:
+        name: what the user wrote.
+        known: the words that would have been understood.
+        count: how many suggestions at the most.
+
+    Returns:
+        ``" Did you mean A or B?"``, or ``""`` where nothing is close.
+    """
+    by_lower = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)
+    return f' Did you mean {" or ".join(by_lower[word] for word in close)}?' if close else ''
+
+
+def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
+    """Wraps a tool's ``main``: a :class:`UsageError` becomes one line on stderr and exit code 2."""
+
+    @functools.wraps(main)
+    def wrapper() -> None:
+        try:
+            main()
+        except UsageError as error:
+            print(f'error: {error}', file=sys.stderr, flush=True)
+            sys.exit(2)
+
+    return wrapper

@@ -1,0 +1,85 @@
+"""The few structures that travel between the parts, and the conventions that they all keep.
+
+Shape legend: B batch · L = h*w patches · C channels · N attention heads · K prototypes · V views · D feature size.
+
+A mask is a bool tensor ``(B, h, w)`` on the patch grid on which it was decided; **True means hidden**. The class token
+is never part of it. Patch tokens are row-major: token ``l`` sits at row ``l // w``, column ``l % w``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class TokenOutput(NamedTuple):
+    """What a backbone says about a batch of images.
+
+    Attributes:
+        patch_tokens: (B, L, C), after the final norm, row-major over the grid.
+        pooled: (B, C), the class token, or the mean of the patch tokens where there is none.
+        grid: (h, w) with h * w = L.
+        attention: (B, N, L), what each patch receives from the pooled query in the last block, per head; the rows of
+            a head need not sum to one (the class token's share is left out). None unless it was asked for.
+    """
+
+    patch_tokens: Tensor
+    pooled: Tensor
+    grid: tuple[int, int]
+    attention: Tensor | None = None
+
+
+class FeatureBank(NamedTuple):
+    """Features of a labelled set of images, in file order.
+
+    Attributes:
+        features: (M, D) float32, not normalised.
+        labels: (M,) int64, indices into ``classes``.
+        classes: the class names.
+    """
+
+    features: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+
+class PanelData(NamedTuple):
+    """What a picture of one training step shows; B images side by side.
+
+    Attributes:
+        images: (B, 3, H, W), normalised as the network sees them.
+        attention: (B, h, w), mean over heads of the teacher's attention, or None where nothing guides the mask.
+        mask: (B, h, w) bool, True = hidden, or None without a masker.
+        reconstruction: (B, 3, H, W), normalised like ``images``, or None without a decoder.
+    """
+
+    images: Tensor
+    attention: Tensor | None
+    mask: Tensor | None
+    reconstruction: Tensor | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training run stands, counted in optimizer steps (not in iterations: they differ when accumulating).
+
+    Attributes:
+        step: steps done before this one.
+        total_steps: steps of the whole run.
+        steps_per_epoch: steps of one epoch.
+        rank_seed: an integer that differs from run to run (by its seed) and from rank to rank, never within a rank.
+        iteration: iterations done before this one; what randomness of a step is keyed by.
+    """
+
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+    rank_seed: int = 0
+    iteration: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that this step belongs to, from 0."""
+        return self.step // self.steps_per_epoch
