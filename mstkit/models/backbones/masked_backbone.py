@@ -1,0 +1,127 @@
+"""What every backbone that can be pre-trained with masks has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mstkit.errors import UsageError
+from mstkit.structures import TokenOutput
+
+
+def expand_mask(mask: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Repeats a mask that was decided on a coarse grid onto a finer one.
+
+    Args:
+        mask: (B, h, w) bool.
+        grid: (H, W), whole multiples of (h, w).
+
+    Returns:
+        (B, H, W) bool; every cell of the coarse grid became a block of H/h × W/w cells.
+
+    Raises:
+        UsageError: if the finer grid is not a multiple of the coarser one.
+    """
+    height, width = mask.shape[-2:]
+    if (height, width) == tuple(grid):
+        return mask
+    if grid[0] % height or grid[1] % width:
+        raise UsageError(
+            f'a mask of {height}x{width} cells does not fit a grid of {grid[0]}x{grid[1]} patches: '
+            'the grid must be a whole multiple of the mask'
+        )
+    return mask.repeat_interleave(grid[0] // height, -2).repeat_interleave(grid[1] // width, -1)
+
+
+class MaskedBackbone:
+    """Mixin: consumes a mask and gives tokens; everything else stays mmpretrain's.
+
+    A subclass sets the attributes below and writes :meth:`forward_tokens`. It adds no parameter of its own, so that
+    its state dict has mmpretrain's keys and no other; the learned [MASK] embedding belongs to the algorithm.
+
+    Attributes:
+        embedding_dims: channels of a patch embedding, where the mask applies.
+        feature_dims: C of :class:`TokenOutput`.
+        stride: pixels of the input per patch token of the output.
+        provides_attention: whether ``forward_tokens(return_attention=True)`` gives one.
+    """
+
+    embedding_dims: int
+    feature_dims: int
+    stride: int
+    provides_attention: ClassVar[bool] = True
+
+    def forward_tokens(
+        self,
+        images: Tensor,
+        mask: Tensor | None = None,
+        return_attention: bool = False,
+        mask_token: Tensor | None = None,
+    ) -> TokenOutput:
+        """Encodes images, hiding the masked patches.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            mask: (B, h, w) bool, True = hidden, on this backbone's own grid or a coarser one that divides it.
+            return_attention: whether to fill in ``attention``.
+            mask_token: (embedding_dims,) embedding put in place of hidden patches, after the patch projection and
+                before the position is added (MST alg. 1). Zeros where it is not given.
+        """
+        raise NotImplementedError(f'{type(self).__name__} does not say how it makes tokens')
+
+    def check_image_size(self, size: int, masked: bool) -> None:
+        """Refuses an image size that this backbone could only take by padding.
+
+        Args:
+            size: side of the square view in pixels.
+            masked: whether a mask has to fit the view's grid.
+
+        Raises:
+            UsageError: naming the size and the nearest ones that fit.
+        """
+        unit = self._size_unit(masked)
+        if size % unit:
+            below, above = size - size % unit, size - size % unit + unit
+            fits = f'{above}' if below == 0 else f'{below} or {above}'
+            raise UsageError(
+                f'a view of {size} px is not divisible by {unit} px, as {type(self).__name__} needs; use {fits} px'
+            )
+
+    def _size_unit(self, masked: bool) -> int:
+        return self.stride
+
+    @staticmethod
+    def hide(tokens: Tensor, grid: tuple[int, int], mask: Tensor | None, mask_token: Tensor | None) -> Tensor:
+        """Replaces hidden patch embeddings.
+
+        Args:
+            tokens: (B, L, C) patch embeddings, without position.
+            grid: (h, w) of the tokens.
+            mask: (B, h', w') bool or None.
+            mask_token: (C,) or None for zeros.
+
+        Returns:
+            (B, L, C).
+        """
+        if mask is None:
+            return tokens
+        hidden = expand_mask(mask, grid).flatten(1).unsqueeze(-1)
+        if mask_token is None:
+            return tokens.masked_fill(hidden, 0.0)
+        return torch.where(hidden, mask_token.to(tokens.dtype), tokens)
+
+
+def init_transformer_weights(modules: Iterable[nn.Module]) -> None:
+    """Truncated-normal initialisation of every linear layer, deviation 0.02, biases zero.
+
+    The initialisation that DINO, MoBY and the official Swin train from; mmpretrain leaves the attention projections
+    at torch's default.
+    """
+    for module in modules:
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

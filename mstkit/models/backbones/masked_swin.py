@@ -1,0 +1,168 @@
+"""mmpretrain's Swin transformer, with a mask going in, tokens coming out and small views allowed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from mmpretrain.models.backbones import SwinTransformer
+from mmpretrain.models.utils import ShiftWindowMSA, resize_pos_embed
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mstkit.errors import UsageError
+from mstkit.models.backbones.masked_backbone import MaskedBackbone, init_transformer_weights
+from mstkit.registry import MODELS
+from mstkit.structures import TokenOutput
+
+Query = Literal['received', 'pseudo_cls']
+
+
+class SmallMapWindowMSA(ShiftWindowMSA):
+    """Window attention that also takes maps smaller than a window: padded to it, and never shifted.
+
+    The official Swin shrinks the window and drops the shift when a map is not larger than the window; mmpretrain
+    either refuses such a map or (``pad_small_map``) shifts it all the same, which rolls tokens that are all in one
+    window and masks most of their attention. On larger maps nothing differs from mmpretrain.
+    """
+
+    def forward(self, query: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """Attends inside windows: (B, h*w, C) and (h, w) to (B, h*w, C)."""
+        if min(hw_shape) > self.window_size:
+            return super().forward(query, hw_shape)
+        attended = self.w_msa(self._windows(query, hw_shape))
+        return self.drop(self._on_map(attended, hw_shape))
+
+    def shifts(self, hw_shape: tuple[int, int]) -> bool:
+        """Whether this block shifts its windows on a map of that size."""
+        return self.shift_size > 0 and min(hw_shape) > self.window_size
+
+    def attention_to(self, tokens: Tensor, hw_shape: tuple[int, int], query: Query) -> Tensor:
+        """What each token receives inside its window.
+
+        Args:
+            tokens: (B, h*w, C), the block's normalised input.
+            hw_shape: (h, w).
+            query: 'received', the mean over the window's queries, or 'pseudo_cls', the attention of their mean.
+
+        Returns:
+            (B, N, h*w) float32. With several windows each sums to one by itself; padding is left out on both sides.
+        """
+        msa, window = self.w_msa, self.window_size
+        height, width = hw_shape
+        windows = self._windows(tokens, hw_shape)
+        real = self._windows(tokens.new_ones(1, height * width, 1), hw_shape).squeeze(-1)  # (nW, window²)
+        real = real.repeat(len(tokens), 1)
+        dims, heads = msa.embed_dims, msa.num_heads
+        weight, bias = msa.qkv.weight, msa.qkv.bias
+        queries, keys = (
+            F.linear(windows, part, None if bias is None else bias[i * dims : (i + 1) * dims])
+            .view(*windows.shape[:2], heads, dims // heads)
+            .transpose(1, 2)
+            .float()
+            for i, part in enumerate(weight.split(dims)[:2])
+        )
+        position = msa.relative_position_bias_table[msa.relative_position_index.view(-1)]
+        position = position.view(window**2, window**2, heads).permute(2, 0, 1).float()
+        weights_of_queries = (real / real.sum(-1, keepdim=True))[:, None, :, None].float()
+        if query == 'pseudo_cls':
+            queries = (queries * weights_of_queries).sum(2, keepdim=True)
+            position = position.mean(1, keepdim=True)
+        scores = queries * msa.scale @ keys.transpose(-2, -1) + position
+        scores = scores.masked_fill(real[:, None, None, :] == 0, float('-inf'))
+        attention = torch.softmax(scores, dim=-1)
+        received = attention[:, :, 0] if query == 'pseudo_cls' else (attention * weights_of_queries).sum(2)
+        return self._on_map(received.transpose(1, 2), hw_shape).transpose(1, 2)
+
+    def _windows(self, tokens: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(B, h*w, C) -> (B * windows, window², C), zero-padded at the lower right."""
+        height, width = hw_shape
+        window = self.window_size
+        x = tokens.view(len(tokens), height, width, -1)
+        x = F.pad(x, (0, 0, 0, -width % window, 0, -height % window))
+        return self.window_partition(x, window).view(-1, window**2, x.shape[-1])
+
+    def _on_map(self, windows: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(B * windows, window², C) -> (B, h*w, C), the padding cut off."""
+        height, width = hw_shape
+        window = self.window_size
+        padded = self.window_reverse(
+            windows.reshape(-1, window, window, windows.shape[-1]),
+            height + -height % window,
+            width + -width % window,
+            window,
+        )
+        return padded[:, :height, :width].reshape(len(padded), height * width, -1)
+
+
+@MODELS.register_module()
+class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
+    """mmpretrain's :class:`SwinTransformer` whose patches can be hidden and whose views may be small.
+
+    Arguments, state-dict keys and the output of ``forward`` are mmpretrain's, bit for bit where mmpretrain takes the
+    input at all. Swin has no class token and MST's paper does not say what guides its mask; the choice made here
+    (ours, not the paper's) is the attention that each token of the last stage receives, read from that stage's last
+    block that is not shifted, and a mask on the last stage's grid (7×7 at 224 px) that is repeated onto the patch
+    embedding's (56×56).
+
+    Args:
+        attention_query: 'received', the mean over queries (default), or 'pseudo_cls', the attention of the mean
+            query, which is nearest to a class token.
+    """
+
+    def __init__(self, *args, attention_query: Query = 'received', **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if attention_query not in ('received', 'pseudo_cls'):
+            raise UsageError(f"attention_query is 'received' or 'pseudo_cls', not {attention_query!r}")
+        self.attention_query = attention_query
+        self.embedding_dims = self.embed_dims
+        self.feature_dims = self.num_features[-1]
+        self.patch_size = self.patch_embed.projection.stride[0]
+        self.stride = self.patch_size * 2 ** (self.num_layers - 1)
+        for stage in self.stages:
+            for block in stage.blocks:
+                # The block builds its attention itself; only the behaviour on small maps is replaced.
+                block.attn.__class__ = SmallMapWindowMSA
+
+    def train(self, mode: bool = True) -> MaskedSwinTransformer:
+        """Like any module's, also in what it returns (mmpretrain's gives None)."""
+        super().train(mode)
+        return self
+
+    def init_weights(self) -> None:
+        """Initialises like the official Swin (linear layers truncated normal, 0.02)."""
+        super().init_weights()
+        if not (isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained'):
+            init_transformer_weights(self.stages.modules())
+
+    def forward_tokens(
+        self,
+        images: Tensor,
+        mask: Tensor | None = None,
+        return_attention: bool = False,
+        mask_token: Tensor | None = None,
+    ) -> TokenOutput:
+        """See :meth:`MaskedBackbone.forward_tokens`; ``pooled`` is the mean of the last stage's tokens."""
+        tokens, grid = self.patch_embed(images)
+        tokens = self.hide(tokens, grid, mask, mask_token)
+        if self.use_abs_pos_embed:
+            tokens = tokens + resize_pos_embed(
+                self.absolute_pos_embed, self.patch_resolution, grid, self.interpolate_mode, self.num_extra_tokens
+            )
+        tokens = self.drop_after_pos(tokens)
+        for stage in self.stages[:-1]:
+            tokens, grid = stage(tokens, grid)
+        attention = None
+        blocks: nn.ModuleList = self.stages[-1].blocks
+        guide = max(i for i, block in enumerate(blocks) if not block.attn.shifts(grid))
+        for i, block in enumerate(blocks):
+            if return_attention and i == guide:
+                attention = block.attn.attention_to(block.norm1(tokens), grid, self.attention_query)
+            tokens = block(tokens, grid)
+        norm = getattr(self, f'norm{self.num_layers - 1}', None)
+        if norm is not None:
+            tokens = norm(tokens)
+        return TokenOutput(tokens, tokens.mean(dim=1), tuple(grid), attention)
+
+    def _size_unit(self, masked: bool) -> int:
+        return self.stride if masked else self.patch_size

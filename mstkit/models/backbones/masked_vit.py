@@ -1,0 +1,89 @@
+"""mmpretrain's vision transformer, with a mask going in and tokens coming out."""
+
+from __future__ import annotations
+
+import torch
+from mmpretrain.models.backbones import VisionTransformer
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mstkit.models.backbones.masked_backbone import MaskedBackbone, init_transformer_weights
+from mstkit.registry import MODELS
+from mstkit.structures import TokenOutput
+
+
+def pooled_attention(attention: nn.Module, tokens: Tensor, num_extra_tokens: int) -> Tensor:
+    """The row of an attention map that belongs to the pooled query, MST eq. 4 before the mean over heads.
+
+    Computed beside the fused attention of the block: one query against all keys, O(L) in time and memory.
+
+    Args:
+        attention: mmpretrain's ``MultiheadAttention``.
+        tokens: (B, E + L, C), normalised input of that block, extra tokens first.
+        num_extra_tokens: E; with a class token the query is that token's, without one the mean of all queries.
+
+    Returns:
+        (B, N, L) float32: softmax over all E + L keys, of which the L patches are kept.
+    """
+    dims, heads = attention.embed_dims, attention.num_heads
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    source = tokens[:, :1] if num_extra_tokens else tokens.mean(dim=1, keepdim=True)
+    query = F.linear(source, weight[:dims], None if bias is None else bias[:dims])
+    key = F.linear(tokens, weight[dims : 2 * dims], None if bias is None else bias[dims : 2 * dims])
+    batch, length = tokens.shape[:2]
+    query = query.view(batch, 1, heads, dims // heads).transpose(1, 2).float()
+    key = key.view(batch, length, heads, dims // heads).transpose(1, 2).float()
+    row = torch.softmax(query @ key.transpose(-2, -1) * attention.head_dims**-0.5, dim=-1)
+    return row[:, :, 0, num_extra_tokens:]
+
+
+@MODELS.register_module()
+class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
+    """mmpretrain's :class:`VisionTransformer` whose patches can be hidden.
+
+    Arguments, state-dict keys and the output of ``forward`` are mmpretrain's. Attention is fused everywhere; the row
+    that guides a masker is computed beside the last block, only when it is asked for.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.embedding_dims = self.feature_dims = self.embed_dims
+        self.stride = self.patch_embed.projection.stride[0]
+
+    def init_weights(self) -> None:
+        """Initialises like DINO's ViT (linear layers and class token truncated normal, 0.02)."""
+        super().init_weights()
+        if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
+            return
+        init_transformer_weights(self.layers.modules())
+        if self.cls_token is not None:
+            nn.init.trunc_normal_(self.cls_token, std=0.02)
+
+    def forward_tokens(
+        self,
+        images: Tensor,
+        mask: Tensor | None = None,
+        return_attention: bool = False,
+        mask_token: Tensor | None = None,
+    ) -> TokenOutput:
+        """See :meth:`MaskedBackbone.forward_tokens`."""
+        tokens, grid = self.patch_embed(images)
+        tokens = self.hide(tokens, grid, mask, mask_token)
+        if self.cls_token is not None:
+            tokens = torch.cat((self.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
+        tokens = tokens + resize_pos_embed(
+            self.pos_embed, self.patch_resolution, grid, self.interpolate_mode, self.num_extra_tokens
+        )
+        tokens = self.pre_norm(self.drop_after_pos(tokens))
+        for layer in self.layers[:-1]:
+            tokens = layer(tokens)
+        last, attention = self.layers[-1], None
+        if return_attention:
+            attention = pooled_attention(last.attn, last.ln1(tokens), self.num_extra_tokens)
+        tokens = last(tokens)
+        if self.final_norm:
+            tokens = self.ln1(tokens)
+        patches = tokens[:, self.num_extra_tokens :]
+        pooled = tokens[:, 0] if self.num_extra_tokens else patches.mean(dim=1)
+        return TokenOutput(patches, pooled, tuple(grid), attention)

@@ -1,0 +1,77 @@
+"""MST's global image decoder."""
+
+from __future__ import annotations
+
+import math
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mstkit.errors import UsageError
+from mstkit.models.batch_norm import normalise_views
+from mstkit.registry import MODELS
+
+
+class _ConvNormUp(nn.Module):
+    """3×3 convolution, batch normalisation, ReLU, 2× bilinear upsampling."""
+
+    def __init__(self, in_channels: int, channels: int, batch_norm: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=not batch_norm)
+        self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
+        self.up = nn.Upsample(scale_factor=2, mode='bilinear', align_corners=False)
+
+    def forward(self, x: Tensor, views: int) -> Tensor:
+        return self.up(normalise_views(self.norm, self.conv(x), views, updating=views).relu_())
+
+
+@MODELS.register_module()
+class CNNImageDecoder(BaseModule):
+    """Restores the picture from all patch tokens, hidden or not (MST section 3.3, eq. 9).
+
+    Convolution and 2× upsampling alternate until the full resolution is reached: four times from H/16, five from
+    Swin's H/32. Channels, kernel and the way to upsample are not in the paper; they are SETR-PUP's, whose reasoning
+    the paper repeats. The last layer is linear, so that it can reach any normalised pixel value.
+
+    Args:
+        in_channels: C of the patch tokens.
+        stride: pixels per patch token, a power of two.
+        channels: width of every convolution.
+        batch_norm: normalise after each convolution, with the statistics of one view at a time.
+        out_channels: 3 for RGB.
+
+    Raises:
+        UsageError: a stride that doubling does not reach.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        stride: int = 16,
+        channels: int = 256,
+        batch_norm: bool = True,
+        out_channels: int = 3,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        steps = int(math.log2(stride)) if stride > 1 else 0
+        if steps < 1 or 2**steps != stride:
+            raise UsageError(f'CNNImageDecoder doubles the resolution, so stride is a power of two, not {stride!r}')
+        self.blocks = nn.ModuleList(
+            _ConvNormUp(in_channels if i == 0 else channels, channels, batch_norm) for i in range(steps)
+        )
+        self.to_pixels = nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: Tensor, views: int = 1) -> Tensor:
+        """Restores pictures.
+
+        Args:
+            x: (V*B, C, h, w) patch tokens as maps, view by view.
+            views: V.
+
+        Returns:
+            (V*B, out_channels, h*stride, w*stride), in normalised pixel values.
+        """
+        for block in self.blocks:
+            x = block(x, views)
+        return self.to_pixels(x)

@@ -1,0 +1,3 @@
+from mstkit.models.heads.dino_head import DINOHead
+
+__all__ = ['DINOHead']

@@ -1,0 +1,59 @@
+"""MST's mask: random, but only where the teacher hardly looks."""
+
+from __future__ import annotations
+
+from torch import Generator, Tensor
+
+from mstkit.errors import UsageError
+from mstkit.models.maskers.base import Masker, check_probability
+from mstkit.models.maskers.functional import bernoulli, importance_of, lowest
+from mstkit.registry import MODELS
+from mstkit.structures import TokenOutput
+
+
+@MODELS.register_module()
+class AttentionGuidedMasker(Masker):
+    """Hides patches with a probability among the least-attended ones (MST eq. 5).
+
+    The floor(L / num) patches of lowest attention are the candidates; each of them is hidden with probability
+    ``prob``. No patch outside the candidates is ever hidden. (The paper's algorithm 1 prints the comparison the other
+    way round; its equation 5, its text and its figure 2 agree with each other and with this.)
+
+    Args:
+        num: one patch in ``num`` is a candidate; 8 is the paper's best (table 5).
+        prob: probability of hiding a candidate; 0.10 is the paper's best (table 5).
+        exclude_cls_key: rank by attention over the patches alone; see :func:`functional.importance_of`.
+
+    Raises:
+        UsageError: num below 1, prob outside [0, 1].
+    """
+
+    needs_attention = True
+
+    def __init__(self, num: int = 8, prob: float = 0.10, exclude_cls_key: bool = False) -> None:
+        super().__init__()
+        if isinstance(num, bool) or not isinstance(num, int) or num < 1:
+            raise UsageError(
+                f'AttentionGuidedMasker: one patch in num is a candidate, so num is a whole number from 1, not {num!r}'
+            )
+        self.num = num
+        self.prob = check_probability(prob, 'prob', self)
+        self.exclude_cls_key = exclude_cls_key
+
+    def hide(self, tokens: TokenOutput, generator: Generator) -> Tensor:
+        """See :meth:`Masker.hide`."""
+        assert tokens.attention is not None
+        importance = importance_of(tokens.attention, self.exclude_cls_key)
+        candidates = lowest(importance, importance.shape[1] // self.num)
+        return candidates & bernoulli(importance.shape, self.prob, generator, importance.device)
+
+    def check_grid(self, length: int) -> None:
+        """Refuses a num that leaves no candidate among L patches."""
+        if length // self.num == 0:
+            raise UsageError(
+                f'AttentionGuidedMasker: num={self.num} leaves no candidate among {length} patches; '
+                f'use a num of at most {length}'
+            )
+
+    def extra_repr(self) -> str:
+        return f'num={self.num}, prob={self.prob}'

@@ -1,0 +1,105 @@
+"""The projection head of DINO, with or without batch normalisation."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Literal
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+from mstkit.errors import UsageError
+from mstkit.models.batch_norm import normalise_views
+from mstkit.registry import MODELS
+
+
+@MODELS.register_module()
+class DINONeck(BaseModule):
+    """Maps pooled features to prototype logits: an MLP, an L2-normalised bottleneck, a weight-normed last layer.
+
+    MST names "a 3-layer MLP with hidden size 2048" and leaves the rest to DINO, whose head this is (DINO appendix C).
+    Its Table 6 adds batch normalisation after each hidden layer.
+
+    Args:
+        in_channels: C of the pooled features.
+        out_dim: K prototypes.
+        hidden_dim: width of the hidden layers.
+        bottleneck_dim: width of the L2-normalised layer before the last.
+        num_layers: linear layers of the MLP, the bottleneck's included.
+        batch_norm: None, or whose views update the running statistics: 'global_only' (MST) or 'all'.
+        norm_last_layer: keep the last layer's prototypes at length one (they are trained otherwise).
+
+    Raises:
+        UsageError: a size that is not positive, or an unknown ``batch_norm``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_dim: int = 65536,
+        hidden_dim: int = 2048,
+        bottleneck_dim: int = 256,
+        num_layers: int = 3,
+        batch_norm: Literal['global_only', 'all'] | None = None,
+        norm_last_layer: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        sizes = dict(in_channels=in_channels, out_dim=out_dim, hidden_dim=hidden_dim, bottleneck_dim=bottleneck_dim)
+        for name, value in {**sizes, 'num_layers': num_layers}.items():
+            if not isinstance(value, int) or value < 1:
+                raise UsageError(f'DINONeck: {name} is a whole number from 1, not {value!r}')
+        if batch_norm not in (None, 'global_only', 'all'):
+            raise UsageError(f"DINONeck: batch_norm is None, 'global_only' or 'all', not {batch_norm!r}")
+        self.out_dim = out_dim
+        self.batch_norm = batch_norm
+        widths = [in_channels] + [hidden_dim] * (num_layers - 1) + [bottleneck_dim]
+        self.mlp = nn.ModuleList(
+            # A bias before batch normalisation would be subtracted again.
+            nn.Linear(a, b, bias=batch_norm is None or i == num_layers - 1)
+            for i, (a, b) in enumerate(pairwise(widths))
+        )
+        self.norms = nn.ModuleList(
+            nn.BatchNorm1d(hidden_dim) if batch_norm else nn.Identity() for _ in range(num_layers - 1)
+        )
+        last_layer = nn.Linear(bottleneck_dim, out_dim, bias=False)
+        self.last_layer = parametrizations.weight_norm(last_layer)
+        self.norm_last_layer = norm_last_layer
+        self._init_own_weights()
+
+    def init_weights(self) -> None:
+        """Truncated normal, 0.02, as DINO; prototypes of length one."""
+        super().init_weights()
+        self._init_own_weights()
+
+    def _init_own_weights(self) -> None:
+        for layer in self.mlp:
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        length, direction = self._last_weights()
+        nn.init.trunc_normal_(direction, std=0.02)
+        nn.init.ones_(length)
+        length.requires_grad_(not self.norm_last_layer)
+
+    def _last_weights(self) -> tuple[nn.Parameter, nn.Parameter]:
+        weights = self.last_layer.parametrizations.weight
+        return weights.original0, weights.original1
+
+    def forward(self, x: Tensor, views: int = 1, global_views: int | None = None) -> Tensor:
+        """Projects pooled features.
+
+        Args:
+            x: (V*B, C), view by view, the global views first.
+            views: V.
+            global_views: how many of them are global; all where it is not given.
+
+        Returns:
+            (V*B, K) logits.
+        """
+        updating = views if self.batch_norm == 'all' or global_views is None else global_views
+        for layer, norm in zip(self.mlp[:-1], self.norms, strict=True):
+            x = F.gelu(normalise_views(norm, layer(x), views, updating))
+        return self.last_layer(F.normalize(self.mlp[-1](x), dim=-1))

@@ -1,0 +1,121 @@
+"""The projection head and the image decoder, with their batch normalisation per view."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mstkit.errors import UsageError
+from mstkit.models import CNNImageDecoder, DINONeck
+from mstkit.models.batch_norm import normalise_views
+
+
+def neck(**options) -> DINONeck:
+    torch.manual_seed(0)
+    return DINONeck(6, **{'out_dim': 10, 'hidden_dim': 8, 'bottleneck_dim': 4, **options})
+
+
+def test_neck_is_dinos_head():
+    """Written out: linear-GELU twice, linear, L2 norm, directions times lengths."""
+    built = neck()
+    x = torch.randn(5, 6)
+    a, b, c = built.mlp
+    z = F.normalize(c(F.gelu(b(F.gelu(a(x))))), dim=-1)
+    length, direction = built._last_weights()
+    torch.testing.assert_close(built(x), z @ (length * direction / direction.norm(dim=1, keepdim=True)).T)
+
+
+def test_prototypes_are_normalised_and_frozen_only_when_asked():
+    assert neck()._last_weights()[0].requires_grad
+    frozen = neck(norm_last_layer=True)
+    assert not frozen._last_weights()[0].requires_grad
+    torch.testing.assert_close(frozen.last_layer.weight.norm(dim=1), torch.ones(10))
+
+
+def test_neck_can_be_copied_and_reads_old_checkpoints():
+    built = neck()
+    twin = copy.deepcopy(built)
+    x = torch.randn(3, 6)
+    torch.testing.assert_close(twin(x), built(x))
+    old = {
+        k.replace('parametrizations.weight.original0', 'weight_g').replace(
+            'parametrizations.weight.original1', 'weight_v'
+        ): v
+        for k, v in built.state_dict().items()
+    }
+    assert 'last_layer.weight_g' in old
+    fresh = neck()
+    nn.init.normal_(fresh.mlp[0].weight)
+    fresh.load_state_dict(old)
+    torch.testing.assert_close(fresh(x), built(x))
+
+
+@pytest.mark.parametrize('layers', [1, 2, 3, 4])
+def test_number_of_layers(layers):
+    built = neck(num_layers=layers)
+    assert len(built.mlp) == layers
+    assert built(torch.randn(2, 6)).shape == (2, 10)
+
+
+def test_views_are_normalised_one_by_one():
+    norm = nn.BatchNorm1d(3)
+    x = torch.randn(12, 3) * torch.arange(1, 13).unsqueeze(1)
+    got = normalise_views(norm, x, views=3, updating=2)
+    for view, out in zip(x.chunk(3), got.chunk(3), strict=True):
+        torch.testing.assert_close(out, F.batch_norm(view, None, None, norm.weight, norm.bias, training=True))
+
+
+def test_running_statistics_come_from_the_updating_views_alone():
+    norm, reference = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    x = torch.randn(12, 3) + 5
+    normalise_views(norm, x, views=3, updating=2)
+    for view in x.chunk(3)[:2]:
+        reference(view)
+    for key, tensor in reference.state_dict().items():
+        torch.testing.assert_close(norm.state_dict()[key], tensor)
+    assert norm.momentum == 0.1
+    assert norm.num_batches_tracked == 2
+
+
+def test_batch_norm_switch_of_the_neck():
+    x = torch.randn(12, 6)
+    for mode, batches in (('global_only', 2), ('all', 3)):
+        built = neck(batch_norm=mode)
+        built(x, views=3, global_views=2)
+        assert built.norms[0].num_batches_tracked == batches
+        assert built.mlp[0].bias is None
+        assert built.mlp[-1].bias is not None
+    assert not any(isinstance(m, nn.BatchNorm1d) for m in neck().modules())
+
+
+def test_decoder_reaches_the_full_resolution():
+    for stride, grid in ((16, 2), (32, 1), (8, 3)):
+        decoder = CNNImageDecoder(in_channels=5, stride=stride, channels=4)
+        assert decoder(torch.randn(2, 5, grid, grid)).shape == (2, 3, grid * stride, grid * stride)
+        assert sum(isinstance(m, nn.Upsample) for m in decoder.modules()) == {16: 4, 32: 5, 8: 3}[stride]
+
+
+def test_decoder_keeps_views_apart():
+    torch.manual_seed(0)
+    decoder = CNNImageDecoder(in_channels=5, stride=4, channels=4)
+    x = torch.randn(6, 5, 2, 2)
+    both = decoder(x, views=2)
+    alone = decoder(x[:3], views=1)
+    torch.testing.assert_close(both[:3], alone)
+    assert not torch.allclose(decoder(x, views=1)[:3], alone)
+    plain = CNNImageDecoder(in_channels=5, stride=4, channels=4, batch_norm=False)
+    torch.testing.assert_close(plain(x, views=2), plain(x, views=1))
+
+
+def test_mistakes_are_told():
+    for stride in (0, 1, 6, -2):
+        with pytest.raises(UsageError, match='power of two'):
+            CNNImageDecoder(4, stride=stride)
+    with pytest.raises(UsageError, match='out_dim'):
+        neck(out_dim=0)
+    with pytest.raises(UsageError, match="not 'local'"):
+        neck(batch_norm='local')
