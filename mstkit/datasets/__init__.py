@@ -1,0 +1,24 @@
+"""Data sets, how they are read and sampled, and how views are made of their images."""
+
+from .builtin_scenes import BuiltinScenes
+from .center_view import CenterView
+from .image_folder import ImageFolder
+from .image_reader import LoadRGB, UnreadableImage, read_image
+from .multi_crop import MultiCrop
+from .pack_views import PackViews
+from .sampling import EpochSampler, SampleKey
+from .text_list import TextList
+
+__all__ = [
+    'BuiltinScenes',
+    'CenterView',
+    'EpochSampler',
+    'ImageFolder',
+    'LoadRGB',
+    'MultiCrop',
+    'PackViews',
+    'SampleKey',
+    'TextList',
+    'UnreadableImage',
+    'read_image',
+]

@@ -1,0 +1,92 @@
+"""What data sets of image files share: pipelines, and the replacement of files that cannot be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+
+from mstkit.datasets.image_reader import UnreadableImage
+from mstkit.datasets.sampling import SampleKey
+from mstkit.errors import UsageError
+from mstkit.registry import TRANSFORMS
+
+# Even where half of the files are broken, this many draws in a row fail once in four thousand million samples.
+_MAX_DRAWS = 32
+
+
+class FileDataset(BaseDataset):
+    """A data set of image files.
+
+    A file that the pipeline cannot read is replaced by another one, drawn by the sample's key, hence the same one in
+    every repetition. ``sample_idx`` stays that of the sample asked for; ``img_path`` and ``gt_label`` are those of the
+    file that is seen. The packed sample says so: ``replaced`` lists the paths, ``replaced_reasons`` why. Count them
+    with :class:`mstkit.engine.hooks.unreadable_image_hook.UnreadableImageHook`.
+
+    Args:
+        data_root: where the files are.
+        pipeline: transforms or their configs; names are looked up in mstkit's registry, then in mmpretrain's.
+        metainfo: ``classes`` fixes the class names and their order.
+        test_mode: as in mmengine.
+        lazy_init: read the list of files at first use rather than now.
+        serialize_data: as in mmengine; keeps long lists out of the workers' memory.
+    """
+
+    def __init__(
+        self,
+        data_root: str | os.PathLike[str] = '',
+        pipeline: Sequence[Mapping[str, Any] | Callable] = (),
+        metainfo: Mapping[str, Any] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+        serialize_data: bool = True,
+    ) -> None:
+        super().__init__(
+            data_root=os.fspath(data_root),
+            data_prefix=dict(img_path=''),
+            # Built here, so that names are found without mmengine's default scope being set.
+            pipeline=[TRANSFORMS.build(step) if isinstance(step, Mapping) else step for step in pipeline],
+            metainfo=metainfo,
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+            serialize_data=serialize_data,
+        )
+
+    def prepare_data(self, idx: int) -> Any:
+        """The sample after the pipeline; unreadable files replaced.
+
+        Raises:
+            UsageError: a great many files in a row cannot be read.
+        """
+        key = SampleKey.of(idx if idx >= 0 else len(self) + idx)
+        failed: dict[str, str] = {}
+        for candidate in self._candidates(key):
+            results = self.get_data_info(int(candidate))
+            results['sample_idx'] = key
+            if failed:
+                results.update(replaced=list(failed), replaced_reasons=list(failed.values()))
+            try:
+                return self.pipeline(results)
+            except UnreadableImage as error:
+                failed[error.path] = error.reason
+        path, reason = next(iter(failed.items()))
+        raise UsageError(
+            f'{len(failed)} different images in a row cannot be read, the first is {path} ({reason}): '
+            'check that the data set was copied completely and that these are images.'
+        )
+
+    def _candidates(self, key: SampleKey) -> Iterator[int]:
+        """The sample itself, then others; drawn far apart, for broken files tend to lie next to each other."""
+        yield int(key)
+        generator = key.generator('replacement')
+        for _ in range(_MAX_DRAWS):
+            yield int(generator.integers(len(self)))
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """The sample's class in a list, as mmengine's ``ClassBalancedDataset`` wants it."""
+        info = self.get_data_info(idx)
+        if 'gt_label' not in info:
+            raise UsageError(f'{type(self).__name__} of {self.data_root!r} has no labels to balance classes by.')
+        return [info['gt_label']]

@@ -1,0 +1,111 @@
+"""Finding the images below a folder, quickly and always in the same order."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from mmengine.logging import print_log
+
+from mstkit.errors import UsageError
+
+IMAGE_EXTENSIONS = (
+    '.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.gif', '.ppm', '.pgm', '.pbm', '.pnm',
+    '.tif', '.tiff', '.webp', '.avif', '.jp2',
+)  # fmt: skip
+
+_SECONDS_BETWEEN_REPORTS = 5.0
+
+
+@dataclass
+class FolderScan:
+    """What lies below a folder.
+
+    Attributes:
+        images: paths relative to the folder, with forward slashes, ordered by name folder by folder.
+        ignored: how many files of which extension are no images.
+        broken_links: links that lead nowhere, or back into a folder that contains them.
+    """
+
+    images: list[str] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+    broken_links: int = 0
+
+    def ignored_in_words(self) -> str:
+        """One clause about what was left out, or ``''``."""
+        parts = []
+        if self.ignored:
+            most = ', '.join(f'{count} {suffix}' for suffix, count in self.ignored.most_common(4))
+            parts.append(f'{self.ignored.total()} files that are no images ({most})')
+        if self.broken_links:
+            parts.append(f'{self.broken_links} broken links')
+        return f'; ignored {" and ".join(parts)}' if parts else ''
+
+
+def scan_folder(root: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> FolderScan:
+    """Lists the images in a folder and all folders below it.
+
+    Links are followed; hidden files and folders (``.name``) are passed over without being counted; the case of an
+    extension does not matter. Files are not opened: about a second per 500 000 of them.
+
+    Args:
+        root: the folder.
+        extensions: lower-case endings of image files, with the dot.
+
+    Returns:
+        The images and the counts.
+
+    Raises:
+        UsageError: a folder may not be read.
+    """
+    scan = FolderScan()
+    # A stack of open listings instead of recursion; with each, the folders that lead to it, to notice links in circles.
+    stack = [(iter(_listing(root)), '', frozenset([_identity(root)]))]
+    next_report = time.monotonic() + _SECONDS_BETWEEN_REPORTS
+    while stack:
+        entries, prefix, parents = stack[-1]
+        entry = next(entries, None)
+        if entry is None:
+            stack.pop()
+            continue
+        if time.monotonic() > next_report:
+            print_log(f'reading the folder {root}: {len(scan.images)} images so far', logger='current')
+            next_report = time.monotonic() + _SECONDS_BETWEEN_REPORTS
+        if _is(entry.is_dir):
+            identity = _identity(entry.path)
+            if identity in parents:
+                scan.broken_links += 1
+            else:
+                stack.append((iter(_listing(entry.path)), f'{prefix}{entry.name}/', parents | {identity}))
+        elif not _is(entry.is_file):
+            scan.broken_links += entry.is_symlink()
+        else:
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if suffix in extensions:
+                scan.images.append(prefix + entry.name)
+            else:
+                scan.ignored[suffix or 'without extension'] += 1
+    return scan
+
+
+def _listing(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((e for e in entries if not e.name.startswith('.')), key=lambda e: e.name)
+    except PermissionError:
+        raise UsageError(f'the folder {folder} may not be read: change its permissions or move it away.') from None
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _is(question: object) -> bool:
+    """``entry.is_dir`` or ``entry.is_file``, where a link in circles counts as neither."""
+    try:
+        return bool(question())  # type: ignore[operator]
+    except OSError:
+        return False

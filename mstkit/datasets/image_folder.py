@@ -1,0 +1,173 @@
+"""A folder of images as a data set: plain, nested, or one sub-folder per class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mmengine.logging import print_log
+
+from mstkit.datasets.argument_checks import check_count
+from mstkit.datasets.file_dataset import FileDataset
+from mstkit.datasets.folder_scan import IMAGE_EXTENSIONS, scan_folder
+from mstkit.errors import UsageError
+from mstkit.registry import DATASETS
+
+_EVALUATION_SPLITS = ('val', 'valid', 'validation', 'test')
+
+
+@DATASETS.register_module()
+class ImageFolder(FileDataset):
+    """Images in a folder, without lists; labels only where the folder's layout gives them.
+
+    The folder is ``data_root/split`` where that exists. For ``split='train'`` it may also be ``data_root`` itself.
+    Where every image lies below a sub-folder and there are at least two of those, the sub-folders are the classes
+    (sorted by name, ``metainfo['classes']``; those without images do not count), and samples have ``gt_label``.
+    Otherwise (flat, or mixed) they have none. The order is that of the names, folder by folder.
+
+    Args:
+        data_root: the folder, or the folder of the splits.
+        split: ``'train'``, ``'val'`` or any other sub-folder's name; ``''`` is ``data_root`` itself.
+        pipeline: transforms or their configs.
+        labelled: ``'auto'`` as above; ``False`` for no labels in any case; ``True`` refuses a folder without classes.
+        extensions: endings of image files; case does not matter.
+        max_per_class: only the first files of each class (AttMask's 20 % of ImageNet are the first 260).
+        max_images: only so many images, evenly spread over the whole order, so that all classes stay.
+        metainfo: ``dict(classes=...)`` fixes names and order, for instance to those of the training split.
+        test_mode, lazy_init, serialize_data: as in mmengine.
+
+    Raises:
+        UsageError: the folder is missing, empty or without images, or a setting does not fit.
+    """
+
+    def __init__(
+        self,
+        data_root: str | os.PathLike[str],
+        split: str = 'train',
+        pipeline: Sequence[Mapping[str, Any] | Callable] = (),
+        labelled: bool | str = 'auto',
+        extensions: Sequence[str] = IMAGE_EXTENSIONS,
+        max_per_class: int | None = None,
+        max_images: int | None = None,
+        metainfo: Mapping[str, Any] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+        serialize_data: bool = True,
+    ) -> None:
+        if labelled not in ('auto', True, False):
+            raise UsageError(f"ImageFolder.labelled is {labelled!r}: give 'auto', True or False.")
+        if isinstance(extensions, str) or not extensions:
+            raise UsageError(f"ImageFolder.extensions is {extensions!r}: give a list such as ['.jpg', '.png'].")
+        self.labelled = labelled
+        self.extensions = tuple('.' + ending.lower().lstrip('.') for ending in extensions)
+        for name, limit in (('max_per_class', max_per_class), ('max_images', max_images)):
+            if limit is not None:
+                check_count(f'ImageFolder.{name}', limit, 1)
+        self.max_per_class = max_per_class
+        self.max_images = max_images
+        self.folder = find_split(os.fspath(data_root or ''), split)
+        super().__init__(data_root, pipeline, metainfo, test_mode, lazy_init, serialize_data)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Finds the images: dicts with ``img_path`` and, where there are classes, ``gt_label``."""
+        scan = scan_folder(self.folder, self.extensions)
+        if not scan.images:
+            raise UsageError(
+                f'the folder {self.folder} holds no images{scan.ignored_in_words()}: give the folder that holds them, '
+                f'directly or in sub-folders; known endings are {" ".join(self.extensions)}.'
+            )
+        samples: list[dict[str, Any]] = [dict(img_path=os.path.join(self.folder, path)) for path in scan.images]
+        names = [path.partition('/')[0] if '/' in path else None for path in scan.images]
+        classes = self._classes(names)
+        if classes is not None:
+            index = {name: label for label, name in enumerate(classes)}
+            for sample, path in zip(samples, scan.images, strict=True):
+                sample['gt_label'] = index[path.partition('/')[0]]
+            self._metainfo['classes'] = tuple(classes)
+        kept = self._subset(samples)
+        less = '' if len(kept) == len(samples) else f' ({len(kept)} of them used)'
+        layout = 'without labels' if classes is None else f'in {len(classes)} classes'
+        print_log(
+            f'ImageFolder: {len(samples)} images {layout} in {self.folder}{less}{scan.ignored_in_words()}',
+            logger='current',
+        )
+        return kept
+
+    def _classes(self, names: list[str | None]) -> list[str] | None:
+        """The class names, or None where the folder gives none; ``names`` are the images' first-level folders."""
+        if self.labelled is False:
+            return None
+        found = sorted({name for name in names if name is not None})
+        fixed = self._metainfo.get('classes')
+        if None in names or (len(found) < 2 and fixed is None):
+            if self.labelled is True or fixed is not None:
+                raise UsageError(
+                    f'the folder {self.folder} has no classes: with labels, every image lies in a sub-folder that is '
+                    'named as its class, and there are at least two of those.'
+                )
+            return None
+        if fixed is None:
+            return found
+        unknown = [name for name in found if name not in set(fixed)]
+        if unknown:
+            raise UsageError(
+                f'the folder {self.folder} has the sub-folder {unknown[0]!r}, which is none of the {len(fixed)} '
+                'classes in metainfo: rename or remove it, or add it to the classes.'
+            )
+        return list(fixed)
+
+    def _subset(self, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if self.max_per_class is not None:
+            if 'gt_label' not in samples[0]:
+                raise UsageError(
+                    f'ImageFolder.max_per_class is {self.max_per_class} and the folder {self.folder} has no classes: '
+                    'use max_images.'
+                )
+            taken: dict[int, int] = {}
+            kept = []
+            for sample in samples:
+                count = taken[sample['gt_label']] = taken.get(sample['gt_label'], 0) + 1
+                if count <= self.max_per_class:
+                    kept.append(sample)
+            samples = kept
+        if self.max_images is not None and self.max_images < len(samples):
+            samples = [samples[i * len(samples) // self.max_images] for i in range(self.max_images)]
+        return samples
+
+
+def find_split(data_root: str, split: str) -> str:
+    """The folder that a split of a data set lies in; see :class:`ImageFolder`.
+
+    Args:
+        data_root: the folder, or the folder of the splits.
+        split: the split's name, or ``''``.
+
+    Returns:
+        ``data_root/split``, or ``data_root``.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if not data_root:
+        raise UsageError('no data root was given: give the folder of images (data_root, or --data-root).')
+    root = os.path.expanduser(data_root)
+    if not os.path.exists(root):
+        raise UsageError(f'the data root {data_root} does not exist: give the folder that holds the images.')
+    if not os.path.isdir(root):
+        raise UsageError(f'the data root {data_root} is a file: give the folder that holds the images.')
+    folder = os.path.join(root, split)
+    if os.path.isdir(folder):
+        return folder if split else root
+    others = [name for name in _EVALUATION_SPLITS if os.path.isdir(os.path.join(root, name))]
+    if split == 'train' and not others:
+        return root
+    if split == 'train':
+        # Else the validation images would be trained on, as a class of their own.
+        raise UsageError(
+            f'{data_root} has a folder {others[0]!r} and no folder {split!r}: name the folder of training images '
+            f'{split!r}, or give the folder of images itself as the data root.'
+        )
+    raise UsageError(
+        f"there is no folder {folder} for the split {split!r}: make it, or give split='' to use {data_root} itself."
+    )

@@ -1,0 +1,176 @@
+"""One way of reading a picture: an upright uint8 RGB array, whatever the file holds, or the reason why not."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from PIL import Image, ImageChops, UnidentifiedImageError
+
+from mstkit.errors import UsageError
+from mstkit.registry import TRANSFORMS
+
+# What shows through transparent pixels. Mid-grey keeps black drawings and white drawings visible alike, and is near
+# the mean that images are normalised with, so a transparent border says next to nothing to the network.
+NEUTRAL_BACKGROUND = (128, 128, 128)
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnreadableImage(Exception):
+    """A file that should hold an image and does not.
+
+    Attributes:
+        path: the file, or a description of the bytes.
+        reason: why it could not be read, in a few words.
+    """
+
+    def __init__(self, path: str, reason: str = '') -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f'cannot read {self.path}: {self.reason}'
+
+
+def read_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
+    """Reads an image file as upright RGB.
+
+    Grey and palette images become RGB; transparency is composited on :data:`NEUTRAL_BACKGROUND`; CMYK is converted
+    without its colour profile, with Adobe's inverted JPEGs recognised by their marker. 16-bit grey is scaled
+    (65535 becomes 255). 32-bit integers above 16 bits and floats outside [0, 1] and [0, 255] are stretched between
+    their extremes, since such files do not say what white is. The EXIF orientation is applied; of an animation the
+    first frame is taken.
+
+    Args:
+        source: a path, or the bytes of a file.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        UnreadableImage: the file is missing, empty, truncated, corrupt, no image, in a colour space that cannot be
+            converted, or larger than Pillow's limit against decompression bombs.
+    """
+    name = f'<{len(source)} bytes>' if isinstance(source, bytes) else os.fspath(source)
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else open(source, 'rb') as stream:
+            if not stream.read(1):
+                raise UnreadableImage(name, 'the file is empty')
+            stream.seek(0)
+            with warnings.catch_warnings():
+                # Pillow warns of odd metadata and of images half way to its size limit: both can be read.
+                warnings.simplefilter('ignore')
+                with Image.open(stream) as image:
+                    return _to_rgb(_turn_upright(image))
+    except UnreadableImage:
+        raise
+    except FileNotFoundError:
+        raise UnreadableImage(name, 'there is no such file') from None
+    except UnidentifiedImageError:
+        raise UnreadableImage(name, 'it is not in an image format that Pillow knows') from None
+    except Image.DecompressionBombError as error:
+        reason = f'{error} To read it all the same, raise PIL.Image.MAX_IMAGE_PIXELS'
+        raise UnreadableImage(name, reason) from None
+    except Exception as error:  # damaged files surface as any kind of exception from Pillow's decoders
+        raise UnreadableImage(name, f'{error or type(error).__name__}') from error
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation; a damaged EXIF block counts as none."""
+    image.load()  # some formats rotate by themselves while loading and then drop the tag
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except Exception:
+        return image
+    if orientation not in _UPRIGHT:
+        return image
+    turned = image.transpose(_UPRIGHT[orientation])
+    turned.info = image.info
+    turned.format = image.format
+    return turned
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    """Converts a loaded Pillow image of any mode to (H, W, 3) uint8."""
+    mode = image.mode
+    if mode.startswith('I;16') or mode in ('I', 'F'):
+        return np.repeat(_scale_deep_grey(np.asarray(image), mode)[..., None], 3, axis=2)
+    if mode == 'CMYK' and image.format in ('JPEG', 'MPO') and 'adobe' not in image.info:
+        # Pillow takes every CMYK JPEG for Adobe's, which store the inks inverted; without the marker they are not.
+        image = ImageChops.invert(image)
+    if 'transparency' in image.info or mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa'):
+        if mode in ('La', 'RGBa'):  # premultiplied alpha
+            image = image.convert({'La': 'LA', 'RGBa': 'RGBA'}[mode])
+        layer = image.convert('RGBA')
+        background = Image.new('RGBA', layer.size, (*NEUTRAL_BACKGROUND, 255))
+        image = Image.alpha_composite(background, layer)
+    return np.array(image if image.mode == 'RGB' else image.convert('RGB'))
+
+
+def _scale_deep_grey(values: np.ndarray, mode: str) -> np.ndarray:
+    """Brings grey values of more than 8 bits, (H, W), to uint8."""
+    if mode.startswith('I;16') or (mode == 'I' and values.min() >= 0 and values.max() <= 65535):
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    levels = values.astype(np.float64)
+    low, high = float(levels.min()), float(levels.max())
+    if not np.isfinite([low, high]).all():
+        raise ValueError('it holds values that are not finite')
+    if mode == 'F' and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    elif mode == 'F' and low >= 0 and high <= 255:
+        low, high = 0.0, 255.0
+    return np.rint((levels - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
+
+
+@TRANSFORMS.register_module()
+class LoadRGB(BaseTransform):
+    """Reads ``img_path`` into ``img``, (H, W, 3) uint8 RGB; an ``img`` that is there already is only checked.
+
+    Data sets that hold their pictures in memory (CIFAR) give ``img``: it must be uint8, RGB or grey; grey becomes RGB.
+
+    Raises:
+        UnreadableImage: the file cannot be read; the data sets of this package answer it with another sample.
+        UsageError: neither key is there, or ``img`` is not such an array.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Adds ``img``, ``ori_shape`` and ``img_shape``, both (H, W)."""
+        if results.get('img') is not None:
+            image = self._checked(results['img'])
+        elif results.get('img_path'):
+            image = read_image(results['img_path'])
+        else:
+            raise UsageError(
+                f"LoadRGB needs 'img_path' or 'img' from the data set and got only {sorted(results)}: "
+                'use a data set that gives one of them.'
+            )
+        results['img'] = image
+        results['ori_shape'] = results['img_shape'] = image.shape[:2]
+        return results
+
+    @staticmethod
+    def _checked(image: Any) -> np.ndarray:
+        shape = getattr(image, 'shape', None)
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+            kind = getattr(image, 'dtype', type(image).__name__)
+            raise UsageError(f"the data set's 'img' is {kind}: give a numpy array of uint8 in 0..255.")
+        if image.ndim == 2:
+            image = image[..., None]
+        if image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
+            raise UsageError(f"the data set's 'img' has shape {shape}: give (H, W, 3) RGB, (H, W, 1) or (H, W) grey.")
+        return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image

@@ -1,0 +1,169 @@
+"""Views of one image for self-distillation: a few large global crops and many small local ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from PIL import Image
+
+from mstkit.datasets.argument_checks import check_count, check_range, settings_from
+from mstkit.datasets.sampling import SampleKey
+from mstkit.datasets.view_recipe import ViewRecipe
+from mstkit.errors import UsageError
+from mstkit.registry import TRANSFORMS
+
+# DINO's two global views differ: the first is always blurred, the second sometimes solarised.
+DINO_GLOBAL_RECIPES = (dict(blur=1.0, solarize=0.0), dict(blur=0.1, solarize=0.2))
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """A kind of crop.
+
+    Attributes:
+        where: where the user finds it, for messages.
+        size: side in pixels.
+        scale: the share of the image's area that a crop covers, smallest and largest.
+        count: views of this kind per image.
+    """
+
+    where: str
+    size: int
+    scale: tuple[float, float]
+    count: int
+
+    def __post_init__(self) -> None:
+        check_count(f'{self.where}.size', self.size, 1)
+        check_count(f'{self.where}.count', self.count, 0)
+        low, _ = check_range(f'{self.where}.scale', self.scale, 0, 1)
+        if low == 0:
+            raise UsageError(f'{self.where}.scale is {tuple(self.scale)!r}: give shares above 0.')
+
+
+def draw_crop(
+    height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], generator: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Draws a box as torchvision's RandomResizedCrop does.
+
+    The area is uniform in ``scale``, the logarithm of width/height uniform in that of ``ratio``; after ten boxes that
+    do not fit, the largest central box within ``ratio``.
+
+    Args:
+        height, width: of the image, in pixels.
+        scale: share of the area, smallest and largest.
+        ratio: width/height, smallest and largest.
+        generator: where the draws come from.
+
+    Returns:
+        left, top, width, height in pixels.
+    """
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for _ in range(10):
+        area = height * width * generator.uniform(*scale)
+        aspect = math.exp(generator.uniform(low, high))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = generator.integers(height - h + 1), generator.integers(width - w + 1)
+            return int(left), int(top), w, h
+    w, h = width, height
+    if width / height < ratio[0]:
+        h = min(height, max(1, round(width / ratio[0])))
+    elif width / height > ratio[1]:
+        w = min(width, max(1, round(height * ratio[1])))
+    return (width - w) // 2, (height - h) // 2, w, h
+
+
+@TRANSFORMS.register_module()
+class MultiCrop(BaseTransform):
+    """Turns ``img`` into a list of views; DINO's recipe unless told otherwise.
+
+    A view is a random crop, resized with antialiased bicubic interpolation, then flipped and coloured by its recipe.
+    All draws come from the key in ``sample_idx`` (:class:`SampleKey`), one stream per view: the same key gives the
+    same views in any process. With a plain number instead of a key every epoch sees the same views, so train with
+    :class:`EpochSampler`. Source: DINO, arXiv:2104.14294, section 4.2 and its published recipe.
+
+    Args:
+        global_crops: ``size``, ``scale``, ``count`` of the global views; what is left out is 224, (0.4, 1.0), 2.
+        local_crops: the same of the local views; what is left out is 96, (0.05, 0.4), 8. A count of 0 makes none.
+        global_recipes: a :class:`ViewRecipe` as a dict for each global view, or one for all. ``None`` is DINO's pair.
+        local_recipe: the recipe of all local views. ``None`` is DINO's: blur with probability 0.5.
+        ratio: width/height of the crops, smallest and largest.
+        blur_sigma: blur radius in pixels for the recipes that do not say their own.
+
+    Raises:
+        UsageError: a setting is unknown or out of range, or the recipes do not fit the number of global views.
+    """
+
+    def __init__(
+        self,
+        global_crops: Mapping[str, Any] | None = None,
+        local_crops: Mapping[str, Any] | None = None,
+        global_recipes: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
+        local_recipe: Mapping[str, Any] | None = None,
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        blur_sigma: tuple[float, float] = (0.1, 2.0),
+    ) -> None:
+        self.global_crops = _crop_settings('global_crops', global_crops, dict(size=224, scale=(0.4, 1.0), count=2))
+        self.local_crops = _crop_settings('local_crops', local_crops, dict(size=96, scale=(0.05, 0.4), count=8))
+        check_count('MultiCrop.global_crops.count', self.global_crops.count, 1)
+        self.ratio = check_range('MultiCrop.ratio', ratio, 0)
+        if self.ratio[0] == 0:
+            raise UsageError(f'MultiCrop.ratio is {tuple(ratio)!r}: give ratios above 0.')
+        self.blur_sigma = check_range('MultiCrop.blur_sigma', blur_sigma, 0)
+
+        recipes = [self._recipe(f'global_recipes[{i}]', r) for i, r in enumerate(self._spread(global_recipes))]
+        local = self._recipe('local_recipe', {} if local_recipe is None else local_recipe)
+        self.views = [(self.global_crops, recipe) for recipe in recipes]
+        self.views += [(self.local_crops, local)] * self.local_crops.count
+
+    def _spread(self, recipes: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None) -> list[Any]:
+        """One recipe per global view."""
+        count = self.global_crops.count
+        if isinstance(recipes, Mapping):
+            return [recipes] * count
+        given = list(DINO_GLOBAL_RECIPES[:count] if recipes is None else recipes)
+        if len(given) == 1:
+            return given * count
+        if len(given) != count:
+            raise UsageError(
+                f'MultiCrop has {len(given)} global_recipes for {count} global views: '
+                'give one for each, or one for all.'
+            )
+        return given
+
+    def _recipe(self, name: str, values: Any) -> ViewRecipe:
+        if isinstance(values, Mapping):
+            values = {'blur_sigma': self.blur_sigma, **values}
+        return settings_from(ViewRecipe, values, f'MultiCrop.{name}')
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Replaces ``img``, (H, W, 3) uint8, by a list of V arrays (size, size, 3) uint8: global views, then local."""
+        if 'sample_idx' not in results:
+            raise UsageError("MultiCrop needs 'sample_idx' to key its randomness: use a data set based on mmengine's.")
+        key = SampleKey.of(results['sample_idx'])
+        image = Image.fromarray(results['img'])
+        views = []
+        for number, (crop, recipe) in enumerate(self.views):
+            generator = key.generator(f'view {number}')
+            left, top, w, h = draw_crop(image.height, image.width, crop.scale, self.ratio, generator)
+            # Cut first: the filter then sees nothing beyond the crop, as in torchvision, and touches few pixels.
+            patch = image.crop((left, top, left + w, top + h))
+            patch = patch.resize((crop.size, crop.size), Image.Resampling.BICUBIC)
+            views.append(recipe.apply(np.asarray(patch), generator))
+        results['img'] = views
+        return results
+
+    def __repr__(self) -> str:
+        kinds = (f'{c.count} of {c.size} px, scale {tuple(c.scale)}' for c in (self.global_crops, self.local_crops))
+        return f'{type(self).__name__}(global {next(kinds)}; local {next(kinds)})'
+
+
+def _crop_settings(name: str, given: Any, default: dict[str, Any]) -> CropSettings:
+    if given is None or isinstance(given, Mapping):
+        given = {**default, **(given or {})}
+    return settings_from(CropSettings, given, f'MultiCrop.{name}')

@@ -1,0 +1,82 @@
+"""Colour and blur operations on small uint8 pictures, (H, W, 3) RGB, as fast as one core does them.
+
+They follow torchvision's operations on Pillow images (and Pillow's Gaussian blur) to within rounding; look-up tables
+and OpenCV take a fraction of the time that Pillow does. Sources: torchvision's functional reference,
+DINO's augmentation (arXiv:2104.14294, section 4.2).
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+_LEVELS = np.arange(256, dtype=np.float32)
+
+
+def _table(levels: np.ndarray) -> np.ndarray:
+    """Float levels as a look-up table; truncated, as Pillow does when it blends."""
+    return np.clip(levels, 0, 255).astype(np.uint8)
+
+
+def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    """Scales all values; 0 gives black, 1 the image."""
+    return cv2.LUT(image, _table(_LEVELS * factor))
+
+
+def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    """Scales the distance from the mean grey; 0 gives a grey plane, 1 the image."""
+    mean = int(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean() + 0.5)
+    return cv2.LUT(image, _table(mean + factor * (_LEVELS - mean)))
+
+
+def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    """Scales the distance from each pixel's grey; 0 gives a grey image, 1 the image."""
+    return cv2.addWeighted(image, factor, to_grey(image), 1.0 - factor, 0.0)
+
+
+def adjust_hue(image: np.ndarray, turn: float) -> np.ndarray:
+    """Turns the hue by ``turn`` of the colour circle, in [-0.5, 0.5]."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    hsv[..., 0] = hsv[..., 0] + np.uint8(int(turn * 255) % 256)  # wraps around, as a circle should
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """Luma in all three channels."""
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur; ``sigma`` in pixels is what Pillow calls the radius, and must be above 0."""
+    kernel = _box_kernel(sigma)
+    return cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
+
+
+def _box_kernel(sigma: float, passes: int = 3) -> np.ndarray:
+    """The kernel of repeated box filters whose variance is exactly sigma squared, as Pillow's blur has it.
+
+    OpenCV's own Gaussian is sampled at whole pixels instead and does next to nothing below 0.4 pixels, where the small
+    views of small images are blurred. Source: Gwosdek et al., extended box filtering (SSVM 2011).
+    """
+    variance = sigma * sigma / passes
+    half = math.floor((math.sqrt(12 * variance + 1) - 1) / 2)
+    edge = (2 * half + 1) * (half * (half + 1) - 3 * variance) / (6 * (variance - (half + 1) ** 2))
+    box = np.ones(2 * half + 3)
+    box[0] = box[-1] = edge
+    box /= box.sum()
+    kernel: np.ndarray = box
+    for _ in range(passes - 1):
+        kernel = np.convolve(kernel, box)
+    return kernel
+
+
+def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
+    """Inverts all values at or above ``threshold``."""
+    return cv2.LUT(image, _table(np.where(threshold > _LEVELS, _LEVELS, 255 - _LEVELS)))
+
+
+def flip_horizontally(image: np.ndarray) -> np.ndarray:
+    """Mirrors left and right."""
+    return cv2.flip(image, 1)

@@ -1,0 +1,302 @@
+"""Small generated scenes: textured objects of ten classes on clutter, with their masks.
+
+A scene is a function of (seed, split, index) alone and needs no file. It is described in units of its side, so the
+same scene can be had at any size. What tells the classes apart is in :mod:`mstkit.datasets.scene_classes`; colours,
+lighting, places, sizes, angles, background and clutter are drawn from the same distributions for all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from mstkit.datasets.scene_classes import CLASSES, SCENE_CLASSES, Cells
+from mstkit.datasets.scene_draws import SPLITS, Draws, smooth_noise
+from mstkit.errors import UsageError, nearest
+
+__all__ = ['CLASSES', 'SIZES', 'SPLITS', 'Instance', 'Scene', 'render_scene', 'scene_label']
+
+SIZES = (16, 512)
+MAX_OBJECTS = 8
+_TURN = 0.36  # tangent of half the largest angle, 40 degrees, by which an object is turned
+_FINE = 2  # subpixels per pixel and axis
+_EXTENT = (0.60, 0.95)  # of a single object, in sides: the geometric mean of its box's width and height
+
+
+class Instance(NamedTuple):
+    """One object of a scene.
+
+    Attributes:
+        class_id: index into ``CLASSES``.
+        mask: (H, W) bool, where the object is seen: what lies in front of it is cut out.
+    """
+
+    class_id: int
+    mask: np.ndarray
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """(x1, y1, x2, y2) around the mask, in pixels, x2 and y2 one past the last."""
+        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
+        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+class Scene(NamedTuple):
+    """An image and what is on it.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB.
+        label: the class of the main object, ``instances[0]``.
+        instances: the objects, main one first; their masks are disjoint.
+    """
+
+    image: np.ndarray
+    label: int
+    instances: tuple[Instance, ...]
+
+    def label_map(self) -> np.ndarray:
+        """(H, W) uint8: 0 for background, class_id + 1 for an object."""
+        labels = np.zeros(self.image.shape[:2], np.uint8)
+        for instance in self.instances:
+            labels[instance.mask] = instance.class_id + 1
+        return labels
+
+
+def scene_label(seed: int, split: str, index: int) -> int:
+    """The class of a scene's main object: every ten scenes in a row hold all ten classes, in a shuffled order."""
+    _check(seed, split, index)
+    block, place = divmod(index, len(CLASSES))
+    return Draws(seed, split, block, purpose=1).permutation(len(CLASSES))[place]
+
+
+def render_scene(seed: int, split: str, index: int, size: int = 64, objects: int = 1) -> Scene:
+    """Renders one scene.
+
+    Args:
+        seed: of the data set; 0 .. 2**64 - 1.
+        split: one of ``SPLITS``; no two splits share a scene.
+        index: number of the scene in its split, from 0.
+        size: side of the image in pixels.
+        objects: how many objects; the more, the smaller. The main one is always in front of the others.
+
+    Returns:
+        The scene, the same bytes for the same arguments on every machine.
+
+    Raises:
+        UsageError: an argument is out of range.
+    """
+    label = scene_label(seed, split, index)
+    _check_whole('size', size, *SIZES)
+    _check_whole('number of objects', objects, 1, MAX_OBJECTS)
+    draws = Draws(seed, split, index, purpose=objects << 8)
+    canvas = _Canvas(size * _FINE)
+    canvas.paint_background(draws)
+    for _ in range(draws.integer(3, 7)):
+        canvas.paint_clutter(draws, small=False)
+    class_ids = [label, *(draws.integer(0, len(CLASSES)) for _ in range(objects - 1))]
+    placed = _place(class_ids, draws)
+    for number, pose in reversed(list(enumerate(placed, start=1))):
+        canvas.paint_object(pose, number)
+    for _ in range(draws.integer(0, 2)):
+        canvas.paint_clutter(draws, small=True)
+    canvas.light(draws)
+    taken = np.zeros((size, size), bool)
+    instances = []
+    for number, pose in enumerate(placed, start=1):
+        mask = (_shrink((canvas.owner == number).astype(np.float32)) >= 0.5) & ~taken
+        taken |= mask
+        instances.append(Instance(pose.class_id, mask))
+    image = np.floor(np.clip(_shrink(canvas.pixels), 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+    return Scene(np.ascontiguousarray(image.transpose(1, 2, 0)), label, tuple(instances))
+
+
+def _check(seed: int, split: str, index: int) -> None:
+    if split not in SPLITS:
+        raise UsageError(f'The scenes have no split {split!r}, only {", ".join(SPLITS)}.{nearest(str(split), SPLITS)}')
+    _check_whole('seed', seed, 0, 2**64 - 1)
+    _check_whole('index', index, 0, 2**64 - 1)
+
+
+def _check_whole(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
+        raise UsageError(f'The {name} of a scene is {value!r}: give a whole number from {low} to {high}.')
+
+
+def _shrink(fine: np.ndarray) -> np.ndarray:
+    """(..., S, S) -> (..., S / 2, S / 2): the mean of each pixel's subpixels, added in a fixed order."""
+    rows = fine[..., 0::2, :] + fine[..., 1::2, :]
+    return (rows[..., 0::2] + rows[..., 1::2]) * 0.25
+
+
+class _Pose:
+    """One object before it is painted: where it is, how it is turned, and what its surface looks like."""
+
+    def __init__(self, class_id: int, draws: Draws, scale: float) -> None:
+        self.class_id = class_id
+        self.turn, self.surface_turn = draws.direction(_TURN), draws.direction(_TURN)
+        self.flip = 1.0 if draws.uniform() < 0.5 else -1.0
+        self.x = self.y = 0.0
+        self.radii = 1.0, 1.0
+        # The box is drawn and the silhouette fitted into it, so that no class can be told by the size, the form or the
+        # place of its box.
+        left, top, right, bottom = self._box()
+        extent, aspect = draws.uniform(*_EXTENT) * scale, draws.uniform(0.85, 1.15)
+        self.radii = extent * aspect / (right - left), extent / (aspect * (bottom - top))
+        self.radius = math.sqrt(self.radii[0] * self.radii[1])
+        self.x = self._centre(left * self.radii[0], right * self.radii[0], draws)
+        self.y = self._centre(top * self.radii[1], bottom * self.radii[1], draws)
+        # The surface follows the object's size only in part.
+        coarseness = SCENE_CLASSES[class_id].coarseness
+        self.period = (0.05 * math.sqrt(scale) + self.radius * draws.uniform(0.15, 0.22)) * coarseness
+        self.phase = draws.uniform(), draws.uniform()
+        dark = draws.uniform(0.0, 0.4)
+        self.colours = draws.colour(dark), draws.colour(dark + draws.uniform(0.35, 0.6))
+        shade, (shade_x, shade_y) = draws.uniform(0.0, 0.3), draws.direction()
+        self.shade = shade * shade_x, shade * shade_y
+        self.draws = draws
+
+    def _box(self) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom) of the silhouette, in radii around (x, y), to 1/24 of a radius."""
+        probe = ((np.arange(72) + 0.5) / 24 - 1.5).astype(np.float32)
+        inside = self.rim(*self.plane(probe[None, :], probe[:, None])) > 0
+        columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
+        ends = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        left, top, right, bottom = (int(end) / 24 - 1.5 for end in ends)
+        return left, top, right, bottom
+
+    @staticmethod
+    def _centre(low: float, high: float, draws: Draws) -> float:
+        """Where (x, y) goes along one axis, so that the box lies anywhere but less than a tenth outside the frame."""
+        middle, margin = (low + high) * 0.5, min((high - low) * 0.4, 0.5)
+        return draws.uniform(margin, 1.0 - margin) - middle
+
+    @property
+    def reach(self) -> float:
+        """Nothing of the object is farther than this from (x, y)."""
+        return 1.5 * max(self.radii)
+
+    def plane(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """From the scene's coordinates to the object's, in which its radius is about 1."""
+        x, y = (x - self.x) * (1.0 / self.radii[0]), (y - self.y) * (1.0 / self.radii[1])
+        cosine, sine = self.turn
+        return (x * cosine + y * sine) * self.flip, y * cosine - x * sine
+
+    def rim(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """About the signed distance to the outline, in radii, positive inside."""
+        return SCENE_CLASSES[self.class_id].silhouette(u, v)
+
+    def surface(self, u: np.ndarray, v: np.ndarray, rim: np.ndarray, side: int) -> np.ndarray:
+        """0 .. 1, how much of the second colour there is."""
+        cosine, sine = self.surface_turn
+        scale = self.radius / self.period
+        x = (u * cosine + v * sine) * scale + self.phase[0]
+        y = (v * cosine - u * sine) * scale + self.phase[1]
+        return SCENE_CLASSES[self.class_id].surface(Cells(x, y, rim, self.period * side, self.draws))
+
+
+def _place(class_ids: list[int], draws: Draws) -> list[_Pose]:
+    """Draws the objects' poses; one that would hide behind the others is drawn again, a little smaller each time.
+
+    The decision is taken on a grid of its own, so that it does not depend on the size of the image.
+    """
+    scale = 1.0 if len(class_ids) == 1 else 1.1 / math.sqrt(len(class_ids))
+    probe = ((np.arange(64) + 0.5) / 64).astype(np.float32)
+    occupied = np.zeros((64, 64), bool)
+    placed = []
+    for class_id in class_ids:
+        best, best_seen, best_area = None, -1.0, occupied
+        for attempt in range(24):
+            pose = _Pose(class_id, draws, scale * 0.97**attempt)
+            area = pose.rim(*pose.plane(probe[None, :], probe[:, None])) > 0
+            seen = np.count_nonzero(area & ~occupied) / max(np.count_nonzero(area), 1)
+            if seen > best_seen:
+                best, best_seen, best_area = pose, seen, area
+            if seen >= 0.7:
+                break
+        assert best is not None
+        placed.append(best)
+        occupied = occupied | best_area
+    return placed
+
+
+class _Canvas:
+    """The picture while it is painted, at ``side`` subpixels.
+
+    Attributes:
+        pixels: (3, side, side) float32, 0 .. 1.
+        owner: (side, side) uint8, 1 + the number of the object that is seen there, 0 for none.
+    """
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self.pixels = np.zeros((3, side, side), np.float32)
+        self.owner = np.zeros((side, side), np.uint8)
+        self.axis = ((np.arange(side) + 0.5) / side).astype(np.float32)
+
+    def window(self, x: float, y: float, reach: float) -> tuple[slice, slice]:
+        """The rows and columns within ``reach`` of (x, y), so that small things cost little."""
+        rows, columns = (
+            slice(max(math.floor((at - reach) * self.side), 0), max(math.ceil((at + reach) * self.side), 0))
+            for at in (y, x)
+        )
+        return rows, columns
+
+    def blend(self, window: tuple[slice, slice], colour: np.ndarray, alpha: np.ndarray) -> None:
+        """Paints (3, h, w) or (3, 1, 1) of colour over a window; ``alpha`` (h, w) says how much of it."""
+        part = self.pixels[:, window[0], window[1]]
+        part += (colour - part) * alpha
+
+    def paint_background(self, draws: Draws) -> None:
+        """Two colours, mixed by smooth noise."""
+        lattice = draws.array(16, 16)
+        shift_y, shift_x = draws.uniform(0, 16), draws.uniform(0, 16)
+        coarse = draws.uniform(1.5, 3.5)
+        x, y = self.axis[None, :], self.axis[:, None]
+        noise = smooth_noise(lattice, y * coarse + shift_y, x * coarse + shift_x) * 0.7
+        noise = noise + smooth_noise(lattice, y * (coarse * 2.5) + shift_x, x * (coarse * 2.5) + shift_y) * 0.3
+        first, second = (_column(draws.colour(draws.uniform(0.2, 0.75), 0.3)) for _ in range(2))
+        self.pixels += first + (second - first) * noise
+
+    def paint_clutter(self, draws: Draws, small: bool) -> None:
+        """A blob or a stroke of one colour, which belongs to no class."""
+        x, y = draws.uniform(), draws.uniform()
+        cosine, sine = draws.direction()
+        stroke = draws.uniform() < 0.4
+        length = draws.uniform(0.08, 0.3) if stroke else draws.uniform(0.03, 0.1)
+        width = draws.uniform(0.008, 0.02) if stroke else draws.uniform(0.03, 0.1)
+        if small:
+            length *= 0.7
+            width *= 0.7
+        colour, strength = draws.colour(draws.uniform(0.2, 0.75), 0.4), draws.uniform(0.4, 0.9)
+        window = self.window(x, y, max(length, width) * 1.1 + 0.02)
+        across, down = self.axis[None, window[1]] - x, self.axis[window[0], None] - y
+        along, over = across * cosine + down * sine, down * cosine - across * sine
+        # An ellipse, long and thin for a stroke; the distance is exact on its short axis, which is the one that shows.
+        distance = (1.0 - np.sqrt(along * along * (1.0 / length**2) + over * over * (1.0 / width**2))) * width
+        alpha = np.clip(distance * self.side + 0.5, 0.0, 1.0)
+        self.blend(window, _column(colour), alpha * strength)
+        if small:
+            self.owner[window][alpha * strength > 0.5] = 0
+
+    def paint_object(self, pose: _Pose, number: int) -> None:
+        """An object; ``number`` is its mark in ``owner``."""
+        window = self.window(pose.x, pose.y, pose.reach)
+        u, v = pose.plane(self.axis[None, window[1]], self.axis[window[0], None])
+        rim = pose.rim(u, v)
+        alpha = np.clip(rim * (pose.radius * self.side) + 0.5, 0.0, 1.0)
+        first, second = (_column(colour) for colour in pose.colours)
+        colour = first + (second - first) * pose.surface(u, v, rim, self.side)
+        self.blend(window, colour * (1.0 + pose.shade[0] * u + pose.shade[1] * v), alpha)
+        self.owner[window][alpha >= 0.5] = number
+
+    def light(self, draws: Draws) -> None:
+        """Brighter on one side than on the other."""
+        slope, (x, y) = draws.uniform(0.0, 0.5), draws.direction()
+        gain = draws.uniform(0.75, 1.2)
+        self.pixels *= gain + slope * x * (self.axis[None, :] - 0.5) + slope * y * (self.axis[:, None] - 0.5)
+
+
+def _column(colour: tuple[float, float, float]) -> np.ndarray:
+    return np.array(colour, np.float32).reshape(3, 1, 1)
