@@ -1,0 +1,167 @@
+"""Watches a self-distillation run for collapse, and says in words what it sees and what helps."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine import dist
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mstkit.engine.json_lines import EpochLines
+from mstkit.errors import UsageError
+from mstkit.evaluation.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
+from mstkit.evaluation.features import PooledEncoder
+from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
+from mstkit.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CollapseMonitorHook(Hook):
+    """Reports teacher entropy, KL, feature deviation and effective rank once an epoch, and warns in words.
+
+    The first two are means over the epoch of what ``model.last_statistics()`` says, added up on the device, so that
+    no iteration waits for the host. The last two are computed on the pooled features of the first view of the last
+    images of the epoch, on all ranks together. Scalars go to the visualizer (``collapse/...``) and to
+    ``work_dir/collapse.jsonl``.
+
+    Args:
+        num_images: how many images the features are computed on, over all ranks.
+        branch: which of ``model.branches()`` to look at; a model without it is watched on its first one.
+        grace_epochs: no warning in the first epochs, where a loss near ln(out_dim) is normal; by default a tenth of
+            the run, at least 1 and at most 10.
+        loss_key: the loss term that is compared with ln(out_dim) where the model gives no entropy and KL.
+        batch_size: images per forward pass.
+    """
+
+    def __init__(
+        self,
+        num_images: int = 512,
+        branch: str = 'teacher',
+        grace_epochs: int | None = None,
+        loss_key: str = 'loss_ce',
+        batch_size: int = 64,
+    ) -> None:
+        if num_images < 2:
+            raise UsageError(f'CollapseMonitorHook: num_images={num_images!r}, but at least 2 are needed.')
+        if batch_size < 1:
+            raise UsageError(f'CollapseMonitorHook: batch_size={batch_size!r}, but it must be at least 1.')
+        if grace_epochs is not None and grace_epochs < 0:
+            raise UsageError(f'CollapseMonitorHook: grace_epochs={grace_epochs!r}, but it must be 0 or more.')
+        self.num_images = num_images
+        self.branch = branch
+        self.grace_epochs = grace_epochs
+        self.loss_key = loss_key
+        self.batch_size = batch_size
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.views: list[Tensor] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Starts the record, or goes on with it on a resumed run."""
+        if dist.is_main_process():
+            self._lines(runner).keep_until(-1 if runner.iter == 0 else runner.epoch)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Forgets the last epoch."""
+        self.sums, self.counts, self.views = {}, {}, []
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
+    ) -> None:
+        """Adds this step's statistics, and keeps the images of the epoch's last steps."""
+        statistics = dict(_unwrapped(runner).last_statistics())
+        if outputs and self.loss_key in outputs:
+            statistics['cross_entropy'] = torch.as_tensor(outputs[self.loss_key])
+        for name, value in statistics.items():
+            value = value.detach().float().mean()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+            self.counts[name] = self.counts.get(name, 0) + 1
+        views = data_batch['inputs']
+        first = views[0] if isinstance(views, (list, tuple)) else views
+        own_images = math.ceil(self.num_images / dist.get_world_size())
+        remaining_steps = len(runner.train_dataloader) - batch_idx - 1
+        if remaining_steps * len(first) < own_images:
+            self.views.append(first)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Computes, logs and records the numbers of the epoch, and warns."""
+        means = self._means()
+        features = self._features(runner)
+        self.views = []
+        enough = len(features) >= 2
+        entropy, kl = means.get('teacher_entropy'), means.get('kl')
+        # Entropy plus KL is the cross-entropy without the weight that the loss term carries.
+        cross_entropy = entropy + kl if entropy is not None and kl is not None else means.get('cross_entropy')
+        statistics = CollapseStatistics(
+            cross_entropy=cross_entropy,
+            teacher_entropy=entropy,
+            kl=kl,
+            out_dim=_out_dim(runner),
+            feature_deviation=feature_deviation(features) if enough else None,
+            effective_rank=effective_rank(features) if enough and bool(torch.isfinite(features).all()) else None,
+        )
+        epoch = runner.epoch + 1
+        named = {name: value for name, value in statistics._asdict().items() if value is not None and name != 'out_dim'}
+        if 'hidden_fraction' in means:
+            named['hidden_fraction'] = means['hidden_fraction']
+        for name, value in named.items():
+            runner.message_hub.update_scalar(f'collapse/{name}', value)
+        runner.visualizer.add_scalars({f'collapse/{name}': value for name, value in named.items()}, step=epoch)
+        numbers = ', '.join(f'{name.replace("_", " ")} {value:.3f}' for name, value in named.items())
+        runner.logger.info(f'features epoch {epoch}: {numbers}')
+        findings = diagnose(statistics) if epoch > self._grace(runner) else []
+        for finding in findings:
+            runner.logger.warning(f'epoch {epoch}: {finding}')
+        if dist.is_main_process():
+            self._lines(runner).put({'epoch': epoch, **named, 'num_images': len(features), 'findings': findings})
+
+    def _grace(self, runner: Runner) -> int:
+        return min(10, max(1, runner.max_epochs // 10)) if self.grace_epochs is None else self.grace_epochs
+
+    def _means(self) -> dict[str, float]:
+        """Means over the epoch and the ranks; the only host synchronisation of an epoch."""
+        means = {}
+        for name, total in self.sums.items():
+            mean = total / self.counts[name]
+            dist.all_reduce(mean, op='mean')
+            means[name] = float(mean)
+        return means
+
+    def _features(self, runner: Runner) -> Tensor:
+        """Pooled features (M, D) of the kept images of all ranks, on the CPU; the same on every rank."""
+        model = _unwrapped(runner)
+        branches = model.branches()
+        encoder = PooledEncoder(branches.get(self.branch, next(iter(branches.values()))))
+        own_images = math.ceil(self.num_images / dist.get_world_size())
+        images = torch.cat(self.views)[-own_images:] if self.views else torch.empty(0)
+        rows = []
+        with torch.no_grad(), evaluation_mode(encoder), undisturbed_randomness():
+            for part in images.split(self.batch_size) if len(images) else ():
+                prepared = model.data_preprocessor({'inputs': part, 'data_samples': None}, False)
+                rows.append(encoder(prepared['inputs']).cpu())
+        gathered = [part for part in dist.all_gather_object(torch.cat(rows) if rows else None) if part is not None]
+        return torch.cat(gathered) if gathered else torch.empty(0, 1)
+
+    @staticmethod
+    def _lines(runner: Runner) -> EpochLines:
+        return EpochLines(Path(runner.work_dir) / 'collapse.jsonl')
+
+
+def _unwrapped(runner: Runner) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _out_dim(runner: Runner) -> int | None:
+    """The number of prototypes, from whichever part of the model says it."""
+    model = _unwrapped(runner)
+    for part in (getattr(model, 'head', None), getattr(model, 'neck', None)):
+        out_dim = getattr(part, 'out_dim', None)
+        if isinstance(out_dim, int):
+            return out_dim
+    return None

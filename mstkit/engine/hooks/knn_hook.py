@@ -1,0 +1,212 @@
+"""k-NN accuracy of student and teacher while they train, and the checkpoint of the best one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine import dist
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from mstkit.engine.json_lines import EpochLines
+from mstkit.errors import UsageError
+from mstkit.evaluation.features import PooledEncoder, check_labelled, extract_features, feature_loader
+from mstkit.evaluation.isolation import undisturbed_randomness
+from mstkit.evaluation.knn import DEFAULT_KS, check_classes, check_ks, clip_ks, knn_accuracy
+from mstkit.registry import DATASETS, HOOKS
+
+STATE = 'knn_state'
+
+
+@HOOKS.register_module()
+class KNNHook(Hook):
+    """Measures weighted k-NN accuracy at the start, every few epochs and at the end.
+
+    Every branch that ``model.branches()`` names is measured in one pass over the images, on features gathered over
+    the ranks. Training is left as it was: its generators, its modes and its running statistics. Results go to the
+    log in words, to the visualizer (``knn/{branch}_k{k}_top1``), and to ``work_dir/knn.jsonl``, where epoch N means
+    after N epochs; a resumed run goes on in that file. The best weights are kept in ``work_dir/best_knn.pth``.
+
+    Args:
+        train_dataset: config of the labelled images that vote, with a deterministic pipeline.
+        val_dataset: config of the labelled images to classify, with the same classes.
+        interval: epochs between two measurements.
+        at_start: measure before the first epoch too (never when resuming).
+        ks: numbers of neighbours; those above the size of the bank are clipped to it.
+        headline_k: the k of the log line and of the choice of the best; one of ``ks``.
+        temperature: of the votes.
+        batch_size: images per forward pass, on each rank.
+        num_workers: processes that load images.
+        max_train: at most this many images in the bank, spread evenly over the data set; None takes all.
+        save_best: keep the checkpoint with the best accuracy.
+        best_branch: whose accuracy decides which is best; a model without that branch uses its first one.
+        required: raise where a data set is missing or unlabelled, instead of switching k-NN off with a warning.
+    """
+
+    # After the parameter schedulers (LOW, 70), so that best_knn.pth can be resumed from; before the checkpoint
+    # (VERY_LOW, 90), so that it holds our state.
+    priority = 80
+
+    def __init__(
+        self,
+        train_dataset: dict,
+        val_dataset: dict,
+        interval: int = 1,
+        at_start: bool = True,
+        ks: Sequence[int] = DEFAULT_KS,
+        headline_k: int = 20,
+        temperature: float = 0.07,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        max_train: int | None = None,
+        save_best: bool = True,
+        best_branch: str = 'teacher',
+        required: bool = False,
+    ) -> None:
+        for name, value, least in (
+            ('interval', interval, 1),
+            ('batch_size', batch_size, 1),
+            ('num_workers', num_workers, 0),
+            ('max_train', 1 if max_train is None else max_train, 1),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UsageError(f'KNNHook: {name}={value!r}, but it must be a whole number of at least {least}.')
+        self.ks = check_ks(ks)
+        if headline_k not in self.ks:
+            raise UsageError(f'KNNHook: headline_k={headline_k!r} is not one of ks={list(self.ks)}.')
+        if not temperature > 0:
+            raise UsageError(f'KNNHook: temperature={temperature!r}, but it must be above 0.')
+        self.dataset_configs = {'train': train_dataset, 'val': val_dataset}
+        self.interval = interval
+        self.at_start = at_start
+        self.headline_k = headline_k
+        self.temperature = temperature
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.max_train = max_train
+        self.save_best = save_best
+        self.best_branch = best_branch
+        self.required = required
+        self.loaders: dict[str, DataLoader] | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Builds the data sets, before any training, so that a mistake in them shows at once."""
+        try:
+            with undisturbed_randomness():
+                datasets = {name: self._dataset(name) for name in self.dataset_configs}
+                classes = [check_labelled(dataset, f'k-NN {name} set') for name, dataset in datasets.items()]
+                if classes[0] is not None and classes[1] is not None:
+                    check_classes(classes[0], classes[1])
+        except (UsageError, FileNotFoundError) as error:
+            if self.required:
+                raise UsageError(f'k-NN cannot be measured: {error}') from error
+            runner.logger.warning(f'k-NN is off: {error}')
+            return
+        size = len(datasets['train'])  # type: ignore[arg-type]
+        if max(self.ks) > size:
+            runner.logger.info(
+                f'k-NN: the bank has {size} images, so k {list(self.ks)} becomes {clip_ks(self.ks, size)}'
+            )
+            self.ks = clip_ks(self.ks, size)
+        self.loaders = {
+            name: feature_loader(dataset, self.batch_size, self.num_workers) for name, dataset in datasets.items()
+        }
+
+    def before_train(self, runner: Runner) -> None:
+        """Measures the starting point; on a resumed run, goes on with its records instead."""
+        if self.loaders is None:
+            return
+        fresh = runner.iter == 0
+        if fresh:
+            runner.message_hub.update_info(STATE, {'best': None, 'best_epoch': None, 'start': None, 'start_name': None})
+        if dist.is_main_process():
+            self._lines(runner).keep_until(-1 if fresh else runner.epoch)
+        if fresh and self.at_start:
+            self._measure(runner, epoch=0)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Measures every ``interval`` epochs and after the last one."""
+        if self.loaders is not None and (
+            self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)
+        ):
+            self._measure(runner, epoch=runner.epoch + 1)
+
+    def _dataset(self, name: str) -> Dataset:
+        dataset = DATASETS.build(self.dataset_configs[name])
+        if name == 'train' and self.max_train is not None and self.max_train < len(dataset):
+            chosen = np.linspace(0, len(dataset) - 1, self.max_train).round().astype(int)
+            return Subset(dataset, chosen.tolist())
+        return dataset
+
+    def _measure(self, runner: Runner, epoch: int) -> None:
+        """Computes, logs and records the accuracies after ``epoch`` epochs, and keeps the checkpoint if it is best."""
+        assert self.loaders is not None
+        model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        with undisturbed_randomness():
+            accuracy = self._accuracy(model, epoch)
+        k = min(self.headline_k, max(self.ks))
+        headline = {branch: values[f'k{k}_top1'] for branch, values in accuracy.items()}
+        scalars = {f'knn/{branch}_{name}': value for branch, of in accuracy.items() for name, value in of.items()}
+        for name, value in scalars.items():
+            runner.message_hub.update_scalar(name, value)
+        runner.visualizer.add_scalars(scalars, step=epoch)
+
+        state = dict(runner.message_hub.get_info(STATE) or {})
+        if epoch == 0:
+            state['start'] = headline
+            state['start_name'] = 'start' if runner._load_from else 'random init'
+        runner.logger.info(self._line(epoch, headline, k, state))
+        judged = self.best_branch if self.best_branch in headline else next(iter(headline))
+        best = epoch > 0 and (state.get('best') is None or headline[judged] > state['best'])
+        if best:
+            state.update(best=headline[judged], best_epoch=epoch)
+        runner.message_hub.update_info(STATE, state)
+        record = {'epoch': epoch, 'iter': 0 if epoch == 0 else runner.iter, 'k': k, 'branches': accuracy}
+        if dist.is_main_process():
+            self._lines(runner).put(record)
+        if best and self.save_best:
+            runner.save_checkpoint(
+                runner.work_dir, 'best_knn.pth', meta={'knn': {'branch': judged, 'k': k, 'top1': headline[judged]}}
+            )
+
+    def _accuracy(self, model: nn.Module, epoch: int) -> dict[str, dict[str, float]]:
+        """Percent by branch and by name, the same on every rank."""
+        assert self.loaders is not None
+        encoders = {name: PooledEncoder(backbone) for name, backbone in model.branches().items()}  # type: ignore[operator]
+        device = next(model.parameters()).device
+        banks = {
+            name: extract_features(encoders, loader, device, model.data_preprocessor, f'k-NN epoch {epoch}, {name}')  # type: ignore[arg-type]
+            for name, loader in self.loaders.items()
+        }
+        # Rank 0 alone compares, and tells the others.
+        results: list[Any] = [None]
+        if dist.is_main_process():
+            results[0] = {
+                branch: knn_accuracy(
+                    banks['train'][branch], banks['val'][branch], self.ks, self.temperature, device=device
+                )
+                for branch in encoders
+            }
+        dist.broadcast_object_list(results)
+        return results[0]
+
+    @staticmethod
+    def _line(epoch: int, headline: dict[str, float], k: int, state: dict) -> str:
+        numbers = ', '.join(f'{branch} {value:.1f}' for branch, value in headline.items())
+        detail = f'k={k}'
+        if epoch > 0 and state.get('start'):
+            starts = sorted({f'{value:.1f}' for value in state['start'].values()})
+            detail += f'; {state["start_name"]} {" / ".join(starts)}'
+        if epoch == 0:
+            detail += f'; {state["start_name"]}'
+        return f'k-NN epoch {epoch}: {numbers} ({detail})'
+
+    @staticmethod
+    def _lines(runner: Runner) -> EpochLines:
+        return EpochLines(Path(runner.work_dir) / 'knn.jsonl')

@@ -1,0 +1,80 @@
+"""Pictures of the run while it goes: input, attention, mask and reconstruction of the same few images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine import dist
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mstkit.errors import UsageError
+from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
+from mstkit.registry import HOOKS
+from mstkit.visualization.panels import draw_panels
+
+
+@HOOKS.register_module()
+class PanelHook(Hook):
+    """Draws ``model.panel(images)`` at the start, every few epochs and at the end.
+
+    The images are the same throughout the run: spread evenly over the training set (its first ones would often all be
+    of one class), each through the training pipeline with the key of epoch 0. Written to
+    ``work_dir/panels/epoch_NNN.png`` (after NNN epochs), and to the visualizer's backends, TensorBoard among them.
+    Rank 0 draws; training is left as it was.
+
+    Args:
+        interval: epochs between two panels.
+        num_images: rows of a panel.
+    """
+
+    # After ProgressHook has told the maskers where the run stands.
+    priority = 'LOW'
+
+    def __init__(self, interval: int = 10, num_images: int = 8) -> None:
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+            raise UsageError(f'PanelHook: interval={interval!r}, but it must be a whole number of at least 1.')
+        if isinstance(num_images, bool) or not isinstance(num_images, int) or num_images < 1:
+            raise UsageError(f'PanelHook: num_images={num_images!r}, but it must be a whole number of at least 1.')
+        self.interval = interval
+        self.num_images = num_images
+        self.views: Tensor | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Draws the untrained network; a resumed run has that panel already."""
+        if runner.iter == 0:
+            self._draw(runner, epoch=0)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Draws every ``interval`` epochs and after the last one."""
+        if self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner):
+            self._draw(runner, epoch=runner.epoch + 1)
+
+    def _draw(self, runner: Runner, epoch: int) -> None:
+        if not dist.is_main_process():
+            return
+        model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        with undisturbed_randomness(), evaluation_mode(model), torch.no_grad():
+            if self.views is None:
+                self.views = self._first_views(runner.train_dataloader.dataset)
+            prepared = model.data_preprocessor({'inputs': self.views, 'data_samples': None}, False)
+            panel = model.panel(prepared['inputs'])
+        # A preprocessor without mean and std leaves the pixels at 0..255.
+        mean = getattr(model.data_preprocessor, 'mean', torch.zeros(3)).flatten()
+        std = getattr(model.data_preprocessor, 'std', torch.ones(3)).flatten()
+        path = Path(runner.work_dir) / 'panels' / f'epoch_{epoch:03d}.png'
+        picture = draw_panels(panel, mean, std, path, max_rows=self.num_images)
+        runner.visualizer.add_image('panels', picture, step=epoch)
+        runner.logger.info(f'panels of epoch {epoch}: {path}')
+
+    def _first_views(self, dataset: Any) -> Tensor:
+        """The first view of evenly spread images, (B, 3, H, W) uint8."""
+        count = min(self.num_images, len(dataset))
+        chosen = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
+        inputs = [dataset[index]['inputs'] for index in chosen]
+        return torch.stack([views[0] if isinstance(views, (list, tuple)) else views for views in inputs])

@@ -1,0 +1,59 @@
+"""A small table on disk, one JSON object per line and per epoch, that survives being killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class EpochLines:
+    """Records by epoch in a ``.jsonl`` file.
+
+    Every write replaces the file as a whole (written beside it, then renamed), so a run that is killed leaves either
+    the old or the new table; and an epoch that is recorded again after a resume replaces its earlier line.
+
+    Args:
+        path: the file; its folder is made when the first line is written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def read(self) -> list[dict[str, Any]]:
+        """Reads all records, in order of epoch; empty where there is no file.
+
+        Raises:
+            ValueError: a line that is not a record; the message names the file and the line.
+        """
+        if not self.path.exists():
+            return []
+        records = []
+        for number, line in enumerate(self.path.read_text(encoding='utf-8').splitlines(), start=1):
+            try:
+                record = json.loads(line)
+                record['epoch'] = int(record['epoch'])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f'{self.path}, line {number} is not a record of an epoch: {line[:80]!r}') from error
+            records.append(record)
+        return sorted(records, key=lambda record: record['epoch'])
+
+    def keep_until(self, epoch: int) -> None:
+        """Forgets records later than an epoch: those of a run that was resumed from before them (-1: all)."""
+        if self.path.exists():
+            self._write([record for record in self.read() if record['epoch'] <= epoch] if epoch >= 0 else [])
+
+    def put(self, record: dict[str, Any]) -> None:
+        """Adds the record of ``record['epoch']``, in place of an earlier one of that epoch."""
+        others = [other for other in self.read() if other['epoch'] != record['epoch']]
+        self._write(sorted([*others, record], key=lambda entry: entry['epoch']))
+
+    def _write(self, records: list[dict[str, Any]]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_name(f'.{self.path.name}.{os.getpid()}')
+        try:
+            beside.write_text(''.join(json.dumps(record) + '\n' for record in records), encoding='utf-8')
+            os.replace(beside, self.path)
+        finally:
+            beside.unlink(missing_ok=True)

@@ -1,0 +1,25 @@
+"""Measures what a network has learned. Sees tensors only, and works with any backbone."""
+
+from mstkit.evaluation.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
+from mstkit.evaluation.features import PooledEncoder, ShareSampler, check_labelled, extract_features, feature_loader
+from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
+from mstkit.evaluation.knn import DEFAULT_KS, best_k, check_ks, clip_ks, knn_accuracy
+
+__all__ = [
+    'DEFAULT_KS',
+    'CollapseStatistics',
+    'PooledEncoder',
+    'ShareSampler',
+    'best_k',
+    'check_ks',
+    'check_labelled',
+    'clip_ks',
+    'diagnose',
+    'effective_rank',
+    'evaluation_mode',
+    'extract_features',
+    'feature_deviation',
+    'feature_loader',
+    'knn_accuracy',
+    'undisturbed_randomness',
+]

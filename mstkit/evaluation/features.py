@@ -1,0 +1,243 @@
+"""Features of a labelled set of images: computed once, by every rank for its share, gathered in file order."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, overload
+
+import torch
+from mmengine import dist
+from mmengine.dataset import default_collate
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+
+from mstkit.errors import UsageError
+from mstkit.evaluation.isolation import evaluation_mode
+from mstkit.evaluation.progress import track
+from mstkit.structures import FeatureBank
+
+Encoder = Callable[[Tensor], Tensor]
+GATHER_ROWS = 16384
+
+
+class PooledEncoder(nn.Module):
+    """A backbone as a function from images (B, 3, H, W) to its pooled features (B, C), in float32.
+
+    Being a module, it is put into evaluation mode by :func:`extract_features`.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.backbone.forward_tokens(images)  # type: ignore[operator]
+        return tokens.pooled.float()
+
+
+class ShareSampler(Sampler[int]):
+    """The images of one rank: every ``world_size``-th, in file order, nothing shuffled and nothing padded."""
+
+    def __init__(self, size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.indices = range(rank, size, world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def feature_loader(dataset: Dataset, batch_size: int = 64, num_workers: int = 0) -> DataLoader:
+    """Builds the loader that :func:`extract_features` expects: this rank's share of a data set, in file order.
+
+    It draws from a generator of its own, so that iterating it does not move torch's global one.
+    """
+    if batch_size < 1:
+        raise UsageError(f'batch_size is {batch_size}; features need batches of at least one image.')
+    if num_workers < 0:
+        raise UsageError(f'num_workers is {num_workers}; it must be 0 (no worker processes) or more.')
+    sampler = ShareSampler(len(dataset), dist.get_rank(), dist.get_world_size())  # type: ignore[arg-type]
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=default_collate,
+        generator=torch.Generator(),
+    )
+
+
+def check_labelled(dataset: Any, name: str) -> tuple[str, ...] | None:
+    """Finds the class names of a data set, and refuses one that has no labels or no images.
+
+    Args:
+        dataset: a data set of mmengine's kind, or a ``Subset`` of one.
+        name: what to call it in a message.
+
+    Returns:
+        The class names, or None where the data set has labels but does not name its classes.
+
+    Raises:
+        UsageError: no images, or no labels.
+    """
+    if len(dataset) == 0:
+        raise UsageError(f'the {name} has no images.')
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    if hasattr(dataset, 'get_data_info') and dataset.get_data_info(0).get('gt_label') is None:
+        raise UsageError(
+            f'the {name} has no labels, and k-NN needs them: use a folder with one sub-folder per class, '
+            'or leave k-NN out.'
+        )
+    metainfo = getattr(dataset, 'metainfo', None) or {}
+    classes = metainfo.get('classes')
+    return tuple(str(word) for word in classes) if classes else None
+
+
+@overload
+def extract_features(
+    encode: Encoder,
+    loader: DataLoader,
+    device: torch.device | str,
+    preprocess: Callable[[dict], Any],
+    description: str,
+    progress: bool = True,
+) -> FeatureBank: ...
+
+
+@overload
+def extract_features(
+    encode: Mapping[str, Encoder],
+    loader: DataLoader,
+    device: torch.device | str,
+    preprocess: Callable[[dict], Any],
+    description: str,
+    progress: bool = True,
+) -> dict[str, FeatureBank]: ...
+
+
+def extract_features(
+    encode: Encoder | Mapping[str, Encoder],
+    loader: DataLoader,
+    device: torch.device | str,
+    preprocess: Callable[[dict], Any],
+    description: str,
+    progress: bool = True,
+) -> FeatureBank | dict[str, FeatureBank]:
+    """Computes the features of every image of a data set, once, in file order, on every rank.
+
+    Gradients are off; encoders that are modules run in evaluation mode and find their own mode again afterwards.
+    (``no_grad`` rather than ``inference_mode``: a tensor that a network caches in passing, such as a window mask,
+    must stay usable by the next training step.)
+
+    Args:
+        encode: from images (B, 3, H, W) to features (B, D); or several by name, which share one pass over the images.
+        loader: batches ``{'inputs', 'data_samples'}`` of this rank's share, in a fixed order
+            (see :func:`feature_loader`). Images that a padding sampler gives to two ranks count once.
+        device: where the encoders are.
+        preprocess: from a batch to normalised images, or to a dict that holds them under ``'inputs'``, as the data
+            preprocessors of mmengine do.
+        description: for the progress line.
+        progress: show progress, on rank 0 only.
+
+    Returns:
+        A bank on the CPU in float32, or a dict of banks with the names of ``encode``.
+
+    Raises:
+        UsageError: the data set is empty or unlabelled, or its sampler shuffles.
+    """
+    encoders = dict(encode) if isinstance(encode, Mapping) else {'': encode}
+    classes = check_labelled(loader.dataset, f'data set of "{description}"')
+    own = _share_of(loader)
+    rows: dict[str, list[Tensor]] = {name: [] for name in encoders}
+    labels: list[Tensor] = []
+    replaced: list[str] = []
+    with torch.no_grad(), contextlib.ExitStack() as modes:
+        modes.enter_context(evaluation_mode(*(part for part in encoders.values() if isinstance(part, nn.Module))))
+        shown = progress and dist.is_main_process()
+        for batch in track(loader, len(loader), description, enabled=shown):
+            labels.append(_labels_of(batch['data_samples'], description))
+            replaced += [path for sample in batch['data_samples'] for path in getattr(sample, 'replaced', ())]
+            prepared = preprocess(batch)
+            images = (prepared['inputs'] if isinstance(prepared, Mapping) else prepared).to(device)
+            for name, encoder in encoders.items():
+                rows[name].append(encoder(images).float().cpu())
+
+    _say_replaced(replaced, description)
+    size = len(loader.dataset)  # type: ignore[arg-type]
+    all_labels = _in_file_order(torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64), own, size, device)
+    names = classes or tuple(str(index) for index in range(int(all_labels.max()) + 1))
+    if all_labels.min() < 0 or all_labels.max() >= len(names):
+        raise UsageError(
+            f'the data set of "{description}" has labels from {int(all_labels.min())} to {int(all_labels.max())}, '
+            f'but names {len(names)} classes.'
+        )
+    banks = {}
+    for name in encoders:
+        # A rank without images (more ranks than images) still has to join the gathering, with rows of the right width.
+        width = max(dist.all_gather_object(rows[name][0].shape[1] if rows[name] else 0))
+        features = torch.cat(rows.pop(name)) if rows[name] else torch.empty(0, width)
+        banks[name] = FeatureBank(_in_file_order(features, own, size, device), all_labels, names)
+    return banks if isinstance(encode, Mapping) else banks['']
+
+
+def _share_of(loader: DataLoader) -> Tensor:
+    """The indices of this rank's images, in the order in which the loader gives them."""
+    indices = torch.tensor(list(loader.sampler), dtype=torch.int64)
+    if list(loader.sampler) != indices.tolist() or getattr(loader.sampler, 'shuffle', False) or loader.drop_last:
+        raise UsageError(
+            f'features need a loader that keeps the order and every image, but {type(loader.sampler).__name__} '
+            'shuffles, or the loader drops some; build it with mstkit.evaluation.feature_loader.'
+        )
+    return indices
+
+
+def _labels_of(data_samples: Any, description: str) -> Tensor:
+    """The class index of each sample of a batch, (B,) int64."""
+    labels = [getattr(sample, 'gt_label', None) for sample in data_samples]
+    if any(label is None or torch.as_tensor(label).numel() != 1 for label in labels):
+        raise UsageError(
+            f'images of "{description}" have no label, or several; k-NN needs exactly one class per image.'
+        )
+    return torch.stack([torch.as_tensor(label).reshape(()).to(torch.int64) for label in labels])
+
+
+def _say_replaced(own: list[str], description: str) -> None:
+    """Files that mstkit's data sets could not read and put another image in place of: counted, over all ranks."""
+    paths = sorted({path for part in dist.all_gather_object(own) for path in part})
+    if paths:
+        more = f' and {len(paths) - 5} more' if len(paths) > 5 else ''
+        print_log(
+            f'{description}: {len(paths)} unreadable images were replaced by others: {", ".join(paths[:5])}{more}',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _in_file_order(rows: Tensor, indices: Tensor, size: int, device: torch.device | str) -> Tensor:
+    """Gathers the rows of all ranks, each at the place of its image; in pieces, to bound the device's memory."""
+    result = rows.new_zeros((size, *rows.shape[1:]))
+    filled = torch.zeros(size, dtype=torch.bool)
+    if dist.get_world_size() == 1:
+        result[indices], filled[indices] = rows, True
+    else:
+        longest = max(dist.all_gather_object(len(rows)))
+        for start in range(0, longest, GATHER_ROWS):
+            count = min(GATHER_ROWS, longest - start)
+            # Every rank has to bring the same number of rows; the index -1 marks the ones that only fill up.
+            part, places = rows.new_zeros((count, *rows.shape[1:])), torch.full((count,), -1)
+            mine = rows[start : start + count]
+            part[: len(mine)], places[: len(mine)] = mine, indices[start : start + count]
+            for their_rows, their_places in zip(
+                dist.all_gather(part.to(device)), dist.all_gather(places.to(device)), strict=True
+            ):
+                kept = their_places.cpu() >= 0
+                where = their_places.cpu()[kept]
+                result[where], filled[where] = their_rows.cpu()[kept], True
+    if not filled.all():
+        raise RuntimeError(f'{int((~filled).sum())} of {size} images were given to no rank; the loaders do not match.')
+    return result

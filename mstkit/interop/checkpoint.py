@@ -1,0 +1,164 @@
+"""Reads checkpoints without ever executing what is in them, and loads weights without ever losing one quietly."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import Tensor, nn
+
+from mstkit.errors import UsageError
+
+BRANCH_PREFIXES = {'student': 'backbone.', 'teacher': 'teacher.backbone.'}
+HISTORY_METHODS = ('min', 'max', 'mean', 'current')
+NUMPY_TYPES = ('bool', 'int8', 'int16', 'int32', 'int64', 'uint8', 'float16', 'float32', 'float64')
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a checkpoint of mmengine's layout onto the CPU.
+
+    Only weights, plain containers, NumPy numbers and mmengine's log histories are accepted; anything else in the file
+    is refused unexecuted.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A dict with at least ``state_dict``.
+
+    Raises:
+        UsageError: no such file, not a checkpoint, damaged, holding code, or without a state dict.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        what = 'is a folder' if file.is_dir() else 'does not exist'
+        raise UsageError(f'checkpoint {file} {what}; give the path of a .pth file.')
+    try:
+        with _accepted_globals():
+            checkpoint = torch.load(file, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UsageError(
+            f'checkpoint {file} is refused: {_first_line(error)} Nothing in it was executed; use a file that mstkit or '
+            'mmengine wrote.'
+        ) from error
+    except Exception as error:  # A damaged file fails in any of torch's, zip's and pickle's ways.
+        raise UsageError(
+            f'{file} is not a readable checkpoint, or it is truncated ({type(error).__name__}: {_first_line(error)})'
+        ) from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), Mapping):
+        found = (
+            f'keys {sorted(map(str, checkpoint))[:8]}' if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        )
+        raise UsageError(f'checkpoint {file} has no state_dict (found {found}); it was not written by mmengine.')
+    return checkpoint
+
+
+def branch_state(checkpoint: Mapping[str, Any], branch: str) -> dict[str, Tensor]:
+    """Takes the weights of one branch's backbone out of a checkpoint, with the prefix stripped.
+
+    Args:
+        checkpoint: from :func:`read_checkpoint`.
+        branch: ``'student'`` (``backbone.``) or ``'teacher'`` (``teacher.backbone.``).
+
+    Raises:
+        UsageError: an unknown branch, or one that the checkpoint does not have.
+    """
+    if branch not in BRANCH_PREFIXES:
+        raise UsageError(f'branch {branch!r} is unknown; there are {" and ".join(BRANCH_PREFIXES)}.')
+    prefix = BRANCH_PREFIXES[branch]
+    # "module." is what a checkpoint of a wrapped (distributed) model starts with.
+    state = {key.removeprefix('module.'): value for key, value in checkpoint['state_dict'].items()}
+    found = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+    if not found:
+        tops = sorted({key.split('.')[0] for key in state})
+        raise UsageError(f'the checkpoint has no {branch} (no key starts with {prefix!r}; the keys start with {tops}).')
+    return found
+
+
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], name: str) -> str:
+    """Loads weights into a module, all of them or none.
+
+    Args:
+        module: where to.
+        state: the weights, without prefix.
+        name: what to call it in messages.
+
+    Returns:
+        One line that counts what was loaded.
+
+    Raises:
+        UsageError: a tensor is missing, left over, or of another shape; the module is then unchanged.
+    """
+    own = module.state_dict()
+    missing = [key for key in own if key not in state]
+    unexpected = [key for key in state if key not in own]
+    misshapen = [key for key in own if key in state and own[key].shape != state[key].shape]
+    counts = f'{len(own) - len(missing) - len(misshapen)} of {len(own)} tensors'
+    if missing or unexpected or misshapen:
+        details = [
+            f'missing {len(missing)}{_examples(missing)}',
+            f'unexpected {len(unexpected)}{_examples(unexpected)}',
+        ]
+        for key in misshapen[:1]:
+            shapes = f'{key} is {tuple(state[key].shape)} in the file and {tuple(own[key].shape)} in the network'
+            details.append(f'other shape {len(misshapen)} ({shapes})')
+        raise UsageError(
+            f'{name}: only {counts} fit the checkpoint ({"; ".join(details)}); it was trained with another backbone or '
+            'image size, so give the config that it was trained with.'
+        )
+    module.load_state_dict(dict(state), strict=True)
+    return f'{name}: loaded {counts}, missing 0, unexpected 0'
+
+
+def _named(function: Callable, home: str, name: str) -> Callable:
+    """A function that torch's unpickler knows under another name (in every version of torch that has an allow-list)."""
+
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    stand_in.__module__, stand_in.__name__, stand_in.__qualname__ = home, name, name
+    return stand_in
+
+
+def _history_method(owner: Any, name: str) -> Any:
+    """Stands in for ``getattr``, by which mmengine's log histories name their own four methods, and nothing else."""
+    if owner is HistoryBuffer and name in HISTORY_METHODS:
+        return getattr(HistoryBuffer, name)
+    raise pickle.UnpicklingError(f'it asks for the attribute {name!r} of {owner!r}.')
+
+
+@contextlib.contextmanager
+def _accepted_globals() -> Iterator[None]:
+    """Lets torch's reader take what a checkpoint of mmengine's may name, all of it plain data."""
+    multiarray = np._core.multiarray  # type: ignore[attr-defined]
+    accepted: list[Any] = [HistoryBuffer, _named(_history_method, 'builtins', 'getattr'), np.ndarray, np.dtype]
+    for home in ('numpy._core.multiarray', 'numpy.core.multiarray'):
+        accepted += [_named(multiarray._reconstruct, home, '_reconstruct'), _named(multiarray.scalar, home, 'scalar')]
+    accepted += [type(np.dtype(name)) for name in NUMPY_TYPES]
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals(accepted)
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+def _first_line(error: Exception) -> str:
+    """What torch found, without its advice to read the file unsafely."""
+    text = str(error)
+    for line in text.splitlines():
+        if 'Unsupported' in line or 'GLOBAL' in line or 'asks for' in line:
+            return line.split('WeightsUnpickler error:')[-1].strip()[:200]
+    return (text.splitlines() or ['no details'])[0][:200]
+
+
+def _examples(keys: list[str]) -> str:
+    return f' ({", ".join(keys[:3])}{", …" if len(keys) > 3 else ""})' if keys else ''

@@ -1,0 +1,123 @@
+"""Pictures of what one training step sees: input, attention, mask, reconstruction."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from mstkit.structures import PanelData
+
+SMALLEST_CELL = 160
+GAP = 6
+TITLE = 24
+HIDDEN = (128, 128, 128)
+
+
+def draw_panels(
+    data: PanelData,
+    mean: Sequence[float] | Tensor,
+    std: Sequence[float] | Tensor,
+    path: str | os.PathLike[str],
+    max_rows: int = 8,
+) -> np.ndarray:
+    """Draws one row per image and one column per thing that there is to see, and saves it as a PNG.
+
+    Attention is stretched to each image's own range and laid over the picture as heat; hidden patches are greyed.
+    Small images are enlarged so that a person can see them. The file appears whole or not at all.
+
+    Args:
+        data: what to draw; columns that are None are left out.
+        mean: per channel, (3,), on the 0..255 scale, of the normalisation of ``data.images``.
+        std: likewise.
+        path: of the PNG; its folder is made.
+        max_rows: images beyond these are not drawn.
+
+    Returns:
+        The picture, (H, W, 3) uint8 RGB.
+    """
+    if data.images.ndim != 4 or data.images.shape[1] != 3 or len(data.images) == 0:
+        raise ValueError(f'panels need images of shape (B, 3, H, W), not {tuple(data.images.shape)}')
+    pictures = _to_pixels(data.images[:max_rows], mean, std)
+    scale = max(1, math.ceil(SMALLEST_CELL / min(pictures.shape[1:3])))
+    size = (pictures.shape[2] * scale, pictures.shape[1] * scale)
+    shown = [_enlarged(picture, size, Image.Resampling.BICUBIC) for picture in pictures]
+
+    columns: list[tuple[str, list[np.ndarray]]] = [('input', shown)]
+    if data.attention is not None:
+        maps = data.attention[:max_rows].detach().float().cpu().numpy()
+        columns.append(('attention', [_heat(cell, heat, size) for cell, heat in zip(shown, maps, strict=True)]))
+    if data.mask is not None:
+        masks = data.mask[:max_rows].detach().cpu().numpy().astype(bool)
+        title = f'mask ({100 * masks.mean():.0f} % hidden)'
+        columns.append((title, [_greyed(cell, mask, size) for cell, mask in zip(shown, masks, strict=True)]))
+    if data.reconstruction is not None:
+        restored = _to_pixels(data.reconstruction[:max_rows], mean, std)
+        columns.append(('reconstruction', [_enlarged(one, size, Image.Resampling.BICUBIC) for one in restored]))
+
+    sheet = _sheet(columns, size)
+    _save(sheet, Path(path))
+    return np.asarray(sheet)
+
+
+def _to_pixels(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> np.ndarray:
+    """Undoes the normalisation: (B, 3, H, W) to (B, H, W, 3) uint8."""
+    values = images.detach().float().cpu().numpy().transpose(0, 2, 3, 1)
+    channel_mean = np.asarray([float(value) for value in mean], dtype=np.float32)
+    channel_std = np.asarray([float(value) for value in std], dtype=np.float32)
+    pixels = np.nan_to_num(values * channel_std + channel_mean)
+    return pixels.clip(0, 255).round().astype(np.uint8)
+
+
+def _enlarged(picture: np.ndarray, size: tuple[int, int], how: Image.Resampling) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture).resize(size, how))
+
+
+def _heat(cell: np.ndarray, attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The picture in grey under its attention (h, w) in colour."""
+    attention = np.nan_to_num(attention)
+    span = float(attention.max() - attention.min())
+    share = (attention - attention.min()) / span if span > 0 else np.zeros_like(attention)
+    smooth = Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    colours = colormaps['inferno'](np.asarray(smooth).clip(0, 1))[..., :3] * 255
+    grey = cell.mean(axis=2, keepdims=True)
+    return (0.4 * grey + 0.6 * colours).round().astype(np.uint8)
+
+
+def _greyed(cell: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The picture with its hidden patches covered by grey; ``mask`` is (h, w), True = hidden."""
+    hidden = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)) > 0
+    covered = cell.copy()
+    covered[hidden] = HIDDEN
+    return covered
+
+
+def _sheet(columns: list[tuple[str, list[np.ndarray]]], size: tuple[int, int]) -> Image.Image:
+    """Titles on top, cells in rows below."""
+    width, height = size
+    rows = len(columns[0][1])
+    sheet = Image.new('RGB', (GAP + len(columns) * (width + GAP), TITLE + rows * (height + GAP)), 'white')
+    pen = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=14)
+    for column, (title, cells) in enumerate(columns):
+        left = GAP + column * (width + GAP)
+        pen.text((left, 4), title, fill='black', font=font)
+        for row, cell in enumerate(cells):
+            sheet.paste(Image.fromarray(cell), (left, TITLE + row * (height + GAP)))
+    return sheet
+
+
+def _save(sheet: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        sheet.save(beside, format='PNG')
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

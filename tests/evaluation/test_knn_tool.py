@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mstkit.errors import UsageError, exit_cleanly
+from mstkit.evaluation import PooledEncoder, extract_features, feature_loader, knn_accuracy
+from mstkit.registry import DATASETS, MODELS
+
+BACKBONE = dict(
+    type='MaskedVisionTransformer',
+    arch=dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48),
+    img_size=32,
+    patch_size=8,
+)
+NORMALISATION = dict(type='SelfSupDataPreprocessor', mean=[120.0] * 3, std=[60.0] * 3)
+PIPELINE = [dict(type='LoadRGB'), dict(type='CenterView', resize=36, crop=32), dict(type='PackViews')]
+
+
+@pytest.fixture(scope='module')
+def tool() -> ModuleType:
+    path = Path(__file__).parents[2] / 'tools' / 'evaluation' / 'knn.py'
+    spec = importlib.util.spec_from_file_location('knn_tool', path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp('data')
+    generator = np.random.default_rng(0)
+    for split, count in (('train', 8), ('val', 3)):
+        for label, name in enumerate(('dark', 'light', 'red')):
+            (root / split / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = generator.integers(0, 120, (40, 50, 3)) + (80 * label if name != 'red' else [120, 0, 0])
+                Image.fromarray(pixels.astype(np.uint8)).save(root / split / name / f'{index}.png')
+    return root
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    state = {}
+    for prefix in ('backbone.', 'teacher.backbone.'):
+        backbone = MODELS.build(BACKBONE)
+        for parameter in backbone.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        state.update({prefix + key: value for key, value in backbone.state_dict().items()})
+    state['neck.weight'] = torch.zeros(3)
+    hook = dict(type='KNNHook', val_dataset=dict(type='ImageFolder', pipeline=PIPELINE))
+    config = Config(dict(model=dict(backbone=BACKBONE, data_preprocessor=NORMALISATION), custom_hooks=[hook]))
+    path = tmp_path_factory.mktemp('checkpoint') / 'epoch_1.pth'
+    torch.save({'meta': {'cfg': config.pretty_text}, 'state_dict': state}, path)
+    return path
+
+
+def run(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, 'argv', ['knn.py', *map(str, arguments), '--num-workers', '0', '--device', 'cpu'])
+    try:
+        exit_cleanly(tool.main)()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_table_and_file_hold_the_right_numbers(tool, data, checkpoint, tmp_path, monkeypatch, capsys) -> None:
+    out = tmp_path / 'new' / 'result.json'
+    arguments = (checkpoint, '--train', data / 'train', '--val', data / 'val', '--k', 3, 5, '--json', out)
+    assert run(tool, monkeypatch, *arguments) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert found['images'] == {'train': 24, 'val': 9}
+    assert set(found['branches']) == {'student', 'teacher'}
+    preprocess = MODELS.build(NORMALISATION)
+    for branch, prefix in (('student', 'backbone.'), ('teacher', 'teacher.backbone.')):
+        backbone = MODELS.build(BACKBONE)
+        state = torch.load(checkpoint, weights_only=True)['state_dict']
+        own = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+        backbone.load_state_dict(own)
+        banks = []
+        for split in ('train', 'val'):
+            dataset = DATASETS.build(dict(type='ImageFolder', data_root=str(data), split=split, pipeline=PIPELINE))
+            loader = feature_loader(dataset, 5)
+            banks.append(extract_features(PooledEncoder(backbone), loader, 'cpu', preprocess, 'check'))
+        assert found['branches'][branch] == pytest.approx(knn_accuracy(*banks, ks=(3, 5)))
+        assert f'{branch}: loaded {len(own)} of {len(own)} tensors' in printed
+        assert f'{found["branches"][branch]["k3_top1"]:.2f}' in printed
+
+
+def test_one_branch_only(tool, data, checkpoint, tmp_path, monkeypatch, capsys) -> None:
+    arguments = (checkpoint, '--train', data / 'train', '--val', data / 'val', '--branch', 'student')
+    assert run(tool, monkeypatch, *arguments) == 0
+    printed = capsys.readouterr().out
+    assert 'student' in printed and 'teacher' not in printed
+    assert 'k10_top1' in printed and 'k24_top1' in printed  # 20, 100 and 200 are clipped to the 24 images
+
+
+def test_mistakes_exit_with_2_and_one_sentence(tool, data, checkpoint, tmp_path, monkeypatch, capsys) -> None:
+    train, val = ('--train', data / 'train'), ('--val', data / 'val')
+    half = tmp_path / 'half.pth'
+    half.write_bytes(checkpoint.read_bytes()[: checkpoint.stat().st_size // 2])
+    (tmp_path / 'flat').mkdir()
+    Image.new('RGB', (40, 40)).save(tmp_path / 'flat' / 'a.png')
+    content = torch.load(checkpoint, weights_only=True)
+    evil = tmp_path / 'evil.pth'
+    target = tmp_path / 'made by the config'
+    torch.save({**content, 'meta': {'cfg': f"model = __import__('os').mkdir({str(target)!r})"}}, evil)
+    lossy = tmp_path / 'lossy.pth'
+    content['state_dict'].pop('backbone.ln1.weight')
+    torch.save(content, lossy)
+    bare = tmp_path / 'bare.pth'
+    torch.save({'state_dict': content['state_dict']}, bare)
+    cases = [
+        ((tmp_path / 'none.pth', *train, *val), 'does not exist'),
+        ((half, *train, *val), 'truncated'),
+        ((checkpoint, '--train', tmp_path / 'none', *val), 'does not exist'),
+        ((checkpoint, *train, '--val', tmp_path / 'flat'), 'no classes'),
+        ((checkpoint, *train, *val, '--k', 0), 'k=0'),
+        ((checkpoint, *train, *val, '--k', -2), 'k=-2'),
+        ((evil, *train, *val), 'holds code'),
+        ((lossy, *train, *val), 'ln1.weight'),
+        ((bare, *train, *val), '--config'),
+        ((checkpoint, *train, *val, '--batch-size', 0), 'batch_size'),
+        ((checkpoint, *train, *val, '--config', tmp_path / 'none.py'), 'does not exist'),
+    ]
+    for arguments, says in cases:
+        assert run(tool, monkeypatch, *arguments) == 2, arguments
+        message = capsys.readouterr().err.strip().splitlines()[-1]
+        assert message.startswith('error: ') and says in message, message
+    assert not target.exists()
+
+
+def test_device_that_is_not_there(tool) -> None:
+    with pytest.raises(UsageError, match='toaster'):
+        tool.build_device('toaster')

@@ -1,0 +1,152 @@
+"""k-NN accuracy of a checkpoint: python tools/evaluation/knn.py CHECKPOINT --train DIR --val DIR
+
+DIR has one sub-folder per class. The network and its normalisation come from the config that the checkpoint carries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from torch import nn
+
+import mstkit  # noqa: F401  (registers the components)
+from mstkit.errors import UsageError, exit_cleanly
+from mstkit.evaluation import DEFAULT_KS, PooledEncoder, check_ks, extract_features, feature_loader, knn_accuracy
+from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, read_checkpoint
+from mstkit.registry import DATASETS, MODELS
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description='Weighted k-NN accuracy of the backbones in a checkpoint.')
+    parser.add_argument('checkpoint', help='a checkpoint that tools/train.py wrote')
+    parser.add_argument('--train', required=True, help='folder of the images that vote, one sub-folder per class')
+    parser.add_argument('--val', required=True, help='folder of the images to classify, with the same classes')
+    parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), help='default: all that the checkpoint has')
+    parser.add_argument('--k', type=int, nargs='+', default=list(DEFAULT_KS), help='numbers of neighbours')
+    parser.add_argument('--temperature', type=float, default=0.07, help='of the votes')
+    parser.add_argument('--config', help='config file, in place of the one in the checkpoint')
+    parser.add_argument('--image-size', type=int, help='side of the central crop, in place of the config’s')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--batch-size', type=int, default=64)
+    parser.add_argument('--num-workers', type=int, default=2, help='processes that load images')
+    parser.add_argument('--json', metavar='OUT', help='also write the numbers to this file')
+    return parser.parse_args()
+
+
+def read_config(checkpoint: dict[str, Any], path: str | None) -> ConfigDict:
+    """The config that describes the network: a file of the user's, or the text in the checkpoint."""
+    if path is not None:
+        if not Path(path).is_file():
+            raise UsageError(f'config {path} does not exist.')
+        config = Config.fromfile(path)._cfg_dict
+    else:
+        text = checkpoint.get('meta', {}).get('cfg')
+        if not isinstance(text, str):
+            raise UsageError('the checkpoint carries no config; give the one that it was trained with by --config.')
+        config = parse_config_text(text)
+    if not isinstance(config.get('model'), dict) or 'backbone' not in config['model']:
+        raise UsageError('the config has no model.backbone; give the config of a pre-training by --config.')
+    return config
+
+
+def view_pipeline(config: ConfigDict, image_size: int | None) -> list[dict[str, Any]]:
+    """The transforms of an evaluated image: the config's own, or resize and central crop to a given size."""
+    if image_size is not None:
+        if image_size < 1:
+            raise UsageError(f'--image-size is {image_size}; it must be at least 1.')
+        view = dict(type='CenterView', resize=round(image_size * 256 / 224), crop=image_size)
+        return [dict(type='LoadRGB'), view, dict(type='PackViews')]
+    for hook in config.get('custom_hooks') or []:
+        pipeline = hook.get('val_dataset', {}).get('pipeline') if hook.get('type') == 'KNNHook' else None
+        if pipeline:
+            # A config's data set may hold its images in memory; a folder's have to be read.
+            has_reader = str(pipeline[0].get('type', '')).startswith('Load')
+            return list(pipeline) if has_reader else [dict(type='LoadRGB'), *pipeline]
+    raise UsageError('the config says nothing of how images are evaluated (no KNNHook); give --image-size.')
+
+
+def build_device(name: str) -> torch.device:
+    """The device, after a try whether it is there."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f'device {name!r} cannot be used: {str(error).splitlines()[0]}') from error
+    return device
+
+
+def load_encoders(
+    checkpoint: dict[str, Any], config: ConfigDict, branch: str | None, device: torch.device
+) -> dict[str, nn.Module]:
+    """Backbones with the checkpoint's weights, by branch; prints what was loaded."""
+    keys = [key.removeprefix('module.') for key in checkpoint['state_dict']]
+    present = [name for name, prefix in BRANCH_PREFIXES.items() if any(key.startswith(prefix) for key in keys)]
+    if branch is None and not present:
+        raise UsageError(
+            f'the checkpoint has no backbone; its keys start with {sorted({k.split(".")[0] for k in keys})}.'
+        )
+    encoders: dict[str, nn.Module] = {}
+    for name in present if branch is None else [branch]:
+        backbone = MODELS.build(config['model']['backbone'])
+        if not hasattr(backbone, 'forward_tokens'):
+            raise UsageError(f'{type(backbone).__name__} gives no tokens (it has no forward_tokens).')
+        print(load_strict(backbone, branch_state(checkpoint, name), name))
+        encoders[name] = PooledEncoder(backbone).to(device)
+    return encoders
+
+
+def main() -> None:
+    """Loads, extracts, compares, prints."""
+    args = parse_args()
+    ks = check_ks(args.k)
+    device = build_device(args.device)
+    checkpoint = read_checkpoint(args.checkpoint)
+    config = read_config(checkpoint, args.config)
+    pipeline = view_pipeline(config, args.image_size)
+    datasets = {
+        name: DATASETS.build(dict(type='ImageFolder', data_root=folder, split='', labelled=True, pipeline=pipeline))
+        for name, folder in (('train', args.train), ('val', args.val))
+    }
+    loaders = {name: feature_loader(one, args.batch_size, args.num_workers) for name, one in datasets.items()}
+    encoders = load_encoders(checkpoint, config, args.branch, device)
+    normalisation = config['model'].get('data_preprocessor') or config.get('data_preprocessor') or {}
+    preprocess = MODELS.build({'type': 'SelfSupDataPreprocessor', **normalisation}).to(device)
+
+    banks = {
+        name: extract_features(encoders, loader, device, preprocess, f'{name} features')
+        for name, loader in loaders.items()
+    }
+    results = {
+        branch: knn_accuracy(banks['train'][branch], banks['val'][branch], ks, args.temperature, device=device)
+        for branch in encoders
+    }
+    names = list(next(iter(results.values())))
+    size = {name: len(dataset) for name, dataset in datasets.items()}
+    print(f'k-NN, percent; bank {size["train"]} images, val {size["val"]} images')
+    print(f'{"":10}' + ''.join(f'{name:>12}' for name in names))
+    for branch, accuracy in results.items():
+        print(f'{branch:10}' + ''.join(f'{accuracy[name]:12.2f}' for name in names))
+    if args.json:
+        write_json(Path(args.json), {'checkpoint': args.checkpoint, 'images': size, 'branches': results})
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes the file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        beside.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+if __name__ == '__main__':
+    exit_cleanly(main)()
