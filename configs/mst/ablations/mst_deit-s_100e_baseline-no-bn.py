@@ -1,0 +1,5 @@
+"""MST table 6, 'Baseline' without batch normalisation: no mask, no decoder. Paper: linear 72.4. Not reproduced here."""
+
+_base_ = '../mst_deit-s_100e.py'
+
+model = dict(masker=None, decoder=None, neck=dict(batch_norm=None))
