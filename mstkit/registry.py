@@ -13,15 +13,33 @@ from mmpretrain import registry as mmpretrain_registry
 
 MODELS = Registry('model', parent=mmpretrain_registry.MODELS, scope='mstkit', locations=['mstkit.models'])
 DATASETS = Registry('dataset', parent=mmpretrain_registry.DATASETS, scope='mstkit', locations=['mstkit.datasets'])
-TRANSFORMS = Registry(
-    'transform', parent=mmpretrain_registry.TRANSFORMS, scope='mstkit', locations=['mstkit.datasets']
-)
+TRANSFORMS = Registry('transform', parent=mmpretrain_registry.TRANSFORMS, scope='mstkit', locations=['mstkit.datasets'])
 DATA_SAMPLERS = Registry(
     'data sampler', parent=mmpretrain_registry.DATA_SAMPLERS, scope='mstkit', locations=['mstkit.datasets']
 )
 HOOKS = Registry('hook', parent=mmpretrain_registry.HOOKS, scope='mstkit', locations=['mstkit.engine'])
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mstkit', locations=['mstkit.engine'])
 RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, scope='mstkit', locations=['mstkit.engine'])
-OPTIM_WRAPPERS = Registry(
-    'optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mstkit', locations=['mstkit.engine']
+OPTIM_WRAPPERS = Registry('optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mstkit', locations=['mstkit.engine'])
+
+# No component of ours: here so that mmengine finds the scope everywhere, and mmpretrain's names (its schedules, its
+# visualizer) without a prefix. A registry only imports its own locations, hence mmpretrain's are repeated.
+_ENGINE, _VISUALIZATION, _EVALUATION = ['mmpretrain.engine'], ['mmpretrain.visualization'], ['mmpretrain.evaluation']
+PARAM_SCHEDULERS = Registry(
+    'parameter scheduler', parent=mmpretrain_registry.PARAM_SCHEDULERS, scope='mstkit', locations=_ENGINE
 )
+OPTIMIZERS = Registry('optimizer', parent=mmpretrain_registry.OPTIMIZERS, scope='mstkit', locations=_ENGINE)
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=mmpretrain_registry.OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='mstkit',
+    locations=_ENGINE,
+)
+LOG_PROCESSORS = Registry('log_processor', parent=mmpretrain_registry.LOG_PROCESSORS, scope='mstkit', locations=_ENGINE)
+MODEL_WRAPPERS = Registry('model_wrapper', parent=mmpretrain_registry.MODEL_WRAPPERS, scope='mstkit')
+WEIGHT_INITIALIZERS = Registry('weight initializer', parent=mmpretrain_registry.WEIGHT_INITIALIZERS, scope='mstkit')
+TASK_UTILS = Registry('task util', parent=mmpretrain_registry.TASK_UTILS, scope='mstkit')
+METRICS = Registry('metric', parent=mmpretrain_registry.METRICS, scope='mstkit', locations=_EVALUATION)
+EVALUATORS = Registry('evaluator', parent=mmpretrain_registry.EVALUATORS, scope='mstkit', locations=_EVALUATION)
+VISUALIZERS = Registry('visualizer', parent=mmpretrain_registry.VISUALIZERS, scope='mstkit', locations=_VISUALIZATION)
+VISBACKENDS = Registry('vis_backend', parent=mmpretrain_registry.VISBACKENDS, scope='mstkit', locations=_VISUALIZATION)

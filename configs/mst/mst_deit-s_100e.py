@@ -10,5 +10,4 @@ _base_ = [
     '../_base_/models/mst_deit-s.py',
     '../_base_/datasets/imagenet_multicrop.py',
     '../_base_/schedules/adamw_cosine_100e.py',
-    '../_base_/default_runtime.py',
 ]

@@ -9,7 +9,6 @@ _base_ = [
     '../_base_/models/mst_deit-s.py',
     '../_base_/datasets/imagenet_multicrop.py',
     '../_base_/schedules/adamw_cosine_300e.py',
-    '../_base_/default_runtime.py',
 ]
 
 # DINO's temperature for long schedules (decision D8), and its crops.

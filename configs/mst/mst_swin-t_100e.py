@@ -8,5 +8,4 @@ _base_ = [
     '../_base_/models/mst_swin-t.py',
     '../_base_/datasets/imagenet_multicrop.py',
     '../_base_/schedules/adamw_cosine_100e.py',
-    '../_base_/default_runtime.py',
 ]

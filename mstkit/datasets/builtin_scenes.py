@@ -102,7 +102,7 @@ class BuiltinScenes(BaseDataset):
 
     def _copy_without_annotation(self, memo: dict | None = None) -> BuiltinScenes:
         # mmengine makes subsets by copying; the images are never written to, so one copy of them is enough.
-        return super()._copy_without_annotation({**(memo or {}), id(self._images): self._images})  # type: ignore[return-value]
+        return super()._copy_without_annotation({**(memo or {}), id(self._images): self._images})
 
     def _render(self, info: dict) -> np.ndarray:
         return render_scene(self.seed, self.split, info['scene'], self.image_size).image

@@ -2,6 +2,7 @@
 # from 0 and a cosine to 1e-6, weight decay by a cosine from 0.04 to 0.4, both per optimizer step.
 optim_wrapper = dict(
     type='DistillationOptimWrapper',
+    constructor='TrainableOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.999), weight_decay=0.04),
     clip_norm=3.0,
     freeze_last_layer_epochs=1,

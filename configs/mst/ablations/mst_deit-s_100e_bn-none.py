@@ -1,4 +1,7 @@
-"""MST table 6, DeiT-S, 100 epochs: no batch normalisation in head and decoder. Paper: linear 73.1. Not reproduced here."""
+"""MST table 6, DeiT-S, 100 epochs: no batch normalisation in head and decoder. Paper: linear 73.1.
+
+Not reproduced here.
+"""
 
 _base_ = '../mst_deit-s_100e.py'
 

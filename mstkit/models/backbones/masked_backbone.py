@@ -72,6 +72,11 @@ class MaskedBackbone:
         """
         raise NotImplementedError(f'{type(self).__name__} does not say how it makes tokens')
 
+    def train(self, mode: bool = True) -> MaskedBackbone:
+        """Like any module's, also in what it returns (mmpretrain's gives None)."""
+        super().train(mode)  # type: ignore[misc]
+        return self
+
     def check_image_size(self, size: int, masked: bool) -> None:
         """Refuses an image size that this backbone could only take by padding.
 

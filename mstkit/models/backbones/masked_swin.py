@@ -124,11 +124,6 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
                 # The block builds its attention itself; only the behaviour on small maps is replaced.
                 block.attn.__class__ = SmallMapWindowMSA
 
-    def train(self, mode: bool = True) -> MaskedSwinTransformer:
-        """Like any module's, also in what it returns (mmpretrain's gives None)."""
-        super().train(mode)
-        return self
-
     def init_weights(self) -> None:
         """Initialises like the official Swin (linear layers truncated normal, 0.02)."""
         super().init_weights()

@@ -8,6 +8,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mstkit.models.attention import attend
 from mstkit.models.backbones.masked_backbone import MaskedBackbone, init_transformer_weights
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
@@ -50,6 +51,8 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         super().__init__(*args, **kwargs)
         self.embedding_dims = self.feature_dims = self.embed_dims
         self.stride = self.patch_embed.projection.stride[0]
+        for layer in self.layers:
+            layer.attn.scaled_dot_product_attention = attend
 
     def init_weights(self) -> None:
         """Initialises like DINO's ViT (linear layers and class token truncated normal, 0.02)."""

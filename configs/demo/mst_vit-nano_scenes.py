@@ -1,0 +1,78 @@
+"""MST on the built-in scenes, sized for two CPU cores: what `make demo` runs.
+
+Command: make demo
+What it reaches is in docs/en/results.md.
+"""
+
+_base_ = '../_base_/default_runtime.py'
+
+epochs = 30
+
+data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+
+model = dict(
+    type='MSTAlgorithm',
+    data_preprocessor=data_preprocessor,
+    backbone=dict(
+        type='MaskedVisionTransformer',
+        arch=dict(embed_dims=128, num_layers=4, num_heads=4, feedforward_channels=512),
+        img_size=48,
+        patch_size=8,
+    ),
+    # Without batch normalisation, a small out_dim and a fast teacher: a few hundred steps have to be enough.
+    neck=dict(type='DINONeck', out_dim=256, hidden_dim=512, bottleneck_dim=128),
+    head=dict(type='DINOHead', teacher_temp=0.03),
+    teacher=dict(type='MomentumTeacher', momentum=0.98),
+    masker=dict(type='AttentionGuidedMasker', num=8, prob=0.10),
+    decoder=dict(type='CNNImageDecoder', channels=16),
+)
+
+# Colours say nothing about the class here, so the views differ in them as much as they can.
+recipe = dict(hue=0.5, gray=0.5, blur=0.2, blur_sigma=(0.1, 0.5))
+train_pipeline = [
+    dict(
+        type='MultiCrop',
+        global_crops=dict(size=48, scale=(0.4, 1.0)),
+        local_crops=dict(size=24, scale=(0.2, 0.6), count=4),
+        global_recipes=[recipe, dict(recipe, solarize=0.2)],
+        local_recipe=recipe,
+    ),
+    dict(type='PackViews'),
+]
+val_pipeline = [dict(type='PackViews')]
+
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=0,
+    drop_last=True,
+    sampler=dict(type='EpochSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='BuiltinScenes', split='train', num_images=4000, image_size=48, pipeline=train_pipeline),
+)
+
+optim_wrapper = dict(
+    type='DistillationOptimWrapper',
+    constructor='TrainableOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.04),
+    clip_norm=3.0,
+    freeze_last_layer_epochs=1,
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
+)
+auto_scale_lr = dict(base_batch_size=64, enable=False)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-9, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=epochs, convert_to_iter_based=True),
+]
+train_cfg = dict(type='ResumableEpochLoop', max_epochs=epochs)
+
+default_hooks = dict(
+    logger=dict(interval=20),
+    checkpoint=dict(interval=5),
+    knn=dict(
+        type='KNNHook',
+        train_dataset=dict(type='BuiltinScenes', split='train', num_images=4000, image_size=48, pipeline=val_pipeline),
+        val_dataset=dict(type='BuiltinScenes', split='val', num_images=1000, image_size=48, pipeline=val_pipeline),
+        interval=5,
+    ),
+    panels=dict(type='PanelHook', interval=10),
+)

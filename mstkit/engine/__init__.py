@@ -1,0 +1,9 @@
+"""How a model is trained: the runner and its loop, the optimizer wrapper, and the hooks."""
+
+from mstkit.engine import hooks
+from mstkit.engine.loop import ResumableEpochLoop
+from mstkit.engine.optim_constructor import TrainableOptimWrapperConstructor
+from mstkit.engine.optim_wrapper import DistillationOptimWrapper
+from mstkit.engine.runner import MSTRunner
+
+__all__ = ['DistillationOptimWrapper', 'MSTRunner', 'ResumableEpochLoop', 'TrainableOptimWrapperConstructor', 'hooks']

@@ -1,0 +1,221 @@
+"""Writing checkpoints in one step, reading them back without trust, and finding the newest good one."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub, print_log
+from torch import Tensor
+
+from mstkit.errors import UsageError
+from mstkit.interop.checkpoint import read_checkpoint
+
+PARTIAL = '.partial'
+
+
+def write_atomically(path: str | Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Writes a file so that its name always stands for a whole one, also when the machine dies in between.
+
+    The content goes to a temporary file in the same folder, which is flushed to the disk and then renamed.
+
+    Args:
+        path: the file; its folder is made where missing.
+        content: the bytes, or a function that writes them to an open file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}{PARTIAL}')
+    try:
+        with open(partial, 'wb') as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if hasattr(os, 'O_DIRECTORY'):  # the rename itself has to reach the disk too
+        folder = os.open(path.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def remove_leftovers(folder: str | Path) -> list[Path]:
+    """Removes what killed runs left half-written in a folder, and names it."""
+    leftovers = sorted(Path(folder).glob(f'.*{PARTIAL}'))
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
+    return leftovers
+
+
+def save(checkpoint: Mapping[str, Any], path: str | Path) -> None:
+    """Writes a checkpoint that any ``torch.load(weights_only=True)`` can read, in one step.
+
+    Raises:
+        TypeError: something in it is neither a tensor nor plain data.
+    """
+    content = plain(checkpoint)
+    write_atomically(path, lambda file: torch.save(content, file))
+
+
+def plain(value: Any) -> Any:
+    """Turns a nested structure into tensors on the CPU, dicts, lists, tuples, numbers and strings, and nothing else.
+
+    Raises:
+        TypeError: it holds something that has no such form.
+    """
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if value is None or isinstance(value, bool | bytes):
+        return value
+    for kind in (int, float, str):  # and their subclasses, which the reader would not know
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(plain(item) for item in value)
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    raise TypeError(f'a {type(value).__name__} cannot be saved in a checkpoint')
+
+
+def hub_state(hub: MessageHub) -> dict[str, Any]:
+    """What a message hub resumes from, as plain data; information that has no such form is left out, and named."""
+    state = hub.state_dict()
+    info, left_out = {}, []
+    for name, value in state['runtime_info'].items():
+        try:
+            info[name] = plain(value)
+        except TypeError:
+            left_out.append(name)
+    if left_out:
+        print_log(f'Not in the checkpoint, because not plain data: {", ".join(left_out)}.', logger='current', level=10)
+    scalars = {
+        name: dict(values=torch.as_tensor(buffer.data[0]), counts=torch.as_tensor(buffer.data[1]))
+        for name, buffer in state['log_scalars'].items()
+    }
+    return dict(log_scalars=scalars, runtime_info=info)
+
+
+def restore_hub(hub: MessageHub, state: Mapping[str, Any]) -> None:
+    """Puts a state of :func:`hub_state` into a message hub."""
+    scalars = {
+        name: buffer
+        if isinstance(buffer, HistoryBuffer)  # as mmengine's own Runner saves it
+        else HistoryBuffer(buffer['values'].numpy(), buffer['counts'].numpy())
+        for name, buffer in state['log_scalars'].items()
+    }
+    names = [*scalars, *state['runtime_info']]
+    hub.load_state_dict(
+        dict(log_scalars=scalars, runtime_info=state['runtime_info'], resumed_keys=dict.fromkeys(names, True))
+    )
+
+
+def find_latest(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint of a work dir that is furthest on and can be read, or None where there is none.
+
+    The names ``epoch_N.pth`` and ``iter_N.pth`` count; a file that cannot be read is said, and the one before it
+    is taken.
+    """
+    best: tuple[Path, dict[str, Any]] | None = None
+    for kind in ('epoch', 'iter'):
+        numbered = [(re.fullmatch(rf'{kind}_(\d+)\.pth', path.name), path) for path in Path(folder).glob('*.pth')]
+        newest_first = sorted(((int(match[1]), path) for match, path in numbered if match), reverse=True)
+        for _, path in newest_first:
+            try:
+                checkpoint = read_checkpoint(path)
+                iteration = int(checkpoint['meta']['iter'])
+            except (UsageError, KeyError, TypeError) as error:
+                print_log(f'Not resuming from {path}: {error}', logger='current', level=30)
+                continue
+            if best is None or iteration > best[1]['meta']['iter']:
+                best = path, checkpoint
+            break
+    return best
+
+
+def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights in a checkpoint, without the prefix that distributed training adds."""
+    weights = checkpoint.get('state_dict', checkpoint)
+    return {name.removeprefix('module.'): value for name, value in weights.items() if isinstance(value, Tensor)}
+
+
+def check_same_model(own: Mapping[str, Tensor], other: Mapping[str, Tensor], source: str | Path) -> None:
+    """Refuses weights of another model.
+
+    Args:
+        own: the model's state dict.
+        other: the weights that were read.
+        source: the file they came from, for the message.
+
+    Raises:
+        UsageError: names are missing or unexpected, or shapes differ; the first of each are named.
+    """
+    problems = []
+    for what, names in (
+        ('missing', [name for name in own if name not in other]),
+        ('unexpected', [name for name in other if name not in own]),
+        ('of another shape', _other_shapes(own, other)),
+    ):
+        if names:
+            problems.append(f'{len(names)} {what} ({_first(names)})')
+    if problems:
+        raise UsageError(
+            f'{source} is a checkpoint of another model: {"; ".join(problems)}. Use the config that it was trained '
+            'with (it is in the work dir of that run), or another checkpoint.'
+        )
+
+
+def _other_shapes(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    return [
+        f'{name} {tuple(other[name].shape)} instead of {tuple(value.shape)}'
+        for name, value in own.items()
+        if name in other and other[name].shape != value.shape
+    ]
+
+
+def _first(names: Iterable[str], count: int = 3) -> str:
+    names = list(names)
+    return ', '.join(names[:count]) + (', ...' if len(names) > count else '')
+
+
+def load_what_fits(own: Mapping[str, Tensor], other: Mapping[str, Tensor], source: str | Path) -> str:
+    """Checks weights that are to be the start of a new run (``load_from``), where some may be missing.
+
+    Returns:
+        A sentence for the log about what is taken and what is not.
+
+    Raises:
+        UsageError: not a single name is common, or a common one has another shape.
+    """
+    common = [name for name in own if name in other]
+    shapes = _other_shapes(own, other)
+    if not common or shapes:
+        found = f'shapes differ: {_first(shapes)}' if shapes else f'it holds {_first(other)}'
+        raise UsageError(f'load_from={str(source)!r} does not fit this model: {found}.')
+    missing = [name for name in own if name not in other]
+    unused = [name for name in other if name not in own]
+    detail = ''.join(
+        f'; {len(names)} {what} ({_first(names)})'
+        for what, names in (('stay as initialised', missing), ('not used', unused))
+        if names
+    )
+    return f'Loaded {len(common)} tensors from {source}{detail}.'

@@ -1,0 +1,119 @@
+"""``--cfg-options``: overrides of a config that say when they cannot mean anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config
+
+from mstkit.errors import UsageError, nearest
+
+# What a config may hold without one of ours holding it: read by mmengine's Runner or by our launcher.
+OPTIONAL_KEYS = (
+    'activation_checkpointing',
+    'compile',
+    'custom_imports',
+    'data_preprocessor',
+    'efficient_conv_bn_eval',
+    'experiment_name',
+    'find_unused_parameters',
+    'launcher',
+    'load_from',
+    'log_level',
+    'model_wrapper_cfg',
+    'param_scheduler',
+    'randomness',
+    'resume',
+    'sync_bn',
+    'test_cfg',
+    'test_dataloader',
+    'test_evaluator',
+    'val_cfg',
+    'val_dataloader',
+    'val_evaluator',
+    'work_dir',
+    'auto_scale_lr',
+)
+
+# What belongs to a slot of the config rather than to the class that fills it, by the slot's name: it stays when the
+# class changes.
+SLOT_KEYS = {
+    'optim_wrapper': ('optimizer', 'paramwise_cfg', 'constructor', 'accumulative_counts'),
+    'optimizer': ('lr', 'weight_decay'),
+    'dataset': ('pipeline', 'data_root'),
+}
+
+
+def apply_options(config: Config, options: Mapping[str, Any]) -> list[str]:
+    """Merges command-line overrides into a config.
+
+    Where an override changes the ``type`` of a component, the keys of the old component go, except those given too:
+    they belong to another class (:data:`SLOT_KEYS` stay). ``model.masker=none`` switches a component off.
+
+    Args:
+        config: changed in place.
+        options: values by dotted path, as mmengine's ``DictAction`` parses them.
+
+    Returns:
+        One line per component that was swapped.
+
+    Raises:
+        UsageError: a path that starts with a name that the config does not have, or that runs through a number.
+    """
+    for path in options:
+        top = path.split('.')[0]
+        if top not in config and top not in OPTIONAL_KEYS:
+            known = [*config.keys(), *OPTIONAL_KEYS]
+            raise UsageError(f'--cfg-options {path}: the config has no {top!r}.{nearest(top, known)}')
+    merged = dict(options)
+    lines = []
+    for path, value in options.items():
+        old = _lookup(config, path)
+        if isinstance(value, str) and value.lower() == 'none' and (old is None or isinstance(old, Mapping)):
+            merged[path] = None
+            lines.append(f'{path}: {_type_of(old)} -> none')
+        if path.endswith('.type') and isinstance(value, str):
+            line = _swap(config, path.removesuffix('.type'), value, options)
+            lines += [line] if line else []
+    try:
+        config.merge_from_dict(merged, allow_list_keys=True)
+    except (TypeError, KeyError, AttributeError, IndexError) as error:
+        raise UsageError(f'--cfg-options {" ".join(options)} does not fit the config: {error}') from error
+    return lines
+
+
+def _swap(config: Config, component: str, new_type: str, options: Mapping[str, Any]) -> str | None:
+    """Empties the node of a component that is about to change its type, and says what went."""
+    old = _lookup(config, component)
+    if old is not None and not isinstance(old, Mapping):
+        raise UsageError(f'--cfg-options {component}.type={new_type}: {component} is {old!r}, not a component.')
+    if old is not None and _type_of(old).split('.')[-1] == new_type.split('.')[-1]:
+        return None
+    given = {path.removeprefix(f'{component}.').split('.')[0] for path in options if path.startswith(f'{component}.')}
+    name = component.rpartition('.')[2]
+    kept = {key: old[key] for key in SLOT_KEYS.get(name, ()) if key in old} if old else {}
+    stale = [key for key in (old or {}) if key not in given and key not in kept and key not in ('type', '_scope_')]
+    dropped = ', '.join(f'{key}={old[key]!r}' for key in stale) if old else ''
+    parent = _lookup(config, component.rpartition('.')[0]) if '.' in component else config
+    if parent is None:
+        return None  # nothing there yet: merging makes it
+    parent[int(name) if isinstance(parent, list) else name] = kept
+    return f'{component}: {_type_of(old)} -> {new_type}' + (f'; dropped {dropped}' if dropped else '')
+
+
+def _type_of(component: Any) -> str:
+    return str(component.get('type', 'a dict')) if isinstance(component, Mapping) else 'none'
+
+
+def _lookup(config: Any, path: str) -> Any:
+    """What stands at a dotted path, or None where there is nothing."""
+    node = config
+    for name in path.split('.'):
+        if isinstance(node, list | tuple):
+            node = node[int(name)] if name.isdigit() and int(name) < len(node) else None
+        elif isinstance(node, Mapping | Config):
+            node = node.get(name)
+        else:
+            return None
+    return node

@@ -1,0 +1,97 @@
+"""``--data-root``: one folder for every data set that a config names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
+
+from mstkit.engine.guard import accepted_arguments
+from mstkit.errors import UsageError
+
+BUILT_IN = 'BuiltinScenes'
+OWN_PICTURES_CONFIG = 'configs/mst/mst_vit-tiny_folder.py'
+
+
+def dataset_configs(node: Any, path: str = '') -> Iterator[tuple[str, dict]]:
+    """Finds every data set in a config, in loaders, hooks and wrappers alike.
+
+    Yields:
+        The dotted path and the data set's own dict.
+    """
+    if isinstance(node, Config):
+        node = node._cfg_dict  # a Config is no mapping
+    if isinstance(node, Mapping):
+        if _dataset_class(node) is not None:
+            yield path, node  # type: ignore[misc]
+        for key, value in node.items():
+            yield from dataset_configs(value, f'{path}.{key}' if path else str(key))
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from dataset_configs(value, f'{path}.{index}')
+
+
+def set_data_root(config: Config | dict[str, Any], data_root: str) -> list[str]:
+    """Gives every data set of a config the same root.
+
+    Args:
+        config: changed in place.
+        data_root: a folder.
+
+    Returns:
+        The paths of the data sets.
+
+    Raises:
+        UsageError: there is no such folder, or the config generates its own pictures.
+    """
+    if not Path(data_root).is_dir():
+        raise UsageError(f'--data-root {data_root}: there is no such folder.')
+    changed = []
+    for path, dataset in dataset_configs(config):
+        if str(dataset['type']).split('.')[-1] == BUILT_IN:
+            raise UsageError(
+                f'--data-root {data_root}: this config generates its own pictures ({path} is {BUILT_IN}). '
+                f'To train on yours, use {OWN_PICTURES_CONFIG} or another config that reads files.'
+            )
+        if 'data_root' in accepted_arguments(_dataset_class(dataset)):  # type: ignore[arg-type]
+            dataset['data_root'] = data_root
+            changed.append(path)
+    if not changed:
+        raise UsageError(f'--data-root {data_root}: no data set of this config has a data_root.')
+    return changed
+
+
+def check_data_roots(config: Config | dict[str, Any]) -> None:
+    """Refuses a missing folder before anything is built.
+
+    Data sets of a hook that is not ``required`` are its own affair: it may do without them. So are those that
+    download what is missing.
+
+    Raises:
+        UsageError: naming the folder and how to give another.
+    """
+    hooks = config.get('custom_hooks') or []
+    optional = tuple(f'custom_hooks.{index}.' for index, hook in enumerate(hooks) if not hook.get('required', False))
+    for path, dataset in dataset_configs(config):
+        root = dataset.get('data_root')
+        downloads = dataset.get('download', 'download' in accepted_arguments(_dataset_class(dataset)))  # type: ignore[arg-type]
+        if root and not downloads and not path.startswith(optional or ('\0',)) and not Path(root).is_dir():
+            raise UsageError(
+                f'{path}: the folder {str(root)!r} does not exist. Give the folder of your pictures: --data-root DIR.'
+            )
+
+
+def _dataset_class(node: Mapping[str, Any]) -> type | None:
+    kind = node.get('type')
+    if inspect.isclass(kind):
+        return kind if kind in DATASETS.module_dict.values() else None
+    if not isinstance(kind, str):
+        return None
+    scope = DefaultScope.get_current_instance()
+    with DATASETS.switch_scope_and_registry(scope.scope_name if scope else 'mstkit') as registry:
+        found = registry.get(kind)
+    return found if inspect.isclass(found) else None

@@ -1,0 +1,93 @@
+"""Processes that work together: GPUs over NCCL, and CPU processes over gloo, with the same commands."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.dist import init_dist, is_distributed
+from torch import distributed
+
+from mstkit.errors import UsageError
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+_PATIENCE = 20.0  # seconds that the other ranks leave rank 0 to report a mistake
+
+
+def backend_for_device() -> str:
+    """The communication backend for what this machine trains on."""
+    return 'nccl' if torch.cuda.is_available() else 'gloo'
+
+
+def init_processes(launcher: str, dist_cfg: Mapping[str, Any] | None = None) -> None:
+    """Joins the other processes of a distributed run, once; nothing happens with the launcher ``none``.
+
+    On the CPU, mmengine's own set-up cannot be used: it selects a CUDA device.
+
+    Args:
+        launcher: who started the processes, one of :data:`LAUNCHERS`.
+        dist_cfg: ``env_cfg.dist_cfg`` of the config: backend, timeout in seconds.
+
+    Raises:
+        UsageError: an unknown launcher, or one that did not start this process.
+    """
+    if launcher not in LAUNCHERS:
+        raise UsageError(f'launcher must be one of {", ".join(LAUNCHERS)}, but is {launcher!r}.')
+    if launcher == 'none' or is_distributed():
+        return
+    settings = dict(dist_cfg or {})
+    if torch.cuda.is_available():
+        settings.setdefault('backend', 'nccl')
+        init_dist(launcher, **settings)
+        return
+    _set_rank_environment(launcher)
+    timeout = settings.get('timeout')
+    patience = None if timeout is None else datetime.timedelta(seconds=timeout)
+    distributed.init_process_group(backend='gloo', timeout=patience)
+
+
+def _set_rank_environment(launcher: str) -> None:
+    """Translates a launcher's variables into those that torch reads."""
+    try:
+        if launcher == 'slurm':
+            node = subprocess.getoutput(f'scontrol show hostname {os.environ["SLURM_NODELIST"]} | head -n1')
+            names = ('SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS')
+            os.environ.setdefault('MASTER_ADDR', node)
+        elif launcher == 'mpi':
+            names = ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE')
+            os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+        else:
+            names = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE')
+        values = [os.environ[name] for name in names]
+    except KeyError as error:
+        raise UsageError(
+            f'--launcher {launcher} was given, but {error} is not set: start the processes with '
+            'tools/dist_train.sh or tools/slurm_train.sh, or leave --launcher out.'
+        ) from error
+    os.environ.update(zip(('RANK', 'LOCAL_RANK', 'WORLD_SIZE'), values, strict=True))
+    os.environ.setdefault('MASTER_PORT', '29500')
+
+
+@contextmanager
+def rank_zero_speaks() -> Iterator[None]:
+    """Lets only rank 0 report a mistake that every rank finds.
+
+    The other ranks wait first: the launcher ends them when rank 0 exits. One that is still there found something that
+    rank 0 did not, and reports it.
+    """
+    try:
+        yield
+    except UsageError as error:
+        rank = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')))
+        if rank == 0:
+            raise
+        time.sleep(_PATIENCE)
+        print(f'error on rank {rank}: {error}', file=sys.stderr, flush=True)
+        sys.exit(2)

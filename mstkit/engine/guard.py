@@ -1,0 +1,116 @@
+"""Turns what goes wrong while a config is being built into a sentence for the person who wrote it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from mmengine.registry import Registry
+
+from mstkit import registry as mstkit_registry
+from mstkit.errors import UsageError, nearest
+
+_UNKNOWN = re.compile(r"'?(?P<name>[\w.]+) is not in the (?:[\w.]+::)?(?P<registry>[\w ]+?) registry")
+_KEYWORD = re.compile(r"unexpected keyword argument '(?P<name>\w+)'")
+_CONFIG_MISTAKES = (KeyError, TypeError, AssertionError, ValueError, OSError)
+
+
+@contextmanager
+def build_guard() -> Iterator[None]:
+    """Inside it, a component that cannot be built from the config raises UsageError.
+
+    Unknown names come with the nearest registered ones, unknown arguments with those that the component takes. The
+    original exception stays attached, so that Python callers see where it came from.
+
+    Raises:
+        UsageError: instead of the KeyError, TypeError, AssertionError, ValueError or OSError of a constructor.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except _CONFIG_MISTAKES as error:
+        raise UsageError(_explain(error)) from error
+
+
+def _explain(error: Exception) -> str:
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    where = _built_class(error.__traceback__)
+    unknown = _UNKNOWN.search(text)
+    if unknown:
+        return _no_such(unknown['name'], unknown['registry'])
+    if '`cfg` or `default_args` must contain the key "type"' in text:
+        return f'a part of the config has no type: {text.splitlines()[-1]}. Is a key in it misspelt?'
+    keyword = _KEYWORD.search(text)
+    if keyword and where is not None:
+        accepted = accepted_arguments(where)
+        return (
+            f'{where.__name__} has no argument {keyword["name"]!r}.{nearest(keyword["name"], accepted)} '
+            f'It takes: {", ".join(accepted)}.'
+        )
+    kind = f'{type(error).__name__}: ' if isinstance(error, KeyError | TypeError) or not text else ''
+    return f'{where.__name__ if where else "the config"} cannot be built: {kind}{text}'
+
+
+def check_registered(component: Any, registry: Registry) -> None:
+    """Refuses a component whose type is a name that nobody registered, where mmengine itself would fail obscurely.
+
+    Args:
+        component: a config; one without a name as its type passes.
+        registry: where the name has to be.
+
+    Raises:
+        UsageError: with the nearest names.
+    """
+    kind = component.get('type') if isinstance(component, Mapping) else None
+    if isinstance(kind, str) and registry.get(kind) is None:
+        raise UsageError(_no_such(kind, registry.name))
+
+
+def _no_such(name: str, registry: str) -> str:
+    return f'there is no {registry} called {name!r}.{nearest(name.split(".")[-1], registered_names(registry))}'
+
+
+def registered_names(registry: str) -> set[str]:
+    """Every name that a config may use for a kind of component, from our registry up to mmengine's root.
+
+    Args:
+        registry: what the registry calls its kind, such as ``model`` or ``data sampler``.
+    """
+    names: set[str] = set()
+    for candidate in vars(mstkit_registry).values():
+        if isinstance(candidate, Registry) and candidate.name == registry:
+            level: Registry | None = candidate
+            while level is not None:
+                names.update(level.module_dict)
+                level = level.parent
+    return names
+
+
+def accepted_arguments(component: type) -> list[str]:
+    """The keyword arguments that a class takes, its bases' too where it passes them on."""
+    names: dict[str, None] = {}
+    for cls in component.__mro__:
+        if '__init__' not in vars(cls) or cls is object:
+            continue
+        parameters = inspect.signature(vars(cls)['__init__']).parameters.values()
+        names.update((p.name, None) for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    names.pop('self', None)
+    return list(names)
+
+
+def _built_class(traceback: TracebackType | None) -> type | None:
+    """The innermost class that mmengine's build_from_cfg was about to make when the exception came."""
+    found = None
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_code.co_name == 'build_from_cfg' and inspect.isclass(frame.f_locals.get('obj_cls')):
+            found = frame.f_locals['obj_cls']
+        traceback = traceback.tb_next
+    return found

@@ -1,0 +1,91 @@
+"""Tells the model and the optimizer wrapper where the run stands, and keys every step's randomness."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop
+
+from mstkit.engine.progress import StepCounter, mix_seed
+from mstkit.errors import UsageError
+from mstkit.registry import HOOKS
+
+_FETCH, _STEP = 0, 1  # what the global generators are about to be used for
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """Calls ``set_progress`` before every iteration and ``after_step`` after every optimizer step.
+
+    The global generators (torch on every device, numpy, random) are re-seeded from (seed, rank, iteration) before the
+    data of an iteration is fetched and again before its forward pass. So a step draws the same numbers whatever
+    happened before it: a resumed run needs no saved generator state to be bit-identical. (Data workers have their own
+    generators; mstkit's transforms are keyed by the sample and need none.)
+
+    A model without ``set_progress`` or ``after_step``, such as mmpretrain's MAE, is only re-seeded.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner) -> None:
+        """Reads the length of the run; see :class:`mstkit.engine.progress.StepCounter`."""
+        loop, wrapper = runner.train_loop, runner.optim_wrapper
+        if not isinstance(loop, EpochBasedTrainLoop):
+            raise UsageError(
+                f'ProgressHook counts epochs, but the train loop is a {type(loop).__name__}: '
+                'use train_cfg=dict(by_epoch=True, max_epochs=...).'
+            )
+        self._model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._rank_seed = mix_seed(runner.seed, runner.rank)
+        counts = getattr(wrapper, '_accumulative_counts', 1)
+        self._counter = StepCounter(loop.max_iters // loop.max_epochs, loop.max_epochs, counts)
+        if hasattr(wrapper, 'set_epoch_length'):
+            wrapper.set_epoch_length(self._counter.iters_per_epoch)
+        elif self._counter.iters_per_epoch % counts:
+            print_log(
+                f'{type(wrapper).__name__} accumulates {counts} iterations over the ends of epochs of '
+                f'{self._counter.iters_per_epoch}: schedules may run ahead of it by a step per epoch. '
+                'DistillationOptimWrapper does not.',
+                logger='current',
+                level=30,
+            )
+
+    def before_train_epoch(self, runner) -> None:
+        """Keys what is drawn while the first batch of the epoch is fetched."""
+        self._reseed(runner.iter, _FETCH)
+
+    def before_first_fetch(self, runner) -> None:
+        """The same once the data loader's iterator exists; called by ``ResumableEpochLoop``."""
+        self._reseed(runner.iter, _FETCH)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Hands out the progress and keys the randomness of the forward pass."""
+        progress = self._counter.progress(runner.iter, self._rank_seed)
+        if hasattr(self._model, 'set_progress'):
+            self._model.set_progress(progress)
+        if hasattr(runner.optim_wrapper, 'set_progress'):
+            runner.optim_wrapper.set_progress(progress)
+        self._reseed(runner.iter, _STEP)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Lets the model follow the optimizer (teacher, centre), and keys the fetching of the next batch."""
+        if optimizer_stepped(runner.optim_wrapper) and hasattr(self._model, 'after_step'):
+            self._model.after_step()
+        self._reseed(runner.iter + 1, _FETCH)
+
+    def _reseed(self, iteration: int, purpose: int) -> None:
+        seed = mix_seed(self._rank_seed, iteration, purpose)
+        torch.manual_seed(seed)
+        np.random.seed(seed & 0xFFFFFFFF)
+        random.seed(seed)
+
+
+def optimizer_stepped(optim_wrapper) -> bool:
+    """Whether the iteration that just ended was one in which the optimizer had its turn."""
+    stepped = getattr(optim_wrapper, 'stepped', None)
+    return optim_wrapper.should_update() if stepped is None else stepped

@@ -1,0 +1,138 @@
+"""Everything between a command line and a Runner, in small steps that Python callers can use too."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mstkit.engine.config_options import apply_options
+from mstkit.engine.data_root import check_data_roots, set_data_root
+from mstkit.engine.distributed import backend_for_device
+from mstkit.engine.epochs import set_epochs
+from mstkit.engine.guard import build_guard
+from mstkit.engine.runner import MSTRunner
+from mstkit.errors import UsageError
+from mstkit.registry import RUNNERS
+
+SCOPE = 'mstkit'
+
+
+def load_config(
+    path: str | Path,
+    cfg_options: Mapping[str, Any] | None = None,
+    data_root: str | None = None,
+    work_dir: str | None = None,
+    seed: int | None = None,
+    launcher: str = 'none',
+    resume: str | None = None,
+    auto_scale_lr: bool = False,
+    amp: bool = False,
+    epochs: int | None = None,
+) -> tuple[Config, list[str]]:
+    """Reads a config and lays the command line over it.
+
+    Args:
+        path: the config file.
+        cfg_options: overrides by dotted path; see :func:`mstkit.engine.config_options.apply_options`.
+        data_root: a folder for every data set of the config.
+        work_dir: where the run writes; ``./work_dirs/CONFIG-NAME`` unless the config says otherwise.
+        seed: the run's seed; wins over the config.
+        launcher: who started the processes.
+        resume: ``'auto'`` goes on with the newest checkpoint of the work dir, a path with that one; None does not.
+        auto_scale_lr: scale the learning rate with the global batch.
+        amp: mixed precision; ``DistillationOptimWrapper`` has it by default.
+        epochs: another length for the run and its schedules.
+
+    Returns:
+        The config, and lines that tell the user what was changed beyond their words.
+
+    Raises:
+        UsageError: the file or an override is wrong, or a data root is missing.
+    """
+    init_default_scope(SCOPE)
+    config = read_config(path)
+    config.setdefault('default_scope', SCOPE)
+    notes = apply_options(config, cfg_options or {})
+    if epochs is not None:
+        notes += set_epochs(config, epochs)
+    if seed is not None:
+        config.randomness = {**config.get('randomness', {}), 'seed': seed}
+    if data_root is not None:
+        roots = set_data_root(config, data_root)
+        notes.append(f'data root {data_root} for {", ".join(roots)}')
+    check_data_roots(config)
+    config.work_dir = work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
+    config.launcher = launcher
+    if resume is not None:
+        config.resume = True
+        config.load_from = None if resume == 'auto' else resume
+    if auto_scale_lr:
+        config.auto_scale_lr = {**(config.get('auto_scale_lr') or {}), 'enable': True}
+    if amp:
+        turn_on_amp(config)
+    set_environment(config)
+    return config, notes
+
+
+def read_config(path: str | Path) -> Config:
+    """Reads a config file.
+
+    Raises:
+        UsageError: it is missing, or it, or one of its bases, cannot be read.
+    """
+    if not Path(path).is_file():
+        raise UsageError(f'there is no config file {path}; the ones that come with mstkit are in configs/.')
+    try:
+        return Config.fromfile(str(path))
+    except Exception as error:  # a config is a program: it may fail in any way
+        reason = str(error).splitlines()[0] if str(error) else 'no reason given'
+        raise UsageError(f'config {path} cannot be read: {type(error).__name__}: {reason}') from error
+
+
+def turn_on_amp(config: Config) -> None:
+    """Makes the optimizer wrapper of a config use mixed precision.
+
+    Raises:
+        UsageError: the config's optimizer wrapper cannot.
+    """
+    wrapper = config.get('optim_wrapper')
+    kind = (wrapper or {}).get('type', 'OptimWrapper')
+    if kind == 'DistillationOptimWrapper':
+        wrapper['precision'] = 'auto'
+    elif kind == 'OptimWrapper':
+        wrapper['type'] = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+    elif kind != 'AmpOptimWrapper':
+        raise UsageError(f'--amp cannot be used with optim_wrapper.type={kind}.')
+
+
+def set_environment(config: Config) -> None:
+    """Fills in what a config cannot know: the communication backend, TensorBoard where it is installed, the seed of
+    the sampler."""
+    environment = config.get('env_cfg') or {}
+    dist_cfg = {**environment.get('dist_cfg', {}), 'backend': backend_for_device()}
+    config.env_cfg = {**environment, 'dist_cfg': dist_cfg}
+    backends = (config.get('visualizer') or {}).get('vis_backends')
+    has_board = importlib.util.find_spec('tensorboard') is not None
+    if backends and has_board and not any(backend['type'] == 'TensorboardVisBackend' for backend in backends):
+        backends.append(dict(type='TensorboardVisBackend'))
+    seed = (config.get('randomness') or {}).get('seed')
+    sampler = (config.get('train_dataloader') or {}).get('sampler')
+    if seed is not None and isinstance(sampler, dict):
+        sampler.setdefault('seed', seed)
+
+
+def build_runner(config: Config) -> MSTRunner:
+    """Builds the runner of a config, completely, before its work dir is touched.
+
+    Raises:
+        UsageError: anything in the config that cannot work.
+    """
+    config.setdefault('runner_type', 'MSTRunner')
+    with build_guard():
+        return RUNNERS.build(config)

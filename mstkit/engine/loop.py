@@ -1,0 +1,77 @@
+"""An epoch loop that can start inside an epoch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.runner import EpochBasedTrainLoop
+
+from mstkit.registry import LOOPS
+
+
+@LOOPS.register_module()
+class ResumableEpochLoop(EpochBasedTrainLoop):
+    """mmengine's epoch loop; a run resumed inside an epoch goes on with the very next batch.
+
+    The sampler is asked to start where the killed run stopped (``set_epoch(epoch, start=...)`` of
+    :class:`mstkit.datasets.EpochSampler`); with a sampler that cannot, the batches already seen are loaded and
+    dropped, which is said in the log.
+
+    Args:
+        runner: the runner.
+        dataloader: the data loader or its config.
+        max_epochs: epochs of the run.
+        kwargs: the other arguments of mmengine's ``EpochBasedTrainLoop``.
+    """
+
+    def __init__(self, runner, dataloader, max_epochs: int, **kwargs) -> None:
+        super().__init__(runner, dataloader, max_epochs, **kwargs)
+        self.iters_per_epoch = self._max_iters // self._max_epochs
+
+    def run_epoch(self) -> None:
+        """Runs what is left of the current epoch, and what its end brings."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        # Between iters_per_epoch iterations and the next epoch lies the end of this one: an offset of a whole epoch is
+        # possible, and still has hooks to call.
+        offset = self._iter - self._epoch * self.iters_per_epoch
+        for batch_idx, data_batch in self._batches_from(offset):
+            self.run_iter(batch_idx, data_batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def _batches_from(self, offset: int) -> Iterator[tuple[int, Any]]:
+        if not 0 <= offset <= self.iters_per_epoch:
+            raise RuntimeError(
+                f'iteration {self._iter} does not lie in epoch {self._epoch} of {self.iters_per_epoch} iterations'
+            )
+        if offset == self.iters_per_epoch:
+            return
+        skipped = self._skip_in_sampler(offset)
+        batches = iter(self.dataloader)
+        if not skipped:
+            for _ in range(offset):
+                next(batches)
+        # Making the iterator drew from the global generator, dropping batches may have.
+        self.runner.call_hook('before_first_fetch')
+        yield from enumerate(batches, start=offset)
+
+    def _skip_in_sampler(self, offset: int) -> bool:
+        """Lets the sampler start after ``offset`` batches; False where it cannot."""
+        batch_sampler = self.dataloader.batch_sampler
+        sampler = batch_sampler.sampler
+        set_epoch = getattr(sampler, 'set_epoch', None)
+        if set_epoch is not None and 'start' in inspect.signature(set_epoch).parameters:
+            # After the sampler-seed hook, which has just set the same epoch without a start.
+            set_epoch(self._epoch, start=offset * batch_sampler.batch_size)
+            return True
+        if offset:
+            print_log(
+                f'{type(sampler).__name__} cannot start inside an epoch: loading and dropping {offset} batches.',
+                logger='current',
+                level=30,
+            )
+        return False

@@ -1,0 +1,254 @@
+"""Builds everything that a run needs before anything is written, so that a mistake leaves no trace on the disk."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import get_world_size, sync_random_seed
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import HOOKS, MODELS, PARAM_SCHEDULERS
+from mmengine.runner import Runner
+from mmengine.runner.utils import set_random_seed
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mstkit.engine.checkpointing import check_same_model, find_latest, load_what_fits, weights_of
+from mstkit.engine.guard import build_guard, check_registered
+from mstkit.engine.hooks.progress_hook import ProgressHook
+from mstkit.engine.progress import StepCounter
+from mstkit.errors import UsageError
+from mstkit.interop.checkpoint import read_checkpoint
+from mstkit.registry import OPTIMIZERS
+
+
+@dataclass
+class Start:
+    """Where a run starts from.
+
+    Attributes:
+        path: the checkpoint; None for a run from scratch.
+        checkpoint: what it holds, on the CPU.
+        resume: go on with that run, or only take its weights.
+    """
+
+    path: Path | None = None
+    checkpoint: dict[str, Any] | None = None
+    resume: bool = False
+
+
+def find_start(work_dir: str, load_from: str | None, resume: bool) -> Start:
+    """Reads the checkpoint that a run starts from.
+
+    Raises:
+        UsageError: the file is missing, is not a checkpoint, or cannot be resumed from.
+    """
+    if load_from is None:
+        found = find_latest(work_dir) if resume else None
+        path, checkpoint = found or (None, None)
+    else:
+        if '://' in str(load_from):
+            raise UsageError(f'load_from={load_from!r} is not a file: download it first and give its path.')
+        path, checkpoint = Path(load_from), read_checkpoint(load_from)
+    if resume and checkpoint is not None and path is not None:
+        absent = [name for name in ('meta', 'state_dict', 'optimizer', 'message_hub') if name not in checkpoint]
+        absent += [name for name in ('epoch', 'iter') if name not in checkpoint.get('meta', {})]
+        if absent:
+            raise UsageError(
+                f'{path} cannot be resumed from: it holds no {", ".join(absent)}. To start a new run from its weights, '
+                f'use --cfg-options load_from={path} instead of --resume.'
+            )
+    return Start(path, checkpoint, resume)
+
+
+def choose_randomness(randomness: Mapping[str, Any] | None, start: Start) -> dict[str, Any]:
+    """Settles the seed and sets the global generators.
+
+    Raises:
+        UsageError: the run to be resumed had another seed, so that its data order cannot be continued.
+    """
+    chosen = dict(randomness or {})
+    saved = start.checkpoint['meta'].get('seed') if start.resume and start.checkpoint else None
+    if chosen.get('seed') is None:
+        chosen['seed'] = sync_random_seed() if saved is None else saved
+    elif saved is not None and saved != chosen['seed']:
+        raise UsageError(
+            f'{start.path} was trained with seed {saved}, this run asks for {chosen["seed"]}: '
+            f'resume with --seed {saved}, or start a new run in another --work-dir.'
+        )
+    set_random_seed(**chosen)
+    return chosen
+
+
+def check_start(start: Start, model: nn.Module, counter: StepCounter | None, wrapper: OptimWrapper | None) -> None:
+    """Refuses to start from a checkpoint that does not belong to this run.
+
+    Raises:
+        UsageError: another model, another optimizer, or epochs of another length.
+    """
+    if start.checkpoint is None or start.path is None:
+        return
+    if not start.resume:
+        load_what_fits(model.state_dict(), weights_of(start.checkpoint), start.path)
+        return
+    check_same_model(model.state_dict(), weights_of(start.checkpoint), start.path)
+    saved = start.checkpoint['meta'].get('counter')
+    if saved is not None and counter is not None:
+        for name, now in (
+            ('iters_per_epoch', counter.iters_per_epoch),
+            ('accumulative_counts', counter.accumulative_counts),
+        ):
+            if saved[name] != now:
+                raise UsageError(
+                    f'{start.path} was trained with {name}={saved[name]}, this run has {now}: resume with the same data'
+                    ', number of processes, batch size and accumulation, or start a new run with '
+                    f'--cfg-options load_from={start.path}.'
+                )
+    if wrapper is not None:
+        groups = [len(group['params']) for group in start.checkpoint['optimizer'].get('param_groups', [])]
+        if groups != [len(group['params']) for group in wrapper.optimizer.param_groups]:
+            raise UsageError(
+                f'the optimizer of {start.path} has other parameter groups than this run: resume with the optim_wrapper'
+                f' settings of that run, or start a new run with --cfg-options load_from={start.path}.'
+            )
+
+
+def build_model(model: nn.Module | dict, data_preprocessor: dict | None = None) -> nn.Module:
+    """Builds the model on the device that it will train on."""
+    if isinstance(model, nn.Module):
+        return model.to(get_device())
+    if data_preprocessor is not None:
+        model.setdefault('data_preprocessor', data_preprocessor)
+    with build_guard():
+        return MODELS.build(model).to(get_device())
+
+
+def build_train_loader(config: DataLoader | dict, randomness: Mapping[str, Any]) -> DataLoader:
+    """Builds the training data loader.
+
+    Raises:
+        UsageError: the data set cannot be built, or is smaller than a batch.
+    """
+    with build_guard():
+        loader = Runner.build_dataloader(config, randomness['seed'], randomness.get('diff_rank_seed', False))
+    if len(loader) == 0:
+        ranks = get_world_size()
+        images = len(loader.dataset)
+        raise UsageError(
+            f'the data set has {images} images, fewer than one batch of {batch_size_of(loader)} on {ranks} '
+            f'process{"es" if ranks > 1 else ""}: set --cfg-options train_dataloader.batch_size='
+            f'{max(images // ranks, 1)} or less, or give more images.'
+        )
+    return loader
+
+
+def batch_size_of(loader: DataLoader) -> int:
+    """Samples per batch on one rank."""
+    return loader.batch_size or loader.batch_sampler.batch_size  # type: ignore[union-attr]
+
+
+def check_view_sizes(model: nn.Module, loader: DataLoader) -> None:
+    """Lets a model that can (``check_views``) refuse the crop sizes of the first sample's views."""
+    if not hasattr(model, 'check_views'):
+        return
+    with build_guard():
+        views = loader.dataset[0]['inputs']
+        sizes = [view.shape[-1] for view in views] if isinstance(views, list | tuple) else [views.shape[-1]]
+        local = sizes[-1] if sizes[-1] != sizes[0] else None
+        model.check_views(sizes[0], local)  # type: ignore[operator]
+
+
+def build_hooks(hooks: Mapping[str, Any] | list | None) -> Any:
+    """Builds our own hooks from their configs, so that their mistakes show early.
+
+    Hooks of other packages are looked up by name and stay configs: some of them look for the runner's visualizer when
+    they are built.
+
+    Raises:
+        UsageError: an unknown hook or a wrong argument.
+    """
+    if hooks is None:
+        return None
+    if isinstance(hooks, Mapping):
+        return {name: None if hook is None else _build_hook(hook) for name, hook in hooks.items()}
+    return [_build_hook(hook) for hook in hooks]
+
+
+def _build_hook(hook: Hook | Mapping[str, Any]) -> Hook | dict:
+    if isinstance(hook, Hook):
+        return hook
+    config = copy.deepcopy(dict(hook))
+    with build_guard():
+        cls = HOOKS.get(config['type']) if isinstance(config.get('type'), str) else config.get('type')
+        if cls is not None and not cls.__module__.startswith('mstkit.'):
+            return config
+        priority = config.pop('priority', None)
+        built = HOOKS.build(config)
+    if priority is not None:
+        built.priority = priority
+    return built
+
+
+def check_driven(model: nn.Module, hooks: list | None) -> None:
+    """Refuses to train a model that follows the optimizer without the hook that tells it to.
+
+    Raises:
+        UsageError: ProgressHook is missing.
+    """
+    needs = [name for name in ('set_progress', 'after_step') if hasattr(model, name)]
+    if needs and not any(isinstance(hook, ProgressHook) for hook in hooks or ()):
+        raise UsageError(
+            f'{type(model).__name__} has to be called after every step, but custom_hooks has no '
+            "dict(type='ProgressHook'): add it (configs/_base_/default_runtime.py has it)."
+        )
+
+
+def try_optimizer(
+    model: nn.Module, optim_wrapper: OptimWrapper | dict, schedulers: Any, loader: DataLoader, max_epochs: int
+) -> tuple[OptimWrapper, StepCounter]:
+    """Builds optimizer and schedules once, to see that they can be built; the Runner builds its own.
+
+    Returns:
+        The optimizer wrapper, and how the run's steps are counted.
+
+    Raises:
+        UsageError: one of them cannot be built.
+    """
+    if isinstance(optim_wrapper, Mapping):
+        check_registered(optim_wrapper.get('optimizer'), OPTIMIZERS)
+    with build_guard(), _quiet():
+        wrapper = (
+            optim_wrapper if isinstance(optim_wrapper, OptimWrapper) else build_optim_wrapper(model, optim_wrapper)
+        )
+        counter = StepCounter(len(loader), max_epochs, getattr(wrapper, '_accumulative_counts', 1))
+        for scheduler in schedulers if isinstance(schedulers, list | tuple) else []:
+            if isinstance(scheduler, Mapping):
+                config = copy.deepcopy(dict(scheduler))
+                defaults = dict(optimizer=_stand_in(wrapper), epoch_length=counter.steps_per_epoch)
+                PARAM_SCHEDULERS.build(config, default_args=defaults)
+    return wrapper, counter
+
+
+def _stand_in(wrapper: OptimWrapper) -> torch.optim.Optimizer:
+    """An optimizer with the same groups, whose values a schedule may change."""
+    groups = [{**group, 'params': [nn.Parameter(torch.zeros(1))]} for group in wrapper.optimizer.param_groups]
+    return torch.optim.AdamW(groups, lr=wrapper.optimizer.param_groups[0]['lr'])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """mmengine lists every parameter's settings when it builds an optimizer; once is enough."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,180 @@
+"""A Runner whose checkpoints survive a kill, execute nothing, and are gone on from bit for bit."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import mmengine
+from mmengine.dist import master_only
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mstkit.engine import checkpointing
+from mstkit.engine.preflight import Start
+from mstkit.engine.progress import StepCounter
+from mstkit.errors import UsageError
+from mstkit.interop.checkpoint import read_checkpoint
+
+
+class ResumableRunner(Runner):
+    """Saves, loads and resumes; :class:`mstkit.engine.runner.MSTRunner` builds.
+
+    A checkpoint holds the model, the optimizer, the schedules, the message hub and the place in the run. It holds no
+    generator states: ``ProgressHook`` keys all randomness by (seed, rank, iteration).
+    """
+
+    _start: Start
+
+    @cached_property
+    def _config_text(self) -> str:
+        return self.cfg.pretty_text  # formatted, which takes long: once is enough
+
+    @property
+    def step_counter(self) -> StepCounter:
+        """How iterations become optimizer steps in this run."""
+        counts = getattr(self.optim_wrapper, '_accumulative_counts', 1)
+        max_epochs = max(self.train_loop.max_epochs, 1)
+        return StepCounter(self.train_loop.max_iters // max_epochs, max_epochs, counts)
+
+    def load_or_resume(self) -> None:
+        """Starts from the checkpoint that was found and checked when the runner was built."""
+        if self._has_loaded:
+            return
+        start = self._start
+        if start.path is None:
+            if self._resume:
+                self.logger.info(f'nothing to resume in {self.work_dir}: starting from scratch')
+        elif start.resume:
+            self.resume(str(start.path))
+        else:
+            self.load_checkpoint(str(start.path))
+        self._start = Start()  # frees the memory
+
+    def load_checkpoint(
+        self, filename: str, map_location: Any = 'cpu', strict: bool = False, revise_keys: list | None = None
+    ) -> dict:
+        """Loads weights without executing anything that the file may hold.
+
+        Args:
+            filename: a local file.
+            map_location: not used: weights are read to the CPU and copied from there.
+            strict: every name has to be there, and no other.
+            revise_keys: not used; the prefix ``module.`` is always removed.
+
+        Returns:
+            What the file holds.
+
+        Raises:
+            UsageError: not a checkpoint, or one of another model.
+        """
+        same = self._start.path is not None and str(self._start.path) == str(filename)
+        checkpoint = self._start.checkpoint if same and self._start.checkpoint else read_checkpoint(filename)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        weights = checkpointing.weights_of(checkpoint)
+        if strict:
+            checkpointing.check_same_model(model.state_dict(), weights, filename)
+            self.logger.info(f'Loaded {len(weights)} tensors from {filename}.')
+        else:
+            self.logger.info(checkpointing.load_what_fits(model.state_dict(), weights, filename))
+        model.load_state_dict(weights, strict=strict)
+        self._has_loaded = True
+        return checkpoint
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: Any = 'default',
+    ) -> None:
+        """Goes on with the run that wrote a checkpoint, bit for bit on the CPU.
+
+        Args:
+            filename: the checkpoint.
+            resume_optimizer: take up the optimizer's state.
+            resume_param_scheduler: take up the schedules' state.
+            map_location: not used.
+
+        Raises:
+            UsageError: not a checkpoint, or one of another model.
+        """
+        checkpoint = self.load_checkpoint(filename, strict=True)
+        meta = checkpoint['meta']
+        self.train_loop._epoch, self.train_loop._iter = meta['epoch'], meta['iter']
+        saved = meta.get('counter')
+        if saved and saved['max_epochs'] != self.max_epochs:
+            self.logger.warning(
+                f'{filename} is of a run of {saved["max_epochs"]} epochs, this one has {self.max_epochs}: '
+                'the learning-rate and weight-decay schedules keep the shape of the former.'
+            )
+        checkpointing.restore_hub(self.message_hub, checkpoint['message_hub'])
+        if resume_optimizer:
+            self.optim_wrapper.load_state_dict(checkpoint['optimizer'])
+        if resume_param_scheduler and self.param_schedulers is not None:
+            states = checkpoint.get('param_schedulers', [])
+            if len(states) != len(self.param_schedulers):
+                raise UsageError(
+                    f'{filename} holds {len(states)} schedules, this config has {len(self.param_schedulers)}: '
+                    'resume with the param_scheduler of that run.'
+                )
+            for scheduler, state in zip(self.param_schedulers, states, strict=True):
+                scheduler.load_state_dict(state)
+        self.logger.info(f'resumed {filename}: epoch {self.epoch}, iteration {self.iter}')
+
+    @master_only
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        """Writes a checkpoint in one step: the file is either the old one or the new one, never a part.
+
+        Args:
+            out_dir: a local folder.
+            filename: the name in it.
+            file_client_args: not supported.
+            save_optimizer: with the optimizer's state, which resuming needs.
+            save_param_scheduler: with the schedules' state, which resuming needs.
+            meta: more to be noted in it.
+            by_epoch: called at the end of an epoch, rather than after an iteration.
+            backend_args: not supported.
+        """
+        if file_client_args or backend_args:
+            raise UsageError(f'checkpoints are written to local folders only, not with {backend_args}.')
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        counter = self.step_counter
+        reached = dict(epoch=self.epoch + 1, iter=self.iter) if by_epoch else dict(epoch=self.epoch, iter=self.iter + 1)
+        checkpoint: dict[str, Any] = dict(
+            meta={
+                **reached,
+                'cfg': self._config_text,
+                'seed': self.seed,
+                'experiment_name': self.experiment_name,
+                'time': time.strftime('%Y%m%d_%H%M%S', time.localtime()),
+                'mmengine_version': mmengine.__version__,
+                'counter': dict(
+                    iters_per_epoch=counter.iters_per_epoch,
+                    accumulative_counts=counter.accumulative_counts,
+                    max_epochs=counter.max_epochs,
+                ),
+                **(meta or {}),
+            },
+            state_dict=model.state_dict(),
+            message_hub=checkpointing.hub_state(self.message_hub),
+        )
+        if save_optimizer:
+            checkpoint['optimizer'] = self.optim_wrapper.state_dict()
+        if save_param_scheduler and self.param_schedulers is not None:
+            checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in self.param_schedulers]
+        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        checkpointing.save(checkpoint, Path(out_dir) / filename)

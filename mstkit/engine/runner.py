@@ -1,0 +1,151 @@
+"""mmengine's Runner, made safe to interrupt, to resume and to give a wrong config."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
+from mmengine.runner import BaseLoop
+from mmengine.utils.dl_utils import has_batch_norm
+from torch import nn
+
+from mstkit.engine import preflight
+from mstkit.engine.distributed import init_processes
+from mstkit.engine.resumable_runner import ResumableRunner
+from mstkit.errors import UsageError
+from mstkit.registry import RUNNERS
+
+
+@RUNNERS.register_module()
+class MSTRunner(ResumableRunner):
+    """Runner of mstkit; takes the config of mmengine's.
+
+    What differs:
+
+    * Model, data, hooks, optimizer and the checkpoint to start from are built and checked before the work dir is made.
+    * Checkpoints are written in one step, hold plain data only and are read as such.
+    * A checkpoint of another model, or of a run with other epochs, is refused.
+    * Iteration-based schedules and epochs converted to them count optimizer steps.
+    * The train loop can go on inside an epoch.
+    * Several CPU processes work like several GPUs (gloo).
+
+    Raises:
+        UsageError: anything in the config that cannot work.
+    """
+
+    def __init__(self, model: nn.Module | dict, work_dir: str, **settings: Any) -> None:
+        self._start = preflight.Start()
+        scope = settings.setdefault('default_scope', 'mstkit')
+        init_processes(settings.get('launcher', 'none'), settings.get('env_cfg', {}).get('dist_cfg'))
+        with DefaultScope.overwrite_default_scope(scope):
+            model = self._prepare(model, work_dir, settings)
+        super().__init__(model=model, work_dir=work_dir, **settings)
+
+    def _prepare(self, model: nn.Module | dict, work_dir: str, settings: dict[str, Any]) -> nn.Module:
+        """Replaces the configs in ``settings`` by what they describe, and checks it."""
+        self._start = preflight.find_start(work_dir, settings.get('load_from'), bool(settings.get('resume')))
+        randomness = preflight.choose_randomness(settings.get('randomness'), self._start)
+        settings['randomness'] = randomness
+        model = preflight.build_model(model, settings.pop('data_preprocessor', None))
+        wrapper = counter = None
+        if settings.get('train_cfg') is not None and settings.get('train_dataloader') is not None:
+            loader = preflight.build_train_loader(settings['train_dataloader'], randomness)
+            settings['train_dataloader'] = loader
+            preflight.check_view_sizes(model, loader)
+            if isinstance(settings.get('optim_wrapper'), OptimWrapper | dict):
+                wrapper, counter = preflight.try_optimizer(
+                    model, settings['optim_wrapper'], settings.get('param_scheduler'), loader, _max_epochs(settings)
+                )
+        settings['default_hooks'] = preflight.build_hooks(settings.get('default_hooks'))
+        settings['custom_hooks'] = preflight.build_hooks(settings.get('custom_hooks'))
+        if counter is not None:
+            preflight.check_driven(model, settings['custom_hooks'])
+        scaling = settings.get('auto_scale_lr') or {}
+        if scaling.get('enable') and not scaling.get('base_batch_size'):
+            raise UsageError(
+                '--auto-scale-lr needs the batch size that the lr of the config is meant for: '
+                '--cfg-options auto_scale_lr.base_batch_size=256, for example.'
+            )
+        preflight.check_start(self._start, model, counter, wrapper)
+        return model
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """As mmengine's; on CPU processes without device ids and without SyncBatchNorm, which needs a GPU."""
+        if not self.distributed or torch.cuda.is_available() or is_model_wrapper(model):
+            return super().wrap_model(model_wrapper_cfg, model)
+        if has_batch_norm(model) and self.world_size > 1:
+            self.logger.warning(
+                f'BatchNorm is not synchronised over the {self.world_size} CPU processes: each normalises by the '
+                'statistics of its own images. On GPUs it is synchronised.'
+            )
+        settings = dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+        )
+        settings.update(model_wrapper_cfg or {})
+        sync_bn = self.cfg.get('sync_bn')
+        self.cfg.sync_bn = None
+        try:
+            return super().wrap_model(settings, model)
+        finally:
+            self.cfg.sync_bn = sync_bn
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """As mmengine's, with ``ResumableEpochLoop`` where the config says ``by_epoch=True``."""
+        if isinstance(loop, dict) and loop.get('by_epoch') and 'type' not in loop:
+            loop = {**loop, 'type': 'ResumableEpochLoop'}
+            loop.pop('by_epoch')
+        return super().build_train_loop(loop)
+
+    def _build_param_scheduler(self, scheduler: Any, optim_wrapper: OptimWrapper) -> list[_ParamScheduler]:
+        counter = self.step_counter
+        built = []
+        for config in scheduler if isinstance(scheduler, list | tuple) else [scheduler]:
+            if isinstance(config, _ParamScheduler):
+                built.append(config)
+                continue
+            config = copy.deepcopy(config)
+            config.setdefault('end', self.max_epochs if config.get('by_epoch', True) else counter.total_steps)
+            defaults = dict(optimizer=optim_wrapper, epoch_length=counter.steps_per_epoch)
+            built.append(PARAM_SCHEDULERS.build(config, default_args=defaults))
+        return built
+
+    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
+        """Scales the learning rate with the global batch where asked to, and says what it is either way."""
+        if isinstance(optim_wrapper, OptimWrapperDict):
+            super().scale_lr(optim_wrapper, auto_scale_lr)
+            return
+        counts = getattr(optim_wrapper, '_accumulative_counts', 1)
+        per_device = preflight.batch_size_of(self.train_loop.dataloader)
+        batch = per_device * self.world_size * counts
+        written = optim_wrapper.optimizer.defaults['lr']
+        verdict = 'as written in the config; --auto-scale-lr would scale it with the batch'
+        if auto_scale_lr and auto_scale_lr.get('enable'):
+            base = auto_scale_lr['base_batch_size']
+            for group in optim_wrapper.param_groups:  # the group that is only there for the log included
+                group['lr'] *= batch / base
+            verdict = f'scaled from {written:g} at batch {base}'
+            written *= batch / base
+        self.logger.info(
+            f'global batch {batch} = {per_device} per device x {self.world_size} processes x {counts} accumulated; '
+            f'lr {written:g} ({verdict})'
+        )
+
+
+def _max_epochs(settings: dict[str, Any]) -> int:
+    """The length of the run, checked."""
+    train_cfg = settings['train_cfg']
+    if not isinstance(train_cfg, dict):
+        return train_cfg.max_epochs
+    if 'max_epochs' not in train_cfg:
+        raise UsageError('train_cfg has no max_epochs: train_cfg=dict(by_epoch=True, max_epochs=100), for example.')
+    epochs = train_cfg['max_epochs']
+    if not isinstance(epochs, int) or epochs < 1:
+        raise UsageError(f'train_cfg.max_epochs must be a whole number of 1 or more, but is {epochs!r}.')
+    return epochs

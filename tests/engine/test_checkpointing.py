@@ -1,0 +1,147 @@
+"""Checkpoints: written in one step, plain, found again, and never of another model."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MessageHub
+
+from mstkit.engine import checkpointing
+from mstkit.errors import UsageError
+
+from . import running
+
+
+class Dies(BaseException):
+    """What a kill looks like from inside."""
+
+
+def test_a_write_that_dies_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / 'epoch_1.pth'
+    checkpointing.save({'state_dict': {'a': torch.ones(2)}}, path)
+    before = path.read_bytes()
+
+    def half(file):
+        file.write(b'half')
+        raise Dies
+
+    with pytest.raises(Dies):
+        checkpointing.write_atomically(path, half)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path], 'a failed write cleans up behind itself'
+
+    monkeypatch.setattr(checkpointing.os, 'replace', lambda *_: (_ for _ in ()).throw(Dies))
+    with pytest.raises(Dies):
+        checkpointing.save({'state_dict': {'a': torch.zeros(2)}}, path)
+    assert path.read_bytes() == before
+
+
+def test_leftovers_are_removed_and_named(tmp_path):
+    leftover = tmp_path / '.epoch_2.pth.123.partial'
+    leftover.write_bytes(b'half')
+    (tmp_path / 'epoch_1.pth').write_bytes(b'whole')
+    assert checkpointing.remove_leftovers(tmp_path) == [leftover]
+    assert [path.name for path in tmp_path.iterdir()] == ['epoch_1.pth']
+
+
+def test_plain_takes_everything_apart(tmp_path):
+    class Named(dict):
+        pass
+
+    value = Named(
+        a=np.float64(0.5), b=[np.arange(3), (Path('x'), True)], c=OrderedDict(d=np.int64(3)), e=torch.ones(2), f=None
+    )
+    checkpointing.save({'state_dict': value}, tmp_path / 'c.pth')
+    read = torch.load(tmp_path / 'c.pth', weights_only=True)['state_dict']
+    assert running.same(read, {'a': 0.5, 'b': [[0, 1, 2], ('x', True)], 'c': {'d': 3}, 'e': torch.ones(2), 'f': None})
+    assert type(read['a']) is float and type(read['c']['d']) is int
+    with pytest.raises(TypeError, match='object'):
+        checkpointing.plain({'a': object()})
+
+
+def test_message_hub_goes_round(tmp_path):
+    hub = MessageHub.get_instance('round-trip')
+    for value in (1.0, 2.5):
+        hub.update_scalar('train/loss', value)
+    hub.update_info('best', {'k': 20, 'top1': 0.25})
+    hub.update_info('not plain', object())
+    checkpointing.save({'state_dict': {}, 'message_hub': checkpointing.hub_state(hub)}, tmp_path / 'c.pth')
+    other = MessageHub.get_instance('round-trip-2')
+    checkpointing.restore_hub(other, torch.load(tmp_path / 'c.pth', weights_only=True)['message_hub'])
+    assert other.get_scalar('train/loss').data[0].tolist() == [1.0, 2.5]
+    assert other.get_scalar('train/loss').mean(2) == 1.75
+    assert other.get_info('best') == {'k': 20, 'top1': 0.25}
+    assert other.get_info('not plain') is None
+
+
+def test_newest_readable_checkpoint_is_found(tmp_path):
+    assert checkpointing.find_latest(tmp_path) is None
+    assert checkpointing.find_latest(tmp_path / 'missing') is None
+    for name, iteration in (('epoch_9', 36), ('epoch_10', 40), ('iter_38', 38)):
+        checkpointing.save(
+            {'state_dict': {}, 'meta': {'iter': iteration, 'epoch': iteration // 4}}, tmp_path / f'{name}.pth'
+        )
+    (tmp_path / 'best_knn.pth').write_bytes(b'')
+    assert checkpointing.find_latest(tmp_path)[0].name == 'epoch_10.pth'
+    (tmp_path / 'epoch_10.pth').write_bytes(b'PK\x03\x04 torn')
+    assert checkpointing.find_latest(tmp_path)[0].name == 'iter_38.pth'
+
+
+def test_another_model_is_named():
+    own = {'a': torch.ones(2), 'b': torch.ones(3), 'c': torch.ones(1)}
+    checkpointing.check_same_model(own, dict(own), 'x.pth')
+    with pytest.raises(
+        UsageError, match=r'x\.pth .*1 missing \(c\); 1 unexpected \(d\); 1 of another shape \(b \(4,\)'
+    ):
+        checkpointing.check_same_model(own, {'a': torch.ones(2), 'b': torch.ones(4), 'd': torch.ones(1)}, 'x.pth')
+
+
+def test_a_starting_point_may_lack_parts():
+    own = {'a': torch.ones(2), 'b': torch.ones(3)}
+    line = checkpointing.load_what_fits(own, {'a': torch.ones(2), 'z': torch.ones(1)}, 'x.pth')
+    assert line == 'Loaded 1 tensors from x.pth; 1 stay as initialised (b); 1 not used (z).'
+    with pytest.raises(UsageError, match='does not fit'):
+        checkpointing.load_what_fits(own, {'z': torch.ones(1)}, 'x.pth')
+    with pytest.raises(UsageError, match='shapes differ'):
+        checkpointing.load_what_fits(own, {'a': torch.ones(5)}, 'x.pth')
+
+
+def test_only_the_last_ones_stay(tmp_path):
+    running.train(tmp_path, train_cfg=dict(by_epoch=True, max_epochs=4))
+    assert sorted(path.name for path in tmp_path.glob('*.pth')) == ['epoch_3.pth', 'epoch_4.pth']
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_4.pth')
+    assert not list(tmp_path.glob('.*.partial'))
+
+
+def test_new_checkpoint_is_there_before_the_old_one_goes(tmp_path, monkeypatch):
+    """With one checkpoint to keep, a run killed at any file operation still has one."""
+    existing = []
+    replace = checkpointing.os.replace
+
+    def watch(source, target):
+        existing.append(sorted(path.name for path in tmp_path.glob('epoch_*.pth')))
+        replace(source, target)
+
+    monkeypatch.setattr(checkpointing.os, 'replace', watch)
+    running.train(tmp_path, default_hooks__checkpoint=dict(type='AtomicCheckpointHook', max_keep_ckpts=1))
+    # Each epoch: the checkpoint, then last_checkpoint.
+    assert existing == [
+        [],
+        ['epoch_1.pth'],
+        ['epoch_1.pth'],
+        ['epoch_1.pth', 'epoch_2.pth'],
+        ['epoch_2.pth'],
+        ['epoch_2.pth', 'epoch_3.pth'],
+    ]
+    assert [path.name for path in tmp_path.glob('epoch_*.pth')] == ['epoch_3.pth']
+
+
+@pytest.mark.parametrize('settings', [dict(max_keep_ckpts=0), dict(backend_args=dict(backend='s3'))])
+def test_what_the_hook_cannot_do_is_refused(tmp_path, settings):
+    with pytest.raises(UsageError, match='checkpoint'):
+        running.build(tmp_path / 'w', default_hooks__checkpoint=dict(type='AtomicCheckpointHook', **settings))
+    assert not (tmp_path / 'w').exists()

@@ -1,0 +1,79 @@
+"""Who may import whom, kept by reading the imports."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted((ROOT / 'mstkit').rglob('*.py'))
+PARTS = ('maskers', 'backbones', 'necks', 'decoders', 'heads')
+# What a room may reach inside the package; what is not named here may reach anything below it.
+FORBIDDEN = {
+    'mstkit/models/': (
+        'mstkit.engine',
+        'mstkit.evaluation',
+        'mstkit.visualization',
+        'mstkit.datasets',
+        'mstkit.interop',
+    ),
+    'mstkit/evaluation/': ('mstkit.engine', 'mstkit.models', 'mstkit.visualization'),
+    'mstkit/visualization/': ('mstkit.engine', 'mstkit.models', 'mstkit.evaluation'),
+    'mstkit/datasets/': ('mstkit.engine', 'mstkit.models', 'mstkit.evaluation', 'mstkit.visualization'),
+    'mstkit/interop/': ('mstkit.engine', 'mstkit.models', 'mstkit.evaluation', 'mstkit.visualization'),
+    'mstkit/structures.py': ('mstkit.',),
+    'mstkit/errors.py': ('mstkit.',),
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level or path.name == '__init__.py', f'{path}: relative import'
+            found.add(node.module or '')
+    return found
+
+
+def place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize('path', MODULES, ids=place)
+def test_directions(path):
+    name, used = place(path), imports(path)
+    for room, forbidden in FORBIDDEN.items():
+        if name.startswith(room):
+            wrong = [module for module in used if module.startswith(forbidden)]
+            assert not wrong, f'{name} imports {wrong}'
+    assert not any(module.split('.')[0] == 'configs' for module in used), f'{name} imports a config'
+
+
+@pytest.mark.parametrize('part', PARTS)
+def test_parts_do_not_import_each_other(part):
+    others = tuple(f'mstkit.models.{other}' for other in PARTS if other != part)
+    for path in (ROOT / 'mstkit' / 'models' / part).glob('*.py'):
+        wrong = [module for module in imports(path) if module.startswith((*others, 'mstkit.models.algorithms'))]
+        assert not wrong, f'{place(path)} imports {wrong}'
+
+
+def test_models_need_no_drawing_and_no_downstream_package():
+    for path in (ROOT / 'mstkit' / 'models').rglob('*.py'):
+        wrong = {module.split('.')[0] for module in imports(path)} & {'matplotlib', 'mmdet', 'mmseg'}
+        assert not wrong, f'{place(path)} imports {wrong}'
+
+
+def test_the_check_sees_what_it_is_for(tmp_path):
+    file = tmp_path / 'x.py'
+    file.write_text('def f():\n    from mstkit.engine import runner\nimport matplotlib.pyplot')
+    assert imports(file) == {'mstkit.engine', 'matplotlib.pyplot'}
+
+
+def test_files_are_a_page_or_three():
+    long = {place(path): n for path in MODULES if (n := len(path.read_text(encoding='utf-8').splitlines())) > 300}
+    assert long == {}

@@ -1,0 +1,101 @@
+"""Every config is parsed; every pre-training model is built from it and stepped once at a small size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mstkit.datasets import MultiCrop
+from mstkit.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
+from mstkit.structures import Progress
+
+ROOT = Path(__file__).resolve().parent.parent / 'configs'
+CONFIGS = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts)
+PRETRAINING = [p for p in CONFIGS if p.relative_to(ROOT).parts[0] in ('mst', 'demo')]
+COUNT = 24
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_the_count_of_configs():
+    """A config that this test does not see would not be tested."""
+    assert len(CONFIGS) == len(PRETRAINING) == COUNT
+    assert ROOT / 'mst' / 'mst_swin-t_100e.py' in CONFIGS
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=name)
+def test_first_lines_say_what_it_is(path):
+    config = Config.fromfile(path)
+    text = path.read_text(encoding='utf-8')
+    assert text.startswith('"""')
+    docstring = text.split('"""')[1]
+    assert 'MST' in docstring
+    assert 'reproduced here' in docstring or 'results.md' in docstring
+    assert config.train_cfg.max_epochs >= 1
+    if path.parent.name != 'ablations':
+        assert f'configs/{name(path)}' in docstring or 'make demo' in docstring, 'its command'
+
+
+def reduced(model: Config) -> Config:
+    """The same parts, with fewer channels and prototypes."""
+    backbone = model.backbone
+    if backbone.type == 'MaskedSwinTransformer':
+        backbone.arch = dict(embed_dims=24, depths=[1, 1, 1, 2], num_heads=[1, 2, 3, 6])
+    else:
+        layers = 12 if isinstance(backbone.arch, str) else backbone.arch['num_layers']
+        backbone.arch = dict(embed_dims=48, num_layers=min(layers, 3), num_heads=3, feedforward_channels=96)
+    model.neck.update(out_dim=64, hidden_dim=32, bottleneck_dim=16)
+    if model.get('decoder'):
+        model.decoder.channels = 8
+    return model
+
+
+@pytest.mark.parametrize('path', PRETRAINING, ids=name)
+def test_model_is_built_and_stepped(path):
+    config = Config.fromfile(path)
+    pipeline = [TRANSFORMS.build(step) for step in config.train_dataloader.dataset.pipeline]
+    crops = next(step for step in pipeline if isinstance(step, MultiCrop))
+    model = MODELS.build(reduced(config.model))
+    model.init_weights()
+    model.train()
+    local = crops.local_crops.size if crops.local_crops.count else None
+    model.check_views(crops.global_crops.size, local)
+    model.set_progress(Progress(0, 10, 5))
+    views = [torch.randn(2, 3, crop.size, crop.size) for crop, _ in crops.views[:4]]
+    losses = model.loss(views)
+    assert set(losses) == ({'loss_ce', 'loss_restore'} if config.model.get('decoder') else {'loss_ce'})
+    total = sum(losses.values())
+    assert torch.isfinite(total)
+    total.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    before = model.teacher.backbone.patch_embed.projection.weight.clone()
+    with torch.no_grad():
+        model.backbone.patch_embed.projection.weight.add_(1)
+    model.after_step()
+    assert not torch.equal(before, model.teacher.backbone.patch_embed.projection.weight)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=name)
+def test_hooks_and_data_sets_are_known(path):
+    config = Config.fromfile(path)
+    for hook in [*config.default_hooks.values(), *config.get('custom_hooks', [])]:
+        assert HOOKS.get(hook['type']) is not None, hook
+    knn = config.default_hooks.knn
+    for dataset in (config.train_dataloader.dataset, knn.train_dataset, knn.val_dataset):
+        assert DATASETS.get(dataset['type']) is not None
+        for step in dataset['pipeline']:
+            TRANSFORMS.build(step)
+
+
+def test_ablations_are_deltas():
+    """One line each: nothing of the base is repeated."""
+    for path in (ROOT / 'mst' / 'ablations').glob('*.py'):
+        code = path.read_text(encoding='utf-8').split('"""')[2].split('\n')
+        lines = [line for line in code if line.strip()]
+        assert lines[0] == "_base_ = '../mst_deit-s_100e.py'", path
+        assert len(lines) == 2, path

@@ -1,0 +1,91 @@
+"""Importing mstkit: silent about what concerns nobody, loud about the rest, helpful where a package is broken."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import mstkit
+from mstkit import _dependencies
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a package called mstkit_probe, to be written by the test."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, 'mstkit_probe', raising=False)
+    return tmp_path / 'mstkit_probe.py'
+
+
+def test_notices_are_held_back_and_nothing_else(module: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module.write_text(
+        'import warnings\n'
+        "print('Could not import OneDL')\n"
+        "print('Could not import something else')\n"
+        "warnings.warn('Fail to import ``MultiScaleDeformableAttention`` from there')\n"
+        "warnings.warn('another warning')\n",
+        encoding='utf-8',
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        _dependencies.load(('mstkit_probe',))
+    assert capsys.readouterr().out == 'Could not import something else\n'
+    assert [str(warning.message) for warning in caught] == ['another warning']
+
+
+def test_mmdet_is_hidden_while_loading_and_there_afterwards(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, 'mmdet', raising=False)
+    text = 'try:\n    import mmdet\nexcept ImportError:\n    hidden = True\nelse:\n    hidden = False\n'
+    module.write_text(text, encoding='utf-8')
+    _dependencies.load(('mstkit_probe',))
+    assert sys.modules.pop('mstkit_probe').hidden is True
+    assert 'mmdet' not in sys.modules
+    monkeypatch.setitem(sys.modules, 'mmdet', sys)  # a program that has it keeps it
+    _dependencies.load(('mstkit_probe',))
+    assert sys.modules.pop('mstkit_probe').hidden is False
+    assert sys.modules['mmdet'] is sys
+
+
+@pytest.mark.parametrize('error', ['OSError', 'RuntimeError', 'AssertionError', 'ImportError'])
+def test_broken_package_is_one_sentence_that_names_the_doctor(module: Path, error: str) -> None:
+    module.write_text(f"raise {error}('first line\\nsecond line')\n", encoding='utf-8')
+    with pytest.raises(ImportError) as caught:
+        _dependencies.load(('mstkit_probe',))
+    message = str(caught.value)
+    assert message.startswith('mstkit needs mstkit_probe, which does not import (first line second line): ')
+    assert 'python -m mstkit.doctor' in message
+    assert type(caught.value.__cause__).__name__ == error
+    assert 'mmdet' not in sys.modules or sys.modules['mmdet'] is not None
+
+
+def test_importing_the_package_registers_and_stays_silent() -> None:
+    code = 'import mstkit; from mmpretrain.registry import MODELS as theirs; from mstkit.registry import MODELS; '
+    code += (
+        'assert theirs.get("VisionTransformer"); assert all(MODELS.get(n) for n in mstkit.__all__ if n[0].isupper())'
+    )
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for notice in ('OneDL', 'MultiScaleDeformableAttention', 'Line NMS'):
+        assert notice not in done.stdout + done.stderr
+
+
+def test_importing_the_package_without_torch(tmp_path: Path) -> None:
+    (tmp_path / 'torch.py').write_text('raise OSError("libtorch_cpu.so: broken")\n', encoding='utf-8')
+    environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
+    command = [sys.executable, '-c', 'import mstkit']
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('ImportError: mstkit needs torch, which does not import (libtorch_cpu.so: broken)')
+
+
+def test_public_names() -> None:
+    for name in mstkit.__all__:
+        assert hasattr(mstkit, name)

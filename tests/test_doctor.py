@@ -1,0 +1,203 @@
+"""The doctor: what it finds on a sound machine and on broken ones, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mstkit import _probes, doctor
+from mstkit._probes import FOUNDATIONS, LATE, PROBES, Outcome, probe
+from mstkit.doctor import OK, PROBLEM, WARNING, Finding, diagnose, is_older, lower_bounds
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU = Outcome(True, json.dumps({'device': 'cpu', 'threads': 2, 'build': '13.0'}))
+NOT_COMPILED = Outcome(False, "ModuleNotFoundError: No module named 'mmcv._ext'")
+
+
+def machine(**broken: Outcome) -> Callable[[str], Outcome]:
+    """A machine on which every probe works but those that are named (mmcv_operators for 'mmcv operators')."""
+    names = {code: name.replace(' ', '_') for name, code in {**FOUNDATIONS, **PROBES}.items()}
+    return lambda code: broken.get(names[code], CPU if names[code] == 'torch' else Outcome(True))
+
+
+def packages(**other: str | None) -> Callable[[str], str | None]:
+    """Everything installed at its lower bound, but for what is named (underscores for hyphens)."""
+    table: dict[str, str | None] = {**lower_bounds(), 'opencv-python': '4.12.0.88'}
+    table.update({name.replace('_', '-'): version for name, version in other.items()})
+    return table.get
+
+
+def row(findings: list[Finding], name: str) -> Finding:
+    (found,) = [finding for finding in findings if finding.name == name]
+    return found
+
+
+def exit_code(findings: list[Finding], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(doctor, 'diagnose', lambda: findings)
+    return doctor.main()
+
+
+def test_sound_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    findings = diagnose(machine(), packages())
+    assert {finding.status for finding in findings if finding.name not in ('disk', 'shared memory')} == {OK}
+    assert exit_code(findings, monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == 'doctor: pre-training can run'
+    for name in ('torch', 'onedl-mmcv', 'device', 'mmcv operators', 'import mmdet', 'import mmseg'):
+        assert name in printed
+
+
+@pytest.mark.parametrize('version', [None, '2.3.1'])
+def test_missing_or_old_package_is_a_problem_with_its_command(
+    version: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    findings = diagnose(machine(), packages(torch=version))
+    assert row(findings, 'torch').status == PROBLEM
+    assert exit_code(findings, monkeypatch) == 1
+    printed = capsys.readouterr().out
+    assert f"-m pip install 'torch>={lower_bounds()['torch']}'" in printed
+    assert printed.splitlines()[-1].startswith('doctor: pre-training cannot run: 1 problem')
+
+
+@pytest.mark.parametrize('name', ['onedl-mmdetection', 'onedl-mmsegmentation'])
+def test_detection_and_segmentation_are_not_needed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = diagnose(machine(mmdet=Outcome(False, 'x'), mmseg=Outcome(False, 'x')), packages(**{name: None}))
+    assert row(findings, name).status == WARNING
+    assert row(findings, 'import mmdet').status == WARNING
+    assert exit_code(findings, monkeypatch) == 0
+
+
+def test_mmcv_without_operators_is_said_and_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = diagnose(machine(mmcv_operators=NOT_COMPILED, mmdet=NOT_COMPILED), packages())
+    assert row(findings, 'mmcv operators').found.startswith('not compiled')
+    mmdet = row(findings, 'import mmdet')
+    assert mmdet.status == WARNING
+    assert 'Pre-training and evaluation do not need it' in mmdet.advice
+    assert exit_code(findings, monkeypatch) == 0
+    assert row(diagnose(machine(), packages()), 'mmcv operators').found == 'compiled'
+
+
+def test_foundations_are_tried_only_when_mstkit_does_not_work() -> None:
+    tried: list[str] = []
+
+    def run(code: str) -> Outcome:
+        tried.append(code)
+        return machine(mstkit=Outcome(False, 'ImportError: x') if len(tried) > len(PROBES) else Outcome(True))(code)
+
+    diagnose(run, packages())
+    assert set(tried) == set(PROBES.values())
+
+
+def test_opencv_without_libgl(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Outcome(False, 'ImportError: libGL.so.1: cannot open shared object file')
+    findings = diagnose(machine(mstkit=broken, cv2=broken, mmpretrain=broken, mmdet=broken), packages())
+    assert row(findings, 'import torchvision').status == OK
+    assert row(findings, 'import cv2').advice.endswith('opencv-python-headless==4.12.0.88')
+    assert 'stands above' in row(findings, 'import mmdet').advice
+    assert exit_code(findings, monkeypatch) == 1
+
+
+def test_torch_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = diagnose(machine(torch=Outcome(False, 'crashed with signal 11')), packages())
+    device = row(findings, 'device')
+    assert device.status == PROBLEM
+    assert 'crashed with signal 11' in device.advice
+    assert exit_code(findings, monkeypatch) == 1
+
+
+def test_gpus_are_described() -> None:
+    found = {'device': 'cuda', 'threads': 2, 'build': '13.0', 'names': ['A, 80 GiB', 'B, 40 GiB'], 'bf16': True}
+    device = row(diagnose(machine(torch=Outcome(True, json.dumps(found))), packages()), 'device')
+    assert device.status == OK
+    assert device.found.startswith('A, 80 GiB; B, 40 GiB; bf16')
+
+
+def test_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, 'which', lambda name: '/usr/bin/nvidia-smi')
+    device = row(diagnose(machine(), packages()), 'device')
+    assert device.status == WARNING
+    assert 'CUDA 13.0' in device.advice
+
+
+def test_packages_that_overwrite_each_other() -> None:
+    finding = row(diagnose(machine(), packages(mmcv='2.2.0')), 'onedl-mmcv')
+    assert finding.status == WARNING
+    assert 'pip uninstall -y mmcv && ' in finding.advice
+    assert finding.advice.endswith('--force-reinstall --no-deps onedl-mmcv')
+    assert row(diagnose(machine(), packages(mmcv='2.2.0', onedl_mmcv=None)), 'onedl-mmcv').status == PROBLEM
+
+
+@pytest.mark.parametrize(
+    ('version', 'bound', 'older'),
+    [
+        ('2.10.0', '2.4', False),
+        ('2.3.1', '2.4', True),
+        ('2.4', '2.4', False),
+        ('2.4.0+cpu', '2.4', False),
+        ('2.3.9+cu124', '2.4', True),
+        ('0.10.12', '0.10.8', False),
+    ],
+)
+def test_versions_are_compared_as_numbers(version: str, bound: str, older: bool) -> None:
+    assert is_older(version, bound) is older
+
+
+def test_lower_bounds_are_those_of_the_requirements() -> None:
+    bounds = lower_bounds()
+    assert {'torch', 'timm', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'} <= set(bounds)
+    text = (ROOT / 'requirements' / 'runtime.txt').read_text(encoding='utf-8')
+    assert all(f'\n{name}>={bound}\n' in text for name, bound in bounds.items())
+
+
+def test_probe_survives_what_it_runs() -> None:
+    assert probe('print("first"); print("last")') == Outcome(True, 'last')
+    assert probe('raise OSError("libcudart.so: cannot open")') == Outcome(False, 'OSError: libcudart.so: cannot open')
+    assert probe('import os, signal; os.kill(os.getpid(), signal.SIGKILL)') == Outcome(False, 'crashed with signal 9')
+
+
+def test_probe_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(*arguments: object, **options: object) -> None:
+        raise subprocess.TimeoutExpired('python', 1)
+
+    monkeypatch.setattr(_probes.subprocess, 'run', hang)
+    assert probe('import torch') == Outcome(False, LATE)
+
+
+def test_slow_machine_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = Outcome(False, LATE)
+    findings = diagnose(machine(torch=late, mstkit=late, cv2=late, mmdet=late), packages())
+    for name in ('device', 'import mstkit', 'import cv2', 'import mmdet'):
+        assert row(findings, name).status == WARNING
+        assert 'again' in row(findings, name).advice
+    assert exit_code(findings, monkeypatch) == 0
+
+
+def run_doctor(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the command of the README with packages of ``folder`` in front of the installed ones."""
+    environment = {**os.environ, 'PYTHONPATH': str(folder)}
+    command = [sys.executable, '-m', 'mstkit.doctor']
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize('error', ['OSError("libtorch_cpu.so: broken")', 'ModuleNotFoundError("No module torch")'])
+def test_command_runs_where_torch_does_not(tmp_path: Path, error: str) -> None:
+    for name in ('torch', 'cv2', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg'):
+        (tmp_path / f'{name}.py').write_text(f'raise {error}\n', encoding='utf-8')
+    done = run_doctor(tmp_path)
+    assert done.returncode == 1
+    assert error.split('"')[1] in done.stdout
+    assert 'pip install --force-reinstall torch torchvision' in done.stdout
+    assert 'Traceback' not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_command_on_this_machine(tmp_path: Path) -> None:
+    done = run_doctor(tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-1] == 'doctor: pre-training can run'

@@ -1,0 +1,77 @@
+"""Pre-trains MST on the built-in pictures and says what it learned: what ``make demo`` runs.
+
+Takes the options of ``tools/train.py`` that make sense here, for example
+``make demo DEMO_ARGS="--cfg-options randomness.seed=1"``. Its last line is always of the form
+``demo: k-NN top-1 random-init A, student B, teacher C`` (percent).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from mstkit.engine.launch import build_runner, load_config
+from mstkit.errors import UsageError, exit_cleanly
+
+CONFIG = Path(__file__).resolve().parent.parent / 'configs' / 'demo' / 'mst_vit-nano_scenes.py'
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--config', default=str(CONFIG), help='another demo config')
+    parser.add_argument('--work-dir', default='work_dirs/demo', metavar='DIR', help='emptied first')
+    parser.add_argument('--seed', type=int, help='the same as --cfg-options randomness.seed=SEED')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides')
+    return parser.parse_args()
+
+
+def empty(work_dir: Path) -> None:
+    """Removes an earlier demo, and nothing that is not one.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    if not work_dir.exists():
+        return
+    if not work_dir.is_dir() or (any(work_dir.iterdir()) and not (work_dir / '.mstkit-demo').exists()):
+        raise UsageError(f'{work_dir} holds something that is no earlier demo: choose another --work-dir')
+    shutil.rmtree(work_dir)
+
+
+@exit_cleanly
+def main() -> None:
+    """Trains, then reads the run's own records."""
+    args = parse_args()
+    started = time.perf_counter()
+    config, notes = load_config(args.config, args.cfg_options, work_dir=args.work_dir, seed=args.seed)
+    work_dir = Path(config.work_dir)
+    empty(work_dir)
+    for note in notes:
+        print(note, flush=True)
+    runner = build_runner(config)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    (work_dir / '.mstkit-demo').touch()
+    runner.train()
+
+    records = [json.loads(line) for line in (work_dir / 'knn.jsonl').read_text(encoding='utf-8').splitlines()]
+    first, last = records[0], records[-1]
+    top1 = f'k{last["k"]}_top1'
+    print()
+    print(f'trained for {last["epoch"]} epochs in {time.perf_counter() - started:.0f} s')
+    print(f'panels (input | attention | mask | reconstruction): {work_dir / "panels"}')
+    print(f'checkpoint: {work_dir / "best_knn.pth"}')
+    print(
+        f'demo: k-NN top-1 random-init {first["branches"]["student"][top1]:.1f}, '
+        f'student {last["branches"]["student"][top1]:.1f}, teacher {last["branches"]["teacher"][top1]:.1f}',
+        flush=True,
+    )
+
+
+if __name__ == '__main__':
+    main()
