@@ -23,11 +23,11 @@ model = dict(
     ),
     # What a small set needs: few prototypes, no batch normalisation over small batches, and a teacher that follows
     # within tens of steps, because a run has thousands of them and not hundreds of thousands.
-    neck=dict(type='DINONeck', out_dim=1024, hidden_dim=1024, bottleneck_dim=128),
-    head=dict(type='DINOHead', teacher_temp=0.04),
-    teacher=dict(type='MomentumTeacher', momentum=0.99),
+    neck=dict(type='DINONeck', out_dim=512, hidden_dim=512, bottleneck_dim=128),
+    head=dict(type='DINOHead', teacher_temp=0.03),
+    teacher=dict(type='MomentumTeacher', momentum=0.98),
     masker=dict(type='AttentionGuidedMasker', num=8, prob=0.10),
-    decoder=dict(type='CNNImageDecoder', channels=32),
+    decoder=dict(type='CNNImageDecoder', channels=16),
 )
 
 # DINO's recipe with its blur, which is made for 224 px, scaled to 64.
@@ -36,7 +36,7 @@ train_pipeline = [
     dict(
         type='MultiCrop',
         global_crops=dict(size=64, scale=(0.4, 1.0)),
-        local_crops=dict(size=32, scale=(0.1, 0.4), count=4),
+        local_crops=dict(size=32, scale=(0.1, 0.5), count=2),
         blur_sigma=(0.1, 0.6),
     ),
     dict(type='PackViews'),
@@ -48,7 +48,7 @@ val_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=64,
+    batch_size=32,
     num_workers=2,
     persistent_workers=True,
     drop_last=True,
@@ -60,12 +60,12 @@ train_dataloader = dict(
 optim_wrapper = dict(
     type='DistillationOptimWrapper',
     constructor='TrainableOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.04),
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.04),
     clip_norm=3.0,
     freeze_last_layer_epochs=1,
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
 )
-auto_scale_lr = dict(base_batch_size=64, enable=False)
+auto_scale_lr = dict(base_batch_size=32, enable=False)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=True, begin=0, end=3, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, begin=3, end=epochs, convert_to_iter_based=True),
@@ -78,6 +78,7 @@ default_hooks = dict(
         train_dataset=dict(type='ImageFolder', data_root=data_root, split='train', pipeline=val_pipeline),
         val_dataset=dict(type='ImageFolder', data_root=data_root, split='val', pipeline=val_pipeline),
         interval=5,
+        batch_size=256,
         num_workers=2,
     ),
     panels=dict(type='PanelHook', interval=5),

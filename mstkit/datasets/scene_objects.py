@@ -9,8 +9,8 @@ import numpy as np
 from mstkit.datasets.scene_classes import SCENE_CLASSES, Cells
 from mstkit.datasets.scene_draws import Draws
 
-_EXTENT = (0.60, 0.95)  # of a single object, in sides: the geometric mean of its box's width and height
-_TURN = 0.36  # tangent of half the largest angle, 40 degrees, by which an object is turned
+_EXTENT = (0.86, 1.00)  # of a single object, in sides: the geometric mean of its box's width and height
+_TURN = 0.06  # tangent of half the largest angle, 7 degrees, by which an object is turned
 
 
 class Pose:

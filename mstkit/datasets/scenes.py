@@ -201,8 +201,8 @@ class _Canvas:
 
     def light(self, draws: Draws) -> None:
         """Brighter on one side than on the other."""
-        slope, (x, y) = draws.uniform(0.0, 0.5), draws.direction()
-        gain = draws.uniform(0.75, 1.2)
+        slope, (x, y) = draws.uniform(0.0, 0.2), draws.direction()
+        gain = draws.uniform(0.9, 1.1)
         self.pixels *= gain + slope * x * (self.axis[None, :] - 0.5) + slope * y * (self.axis[:, None] - 0.5)
 
 

@@ -65,6 +65,14 @@ def set_data_root(config: Config | dict[str, Any], data_root: str) -> list[str]:
     return changed
 
 
+def hook_configs(config: Config | dict[str, Any]) -> list[tuple[str, dict]]:
+    """The dotted path and the dict of every hook of a config, from ``default_hooks`` and ``custom_hooks``."""
+    default, custom = config.get('default_hooks') or {}, config.get('custom_hooks') or []
+    named = [(f'default_hooks.{name}', hook) for name, hook in default.items()]
+    named += [(f'custom_hooks.{index}', hook) for index, hook in enumerate(custom)]
+    return [(path, hook) for path, hook in named if hook is not None]
+
+
 def check_data_roots(config: Config | dict[str, Any]) -> None:
     """Refuses a missing folder before anything is built.
 
@@ -74,8 +82,7 @@ def check_data_roots(config: Config | dict[str, Any]) -> None:
     Raises:
         UsageError: naming the folder and how to give another.
     """
-    hooks = config.get('custom_hooks') or []
-    optional = tuple(f'custom_hooks.{index}.' for index, hook in enumerate(hooks) if not hook.get('required', False))
+    optional = tuple(f'{path}.' for path, hook in hook_configs(config) if not hook.get('required', False))
     for path, dataset in dataset_configs(config):
         root = dataset.get('data_root')
         downloads = dataset.get('download', 'download' in accepted_arguments(_dataset_class(dataset)))  # type: ignore[arg-type]

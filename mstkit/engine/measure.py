@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 
+from mstkit.engine.data_root import hook_configs
 from mstkit.engine.hooks import KNNHook
 from mstkit.engine.launch import build_runner
 from mstkit.engine.runner import MSTRunner
@@ -30,16 +31,17 @@ def measure_checkpoint(config: Config, checkpoint: str | Path) -> dict[str, Any]
         UsageError: not a checkpoint of this model, or the config has nothing to measure it with.
     """
     read_checkpoint(checkpoint)  # a mistake in it is said before anything is built
-    knn_hooks = [hook for hook in config.get('custom_hooks') or [] if hook['type'] in ('KNNHook', 'mstkit.KNNHook')]
+    knn_hooks = [hook for _, hook in hook_configs(config) if str(hook.get('type')).split('.')[-1] == 'KNNHook']
     has_test = config.get('test_evaluator') is not None and config.get('test_dataloader') is not None
     if not knn_hooks and not has_test:
         raise UsageError(
-            f'config {config.filename} has nothing to test with: neither a KNNHook among its custom_hooks nor a '
+            f'config {config.filename} has nothing to test with: neither a KNNHook nor a '
             'test_evaluator. tools/evaluation/knn.py takes a checkpoint and two folders of labelled pictures.'
         )
     for training in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr'):
         config[training] = None
     config.load_from, config.resume = None, False
+    config.default_hooks = {}
     config.custom_hooks = [] if has_test else [{**knn_hooks[0], 'required': True}]
     runner = build_runner(config)
     runner.load_checkpoint(str(checkpoint), strict=True)
@@ -50,4 +52,4 @@ def _knn(runner: MSTRunner) -> dict[str, Any]:
     hook = next(hook for hook in runner.hooks if isinstance(hook, KNNHook))
     hook.before_run(runner)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return hook._accuracy(model, epoch=0)
+    return hook.accuracy(model, epoch=0)

@@ -149,7 +149,7 @@ class KNNHook(Hook):
         assert self.loaders is not None
         model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
         with undisturbed_randomness():
-            accuracy = self._accuracy(model, epoch)
+            accuracy = self.accuracy(model, epoch)
         k = min(self.headline_k, max(self.ks))
         headline = {branch: values[f'k{k}_top1'] for branch, values in accuracy.items()}
         scalars = {f'knn/{branch}_{name}': value for branch, of in accuracy.items() for name, value in of.items()}
@@ -175,7 +175,7 @@ class KNNHook(Hook):
                 runner.work_dir, 'best_knn.pth', meta={'knn': {'branch': judged, 'k': k, 'top1': headline[judged]}}
             )
 
-    def _accuracy(self, model: nn.Module, epoch: int) -> dict[str, dict[str, float]]:
+    def accuracy(self, model: nn.Module, epoch: int) -> dict[str, dict[str, float]]:
         """Percent by branch and by name, the same on every rank."""
         assert self.loaders is not None
         encoders = {name: PooledEncoder(backbone) for name, backbone in model.branches().items()}  # type: ignore[operator]

@@ -1,0 +1,82 @@
+"""Reading the documentation: blocks, commands, inline code, and the files that it contains."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs' / 'en').glob('*.md'))]
+FOLDER_CONFIG = 'configs/mst/mst_vit-tiny_folder.py'
+
+_BLOCK = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+_OURS = re.compile(r'(?:[A-Z_]+=\S+ )*(?:make|bash tools/|(?:\S*/)?python3? (?:tools/|-m mstkit))')
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding='utf-8')
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [body for found, body in _BLOCK.findall(text_of(page)) if found == language]
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks."""
+    return _BLOCK.sub('', text_of(page))
+
+
+def spans(page: Path) -> list[str]:
+    """Inline code."""
+    return re.findall(r'`([^`\n]+)`', prose(page))
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """The cells of the table that begins with a heading cell."""
+    table = text_of(ROOT / 'docs' / 'en' / page).split(f'| {heading} |', 1)[1].split('\n\n', 1)[0]
+    return [[cell.strip() for cell in line.strip('|').split('|')] for line in table.splitlines()[2:]]
+
+
+def named_files() -> dict[str, str]:
+    """The complete files in the documentation, by the name in their first line."""
+    files = {}
+    for page in PAGES:
+        for body in blocks(page, 'python'):
+            name = re.match(r'# (\S+\.py)\n', body)
+            if name:
+                files[name[1]] = body
+    return files
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every command in a bash block, with its page; of the results, which also say how data is fetched, only ours."""
+    found = []
+    for page in PAGES:
+        for body in blocks(page, 'bash'):
+            lines = [line.strip() for line in body.replace('\\\n', ' ').splitlines()]
+            lines = [line for line in lines if line and not line.startswith('#')]
+            found += [(page.name, line) for line in lines if page.name != 'results.md' or _OURS.match(line)]
+    return found
+
+
+def tool(name: str) -> ModuleType:
+    """A program of tools/, as a module."""
+    path = ROOT / 'tools' / name
+    spec = importlib.util.spec_from_file_location(f'documented_{path.stem}', path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """The argument parser of a tool; nothing of the tool runs."""
+    module = tool(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, 'parse_args', lambda self: self)
+        return module.parse_args()

@@ -1,0 +1,120 @@
+"""Every command in the documentation is one that the tools understand."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mstkit.engine.launch import load_config
+from mstkit.registry import MODELS
+
+from .pages import FOLDER_CONFIG, PAGES, ROOT, commands, named_files, parser_of, spans, text_of
+
+SCRIPTS = {  # what comes before the options of which tool
+    'dist_train.sh': (('config', 'processes'), 'train.py'),
+    'dist_test.sh': (('config', 'checkpoint', 'processes'), 'test.py'),
+    'slurm_train.sh': (('partition', 'job', 'config', 'work_dir'), 'train.py'),
+}
+LAUNCH_OPTIONS = ('cfg_options', 'data_root', 'seed', 'epochs', 'resume', 'auto_scale_lr', 'amp')
+
+
+@pytest.mark.parametrize(('page', 'command'), commands())
+def test_commands_are_understood(page, command, inside):
+    words = shlex.split(command, comments=True)
+    while re.fullmatch(r'[A-Z_]+=\S*', words[0]):
+        words.pop(0)
+    program, *rest = words
+    if program == 'make':
+        check_make(rest)
+    elif program == 'pip':
+        check_pip(rest)
+    elif program == 'source':
+        assert rest == ['.venv/bin/activate']
+    elif program == 'bash':
+        check_script(rest[0].removeprefix('tools/'), rest[1:])
+    elif Path(program).name in ('python', 'python3') and rest[0] == '-m':
+        check_module(rest[1], rest[2:])
+    else:
+        assert Path(program).name == 'python', command
+        assert rest[0].startswith('tools/'), command
+        check_tool(rest[0].removeprefix('tools/'), rest[1:])
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_options_in_the_text_exist(page, inside):
+    parsers = [parser_of(tool) for tool in ('train.py', 'test.py', 'demo.py', 'evaluation/knn.py')]
+    known = {option for parser in parsers for option in parser._option_string_actions}
+    for span in spans(page):
+        if not span.startswith('--'):
+            continue
+        unknown = set(re.findall(r'--[a-z][a-z-]*', span)) - known
+        assert not unknown, f'{page.name} names {unknown}'
+        overrides = re.findall(r'[\w.]+=\S+', span)
+        if overrides:
+            check_tool('train.py', [FOLDER_CONFIG, '--data-root', 'DIR', '--cfg-options', *overrides])
+
+
+def check_make(words: list[str]) -> None:
+    makefile = text_of(ROOT / 'Makefile')
+    variables = dict(word.split('=', 1) for word in words if '=' in word)
+    (phony,) = re.findall(r'^\.PHONY: (.*)$', makefile, re.MULTILINE)
+    for target in [word for word in words if '=' not in word]:
+        assert target in phony.split(), f'make {target}'
+    for name in variables:
+        assert re.search(rf'^{name} \?=', makefile, re.MULTILINE), f'make {name}=...'
+    check_tool('demo.py', shlex.split(variables.get('DEMO_ARGS', '')))
+
+
+def check_pip(words: list[str]) -> None:
+    assert words[0] == 'install'
+    if words[1] == '-e':
+        extras = re.fullmatch(r'\.\[([\w,]+)\]', words[2])
+        assert extras is not None
+        (known,) = re.findall(r'^EXTRAS = \((.*)\)$', text_of(ROOT / 'setup.py'), re.MULTILINE)
+        assert all(f"'{extra}'" in known for extra in extras[1].split(','))
+    else:
+        runtime = text_of(ROOT / 'requirements' / 'runtime.txt')
+        assert all(re.search(rf'^{name}>=', runtime, re.MULTILINE) for name in words[1:])
+
+
+def check_module(module: str, arguments: list[str]) -> None:
+    assert importlib.util.find_spec(module) is not None
+    if module == 'pytest':
+        assert set(arguments) <= set(named_files())
+
+
+def check_script(name: str, words: list[str]) -> None:
+    before, tool = SCRIPTS[name]
+    assert f'-lt {len(before)} ]' in text_of(ROOT / 'tools' / name)
+    given = dict(zip(before, words, strict=False))
+    assert len(given) == len(before)
+    assert given.get('processes', '1').isdigit()
+    positional = [given[name] for name in ('config', 'checkpoint') if name in given]
+    check_tool(tool, [*positional, *words[len(before) :]])
+
+
+def check_tool(tool: str, words: list[str]) -> None:
+    """Parses a command as the tool would; a training is also configured, up to the masker."""
+    try:
+        args = parser_of(tool).parse_args(words)
+    except SystemExit:
+        pytest.fail(f'{tool} does not understand {words}')
+    if not hasattr(args, 'cfg_options'):
+        return
+    path = Path('configs/demo/mst_vit-nano_scenes.py') if tool == 'demo.py' else Path(args.config)
+    options = {name: value for name, value in vars(args).items() if name in LAUNCH_OPTIONS}
+    if options.get('data_root'):
+        options['data_root'] = 'DIR'
+    else:
+        assert str(path) != FOLDER_CONFIG, 'it has no --data-root'
+    config, _ = load_config(path, **options)
+    masker = config.model.get('masker')
+    if masker is not None:
+        built = MODELS.build(masker)
+        for name, value in (args.cfg_options or {}).items():
+            if name.startswith('model.masker.') and name != 'model.masker.type':
+                assert getattr(built, name.rpartition('.')[2]) == value

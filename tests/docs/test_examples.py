@@ -1,0 +1,113 @@
+"""The files and programs in the documentation run, and do what is said of them."""
+
+from __future__ import annotations
+
+import pickle
+import runpy
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mstkit.datasets import SampleKey
+from mstkit.engine.launch import load_config
+from mstkit.evaluation.features import check_labelled
+from mstkit.registry import DATASETS, MODELS
+
+from ..models.builders import mst
+from .pages import FOLDER_CONFIG, ROOT, blocks, named_files, tool
+
+
+def test_the_files_are_all_looked_at():
+    assert set(named_files()) == {
+        'checkerboard_masker.py',
+        'test_checkerboard_masker.py',
+        'configs/mst/mst_vit-tiny_folder_checkerboard.py',
+        'configs/mst/mst_vit-tiny_cifar10.py',
+        'configs/mst/mst_vit-tiny_list.py',
+        'configs/mst/mst_deit-s_100e_random-p15.py',
+    }
+
+
+def test_the_example_masker_passes_its_own_test(inside):
+    found = runpy.run_path('test_checkerboard_masker.py')
+    tests = {name: value for name, value in found.items() if name.startswith('test_')}
+    assert set(tests) == {'test_contract', 'test_squares', 'test_mistakes'}
+    for test in tests.values():
+        test()
+
+
+def test_the_example_masker_masks_a_model(inside):
+    config, _ = load_config('configs/mst/mst_vit-tiny_folder_checkerboard.py', data_root='DIR')
+    assert dict(config.model.masker) == dict(type='CheckerboardMasker', cell=2)
+    panel = mst(masker=dict(config.model.masker)).panel(torch.randn(2, 3, 32, 32))
+    assert panel.mask is not None
+    assert panel.mask.shape == (2, 4, 4)
+    assert torch.equal(panel.mask[:, 2:], ~panel.mask[:, :-2])
+
+
+def test_the_variant_in_the_readme_changes_the_masker_only(inside):
+    changed, _ = load_config('configs/mst/mst_deit-s_100e_random-p15.py')
+    base, _ = load_config('configs/mst/mst_deit-s_100e.py')
+    assert dict(changed.model.masker) == dict(type='RandomMasker', prob=0.15)
+    changed.model.masker = base.model.masker
+    assert changed.model == base.model
+
+
+def test_cifar_as_documented(inside, monkeypatch):
+    config, _ = load_config('configs/mst/mst_vit-tiny_cifar10.py')
+    folder = inside / 'data' / 'cifar10' / 'cifar-10-batches-py'
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name in ('test_batch', *(f'data_batch_{number}' for number in range(1, 6))):
+        batch = dict(data=generator.integers(256, size=(4, 3072), dtype=np.uint8), labels=[0, 1, 2, 3])
+        (folder / name).write_bytes(pickle.dumps(batch))
+    monkeypatch.setattr('mmpretrain.datasets.cifar.CIFAR10._check_integrity', lambda self: True)
+
+    train = DATASETS.build(config.train_dataloader.dataset)
+    views = train[SampleKey(1, epoch=1)]['inputs']
+    assert [tuple(view.shape) for view in views] == [(3, 32, 32)] * 2 + [(3, 16, 16)] * 4
+    assert torch.equal(views[0], train[SampleKey(1, epoch=1)]['inputs'][0])
+    assert not torch.equal(views[0], train[SampleKey(1, epoch=2)]['inputs'][0])
+    bank, val = (DATASETS.build(config.default_hooks.knn[name]) for name in ('train_dataset', 'val_dataset'))
+    assert (len(bank), len(val)) == (20, 4)
+    assert check_labelled(bank, 'train') == check_labelled(val, 'val')
+    assert val[0]['inputs'].shape == (3, 32, 32)
+    MODELS.build(config.model).check_views(32, 16)
+
+
+def test_text_list_as_documented(inside):
+    config, _ = load_config('configs/mst/mst_vit-tiny_list.py')
+    for name in ('train', 'val'):
+        for label in (0, 1):
+            Image.new('RGB', (80, 70), (90 * label, 60, 30)).save(inside / 'lists' / f'{name} {label}.png')
+        lines = ['# comment', '', f'{name} 0.png 0', f'{name} 1.png 1']
+        (inside / 'lists' / f'{name}.txt').write_text('\n'.join(lines))
+
+    crops = config.train_pipeline[1]  # the base config's
+    views = DATASETS.build(config.train_dataloader.dataset)[0]['inputs']
+    sizes = [crops.global_crops.size] * 2 + [crops.local_crops.size] * crops.local_crops.count
+    assert [view.shape[-1] for view in views] == sizes
+    bank, val = (DATASETS.build(config.default_hooks.knn[name]) for name in ('train_dataset', 'val_dataset'))
+    assert check_labelled(bank, 'train') == check_labelled(val, 'val') == ('0', '1')
+
+
+def test_knn_of_a_documented_run_needs_no_image_size(inside):
+    """The view to be measured stands in the config that the checkpoint carries."""
+    config, _ = load_config(FOLDER_CONFIG, data_root='DIR')
+    pipeline = tool('evaluation/knn.py').view_pipeline(config._cfg_dict, None)
+    assert pipeline == config.val_pipeline
+
+
+def test_a_branch_loads_into_mmpretrain_as_documented(inside, capsys):
+    config, _ = load_config(FOLDER_CONFIG, data_root='DIR')
+    model = MODELS.build(config.model)
+    checkpoint = inside / 'work_dirs' / 'mst_vit-tiny_folder' / 'best_knn.pth'
+    checkpoint.parent.mkdir(parents=True)
+    torch.save(dict(meta={}, state_dict=model.state_dict()), checkpoint)
+    (code,) = [body for body in blocks(ROOT / 'docs' / 'en' / 'conventions.md', 'python') if 'read_checkpoint(' in body]
+    scope: dict = {}
+    exec(compile(code, 'conventions.md', 'exec'), scope)
+    count = len(model.backbone.state_dict())
+    assert capsys.readouterr().out == f'student: loaded {count} of {count} tensors, missing 0, unexpected 0\n'
+    assert torch.equal(scope['network'].pos_embed, model.backbone.pos_embed)
