@@ -27,5 +27,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0) ->
     half = query.dtype in (torch.bfloat16, torch.float16)
     if query.device.type != 'cpu' or not half:
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout_p)
-    weights = torch.softmax(query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1), dim=-1)
-    return F.dropout(weights, dropout_p, training=dropout_p > 0).to(value.dtype) @ value
+    scores = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+    return F.dropout(weights, dropout_p, training=dropout_p > 0) @ value

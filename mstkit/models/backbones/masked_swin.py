@@ -68,7 +68,9 @@ class SmallMapWindowMSA(ShiftWindowMSA):
         if query == 'pseudo_cls':
             queries = (queries * weights_of_queries).sum(2, keepdim=True)
             position = position.mean(1, keepdim=True)
-        scores = queries * msa.scale @ keys.transpose(-2, -1) + position
+        # Autocast would take the product, and with it the ranking of the patches, back to half precision.
+        with torch.autocast(tokens.device.type, enabled=False):
+            scores = queries * msa.scale @ keys.transpose(-2, -1) + position
         scores = scores.masked_fill(real[:, None, None, :] == 0, float('-inf'))
         attention = torch.softmax(scores, dim=-1)
         received = attention[:, :, 0] if query == 'pseudo_cls' else (attention * weights_of_queries).sum(2)

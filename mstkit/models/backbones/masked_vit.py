@@ -35,7 +35,9 @@ def pooled_attention(attention: nn.Module, tokens: Tensor, num_extra_tokens: int
     batch, length = tokens.shape[:2]
     query = query.view(batch, 1, heads, dims // heads).transpose(1, 2).float()
     key = key.view(batch, length, heads, dims // heads).transpose(1, 2).float()
-    row = torch.softmax(query @ key.transpose(-2, -1) * attention.head_dims**-0.5, dim=-1)
+    # Autocast would take the product, and with it the ranking of the patches, back to half precision.
+    with torch.autocast(tokens.device.type, enabled=False):
+        row = torch.softmax(query @ key.transpose(-2, -1) * attention.head_dims**-0.5, dim=-1)
     return row[:, :, 0, num_extra_tokens:]
 
 
