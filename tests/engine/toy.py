@@ -101,6 +101,7 @@ def settings(**changes) -> dict:
         ),
         optim_wrapper=dict(
             type='DistillationOptimWrapper',
+            precision='fp32',
             optimizer=dict(type='AdamW', lr=0.05, weight_decay=0.04),
             paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
         ),

@@ -1,0 +1,286 @@
+"""The commands of the README, on the real configs at a reduced size."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import DictAction
+from PIL import Image
+
+from mstkit.engine.launch import build_runner, load_config
+from mstkit.errors import UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = 'configs/demo/mst_vit-nano_scenes.py'
+FOLDER = 'configs/mst/mst_vit-tiny_folder.py'
+CROPS = 'train_dataloader.dataset.pipeline.0'
+SMALL = [
+    'model.backbone.arch.embed_dims=48',
+    'model.backbone.arch.num_layers=2',
+    'model.backbone.arch.num_heads=3',
+    'model.neck.out_dim=32',
+    'model.neck.hidden_dim=32',
+    'model.decoder.channels=8',
+    'model.backbone.drop_path_rate=0.1',
+    'train_dataloader.batch_size=8',
+]
+SMALL_DEMO = [
+    *SMALL,
+    'train_dataloader.dataset.num_images=32',
+    'default_hooks.knn.train_dataset.num_images=40',
+    'default_hooks.knn.val_dataset.num_images=20',
+    'default_hooks.checkpoint.interval=1',
+]
+
+
+def run(*command: str | Path, expect: int = 0, **environment: str) -> subprocess.CompletedProcess:
+    result = subprocess.run(
+        [str(word) for word in command],
+        cwd=ROOT,
+        env={**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', **environment},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert result.returncode == expect, f'{result.stdout[-3000:]}\n{result.stderr[-3000:]}'
+    return result
+
+
+def options(*words: str) -> dict:
+    """``key=value`` words as the command line parses them."""
+    return {key: DictAction._parse_iterable(value) for key, value in (word.split('=', 1) for word in words)}
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)['state_dict']
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory) -> Path:
+    """Two classes of pictures with a train and a val part, a grey one and a broken one among them."""
+    root, random = tmp_path_factory.mktemp('pictures'), np.random.default_rng(0)
+    for split, count in (('train', 12), ('val', 5)):
+        for label in ('left', 'right'):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                size = (int(random.integers(70, 100)), int(random.integers(70, 100)), 3)
+                Image.fromarray(random.integers(0, 255, size, dtype=np.uint8)).save(folder / f'{i}.jpg')
+    Image.new('L', (80, 90), 100).save(root / 'train' / 'left' / 'grey.png')
+    return root
+
+
+def test_demo_prints_its_line_last_and_leaves_panels(tmp_path):
+    out = run(
+        sys.executable, 'tools/demo.py', '--work-dir', tmp_path / 'demo', '--cfg-options', *SMALL_DEMO,
+        'train_cfg.max_epochs=1', 'param_scheduler.1.end=2', 'randomness.seed=3',
+    ).stdout  # fmt: skip
+    last = out.strip().splitlines()[-1]
+    assert last.startswith('demo: k-NN top-1 random-init ')
+    numbers = [float(part.split()[-1]) for part in last.removeprefix('demo: k-NN top-1 ').split(', ')]
+    assert all(0 <= number <= 100 for number in numbers)
+    records = [json.loads(line) for line in (tmp_path / 'demo' / 'knn.jsonl').read_text().splitlines()]
+    first, final = (round(r['branches']['student'][f'k{r["k"]}_top1'], 1) for r in (records[0], records[-1]))
+    assert numbers[:2] == [first, final]
+    assert len(list((tmp_path / 'demo' / 'panels').glob('*.png'))) == 2
+    assert str(tmp_path / 'demo' / 'panels') in out
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'thesis.txt').touch()
+    error = run(sys.executable, 'tools/demo.py', '--work-dir', tmp_path / 'mine', expect=2).stderr
+    assert 'no earlier demo' in error
+    assert (tmp_path / 'mine' / 'thesis.txt').exists()
+
+
+def test_ones_own_pictures_then_knn_of_the_checkpoint(tmp_path, pictures):
+    """Train on a folder, measure the file with its own tool and with test.py: three times the same accuracy."""
+    work_dir = tmp_path / 'run'
+    small = [*SMALL, 'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
+    small += ['default_hooks.knn.num_workers=0', 'default_hooks.knn.ks=[1,5]', 'default_hooks.knn.headline_k=5']
+    out = run(
+        sys.executable, 'tools/train.py', FOLDER, '--data-root', pictures, '--work-dir', work_dir, '--epochs', '2',
+        '--cfg-options', *small,
+    ).stdout  # fmt: skip
+    assert 'epochs: 100 -> 2' in out
+    assert '25 images in 2 classes' in out
+    assert 'global batch 8 = 8 per device x 1 processes x 1 accumulated; lr 0.001' in out
+    recorded = json.loads((work_dir / 'knn.jsonl').read_text().splitlines()[-1])['branches']
+    run(
+        sys.executable, 'tools/evaluation/knn.py', work_dir / 'epoch_2.pth', '--train', pictures / 'train',
+        '--val', pictures / 'val', '--k', '1', '5', '--json', tmp_path / 'knn.json', '--num-workers', '0',
+    )  # fmt: skip
+    measured = json.loads((tmp_path / 'knn.json').read_text())
+    run(
+        sys.executable, 'tools/test.py', FOLDER, work_dir / 'epoch_2.pth', '--data-root', pictures,
+        '--work-dir', tmp_path / 'test', '--out', tmp_path / 'test.json', '--cfg-options', *small,
+    )  # fmt: skip
+    tested = json.loads((tmp_path / 'test.json').read_text())
+    for branch in ('student', 'teacher'):
+        for name in ('k1_top1', 'k5_top1'):
+            assert str(recorded[branch][name]) in json.dumps(measured), measured
+            assert recorded[branch][name] == tested[branch][name]
+
+
+def test_killed_and_resumed_is_bit_identical(tmp_path):
+    """The real model, with drop path, mask and batch normalisation, killed at a moment of the clock."""
+    command = [sys.executable, 'tools/train.py', DEMO, '--epochs', '4', '--cfg-options', *SMALL_DEMO]
+    command += ["model.neck.batch_norm='global_only'", 'randomness.seed=5']
+    run(*command, '--work-dir', tmp_path / 'whole')
+    killed = tmp_path / 'killed'
+    process = subprocess.Popen(
+        [*command, '--work-dir', str(killed)],
+        cwd=ROOT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 300
+    while not (killed / 'epoch_2.pth').exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (killed / 'epoch_2.pth').exists()
+    out = run(*command, '--work-dir', killed, '--resume').stdout
+    one, two = weights(tmp_path / 'whole' / 'epoch_4.pth'), weights(killed / 'epoch_4.pth')
+    assert 'resumed' in out or process.returncode == 0
+    assert one.keys() == two.keys()
+    different = [name for name in one if not torch.equal(one[name], two[name])]
+    assert different == []
+    lines = [(d / 'knn.jsonl').read_text() for d in (tmp_path / 'whole', killed)]
+    assert lines[0] == lines[1]
+
+
+def test_two_cpu_processes_equal_one(tmp_path, free_port):
+    """Half the batch each: same losses, centre and weights, in a model without batch normalisation or masks."""
+    common = [*SMALL_DEMO, 'model.masker=none', 'model.decoder.batch_norm=False', 'model.backbone.drop_path_rate=0.0']
+    # SGD: Adam turns the last bit of a small gradient into a whole step.
+    common += ['optim_wrapper.precision=fp32', 'default_hooks.knn.save_best=False', 'default_hooks.logger.interval=1']
+    common += [
+        'optim_wrapper.optimizer._delete_=True',
+        'optim_wrapper.optimizer.type=SGD',
+        'optim_wrapper.optimizer.lr=0.05',
+    ]
+    run(
+        sys.executable,
+        'tools/train.py',
+        DEMO,
+        '--epochs',
+        '2',
+        '--work-dir',
+        tmp_path / 'one',
+        '--cfg-options',
+        *common,
+    )
+    halved = [word for word in common if 'batch_size' not in word] + ['train_dataloader.batch_size=4']
+    run(
+        'bash', 'tools/dist_train.sh', DEMO, '2', *command[1:], tmp_path / 'two', '--cfg-options', *halved,
+        PORT=str(free_port),
+    )  # fmt: skip
+    one, two = weights(tmp_path / 'one' / 'epoch_2.pth'), weights(tmp_path / 'two' / 'epoch_2.pth')
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f'{n}: {m}')
+    assert one['head.centre'].abs().max() > 0
+    losses = []
+    for which in ('one', 'two'):
+        scalars = next((tmp_path / which).glob('*/vis_data/scalars.json')).read_text().splitlines()
+        losses.append([record['loss'] for record in map(json.loads, scalars) if 'loss' in record])
+    assert len(losses[0]) == 8
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)  # the mean over ranks, as it is logged
+
+
+@pytest.mark.parametrize(
+    ('words', 'expected'),
+    [
+        (['model.masker.type=RandomMasker', 'model.masker.prob=0.15'], 'RandomMasker(prob=0.15)'),
+        (['model.masker.type=RandomMasker', 'model.masker.ratio=0.5'], 'RandomMasker(ratio=0.5)'),
+        (['model.masker.num=2'], 'AttentionGuidedMasker(num=2, prob=0.25)'),
+        (['model.masker=none'], 'None'),
+    ],
+)
+def test_maskers_are_swapped_from_the_command_line(tmp_path, words, expected):
+    config, notes = load_config(ROOT / DEMO, options(*SMALL_DEMO, *words), work_dir=str(tmp_path / 'run'))
+    assert repr(build_runner(config).model.masker) == expected
+    if 'RandomMasker' in expected:
+        assert any('num' in note for note in notes), 'what was dropped is said'
+
+
+def mistakes(pictures: Path, tmp: Path) -> list[tuple[str, list[str], str | None, str]]:
+    """Config, overrides, data root, and what the message has to name."""
+    empty, textual = tmp / 'empty', tmp / 'texts'
+    empty.mkdir()
+    textual.mkdir()
+    (textual / 'readme.txt').write_text('no picture')
+    return [
+        (DEMO, ['model.masker.type=RandomMaskr'], None, 'RandomMaskr.*Did you mean RandomMasker'),
+        (DEMO, ['model.backbone.type=MaskedVisionTransformr'], None, 'Did you mean MaskedVisionTransformer'),
+        (
+            DEMO,
+            ['model.backbone.type=ResNet', 'model.backbone.depth=18'],
+            None,
+            'ResNet cannot be pre-trained with masks',
+        ),
+        (DEMO, ['model.masker.num=0'], None, 'not 0'),
+        (DEMO, ['model.masker.prob=1.5'], None, r'0 to 1, not 1\.5'),
+        (
+            DEMO,
+            ['train_dataloader.dataset.pipeline.0.global_crops.size=50'],
+            None,
+            '50 px is not divisible by 8.*48 or 56',
+        ),
+        (DEMO, ['default_hooks.knn.ks=[0,20]'], None, '0'),
+        (DEMO, ['default_hooks.knn.headline_k=7'], None, '7'),
+        (FOLDER, [], str(tmp / 'nowhere'), 'nowhere'),
+        (FOLDER, [], str(empty), 'empty'),
+        (FOLDER, [], str(textual), 'texts'),
+        (FOLDER, [], None, 'data/pictures.*--data-root'),
+        (DEMO, [], str(pictures), 'built-in|BuiltinScenes'),
+    ]
+
+
+@pytest.mark.parametrize('index', range(13))
+def test_mistakes_get_one_message_and_leave_nothing(tmp_path, pictures, index):
+    path, words, data_root, message = mistakes(pictures, tmp_path)[index]
+    work_dir = tmp_path / 'run'
+    with pytest.raises(UsageError, match=message) as caught:
+        config, _ = load_config(ROOT / path, options(*words), data_root=data_root, work_dir=str(work_dir))
+        build_runner(config)
+    assert '\n' not in str(caught.value)
+    assert not work_dir.exists()
+
+
+def test_a_mistake_on_the_command_line_exits_with_two(tmp_path):
+    result = run(
+        sys.executable, 'tools/train.py', DEMO, '--work-dir', tmp_path / 'run', '--cfg-options', 'model.masker.num=-1',
+        expect=2,
+    )  # fmt: skip
+    assert result.stderr.strip().splitlines()[-1].startswith('error: ')
+    assert 'Traceback' not in result.stderr
+    assert not (tmp_path / 'run').exists()
+
+
+def test_resuming_from_another_models_checkpoint_is_refused(tmp_path):
+    def small(*words):
+        return options(*SMALL_DEMO, 'train_cfg.max_epochs=1', 'param_scheduler.1.end=2', *words)
+
+    config, _ = load_config(ROOT / DEMO, small(), work_dir=str(tmp_path / 'first'))
+    build_runner(config).train()
+    first = tmp_path / 'first' / 'epoch_1.pth'
+    for words, message in ((['model.neck.out_dim=16'], 'last_layer'), (['model.masker=none'], 'mask_token')):
+        with pytest.raises(UsageError, match=message):
+            config, _ = load_config(
+                ROOT / DEMO,
+                small(*words),
+                work_dir=str(tmp_path / 'second'),
+                resume=str(tmp_path / 'first' / 'epoch_1.pth'),
+            )
+            build_runner(config)
+    assert not (tmp_path / 'second').exists()
