@@ -26,6 +26,9 @@ if cuda:
     all_of_them = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     found['names'] = [f'{p.name}, {p.total_memory / 2**30:.0f} GiB' for p in all_of_them]
     found['bf16'] = torch.version.hip is not None or torch.cuda.get_device_capability()[0] >= 8
+else:
+    checks = (getattr(torch.cpu, name, bool) for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'))
+    found['bf16'] = any(check() for check in checks)
 print(json.dumps(found))
 """,
     'mstkit': f'import mstkit{NMS}',

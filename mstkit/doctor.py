@@ -118,7 +118,8 @@ def check_device(torch: Outcome) -> Finding:
     if found['device'] == 'mps':
         return Finding('device', f'Apple GPU (MPS), fp32; CPU: {cores}')
     if shutil.which('nvidia-smi') is None:
-        return Finding('device', f'CPU, {cores}; trains in fp32')
+        precision = 'bf16 in hardware' if found.get('bf16') else 'fp32'
+        return Finding('device', f'CPU, {cores}; trains in {precision}')
     build = 'was built without CUDA' if found['build'] == 'None' else f'is built for CUDA {found["build"]}'
     advice = f'There is an NVIDIA driver, but torch, which {build}, cannot use it: compare with the CUDA version that '
     advice += f'"nvidia-smi" prints and install the torch that fits.  {pip("install", "--force-reinstall", "torch")}'

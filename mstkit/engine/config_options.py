@@ -13,7 +13,6 @@ from mstkit.errors import UsageError, nearest
 OPTIONAL_KEYS = (
     'activation_checkpointing',
     'compile',
-    'custom_imports',
     'data_preprocessor',
     'efficient_conv_bn_eval',
     'experiment_name',
@@ -63,6 +62,8 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> list[str]:
     """
     for path in options:
         top = path.split('.')[0]
+        if top == 'custom_imports':
+            raise UsageError(f'--cfg-options {path}: imports are made while the file is read; write them in the file')
         if top not in config and top not in OPTIONAL_KEYS:
             known = [*config.keys(), *OPTIONAL_KEYS]
             raise UsageError(f'--cfg-options {path}: the config has no {top!r}.{nearest(top, known)}')

@@ -90,7 +90,7 @@ def read_config(path: str | Path) -> Config:
     try:
         return Config.fromfile(str(path))
     except Exception as error:  # a config is a program: it may fail in any way
-        reason = str(error).splitlines()[0] if str(error) else 'no reason given'
+        reason = ' '.join(str(error).split()) or 'no reason given'
         raise UsageError(f'config {path} cannot be read: {type(error).__name__}: {reason}') from error
 
 

@@ -178,7 +178,10 @@ def build_hooks(hooks: Mapping[str, Any] | list | None) -> Any:
     if hooks is None:
         return None
     if isinstance(hooks, Mapping):
-        return {name: None if hook is None else _build_hook(hook) for name, hook in hooks.items()}
+        standard = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+        # None switches a standard hook of mmengine's off; of another name it would trip an assertion there.
+        kept = {name: hook for name, hook in hooks.items() if hook is not None or name in standard}
+        return {name: None if hook is None else _build_hook(hook) for name, hook in kept.items()}
     return [_build_hook(hook) for hook in hooks]
 
 

@@ -97,3 +97,8 @@ def test_keys_that_configs_may_lack_can_be_set():
     changed = config()
     apply_options(changed, {'randomness.seed': 2, 'load_from': 'x.pth', 'compile': True})
     assert (changed.randomness.seed, changed.load_from, changed.compile) == (2, 'x.pth', True)
+
+
+def test_imports_on_the_command_line_would_come_too_late():
+    with pytest.raises(UsageError, match='write them in the file'):
+        apply_options(Config(dict(custom_imports=dict(imports=['a']))), {'custom_imports.imports': ['b']})

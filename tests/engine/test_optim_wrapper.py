@@ -77,8 +77,11 @@ def test_last_layer_waits_its_epochs(precision):
     assert net.body.weight.dtype is torch.float32
 
 
-def test_auto_is_float32_on_the_cpu():
-    assert wrapper_of(Net(), precision='auto').cast_dtype is None
+@pytest.mark.parametrize('has_bf16, expected', [(True, torch.bfloat16), (False, None)])
+def test_auto_follows_the_cpu(monkeypatch, has_bf16, expected):
+    monkeypatch.setattr('mstkit.engine.optim_wrapper.cpu_has_bf16', lambda: has_bf16)
+    assert wrapper_of(Net(), precision='auto').cast_dtype is expected
+    assert wrapper_of(Net(), precision='fp32').cast_dtype is None
 
 
 def test_freezing_without_progress_is_refused():

@@ -16,6 +16,7 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 import mstkit  # noqa: F401  (registers the components)
+from mstkit.engine.data_root import hook_configs
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation import DEFAULT_KS, PooledEncoder, check_ks, extract_features, feature_loader, knn_accuracy
 from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, read_checkpoint
@@ -63,7 +64,7 @@ def view_pipeline(config: ConfigDict, image_size: int | None) -> list[dict[str, 
             raise UsageError(f'--image-size is {image_size}; it must be at least 1.')
         view = dict(type='CenterView', resize=round(image_size * 256 / 224), crop=image_size)
         return [dict(type='LoadRGB'), view, dict(type='PackViews')]
-    for hook in config.get('custom_hooks') or []:
+    for _, hook in hook_configs(config):
         pipeline = hook.get('val_dataset', {}).get('pipeline') if hook.get('type') == 'KNNHook' else None
         if pipeline:
             # A config's data set may hold its images in memory; a folder's have to be read.
