@@ -81,7 +81,8 @@ class MomentumTeacher(nn.Module):
         Args:
             student: the same parts as at construction.
         """
-        own, theirs = [], []
+        own: list[torch.Tensor] = []
+        theirs: list[torch.Tensor] = []
         for name, module in student.items():
             part = self.get_submodule(name)
             own += part.parameters()

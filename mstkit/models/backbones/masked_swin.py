@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from mmpretrain.models.backbones import SwinTransformer
 from mmpretrain.models.utils import ShiftWindowMSA, resize_pos_embed
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mstkit.errors import UsageError
@@ -150,7 +150,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         for stage in self.stages[:-1]:
             tokens, grid = stage(tokens, grid)
         attention = None
-        blocks: nn.ModuleList = self.stages[-1].blocks
+        blocks: Any = self.stages[-1].blocks
         guide = max(i for i, block in enumerate(blocks) if not block.attn.shifts(grid))
         for i, block in enumerate(blocks):
             if return_attention and i == guide:

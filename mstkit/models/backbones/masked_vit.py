@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from mmpretrain.models.backbones import VisionTransformer
-from mmpretrain.models.utils import resize_pos_embed
+from mmpretrain.models.utils import MultiheadAttention, resize_pos_embed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,13 +14,13 @@ from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
 
-def pooled_attention(attention: nn.Module, tokens: Tensor, num_extra_tokens: int) -> Tensor:
+def pooled_attention(attention: MultiheadAttention, tokens: Tensor, num_extra_tokens: int) -> Tensor:
     """The row of an attention map that belongs to the pooled query, MST eq. 4 before the mean over heads.
 
     Computed beside the fused attention of the block: one query against all keys, O(L) in time and memory.
 
     Args:
-        attention: mmpretrain's ``MultiheadAttention``.
+        attention: that of the block.
         tokens: (B, E + L, C), normalised input of that block, extra tokens first.
         num_extra_tokens: E; with a class token the query is that token's, without one the mean of all queries.
 

@@ -39,7 +39,7 @@ def lowest(importance: Tensor, count: int) -> Tensor:
     return marked.scatter_(-1, order[:, :count], True)
 
 
-def bernoulli(shape: tuple[int, int], prob: float, generator: Generator, device: torch.device) -> Tensor:
+def bernoulli(shape: tuple[int, ...], prob: float, generator: Generator, device: torch.device) -> Tensor:
     """Hides each patch by itself with the same probability (MST eq. 3).
 
     Returns:
@@ -48,7 +48,7 @@ def bernoulli(shape: tuple[int, int], prob: float, generator: Generator, device:
     return torch.rand(shape, generator=generator, device=device) < prob
 
 
-def exactly(shape: tuple[int, int], count: int, generator: Generator, device: torch.device) -> Tensor:
+def exactly(shape: tuple[int, ...], count: int, generator: Generator, device: torch.device) -> Tensor:
     """Hides ``count`` patches of each image, every set of that size being equally likely.
 
     Returns:

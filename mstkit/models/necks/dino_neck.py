@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -75,7 +76,8 @@ class DINONeck(BaseModule):
         self._init_own_weights()
 
     def _init_own_weights(self) -> None:
-        for layer in self.mlp:
+        linear: Iterable[Any] = self.mlp
+        for layer in linear:
             nn.init.trunc_normal_(layer.weight, std=0.02)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
