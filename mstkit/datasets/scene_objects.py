@@ -10,7 +10,7 @@ from mstkit.datasets.scene_classes import SCENE_CLASSES, Cells
 from mstkit.datasets.scene_draws import Draws
 
 _EXTENT = (0.86, 1.00)  # of a single object, in sides: the geometric mean of its box's width and height
-_TURN = 0.06  # tangent of half the largest angle, 7 degrees, by which an object is turned
+_TURN = 0.04  # tangent of half the largest angle, 5 degrees, by which an object is turned
 
 
 class Pose:
