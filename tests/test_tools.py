@@ -163,22 +163,9 @@ def test_two_cpu_processes_equal_one(tmp_path, free_port):
     common = [*SMALL_DEMO, 'model.masker=none', 'model.decoder.batch_norm=False', 'model.backbone.drop_path_rate=0.0']
     # SGD: Adam turns the last bit of a small gradient into a whole step.
     common += ['optim_wrapper.precision=fp32', 'default_hooks.knn.save_best=False', 'default_hooks.logger.interval=1']
-    common += [
-        'optim_wrapper.optimizer._delete_=True',
-        'optim_wrapper.optimizer.type=SGD',
-        'optim_wrapper.optimizer.lr=0.05',
-    ]
-    run(
-        sys.executable,
-        'tools/train.py',
-        DEMO,
-        '--epochs',
-        '2',
-        '--work-dir',
-        tmp_path / 'one',
-        '--cfg-options',
-        *common,
-    )
+    common += ['optim_wrapper.optimizer.type=SGD', 'optim_wrapper.optimizer.lr=0.05']
+    command = [DEMO, '--epochs', '2', '--work-dir']
+    run(sys.executable, 'tools/train.py', *command, tmp_path / 'one', '--cfg-options', *common)
     halved = [word for word in common if 'batch_size' not in word] + ['train_dataloader.batch_size=4']
     run(
         'bash', 'tools/dist_train.sh', DEMO, '2', *command[1:], tmp_path / 'two', '--cfg-options', *halved,
@@ -276,11 +263,6 @@ def test_resuming_from_another_models_checkpoint_is_refused(tmp_path):
     first = tmp_path / 'first' / 'epoch_1.pth'
     for words, message in ((['model.neck.out_dim=16'], 'last_layer'), (['model.masker=none'], 'mask_token')):
         with pytest.raises(UsageError, match=message):
-            config, _ = load_config(
-                ROOT / DEMO,
-                small(*words),
-                work_dir=str(tmp_path / 'second'),
-                resume=str(tmp_path / 'first' / 'epoch_1.pth'),
-            )
+            config, _ = load_config(ROOT / DEMO, small(*words), work_dir=str(tmp_path / 'second'), resume=str(first))
             build_runner(config)
     assert not (tmp_path / 'second').exists()

@@ -53,7 +53,7 @@ train_dataloader = dict(
 optim_wrapper = dict(
     type='DistillationOptimWrapper',
     constructor='TrainableOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1.5e-3, weight_decay=0.04),
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.04),
     clip_norm=3.0,
     freeze_last_layer_epochs=1,
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),

@@ -191,8 +191,8 @@ def test_neither_colour_nor_place_nor_pixels_tell_the_class(scenes: list[Scene])
     histogram = np.stack([np.histogram(image, 16, (0, 256))[0] for image in images]).astype(np.float64)
     boxes = np.array([scene.instances[0].box for scene in scenes], np.float64)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    # Chance is 0.10 and three deviations at 800 scenes are 0.03. The histogram knows a little more: an object fills most
-    # of the frame, and the share of its lighter colour differs from surface to surface.
+    # Chance is 0.10 and three deviations at 800 scenes are 0.03. The histogram knows a little more: an object fills
+    # most of the frame, and the share of its lighter colour differs from surface to surface.
     for features, most in ((images.mean((1, 2)), 0.16), (histogram, 0.2), (centres, 0.16)):
         assert nearest_neighbour_accuracy(features, labels) < most
     assert nearest_neighbour_accuracy(np.concatenate([centres, boxes[:, 2:] - boxes[:, :2]], 1), labels) < 0.2
