@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 import torch
+from mmengine import dist
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor, nn
 
@@ -133,6 +134,15 @@ class SelfDistillation(BaseSelfSupervisor):
             ``loss_*`` scalars, weighted.
         """
         return {}
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As mmengine's; what is logged, and checked for being finite, is the mean over the ranks."""
+        total, logged = super().parse_losses(losses)
+        if dist.get_world_size() > 1:
+            values = torch.stack([value.detach().float() for value in logged.values()])
+            dist.all_reduce(values, 'mean')
+            logged = dict(zip(logged, values.unbind(), strict=True))
+        return total, logged
 
     def set_progress(self, progress: Progress) -> None:
         """Prepares every scheduled or random part for the coming iteration."""
