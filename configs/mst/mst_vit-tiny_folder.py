@@ -21,9 +21,9 @@ model = dict(
         img_size=64,
         patch_size=8,
     ),
-    # What a small set needs: few prototypes, no batch normalisation over small batches, and a teacher that follows
-    # within tens of steps, because a run has thousands of them and not hundreds of thousands.
-    neck=dict(type='DINONeck', out_dim=512, hidden_dim=512, bottleneck_dim=128),
+    # What a small set needs: few prototypes, and a teacher that follows within tens of steps, because a run has
+    # thousands of them and not hundreds of thousands. With MST's batch normalisation features come sooner.
+    neck=dict(type='DINONeck', out_dim=512, hidden_dim=512, bottleneck_dim=128, batch_norm='global_only'),
     head=dict(type='DINOHead', teacher_temp=0.03),
     teacher=dict(type='MomentumTeacher', momentum=0.98),
     masker=dict(type='AttentionGuidedMasker', num=8, prob=0.10),
@@ -62,7 +62,7 @@ optim_wrapper = dict(
     constructor='TrainableOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.04),
     clip_norm=3.0,
-    freeze_last_layer_epochs=1,
+    freeze_last_layer_epochs=0,  # an epoch may be ten steps or a thousand; the warm-up protects the start
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
 )
 auto_scale_lr = dict(base_batch_size=32, enable=False)

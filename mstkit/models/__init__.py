@@ -1,22 +1,42 @@
-from mstkit.models.algorithms import MSTAlgorithm, SelfDistillation
+from mstkit.models.algorithms import DINO, IBOT, MSTAlgorithm, SelfDistillation, TeacherStudent
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.decoders import CNNImageDecoder
-from mstkit.models.heads import DINOHead
-from mstkit.models.maskers import AttentionGuidedMasker, Masker, RandomMasker
+from mstkit.models.heads import DINOHead, IBOTHead
+from mstkit.models.maskers import (
+    AttentionGuidedMasker,
+    AttMaskHigh,
+    AttMaskHint,
+    AttMaskLow,
+    BlockMasker,
+    Masker,
+    MaskerSchedule,
+    RandomMasker,
+    RatioSchedule,
+)
 from mstkit.models.momentum_teacher import MomentumTeacher
 from mstkit.models.necks import DINONeck
 
 __all__ = [
+    'DINO',
+    'IBOT',
+    'AttMaskHigh',
+    'AttMaskHint',
+    'AttMaskLow',
     'AttentionGuidedMasker',
+    'BlockMasker',
     'CNNImageDecoder',
     'DINOHead',
     'DINONeck',
+    'IBOTHead',
     'MSTAlgorithm',
     'MaskedBackbone',
     'MaskedSwinTransformer',
     'MaskedVisionTransformer',
     'Masker',
+    'MaskerSchedule',
     'MomentumTeacher',
     'RandomMasker',
+    'RatioSchedule',
     'SelfDistillation',
+    'TeacherStudent',
 ]

@@ -6,12 +6,31 @@ import pytest
 import torch
 
 from mstkit.errors import UsageError
-from mstkit.models import AttentionGuidedMasker, Masker, RandomMasker
-from mstkit.models.maskers.functional import importance_of, lowest
+from mstkit.models import (
+    AttentionGuidedMasker,
+    AttMaskHigh,
+    AttMaskHint,
+    AttMaskLow,
+    BlockMasker,
+    Masker,
+    MaskerSchedule,
+    RandomMasker,
+    RatioSchedule,
+)
+from mstkit.models.maskers.functional import blocks, importance_of, lowest
 from mstkit.registry import MODELS
 from mstkit.structures import Progress, TokenOutput
 
 MASKERS = sorted(name for name, cls in MODELS.module_dict.items() if isinstance(cls, type) and issubclass(cls, Masker))
+# What a masker needs that has no default; a composition needs the masker that it composes.
+ARGUMENTS = {
+    'MaskerSchedule': dict(phases=[(0, dict(type='AttMaskHigh')), (50, None)]),
+    'RatioSchedule': dict(masker=dict(type='BlockMasker'), start=0.2, end=0.6, epochs=4),
+}
+
+
+def build(name: str, **options) -> Masker:
+    return MODELS.build(dict(type=name, **ARGUMENTS.get(name, {}), **options))
 
 
 def tokens(batch: int = 4, grid: tuple[int, int] = (14, 14), heads: int = 3, seed: int = 0) -> TokenOutput:
@@ -27,24 +46,33 @@ def at(masker: Masker, iteration: int, rank_seed: int = 1) -> Masker:
 
 
 def test_all_maskers_of_this_project_are_registered():
-    assert {'AttentionGuidedMasker', 'RandomMasker'} <= set(MASKERS)
+    assert set(MASKERS) == {
+        'AttMaskHigh',
+        'AttMaskHint',
+        'AttMaskLow',
+        'AttentionGuidedMasker',
+        'BlockMasker',
+        'MaskerSchedule',
+        'RandomMasker',
+        'RatioSchedule',
+    }
 
 
 @pytest.mark.parametrize('name', MASKERS)
 @pytest.mark.parametrize('grid', [(14, 14), (7, 7), (3, 5), (1, 1)])
 def test_contract(name, grid):
-    masker = MODELS.build(dict(type=name))
+    masker = build(name)
     seen = tokens(grid=grid)
     mask = at(masker, 0)(seen)
     assert mask.dtype == torch.bool
     assert mask.shape == (4, *grid)
     assert torch.equal(mask, at(masker, 0)(seen)), 'the same iteration repeats itself'
-    assert torch.equal(mask, at(MODELS.build(dict(type=name)), 0)(seen)), 'a resumed run repeats it'
+    assert torch.equal(mask, at(build(name), 0)(seen)), 'a resumed run repeats it'
 
 
 @pytest.mark.parametrize('name', MASKERS)
 def test_iterations_and_ranks_differ(name):
-    masker = MODELS.build(dict(type=name))
+    masker = build(name)
     seen = tokens(batch=64)
     base = at(masker, 0)(seen)
     assert not torch.equal(base, at(masker, 1)(seen))
@@ -53,7 +81,7 @@ def test_iterations_and_ranks_differ(name):
 
 @pytest.mark.parametrize('name', MASKERS)
 def test_global_randomness_is_neither_used_nor_touched(name):
-    masker = MODELS.build(dict(type=name))
+    masker = build(name)
     torch.manual_seed(0)
     before = torch.get_rng_state()
     first = at(masker, 3)(tokens())
@@ -100,6 +128,150 @@ def test_excluding_the_class_key_can_change_the_ranking():
     assert renormalised.argmin() == 1
 
 
+SHARES = {
+    'AttMaskHigh': AttMaskHigh,
+    'AttMaskHint': AttMaskHint,
+    'AttMaskLow': AttMaskLow,
+    'BlockMasker': BlockMasker,
+    'RandomMasker': RandomMasker,
+}
+
+
+@pytest.mark.parametrize('make', SHARES.values(), ids=SHARES)
+@pytest.mark.parametrize('grid', [(14, 14), (7, 7), (3, 5), (1, 1)])
+@pytest.mark.parametrize('ratio', [0.0, 0.3, 0.75, 1.0])
+def test_a_ratio_is_an_exact_count(make, grid, ratio):
+    """Invariant 2, for every masker that promises a share; AttMaskHint shows some of it again."""
+    length = grid[0] * grid[1]
+    expected = int(ratio * length + 1e-9)
+    if make is AttMaskHint:
+        expected -= min(int(0.1 * ratio * length + 1e-9), expected)
+    for iteration in range(3):
+        hidden = at(make(ratio=ratio, image_prob=1.0), iteration)(tokens(batch=16, grid=grid)).flatten(1)
+        assert (hidden.sum(1) == expected).all()
+    assert not at(make(ratio=ratio, image_prob=0.0), 0)(tokens(grid=grid)).any(), 'invariant 3'
+
+
+@pytest.mark.parametrize('make', SHARES.values(), ids=SHARES)
+def test_image_prob_is_the_share_of_masked_images(make):
+    """Invariant 3: each crop by itself."""
+    masked = torch.cat(
+        [at(make(ratio=0.3, image_prob=0.5), i)(tokens(batch=200)).flatten(1).any(1) for i in range(10)]
+    ).float()
+    assert abs(masked.mean() - 0.5) < 4 * 0.5 / len(masked) ** 0.5
+
+
+@pytest.mark.parametrize('make', [AttMaskHigh, AttMaskLow])
+def test_attmask_draws_one_ratio_for_the_batch(make):
+    counts = []
+    for iteration in range(300):
+        count = at(make(image_prob=1.0), iteration)(tokens(batch=3)).flatten(1).sum(1)
+        assert (count == count[0]).all()
+        counts.append(int(count[0]))
+    assert min(counts) >= 19
+    assert max(counts) <= 98
+    assert min(counts) < 30
+    assert max(counts) > 88
+    mean, deviation = 196 * 0.3 - 0.5, 196 * 0.4 / 12**0.5  # of the floor of an even draw
+    assert abs(sum(counts) / 300 - mean) < 4 * deviation / 300**0.5
+
+
+@pytest.mark.parametrize('make', [RandomMasker, BlockMasker])
+def test_random_masks_draw_a_ratio_for_each_image(make):
+    count = at(make(ratio=(0.1, 0.5), image_prob=1.0), 0)(tokens(batch=300)).flatten(1).sum(1)
+    assert count.min() >= 19
+    assert count.max() <= 98
+    assert len(count.unique()) > 50
+
+
+def test_high_and_low_are_the_ends_of_the_ranking():
+    """Invariant 2: disjoint up to a half, and nothing attended less (more) is hidden in place of more (less)."""
+    seen = tokens(batch=8)
+    importance = seen.attention.mean(1)
+    high = at(AttMaskHigh(ratio=0.5, image_prob=1.0), 0)(seen).flatten(1)
+    low = at(AttMaskLow(ratio=0.5, image_prob=1.0), 0)(seen).flatten(1)
+    assert not (high & low).any()
+    assert (high | low).all()
+    for row, h in zip(importance, high, strict=True):
+        assert row[h].min() > row[~h].max()
+
+
+def test_hints_are_a_few_of_the_most_attended():
+    """A subset of High: floor(show_max r' L) of the first floor(show_max L) are shown, any of them."""
+    seen = tokens(batch=64)
+    first = seen.attention.mean(1).argsort(dim=-1, descending=True)[:, :19]
+    shown_at = torch.zeros(19)
+    for iteration in range(20):
+        # With both draws from the same masker the ratio itself is that of High at the same key.
+        high = at(AttMaskHigh(image_prob=1.0), iteration)(seen).flatten(1)
+        hint = at(AttMaskHint(image_prob=1.0), iteration)(seen).flatten(1)
+        assert not (hint & ~high).any()
+        shown = (high & ~hint).gather(1, first)
+        counts = (high & ~hint).sum(1)
+        assert (counts == shown.sum(1)).all(), 'nothing else is shown'
+        assert (counts == counts[0]).all()
+        assert 1 <= counts[0] <= 9
+        shown_at += shown.float().mean(0)
+    assert shown_at.min() > 0
+    assert shown_at.max() / shown_at.min() < 2, 'every one of them alike'
+
+
+def test_blocks_reach_every_cell_alike():
+    """Invariant 14, which BEiT's generator in mmpretrain breaks: the last row and column are hidden too."""
+    hidden = at(BlockMasker(ratio=0.3, image_prob=1.0), 0)(tokens(batch=4000)).float().mean(0)
+    assert hidden.min() > 0.01, 'the corners are reached least'
+    torch.testing.assert_close(hidden, hidden.flip(1), atol=0.05, rtol=0)
+    torch.testing.assert_close(hidden[0], hidden[:, 0], atol=0.05, rtol=0)
+
+
+def test_blocks_hang_together_and_random_cells_do_not():
+    def neighbours(mask: torch.Tensor) -> float:
+        mask = mask.float()
+        pairs = (mask[:, 1:] * mask[:, :-1]).sum() + (mask[..., 1:] * mask[..., :-1]).sum()
+        return float(pairs / mask.sum())
+
+    seen = tokens(batch=500)
+    block = neighbours(at(BlockMasker(ratio=0.3, image_prob=1.0), 0)(seen))
+    alone = neighbours(at(RandomMasker(ratio=0.3), 0)(seen))
+    assert block > 1.4 > 0.6 > alone
+
+
+@pytest.mark.parametrize('grid', [(1, 1), (2, 9), (30, 3)])
+def test_blocks_end_and_fill_any_grid(grid):
+    length = grid[0] * grid[1]
+    counts = torch.randint(0, length + 1, (64, 1), generator=torch.Generator().manual_seed(0))
+    for min_block in (1, 4, 500):
+        made = blocks(counts, grid, min_block, (0.3, 1 / 0.3), torch.Generator().manual_seed(1))
+        assert torch.equal(made.sum(1, keepdim=True), counts)
+
+
+def test_schedule_changes_the_strategy_by_the_epoch():
+    phases = [(0, None), (2, dict(type='RandomMasker', ratio=0.25)), (5, dict(type='AttMaskHigh', layer=-3))]
+    masker = MaskerSchedule(phases)
+    seen = tokens()
+    for epoch, (count, asks, layer) in enumerate([(0, False, -1)] * 2 + [(49, False, -1)] * 3 + [(None, True, -3)] * 2):
+        masker.set_progress(Progress(epoch * 10, 100, 10, 1, epoch * 10))
+        assert masker.needs_attention is asks, 'nobody computes attention in a phase that needs none'
+        assert masker.layer == layer
+        if count is not None:
+            assert (masker(seen._replace(attention=None)).flatten(1).sum(1) == count).all()
+    alone = AttMaskHigh(layer=-3)
+    alone.set_progress(Progress(60, 100, 10, 1, 60))
+    assert torch.equal(masker(seen), alone(seen)), 'a phase is its masker'
+    assert [type(part).__name__ for part in masker.parts()] == ['RandomMasker', 'AttMaskHigh']
+
+
+def test_ratio_moves_by_the_epoch():
+    masker = RatioSchedule(dict(type='AttMaskHigh', image_prob=1.0), start=0.0, end=0.5, epochs=5)
+    counts = []
+    for epoch in range(8):
+        masker.set_progress(Progress(epoch * 10, 80, 10, 1, epoch * 10))
+        counts.append(int(masker(tokens()).flatten(1).sum(1)[0]))
+    assert counts == [int(share * 196 + 1e-9) for share in (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5)]
+    assert masker.needs_attention
+    assert RatioSchedule(AttMaskLow(), (0.0, 0.1), (0.1, 0.5), 2).ratio_at(1) == pytest.approx((0.05, 0.3))
+
+
 def test_masker_that_needs_attention_says_so():
     assert AttentionGuidedMasker.needs_attention
     assert not RandomMasker.needs_attention
@@ -143,6 +315,22 @@ def test_lowest_marks_exactly_count():
         (lambda: RandomMasker(ratio='half'), "not 'half'"),
         (lambda: RandomMasker(prob=0.1, ratio=0.1), 'not both'),
         (lambda: AttentionGuidedMasker(num=50).check_grid(49), 'at most 49'),
+        (lambda: AttMaskHigh(ratio=1.2), r'0 to 1, not 1\.2'),
+        (lambda: AttMaskLow(ratio=(0.5, 0.1)), r'lower to the higher share, not \(0\.5, 0\.1\)'),
+        (lambda: RandomMasker(ratio=(0.5, 0.1)), 'lower to the higher'),
+        (lambda: BlockMasker(ratio=(0.1, 0.2, 0.3)), 'a range such as'),
+        (lambda: AttMaskHigh(image_prob=-1), 'image_prob'),
+        (lambda: AttMaskHigh(layer=0), 'from the end'),
+        (lambda: AttMaskHint(show_max=1.1), 'show_max'),
+        (lambda: AttMaskHint(show_max=0.1).check_grid(9), 'at least 0.22'),
+        (lambda: BlockMasker(aspect=(2.0, 1.0)), 'aspect'),
+        (lambda: BlockMasker(min_block=0), 'min_block'),
+        (lambda: MaskerSchedule([(1, None)]), 'start at epoch 0'),
+        (lambda: MaskerSchedule([(0, None), (5, None), (5, None)]), 'start at epoch 0'),
+        (lambda: MaskerSchedule(phases=[dict(type='AttMaskHigh')]), 'pairs'),
+        (lambda: MaskerSchedule([(0, dict(type='DINOHead'))]), 'not a masker'),
+        (lambda: RatioSchedule(dict(type='AttentionGuidedMasker'), 0.1, 0.2, 3), 'no ratio'),
+        (lambda: RatioSchedule(dict(type='AttMaskHigh'), 0.1, 0.2, 0), 'epochs'),
     ],
 )
 def test_mistakes_are_told(make, message):

@@ -1,28 +1,34 @@
-"""The step that the self-distillation methods share: teacher → mask → student → losses."""
+"""The step that DINO, iBOT and MST share: teacher → mask → student → losses."""
 
 from __future__ import annotations
 
 from itertools import groupby
+from typing import ClassVar
 
 import torch
-from mmengine import dist
-from mmpretrain.models.selfsup import BaseSelfSupervisor
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from mstkit.errors import UsageError
-from mstkit.models.backbones import MaskedBackbone
+from mstkit.models.algorithms.teacher_student import TeacherStudent, as_map
+from mstkit.models.heads import patch_weights
 from mstkit.registry import MODELS
-from mstkit.structures import PanelData, Progress, TokenOutput
+from mstkit.structures import Progress, TokenOutput
 
 
-class SelfDistillation(BaseSelfSupervisor):
-    """A student that learns from its own moving average, seeing less than it.
+class SelfDistillation(TeacherStudent):
+    """A student that learns from its own moving average what it did not see itself.
 
-    The teacher sees the global views whole. The student sees them with some patches hidden, and the local views. A
-    method adds its own losses in :meth:`more_losses`. The class token's cross-view loss (MST eq. 2) is here.
+    The teacher sees the global views whole; the student sees them with some patches hidden, and the local views. Up
+    to three losses, each there when its part is:
 
-    Sizes that follow from another part (``in_channels`` of the neck, ``out_dim`` of the head) are filled in where the
-    config leaves them out.
+    - L_CE, between the pooled features of different views (DINO; MST eq. 2), by ``neck`` and ``head``;
+    - L_patch, between the hidden patches and what the teacher says of them (iBOT), by ``patch_head``;
+    - L_restore, between the global views and the pictures that ``decoder`` makes of the student's tokens, over all
+      pixels (MST eq. 9). The decoder belongs to the student alone.
+
+    All are means. Sizes that follow from another part (``in_channels`` of a neck or decoder, ``out_dim`` of a head)
+    are filled in where the config leaves them out.
 
     Args:
         backbone: a :class:`MaskedBackbone`.
@@ -30,13 +36,20 @@ class SelfDistillation(BaseSelfSupervisor):
         head: the loss on those logits, with its centre.
         teacher: the moving average; defaults to :class:`MomentumTeacher`'s own defaults.
         masker: what hides the student's patches; None or 'none' hides nothing.
-        loss_weight_ce: weight of the cross-view loss.
+        patch_head: the loss on hidden patches, with a centre of its own; None leaves it out.
+        patch_neck: the projection of patches; ``neck`` does that too where it is not given (iBOT's shared head).
+        decoder: tokens to pictures; None leaves the restoration out.
+        loss_weight_ce: weight of L_CE.
+        loss_weight_patch: weight of L_patch.
+        loss_weight_restore: weight of L_restore.
         global_views: how many of the first views are global.
         data_preprocessor: normalisation, on the device.
 
     Raises:
         UsageError: parts that do not fit each other.
     """
+
+    FOLLOWED: ClassVar[tuple[str, ...]] = ('backbone', 'neck', 'patch_neck')
 
     def __init__(
         self,
@@ -45,51 +58,49 @@ class SelfDistillation(BaseSelfSupervisor):
         head: dict,
         teacher: dict | None = None,
         masker: dict | None = None,
+        patch_head: dict | None = None,
+        patch_neck: dict | None = None,
+        decoder: dict | None = None,
         loss_weight_ce: float = 1.0,
+        loss_weight_patch: float = 1.0,
+        loss_weight_restore: float = 1.0,
         global_views: int = 2,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        student = MODELS.build(backbone)
-        if not isinstance(student, MaskedBackbone):
-            known = [name for name, cls in MODELS.module_dict.items() if issubclass(cls, MaskedBackbone)]
-            raise UsageError(
-                f'backbone {type(student).__name__} cannot be pre-trained with masks (it has no forward_tokens); '
-                f'those that can: {", ".join(sorted(known))}'
-            )
-        built_neck = MODELS.build(neck, default_args=dict(in_channels=student.feature_dims))
-        built_head = MODELS.build(head, default_args=dict(out_dim=built_neck.out_dim))
-        if built_head.out_dim != built_neck.out_dim:
-            raise UsageError(
-                f'neck.out_dim is {built_neck.out_dim} and head.out_dim is {built_head.out_dim}: make them equal'
-            )
-        super().__init__(student, built_neck, built_head, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.masker = None if masker in (None, 'none', 'None') else MODELS.build(masker)
-        if self.masker is not None:
-            if self.masker.needs_attention and not student.provides_attention:
-                raise UsageError(
-                    f'masker {type(self.masker).__name__} needs attention and backbone {type(student).__name__} '
-                    'gives none; take RandomMasker, or a backbone with attention'
-                )
-            self.mask_token = nn.Parameter(torch.zeros(student.embedding_dims))
-        self.teacher = MODELS.build(
-            {'type': 'MomentumTeacher', **(teacher or {})}, default_args=dict(student=self._followed())
-        )
+        super().__init__(backbone, masker, global_views, data_preprocessor, init_cfg)
+        channels = dict(in_channels=self.backbone.feature_dims)
+        self.neck = MODELS.build(neck, default_args=channels)
+        self.head = _head_for(self.neck, head, 'head', 'neck')
+        self._add_patch_loss(patch_head, patch_neck, channels)
+        self.add_teacher(teacher)
+        sizes = dict(channels, stride=self.backbone.stride)
+        self.decoder = None if decoder is None else MODELS.build(decoder, default_args=sizes)
         self.loss_weight_ce = loss_weight_ce
-        self.global_views = global_views
-        self._statistics: dict[str, Tensor] = {}
-        self._driven = False
-        self._undriven_losses = 0
+        self.loss_weight_patch = loss_weight_patch
+        self.loss_weight_restore = loss_weight_restore
 
-    def _followed(self) -> dict[str, nn.Module]:
-        return {'backbone': self.backbone, 'neck': self.neck}
-
-    def init_weights(self) -> None:
-        """Initialises the student, then makes the teacher equal to it."""
-        super().init_weights()
-        if self.masker is not None:
-            nn.init.trunc_normal_(self.mask_token, std=0.02)
-        self.teacher.copy_from(self._followed())
+    def _add_patch_loss(self, head: dict | None, neck: dict | None, channels: dict[str, int]) -> None:
+        self.patch_neck = self.patch_head = None
+        if head is None:
+            if neck is not None:
+                raise UsageError('patch_neck is given without patch_head, whose logits it would make: give both')
+            return
+        if self.masker is None:
+            raise UsageError(
+                'patch_head is a loss on hidden patches and nothing hides any: give a masker, such as '
+                "dict(type='BlockMasker'), or leave patch_head out"
+            )
+        if neck is not None:
+            self.patch_neck = MODELS.build(neck, default_args=channels)
+        shared = self.patch_neck or self.neck
+        if getattr(shared, 'batch_norm', None):
+            name = 'neck' if self.patch_neck is None else 'patch_neck'
+            raise UsageError(
+                f'{name}.batch_norm={shared.batch_norm!r}: the statistics of hidden patches, which can be none, are '
+                'not those of pooled features; set it to None, or give patches a patch_neck of their own without it'
+            )
+        self.patch_head = _head_for(shared, head, 'patch_head', 'neck' if self.patch_neck is None else 'patch_neck')
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
@@ -103,120 +114,85 @@ class SelfDistillation(BaseSelfSupervisor):
         Returns:
             ``loss_*`` scalars, weighted.
         """
-        self._check_driven()
+        self.check_driven()
         views, count = len(inputs), self.global_views
         images = torch.cat(inputs[:count])
+        seen, mask = self.look(images)
         with torch.no_grad():
-            seen = self.teacher.backbone.forward_tokens(images, return_attention=self._needs_attention)
             targets = self.teacher.neck(seen.pooled, views=count)
-            mask = None if self.masker is None else self.masker(seen)
-        student = self.backbone.forward_tokens(images, mask, mask_token=self._mask_token)
+        student = self.study(images, mask)
         pooled = [student.pooled]
         for _, crops in groupby(inputs[count:], key=lambda view: view.shape):
-            pooled.append(self.backbone.forward_tokens(torch.cat(list(crops))).pooled)
+            pooled.append(self.study(torch.cat(list(crops))).pooled)
         logits = self.neck(torch.cat(pooled), views=views, global_views=count)
         cross_view = self.head.loss(logits, targets, views, count)
-        losses = {'loss_ce': self.loss_weight_ce * cross_view, **self.more_losses(images, student, mask)}
         self._statistics = dict(self.head.statistics, cross_view=cross_view.detach())
         if mask is not None:
             self._statistics['hidden_fraction'] = mask.float().mean()
-        return losses
+        return {'loss_ce': self.loss_weight_ce * cross_view, **self.more_losses(images, seen, student, mask)}
 
-    def more_losses(self, images: Tensor, student: TokenOutput, mask: Tensor | None) -> dict[str, Tensor]:
-        """A method's own losses on the global views.
+    def more_losses(
+        self, images: Tensor, seen: TokenOutput, student: TokenOutput, mask: Tensor | None
+    ) -> dict[str, Tensor]:
+        """The losses on the global views; a method adds its own to them.
 
         Args:
             images: (G*B, 3, H, W), the global views, normalised.
-            student: the student's tokens of them.
+            seen: the teacher's tokens of them.
+            student: the student's.
             mask: (G*B, h, w) or None.
 
         Returns:
             ``loss_*`` scalars, weighted.
         """
-        return {}
+        losses = {}
+        if self.patch_head is not None:
+            assert mask is not None
+            losses['loss_patch'] = self.loss_weight_patch * self._patch_loss(seen, student, mask)
+            self._statistics.update(self.patch_head.statistics)
+        restored = self.restore(student, views=self.global_views)
+        if restored is not None:
+            losses['loss_restore'] = self.loss_weight_restore * F.l1_loss(restored.float(), images.float())
+        return losses
 
-    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """As mmengine's; what is logged, and checked for being finite, is the mean over the ranks."""
-        total, logged = super().parse_losses(losses)
-        if dist.get_world_size() > 1:
-            values = torch.stack([value.detach().float() for value in logged.values()])
-            dist.all_reduce(values, 'mean')
-            logged = dict(zip(logged, values.unbind(), strict=True))
-        return total, logged
-
-    def set_progress(self, progress: Progress) -> None:
-        """Prepares every scheduled or random part for the coming iteration."""
-        self._driven = True
-        self.head.set_progress(progress)
-        self.teacher.set_progress(progress)
-        if self.masker is not None:
-            self.masker.set_progress(progress)
-
-    def after_step(self) -> None:
-        """The teacher and the centre follow; called once after every optimizer step."""
-        self.teacher.update(self._followed())
-        self.head.step()
-
-    # -- what others may ask ----------------------------------------------------------------------------------------
-
-    def branches(self) -> dict[str, nn.Module]:
-        """The backbones that can be evaluated, by name."""
-        return {'student': self.backbone, 'teacher': self.teacher.backbone}
-
-    def last_statistics(self) -> dict[str, Tensor]:
-        """Detached scalars of the last step: cross_view, teacher_entropy and kl in nats, hidden_fraction."""
-        return self._statistics
-
-    def check_views(self, global_size: int, local_size: int | None = None) -> None:
-        """Refuses crop sizes that the backbone or the masker cannot take, before anything runs. Sides in pixels."""
-        self.backbone.check_image_size(global_size, masked=True)
-        if local_size is not None:
-            self.backbone.check_image_size(local_size, masked=False)
-        if self.masker is not None:
-            self.masker.check_grid((global_size // self.backbone.stride) ** 2)
-
-    @torch.no_grad()
-    def panel(self, images: Tensor) -> PanelData:
-        """What one step sees, for a picture; nothing of the model changes.
-
-        Args:
-            images: (B, 3, H, W), normalised.
-        """
-        was_training = self.training
-        self.eval()
-        seen = self.teacher.backbone.forward_tokens(images, return_attention=True)
-        mask = None if self.masker is None else self.masker(seen)
-        student = self.backbone.forward_tokens(images, mask, mask_token=self._mask_token)
-        restored = self.restore(student)
-        self.train(was_training)
-        assert seen.attention is not None
-        attention = seen.attention.mean(dim=1).view(len(images), *seen.grid)
-        return PanelData(images, attention, mask, restored)
+    def _patch_loss(self, seen: TokenOutput, student: TokenOutput, mask: Tensor) -> Tensor:
+        """Only hidden patches reach the last layer; its linearity gives the centre the mean over all of them."""
+        assert self.patch_head is not None
+        hidden = mask.flatten(1)
+        chosen = hidden.flatten().nonzero().squeeze(1)
+        shared = self.patch_neck is None
+        with torch.no_grad():
+            neck = self.teacher.neck if shared else self.teacher.patch_neck
+            features = neck.bottleneck(seen.patch_tokens.flatten(0, 1))
+            targets = neck.prototypes(features[chosen])
+            mean = neck.prototypes(features.float().mean(dim=0, keepdim=True))
+            self.patch_head.remember(mean.float() * len(features), len(features))
+        predicted = (self.neck if shared else self.patch_neck)(student.patch_tokens.flatten(0, 1)[chosen])
+        return self.patch_head.loss(predicted, targets, patch_weights(hidden))
 
     def restore(self, student: TokenOutput, views: int = 1) -> Tensor | None:
-        """Pictures restored from tokens, where the method does that: (B, 3, H, W), normalised, or None."""
-        return None
+        """See :meth:`TeacherStudent.restore`."""
+        return None if self.decoder is None else self.decoder(as_map(student), views)
 
-    @property
-    def _needs_attention(self) -> bool:
-        return self.masker is not None and self.masker.needs_attention
+    def set_progress(self, progress: Progress) -> None:
+        """See :meth:`TeacherStudent.set_progress`."""
+        super().set_progress(progress)
+        self.head.set_progress(progress)
+        if self.patch_head is not None:
+            self.patch_head.set_progress(progress)
 
-    @property
-    def _mask_token(self) -> Tensor | None:
-        return None if self.masker is None else self.mask_token
-
-    def _check_driven(self) -> None:
-        if self._driven or not self.training:
-            return
-        self._undriven_losses += 1
-        if self._undriven_losses > 1:
-            raise RuntimeError(
-                'the teacher would never move: nothing called set_progress() and after_step(). '
-                "Add dict(type='ProgressHook') to custom_hooks, or call both around each optimizer step"
-            )
+    def after_step(self) -> None:
+        """The teacher and the centres follow; called once after every optimizer step."""
+        super().after_step()
+        self.head.step()
+        if self.patch_head is not None:
+            self.patch_head.step()
 
 
-def as_map(tokens: TokenOutput) -> Tensor:
-    """Patch tokens (B, L, C) as a map (B, C, h, w)."""
-    batch, _, channels = tokens.patch_tokens.shape
-    return tokens.patch_tokens.transpose(1, 2).reshape(batch, channels, *tokens.grid)
+def _head_for(neck: torch.nn.Module, head: dict, name: str, neck_name: str) -> torch.nn.Module:
+    built = MODELS.build(head, default_args=dict(out_dim=neck.out_dim))
+    if built.out_dim != neck.out_dim:
+        raise UsageError(
+            f'{neck_name}.out_dim is {neck.out_dim} and {name}.out_dim is {built.out_dim}: make them equal'
+        )
+    return built

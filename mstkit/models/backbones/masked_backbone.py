@@ -60,6 +60,7 @@ class MaskedBackbone:
         mask: Tensor | None = None,
         return_attention: bool = False,
         mask_token: Tensor | None = None,
+        attention_layer: int = -1,
     ) -> TokenOutput:
         """Encodes images, hiding the masked patches.
 
@@ -69,6 +70,7 @@ class MaskedBackbone:
             return_attention: whether to fill in ``attention``.
             mask_token: (embedding_dims,) embedding put in place of hidden patches, after the patch projection and
                 before the position is added (MST alg. 1). Zeros where it is not given.
+            attention_layer: the block whose attention it is, from the end; see :attr:`attention_layers`.
         """
         raise NotImplementedError(f'{type(self).__name__} does not say how it makes tokens')
 
@@ -93,6 +95,24 @@ class MaskedBackbone:
             fits = f'{above}' if below == 0 else f'{below} or {above}'
             raise UsageError(
                 f'a view of {size} px is not divisible by {unit} px, as {type(self).__name__} needs; use {fits} px'
+            )
+
+    def attention_layers(self, size: int) -> int:
+        """How many blocks, counted from the end, can say what each patch receives of the whole view's attention.
+
+        Args:
+            size: side of the square view in pixels.
+        """
+        raise NotImplementedError(f'{type(self).__name__} does not say which of its blocks can guide a masker')
+
+    def check_attention_layer(self, layer: int, size: int) -> None:
+        """Refuses a block that is not there, or that cannot guide a masker. Raises UsageError."""
+        count = self.attention_layers(size)
+        if not -count <= layer <= -1:
+            raise UsageError(
+                f'layer={layer}: {type(self).__name__} can guide a masker by the attention of its last {count} '
+                f'block{"s" if count > 1 else ""} at {size} px, so layer is '
+                + (f'one of -{count} to -1' if count > 1 else '-1')
             )
 
     def _size_unit(self, masked: bool) -> int:

@@ -138,6 +138,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         mask: Tensor | None = None,
         return_attention: bool = False,
         mask_token: Tensor | None = None,
+        attention_layer: int = -1,
     ) -> TokenOutput:
         """See :meth:`MaskedBackbone.forward_tokens`; ``pooled`` is the mean of the last stage's tokens."""
         tokens, grid = self.patch_embed(images)
@@ -151,15 +152,24 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
             tokens, grid = stage(tokens, grid)
         attention = None
         blocks: Any = self.stages[-1].blocks
-        guide = max(i for i, block in enumerate(blocks) if not block.attn.shifts(grid))
+        guide = self._guides(grid)[attention_layer] if return_attention else None
         for i, block in enumerate(blocks):
-            if return_attention and i == guide:
+            if i == guide:
                 attention = block.attn.attention_to(block.norm1(tokens), grid, self.attention_query)
             tokens = block(tokens, grid)
         norm = getattr(self, f'norm{self.num_layers - 1}', None)
         if norm is not None:
             tokens = norm(tokens)
         return TokenOutput(tokens, tokens.mean(dim=1), tuple(grid), attention)
+
+    def attention_layers(self, size: int) -> int:
+        """See :meth:`MaskedBackbone.attention_layers`: the last stage's blocks that do not shift."""
+        side = -(-size // self.stride)
+        return len(self._guides((side, side)))
+
+    def _guides(self, grid: tuple[int, int]) -> list[int]:
+        blocks: Any = self.stages[-1].blocks
+        return [i for i, block in enumerate(blocks) if not block.attn.shifts(grid)]
 
     def _size_unit(self, masked: bool) -> int:
         return self.stride if masked else self.patch_size

@@ -46,7 +46,7 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
     """mmpretrain's :class:`VisionTransformer` whose patches can be hidden.
 
     Arguments, state-dict keys and the output of ``forward`` are mmpretrain's. Attention is fused everywhere; the row
-    that guides a masker is computed beside the last block, only when it is asked for.
+    that guides a masker is computed beside a block, only when it is asked for.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -71,6 +71,7 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         mask: Tensor | None = None,
         return_attention: bool = False,
         mask_token: Tensor | None = None,
+        attention_layer: int = -1,
     ) -> TokenOutput:
         """See :meth:`MaskedBackbone.forward_tokens`."""
         tokens, grid = self.patch_embed(images)
@@ -81,14 +82,17 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
             self.pos_embed, self.patch_resolution, grid, self.interpolate_mode, self.num_extra_tokens
         )
         tokens = self.pre_norm(self.drop_after_pos(tokens))
-        for layer in self.layers[:-1]:
+        attention = None
+        for depth, layer in enumerate(self.layers, start=-len(self.layers)):
+            if return_attention and depth == attention_layer:
+                attention = pooled_attention(layer.attn, layer.ln1(tokens), self.num_extra_tokens)
             tokens = layer(tokens)
-        last, attention = self.layers[-1], None
-        if return_attention:
-            attention = pooled_attention(last.attn, last.ln1(tokens), self.num_extra_tokens)
-        tokens = last(tokens)
         if self.final_norm:
             tokens = self.ln1(tokens)
         patches = tokens[:, self.num_extra_tokens :]
         pooled = tokens[:, 0] if self.num_extra_tokens else patches.mean(dim=1)
         return TokenOutput(patches, pooled, tuple(grid), attention)
+
+    def attention_layers(self, size: int) -> int:
+        """See :meth:`MaskedBackbone.attention_layers`: any block."""
+        return len(self.layers)

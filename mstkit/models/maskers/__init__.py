@@ -1,5 +1,20 @@
 from mstkit.models.maskers.attention_guided_masker import AttentionGuidedMasker
+from mstkit.models.maskers.attmask import AttMask, AttMaskHigh, AttMaskHint, AttMaskLow
 from mstkit.models.maskers.base import Masker
+from mstkit.models.maskers.block_masker import BlockMasker
 from mstkit.models.maskers.random_masker import RandomMasker
+from mstkit.models.maskers.schedules import MaskerSchedule, RatioSchedule, build_masker
 
-__all__ = ['AttentionGuidedMasker', 'Masker', 'RandomMasker']
+__all__ = [
+    'AttMask',
+    'AttMaskHigh',
+    'AttMaskHint',
+    'AttMaskLow',
+    'AttentionGuidedMasker',
+    'BlockMasker',
+    'Masker',
+    'MaskerSchedule',
+    'RandomMasker',
+    'RatioSchedule',
+    'build_masker',
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Generator, Tensor
 
 from mstkit.errors import UsageError
-from mstkit.models.maskers.base import Masker, check_probability
+from mstkit.models.maskers.base import Masker, check_layer, check_probability
 from mstkit.models.maskers.functional import bernoulli, importance_of, lowest
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
@@ -23,14 +23,15 @@ class AttentionGuidedMasker(Masker):
         num: one patch in ``num`` is a candidate; 8 is the paper's best (table 5).
         prob: probability of hiding a candidate; 0.10 is the paper's best (table 5).
         exclude_cls_key: rank by attention over the patches alone; see :func:`functional.importance_of`.
+        layer: the teacher's block whose attention guides, from the end; the paper's is the last, -1.
 
     Raises:
-        UsageError: num below 1, prob outside [0, 1].
+        UsageError: num below 1, prob outside [0, 1], a layer counted from the front.
     """
 
     needs_attention = True
 
-    def __init__(self, num: int = 8, prob: float = 0.10, exclude_cls_key: bool = False) -> None:
+    def __init__(self, num: int = 8, prob: float = 0.10, exclude_cls_key: bool = False, layer: int = -1) -> None:
         super().__init__()
         if isinstance(num, bool) or not isinstance(num, int) or num < 1:
             raise UsageError(
@@ -39,6 +40,7 @@ class AttentionGuidedMasker(Masker):
         self.num = num
         self.prob = check_probability(prob, 'prob', self)
         self.exclude_cls_key = exclude_cls_key
+        self.layer = check_layer(layer, self)
 
     def hide(self, tokens: TokenOutput, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""

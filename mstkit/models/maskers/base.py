@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -21,9 +20,11 @@ class Masker(nn.Module):
 
     Attributes:
         needs_attention: whether ``tokens.attention`` has to be there; without a masker that asks, nobody computes it.
+        layer: the block whose attention it has to be, from the end (-1 is the last).
     """
 
-    needs_attention: ClassVar[bool] = False
+    needs_attention: bool = False
+    layer: int = -1
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,6 +35,10 @@ class Masker(nn.Module):
         """Keys the randomness of the coming iteration."""
         self._key = (progress.rank_seed, progress.iteration)
         self._generators.clear()
+
+    def parts(self) -> list[Masker]:
+        """The maskers that decide: this one, or those of a composition."""
+        return [self]
 
     def forward(self, tokens: TokenOutput) -> Tensor:
         """Decides what to hide.
@@ -76,3 +81,12 @@ def check_probability(value: float, name: str, owner: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise UsageError(f'{type(owner).__name__}: {name} is a probability, from 0 to 1, not {value!r}')
     return float(value)
+
+
+def check_layer(layer: int, owner: object) -> int:
+    """Refuses what does not count blocks from the end."""
+    if isinstance(layer, bool) or not isinstance(layer, int) or layer >= 0:
+        raise UsageError(
+            f'{type(owner).__name__}: layer counts blocks from the end, so it is -1 (the last) or below, not {layer!r}'
+        )
+    return layer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Generator, Tensor
 
@@ -48,10 +50,98 @@ def bernoulli(shape: tuple[int, ...], prob: float, generator: Generator, device:
     return torch.rand(shape, generator=generator, device=device) < prob
 
 
-def exactly(shape: tuple[int, ...], count: int, generator: Generator, device: torch.device) -> Tensor:
-    """Hides ``count`` patches of each image, every set of that size being equally likely.
+def ranks(values: Tensor) -> Tensor:
+    """The place of each patch among its image's, 0 for the smallest value; of equals, the first comes first.
+
+    Args:
+        values: (B, L).
 
     Returns:
-        (B, L) bool with exactly ``count`` True in each row.
+        (B, L) int64, each row a permutation of 0..L-1.
     """
-    return lowest(torch.rand(shape, generator=generator, device=device), count)
+    order = torch.argsort(values, dim=-1, stable=True)
+    places = torch.arange(values.shape[1], device=values.device).expand_as(order)
+    return torch.empty_like(order).scatter_(-1, order, places)
+
+
+def uniform_places(shape: tuple[int, int], generator: Generator, device: torch.device) -> Tensor:
+    """Orders the patches of each image at random; the first k of them are a set of k, each set equally likely.
+
+    Args:
+        shape: (B, L).
+        generator: on ``device``.
+        device: where the places are needed.
+
+    Returns:
+        (B, L) int64, each row a permutation of 0..L-1.
+    """
+    return ranks(torch.rand(shape, generator=generator, device=device))
+
+
+def draw_rectangles(
+    areas: tuple[float, Tensor],
+    aspect: tuple[float, float],
+    grid: tuple[int, int],
+    generator: Generator,
+) -> Tensor:
+    """Draws one rectangle for each image, at every place of the grid where it fits, the borders included.
+
+    Args:
+        areas: the smallest and, (B, 1), the largest area in cells; drawn evenly between them.
+        aspect: lowest and highest ratio of height to width, drawn evenly on a logarithmic scale.
+        grid: (h, w).
+        generator: on the device of the areas.
+
+    Returns:
+        (B, h, w) bool, one rectangle each.
+    """
+    low, high = areas
+    height, width = grid
+    draw = torch.rand((len(high), 4), generator=generator, device=high.device)
+    area = low + draw[:, :1] * (high.float() - low).clamp_min(0)
+    start, end = math.log(aspect[0]), math.log(aspect[1])
+    ratio = torch.exp(start + draw[:, 1:2] * (end - start))
+    tall = (area * ratio).sqrt().round().clamp(1, height)
+    wide = (area / ratio).sqrt().round().clamp(1, width)
+    top = (draw[:, 2:3] * (height - tall + 1)).floor()
+    left = (draw[:, 3:] * (width - wide + 1)).floor()
+    rows = torch.arange(height, device=high.device)
+    columns = torch.arange(width, device=high.device)
+    in_rows = (rows >= top) & (rows < top + tall)
+    in_columns = (columns >= left) & (columns < left + wide)
+    return in_rows.unsqueeze(2) & in_columns.unsqueeze(1)
+
+
+def blocks(
+    counts: Tensor,
+    grid: tuple[int, int],
+    min_block: int,
+    aspect: tuple[float, float],
+    generator: Generator,
+    rounds: int = 12,
+) -> Tensor:
+    """Hides ``counts`` cells of each image in rectangular blocks.
+
+    BEiT's and iBOT's loop over rectangles, for all images at once and with an end: each of ``rounds`` rounds draws a
+    rectangle between ``min_block`` cells and what is left; of one that would hide too many, the first cells (row by
+    row) are taken. Cells that are still missing after the last round (few, seldom) are taken at random.
+
+    Args:
+        counts: (B, 1) int64, 0 to h*w.
+        grid: (h, w).
+        min_block: smallest area of a rectangle.
+        aspect: see :func:`draw_rectangles`.
+        generator: on the device of the counts.
+        rounds: rectangles per image, at most.
+
+    Returns:
+        (B, h*w) bool with exactly ``counts`` True in each row.
+    """
+    hidden = torch.zeros((len(counts), grid[0] * grid[1]), dtype=torch.bool, device=counts.device)
+    for _ in range(rounds):
+        left = counts - hidden.sum(dim=1, keepdim=True)
+        fresh = draw_rectangles((float(min_block), left), aspect, grid, generator).flatten(1) & ~hidden
+        hidden |= fresh & (fresh.cumsum(dim=1) <= left)
+    left = counts - hidden.sum(dim=1, keepdim=True)
+    chance = torch.rand(hidden.shape, generator=generator, device=hidden.device)
+    return hidden | (ranks(chance + hidden) < left)

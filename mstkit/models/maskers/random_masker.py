@@ -6,7 +6,8 @@ from torch import Generator, Tensor
 
 from mstkit.errors import UsageError
 from mstkit.models.maskers.base import Masker, check_probability
-from mstkit.models.maskers.functional import bernoulli, exactly
+from mstkit.models.maskers.functional import bernoulli, uniform_places
+from mstkit.models.maskers.ratio import Ratio, check_ratio, draw_counts, draw_images
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
@@ -17,14 +18,16 @@ class RandomMasker(Masker):
 
     Args:
         prob: each patch is hidden with this probability by itself (MST eq. 3, BERT's 0.15).
-        ratio: exactly ``floor(ratio * L)`` patches of every image are hidden. Give one of the two; with neither,
-            ``prob`` is 0.15.
+        ratio: exactly ``floor(ratio * L)`` patches of an image are hidden; with a range such as (0.1, 0.5) each image
+            draws its own ratio from it (iBOT's random masks). Give one of prob and ratio; with neither, ``prob`` is
+            0.15.
+        image_prob: share of the images that are masked at all.
 
     Raises:
-        UsageError: both given, or a value outside [0, 1].
+        UsageError: both given, a value outside [0, 1], a range the wrong way round.
     """
 
-    def __init__(self, prob: float | None = None, ratio: float | None = None) -> None:
+    def __init__(self, prob: float | None = None, ratio: Ratio | None = None, image_prob: float = 1.0) -> None:
         super().__init__()
         if prob is not None and ratio is not None:
             raise UsageError(
@@ -34,15 +37,20 @@ class RandomMasker(Masker):
         if prob is None and ratio is None:
             prob = 0.15
         self.prob = None if prob is None else check_probability(prob, 'prob', self)
-        self.ratio = None if ratio is None else check_probability(ratio, 'ratio', self)
+        self.ratio = None if ratio is None else check_ratio(ratio, self)
+        self.image_prob = check_probability(image_prob, 'image_prob', self)
 
     def hide(self, tokens: TokenOutput, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""
-        shape, device = tokens.patch_tokens.shape[:2], tokens.patch_tokens.device
-        if self.prob is not None:
-            return bernoulli(shape, self.prob, generator, device)
-        assert self.ratio is not None
-        return exactly(shape, int(self.ratio * shape[1] + 1e-9), generator, device)
+        (batch, length), device = tokens.patch_tokens.shape[:2], tokens.patch_tokens.device
+        if self.ratio is None:
+            assert self.prob is not None
+            hidden = bernoulli((batch, length), self.prob, generator, device)
+        else:
+            places = uniform_places((batch, length), generator, device)
+            hidden = places < draw_counts(self.ratio, length, batch, generator, device)
+        return hidden & draw_images(self.image_prob, batch, generator, device)
 
     def extra_repr(self) -> str:
-        return f'prob={self.prob}' if self.prob is not None else f'ratio={self.ratio}'
+        amount = f'prob={self.prob}' if self.ratio is None else f'ratio={self.ratio}'
+        return f'{amount}, image_prob={self.image_prob}'

@@ -101,7 +101,15 @@ class DINONeck(BaseModule):
         Returns:
             (V*B, K) logits.
         """
+        return self.prototypes(self.bottleneck(x, views, global_views))
+
+    def bottleneck(self, x: Tensor, views: int = 1, global_views: int | None = None) -> Tensor:
+        """The L2-normalised features before the last layer: (V*B, C) to (V*B, bottleneck_dim); see :meth:`forward`."""
         updating = views if self.batch_norm == 'all' or global_views is None else global_views
         for layer, norm in zip(self.mlp[:-1], self.norms, strict=True):
             x = F.gelu(normalise_views(norm, layer(x), views, updating))
-        return self.last_layer(F.normalize(self.mlp[-1](x), dim=-1))
+        return F.normalize(self.mlp[-1](x), dim=-1)
+
+    def prototypes(self, z: Tensor) -> Tensor:
+        """The last layer, which is linear: (M, bottleneck_dim) to (M, K) logits."""
+        return self.last_layer(z)

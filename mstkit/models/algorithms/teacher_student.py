@@ -1,0 +1,188 @@
+"""What every method with a momentum teacher has: two networks, a masker between them, and what others may ask."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from mmengine import dist
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from torch import Tensor, nn
+
+from mstkit.errors import UsageError
+from mstkit.models.backbones import MaskedBackbone
+from mstkit.models.maskers import build_masker
+from mstkit.registry import MODELS
+from mstkit.structures import PanelData, Progress, TokenOutput
+
+
+class TeacherStudent(BaseSelfSupervisor):
+    """A student that sees less than its teacher, which is its own moving average.
+
+    A method builds its parts after this constructor, calls :meth:`add_teacher` once those that the teacher follows
+    (:attr:`FOLLOWED`) are there, and writes :meth:`loss`.
+
+    Args:
+        backbone: a :class:`MaskedBackbone`.
+        masker: what hides the student's patches; None or 'none' hides nothing.
+        global_views: how many of the first views are global.
+        data_preprocessor: normalisation, on the device.
+
+    Raises:
+        UsageError: parts that do not fit each other.
+    """
+
+    FOLLOWED: ClassVar[tuple[str, ...]] = ('backbone', 'neck')
+
+    def __init__(
+        self,
+        backbone: dict,
+        masker: dict | None = None,
+        global_views: int = 2,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        student = MODELS.build(backbone)
+        if not isinstance(student, MaskedBackbone):
+            known = [name for name, cls in MODELS.module_dict.items() if issubclass(cls, MaskedBackbone)]
+            raise UsageError(
+                f'backbone {type(student).__name__} cannot be pre-trained with masks (it has no forward_tokens); '
+                f'those that can: {", ".join(sorted(known))}'
+            )
+        super().__init__(student, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.masker = build_masker(masker)
+        if self.masker is not None:
+            for part in self.masker.parts():
+                if part.needs_attention and not student.provides_attention:
+                    raise UsageError(
+                        f'masker {type(part).__name__} needs attention and backbone {type(student).__name__} '
+                        'gives none; take RandomMasker or BlockMasker, or a backbone with attention'
+                    )
+            self.mask_token = nn.Parameter(torch.zeros(student.embedding_dims))
+        self.global_views = global_views
+        self._statistics: dict[str, Tensor] = {}
+        self._driven = False
+        self._undriven_losses = 0
+
+    def add_teacher(self, teacher: dict | None) -> None:
+        """Builds the teacher of what was built so far; the default is a :class:`MomentumTeacher`."""
+        config = {'type': 'MomentumTeacher', **(teacher or {})}
+        self.teacher = MODELS.build(config, default_args=dict(student=self.followed()))
+
+    def followed(self) -> dict[str, nn.Module]:
+        """The student's parts that the teacher follows, by name."""
+        parts = {name: getattr(self, name, None) for name in self.FOLLOWED}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def init_weights(self) -> None:
+        """Initialises the student, then makes the teacher equal to it."""
+        super().init_weights()
+        if self.masker is not None:
+            nn.init.trunc_normal_(self.mask_token, std=0.02)
+        self.teacher.copy_from(self.followed())
+
+    # -- one step ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def look(self, images: Tensor) -> tuple[TokenOutput, Tensor | None]:
+        """What the teacher sees in whole images, and the mask that the student gets.
+
+        Attention is computed only where the masker of this moment asks for it, of the block that it names.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+
+        Returns:
+            The teacher's tokens, and (B, h, w) bool or None without a masker.
+        """
+        asks, layer = (False, -1) if self.masker is None else (self.masker.needs_attention, self.masker.layer)
+        seen = self.teacher.backbone.forward_tokens(images, return_attention=asks, attention_layer=layer)
+        return seen, None if self.masker is None else self.masker(seen)
+
+    def study(self, images: Tensor, mask: Tensor | None = None) -> TokenOutput:
+        """The student's tokens of images, of which the masked patches are hidden."""
+        token = None if self.masker is None else self.mask_token
+        return self.backbone.forward_tokens(images, mask, mask_token=token)
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As mmengine's; what is logged, and checked for being finite, is the mean over the ranks."""
+        total, logged = super().parse_losses(losses)
+        if dist.get_world_size() > 1:
+            values = torch.stack([value.detach().float() for value in logged.values()])
+            dist.all_reduce(values, 'mean')
+            logged = dict(zip(logged, values.unbind(), strict=True))
+        return total, logged
+
+    def set_progress(self, progress: Progress) -> None:
+        """Prepares every scheduled or random part for the coming iteration."""
+        self._driven = True
+        self.teacher.set_progress(progress)
+        if self.masker is not None:
+            self.masker.set_progress(progress)
+
+    def after_step(self) -> None:
+        """Called once after every optimizer step: the teacher follows."""
+        self.teacher.update(self.followed())
+
+    # -- what others may ask ----------------------------------------------------------------------------------------
+
+    def branches(self) -> dict[str, nn.Module]:
+        """The backbones that can be evaluated, by name."""
+        return {'student': self.backbone, 'teacher': self.teacher.backbone}
+
+    def last_statistics(self) -> dict[str, Tensor]:
+        """Detached scalars of the last step, in nats where they are entropies; ``hidden_fraction`` with a masker."""
+        return self._statistics
+
+    def check_views(self, global_size: int, local_size: int | None = None) -> None:
+        """Refuses crop sizes that the backbone or the masker cannot take, before anything runs. Sides in pixels."""
+        self.backbone.check_image_size(global_size, masked=True)
+        if local_size is not None:
+            self.backbone.check_image_size(local_size, masked=False)
+        if self.masker is not None:
+            self.masker.check_grid((global_size // self.backbone.stride) ** 2)
+            for part in self.masker.parts():
+                if part.needs_attention:
+                    self.backbone.check_attention_layer(part.layer, global_size)
+
+    def check_batch(self, images: int) -> None:
+        """Refuses a global batch that the method cannot take, before anything runs. Raises UsageError."""
+
+    @torch.no_grad()
+    def panel(self, images: Tensor) -> PanelData:
+        """What one step sees, for a picture; nothing of the model changes.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+        """
+        was_training = self.training
+        self.eval()
+        layer = -1 if self.masker is None else self.masker.layer
+        seen = self.teacher.backbone.forward_tokens(images, return_attention=True, attention_layer=layer)
+        mask = None if self.masker is None else self.masker(seen)
+        restored = self.restore(self.study(images, mask))
+        self.train(was_training)
+        assert seen.attention is not None
+        attention = seen.attention.mean(dim=1).view(len(images), *seen.grid)
+        return PanelData(images, attention, mask, restored)
+
+    def restore(self, student: TokenOutput, views: int = 1) -> Tensor | None:
+        """Pictures restored from tokens, where the method does that: (B, 3, H, W), normalised, or None."""
+        return None
+
+    def check_driven(self) -> None:
+        """Complains, in the second training step, if nobody moves the teacher."""
+        if self._driven or not self.training:
+            return
+        self._undriven_losses += 1
+        if self._undriven_losses > 1:
+            raise RuntimeError(
+                'the teacher would never move: nothing called set_progress() and after_step(). '
+                "Add dict(type='ProgressHook') to custom_hooks, or call both around each optimizer step"
+            )
+
+
+def as_map(tokens: TokenOutput) -> Tensor:
+    """Patch tokens (B, L, C) as a map (B, C, h, w)."""
+    batch, _, channels = tokens.patch_tokens.shape
+    return tokens.patch_tokens.transpose(1, 2).reshape(batch, channels, *tokens.grid)

@@ -1,0 +1,116 @@
+"""What the distillation losses share: a teacher that is centred and sharpened before it is imitated."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from mmengine import dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mstkit.errors import UsageError
+from mstkit.structures import Progress
+
+
+class CentredHead(nn.Module):
+    """Centre and temperatures of DINO (Caron et al., ICCV 2021), for a loss on logits. Computes in float32.
+
+    Args:
+        out_dim: K prototypes.
+        student_temp: temperature of the student.
+        teacher_temp: temperature of the teacher after its warm-up.
+        warmup_teacher_temp: temperature of the teacher at the start; ``teacher_temp`` where it is not given.
+        warmup_teacher_temp_epochs: epochs over which it rises linearly, changing once an epoch.
+        centre_momentum: share of the old centre that is kept at each optimizer step.
+        start_epoch: the epoch in which the temperature's warm-up starts.
+
+    Raises:
+        UsageError: a temperature that is not positive, a momentum outside [0, 1), a negative epoch.
+    """
+
+    centre: Tensor
+
+    def __init__(
+        self,
+        out_dim: int = 65536,
+        student_temp: float = 0.1,
+        teacher_temp: float = 0.04,
+        warmup_teacher_temp: float | None = None,
+        warmup_teacher_temp_epochs: int = 0,
+        centre_momentum: float = 0.9,
+        start_epoch: int = 0,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        warmup_teacher_temp = teacher_temp if warmup_teacher_temp is None else warmup_teacher_temp
+        temperatures = dict(
+            student_temp=student_temp, teacher_temp=teacher_temp, warmup_teacher_temp=warmup_teacher_temp
+        )
+        for key, value in temperatures.items():
+            if not value > 0:
+                raise UsageError(f'{name}: {key} is a positive number, not {value!r}')
+        if not 0 <= centre_momentum < 1:
+            raise UsageError(f'{name}: centre_momentum is in [0, 1), not {centre_momentum!r}')
+        for key, epochs in dict(warmup_teacher_temp_epochs=warmup_teacher_temp_epochs, start_epoch=start_epoch).items():
+            if epochs < 0:
+                raise UsageError(f'{name}: {key} is not negative: {epochs!r}')
+        self.out_dim = out_dim
+        self.student_temp = student_temp
+        self.final_teacher_temp = teacher_temp
+        self.warmup_teacher_temp = warmup_teacher_temp
+        self.warmup_teacher_temp_epochs = warmup_teacher_temp_epochs
+        self.start_epoch = start_epoch
+        self.centre_momentum = centre_momentum
+        self.teacher_temp = self.teacher_temp_at(0)
+        self.register_buffer('centre', torch.zeros(1, out_dim))
+        # What the steps of one accumulation saw, until step() folds it into the centre.
+        self._pending: list[tuple[Tensor, int]] = []
+        self.statistics: dict[str, Tensor] = {}
+
+    def teacher_temp_at(self, epoch: int) -> float:
+        """The teacher's temperature in an epoch, from 0: linear over the warm-up, both ends included."""
+        warmup, epoch = self.warmup_teacher_temp_epochs, max(0, epoch - self.start_epoch)
+        if epoch >= warmup:
+            return self.final_teacher_temp
+        share = epoch / (warmup - 1) if warmup > 1 else 0.0
+        return self.warmup_teacher_temp + share * (self.final_teacher_temp - self.warmup_teacher_temp)
+
+    def set_progress(self, progress: Progress) -> None:
+        """Sets the teacher's temperature for the coming step."""
+        self.teacher_temp = self.teacher_temp_at(progress.epoch)
+
+    def teacher_log_probabilities(self, logits: Tensor) -> Tensor:
+        """Centred and sharpened: (..., K) logits to (..., K) float32."""
+        return F.log_softmax((logits.detach().float() - self.centre) / self.teacher_temp, dim=-1)
+
+    def student_log_probabilities(self, logits: Tensor) -> Tensor:
+        """(..., K) logits to (..., K) float32."""
+        return F.log_softmax(logits.float() / self.student_temp, dim=-1)
+
+    def remember(self, total: Tensor, count: int) -> None:
+        """Keeps for the centre what the teacher said in this iteration, while training.
+
+        Args:
+            total: (1, K), the sum of its logits.
+            count: how many they are.
+        """
+        if self.training:
+            self._pending.append((total.detach().float(), count))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Moves the centre by the mean of all teacher logits since the last step, over all ranks (DINO eq. 4)."""
+        if not self._pending:
+            return
+        total = torch.cat([s for s, _ in self._pending]).sum(dim=0)
+        count = total.new_tensor([float(sum(n for _, n in self._pending))])
+        self._pending.clear()
+        packed = torch.cat((total, count))
+        dist.all_reduce(packed)
+        self.centre.lerp_((packed[:-1] / packed[-1]).unsqueeze(0), 1 - self.centre_momentum)
+
+    @property
+    def uniform_loss(self) -> float:
+        """The loss of a student that predicts nothing, ln K: where a collapsed run sits."""
+        return math.log(self.out_dim)

@@ -1,0 +1,60 @@
+"""Random blocks, as BEiT and iBOT hide them."""
+
+from __future__ import annotations
+
+from torch import Generator, Tensor
+
+from mstkit.errors import UsageError
+from mstkit.models.maskers.base import Masker, check_probability
+from mstkit.models.maskers.functional import blocks
+from mstkit.models.maskers.ratio import Ratio, check_ratio, draw_counts, draw_images
+from mstkit.registry import MODELS
+from mstkit.structures import TokenOutput
+
+
+@MODELS.register_module()
+class BlockMasker(Masker):
+    """Hides rectangular blocks of patches, up to an exact share of each image.
+
+    iBOT's (Zhou et al., ICLR 2022) and BEiT's block-wise masking: every image draws its own ratio r, then rectangles
+    until floor(r L) patches are hidden. Unlike theirs the count is exact (the last block is cut to fit), every cell
+    can be hidden, and the time is bounded; see :func:`functional.blocks`.
+
+    Args:
+        ratio: share of the patches to hide, or the range that each image draws it from.
+        image_prob: share of the images that are masked at all.
+        aspect: lowest and highest ratio of a block's height to its width.
+        min_block: smallest block in patches; (min(h, w) // 3)² where it is not given, as in iBOT (16 of 196).
+
+    Raises:
+        UsageError: a ratio or a probability outside [0, 1], a range the wrong way round, an aspect that is not
+            positive, a block without a patch.
+    """
+
+    def __init__(
+        self,
+        ratio: Ratio = (0.1, 0.5),
+        image_prob: float = 0.5,
+        aspect: tuple[float, float] = (0.3, 1 / 0.3),
+        min_block: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.ratio = check_ratio(ratio, self)
+        self.image_prob = check_probability(image_prob, 'image_prob', self)
+        if not isinstance(aspect, tuple | list) or len(aspect) != 2 or not 0 < aspect[0] <= aspect[1]:
+            raise UsageError(f'BlockMasker: aspect is a range of positive numbers such as (0.3, 3.3), not {aspect!r}')
+        if min_block is not None and (isinstance(min_block, bool) or not isinstance(min_block, int) or min_block < 1):
+            raise UsageError(f'BlockMasker: min_block is a whole number of patches from 1, not {min_block!r}')
+        self.aspect = (float(aspect[0]), float(aspect[1]))
+        self.min_block = min_block
+
+    def hide(self, tokens: TokenOutput, generator: Generator) -> Tensor:
+        """See :meth:`Masker.hide`."""
+        (batch, length), device = tokens.patch_tokens.shape[:2], tokens.patch_tokens.device
+        min_block = max(1, (min(tokens.grid) // 3) ** 2) if self.min_block is None else self.min_block
+        counts = draw_counts(self.ratio, length, batch, generator, device)
+        hidden = blocks(counts, tokens.grid, min_block, self.aspect, generator)
+        return hidden & draw_images(self.image_prob, batch, generator, device)
+
+    def extra_repr(self) -> str:
+        return f'ratio={self.ratio}, image_prob={self.image_prob}'

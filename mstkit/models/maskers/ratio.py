@@ -1,0 +1,74 @@
+"""How much to hide: a share of the patches, fixed or drawn anew, and the share of images that are masked at all."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from mstkit.errors import UsageError
+
+Ratio = float | tuple[float, float] | list[float]
+
+
+def check_ratio(ratio: Ratio, owner: object) -> tuple[float, float]:
+    """Reads a ratio or a range of them.
+
+    Args:
+        ratio: a share of the patches, or (lowest, highest).
+        owner: whose argument it is, for the message.
+
+    Returns:
+        (lowest, highest), equal for a single share.
+
+    Raises:
+        UsageError: outside [0, 1], the wrong way round, or neither a number nor two.
+    """
+    bounds = tuple(ratio) if isinstance(ratio, tuple | list) else (ratio, ratio)
+    numbers = [b for b in bounds if isinstance(b, int | float) and not isinstance(b, bool) and not math.isnan(b)]
+    name = type(owner).__name__
+    if len(bounds) != 2 or len(numbers) != 2:
+        raise UsageError(f'{name}: ratio is a share of the patches or a range such as (0.1, 0.5), not {ratio!r}')
+    low, high = float(numbers[0]), float(numbers[1])
+    if not 0 <= min(low, high) <= max(low, high) <= 1:
+        raise UsageError(f'{name}: a ratio is a share of the patches, from 0 to 1, not {ratio!r}')
+    if low > high:
+        raise UsageError(f'{name}: the range of ratio goes from the lower to the higher share, not {ratio!r}')
+    return low, high
+
+
+def count_of(share: float, length: int) -> int:
+    """floor(share * L), where 0.3 of 10 is 3 although 0.3 * 10 is a little less in binary."""
+    return int(share * length + 1e-9)
+
+
+def draw_counts(
+    bounds: tuple[float, float], length: int, draws: int, generator: Generator, device: torch.device
+) -> Tensor:
+    """Draws how many of L patches are hidden: floor(r L), r uniform between the bounds.
+
+    Stays on the device, so that no step waits for the host.
+
+    Args:
+        bounds: (lowest, highest) share.
+        length: L.
+        draws: how many counts; 1 for one that a whole batch shares.
+        generator: on ``device``. Not used where the bounds are equal.
+        device: where the counts are needed.
+
+    Returns:
+        (draws, 1) int64.
+    """
+    low, high = bounds
+    if low == high:
+        return torch.full((draws, 1), count_of(low, length), device=device)
+    share = low + (high - low) * torch.rand((draws, 1), generator=generator, device=device)
+    return (share * length).floor().long()
+
+
+def draw_images(prob: float, batch: int, generator: Generator, device: torch.device) -> Tensor:
+    """Which images are masked at all, each with the same probability: (B, 1) bool."""
+    if prob >= 1:
+        return torch.ones((batch, 1), dtype=torch.bool, device=device)
+    return torch.rand((batch, 1), generator=generator, device=device) < prob
