@@ -1,5 +1,6 @@
-"""Pictures for people: panels of a training step."""
+"""Pictures for people: panels of a training step, and curves over epochs."""
 
+from mstkit.visualization.curves import Curve, draw_curves
 from mstkit.visualization.panels import draw_panels
 
-__all__ = ['draw_panels']
+__all__ = ['Curve', 'draw_curves', 'draw_panels']

@@ -6,12 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt
-
 from mstkit.errors import UsageError, exit_cleanly
+from mstkit.visualization import Curve, draw_curves
 
 
 def read(work_dir: Path) -> list[dict]:
@@ -43,21 +39,15 @@ def main() -> None:
     labels = args.labels or [folder.name for folder in runs]
     if len(labels) != len(runs):
         raise UsageError(f'--labels has {len(labels)} names for {len(runs)} runs')
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout='constrained')
+    curves = []
     for number, (label, records) in enumerate(zip(labels, runs.values(), strict=True)):
-        for branch, style in (('student', '-'), ('teacher', '--')):
+        for dash, branch in enumerate(('student', 'teacher')):
             points = [
                 (r['epoch'], r['branches'][branch][f'k{r["k"]}_top1']) for r in records if branch in r['branches']
             ]
             if points:
-                axes.plot(
-                    *zip(*points, strict=True), style, marker='o', ms=3, color=f'C{number}', label=f'{label}, {branch}'
-                )
-    axes.set_xlabel('epoch (0: random initialisation)')
-    axes.set_ylabel('k-NN top-1, %')
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.savefig(args.out, dpi=110)
+                curves.append(Curve(f'{label}, {branch}', points, colour=number, dash=dash))
+    draw_curves({'': curves}, args.out)
     print(f'written: {args.out}')
 
 
