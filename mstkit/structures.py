@@ -21,8 +21,9 @@ class TokenOutput(NamedTuple):
         patch_tokens: (B, L, C), after the final norm, row-major over the grid.
         pooled: (B, C), the class token, or the mean of the patch tokens where there is none.
         grid: (h, w) with h * w = L.
-        attention: (B, N, L), what each patch receives from the pooled query in the last block, per head; the rows of
-            a head need not sum to one (the class token's share is left out). None unless it was asked for.
+        attention: (B, N, L), what each patch receives from the pooled query in the last block (or in another that was
+            asked for), per head; the rows of a head need not sum to one (the class token's share is left out). None
+            unless it was asked for.
     """
 
     patch_tokens: Tensor

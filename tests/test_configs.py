@@ -14,8 +14,9 @@ from mstkit.structures import Progress
 
 ROOT = Path(__file__).resolve().parent.parent / 'configs'
 CONFIGS = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts)
-PRETRAINING = [p for p in CONFIGS if p.relative_to(ROOT).parts[0] in ('mst', 'demo')]
-COUNT = 24
+METHODS = {'mst': 'MST', 'demo': 'MST', 'dino': 'DINO', 'ibot': 'iBOT', 'attmask': 'AttMask'}
+PRETRAINING = [p for p in CONFIGS if p.relative_to(ROOT).parts[0] in METHODS]
+COUNT = 44
 
 
 def name(path: Path) -> str:
@@ -34,7 +35,7 @@ def test_first_lines_say_what_it_is(path):
     text = path.read_text(encoding='utf-8')
     assert text.startswith('"""')
     docstring = text.split('"""')[1]
-    assert 'MST' in docstring
+    assert METHODS[path.relative_to(ROOT).parts[0]] in docstring
     assert 'reproduced here' in docstring or 'results.md' in docstring
     assert config.train_cfg.max_epochs >= 1
     if path.parent.name != 'ablations':
@@ -49,7 +50,9 @@ def reduced(model: Config) -> Config:
     else:
         layers = 12 if isinstance(backbone.arch, str) else backbone.arch['num_layers']
         backbone.arch = dict(embed_dims=48, num_layers=min(layers, 3), num_heads=3, feedforward_channels=96)
-    model.neck.update(out_dim=64, hidden_dim=32, bottleneck_dim=16)
+    for neck in (model.neck, model.get('patch_neck')):
+        if neck is not None:
+            neck.update(out_dim=64, hidden_dim=32, bottleneck_dim=16)
     if model.get('decoder'):
         model.decoder.channels = 8
     return model
@@ -68,7 +71,12 @@ def test_model_is_built_and_stepped(path):
     model.set_progress(Progress(0, 10, 5))
     views = [torch.randn(2, 3, crop.size, crop.size) for crop, _ in crops.views[:4]]
     losses = model.loss(views)
-    assert set(losses) == ({'loss_ce', 'loss_restore'} if config.model.get('decoder') else {'loss_ce'})
+    expected = {
+        'loss_ce': True,
+        'loss_patch': config.model.get('patch_head'),
+        'loss_restore': config.model.get('decoder'),
+    }
+    assert set(losses) == {term for term, part in expected.items() if part}
     total = sum(losses.values())
     assert torch.isfinite(total)
     total.backward()

@@ -8,16 +8,5 @@ if [ $# -lt 3 ]; then
     echo "usage: bash tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [arguments of tools/test.py]" >&2
     exit 2
 fi
-CONFIG=$1
-CHECKPOINT=$2
-GPUS=$3
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-
-export PYTHONPATH="$(dirname "$HERE")${PYTHONPATH:+:$PYTHONPATH}"
-exec "${PYTHON:-python}" "$HERE/torchrun.py" \
-    --nnodes="${NNODES:-1}" \
-    --node-rank="${NODE_RANK:-0}" \
-    --master-addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master-port="${PORT:-29500}" \
-    --nproc-per-node="$GPUS" \
-    "$HERE/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "${@:4}"
+exec "${PYTHON:-python}" "$HERE/torchrun.py" "$3" "$HERE/test.py" "$1" "$2" --launcher pytorch "${@:4}"

@@ -1,18 +1,22 @@
-"""torchrun with the exit codes of our tools: ``python tools/torchrun.py TORCHRUN-ARGUMENTS tools/train.py ...``.
+"""torchrun with the exit codes of our tools: ``python tools/torchrun.py PROCESSES SCRIPT ARGUMENTS``.
 
-torchrun itself exits with 1 and a traceback of its own, whatever its processes said; here a user's mistake, about
-which rank 0 has already printed its sentence, exits with 2.
+On several machines, the environment says which: NNODES, NODE_RANK, MASTER_ADDR and PORT. torchrun itself exits with 1
+and a traceback of its own, whatever its processes said; here a user's mistake, about which rank 0 has already printed
+its sentence, exits with 2.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
 USER_MISTAKE = 2
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class _MistakesAreSaid(logging.Filter):
@@ -27,8 +31,13 @@ def main() -> None:
     """Starts the processes and waits for them."""
     for name in ('torch.distributed.elastic.agent.server.api', 'torch.distributed.elastic.multiprocessing.api'):
         logging.getLogger(name).addFilter(_MistakesAreSaid())
+    # The processes find mstkit also where it is not installed.
+    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH'))))
+    options = dict(nnodes='NNODES', node_rank='NODE_RANK', master_addr='MASTER_ADDR', master_port='PORT')
+    defaults = dict(nnodes='1', node_rank='0', master_addr='127.0.0.1', master_port='29500')
+    words = [f'--{name.replace("_", "-")}={os.environ.get(key) or defaults[name]}' for name, key in options.items()]
     try:
-        run(parse_args(None))
+        run(parse_args([*words, f'--nproc-per-node={sys.argv[1]}', *sys.argv[2:]]))
     except ChildFailedError as error:
         if any(failure.exitcode == USER_MISTAKE for failure in error.failures.values()):
             sys.exit(USER_MISTAKE)

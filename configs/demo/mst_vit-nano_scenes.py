@@ -4,25 +4,22 @@ Command: make demo
 What it reaches is in docs/en/results.md.
 """
 
-_base_ = '../_base_/default_runtime.py'
+_base_ = [
+    '../_base_/models/dino_vit-tiny.py',
+    '../_base_/default_runtime.py',
+    '../_base_/schedules/adamw_cosine_folder.py',
+]
 
 epochs = 16
 
-data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
-
+# Without batch normalisation, a small out_dim and a fast teacher: a few hundred steps have to be enough.
 model = dict(
     type='MSTAlgorithm',
-    data_preprocessor=data_preprocessor,
     backbone=dict(
-        type='MaskedVisionTransformer',
         arch=dict(embed_dims=128, num_layers=4, num_heads=4, feedforward_channels=512),
         img_size=48,
-        patch_size=8,
     ),
-    # Without batch normalisation, a small out_dim and a fast teacher: a few hundred steps have to be enough.
-    neck=dict(type='DINONeck', out_dim=256, hidden_dim=512, bottleneck_dim=128),
-    head=dict(type='DINOHead', teacher_temp=0.03),
-    teacher=dict(type='MomentumTeacher', momentum=0.98),
+    neck=dict(out_dim=256),
     masker=dict(type='AttentionGuidedMasker', num=8, prob=0.10),
     decoder=dict(type='CNNImageDecoder', channels=16),
 )
@@ -50,21 +47,13 @@ train_dataloader = dict(
     dataset=dict(type='BuiltinScenes', split='train', num_images=4000, image_size=48, pipeline=train_pipeline),
 )
 
-optim_wrapper = dict(
-    type='DistillationOptimWrapper',
-    constructor='TrainableOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.04),
-    clip_norm=3.0,
-    freeze_last_layer_epochs=1,
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
-)
-auto_scale_lr = dict(base_batch_size=32, enable=False)
+optim_wrapper = dict(freeze_last_layer_epochs=1)
 param_scheduler = [
     # Two epochs of warm-up: with one, some seeds lose their features in the second epoch and take long to find them.
     dict(type='LinearLR', start_factor=1e-9, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=2, end=epochs, convert_to_iter_based=True),
 ]
-train_cfg = dict(type='ResumableEpochLoop', max_epochs=epochs)
+train_cfg = dict(max_epochs=epochs)
 
 default_hooks = dict(
     logger=dict(interval=25),

@@ -7,19 +7,9 @@ Not reproduced here.
 
 _base_ = [
     '../_base_/models/mst_deit-s.py',
-    '../_base_/datasets/imagenet_multicrop.py',
+    '../_base_/datasets/imagenet_multicrop10.py',
     '../_base_/schedules/adamw_cosine_300e.py',
 ]
 
-# DINO's temperature for long schedules (decision D8), and its crops.
+# DINO's temperature for long schedules (decision D8).
 model = dict(head=dict(warmup_teacher_temp=0.04, teacher_temp=0.07, warmup_teacher_temp_epochs=30))
-train_pipeline = [
-    dict(type='LoadRGB'),
-    dict(
-        type='MultiCrop',
-        global_crops=dict(size=224, scale=(0.25, 1.0)),
-        local_crops=dict(size=96, scale=(0.05, 0.25), count=10),
-    ),
-    dict(type='PackViews'),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

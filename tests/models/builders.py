@@ -18,6 +18,7 @@ SWIN: dict[str, Any] = dict(
     img_size=224,
     drop_path_rate=0.0,
 )
+NECK: dict[str, Any] = dict(type='DINONeck', out_dim=32, hidden_dim=24, bottleneck_dim=16)
 SIZES = {'vit': (32, 16), 'swin': (224, 96)}
 BACKBONES = {'vit': VIT, 'swin': SWIN}
 
@@ -27,7 +28,7 @@ def mst(network: str = 'vit', **parts: Any) -> SelfDistillation:
     config: dict[str, Any] = dict(
         type='MSTAlgorithm',
         backbone=BACKBONES[network],
-        neck=dict(type='DINONeck', out_dim=32, hidden_dim=24, bottleneck_dim=16),
+        neck=dict(NECK),
         head=dict(type='DINOHead'),
         masker=dict(type='AttentionGuidedMasker', num=2, prob=0.5),
         decoder=dict(type='CNNImageDecoder', channels=8),

@@ -165,8 +165,10 @@ class SelfDistillation(TeacherStudent):
             neck = self.teacher.neck if shared else self.teacher.patch_neck
             features = neck.bottleneck(seen.patch_tokens.flatten(0, 1))
             targets = neck.prototypes(features[chosen])
-            mean = neck.prototypes(features.float().mean(dim=0, keepdim=True))
-            self.patch_head.remember(mean.float() * len(features), len(features))
+            # In half precision the one row would round where a mean over all logits would not.
+            with torch.autocast(features.device.type, enabled=False):
+                mean = neck.prototypes(features.float().mean(dim=0, keepdim=True))
+            self.patch_head.remember(mean * len(features), len(features))
         predicted = (self.neck if shared else self.patch_neck)(student.patch_tokens.flatten(0, 1)[chosen])
         return self.patch_head.loss(predicted, targets, patch_weights(hidden))
 

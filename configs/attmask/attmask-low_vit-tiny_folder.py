@@ -1,0 +1,13 @@
+"""AttMask-Low in iBOT on your own folder of pictures, hundreds to tens of thousands of them, with or without classes.
+
+Command: python tools/train.py configs/attmask/attmask-low_vit-tiny_folder.py --data-root DIR [--epochs N]
+No row of a paper. configs/mst/mst_vit-tiny_folder.py says what DIR holds. Not reproduced here.
+"""
+
+_base_ = [
+    '../_base_/models/ibot_vit-tiny.py',
+    '../_base_/datasets/folder_multicrop.py',
+    '../_base_/schedules/adamw_cosine_folder.py',
+]
+
+model = dict(masker=dict(_delete_=True, type='AttMaskLow', ratio=(0.1, 0.5), image_prob=0.5))

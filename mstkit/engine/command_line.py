@@ -1,0 +1,61 @@
+"""What the tools that run a config have in common on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from mmengine.config import Config, DictAction
+
+from mstkit.engine.distributed import LAUNCHERS
+from mstkit.engine.launch import load_config
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, config_help: str) -> None:
+    """Adds the arguments of OpenMMLab's tools that every run takes, with --data-root and --seed.
+
+    Args:
+        parser: gets ``config`` as its first positional argument.
+        config_help: what the config is to that tool.
+    """
+    parser.add_argument('config', help=config_help)
+    parser.add_argument('--data-root', metavar='DIR', help='the folder of your pictures, for every data set')
+    parser.add_argument('--work-dir', metavar='DIR', help='for logs and results; ./work_dirs/CONFIG by default')
+    parser.add_argument('--seed', type=int, help='wins over randomness.seed of the config')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='overrides, such as model.masker.type=RandomMasker model.masker.prob=0.15',
+    )
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='who started the processes')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
+
+
+def speaks() -> bool:
+    """Whether this process is the one that talks to the user."""
+    return os.environ.get('RANK', '0') == '0'
+
+
+def config_from(args: argparse.Namespace, **changes: object) -> Config:
+    """Reads the config that the command line names, and says what was changed in it.
+
+    Args:
+        args: parsed by a parser with :func:`add_run_arguments`.
+        **changes: further arguments of :func:`mstkit.engine.launch.load_config`.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    config, notes = load_config(
+        args.config,
+        cfg_options=args.cfg_options,
+        data_root=args.data_root,
+        work_dir=args.work_dir,
+        seed=args.seed,
+        launcher=args.launcher,
+        **changes,  # type: ignore[arg-type]
+    )
+    if speaks():
+        for note in notes:
+            print(note, flush=True)
+    return config

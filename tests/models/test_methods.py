@@ -1,0 +1,220 @@
+"""The whole matrix: every masking strategy in every method on every backbone trains a step, or is refused by name."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from mstkit.errors import UsageError
+from mstkit.models import Masker, SelfDistillation, TeacherStudent
+from mstkit.registry import MODELS
+from mstkit.structures import Progress
+from tests.models.builders import BACKBONES, NECK, SIZES, views
+
+NO_MASK = 'none'
+STRATEGIES: dict[str, dict[str, Any] | None] = {
+    NO_MASK: None,
+    'AttMaskHigh': dict(ratio=(0.1, 0.5), image_prob=1.0),
+    'AttMaskHint': dict(ratio=(0.1, 0.5), image_prob=1.0, show_max=0.4),
+    'AttMaskLow': dict(ratio=(0.1, 0.5), image_prob=1.0),
+    'AttentionGuidedMasker': dict(num=2, prob=0.5),
+    'BlockMasker': dict(ratio=(0.1, 0.5), image_prob=1.0),
+    'MaskerSchedule': dict(phases=[(0, None), (5, dict(type='AttMaskHigh', image_prob=1.0))]),
+    'RandomMasker': dict(ratio=(0.1, 0.5)),
+    'RatioSchedule': dict(masker=dict(type='BlockMasker', image_prob=1.0), start=0.2, end=0.5, epochs=3),
+}
+PATCHES = dict(patch_head=dict(type='IBOTHead'))
+PICTURES = dict(decoder=dict(type='CNNImageDecoder', channels=8))
+METHODS: dict[str, dict[str, Any]] = {
+    'DINO': dict(type='DINO'),
+    'IBOT': dict(type='IBOT', **PATCHES),
+    'IBOT, separate head': dict(type='IBOT', **PATCHES, patch_neck=NECK),
+    'IBOT and decoder': dict(type='IBOT', **PATCHES, **PICTURES),
+    'MSTAlgorithm': dict(type='MSTAlgorithm', **PICTURES),
+    'MSTAlgorithm and patches': dict(type='MSTAlgorithm', **PICTURES, **PATCHES),
+}
+CELLS = [(s, m, b) for s in STRATEGIES for m in METHODS for b in BACKBONES]
+
+
+def masker(strategy: str) -> dict[str, Any] | None:
+    arguments = STRATEGIES[strategy]
+    return None if arguments is None else dict(type=strategy, **copy.deepcopy(arguments))
+
+
+def build(strategy: str, method: str, backbone: str, **parts: Any) -> SelfDistillation:
+    config = dict(
+        copy.deepcopy(METHODS[method]),
+        backbone=copy.deepcopy(BACKBONES[backbone]),
+        neck=dict(NECK),
+        head=dict(type='DINOHead'),
+        masker=masker(strategy),
+        teacher=dict(momentum=0.9),
+        data_preprocessor=dict(mean=[127.5] * 3, std=[64.0] * 3),
+    )
+    model = MODELS.build({**config, **parts})
+    model.init_weights()
+    model.check_views(*SIZES[backbone])
+    return model.train()
+
+
+def test_the_matrix_is_whole():
+    """Every registered masker and method is in it."""
+    registered = [cls for cls in MODELS.module_dict.values() if isinstance(cls, type)]
+    assert set(STRATEGIES) == {cls.__name__ for cls in registered if issubclass(cls, Masker)} | {NO_MASK}
+    methods = {cls.__name__ for cls in registered if issubclass(cls, SelfDistillation)}
+    assert {config['type'] for config in METHODS.values()} == methods
+    assert all(issubclass(cls, TeacherStudent) for cls in registered if issubclass(cls, SelfDistillation))
+    assert len(CELLS) == 9 * 6 * 2
+
+
+@pytest.mark.parametrize(('strategy', 'method', 'backbone'), CELLS)
+def test_cell(strategy, method, backbone):
+    if strategy == NO_MASK and 'patch_head' in METHODS[method]:
+        with pytest.raises(UsageError, match='nothing hides any: give a masker'):
+            build(strategy, method, backbone)
+        return
+    model = build(strategy, method, backbone)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    # Epoch 6, in which every schedule hides something.
+    model.set_progress(Progress(60, 100, 10, rank_seed=1, iteration=60))
+    losses = model.loss(views(backbone, local=1))
+    wanted = {'loss_ce': True, 'loss_patch': model.patch_head, 'loss_restore': model.decoder}
+    assert set(losses) == {name for name, part in wanted.items() if part is not None}
+    if strategy != NO_MASK:
+        assert model.last_statistics()['hidden_fraction'] > 0
+    total = sum(losses.values())
+    assert torch.isfinite(total)
+    total.backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert not any(p.requires_grad or p.grad is not None for p in model.teacher.parameters())
+    before = copy.deepcopy(model.state_dict())
+    optimizer.step()
+    model.after_step()
+    after = model.state_dict()
+    for part in ('backbone.', 'teacher.backbone.', 'teacher.neck.', 'head.centre'):
+        assert any(not torch.equal(before[k], after[k]) for k in before if k.startswith(part)), part
+    if model.patch_head is not None:
+        assert not torch.equal(before['patch_head.centre'], after['patch_head.centre'])
+
+
+class Spy:
+    """Notes how often a function runs, and lets it."""
+
+    def __init__(self, function) -> None:
+        self.function, self.calls = function, 0
+
+    def __call__(self, *args, **kwargs):
+        self.calls += 1
+        return self.function(*args, **kwargs)
+
+
+@pytest.mark.parametrize('backbone', BACKBONES)
+@pytest.mark.parametrize(
+    ('strategy', 'method', 'asked'),
+    [
+        ('RandomMasker', 'IBOT', False),
+        ('BlockMasker', 'MSTAlgorithm', False),
+        (NO_MASK, 'DINO', False),
+        ('AttMaskHigh', 'DINO', True),
+    ],
+)
+def test_nothing_is_computed_that_nobody_needs(monkeypatch, strategy, method, asked, backbone):
+    """No attention without a masker that asks, no patch logits and no picture without their loss."""
+    from mstkit.models.backbones import masked_swin, masked_vit
+
+    model = build(strategy, method, backbone)
+    attention = Spy(masked_vit.pooled_attention)
+    monkeypatch.setattr(masked_vit, 'pooled_attention', attention)
+    of_swin = masked_swin.SmallMapWindowMSA.attention_to
+
+    def counted(*args, **kwargs):
+        attention.calls += 1
+        return of_swin(*args, **kwargs)
+
+    monkeypatch.setattr(masked_swin.SmallMapWindowMSA, 'attention_to', counted)
+    rows: list[int] = []
+    for neck in (model.neck, model.teacher.neck):
+        neck.last_layer.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    model.set_progress(Progress(60, 100, 10, rank_seed=1, iteration=60))
+    inputs = views(backbone, local=2)
+    model.loss(inputs)
+    assert attention.calls == int(asked), 'once, on the teacher'
+    if model.patch_head is None:
+        assert rows == [4, 8], 'the teacher of two views of two images, the student of four'
+        assert model.decoder is not None or 'loss_restore' not in model.loss(inputs)
+    else:
+        cells = 4 * (16 if backbone == 'vit' else 49)
+        count = round(float(model.last_statistics()['hidden_fraction']) * cells)
+        assert sorted(rows) == sorted([4, 8, count, 1, count]), 'hidden patches only, and one row for the centre'
+
+
+@pytest.mark.parametrize('backbone', BACKBONES)
+def test_patch_loss_equals_the_dense_one(backbone):
+    """Invariant 7 on whole models: all patches through the heads, iBOT's normalisation, and the centre of all."""
+    model = build('RandomMasker', 'IBOT', backbone)
+    progress = Progress(0, 100, 10, rank_seed=1, iteration=0)
+    model.set_progress(progress)
+    inputs = views(backbone, local=0)
+    losses = model.loss(inputs)
+    images = torch.cat(inputs)
+    model.set_progress(progress)
+    with torch.no_grad():
+        seen, mask = model.look(images)
+        targets = model.teacher.neck(seen.patch_tokens.flatten(0, 1)).view(4, -1, model.neck.out_dim)
+    student = model.neck(model.study(images, mask).patch_tokens.flatten(0, 1)).view_as(targets)
+    cross = -((targets / 0.04).softmax(-1) * (student / 0.1).log_softmax(-1)).sum(-1)
+    hidden = mask.flatten(1)
+    expected = ((cross * hidden).sum(-1) / hidden.sum(-1).clamp_min(1)).mean()
+    torch.testing.assert_close(losses['loss_patch'], expected, rtol=1e-5, atol=1e-5)
+    model.after_step()
+    torch.testing.assert_close(
+        model.patch_head.centre, 0.1 * targets.flatten(0, 1).mean(0, keepdim=True), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_layer_is_the_block_that_guides():
+    model = build('AttMaskHigh', 'DINO', 'vit', masker=dict(type='AttMaskHigh', layer=-2, image_prob=1.0))
+    model.set_progress(Progress(0, 100, 10, 1, 0))
+    images = torch.cat(views()[:2])
+    seen, _ = model.look(images)
+    of_block = [
+        model.teacher.backbone.forward_tokens(images, return_attention=True, attention_layer=layer).attention
+        for layer in (-1, -2, -3)
+    ]
+    assert torch.equal(seen.attention, of_block[1])
+    assert not torch.equal(of_block[0], of_block[1])
+    with pytest.raises(UsageError, match='one of -3 to -1'):
+        build('AttMaskHigh', 'DINO', 'vit', masker=dict(type='AttMaskHigh', layer=-4))
+    with pytest.raises(UsageError, match='last 2 blocks at 224 px'):
+        build('AttMaskHigh', 'DINO', 'swin', masker=dict(type='AttMaskHigh', layer=-3))
+
+
+def test_a_phase_without_mask_costs_no_attention_and_has_no_patch_loss():
+    model = build('MaskerSchedule', 'IBOT', 'vit')
+    model.set_progress(Progress(0, 100, 10, 1, 0))
+    losses = model.loss(views())
+    assert losses['loss_patch'].item() == 0.0
+    assert model.last_statistics()['hidden_fraction'] == 0
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    seen, mask = model.look(torch.cat(views()[:2]))
+    assert seen.attention is None
+    assert not mask.any()
+
+
+@pytest.mark.parametrize(
+    ('parts', 'message'),
+    [
+        (dict(patch_head=None, patch_neck=dict(NECK)), 'patch_neck is given without patch_head'),
+        (dict(neck=dict(NECK, batch_norm='global_only')), 'patch_neck of their own'),
+        (dict(patch_head=dict(type='IBOTHead', out_dim=7)), r'patch_head\.out_dim is 7'),
+        (dict(masker=dict(type='AttMaskHint', show_max=0.01)), 'shows not one of 16 patches'),
+        (dict(masker='none'), 'give a masker'),
+    ],
+)
+def test_parts_that_do_not_fit(parts, message):
+    with pytest.raises(UsageError, match=message):
+        build('BlockMasker', 'IBOT', 'vit', **parts)
