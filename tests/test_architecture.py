@@ -23,6 +23,14 @@ FORBIDDEN = {
     'mstkit/visualization/': ('mstkit.engine', 'mstkit.models', 'mstkit.evaluation'),
     'mstkit/datasets/': ('mstkit.engine', 'mstkit.models', 'mstkit.evaluation', 'mstkit.visualization'),
     'mstkit/interop/': ('mstkit.engine', 'mstkit.models', 'mstkit.evaluation', 'mstkit.visualization'),
+    'mstkit/analysis/': (
+        'mstkit.engine',
+        'mstkit.models',
+        'mstkit.evaluation',
+        'mstkit.visualization',
+        'mstkit.datasets',
+        'mstkit.interop',
+    ),
     'mstkit/structures.py': ('mstkit.',),
     'mstkit/errors.py': ('mstkit.',),
 }

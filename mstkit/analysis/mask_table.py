@@ -1,0 +1,51 @@
+"""Summaries of masks as a table, in Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping
+
+from mstkit.analysis.masks import MaskSummary
+
+NOTHING = '–'
+# A heading and how its value is written: shares in percent, a count with one decimal.
+COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    'whole': ('left whole', lambda value: f'{100 * value:.1f}'),
+    'hidden_overall': ('hidden, all pictures', lambda value: f'{100 * value:.1f}'),
+    'hidden': ('hidden', lambda value: f'{100 * value:.1f}'),
+    'attention_mass': ('attention hidden', lambda value: f'{100 * value:.1f}'),
+    'top_attention': ('top 10 % hidden', lambda value: f'{100 * value:.1f}'),
+    'cohesion': ('cohesion', lambda value: f'{100 * value:.0f}'),
+    'components': ('components', lambda value: f'{value:.1f}'),
+}
+EXPLANATION = (
+    'Percent, apart from the number of components. *left whole*: pictures in which nothing is hidden; *hidden, all '
+    'pictures*: share of the patches, those pictures included. The other columns are means over the pictures with '
+    'hidden patches: *hidden*, share of the patches; *attention hidden*, share of the attention that lies on them (a '
+    'random mask hides as much of it as of the patches); *top 10 % hidden*, share of the most attended tenth of the '
+    'patches; *cohesion*, size of the connected piece that a hidden patch belongs to, as a share of all hidden patches '
+    '(100 is one piece; patches connect by their sides); *components*, how many pieces.'
+)
+
+
+def markdown_table(rows: Mapping[str, MaskSummary]) -> str:
+    """One row per strategy, by its name."""
+    lines = [f'| {" | ".join(["strategy", *(heading for heading, _ in COLUMNS.values())])} |']
+    lines.append('| --- |' + ' ---: |' * len(COLUMNS))
+    for name, row in rows.items():
+        values = {field: getattr(row, field) for field in COLUMNS}
+        cells = [NOTHING if math.isnan(values[f]) else write(values[f]) for f, (_, write) in COLUMNS.items()]
+        lines.append(f'| {" | ".join([name, *cells])} |')
+    return '\n'.join(lines)
+
+
+def csv_table(rows: Mapping[str, MaskSummary]) -> str:
+    """The same with full precision, shares from 0 to 1; an empty cell where there is no value."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['strategy', *MaskSummary._fields])
+    for name, row in rows.items():
+        writer.writerow([name, *('' if math.isnan(value) else value for value in row)])
+    return text.getvalue()
