@@ -1,0 +1,117 @@
+"""A contact sheet of masks: the same pictures under several masking strategies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from mstkit.visualization.panels import GAP, _enlarged, _heat, _save
+
+CELL = 128
+LINE = 18
+FONT = 13
+# Told apart by lightness and texture, not by hue: dark grey with light stripes.
+GREY, STRIPE, COVER = 96, 214, 0.85
+STRIPE_EVERY, STRIPE_WIDTH = 6, 2
+
+
+def draw_mask_sheet(
+    pictures: Tensor,
+    attention: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    path: str | os.PathLike[str],
+    title: Sequence[str] = (),
+    caption: Sequence[str] = (),
+) -> np.ndarray:
+    """Draws one row per picture: itself, its attention as heat, and itself under each mask.
+
+    Attention is stretched to each picture's own range. Hidden patches are grey with light stripes. Colours are reduced
+    to 6 bits a channel: nobody sees it, and the file is a third smaller. It appears whole or not at all.
+
+    Args:
+        pictures: (B, 3, H, W) uint8 RGB.
+        attention: (B, h, w) by the title of its column, at least one; a line break in a title starts its second line.
+        masks: (B, h, w) bool, likewise.
+        path: of the PNG; its folder is made.
+        title: paragraphs above the pictures, broken where the sheet ends.
+        caption: likewise, below.
+
+    Returns:
+        The sheet, (H, W, 3) uint8 RGB.
+    """
+    if pictures.ndim != 4 or pictures.shape[1] != 3 or len(pictures) == 0:
+        raise ValueError(f'a sheet needs pictures of shape (B, 3, H, W), not {tuple(pictures.shape)}')
+    rows, columns = next(iter(attention.values())).shape[1:]
+    # Whole pixels per patch, so that all patches look alike.
+    size = (columns * max(1, round(CELL / columns)), rows * max(1, round(CELL / rows)))
+    shown = [_enlarged(one, size, Image.Resampling.BICUBIC) for one in pictures.permute(0, 2, 3, 1).cpu().numpy()]
+    cells = {'input': shown}
+    for name, received in attention.items():
+        heat = received.detach().float().cpu().numpy()
+        cells[name] = [_heat(cell, one, size) for cell, one in zip(shown, heat, strict=True)]
+    for name, mask in masks.items():
+        hidden = mask.detach().cpu().numpy().astype(bool)
+        cells[name] = [_striped(cell, one, size) for cell, one in zip(shown, hidden, strict=True)]
+    sheet = np.asarray(_lay_out(cells, size, title, caption))
+    sheet = (sheet & 0xFC) | (sheet >> 6)  # black stays 0 and white 255
+    _save(Image.fromarray(sheet), Path(path))
+    return sheet
+
+
+def _striped(cell: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The picture with its hidden patches nearly covered by stripes; ``mask`` is (h, w), True = hidden."""
+    hidden = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)) > 0
+    diagonal = np.add.outer(np.arange(size[1]), np.arange(size[0])) % STRIPE_EVERY < STRIPE_WIDTH
+    cover = np.where(diagonal, STRIPE, GREY)[..., None]
+    covered = (COVER * cover + (1 - COVER) * cell).round().astype(np.uint8)
+    # A dark outline: without it, one hidden patch in a picture of fine texture is easily missed.
+    around = np.pad(hidden, 1, mode='edge')
+    inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+    covered[hidden & ~inner] = 0
+    return np.where(hidden[..., None], covered, cell)
+
+
+def _lay_out(
+    cells: Mapping[str, Sequence[np.ndarray]], size: tuple[int, int], title: Sequence[str], caption: Sequence[str]
+) -> Image.Image:
+    """Title, column titles, rows of cells, caption, from top to bottom."""
+    width, height = size
+    font = ImageFont.load_default(size=FONT)
+    total = GAP + len(cells) * (width + GAP)
+    above, below = (_wrapped(paragraphs, total - 2 * GAP, font) for paragraphs in (title, caption))
+    heading_lines = max(name.count('\n') + 1 for name in cells)
+    top = GAP + (len(above) + heading_lines) * LINE + GAP
+    bottom = top + len(next(iter(cells.values()))) * (height + GAP)
+    sheet = Image.new('RGB', (total, bottom + len(below) * LINE + GAP), 'white')
+    pen = ImageDraw.Draw(sheet)
+    for row, line in enumerate(above):
+        pen.text((GAP, GAP + row * LINE), line, fill='black', font=font)
+    for row, line in enumerate(below):
+        pen.text((GAP, bottom + row * LINE), line, fill='black', font=font)
+    for column, (name, pictures) in enumerate(cells.items()):
+        left = GAP + column * (width + GAP)
+        for row, line in enumerate(name.split('\n')):
+            pen.text((left, GAP + (len(above) + row) * LINE), line, fill='black', font=font)
+        for row, picture in enumerate(pictures):
+            sheet.paste(Image.fromarray(picture), (left, top + row * (height + GAP)))
+    return sheet
+
+
+def _wrapped(paragraphs: Sequence[str], width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """Breaks paragraphs into lines of at most ``width`` pixels, between words; a longer word stands alone."""
+    lines = []
+    for paragraph in paragraphs:
+        line = ''
+        for word in paragraph.split():
+            longer = f'{line} {word}'.strip()
+            if line and font.getlength(longer) > width:
+                lines.append(line)
+                longer = word
+            line = longer
+        lines.append(line)
+    return lines

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import csv
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mstkit.errors import exit_cleanly
+from mstkit.registry import MODELS
+
+from ..models.builders import SWIN, VIT
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+model = dict(
+    type='MSTAlgorithm',
+    backbone={backbone},
+    data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[120.0] * 3, std=[60.0] * 3),
+    masker={masker},
+)
+pipeline = [dict(type='CenterView', resize={resize}, crop={crop}), dict(type='PackViews')]
+default_hooks = dict(knn=dict(type='KNNHook', val_dataset=dict(type='ImageFolder', pipeline=pipeline)))
+"""
+MST = "dict(type='AttentionGuidedMasker', num=8, prob=0.10)"
+
+
+@pytest.fixture(scope='module')
+def tool() -> ModuleType:
+    path = ROOT / 'tools' / 'analysis' / 'preview_masks.py'
+    spec = importlib.util.spec_from_file_location('preview_masks_tool', path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('pictures')
+    generator = np.random.default_rng(0)
+    (folder / 'deep').mkdir()
+    for index in range(12):
+        pixels = generator.integers(0, 255, (50, 60, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / ('deep' if index % 2 else '.') / f'{index}.png')
+    return folder
+
+
+def write_config(folder: Path, masker: str = MST, backbone: dict = VIT, size: int = 64) -> Path:
+    path = folder / 'some_config.py'
+    path.write_text(CONFIG.format(backbone=backbone, masker=masker, resize=size + 8, crop=size))
+    return path
+
+
+@pytest.fixture
+def run(tool, tmp_path, monkeypatch, capsys):
+    """Runs the tool with its files in ``tmp_path/out``; gives what it printed."""
+
+    def call(*arguments: object, expect: int = 0) -> str:
+        out = [] if '--out' in arguments else ['--out', str(tmp_path / 'out')]
+        code = 0
+        monkeypatch.setattr(sys, 'argv', ['preview_masks.py', *map(str, arguments), *out])
+        try:
+            exit_cleanly(tool.main)()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        said = capsys.readouterr()
+        assert code == expect, said
+        return said.out if expect == 0 else said.err.strip().splitlines()[-1]
+
+    return call
+
+
+def table_in(folder: Path) -> dict[str, dict[str, str]]:
+    with open(folder / 'out' / 'masks.csv', newline='') as file:
+        return {row['strategy']: row for row in csv.DictReader(file)}
+
+
+def save_checkpoint(path: Path) -> None:
+    state = {}
+    torch.manual_seed(1)
+    for prefix in ('backbone.', 'teacher.backbone.'):
+        backbone = MODELS.build(VIT)
+        for parameter in backbone.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        state.update({prefix + key: value for key, value in backbone.state_dict().items()})
+    torch.save({'meta': {}, 'state_dict': state}, path)
+
+
+def test_all_strategies_with_a_checkpoint(run, pictures, tmp_path):
+    save_checkpoint(tmp_path / 'some.pth')
+    arguments = (write_config(tmp_path), '--images', pictures, '--checkpoint', tmp_path / 'some.pth')
+    printed = run(*arguments)
+    rows = table_in(tmp_path)
+    assert list(rows) == ['random', 'random-matched', 'block', 'mst', 'attmask-low', 'attmask-high', 'attmask-hint']
+    assert all(row['masks'] == '48' for row in rows.values())
+    assert 'mst is its own masker' in printed
+    assert 'teacher: loaded' in printed and 'NO CHECKPOINT' not in printed
+    assert float(rows['attmask-high']['top_attention']) == 1
+    assert float(rows['attmask-low']['top_attention']) == float(rows['mst']['top_attention']) == 0
+    page = (tmp_path / 'out' / 'masks.md').read_text()
+    table = '\n'.join(line for line in printed.splitlines() if line.startswith('|'))
+    assert table in page and '(masks.png)' in page
+    with Image.open(tmp_path / 'out' / 'masks.png') as sheet:
+        assert sheet.size[0] == 6 + 9 * (128 + 6)
+        assert sheet.size[1] > 8 * 128
+        first = np.asarray(sheet)
+    files = {file.name: file.read_bytes() for file in (tmp_path / 'out').iterdir()}
+    assert set(files) == {'masks.png', 'masks.md', 'masks.csv'}
+    # The same again is the same; the student sees otherwise.
+    run(*arguments)
+    assert {file.name: file.read_bytes() for file in (tmp_path / 'out').iterdir()} == files
+    run(*arguments, '--branch', 'student')
+    with Image.open(tmp_path / 'out' / 'masks.png') as sheet:
+        assert not np.array_equal(np.asarray(sheet), first)
+    assert table_in(tmp_path)['mst'] != rows['mst']
+    assert table_in(tmp_path)['random']['hidden'] == rows['random']['hidden']
+
+
+def test_some_strategies_and_the_own_masker_without_a_checkpoint(run, pictures, tmp_path):
+    masker = "dict(type='RandomMasker', ratio=0.5)"
+    config = write_config(tmp_path, masker)
+    printed = run(config, '--images', pictures, '--strategies', 'block,config', '--draws', 1, '--max-images', 5)
+    assert 'NO CHECKPOINT WAS GIVEN' in printed and 'own masker' not in printed
+    rows = table_in(tmp_path)
+    assert list(rows) == ['block', 'config']
+    assert rows['config']['hidden'] == '0.5'
+    assert rows['config']['masks'] == '5'
+    assert 'NO CHECKPOINT WAS GIVEN' in (tmp_path / 'out' / 'masks.md').read_text()
+    run(config, '--images', pictures, '--strategies', 'config', '--cfg-options', 'model.masker.ratio=0.25')
+    assert table_in(tmp_path)['config']['hidden'] == '0.25'
+
+
+def test_an_own_masker_by_another_block_and_by_the_epoch(run, pictures, tmp_path):
+    masker = "dict(type='MaskerSchedule', phases=[(0, None), (2, dict(type='AttMaskHigh', layer=-2, ratio=0.3))])"
+    arguments = (write_config(tmp_path, masker), '--images', pictures, '--strategies', 'config,mst', '--num-images', 2)
+    run(*arguments)
+    assert (table_in(tmp_path)['config']['whole'], table_in(tmp_path)['config']['hidden']) == ('1.0', '')
+    with Image.open(tmp_path / 'out' / 'masks.png') as sheet:
+        width = sheet.size[0]
+    run(*arguments, '--epoch', 2)
+    assert float(table_in(tmp_path)['config']['top_attention']) == 1, 'by its own block'
+    with Image.open(tmp_path / 'out' / 'masks.png') as sheet:
+        assert sheet.size[0] == width + 128 + 6, 'the attention of each block that guides has a column'
+
+
+def test_swin_and_its_coarse_grid(run, pictures, tmp_path):
+    config = write_config(tmp_path, backbone=SWIN, size=224)
+    run(config, '--images', pictures, '--max-images', 3, '--draws', 2)
+    rows = table_in(tmp_path)
+    assert len(rows) == 7
+    hidden = 49 * 6 * float(rows['attmask-high']['hidden_overall'])
+    assert hidden == pytest.approx(round(hidden), abs=1e-3), 'whole cells of the 7x7 of each mask'
+
+
+def test_a_strategy_that_does_not_fit_is_left_out_unless_it_was_asked_for(run, pictures, tmp_path):
+    config = write_config(tmp_path, size=32)  # 16 patches
+    printed = run(config, '--images', pictures, '--max-images', 2)
+    assert 'attmask-hint is left out: AttMaskHint: show_max=0.1' in printed
+    assert 'attmask-high' in table_in(tmp_path) and 'attmask-hint' not in table_in(tmp_path)
+    said = run(config, '--images', pictures, '--strategies', 'mst,attmask-hint', expect=2)
+    assert 'show_max=0.1' in said
+
+
+def test_unreadable_files_are_counted_and_named(run, pictures, tmp_path):
+    folder = tmp_path / 'damaged'
+    folder.mkdir()
+    Image.new('RGB', (80, 80), (200, 0, 0)).save(folder / 'good.png')
+    (folder / 'bad.jpg').write_bytes(b'no picture')
+    printed = run(write_config(tmp_path), '--images', folder, '--strategies', 'random')
+    assert '1 files cannot be read: bad.jpg (it is not in an image format' in printed
+    assert '1 pictures of' in printed
+    assert 'bad.jpg' in (tmp_path / 'out' / 'masks.md').read_text()
+
+
+def test_mistakes_exit_with_2_and_one_sentence(run, pictures, tmp_path):
+    config, images = write_config(tmp_path), ('--images', pictures)
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'no_model.py').write_text('x = 1')
+    (tmp_path / 'wrong.py').write_text(config.read_text().replace('num=8', 'nmu=8'))
+    (tmp_path / 'no_tokens.py').write_text("model = dict(backbone=dict(type='ResNet', depth=18))")
+    (tmp_path / 'file').write_text('')
+    cases = [
+        ((tmp_path / 'none.py', *images), 'there is no config file'),
+        ((tmp_path / 'no_model.py', *images), 'no model.backbone'),
+        ((tmp_path / 'wrong.py', *images), "no argument 'nmu'"),
+        ((tmp_path / 'no_tokens.py', *images), 'ResNet gives no attention'),
+        ((config, *images, '--strategies', 'attmask-hihg'), 'Did you mean attmask-high'),
+        ((config, *images, '--checkpoint', tmp_path / 'none.pth'), 'does not exist'),
+        ((config, '--images', tmp_path / 'nowhere'), 'does not exist'),
+        ((config, '--images', tmp_path / 'empty'), 'holds no images'),
+        ((config, *images, '--draws', 0), '--draws is 0'),
+        ((config, *images, '--num-images', -1), '--num-images is -1'),
+        ((config, *images, '--cfg-options', 'modle.masker.num=4'), 'Did you mean model'),
+        ((config, *images, '--out', tmp_path / 'file'), 'cannot be made'),
+    ]
+    for arguments, says in cases:
+        message = run(*arguments, expect=2)
+        assert message.startswith('error: ') and says in message, (arguments, message)
+    assert not (tmp_path / 'out').exists()
