@@ -46,7 +46,8 @@ def test_commands_are_understood(page, command, inside):
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_options_in_the_text_exist(page, inside):
-    parsers = [parser_of(tool) for tool in ('train.py', 'test.py', 'demo.py', 'evaluation/knn.py')]
+    tools = ('train.py', 'test.py', 'demo.py', 'evaluation/knn.py', 'analysis/preview_masks.py')
+    parsers = [parser_of(tool) for tool in tools]
     known = {option for parser in parsers for option in parser._option_string_actions}
     for span in spans(page):
         if not span.startswith('--'):
@@ -107,7 +108,7 @@ def check_tool(tool: str, words: list[str]) -> None:
         return
     path = Path('configs/demo/mst_vit-nano_scenes.py') if tool == 'demo.py' else Path(args.config)
     options = {name: value for name, value in vars(args).items() if name in LAUNCH_OPTIONS}
-    if options.get('data_root'):
+    if options.get('data_root') or tool == 'analysis/preview_masks.py':  # which reads no data set of the config
         options['data_root'] = 'DIR'
     else:
         assert str(path) != FOLDER_CONFIG, 'it has no --data-root'

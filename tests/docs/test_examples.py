@@ -26,6 +26,8 @@ def test_the_files_are_all_looked_at():
         'configs/mst/mst_vit-tiny_cifar10.py',
         'configs/mst/mst_vit-tiny_list.py',
         'configs/mst/mst_deit-s_100e_random-p15.py',
+        'configs/mst/mst_vit-tiny_folder_late-attmask.py',
+        'configs/mst/mst_vit-tiny_folder_growing-blocks.py',
     }
 
 

@@ -1,0 +1,88 @@
+"""What docs/en/masks.md says of the maskers is so."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+from mstkit.analysis import draw_with
+from mstkit.analysis.mask_table import COLUMNS
+from mstkit.engine.launch import load_config, read_config
+from mstkit.registry import MODELS
+from mstkit.structures import TokenOutput
+
+from .pages import ROOT, rows, text_of
+
+PAGE = 'masks.md'
+
+
+def seen(images: int = 400, side: int = 14) -> TokenOutput:
+    generator = torch.Generator().manual_seed(0)
+    attention = torch.rand(images, 2, side * side, generator=generator)
+    return TokenOutput(torch.zeros(images, side * side, 1), torch.zeros(images, 1), (side, side), attention)
+
+
+def test_the_named_strategies_are_those_of_the_choices():
+    choices = read_config(ROOT / 'configs' / '_base_' / 'ablation_choices.py')['choices']['model.masker']
+    documented = {row[0].strip('`'): row for row in rows(PAGE, 'name')}
+    assert list(documented) == list(choices)
+    for name, masker in choices.items():
+        assert documented[name][1].strip('`') == ('None' if masker is None else masker['type'])
+        needs = masker is not None and MODELS.build(masker).needs_attention
+        assert documented[name][3] == ('yes' if needs else 'no'), name
+
+
+def test_arguments_and_defaults():
+    documented: dict[str, dict[str, object]] = {}
+    for masker, argument, default, _ in rows(PAGE, 'masker | argument'):
+        documented.setdefault(masker.strip('`'), {})[argument.strip('`')] = eval(default.strip('`'))
+    high = documented['AttMaskHigh']
+    documented['AttMaskLow'] = high
+    documented['AttMaskHint'] |= high
+    assert len(documented) == 6
+    for name, arguments in documented.items():
+        parameters = inspect.signature(MODELS.get(name)).parameters.values()
+        assert {parameter.name: parameter.default for parameter in parameters} == arguments, name
+
+
+@pytest.mark.parametrize(
+    ('config', 'share'),
+    [
+        (dict(type='RandomMasker', prob=0.2), 0.2),
+        (dict(type='RandomMasker', ratio=(0.1, 0.5)), 0.3),
+        (dict(type='BlockMasker', ratio=(0.1, 0.5), image_prob=1.0), 0.3),
+        (dict(type='AttentionGuidedMasker', num=4, prob=0.5), 0.125),
+        (dict(type='AttMaskHigh', ratio=0.3, image_prob=0.5), 0.15),
+        (dict(type='AttMaskLow', ratio=0.3, image_prob=1.0), 0.3),
+        (dict(type='AttMaskHint', ratio=0.5, image_prob=1.0, show_max=0.2), 0.4),
+    ],
+)
+def test_mean_shares(config, share):
+    masks = draw_with(MODELS.build(config), seen(), seed=0, iteration=0)
+    assert masks.float().mean().item() == pytest.approx(share, rel=0.12)
+
+
+def test_how_often_chance_leaves_a_picture_whole():
+    masker = MODELS.build(dict(type='AttentionGuidedMasker', num=8, prob=0.10))
+    masks = draw_with(masker, seen(4000, side=8), seed=0, iteration=0)
+    whole = 1 - masks.flatten(1).any(dim=1).float().mean().item()
+    assert whole == pytest.approx(0.9**8, abs=0.02)
+    assert f'{100 * 0.9**8:.0f} % of them on an 8×8 grid' in text_of(ROOT / 'docs' / 'en' / PAGE)
+
+
+def test_the_schedules_in_the_page(inside):
+    late, _ = load_config('configs/mst/mst_vit-tiny_folder_late-attmask.py', data_root='DIR')
+    masker = MODELS.build(late.model.masker)
+    amounts = [draw_with(masker, seen(50), 0, 0, epoch).any().item() for epoch in (0, 9, 10, 90)]
+    assert amounts == [False, False, True, True]
+    assert masker.current.ratio == (0.1, 0.3)
+    growing, _ = load_config('configs/mst/mst_vit-tiny_folder_growing-blocks.py', data_root='DIR')
+    masker = MODELS.build(growing.model.masker)
+    found = [draw_with(masker, seen(50), 0, 0, epoch).float().mean().item() for epoch in (0, 20, 40, 90)]
+    assert found == pytest.approx([0.1, 0.3, 0.5, 0.5], abs=0.01)
+
+
+def test_the_columns_of_the_table():
+    assert [row[0] for row in rows(PAGE, 'column')] == [heading for heading, _ in COLUMNS.values()]
