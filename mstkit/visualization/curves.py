@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from mstkit.errors import UsageError
 
-# Okabe and Ito's palette, which the common kinds of colour blindness keep apart; its yellow is too pale for a line.
-COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+# Okabe and Ito's palette, which the common kinds of colour blindness keep apart, with a grey for its yellow, which is
+# too pale for a line. Each colour has its own mark as well.
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#8C8C8C')
+MARKS = ('o', 's', '^', 'D', 'v', 'P', 'X', '*')
 DASHES = ('-', '--', ':', '-.')
 
 
@@ -57,7 +59,9 @@ def draw_curves(
         for curve in sorted(curves, key=lambda curve: not curve.faint):
             _draw(axes, curve)
         if untrained is not None:
-            axes.axhline(untrained, color='0.4', linestyle=(0, (1, 2)), linewidth=1.2, label='random init, mean', zorder=1)
+            axes.axhline(
+                untrained, color='0.4', linestyle=(0, (1, 2)), linewidth=1.2, label='random init, mean', zorder=1
+            )
         axes.set_title(title, fontsize=10)
         axes.set_xlabel('epoch (0: random init)')
         axes.grid(alpha=0.3)
@@ -75,9 +79,10 @@ def _draw(axes: Any, curve: Curve) -> None:
     if curve.faint:
         axes.plot(epochs, values, dash, color=colour, linewidth=0.8, alpha=0.35, zorder=2)
         return
-    axes.plot(epochs, values, dash, color=colour, linewidth=1.6, marker='o', markersize=3, label=curve.label, zorder=3)
+    look = dict(color=colour, marker=MARKS[curve.colour % len(MARKS)])
+    axes.plot(epochs, values, dash, linewidth=1.6, markersize=3.5, label=curve.label, zorder=3, **look)
     if epochs and epochs[0] == 0:
-        axes.plot(0, values[0], 'o', color=colour, markerfacecolor='white', markersize=5, zorder=4)
+        axes.plot(0, values[0], linestyle='', markerfacecolor='white', markersize=5.5, zorder=4, **look)
 
 
 def _save(figure: Any, path: Path) -> None:

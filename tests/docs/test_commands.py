@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mstkit.ablation import make_plan, parse_seeds
 from mstkit.engine.launch import load_config
 from mstkit.registry import MODELS
 
@@ -19,6 +20,7 @@ SCRIPTS = {  # what comes before the options of which tool
     'dist_test.sh': (('config', 'checkpoint', 'processes'), 'test.py'),
     'slurm_train.sh': (('partition', 'job', 'config', 'work_dir'), 'train.py'),
 }
+CHOICES = ROOT / 'configs' / '_base_' / 'ablation_choices.py'
 LAUNCH_OPTIONS = ('cfg_options', 'data_root', 'seed', 'epochs', 'resume', 'auto_scale_lr', 'amp')
 
 
@@ -46,7 +48,7 @@ def test_commands_are_understood(page, command, inside):
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_options_in_the_text_exist(page, inside):
-    tools = ('train.py', 'test.py', 'demo.py', 'evaluation/knn.py', 'analysis/preview_masks.py')
+    tools = ('train.py', 'test.py', 'demo.py', 'evaluation/knn.py', 'ablate.py', 'analysis/preview_masks.py')
     parsers = [parser_of(tool) for tool in tools]
     known = {option for parser in parsers for option in parser._option_string_actions}
     for span in spans(page):
@@ -105,6 +107,10 @@ def check_tool(tool: str, words: list[str]) -> None:
     except SystemExit:
         pytest.fail(f'{tool} does not understand {words}')
     if not hasattr(args, 'cfg_options'):
+        return
+    if tool == 'ablate.py':
+        options = {name: value for name, value in vars(args).items() if name in LAUNCH_OPTIONS}
+        assert make_plan(args.config, args.vary, parse_seeds(args.seeds), CHOICES, args.k, **options).cells
         return
     path = Path('configs/demo/mst_vit-nano_scenes.py') if tool == 'demo.py' else Path(args.config)
     options = {name: value for name, value in vars(args).items() if name in LAUNCH_OPTIONS}

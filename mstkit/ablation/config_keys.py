@@ -1,0 +1,122 @@
+"""Dotted paths into a config: which exist, which a component would understand, and replacing what is there."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+
+from mstkit import registry as mstkit_registry
+from mstkit.engine.config_options import OPTIONAL_KEYS, apply_options
+from mstkit.engine.epochs import set_epochs
+from mstkit.engine.guard import accepted_arguments
+from mstkit.errors import UsageError, nearest
+
+LENGTH = 'train_cfg.max_epochs'
+# What belongs to a cell and not to a choice, with the way to it.
+RESERVED = {
+    'randomness': '--seeds gives the seeds',
+    'work_dir': '--work-dir gives the folder of all cells',
+    'resume': 'cells resume by themselves',
+    'launcher': 'a cell is one process, and --jobs says how many run at once',
+}
+_READ_BY_RUNNER = {*inspect.signature(Runner.__init__).parameters, *OPTIONAL_KEYS, 'runner_type'}
+
+
+def find(config: Config | Mapping[str, Any], key: str) -> tuple[bool, Any]:
+    """Looks a dotted path up.
+
+    Returns:
+        Whether there is something, and what; a key with the value None is there.
+    """
+    node: Any = config
+    for name in key.split('.'):
+        if isinstance(node, Config | Mapping) and name in node:
+            node = node[name]
+        elif isinstance(node, list | tuple) and name.isdigit() and int(name) < len(node):
+            node = node[int(name)]
+        else:
+            return False, None
+    return True, node
+
+
+def paths(node: Any, prefix: str = '') -> Iterator[str]:
+    """Every dotted path of a config."""
+    if isinstance(node, Config):
+        node = node._cfg_dict  # a Config is no mapping
+    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for name, child in children:
+        yield f'{prefix}{name}'
+        yield from paths(child, f'{prefix}{name}.')
+
+
+def check_key(config: Config, key: str) -> None:
+    """Refuses a key that nothing would read.
+
+    A key counts where the config has it, and where its parent is a component whose class takes it as an argument:
+    what is left at its default is not written in the config.
+
+    Raises:
+        UsageError: with the nearest keys; or the key is not for a choice to set.
+    """
+    top = key.split('.')[0]
+    if top in RESERVED:
+        raise UsageError(f'--vary {key}: a choice cannot set that; {RESERVED[top]}.')
+    parent, _, name = key.rpartition('.')
+    arguments = _arguments(find(config, parent)[1]) if parent else []
+    if not find(config, key)[0] and name not in arguments and key not in OPTIONAL_KEYS:
+        known = [*paths(config), *(f'{parent}.{argument}' for argument in arguments)]
+        raise UsageError(f'--vary {key}: the config has no {key!r}.{nearest(key, known)}')
+    if top not in _READ_BY_RUNNER:
+        raise UsageError(
+            f'--vary {key}: {top!r} is a variable of the config file, used up while the file is read; changed '
+            f'afterwards it would change nothing. Vary the key where it is used'
+            f'{f" ({LENGTH} for the length)" if top == "epochs" else ""}.'
+        )
+
+
+def replace(config: Config, key: str, value: Any) -> None:
+    """Puts a value at a dotted path, in place of all that was there.
+
+    A new ``type`` of a component drops the settings of the old one, and another length moves the schedules, as on
+    the command line of ``tools/train.py``.
+
+    Args:
+        config: changed in place.
+        key: one that :func:`check_key` accepted.
+        value: copied.
+
+    Raises:
+        UsageError: the value is impossible there.
+    """
+    if key == LENGTH and isinstance(value, int):
+        set_epochs(config, value)
+    elif key.endswith('.type'):
+        apply_options(config, {key: value})
+    else:
+        parent, _, name = key.rpartition('.')
+        node = find(config, parent)[1] if parent else config
+        value = copy.deepcopy(value)
+        node[int(name) if isinstance(node, list) else name] = ConfigDict(value) if isinstance(value, dict) else value
+
+
+def _arguments(node: Any) -> list[str]:
+    """What the class of a component takes; nothing where that is unknown."""
+    kind = node.get('type') if isinstance(node, Mapping) else None
+    found = _registered(kind.split('.')[-1]) if isinstance(kind, str) else kind
+    return accepted_arguments(found) if inspect.isclass(found) else []
+
+
+def _registered(name: str) -> Any:
+    for registry in vars(mstkit_registry).values():
+        level = registry if isinstance(registry, Registry) else None
+        while level is not None:
+            if name in level.module_dict:
+                return level.module_dict[name]
+            level = level.parent
+    return None

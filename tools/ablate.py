@@ -1,0 +1,107 @@
+"""Compares variants of a config over seeds: ``python tools/ablate.py CONFIG --vary KEY=VALUE,VALUE --seeds 0,1,2``.
+
+A value is a name from configs/_base_/ablation_choices.py, or a Python value for a key that is not in there. Cells that
+are finished are not run again; interrupted ones go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from mstkit.ablation import Plan, make_plan, parse_seeds, run_cells, write_report
+from mstkit.errors import UsageError, exit_cleanly
+
+ROOT = Path(__file__).resolve().parent.parent
+CHOICES = ROOT / 'configs' / '_base_' / 'ablation_choices.py'
+TRAIN = ROOT / 'tools' / 'train.py'
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line; what is not about the grid is passed on to tools/train.py."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='the config that is varied')
+    parser.add_argument(
+        '--vary',
+        action='append',
+        required=True,
+        metavar='KEY=VALUE,VALUE',
+        help='a config key and its values, such as model.masker=none,mst; once per key, and the grid is the product',
+    )
+    parser.add_argument('--seeds', default='0', metavar='S,S', help='every choice is trained with each; 0 by default')
+    parser.add_argument('--jobs', type=int, default=1, metavar='N', help='cells at once; GPUs are dealt out in turn')
+    parser.add_argument('--k', type=int, default=20, help='neighbours of the k-NN accuracies in the table')
+    parser.add_argument('--dry-run', action='store_true', help='list the cells, run and write nothing')
+    parser.add_argument('--work-dir', metavar='DIR', help='for everything; ./work_dirs/ablate_CONFIG by default')
+    parser.add_argument('--data-root', metavar='DIR', help='the folder of your pictures, for every data set')
+    parser.add_argument('--epochs', type=int, metavar='N', help='another length, for runs and schedules')
+    parser.add_argument('--amp', action='store_true', help='mixed precision (on by default where the device has bf16)')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the lr with the global batch')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides for all cells'
+    )
+    return parser.parse_args()
+
+
+def list_cells(plan: Plan) -> None:
+    """Prints what would be run."""
+    width = max(len(cell.choice.name) for cell in plan.cells)
+    for number, cell in enumerate(plan.cells, start=1):
+        print(f'{number:4}  {cell.choice.name:{width}}  seed {cell.seed}  {cell.folder}  {cell.state()}')
+    print(f'{len(plan.cells)} cells: {len(plan.choices)} choices, {len(plan.cells) // len(plan.choices)} seeds')
+
+
+@exit_cleanly
+def main() -> None:
+    """Plans, trains, reports."""
+    args = parse_args()
+    if args.jobs < 1:
+        raise UsageError(f'--jobs is a whole number from 1, not {args.jobs}')
+    plan = make_plan(
+        args.config,
+        args.vary,
+        parse_seeds(args.seeds),
+        CHOICES,
+        args.k,
+        work_dir=args.work_dir,
+        cfg_options=args.cfg_options,
+        data_root=args.data_root,
+        epochs=args.epochs,
+        auto_scale_lr=args.auto_scale_lr,
+        amp=args.amp,
+    )
+    say = functools.partial(print, flush=True)
+    for note in plan.notes:
+        say(note)
+    if args.dry_run:
+        list_cells(plan)
+        return
+    plan.write_configs()
+    write_report(plan, args.k)  # a damaged file in there is found now rather than later
+
+    def report() -> None:
+        try:
+            write_report(plan, args.k)
+        except (OSError, UsageError) as error:
+            say(f'the table could not be written: {error}')  # the trainings go on
+
+    program = TRAIN.relative_to(Path.cwd()) if TRAIN.is_relative_to(Path.cwd()) else TRAIN
+    try:
+        run_cells(plan.cells, program, args.jobs, report, say)
+    except KeyboardInterrupt:
+        say('stopped; the same command goes on from the last checkpoints')
+        sys.exit(130)
+    say(f'\n{write_report(plan, args.k)}\n\nwritten: {os.path.join(plan.folder, "ablation.md")}, .csv and .png')
+    failed = [cell.name for cell in plan.cells if cell.record()['status'] != 'finished']
+    if failed:
+        say(f'{len(failed)} of {len(plan.cells)} cells failed: {"; ".join(failed)}')
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    main()
