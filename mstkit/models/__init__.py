@@ -1,7 +1,7 @@
-from mstkit.models.algorithms import DINO, IBOT, MSTAlgorithm, SelfDistillation, TeacherStudent
+from mstkit.models.algorithms import DINO, IBOT, MoBY, MSTAlgorithm, SelfDistillation, TeacherStudent
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.decoders import CNNImageDecoder
-from mstkit.models.heads import DINOHead, IBOTHead
+from mstkit.models.heads import DINOHead, IBOTHead, MoBYHead
 from mstkit.models.maskers import (
     AttentionGuidedMasker,
     AttMaskHigh,
@@ -34,6 +34,8 @@ __all__ = [
     'MaskedVisionTransformer',
     'Masker',
     'MaskerSchedule',
+    'MoBY',
+    'MoBYHead',
     'MomentumTeacher',
     'RandomMasker',
     'RatioSchedule',

@@ -1,0 +1,118 @@
+"""MoBY's loss: a query has to find its own image's key among the keys of images seen before."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from mmengine import dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mstkit.errors import UsageError
+from mstkit.registry import MODELS
+
+
+@MODELS.register_module()
+class MoBYHead(nn.Module):
+    """InfoNCE of each view's queries with the other view's keys, and a queue of earlier keys per view.
+
+    The two terms are added, not averaged (MoBY, Xie et al., arXiv 2105.04553, section 3). The queues start as random
+    directions; while training, the keys of all ranks take the place of the oldest ones after each loss. Computes in
+    float32.
+
+    Args:
+        dim: D of queries and keys.
+        queue_size: Q, the keys that each queue keeps; a multiple of the images of one iteration over all ranks.
+        temperature: what the cosines are divided by.
+
+    Raises:
+        UsageError: a size that is not a whole number from 1, or a temperature that is not positive.
+    """
+
+    queue1: Tensor
+    queue2: Tensor
+    pointer: Tensor
+
+    def __init__(self, dim: int = 256, queue_size: int = 4096, temperature: float = 0.2) -> None:
+        super().__init__()
+        for name, value in dict(dim=dim, queue_size=queue_size).items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UsageError(f'MoBYHead: {name} is a whole number from 1, not {value!r}')
+        if not temperature > 0:
+            raise UsageError(f'MoBYHead: temperature is a positive number, not {temperature!r}')
+        self.dim = dim
+        self.queue_size = queue_size
+        self.temperature = temperature
+        self.register_buffer('queue1', F.normalize(torch.randn(queue_size, dim), dim=1))
+        self.register_buffer('queue2', F.normalize(torch.randn(queue_size, dim), dim=1))
+        # Where the next key goes, in both queues. It stays on the device: nothing waits for the host.
+        self.register_buffer('pointer', torch.zeros((), dtype=torch.long))
+        self.statistics: dict[str, Tensor] = {}
+
+    def check_batch(self, images: int) -> None:
+        """Refuses a global batch that does not go into the queue a whole number of times.
+
+        Args:
+            images: those of one iteration, over all ranks; accumulation does not change what is enqueued at once.
+
+        Raises:
+            UsageError: naming the nearest queue sizes that fit.
+        """
+        if self.queue_size % images == 0:
+            return
+        below = self.queue_size - self.queue_size % images
+        fits = ' or '.join(str(size) for size in (below, below + images) if size)
+        raise UsageError(
+            f'queue_size {self.queue_size} of MoBYHead is not a multiple of the global batch, {images} images of one '
+            f'iteration over all processes: set --cfg-options model.head.queue_size={fits}, or change the batch size'
+        )
+
+    def loss(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Contrasts the views, then puts the keys into the queues.
+
+        Args:
+            queries: (2*B, D), the predictions for the first view, then for the second.
+            keys: (2*B, D), the teacher's projections in the same order; no gradient reaches them.
+
+        Returns:
+            Scalar, in nats; the sum of two means.
+        """
+        # Autocast would take the cosines back to half precision, and the temperature makes their errors larger.
+        with torch.autocast(queries.device.type, enabled=False):
+            query1, query2 = F.normalize(queries.float(), dim=1).chunk(2)
+            key1, key2 = F.normalize(keys.detach().float(), dim=1).chunk(2)
+            first, ranked1 = self._contrast(query1, key2, self.queue2)
+            second, ranked2 = self._contrast(query2, key1, self.queue1)
+        self.statistics = {'contrast_top1': (ranked1 + ranked2) / 2}
+        if self.training:
+            self._enqueue(key1, key2)
+        return first + second
+
+    def _contrast(self, query: Tensor, key: Tensor, queue: Tensor) -> tuple[Tensor, Tensor]:
+        """InfoNCE of one view, and the share of queries whose own key ranks first; (B, D), (B, D), (Q, D)."""
+        own = (query * key).sum(dim=1, keepdim=True)
+        # A copy: the queue is written before backward reads it.
+        others = query @ queue.clone().T
+        logits = torch.cat((own, others), dim=1) / self.temperature
+        target = torch.zeros(len(query), dtype=torch.long, device=query.device)
+        # By more than rounding: where every image has the same key, none is found.
+        found = (own.detach() > others.detach().amax(dim=1, keepdim=True) + 1e-5).float().mean()
+        return F.cross_entropy(logits, target), found
+
+    @torch.no_grad()
+    def _enqueue(self, key1: Tensor, key2: Tensor) -> None:
+        """Replaces the oldest keys by those of all ranks, in the order of one process with the whole batch."""
+        # Rank r has every W-th sample from r on (EpochSampler): sample b of rank r is number b*W + r.
+        ranks = dist.all_gather(torch.stack((key1, key2), dim=1))
+        keys = torch.stack(ranks, dim=1).flatten(0, 1)
+        if len(keys) > self.queue_size:
+            self.check_batch(len(keys))
+        slots = (self.pointer + torch.arange(len(keys), device=keys.device)) % self.queue_size
+        self.queue1[slots], self.queue2[slots] = keys.unbind(dim=1)
+        self.pointer.add_(len(keys)).remainder_(self.queue_size)
+
+    @property
+    def uniform_loss(self) -> float:
+        """The loss of queries to which all keys are alike, 2 ln(1 + Q): where a collapsed run sits."""
+        return 2 * math.log(1 + self.queue_size)
