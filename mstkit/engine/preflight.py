@@ -166,6 +166,12 @@ def check_view_sizes(model: nn.Module, loader: DataLoader) -> None:
         model.check_views(sizes[0], local)  # type: ignore[operator]
 
 
+def check_global_batch(model: nn.Module, loader: DataLoader) -> None:
+    """Lets a model that can (``check_batch``) refuse the images of one iteration, over all ranks."""
+    if hasattr(model, 'check_batch'):
+        model.check_batch(batch_size_of(loader) * get_world_size())  # type: ignore[operator]
+
+
 def build_hooks(hooks: Mapping[str, Any] | list | None) -> Any:
     """Builds our own hooks from their configs, so that their mistakes show early.
 

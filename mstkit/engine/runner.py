@@ -56,6 +56,7 @@ class MSTRunner(ResumableRunner):
             loader = preflight.build_train_loader(settings['train_dataloader'], randomness)
             settings['train_dataloader'] = loader
             preflight.check_view_sizes(model, loader)
+            preflight.check_global_batch(model, loader)
             if isinstance(settings.get('optim_wrapper'), OptimWrapper | dict):
                 wrapper, counter = preflight.try_optimizer(
                     model, settings['optim_wrapper'], settings.get('param_scheduler'), loader, _max_epochs(settings)

@@ -108,8 +108,8 @@ class CollapseMonitorHook(Hook):
         )
         epoch = runner.epoch + 1
         named = {name: value for name, value in statistics._asdict().items() if value is not None and name != 'out_dim'}
-        if 'hidden_fraction' in means:
-            named['hidden_fraction'] = means['hidden_fraction']
+        # Not diagnosed, only shown: what the masker hides, and how many of MoBY's queries find their key.
+        named.update((name, means[name]) for name in ('hidden_fraction', 'contrast_top1') if name in means)
         for name, value in named.items():
             runner.message_hub.update_scalar(f'collapse/{name}', value)
         runner.visualizer.add_scalars({f'collapse/{name}': value for name, value in named.items()}, step=epoch)
