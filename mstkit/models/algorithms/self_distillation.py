@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -50,6 +50,10 @@ class SelfDistillation(TeacherStudent):
     """
 
     FOLLOWED: ClassVar[tuple[str, ...]] = ('backbone', 'neck', 'patch_neck')
+    neck: Any
+    head: Any
+    patch_neck: Any
+    patch_head: Any
 
     def __init__(
         self,

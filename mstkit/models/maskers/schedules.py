@@ -111,6 +111,8 @@ class RatioSchedule(Masker):
         UsageError: a masker without ratio, ratios that are none, fewer than one epoch.
     """
 
+    masker: Any
+
     def __init__(self, masker: dict | Masker, start: Ratio, end: Ratio, epochs: int) -> None:
         super().__init__()
         built = build_masker(masker)
@@ -118,7 +120,7 @@ class RatioSchedule(Masker):
             raise UsageError(f'RatioSchedule: the masker has no ratio that could change: {masker!r}')
         if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
             raise UsageError(f'RatioSchedule: epochs is a whole number from 1, not {epochs!r}')
-        self.masker: Any = built
+        self.masker = built
         self.start, self.end, self.epochs = check_ratio(start, self), check_ratio(end, self), epochs
         self.masker.ratio = self.start
 
@@ -154,6 +156,7 @@ class RatioSchedule(Masker):
 
     def check_grid(self, length: int) -> None:
         """With the ratio that the schedule ends with: a smaller one at the start may hide nothing yet."""
-        before, self.masker.ratio = self.masker.ratio, self.end
+        before = self.masker.ratio
+        self.masker.ratio = self.end
         self.masker.check_grid(length)
         self.masker.ratio = before
