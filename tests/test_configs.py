@@ -14,9 +14,9 @@ from mstkit.structures import Progress
 
 ROOT = Path(__file__).resolve().parent.parent / 'configs'
 CONFIGS = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts)
-METHODS = {'mst': 'MST', 'demo': 'MST', 'dino': 'DINO', 'ibot': 'iBOT', 'attmask': 'AttMask'}
+METHODS = {'mst': 'MST', 'demo': 'MST', 'dino': 'DINO', 'ibot': 'iBOT', 'attmask': 'AttMask', 'moby': 'MoBY'}
 PRETRAINING = [p for p in CONFIGS if p.relative_to(ROOT).parts[0] in METHODS]
-COUNT = 44
+COUNT = 47
 
 
 def name(path: Path) -> str:
@@ -50,9 +50,11 @@ def reduced(model: Config) -> Config:
     else:
         layers = 12 if isinstance(backbone.arch, str) else backbone.arch['num_layers']
         backbone.arch = dict(embed_dims=48, num_layers=min(layers, 3), num_heads=3, feedforward_channels=96)
-    for neck in (model.neck, model.get('patch_neck')):
-        if neck is not None:
+    for neck in (model.neck, model.get('patch_neck'), model.get('predictor')):
+        if neck is not None and neck.type == 'DINONeck':
             neck.update(out_dim=64, hidden_dim=32, bottleneck_dim=16)
+        elif neck is not None:
+            neck.update(hid_channels=32, out_channels=16)
     if model.get('decoder'):
         model.decoder.channels = 8
     return model
@@ -71,12 +73,9 @@ def test_model_is_built_and_stepped(path):
     model.set_progress(Progress(0, 10, 5))
     views = [torch.randn(2, 3, crop.size, crop.size) for crop, _ in crops.views[:4]]
     losses = model.loss(views)
-    expected = {
-        'loss_ce': True,
-        'loss_patch': config.model.get('patch_head'),
-        'loss_restore': config.model.get('decoder'),
-    }
-    assert set(losses) == {term for term, part in expected.items() if part}
+    wanted = {'loss_ce': config.model.head.type == 'DINOHead', 'loss_contrast': config.model.head.type == 'MoBYHead'}
+    wanted |= {'loss_patch': config.model.get('patch_head'), 'loss_restore': config.model.get('decoder')}
+    assert set(losses) == {term for term, part in wanted.items() if part}
     total = sum(losses.values())
     assert torch.isfinite(total)
     total.backward()
@@ -85,6 +84,8 @@ def test_model_is_built_and_stepped(path):
     with torch.no_grad():
         model.backbone.patch_embed.projection.weight.add_(1)
     model.after_step()
+    model.set_progress(Progress(1, 10, 5))
+    model.loss(views)  # MoBY's teacher moves at the start of an iteration
     assert not torch.equal(before, model.teacher.backbone.patch_embed.projection.weight)
 
 
