@@ -13,6 +13,7 @@ from mstkit import registry
 from mstkit.engine.guard import registered_names
 
 from ..models.builders import NECK, mst
+from ..models.moby import moby
 from .pages import PAGES, ROOT, named_files, prose, rows, spans, text_of
 
 every_page = pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
@@ -73,7 +74,7 @@ def test_checkpoint_prefixes():
     prefixes = [re.findall(r'`([^`]+)`', row[0])[0] for row in rows('conventions.md', 'prefix in `state_dict`')]
     used = set()
     patches = dict(patch_head=dict(type='IBOTHead'), patch_neck=dict(NECK))
-    for key in mst(**patches).state_dict():
+    for key in mst(**patches).state_dict() | moby().state_dict():
         matching = [prefix for prefix in prefixes if key.startswith(prefix)]
         assert len(matching) == 1, key
         used.update(matching)
