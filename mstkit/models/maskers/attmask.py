@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from mstkit.errors import UsageError
 from mstkit.models.maskers.base import Masker, check_layer, check_probability
 from mstkit.models.maskers.functional import importance_of, ranks
-from mstkit.models.maskers.ratio import Ratio, check_ratio, count_of, draw_counts, draw_images
+from mstkit.models.maskers.ratio import Ratio, amount, check_ratio, count_of, draw_counts, draw_images
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
@@ -60,7 +60,7 @@ class AttMask(Masker):
         return torch.zeros_like(place, dtype=torch.bool)
 
     def extra_repr(self) -> str:
-        return f'ratio={self.ratio}, image_prob={self.image_prob}, layer={self.layer}'
+        return amount(self.ratio, self.image_prob) + (f', layer={self.layer}' if self.layer != -1 else '')
 
 
 @MODELS.register_module()

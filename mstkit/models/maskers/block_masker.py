@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 from mstkit.errors import UsageError
 from mstkit.models.maskers.base import Masker, check_probability
 from mstkit.models.maskers.functional import blocks
-from mstkit.models.maskers.ratio import Ratio, check_ratio, draw_counts, draw_images
+from mstkit.models.maskers.ratio import Ratio, amount, check_ratio, draw_counts, draw_images
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
@@ -57,4 +57,4 @@ class BlockMasker(Masker):
         return hidden & draw_images(self.image_prob, batch, generator, device)
 
     def extra_repr(self) -> str:
-        return f'ratio={self.ratio}, image_prob={self.image_prob}'
+        return amount(self.ratio, self.image_prob)

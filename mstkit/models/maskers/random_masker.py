@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 from mstkit.errors import UsageError
 from mstkit.models.maskers.base import Masker, check_probability
 from mstkit.models.maskers.functional import bernoulli, uniform_places
-from mstkit.models.maskers.ratio import Ratio, check_ratio, draw_counts, draw_images
+from mstkit.models.maskers.ratio import Ratio, amount, check_ratio, draw_counts, draw_images
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
@@ -52,5 +52,6 @@ class RandomMasker(Masker):
         return hidden & draw_images(self.image_prob, batch, generator, device)
 
     def extra_repr(self) -> str:
-        amount = f'prob={self.prob}' if self.ratio is None else f'ratio={self.ratio}'
-        return f'{amount}, image_prob={self.image_prob}'
+        if self.ratio is not None:
+            return amount(self.ratio, self.image_prob)
+        return f'prob={self.prob}' + (f', image_prob={self.image_prob}' if self.image_prob < 1 else '')

@@ -38,6 +38,12 @@ def check_ratio(ratio: Ratio, owner: object) -> tuple[float, float]:
     return low, high
 
 
+def amount(bounds: tuple[float, float], image_prob: float) -> str:
+    """A ratio and a share of images in a few words, for a masker's repr."""
+    ratio = bounds[0] if bounds[0] == bounds[1] else bounds
+    return f'ratio={ratio}' + (f', image_prob={image_prob}' if image_prob < 1 else '')
+
+
 def count_of(share: float, length: int) -> int:
     """floor(share * L), where 0.3 of 10 is 3 although 0.3 * 10 is a little less in binary."""
     return int(share * length + 1e-9)
