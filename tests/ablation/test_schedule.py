@@ -76,13 +76,13 @@ def test_a_signal_stops_the_trainings_and_the_next_run_resumes(tmp_path):
         while not checkpoint.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.3)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)  # a background job ignores SIGINT
 
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(signal.SIGTERM)
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         run(plan, tmp_path)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGTERM) is before
     assert calls(plan) == [1, 0, 0]
     record = plan.cells[0].record()
     assert record['status'] == STOPPED
