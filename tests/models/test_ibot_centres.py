@@ -1,0 +1,61 @@
+"""iBOT's two centres do not depend on how many processes share the batch."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.multiprocessing as mp
+
+from mstkit.models import SelfDistillation
+from mstkit.registry import MODELS
+from mstkit.structures import Progress
+from tests.models.builders import NECK, VIT, views
+
+STEPS = 2
+
+
+def model() -> SelfDistillation:
+    torch.manual_seed(5)
+    built = MODELS.build(
+        dict(
+            type='IBOT',
+            backbone=VIT,
+            neck=dict(NECK),
+            head=dict(type='DINOHead'),
+            patch_head=dict(type='IBOTHead'),
+            masker=dict(type='BlockMasker'),
+            data_preprocessor=dict(mean=[127.5] * 3, std=[64.0] * 3),
+        )
+    )
+    built.init_weights()
+    return built.train()
+
+
+def centres(rank: int, world: int) -> dict[str, torch.Tensor]:
+    """After some steps on this rank's share of the batches; ranks draw other masks, the teacher sees the same."""
+    built = model()
+    for step in range(STEPS):
+        built.set_progress(Progress(step, 10, 5, rank_seed=rank, iteration=step))
+        built.loss([view[rank::world] for view in views(batch=4, local=1, seed=step)])
+        built.after_step()
+    return {name: value for name, value in built.state_dict().items() if name.endswith('head.centre')}
+
+
+def _rank(rank: int, world: int, port: int, out) -> None:
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    torch.distributed.init_process_group('gloo', rank=rank, world_size=world)
+    out.put(centres(rank, world))
+    torch.distributed.destroy_process_group()
+
+
+def test_centres_of_two_processes_equal_those_of_one(free_port):
+    expected = centres(0, 1)
+    assert set(expected) == {'head.centre', 'patch_head.centre'}
+    assert all(value.abs().max() > 1e-4 for value in expected.values())
+    queue = mp.get_context('spawn').Manager().Queue()
+    mp.spawn(_rank, (2, free_port, queue), nprocs=2)
+    for _ in range(2):
+        found = queue.get(timeout=10)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
