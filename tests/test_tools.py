@@ -22,6 +22,8 @@ from mstkit.errors import UsageError
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = 'configs/demo/mst_vit-nano_scenes.py'
 FOLDER = 'configs/mst/mst_vit-tiny_folder.py'
+IBOT = 'configs/ibot/ibot_vit-tiny_folder.py'
+MOBY = 'configs/moby/moby_vit-tiny_folder.py'
 CROPS = 'train_dataloader.dataset.pipeline.0'
 SMALL = [
     'model.backbone.arch.embed_dims=48',
@@ -230,10 +232,16 @@ def mistakes(pictures: Path, tmp: Path) -> list[tuple[str, list[str], str | None
         (FOLDER, [], str(textual), 'texts'),
         (FOLDER, [], None, 'data/pictures.*--data-root'),
         (DEMO, [], str(pictures), 'built-in|BuiltinScenes'),
+        (DEMO, ['model.masker.type=AttMaskHigh', 'model.masker.ratio=1.5'], None, r'0 to 1, not 1\.5'),
+        (DEMO, ['model.masker.type=AttMaskLow', 'model.masker.ratio=(0.5,0.1)'], None, 'from the lower to the higher'),
+        (DEMO, ['model.masker.type=AttMaskHint', 'model.masker.show_max=0.01'], None, 'shows not one of 36 patches'),
+        (DEMO, ['model.masker.type=AttMaskHigh', 'model.masker.layer=-9'], None, 'one of -4 to -1'),
+        (IBOT, ['model.masker=none'], str(pictures), 'nothing hides any: give a masker'),
+        (MOBY, ['train_dataloader.batch_size=3'], str(pictures), '256 of MoBYHead is not a multiple.*255 or 258'),
     ]
 
 
-@pytest.mark.parametrize('index', range(13))
+@pytest.mark.parametrize('index', range(19))
 def test_mistakes_get_one_message_and_leave_nothing(tmp_path, pictures, index):
     path, words, data_root, message = mistakes(pictures, tmp_path)[index]
     work_dir = tmp_path / 'run'
