@@ -13,8 +13,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mstkit.engine import checkpointing
-from mstkit.engine.preflight import Start
 from mstkit.engine.progress import StepCounter
+from mstkit.engine.start import Start
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import read_checkpoint
 

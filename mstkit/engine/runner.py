@@ -16,6 +16,7 @@ from torch import nn
 from mstkit.engine import preflight
 from mstkit.engine.distributed import init_processes
 from mstkit.engine.resumable_runner import ResumableRunner
+from mstkit.engine.start import Start, check_start, find_start
 from mstkit.errors import UsageError
 from mstkit.registry import RUNNERS
 
@@ -38,7 +39,7 @@ class MSTRunner(ResumableRunner):
     """
 
     def __init__(self, model: nn.Module | dict, work_dir: str, **settings: Any) -> None:
-        self._start = preflight.Start()
+        self._start = Start()
         scope = settings.setdefault('default_scope', 'mstkit')
         init_processes(settings.get('launcher', 'none'), settings.get('env_cfg', {}).get('dist_cfg'))
         with DefaultScope.overwrite_default_scope(scope):
@@ -47,7 +48,7 @@ class MSTRunner(ResumableRunner):
 
     def _prepare(self, model: nn.Module | dict, work_dir: str, settings: dict[str, Any]) -> nn.Module:
         """Replaces the configs in ``settings`` by what they describe, and checks it."""
-        self._start = preflight.find_start(work_dir, settings.get('load_from'), bool(settings.get('resume')))
+        self._start = find_start(work_dir, settings.get('load_from'), bool(settings.get('resume')))
         randomness = preflight.choose_randomness(settings.get('randomness'), self._start)
         settings['randomness'] = randomness
         model = preflight.build_model(model, settings.pop('data_preprocessor', None))
@@ -71,7 +72,7 @@ class MSTRunner(ResumableRunner):
                 '--auto-scale-lr needs the batch size that the lr of the config is meant for: '
                 '--cfg-options auto_scale_lr.base_batch_size=256, for example.'
             )
-        preflight.check_start(self._start, model, counter, wrapper)
+        check_start(self._start, model, counter, wrapper)
         return model
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
