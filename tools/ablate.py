@@ -15,6 +15,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from mstkit.ablation import Plan, make_plan, parse_seeds, run_cells, write_report
+from mstkit.engine.command_line import add_training_arguments
 from mstkit.errors import UsageError, exit_cleanly
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,9 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--dry-run', action='store_true', help='list the cells, run and write nothing')
     parser.add_argument('--work-dir', metavar='DIR', help='for everything; ./work_dirs/ablate_CONFIG by default')
     parser.add_argument('--data-root', metavar='DIR', help='the folder of your pictures, for every data set')
-    parser.add_argument('--epochs', type=int, metavar='N', help='another length, for runs and schedules')
-    parser.add_argument('--amp', action='store_true', help='mixed precision (on by default where the device has bf16)')
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the lr with the global batch')
+    add_training_arguments(parser)
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides for all cells'
     )

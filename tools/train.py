@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mstkit.engine.command_line import add_run_arguments, config_from
+from mstkit.engine.command_line import add_run_arguments, add_training_arguments, config_from
 from mstkit.engine.distributed import rank_zero_speaks
 from mstkit.engine.launch import build_runner
 from mstkit.errors import exit_cleanly
@@ -21,9 +21,7 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on with this checkpoint, or without a name with the newest one in the work dir',
     )
-    parser.add_argument('--epochs', type=int, metavar='N', help='another length, for run and schedules')
-    parser.add_argument('--amp', action='store_true', help='mixed precision (on by default where the device has bf16)')
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the lr with the global batch')
+    add_training_arguments(parser)
     return parser.parse_args()
 
 

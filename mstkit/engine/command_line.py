@@ -33,6 +33,13 @@ def add_run_arguments(parser: argparse.ArgumentParser, config_help: str) -> None
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
 
 
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what changes a training of a config, whether it is trained once or in an ablation."""
+    parser.add_argument('--epochs', type=int, metavar='N', help='another length, for run and schedules')
+    parser.add_argument('--amp', action='store_true', help='mixed precision (on by default where the device has bf16)')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the lr with the global batch')
+
+
 def speaks() -> bool:
     """Whether this process is the one that talks to the user."""
     return os.environ.get('RANK', '0') == '0'

@@ -269,6 +269,10 @@ def test_ratio_moves_by_the_epoch():
         counts.append(int(masker(tokens()).flatten(1).sum(1)[0]))
     assert counts == [int(share * 196 + 1e-9) for share in (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5)]
     assert masker.needs_attention
+    nested = MaskerSchedule([(0, RatioSchedule(AttMaskHint(), start=0.0, end=0.5, epochs=5))])
+    nested.check_grid(196)  # that nothing is shown in the first epoch is what the schedule asks for
+    with pytest.raises(UsageError, match='shows not one of 9'):
+        nested.check_grid(9)
     assert RatioSchedule(AttMaskLow(), (0.0, 0.1), (0.1, 0.5), 2).ratio_at(1) == pytest.approx((0.05, 0.3))
 
 

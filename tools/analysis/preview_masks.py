@@ -121,10 +121,7 @@ def fitting(strategies: dict[str, Masker], backbone: Any, size: int, optional: b
     kept = {}
     for name, masker in strategies.items():
         try:
-            masker.check_grid((size // backbone.stride) ** 2)
-            for part in masker.parts():
-                if part.needs_attention:
-                    backbone.check_attention_layer(part.layer, size)
+            masker.check_view(backbone, size)
         except UsageError as error:
             if not optional or name == OWN:
                 raise

@@ -92,9 +92,7 @@ class MoBY(TeacherStudent):
         student = self.study(images, mask)
         queries = _per_view(self.predictor, _per_view(self.neck, student.pooled))
         contrast = self.head.loss(queries, keys)
-        self._statistics = dict(self.head.statistics, contrast=contrast.detach())
-        if mask is not None:
-            self._statistics['hidden_fraction'] = mask.float().mean()
+        self.note(dict(self.head.statistics, contrast=contrast.detach()), mask)
         return {'loss_contrast': contrast}
 
     def after_step(self) -> None:

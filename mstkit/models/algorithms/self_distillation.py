@@ -130,9 +130,7 @@ class SelfDistillation(TeacherStudent):
             pooled.append(self.study(torch.cat(list(crops))).pooled)
         logits = self.neck(torch.cat(pooled), views=views, global_views=count)
         cross_view = self.head.loss(logits, targets, views, count)
-        self._statistics = dict(self.head.statistics, cross_view=cross_view.detach())
-        if mask is not None:
-            self._statistics['hidden_fraction'] = mask.float().mean()
+        self.note(dict(self.head.statistics, cross_view=cross_view.detach()), mask)
         return {'loss_ce': self.loss_weight_ce * cross_view, **self.more_losses(images, seen, student, mask)}
 
     def more_losses(

@@ -84,25 +84,30 @@ class TeacherStudent(BaseSelfSupervisor):
     # -- one step ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def look(self, images: Tensor) -> tuple[TokenOutput, Tensor | None]:
+    def look(self, images: Tensor, attention: bool = False) -> tuple[TokenOutput, Tensor | None]:
         """What the teacher sees in whole images, and the mask that the student gets.
 
         Attention is computed only where the masker of this moment asks for it, of the block that it names.
 
         Args:
             images: (B, 3, H, W), normalised.
+            attention: compute it in any case.
 
         Returns:
             The teacher's tokens, and (B, h, w) bool or None without a masker.
         """
         asks, layer = (False, -1) if self.masker is None else (self.masker.needs_attention, self.masker.layer)
-        seen = self.teacher.backbone.forward_tokens(images, return_attention=asks, attention_layer=layer)
+        seen = self.teacher.backbone.forward_tokens(images, return_attention=asks or attention, attention_layer=layer)
         return seen, None if self.masker is None else self.masker(seen)
 
     def study(self, images: Tensor, mask: Tensor | None = None) -> TokenOutput:
         """The student's tokens of images, of which the masked patches are hidden."""
         token = None if self.masker is None else self.mask_token
         return self.backbone.forward_tokens(images, mask, mask_token=token)
+
+    def note(self, statistics: dict[str, Tensor], mask: Tensor | None) -> None:
+        """Keeps the step's detached scalars for :meth:`last_statistics`, and how much was hidden."""
+        self._statistics = statistics if mask is None else {**statistics, 'hidden_fraction': mask.float().mean()}
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """As mmengine's; what is logged, and checked for being finite, is the mean over the ranks."""
@@ -140,10 +145,7 @@ class TeacherStudent(BaseSelfSupervisor):
         if local_size is not None:
             self.backbone.check_image_size(local_size, masked=False)
         if self.masker is not None:
-            self.masker.check_grid((global_size // self.backbone.stride) ** 2)
-            for part in self.masker.parts():
-                if part.needs_attention:
-                    self.backbone.check_attention_layer(part.layer, global_size)
+            self.masker.check_view(self.backbone, global_size)
 
     def check_batch(self, images: int) -> None:
         """Refuses a global batch that the method cannot take, before anything runs. Raises UsageError."""
@@ -157,9 +159,7 @@ class TeacherStudent(BaseSelfSupervisor):
         """
         was_training = self.training
         self.eval()
-        layer = -1 if self.masker is None else self.masker.layer
-        seen = self.teacher.backbone.forward_tokens(images, return_attention=True, attention_layer=layer)
-        mask = None if self.masker is None else self.masker(seen)
+        seen, mask = self.look(images, attention=True)
         restored = self.restore(self.study(images, mask))
         self.train(was_training)
         assert seen.attention is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -68,6 +69,17 @@ class Masker(nn.Module):
 
     def check_grid(self, length: int) -> None:
         """Refuses a grid on which this masker's promise cannot be kept; L patches. Raises UsageError."""
+
+    def check_view(self, backbone: Any, size: int) -> None:
+        """Refuses square views of ``size`` px on a ``MaskedBackbone``: their grid, or the block that is to guide.
+
+        Raises:
+            UsageError: with what does fit.
+        """
+        self.check_grid((size // backbone.stride) ** 2)
+        for part in self.parts():
+            if part.needs_attention:
+                backbone.check_attention_layer(part.layer, size)
 
     def _generator(self, device: torch.device) -> Generator:
         if device not in self._generators:

@@ -36,9 +36,7 @@ def lowest(importance: Tensor, count: int) -> Tensor:
     Returns:
         (B, L) bool with exactly ``count`` True in each row.
     """
-    order = torch.argsort(importance, dim=-1, stable=True)
-    marked = torch.zeros_like(importance, dtype=torch.bool)
-    return marked.scatter_(-1, order[:, :count], True)
+    return ranks(importance) < count
 
 
 def bernoulli(shape: tuple[int, ...], prob: float, generator: Generator, device: torch.device) -> Tensor:

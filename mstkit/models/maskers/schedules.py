@@ -93,8 +93,8 @@ class MaskerSchedule(Masker):
 
     def check_grid(self, length: int) -> None:
         """Every phase has to fit."""
-        for part in self.parts():
-            part.check_grid(length)
+        for masker in self.maskers.values():
+            masker.check_grid(length)  # type: ignore[operator]
 
 
 @MODELS.register_module()
