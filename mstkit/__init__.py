@@ -18,6 +18,11 @@ if not _FOR_DOCTOR:
 
     load()
 
+    # mmdet and mmseg, whoever imports them, find mmcv's operators.
+    from .interop.mmcv_operators import install
+
+    install()
+
     from . import datasets, engine, evaluation, models, visualization
     from .models import (
         DINO,

@@ -1,0 +1,168 @@
+"""mmcv's compiled operators, as far as Mask R-CNN and SETR need them, from torchvision's kernels.
+
+mmdet and mmseg import ``mmcv.ops``, which imports the extension ``mmcv._ext`` and fails where mmcv was installed without
+a compiler. :func:`install` puts a module of that name in its place. mmcv's Python code around the extension stays as
+it is: score thresholds, classes, ``max_num`` and autograd are its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from torchvision import ops
+
+EXTENSION = 'mmcv._ext'
+_OWN_DTYPES = (torch.float32, torch.float64)
+
+
+class OperatorMissing(NotImplementedError):
+    """An operator of mmcv's was called that torchvision does not have."""
+
+
+def install() -> bool:
+    """Makes ``mmcv.ops`` importable; does nothing where mmcv has its compiled extension.
+
+    Returns:
+        Whether torchvision's kernels are the ones in use.
+    """
+    if EXTENSION not in sys.modules and importlib.util.find_spec(EXTENSION) is None:
+        sys.modules[EXTENSION] = _StandIn()
+    return isinstance(sys.modules.get(EXTENSION), _StandIn)
+
+
+class _StandIn(ModuleType):
+    """``mmcv._ext``; every operator is there, and those that torchvision lacks say so when they are called."""
+
+    def __init__(self) -> None:
+        super().__init__(EXTENSION, 'Stands in for the compiled operators of mmcv (mstkit.interop.mmcv_operators).')
+        # Without a loader "pkgutil.find_loader", by which mmcv asks whether it was compiled, still says no.
+        self.__spec__ = ModuleSpec(EXTENSION, loader=None)
+        self.nms = nms
+        self.roi_align_forward = roi_align_forward
+        self.roi_align_backward = roi_align_backward
+        self.get_compiler_version = self.get_compiling_cuda_version = lambda: 'not compiled'
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('__'):  # what Python itself asks of a module
+            raise AttributeError(name)
+
+        def missing(*args: Any, **kwargs: Any) -> NoReturn:
+            raise OperatorMissing(_no_operator(name))
+
+        missing.__name__ = name
+        return missing
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Non-maximum suppression, highest score first.
+
+    Args:
+        boxes: (M, 4), x1, y1, x2, y2.
+        scores: (M,).
+        iou_threshold: a box goes when it overlaps a better one by more.
+        offset: 0 or 1, added to width and height.
+
+    Returns:
+        int64 indices of the boxes that stay.
+    """
+    boxes, scores = _in_full_precision(boxes), _in_full_precision(scores)
+    if offset:  # moving one corner adds to width and height, and to those of every intersection
+        boxes = torch.cat((boxes[:, :2], boxes[:, 2:] + offset), dim=1)
+    return ops.nms(boxes, scores.to(boxes.dtype), float(iou_threshold))
+
+
+def roi_align_forward(
+    features: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    *,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Writes the average-pooled regions into ``output``.
+
+    Args:
+        features: (B, C, H, W).
+        rois: (M, 5), index of the image and x1, y1, x2, y2.
+        output: (M, C, aligned_height, aligned_width), filled.
+        argmax_y: not used, for max pooling only.
+        argmax_x: likewise.
+        aligned_height: rows of the output.
+        aligned_width: its columns.
+        spatial_scale: features per pixel.
+        sampling_ratio: samples per bin and axis; 0 chooses by the size of the region.
+        pool_mode: 1, average.
+        aligned: pixel centres lie at halves.
+
+    Raises:
+        OperatorMissing: ``pool_mode`` 0, maximum, which torchvision does not have.
+    """
+    if pool_mode != 1:
+        raise OperatorMissing(_no_operator("roi_align with pool_mode='max'"))
+    pooled = torch.ops.torchvision.roi_align(
+        _in_full_precision(features),
+        rois.to(_full(features.dtype)),
+        spatial_scale,
+        aligned_height,
+        aligned_width,
+        sampling_ratio,
+        aligned,
+    )
+    output.copy_(pooled)
+
+
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    *,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Writes the gradient of :func:`roi_align_forward` into ``grad_input`` (B, C, H, W); arguments as there."""
+    gradient = torch.ops.torchvision._roi_align_backward(
+        _in_full_precision(grad_output),
+        rois.to(_full(grad_output.dtype)),
+        spatial_scale,
+        aligned_height,
+        aligned_width,
+        *grad_input.shape,
+        sampling_ratio,
+        aligned,
+    )
+    grad_input.copy_(gradient)
+
+
+def _full(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype in _OWN_DTYPES else torch.float32
+
+
+def _in_full_precision(tensor: Tensor) -> Tensor:
+    """float32 for fp16 and bf16: not every kernel takes those, and summing thousands of samples in them loses digits."""
+    return tensor.to(_full(tensor.dtype))
+
+
+def _no_operator(name: str) -> str:
+    return (
+        f'mmcv was installed without compiled operators, and torchvision has no {name}: nms, batched_nms and RoIAlign '
+        '(average) are what works without. For the others build mmcv where a compiler and, for GPUs, the CUDA toolkit '
+        'are: pip install --no-build-isolation --no-binary onedl-mmcv --force-reinstall --no-deps onedl-mmcv'
+    )
