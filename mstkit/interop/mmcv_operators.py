@@ -1,8 +1,8 @@
 """mmcv's compiled operators, as far as Mask R-CNN and SETR need them, from torchvision's kernels.
 
-mmdet and mmseg import ``mmcv.ops``, which imports the extension ``mmcv._ext`` and fails where mmcv was installed without
-a compiler. :func:`install` puts a module of that name in its place. mmcv's Python code around the extension stays as
-it is: score thresholds, classes, ``max_num`` and autograd are its own.
+mmdet and mmseg import ``mmcv.ops``, which imports the extension ``mmcv._ext`` and fails where mmcv was installed
+without a compiler. :func:`install` puts a module of that name in its place. mmcv's Python code around the extension
+stays as it is: score thresholds, classes, ``max_num`` and autograd are its own.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _full(dtype: torch.dtype) -> torch.dtype:
 
 
 def _in_full_precision(tensor: Tensor) -> Tensor:
-    """float32 for fp16 and bf16: not every kernel takes those, and summing thousands of samples in them loses digits."""
+    """float32 for fp16 and bf16: not every kernel takes those, and sums of many samples lose digits in them."""
     return tensor.to(_full(tensor.dtype))
 
 
