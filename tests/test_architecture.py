@@ -49,6 +49,8 @@ FORBIDDEN = {
     ),
     'mstkit/structures.py': ('mstkit.',),
     'mstkit/errors.py': ('mstkit.',),
+    'mstkit/files.py': ('mstkit.',),
+    'mstkit/progress_bar.py': ('mstkit.',),
 }
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mstkit.ablation.choices import Choice
-from mstkit.engine.checkpointing import write_atomically
 from mstkit.errors import UsageError
+from mstkit.files import write_atomically
 
 RECORD = 'cell.json'
 LOG = 'train.log'

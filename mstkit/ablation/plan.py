@@ -16,12 +16,12 @@ from mmengine.config import Config
 from mstkit.ablation.cells import FINISHED, Cell
 from mstkit.ablation.choices import Choice, expand, parse_axes, read_table
 from mstkit.ablation.config_keys import LENGTH, find
-from mstkit.engine.checkpointing import write_atomically
 from mstkit.engine.config_options import apply_options
 from mstkit.engine.data_root import hook_configs
 from mstkit.engine.launch import load_config, read_config
 from mstkit.errors import UsageError
 from mstkit.evaluation.knn import DEFAULT_KS
+from mstkit.files import write_atomically
 
 
 @dataclass(frozen=True)

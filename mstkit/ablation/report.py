@@ -10,7 +10,7 @@ from pathlib import Path
 from mstkit.ablation.cells import FAILED
 from mstkit.ablation.plan import Plan
 from mstkit.ablation.results import Result, Spread, mean_curve, read_result, spread
-from mstkit.engine.checkpointing import write_atomically
+from mstkit.files import write_atomically
 from mstkit.visualization import Curve, draw_curves
 
 NAME = 'ablation'

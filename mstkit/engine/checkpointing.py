@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,49 +13,8 @@ from mmengine.logging import HistoryBuffer, MessageHub, print_log
 from torch import Tensor
 
 from mstkit.errors import UsageError
+from mstkit.files import write_atomically
 from mstkit.interop.checkpoint import read_checkpoint
-
-PARTIAL = '.partial'
-
-
-def write_atomically(path: str | Path, content: bytes | Callable[[BinaryIO], object]) -> None:
-    """Writes a file so that its name always stands for a whole one, also when the machine dies in between.
-
-    The content goes to a temporary file in the same folder, which is flushed to the disk and then renamed.
-
-    Args:
-        path: the file; its folder is made where missing.
-        content: the bytes, or a function that writes them to an open file.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}{PARTIAL}')
-    try:
-        with open(partial, 'wb') as file:
-            if isinstance(content, bytes):
-                file.write(content)
-            else:
-                content(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    if hasattr(os, 'O_DIRECTORY'):  # the rename itself has to reach the disk too
-        folder = os.open(path.parent, os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def remove_leftovers(folder: str | Path) -> list[Path]:
-    """Removes what killed runs left half-written in a folder, and names it."""
-    leftovers = sorted(Path(folder).glob(f'.*{PARTIAL}'))
-    for leftover in leftovers:
-        leftover.unlink(missing_ok=True)
-    return leftovers
 
 
 def save(checkpoint: Mapping[str, Any], path: str | Path) -> None:

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mstkit.files import write_atomically
+
 
 class EpochLines:
     """Records by epoch in a ``.jsonl`` file.
@@ -50,10 +52,4 @@ class EpochLines:
         self._write(sorted([*others, record], key=lambda entry: entry['epoch']))
 
     def _write(self, records: list[dict[str, Any]]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f'.{self.path.name}.{os.getpid()}')
-        try:
-            beside.write_text(''.join(json.dumps(record) + '\n' for record in records), encoding='utf-8')
-            os.replace(beside, self.path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_atomically(self.path, ''.join(json.dumps(record) + '\n' for record in records).encode())

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from mstkit.errors import UsageError
 from mstkit.evaluation.isolation import evaluation_mode
-from mstkit.evaluation.progress import track
+from mstkit.progress_bar import track
 from mstkit.structures import FeatureBank
 
 Encoder = Callable[[Tensor], Tensor]

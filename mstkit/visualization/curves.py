@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mstkit.errors import UsageError
+from mstkit.files import write_atomically
 
 # Okabe and Ito's palette, which the common kinds of colour blindness keep apart, with a grey for its yellow, which is
 # too pale for a line. Each colour has its own mark as well.
@@ -86,14 +87,8 @@ def _draw(axes: Any, curve: Curve) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     formats = figure.canvas.get_supported_filetypes()
     kind = path.suffix.removeprefix('.').lower()
     if kind not in formats:
         raise UsageError(f'{path}: give a name that ends with one of {", ".join(f".{name}" for name in formats)}.')
-    beside = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        figure.savefig(beside, format=kind, dpi=120)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=120))

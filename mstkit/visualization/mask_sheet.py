@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mstkit.visualization.panels import GAP, _enlarged, _heat, _save
+from mstkit.visualization.panels import GAP, _enlarged, _heat, save_picture
 
 CELL = 128
 LINE = 18
@@ -59,7 +58,7 @@ def draw_mask_sheet(
         cells[name] = [_striped(cell, one, size) for cell, one in zip(shown, hidden, strict=True)]
     sheet = np.asarray(_lay_out(cells, size, title, caption))
     sheet = (sheet & 0xFC) | (sheet >> 6)  # black stays 0 and white 255
-    _save(Image.fromarray(sheet), Path(path))
+    save_picture(Image.fromarray(sheet), path)
     return sheet
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from mstkit.files import write_atomically
 from mstkit.structures import PanelData
 
 SMALLEST_CELL = 160
@@ -62,7 +62,7 @@ def draw_panels(
         columns.append(('reconstruction', [_enlarged(one, size, Image.Resampling.BICUBIC) for one in restored]))
 
     sheet = _sheet(columns, size)
-    _save(sheet, Path(path))
+    save_picture(sheet, path)
     return np.asarray(sheet)
 
 
@@ -113,11 +113,6 @@ def _sheet(columns: list[tuple[str, list[np.ndarray]]], size: tuple[int, int]) -
     return sheet
 
 
-def _save(sheet: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        sheet.save(beside, format='PNG')
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+def save_picture(sheet: Image.Image, path: str | os.PathLike[str]) -> None:
+    """Writes a PNG, whole or not at all; its folder is made."""
+    write_atomically(path, lambda file: sheet.save(file, format='PNG'))

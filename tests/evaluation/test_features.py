@@ -17,7 +17,6 @@ from mstkit.evaluation import (
     feature_loader,
     undisturbed_randomness,
 )
-from mstkit.evaluation.progress import track
 
 from .fakes import ColourDataset, FakeBackbone
 
@@ -169,12 +168,3 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
             assert found['a'].shape == (size, 3)
             reads += found['reads']
         assert sorted(reads) == list(range(size))
-
-
-def test_progress_is_quiet_without_a_terminal(capsys: pytest.CaptureFixture) -> None:
-    assert list(track(range(4), 4, 'work', every_seconds=60)) == [0, 1, 2, 3]
-    assert capsys.readouterr() == ('', '')
-    assert list(track(range(2), 2, 'work', every_seconds=0)) == [0, 1]
-    assert capsys.readouterr().err.splitlines() == ['work: 1/2 (0 s)', 'work: 2/2 (0 s)']
-    assert list(track(range(2), 2, 'work', every_seconds=0, enabled=False)) == [0, 1]
-    assert capsys.readouterr() == ('', '')

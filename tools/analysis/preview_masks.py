@@ -29,17 +29,17 @@ from mstkit.analysis import (
     progress_at,
 )
 from mstkit.datasets.plain_reading import read_pictures
-from mstkit.engine.checkpointing import write_atomically
 from mstkit.engine.config_options import apply_options
 from mstkit.engine.data_root import hook_configs
 from mstkit.engine.guard import build_guard
 from mstkit.engine.launch import read_config
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.evaluation.progress import track
+from mstkit.files import write_atomically
 from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, read_checkpoint
 from mstkit.models import Masker
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.maskers.named import OWN, choose_maskers
+from mstkit.progress_bar import track
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 from mstkit.visualization.mask_sheet import draw_mask_sheet

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import mstkit  # noqa: F401  (registers the components)
 from mstkit.engine.data_root import hook_configs
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation import DEFAULT_KS, PooledEncoder, check_ks, extract_features, feature_loader, knn_accuracy
+from mstkit.files import write_atomically
 from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, read_checkpoint
 from mstkit.registry import DATASETS, MODELS
 
@@ -135,18 +135,8 @@ def main() -> None:
     for branch, accuracy in results.items():
         print(f'{branch:10}' + ''.join(f'{accuracy[name]:12.2f}' for name in names))
     if args.json:
-        write_json(Path(args.json), {'checkpoint': args.checkpoint, 'images': size, 'branches': results})
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes the file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        beside.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+        content = {'checkpoint': args.checkpoint, 'images': size, 'branches': results}
+        write_atomically(args.json, (json.dumps(content, indent=2) + '\n').encode())
 
 
 if __name__ == '__main__':

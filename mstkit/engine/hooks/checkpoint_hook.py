@@ -8,9 +8,9 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from mstkit.engine.checkpointing import remove_leftovers, write_atomically
 from mstkit.engine.hooks.progress_hook import optimizer_stepped
 from mstkit.errors import UsageError
+from mstkit.files import remove_leftovers, write_atomically
 from mstkit.registry import HOOKS
 
 
