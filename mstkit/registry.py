@@ -1,5 +1,7 @@
 """mstkit's registries: children of mmpretrain's, so that a config uses either's names without a prefix.
 
+A config of mmdet's or mmseg's scope names ours with the prefix ``mstkit.``.
+
 The parents have to be imported before a name of theirs can be found, hence the imports of ``mmpretrain.models``
 and friends in :mod:`mstkit`. A component is registered under the scope ``mstkit``, which :func:`mstkit.engine.launch`
 makes the default one.
@@ -43,3 +45,8 @@ METRICS = Registry('metric', parent=mmpretrain_registry.METRICS, scope='mstkit',
 EVALUATORS = Registry('evaluator', parent=mmpretrain_registry.EVALUATORS, scope='mstkit', locations=_EVALUATION)
 VISUALIZERS = Registry('visualizer', parent=mmpretrain_registry.VISUALIZERS, scope='mstkit', locations=_VISUALIZATION)
 VISBACKENDS = Registry('vis_backend', parent=mmpretrain_registry.VISBACKENDS, scope='mstkit', locations=_VISUALIZATION)
+
+# mmengine looks for the scope of a prefix among the children of the root alone, and ours are its grandchildren.
+for _registry in [value for value in vars().values() if isinstance(value, Registry) and value.scope == 'mstkit']:
+    if _registry.parent is not _registry.root:
+        _registry.root._add_child(_registry)

@@ -1,10 +1,18 @@
-"""Pre-trains a model: ``python tools/train.py CONFIG [--data-root DIR]``."""
+"""Trains what a config says: ``python tools/train.py CONFIG [--data-root DIR]``.
+
+A config in configs/downstream takes the backbone of a pre-trained checkpoint: ``--pretrained FILE``.
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from mstkit.engine.command_line import add_run_arguments, add_training_arguments, config_from
+from mstkit.engine.command_line import (
+    add_downstream_arguments,
+    add_run_arguments,
+    add_training_arguments,
+    config_from,
+)
 from mstkit.engine.distributed import rank_zero_speaks
 from mstkit.engine.launch import build_runner
 from mstkit.errors import exit_cleanly
@@ -12,7 +20,7 @@ from mstkit.errors import exit_cleanly
 
 def parse_args() -> argparse.Namespace:
     """Reads the command line; the arguments are OpenMMLab's, with --data-root, --seed and --epochs."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_run_arguments(parser, 'a file in configs/, or your own')
     parser.add_argument(
         '--resume',
@@ -22,6 +30,7 @@ def parse_args() -> argparse.Namespace:
         help='go on with this checkpoint, or without a name with the newest one in the work dir',
     )
     add_training_arguments(parser)
+    add_downstream_arguments(parser)
     return parser.parse_args()
 
 
@@ -31,7 +40,15 @@ def main() -> None:
     args = parse_args()
     with rank_zero_speaks():
         config = config_from(
-            args, epochs=args.epochs, resume=args.resume, auto_scale_lr=args.auto_scale_lr, amp=args.amp
+            args,
+            epochs=args.epochs,
+            iterations=args.iterations,
+            resume=args.resume,
+            auto_scale_lr=args.auto_scale_lr,
+            amp=args.amp,
+            pretrained=args.pretrained,
+            branch=args.branch,
+            num_classes=args.num_classes,
         )
         build_runner(config).train()
 

@@ -90,6 +90,21 @@ def scan_folder(root: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> Fo
     return scan
 
 
+def class_folders(root: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> list[str]:
+    """The names of the sub-folders with an image in them or below them, sorted; see :func:`scan_folder`."""
+    return [entry.name for entry in _listing(root) if _is(entry.is_dir) and _has_image(entry.path, extensions)]
+
+
+def _has_image(folder: str, extensions: tuple[str, ...]) -> bool:
+    inner = []
+    for entry in _listing(folder):
+        if _is(entry.is_dir):
+            inner.append(entry)
+        elif _is(entry.is_file) and os.path.splitext(entry.name)[1].lower() in extensions:
+            return True
+    return any(_has_image(entry.path, extensions) for entry in inner if not entry.is_symlink())
+
+
 def _listing(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:

@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 
 from mstkit.datasets.argument_checks import check_count
 from mstkit.datasets.file_dataset import FileDataset
-from mstkit.datasets.folder_scan import IMAGE_EXTENSIONS, scan_folder
+from mstkit.datasets.folder_scan import IMAGE_EXTENSIONS, class_folders, scan_folder
 from mstkit.errors import UsageError
 from mstkit.registry import DATASETS
 
@@ -68,6 +68,17 @@ class ImageFolder(FileDataset):
         self.max_images = max_images
         self.folder = find_split(os.fspath(data_root or ''), split)
         super().__init__(data_root, pipeline, metainfo, test_mode, lazy_init, serialize_data)
+
+    @classmethod
+    def classes_of(cls, config: Mapping[str, Any]) -> tuple[str, ...] | None:
+        """The classes of a data set that is only a config as yet; None where it asks for no labels.
+
+        Only as many files are looked at as it takes to find an image in each sub-folder.
+        """
+        if config.get('labelled', 'auto') is not True:
+            return None
+        folder = find_split(os.fspath(config.get('data_root') or ''), config.get('split', 'train'))
+        return tuple(class_folders(folder, tuple(config.get('extensions', IMAGE_EXTENSIONS))))
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Finds the images: dicts with ``img_path`` and, where there are classes, ``gt_label``."""

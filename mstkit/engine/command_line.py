@@ -9,6 +9,7 @@ from mmengine.config import Config, DictAction
 
 from mstkit.engine.distributed import LAUNCHERS
 from mstkit.engine.launch import load_config
+from mstkit.interop.checkpoint import BRANCH_PREFIXES
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, config_help: str) -> None:
@@ -38,6 +39,14 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--epochs', type=int, metavar='N', help='another length, for run and schedules')
     parser.add_argument('--amp', action='store_true', help='mixed precision (on by default where the device has bf16)')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the lr with the global batch')
+
+
+def add_downstream_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what a downstream config takes: where its backbone comes from, and how many classes there are."""
+    parser.add_argument('--pretrained', metavar='FILE', help='downstream: start from the backbone of this checkpoint')
+    parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), help='of that checkpoint; the student by default')
+    parser.add_argument('--num-classes', type=int, metavar='N', help='downstream: classes of label maps, for all heads')
+    parser.add_argument('--iterations', type=int, metavar='N', help='--epochs for a config that counts in iterations')
 
 
 def speaks() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def dataset_configs(node: Any, path: str = '') -> Iterator[tuple[str, dict]]:
     if isinstance(node, Config):
         node = node._cfg_dict  # a Config is no mapping
     if isinstance(node, Mapping):
-        if _dataset_class(node) is not None:
+        if dataset_class(node) is not None:
             yield path, node  # type: ignore[misc]
         for key, value in node.items():
             yield from dataset_configs(value, f'{path}.{key}' if path else str(key))
@@ -50,19 +51,34 @@ def set_data_root(config: Config | dict[str, Any], data_root: str) -> list[str]:
     """
     if not Path(data_root).is_dir():
         raise UsageError(f'--data-root {data_root}: there is no such folder.')
-    changed = []
+    changed: list[str] = []
+    old_roots: set[str] = set()
     for path, dataset in dataset_configs(config):
         if str(dataset['type']).split('.')[-1] == BUILT_IN:
             raise UsageError(
                 f'--data-root {data_root}: this config generates its own pictures ({path} is {BUILT_IN}). '
                 f'To train on yours, use {OWN_PICTURES_CONFIG} or another config that reads files.'
             )
-        if 'data_root' in accepted_arguments(_dataset_class(dataset)):  # type: ignore[arg-type]
+        if 'data_root' in accepted_arguments(dataset_class(dataset)):  # type: ignore[arg-type]
+            old_roots.update([str(dataset['data_root'])] if dataset.get('data_root') else [])
             dataset['data_root'] = data_root
             changed.append(path)
     if not changed:
         raise UsageError(f'--data-root {data_root}: no data set of this config has a data_root.')
+    for name in ('val_evaluator', 'test_evaluator'):
+        evaluators = config.get(name)
+        for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
+            if evaluator and evaluator.get('ann_file'):  # COCO's metric reads the annotations once more
+                evaluator['ann_file'] = _moved(evaluator['ann_file'], old_roots, data_root)
     return changed
+
+
+def _moved(path: str, old_roots: set[str], new_root: str) -> str:
+    """A path below one of the old roots, below the new one."""
+    for root in old_roots:
+        if os.path.normpath(path).startswith(os.path.normpath(root) + os.sep):
+            return os.path.join(new_root, os.path.relpath(path, root))
+    return path
 
 
 def hook_configs(config: Config | dict[str, Any]) -> list[tuple[str, dict]]:
@@ -85,14 +101,15 @@ def check_data_roots(config: Config | dict[str, Any]) -> None:
     optional = tuple(f'{path}.' for path, hook in hook_configs(config) if not hook.get('required', False))
     for path, dataset in dataset_configs(config):
         root = dataset.get('data_root')
-        downloads = dataset.get('download', 'download' in accepted_arguments(_dataset_class(dataset)))  # type: ignore[arg-type]
+        downloads = dataset.get('download', 'download' in accepted_arguments(dataset_class(dataset)))  # type: ignore[arg-type]
         if root and not downloads and not path.startswith(optional or ('\0',)) and not Path(root).is_dir():
             raise UsageError(
                 f'{path}: the folder {str(root)!r} does not exist. Give the folder of your pictures: --data-root DIR.'
             )
 
 
-def _dataset_class(node: Mapping[str, Any]) -> type | None:
+def dataset_class(node: Mapping[str, Any]) -> type | None:
+    """The registered class that a config of a data set names, or None where it is not one."""
     kind = node.get('type')
     if inspect.isclass(kind):
         return kind if kind in DATASETS.module_dict.values() else None

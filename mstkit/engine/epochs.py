@@ -1,6 +1,8 @@
-"""``--epochs``: another length for a run, with its schedules."""
+"""``--epochs`` and ``--iterations``: another length for a run, with its schedules."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from mmengine.config import Config
 
@@ -8,11 +10,11 @@ from mstkit.errors import UsageError
 
 
 def set_epochs(config: Config, epochs: int) -> list[str]:
-    """Changes how long a config trains.
+    """Changes how many epochs a config trains; see :func:`set_iterations` for one that counts in iterations.
 
     A schedule that ended with the run still does. A phase that ended before, such as the warm-up, keeps its epochs as
     long as it stays within the share of the run that it had, and is shortened to that share (one epoch at least)
-    where the run became shorter.
+    where the run became shorter. Milestones keep their share of the run.
 
     Args:
         config: changed in place.
@@ -24,31 +26,59 @@ def set_epochs(config: Config, epochs: int) -> list[str]:
     Raises:
         UsageError: not a positive number, or a config that does not count in epochs.
     """
+    return _set_length(config, epochs, '--epochs', 'max_epochs', by_epoch=True)
+
+
+def set_iterations(config: Config, iterations: int) -> list[str]:
+    """Changes how many iterations a config trains, as :func:`set_epochs` does with epochs.
+
+    Validation stays as frequent as it was, but comes at the end at the latest.
+
+    Raises:
+        UsageError: not a positive number, or a config that counts in epochs.
+    """
+    return _set_length(config, iterations, '--iterations', 'max_iters', by_epoch=False)
+
+
+def _set_length(config: Config, length: int, option: str, key: str, by_epoch: bool) -> list[str]:
+    unit = option.removeprefix('--')
     loop = config.get('train_cfg') or {}
-    old = loop.get('max_epochs')
+    old = loop.get(key)
     if old is None:
-        raise UsageError('--epochs: train_cfg of this config has no max_epochs')
-    if epochs < 1:
-        raise UsageError(f'--epochs is a whole number from 1, not {epochs}')
-
-    def moved(end: int) -> int:
-        if end >= old:
-            return epochs
-        return min(end, max(1, round(end * epochs / old))) if epochs < old else end
-
-    loop['max_epochs'] = epochs
+        other = '--iterations' if by_epoch else '--epochs'
+        way_out = f'; give {other}' if loop.get('max_iters' if by_epoch else 'max_epochs') else ''
+        raise UsageError(f'{option}: train_cfg of this config has no {key}{way_out}')
+    if length < 1:
+        raise UsageError(f'{option} is a whole number from 1, not {length}')
+    moved = _mover(old, length)
+    loop[key] = length
+    if loop.get('val_interval', 1) > length:
+        loop['val_interval'] = length
     changes = []
     for scheduler in config.get('param_scheduler') or []:
-        if not scheduler.get('by_epoch', True):
+        if scheduler.get('by_epoch', True) is not by_epoch:
             continue
         before = (scheduler.get('begin', 0), scheduler.get('end', old))
         # A begin of 0 stays; any other is the end of the phase before.
         scheduler['begin'], scheduler['end'] = (moved(before[0]) if before[0] else 0), moved(before[1])
         after = (scheduler['begin'], scheduler['end'])
+        if 'milestones' in scheduler:
+            scheduler['milestones'] = sorted({max(1, round(m * length / old)) for m in scheduler['milestones']})
         if after != before:
             changes.append(f'{scheduler["type"]} {before[0]}-{before[1]} -> {after[0]}-{after[1]}')
     # A phase that has shrunk to nothing (a cosine of no epochs, in a run of one) goes.
     config['param_scheduler'] = [
-        s for s in config.get('param_scheduler') or [] if s.get('end', epochs) > s.get('begin', 0)
+        s for s in config.get('param_scheduler') or [] if s.get('end', length) > s.get('begin', 0)
     ]
-    return [f'epochs: {old} -> {epochs}' + (f' (epochs of the schedules: {", ".join(changes)})' if changes else '')]
+    return [f'{unit}: {old} -> {length}' + (f' ({unit} of the schedules: {", ".join(changes)})' if changes else '')]
+
+
+def _mover(old: int, new: int) -> Callable[[int], int]:
+    """Where the end of a phase goes."""
+
+    def moved(end: int) -> int:
+        if end >= old:
+            return new
+        return min(end, max(1, round(end * new / old))) if new < old else end
+
+    return moved

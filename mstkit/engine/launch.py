@@ -13,7 +13,8 @@ from mmengine.registry import init_default_scope
 from mstkit.engine.config_options import apply_options
 from mstkit.engine.data_root import check_data_roots, set_data_root
 from mstkit.engine.distributed import backend_for_device
-from mstkit.engine.epochs import set_epochs
+from mstkit.engine.downstream_options import match_classes, set_num_classes, set_pretrained
+from mstkit.engine.epochs import set_epochs, set_iterations
 from mstkit.engine.guard import build_guard
 from mstkit.engine.runner import MSTRunner
 from mstkit.errors import UsageError
@@ -33,6 +34,10 @@ def load_config(
     auto_scale_lr: bool = False,
     amp: bool = False,
     epochs: int | None = None,
+    iterations: int | None = None,
+    pretrained: str | None = None,
+    branch: str | None = None,
+    num_classes: int | None = None,
 ) -> tuple[Config, list[str]]:
     """Reads a config and lays the command line over it.
 
@@ -47,6 +52,10 @@ def load_config(
         auto_scale_lr: scale the learning rate with the global batch.
         amp: mixed precision; ``DistillationOptimWrapper`` has it by default.
         epochs: another length for the run and its schedules.
+        iterations: the same for a config that counts in iterations.
+        pretrained: the checkpoint whose backbone a downstream run starts from.
+        branch: of that checkpoint, ``'student'`` or ``'teacher'``.
+        num_classes: for heads and data sets; read from the data where they tell.
 
     Returns:
         The config, and lines that tell the user what was changed beyond their words.
@@ -54,18 +63,25 @@ def load_config(
     Raises:
         UsageError: the file or an override is wrong, or a data root is missing.
     """
-    init_default_scope(SCOPE)
     config = read_config(path)
     config.setdefault('default_scope', SCOPE)
+    init_default_scope(config.default_scope)
     notes = apply_options(config, cfg_options or {})
     if epochs is not None:
         notes += set_epochs(config, epochs)
+    if iterations is not None:
+        notes += set_iterations(config, iterations)
     if seed is not None:
         config.randomness = {**config.get('randomness', {}), 'seed': seed}
     if data_root is not None:
         roots = set_data_root(config, data_root)
         notes.append(f'data root {data_root} for {", ".join(roots)}')
     check_data_roots(config)
+    notes += match_classes(config)
+    if num_classes is not None:
+        notes += set_num_classes(config, num_classes)
+    if pretrained is not None or branch is not None:
+        notes += set_pretrained(config, pretrained, branch)
     config.work_dir = work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
     config.launcher = launcher
     if resume is not None:

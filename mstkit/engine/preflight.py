@@ -97,6 +97,22 @@ def check_global_batch(model: nn.Module, loader: DataLoader) -> None:
         model.check_batch(batch_size_of(loader) * get_world_size())  # type: ignore[operator]
 
 
+def check_classes(model: nn.Module, loader: DataLoader) -> None:
+    """Refuses labels that a head has no output for.
+
+    Raises:
+        UsageError: the data set has another number of classes than one of the model's heads.
+    """
+    classes = (getattr(loader.dataset, 'metainfo', None) or {}).get('classes')
+    for name, module in model.named_modules():
+        outputs = getattr(module, 'num_classes', None)
+        if classes and 'head' in name and isinstance(outputs, int) and outputs not in (len(classes), 1):
+            raise UsageError(
+                f'the data set has {len(classes)} classes ({", ".join(map(str, classes[:3]))}, ...) and {name} is made '
+                f'for {outputs}: set --cfg-options model.{name}.num_classes={len(classes)}, or --num-classes.'
+            )
+
+
 def build_hooks(hooks: Mapping[str, Any] | list | None) -> Any:
     """Builds our own hooks from their configs, so that their mistakes show early.
 
@@ -146,7 +162,7 @@ def check_driven(model: nn.Module, hooks: list | None) -> None:
 
 
 def try_optimizer(
-    model: nn.Module, optim_wrapper: OptimWrapper | dict, schedulers: Any, loader: DataLoader, max_epochs: int
+    model: nn.Module, optim_wrapper: OptimWrapper | dict, schedulers: Any, iters_per_epoch: int, max_epochs: int
 ) -> tuple[OptimWrapper, StepCounter]:
     """Builds optimizer and schedules once, to see that they can be built; the Runner builds its own.
 
@@ -162,7 +178,7 @@ def try_optimizer(
         wrapper = (
             optim_wrapper if isinstance(optim_wrapper, OptimWrapper) else build_optim_wrapper(model, optim_wrapper)
         )
-        counter = StepCounter(len(loader), max_epochs, getattr(wrapper, '_accumulative_counts', 1))
+        counter = StepCounter(iters_per_epoch, max_epochs, getattr(wrapper, '_accumulative_counts', 1))
         for scheduler in schedulers if isinstance(schedulers, list | tuple) else []:
             if isinstance(scheduler, Mapping):
                 config = copy.deepcopy(dict(scheduler))

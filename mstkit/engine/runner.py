@@ -9,7 +9,7 @@ import torch
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from mmengine.utils.dl_utils import has_batch_norm
 from torch import nn
 
@@ -58,9 +58,11 @@ class MSTRunner(ResumableRunner):
             settings['train_dataloader'] = loader
             preflight.check_view_sizes(model, loader)
             preflight.check_global_batch(model, loader)
+            preflight.check_classes(model, loader)
+            length = _run_length(settings, len(loader))
             if isinstance(settings.get('optim_wrapper'), OptimWrapper | dict):
                 wrapper, counter = preflight.try_optimizer(
-                    model, settings['optim_wrapper'], settings.get('param_scheduler'), loader, _max_epochs(settings)
+                    model, settings['optim_wrapper'], settings.get('param_scheduler'), *length
                 )
         settings['default_hooks'] = preflight.build_hooks(settings.get('default_hooks'))
         settings['custom_hooks'] = preflight.build_hooks(settings.get('custom_hooks'))
@@ -140,14 +142,23 @@ class MSTRunner(ResumableRunner):
         )
 
 
-def _max_epochs(settings: dict[str, Any]) -> int:
-    """The length of the run, checked."""
-    train_cfg = settings['train_cfg']
-    if not isinstance(train_cfg, dict):
-        return train_cfg.max_epochs
-    if 'max_epochs' not in train_cfg:
+def _run_length(settings: dict[str, Any], batches: int) -> tuple[int, int]:
+    """Iterations of an epoch, and epochs; a run that counts in iterations is one epoch of all of them.
+
+    Args:
+        settings: of the runner.
+        batches: of the training loader.
+
+    Raises:
+        UsageError: no length, or none that makes sense.
+    """
+    loop = settings['train_cfg']
+    if not isinstance(loop, dict):
+        return (loop.max_iters, 1) if isinstance(loop, IterBasedTrainLoop) else (batches, loop.max_epochs)
+    unit = 'max_iters' if 'max_iters' in loop else 'max_epochs'
+    if unit not in loop:
         raise UsageError('train_cfg has no max_epochs: train_cfg=dict(by_epoch=True, max_epochs=100), for example.')
-    epochs = train_cfg['max_epochs']
-    if not isinstance(epochs, int) or epochs < 1:
-        raise UsageError(f'train_cfg.max_epochs must be a whole number of 1 or more, but is {epochs!r}.')
-    return epochs
+    length = loop[unit]
+    if not isinstance(length, int) or length < 1:
+        raise UsageError(f'train_cfg.{unit} must be a whole number of 1 or more, but is {length!r}.')
+    return (length, 1) if unit == 'max_iters' else (batches, length)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mmengine.config import Config
 
-from mstkit.engine.epochs import set_epochs
+from mstkit.engine.epochs import set_epochs, set_iterations
 from mstkit.errors import UsageError
 
 
@@ -47,5 +47,31 @@ def test_schedules_end_with_the_run(epochs, expected):
 def test_mistakes_are_told():
     with pytest.raises(UsageError, match='not 0'):
         set_epochs(config(), 0)
-    with pytest.raises(UsageError, match='max_epochs'):
+    with pytest.raises(UsageError, match='no max_epochs; give --iterations'):
         set_epochs(Config(dict(train_cfg=dict(max_iters=5))), 3)
+    with pytest.raises(UsageError, match='no max_iters; give --epochs'):
+        set_iterations(config(), 3)
+
+
+def test_milestones_keep_their_share():
+    changed = config()
+    changed.param_scheduler.append(dict(type='MultiStepLR', by_epoch=True, begin=0, end=100, milestones=[60, 90]))
+    set_epochs(changed, 10)
+    assert changed.param_scheduler[-1]['milestones'] == [6, 9]
+
+
+def test_iterations_leave_schedules_by_epoch_alone_and_validate_at_the_end_at_the_latest():
+    changed = Config(
+        dict(
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=40000, val_interval=4000),
+            param_scheduler=[
+                dict(type='LinearLR', by_epoch=False, begin=0, end=1000),
+                dict(type='PolyLR', by_epoch=False, begin=1000, end=40000),
+                dict(type='ConstantLR', by_epoch=True, begin=0, end=5),
+            ],
+        )
+    )
+    lines = set_iterations(changed, 400)
+    assert changed.train_cfg == dict(type='IterBasedTrainLoop', max_iters=400, val_interval=400)
+    assert spans(changed) == [(0, 10), (10, 400), (0, 5)]
+    assert lines[0].startswith('iterations: 40000 -> 400')

@@ -1,0 +1,101 @@
+"""``--pretrained``, ``--branch`` and ``--num-classes``: what a downstream config is told on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config
+
+from mstkit.engine.data_root import dataset_class, dataset_configs
+from mstkit.errors import UsageError
+
+PRETRAINED_HOOK = 'PretrainedBackboneHook'
+
+
+def set_pretrained(config: Config, checkpoint: str | None, branch: str | None) -> list[str]:
+    """Names the checkpoint whose backbone a downstream run starts from.
+
+    Args:
+        config: changed in place.
+        checkpoint: the file; None leaves the config's own.
+        branch: ``'student'`` or ``'teacher'``; None leaves the config's own.
+
+    Returns:
+        Lines for the user.
+
+    Raises:
+        UsageError: the config has no place for it.
+    """
+    hook = (config.get('default_hooks') or {}).get('pretrained') or {}
+    if str(hook.get('type')).split('.')[-1] != PRETRAINED_HOOK:
+        raise UsageError(
+            f'--pretrained {checkpoint}: default_hooks of this config has no pretrained=dict(type="mstkit.'
+            f'{PRETRAINED_HOOK}"); it is for the configs in configs/downstream. To start a pre-training from weights, '
+            f'use --cfg-options load_from={checkpoint}.'
+        )
+    if checkpoint is not None:
+        hook['checkpoint'] = checkpoint
+    if branch is not None:
+        hook['branch'] = branch
+    return [f'pretrained: the {hook.get("branch", "student")} of {hook.get("checkpoint")}']
+
+
+def set_num_classes(config: Config, count: int) -> list[str]:
+    """Gives every head, and every data set that asks for it, a number of classes.
+
+    Raises:
+        UsageError: not a positive number, or a config in which nothing has one.
+    """
+    if count < 1:
+        raise UsageError(f'--num-classes is a whole number from 1, not {count}')
+    changed = _fill(config.get('model'), 'model', count) + _fill(config.get('data_preprocessor'), 'preprocessor', count)
+    for path, dataset in dataset_configs(config):
+        if 'num_classes' in dataset:
+            dataset['num_classes'] = count
+            changed.append(path)
+    if not changed:
+        raise UsageError(f'--num-classes {count}: nothing in this config has a num_classes')
+    return [f'{count} classes for {", ".join(changed)}']
+
+
+def match_classes(config: Config) -> list[str]:
+    """Gives the heads as many classes as the training data have, and all data sets the same ones.
+
+    A data set can tell its classes from its config when its class has ``classes_of(config)``; of others the config's
+    own numbers stay.
+
+    Raises:
+        UsageError: the data cannot be read.
+    """
+    train = (config.get('train_dataloader') or {}).get('dataset')
+    kind = dataset_class(train) if isinstance(train, Mapping) else None
+    classes = kind.classes_of(train) if kind is not None and hasattr(kind, 'classes_of') else None
+    if classes is None:
+        return []
+    for _, dataset in dataset_configs(config):
+        if dataset_class(dataset) is kind:
+            dataset['metainfo'] = {**(dataset.get('metainfo') or {}), 'classes': tuple(classes)}
+    if not _numbers(config.get('model')):
+        return []  # it does not classify: a pre-training
+    return set_num_classes(config, len(classes))
+
+
+def _fill(node: Any, path: str, count: int) -> list[str]:
+    """Sets ``num_classes`` wherever it stands below a part of the config; returns the paths."""
+    changed = []
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for key, value in list(items):
+        if key == 'num_classes':
+            node[key] = count
+            changed.append(path)
+        else:
+            changed += _fill(value, f'{path}.{key}', count)
+    return changed
+
+
+def _numbers(node: Any) -> bool:
+    """Whether a part of the config has a ``num_classes`` anywhere."""
+    if isinstance(node, Mapping):
+        return 'num_classes' in node or any(map(_numbers, node.values()))
+    return isinstance(node, list | tuple) and any(map(_numbers, node))
