@@ -22,7 +22,7 @@ _OWN_DTYPES = (torch.float32, torch.float64)
 
 
 class OperatorMissing(NotImplementedError):
-    """An operator of mmcv's was called that torchvision does not have."""
+    """An operator of mmcv's was called that is neither compiled nor here."""
 
 
 def install() -> bool:
@@ -37,7 +37,7 @@ def install() -> bool:
 
 
 class _StandIn(ModuleType):
-    """``mmcv._ext``; every operator is there, and those that torchvision lacks say so when they are called."""
+    """``mmcv._ext``; every operator has its name here, and those that are not below say so when they are called."""
 
     def __init__(self) -> None:
         super().__init__(EXTENSION, 'Stands in for the compiled operators of mmcv (mstkit.interop.mmcv_operators).')
@@ -74,7 +74,9 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     boxes, scores = _in_full_precision(boxes), _in_full_precision(scores)
     if offset:  # moving one corner adds to width and height, and to those of every intersection
         boxes = torch.cat((boxes[:, :2], boxes[:, 2:] + offset), dim=1)
-    return ops.nms(boxes, scores.to(boxes.dtype), float(iou_threshold))
+    # Rounded like the boxes, as in mmcv: to torchvision's CPU kernel an overlap of 0.3 in float32 is more than 0.3.
+    threshold = torch.tensor(iou_threshold, dtype=boxes.dtype).item()
+    return ops.nms(boxes, scores.to(boxes.dtype), threshold)
 
 
 def roi_align_forward(
@@ -107,7 +109,7 @@ def roi_align_forward(
         aligned: pixel centres lie at halves.
 
     Raises:
-        OperatorMissing: ``pool_mode`` 0, maximum, which torchvision does not have.
+        OperatorMissing: ``pool_mode`` 0, maximum.
     """
     if pool_mode != 1:
         raise OperatorMissing(_no_operator("roi_align with pool_mode='max'"))
@@ -161,8 +163,10 @@ def _in_full_precision(tensor: Tensor) -> Tensor:
 
 
 def _no_operator(name: str) -> str:
+    # The cache: pip would take the package that it built without operators, whatever --no-binary says.
     return (
-        f'mmcv was installed without compiled operators, and torchvision has no {name}: nms, batched_nms and RoIAlign '
-        '(average) are what works without. For the others build mmcv where a compiler and, for GPUs, the CUDA toolkit '
-        'are: pip install --no-build-isolation --no-binary onedl-mmcv --force-reinstall --no-deps onedl-mmcv'
+        f'mmcv was installed without compiled operators, and {name} is not among those that work without: nms, '
+        'batched_nms and RoIAlign (average). For the others mmcv has to be built where a compiler and, for GPUs, the '
+        'CUDA toolkit are: pip install --no-build-isolation --no-cache-dir --no-binary onedl-mmcv --force-reinstall '
+        '--no-deps onedl-mmcv (docs/en/get_started.md says what torch 2.13 and newer need besides).'
     )
