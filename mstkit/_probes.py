@@ -14,7 +14,8 @@ import torch, torchvision
 torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
 """
 
-# What is tried, each in a fresh interpreter; what one prints last is its result.
+# What is tried, each in a fresh interpreter; what one prints last is its result. mmdet and mmseg are imported as our
+# users do it, after mstkit, which lends them torchvision's operators where mmcv has none.
 PROBES = {
     'torch': """
 import json, torch
@@ -38,8 +39,8 @@ if importlib.util.find_spec('mmcv._ext') is None:
     sys.exit(1)
 import torch, mmcv._ext
 """,
-    'mmdet': 'import mmdet.models, mmdet.datasets',
-    'mmseg': 'import mmseg.models, mmseg.datasets',
+    'mmdet': 'import mstkit, mmdet.models, mmdet.datasets',
+    'mmseg': 'import mstkit, mmseg.models, mmseg.datasets',
     'tensorboard': 'import importlib.util, sys; sys.exit(importlib.util.find_spec("tensorboard") is None)',
 }
 

@@ -167,10 +167,28 @@ def check_foundations(outcomes: Mapping[str, Outcome], version_of: Callable[[str
     return rows
 
 
+def check_operators(operators: Outcome, mstkit: Outcome) -> Finding:
+    """Describes mmcv's operators: compiled, or torchvision's in their place, or compiled and unusable."""
+    name = 'mmcv operators'
+    if operators.works:
+        return Finding(name, 'compiled')
+    if not operators.text:  # there are none, and nothing went wrong
+        return Finding(name, "not compiled; Mask R-CNN and SETR work with torchvision's, pre-training needs none")
+    if operators.text == LATE:
+        advice = BUSY
+    elif not mstkit.works:
+        advice = 'Pre-training does not need them. Mend what stands above first.'
+    else:
+        advice = 'They were compiled for another torch, it seems, and mmdet and mmseg stumble over them. Without them, '
+        advice += "which is what this installs, Mask R-CNN and SETR work with torchvision's.  "
+        advice += pip('install', '--force-reinstall', '--no-deps', '--no-cache-dir', 'onedl-mmcv')
+    return Finding(name, operators.text, WARNING, advice)
+
+
 def check_companions(outcomes: Mapping[str, Outcome]) -> list[Finding]:
     """Rows for what pre-training can do without."""
-    compiled = outcomes['mmcv operators'].works
-    rows = [Finding('mmcv operators', 'compiled' if compiled else 'not compiled; pre-training does not use them')]
+    operators = check_operators(outcomes['mmcv operators'], outcomes['mstkit'])
+    rows = [operators]
     for name, distribution in (('mmdet', 'onedl-mmdetection'), ('mmseg', 'onedl-mmsegmentation')):
         outcome = outcomes[name]
         if outcome.works:
@@ -178,11 +196,7 @@ def check_companions(outcomes: Mapping[str, Outcome]) -> list[Finding]:
             continue
         if outcome.text == LATE:
             advice = BUSY
-        elif 'mmcv._ext' in outcome.text:
-            # No command: mmcv's source asks for C++17, and recent versions of torch cannot be compiled against with it.
-            advice = 'It asks for the compiled operators of mmcv, which its package does not contain. Pre-training and '
-            advice += 'evaluation do not need it: nothing to do for them.'
-        elif not outcomes['mstkit'].works:
+        elif operators.status != OK or not outcomes['mstkit'].works:
             advice = 'Pre-training does not need it. Mend what stands above first.'
         else:
             advice = f'Pre-training does not need it.  {pip("install", "--force-reinstall", distribution)}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from mstkit.doctor import OK, PROBLEM, WARNING, Finding, diagnose, is_older, low
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = Outcome(True, json.dumps({'device': 'cpu', 'threads': 2, 'build': '13.0'}))
-NOT_COMPILED = Outcome(False, "ModuleNotFoundError: No module named 'mmcv._ext'")
+NO_OPERATORS = Outcome(False)  # as the probe says it: exit code 1 and not a word
 
 
 def machine(**broken: Outcome) -> Callable[[str], Outcome]:
@@ -73,14 +74,51 @@ def test_detection_and_segmentation_are_not_needed(name: str, monkeypatch: pytes
     assert exit_code(findings, monkeypatch) == 0
 
 
-def test_mmcv_without_operators_is_said_and_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    findings = diagnose(machine(mmcv_operators=NOT_COMPILED, mmdet=NOT_COMPILED), packages())
-    assert row(findings, 'mmcv operators').found.startswith('not compiled')
-    mmdet = row(findings, 'import mmdet')
-    assert mmdet.status == WARNING
-    assert 'Pre-training and evaluation do not need it' in mmdet.advice
+def test_mmcv_without_operators_is_said_and_nothing_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = diagnose(machine(mmcv_operators=NO_OPERATORS), packages())
+    operators = row(findings, 'mmcv operators')
+    assert operators == Finding('mmcv operators', operators.found)
+    assert operators.found.startswith("not compiled; Mask R-CNN and SETR work with torchvision's")
+    assert row(findings, 'import mmdet') == Finding('import mmdet', 'works')
     assert exit_code(findings, monkeypatch) == 0
     assert row(diagnose(machine(), packages()), 'mmcv operators').found == 'compiled'
+
+
+def test_operators_of_another_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    unusable = Outcome(False, 'ImportError: mmcv/_ext.so: undefined symbol: _ZN3c10')
+    findings = diagnose(machine(mmcv_operators=unusable, mmdet=unusable, mmseg=unusable), packages())
+    operators = row(findings, 'mmcv operators')
+    assert (operators.status, operators.found) == (WARNING, unusable.text)
+    assert 'compiled for another torch' in operators.advice
+    assert operators.advice.endswith('-m pip install --force-reinstall --no-deps --no-cache-dir onedl-mmcv')
+    for name in ('import mmdet', 'import mmseg'):
+        assert row(findings, name).advice.endswith('Mend what stands above first.')
+    assert exit_code(findings, monkeypatch) == 0
+
+
+def test_mmdet_that_is_broken_itself() -> None:
+    findings = diagnose(machine(mmcv_operators=NO_OPERATORS, mmdet=Outcome(False, 'SyntaxError: x')), packages())
+    mmdet = row(findings, 'import mmdet')
+    assert (mmdet.status, mmdet.found) == (WARNING, 'SyntaxError: x')
+    assert mmdet.advice.endswith('install --force-reinstall onedl-mmdetection')
+
+
+@pytest.mark.parametrize(
+    ('extension', 'works', 'text'),
+    [(None, False, ''), ('', True, ''), ('raise ImportError("undefined symbol")', False, 'undefined symbol')],
+)
+def test_probe_of_the_operators(
+    extension: str | None, works: bool, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'mmcv').mkdir()
+    for name, code in {'torch.py': '', 'mmcv/__init__.py': '', 'mmcv/_ext.py': extension}.items():
+        if code is not None:
+            (tmp_path / name).write_text(code, encoding='utf-8')
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    outcome = probe(PROBES['mmcv operators'])
+    assert outcome.works is works
+    assert outcome.text.endswith(text)
+    assert bool(outcome.text) is bool(text)
 
 
 def test_foundations_are_tried_only_when_mstkit_does_not_work() -> None:
@@ -96,9 +134,12 @@ def test_foundations_are_tried_only_when_mstkit_does_not_work() -> None:
 
 def test_opencv_without_libgl(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Outcome(False, 'ImportError: libGL.so.1: cannot open shared object file')
-    findings = diagnose(machine(mstkit=broken, cv2=broken, mmpretrain=broken, mmdet=broken), packages())
+    findings = diagnose(
+        machine(mstkit=broken, cv2=broken, mmpretrain=broken, mmcv_operators=broken, mmdet=broken), packages()
+    )
     assert row(findings, 'import torchvision').status == OK
     assert row(findings, 'import cv2').advice.endswith('opencv-python-headless==4.12.0.88')
+    assert 'stands above' in row(findings, 'mmcv operators').advice
     assert 'stands above' in row(findings, 'import mmdet').advice
     assert exit_code(findings, monkeypatch) == 1
 
@@ -171,8 +212,8 @@ def test_probe_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_slow_machine_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     late = Outcome(False, LATE)
-    findings = diagnose(machine(torch=late, mstkit=late, cv2=late, mmdet=late), packages())
-    for name in ('device', 'import mstkit', 'import cv2', 'import mmdet'):
+    findings = diagnose(machine(torch=late, mstkit=late, cv2=late, mmcv_operators=late, mmdet=late), packages())
+    for name in ('device', 'import mstkit', 'import cv2', 'mmcv operators', 'import mmdet'):
         assert row(findings, name).status == WARNING
         assert 'again' in row(findings, name).advice
     assert exit_code(findings, monkeypatch) == 0
@@ -201,3 +242,5 @@ def test_command_on_this_machine(tmp_path: Path) -> None:
     done = run_doctor(tmp_path)
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1] == 'doctor: pre-training can run'
+    for name in ('mmdet', 'mmseg'):
+        assert re.search(rf'^import {name} +ok +works$', done.stdout, re.MULTILINE), done.stdout
