@@ -45,6 +45,7 @@ if not _FOR_DOCTOR:
         MSTAlgorithm,
         RandomMasker,
         RatioSchedule,
+        SimpleFPN,
     )
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     'MomentumTeacher',
     'RandomMasker',
     'RatioSchedule',
+    'SimpleFPN',
     '__version__',
     'datasets',
     'engine',

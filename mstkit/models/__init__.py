@@ -14,7 +14,7 @@ from mstkit.models.maskers import (
     RatioSchedule,
 )
 from mstkit.models.momentum_teacher import MomentumTeacher
-from mstkit.models.necks import DINONeck
+from mstkit.models.necks import DINONeck, SimpleFPN
 
 __all__ = [
     'DINO',
@@ -40,5 +40,6 @@ __all__ = [
     'RandomMasker',
     'RatioSchedule',
     'SelfDistillation',
+    'SimpleFPN',
     'TeacherStudent',
 ]

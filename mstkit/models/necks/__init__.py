@@ -1,3 +1,4 @@
 from mstkit.models.necks.dino_neck import DINONeck
+from mstkit.models.necks.simple_fpn import SimpleFPN
 
-__all__ = ['DINONeck']
+__all__ = ['DINONeck', 'SimpleFPN']
