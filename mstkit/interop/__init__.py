@@ -2,5 +2,15 @@
 
 from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state, load_strict, read_checkpoint
 from mstkit.interop.literal_config import parse_config_text
+from mstkit.interop.pretrained import LoadReport, fit_backbone, load_backbone
 
-__all__ = ['BRANCH_PREFIXES', 'branch_state', 'load_strict', 'parse_config_text', 'read_checkpoint']
+__all__ = [
+    'BRANCH_PREFIXES',
+    'LoadReport',
+    'branch_state',
+    'fit_backbone',
+    'load_backbone',
+    'load_strict',
+    'parse_config_text',
+    'read_checkpoint',
+]

@@ -1,0 +1,223 @@
+"""Puts a pre-trained backbone into the backbone of another model, completely or not at all."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from mstkit.errors import UsageError
+from mstkit.interop.checkpoint import branch_state
+from mstkit.interop.literal_config import parse_config_text
+from mstkit.interop.resizing import resize_bias_table, resize_positions, square_side
+
+# Norms on what a backbone puts out. Pre-training has the final one only; downstream has others, or none.
+OUTPUT_NORM = re.compile(r'(norm\d+|ln[12])\.(weight|bias)')
+POSITIONS = ('pos_embed', 'absolute_pos_embed')
+BIAS_TABLE, BIAS_INDEX = '.relative_position_bias_table', '.relative_position_index'
+OWN_VIT_OF_MMSEG = '.attn.attn.in_proj_weight'
+
+
+class LoadReport(NamedTuple):
+    """What of a backbone came from a file.
+
+    Attributes:
+        source: the file and the branch.
+        loaded: names of the tensors that came from the file, the resized ones among them.
+        resized: name, shape in the file and shape in the backbone of those that were interpolated.
+        missing: output norms that pre-training does not have; they stay as initialised.
+        unexpected: what the file has beyond: output norms that the backbone lacks, or a [MASK] embedding.
+        share: ``len(loaded)`` of all tensors that the backbone does not compute itself, 0 to 1.
+    """
+
+    source: str
+    loaded: tuple[str, ...]
+    resized: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    share: float
+
+    def lines(self) -> list[str]:
+        """What is printed."""
+        found = [
+            f'backbone from {self.source}: loaded {len(self.loaded)} of {len(self.loaded) + len(self.missing)} tensors '
+            f'({100 * self.share:.1f} %), resized {len(self.resized)}, missing {len(self.missing)}, '
+            f'unexpected {len(self.unexpected)}'
+        ]
+        # A Swin has a table per block: those of one kind and shape are one line.
+        kinds = Counter((name.split('.')[-1], old, new) for name, old, new in self.resized)
+        found += [
+            f'  resized {name}{f" of {count} blocks" if count > 1 else ""}: {old} to {new}'
+            for (name, old, new), count in kinds.items()
+        ]
+        if self.missing:
+            found.append(f'  not pre-trained, stay as initialised: {", ".join(self.missing)}')
+        if self.unexpected:
+            found.append(f'  not used, the backbone has no such part: {", ".join(self.unexpected)}')
+        return found
+
+    def __str__(self) -> str:
+        return '\n'.join(self.lines())
+
+
+def load_backbone(
+    module: nn.Module, checkpoint: Mapping[str, Any], branch: str = 'student', source: str = 'the checkpoint'
+) -> LoadReport:
+    """Loads the backbone of one branch of a checkpoint into a module whose state dict has mmpretrain's keys.
+
+    Those are mmpretrain's ViT and Swin, mstkit's, and the Swin of mmdet and of mmseg. Position embeddings and
+    relative-position tables are resized to the module's grid and window, from a square grid.
+
+    Args:
+        module: where to.
+        checkpoint: from :func:`mstkit.interop.read_checkpoint`.
+        branch: ``'student'`` or ``'teacher'``.
+        source: the file, for messages and the report.
+
+    Returns:
+        What came from the file.
+
+    Raises:
+        UsageError: there is no such branch, or it is of another network, or not complete; the module is then unchanged.
+    """
+    weights, report = fit_backbone(module, checkpoint, branch, source)
+    module.load_state_dict({**module.state_dict(), **weights}, strict=True)
+    return report
+
+
+def fit_backbone(
+    module: nn.Module, checkpoint: Mapping[str, Any], branch: str = 'student', source: str = 'the checkpoint'
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """Does all of :func:`load_backbone` but the loading; arguments and errors as there.
+
+    Returns:
+        The tensors, in the module's shapes, and the report.
+    """
+    try:
+        found = branch_state(checkpoint, branch)
+    except UsageError as error:
+        raise UsageError(f'{source}: {error}') from error
+    state = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    own = module.state_dict()
+    if any(name.endswith(OWN_VIT_OF_MMSEG) for name in own):
+        raise UsageError(
+            f'{source} cannot be loaded into the {type(module).__name__} of {type(module).__module__}, which names its '
+            "tensors in another way: use type='mstkit.MaskedVisionTransformer' or type='mmpretrain.VisionTransformer' "
+            'as the backbone.'
+        )
+    final = _final_norm(own)
+    missing = [name for name in own if name not in state]
+    untrained = [name for name in missing if OUTPUT_NORM.fullmatch(name) and not name.startswith(final)]
+    unexpected = [name for name in state if name not in own]
+    unused = [name for name in unexpected if OUTPUT_NORM.fullmatch(name) or name == 'mask_token']
+    weights, misfits = _fit(module, own, state)
+    problems = [
+        f'{what} {len(names)} ({_some(names, count)})'
+        for what, names, count in (
+            ('missing', [name for name in missing if name not in untrained], 3),
+            ('unexpected', [name for name in unexpected if name not in unused], 3),
+            ('other shape', misfits, 2),
+        )
+        if names
+    ]
+    if problems:
+        in_file, in_module = _sketch(state), _sketch(own)
+        kinds = '' if in_file == in_module else f': it holds {in_file}, the backbone is {in_module}'
+        raise UsageError(
+            f'the {branch} of {source} does not fit the {type(module).__name__} of this model{kinds} '
+            f'({"; ".join(problems)}); use a checkpoint of that network, or the arch that it was trained with.'
+        )
+    _check_heads(module, checkpoint, f'the {branch} of {source}')
+    resized = tuple(
+        (name, tuple(state[name].shape), tuple(value.shape))
+        for name, value in weights.items()
+        if value is not state[name]
+    )
+    share = len(weights) / (len(weights) + len(untrained))
+    report = LoadReport(f'{source} ({branch})', tuple(weights), resized, tuple(untrained), tuple(unused), share)
+    return weights, report
+
+
+def _fit(
+    module: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Brings what module and file have in common to the module's shapes.
+
+    Returns:
+        The tensors, and a description of each that does not fit.
+    """
+    weights: dict[str, Tensor] = {}
+    misfits = []
+    for name, value in state.items():
+        if name not in own:
+            continue
+        wanted = own[name].shape
+        if name.endswith(BIAS_INDEX) and value.shape != wanted:
+            continue  # which entry of the table belongs to which pair of positions: the window's, so the module's own
+        fitted: Tensor | None = value
+        if name in POSITIONS and value.shape[::2] == wanted[::2]:
+            tokens = [int('cls_token' in names and name == 'pos_embed') for names in (own, state)]
+            fitted = _positions_on_grid(module, value, wanted[1] - tokens[0], tokens[1])
+        elif name.endswith(BIAS_TABLE) and value.shape != wanted and value.shape[1:] == wanted[1:]:
+            fitted = resize_bias_table(value, wanted[0])
+        if fitted is None or fitted.shape != wanted:
+            square = ' (no square grid)' if fitted is None else ''
+            misfits.append(f'{name} is {tuple(value.shape)} in the file{square} and {tuple(wanted)} in the backbone')
+        else:
+            weights[name] = fitted
+    return weights, misfits
+
+
+def _positions_on_grid(module: nn.Module, positions: Tensor, cells: int, extra_tokens: int) -> Tensor | None:
+    """Position embeddings (1, E + s*s, C) on the module's grid of so many cells; None where a grid cannot be told."""
+    side = square_side(cells)
+    grid: Any = getattr(module, 'patch_resolution', None) or (side and (side, side))
+    if grid is None:
+        return None
+    return resize_positions(positions, tuple(grid), extra_tokens, getattr(module, 'interpolate_mode', 'bicubic'))
+
+
+def _check_heads(module: nn.Module, checkpoint: Mapping[str, Any], origin: str) -> None:
+    """Refuses a ViT with another number of heads, which no shape shows; the file's config does, where it has one."""
+    layers: Any = getattr(module, 'layers', None)
+    zoo: Any = getattr(module, 'arch_zoo', {})  # what arch='deit-small' means, the same in all of mmpretrain's ViTs
+    heads = getattr(getattr(layers[0], 'attn', None), 'num_heads', None) if layers else None
+    try:
+        arch = parse_config_text(checkpoint['meta']['cfg'])['model']['backbone']['arch']
+        trained = (zoo[arch.lower()] if isinstance(arch, str) else arch)['num_heads']
+    except (KeyError, TypeError, AttributeError, UsageError):
+        return
+    if heads is not None and trained != heads:
+        raise UsageError(
+            f'{origin} was trained with {trained} attention heads, the {type(module).__name__} of this model has '
+            f'{heads}: use the arch that it was trained with.'
+        )
+
+
+def _sketch(state: Mapping[str, Tensor]) -> str:
+    """What kind of network tensors are of, for a message."""
+    projection = state.get('patch_embed.projection.weight')
+    stages = Counter(
+        match[1] for name in state if (match := re.fullmatch(r'stages\.(\d+)\.blocks\.\d+\.norm1\.weight', name))
+    )
+    layers = sum(bool(re.fullmatch(r'layers\.\d+\.ln1\.weight', name)) for name in state)
+    if projection is None or projection.ndim != 4 or not (stages or layers):
+        inner = [name for name in state if re.search(r'\.\d+\.', name)] or list(state)
+        return f'tensors with other names ({_some(inner)})'
+    kind, blocks = ('Swin', '-'.join(map(str, stages.values()))) if stages else ('ViT', str(layers))
+    width, _, height, breadth = projection.shape
+    return f'a {kind} of width {width}, {blocks} blocks and patches of {height}x{breadth}'
+
+
+def _final_norm(own: Mapping[str, Tensor]) -> str:
+    """How the names of the norm at a backbone's very end start; pre-training has that one."""
+    stages = [int(match[1]) for name in own if (match := re.match(r'stages\.(\d+)\.', name))]
+    return f'norm{max(stages)}.' if stages else 'ln1.'
+
+
+def _some(words: Iterable[str], count: int = 3) -> str:
+    words = list(words)
+    return ', '.join(words[:count]) + (', ...' if len(words) > count else '')
