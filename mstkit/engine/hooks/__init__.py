@@ -6,6 +6,7 @@ from mstkit.engine.hooks.knn_hook import KNNHook
 from mstkit.engine.hooks.non_finite_hook import NonFiniteLossError, NonFiniteLossHook
 from mstkit.engine.hooks.panel_hook import PanelHook
 from mstkit.engine.hooks.param_scheduler_hook import StepParamSchedulerHook
+from mstkit.engine.hooks.pretrained_backbone_hook import PretrainedBackboneHook
 from mstkit.engine.hooks.progress_hook import ProgressHook
 from mstkit.engine.hooks.unreadable_image_hook import UnreadableImageHook
 
@@ -16,6 +17,7 @@ __all__ = [
     'NonFiniteLossError',
     'NonFiniteLossHook',
     'PanelHook',
+    'PretrainedBackboneHook',
     'ProgressHook',
     'StepParamSchedulerHook',
     'UnreadableImageHook',

@@ -1,0 +1,122 @@
+"""Starts a run from a pre-trained backbone, in mstkit's Runner and in mmengine's."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner, find_latest_checkpoint
+from torch import nn
+
+from mstkit.engine.checkpointing import check_same_model, weights_of
+from mstkit.engine.resumable_runner import ResumableRunner
+from mstkit.errors import UsageError
+from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state, read_checkpoint
+from mstkit.interop.pretrained import load_backbone
+from mstkit.registry import HOOKS
+
+
+@HOOKS.register_module()
+class PretrainedBackboneHook(Hook):
+    """Loads the backbone of a checkpoint before training; see :func:`mstkit.interop.load_backbone`.
+
+    That is after ``init_weights``, which would overwrite some of it. A run that was resumed, or that has
+    ``load_from``, keeps the weights that it has; mmengine's own Runner, which takes whatever a checkpoint happens to
+    hold, is made to refuse one that lacks tensors or has others (:class:`mstkit.engine.runner.MSTRunner` does so
+    itself). What a run started from is noted in its checkpoints: ``message_hub``, ``runtime_info``, ``pretrained``.
+
+    Args:
+        checkpoint: the file, read here so that a mistake shows before anything is written; None trains from scratch.
+        branch: ``'student'`` or ``'teacher'``.
+
+    Raises:
+        UsageError: the file cannot be read, holds code, or has no such branch.
+    """
+
+    # Before other hooks copy or draw the weights.
+    priority = 'VERY_HIGH'
+
+    def __init__(self, checkpoint: str | PathLike[str] | None = None, branch: str = 'student') -> None:
+        if branch not in BRANCH_PREFIXES:
+            raise UsageError(
+                f'PretrainedBackboneHook: branch={branch!r}, but it must be {" or ".join(map(repr, BRANCH_PREFIXES))}.'
+            )
+        self.checkpoint = checkpoint
+        self.branch = branch
+        self._has_weights = False
+        self._content: dict[str, Any] | None = None if checkpoint is None else self._read()
+
+    def _read(self) -> dict[str, Any]:
+        """The branch and the notes of the file, without the rest of it: optimizer, heads, the other branch."""
+        assert self.checkpoint is not None
+        try:
+            whole = read_checkpoint(self.checkpoint)
+        except UsageError as error:
+            if Path(self.checkpoint).expanduser().exists():
+                raise
+            raise UsageError(
+                f'{error} Resuming and testing do not need it: default_hooks.pretrained.checkpoint=None.'
+            ) from error
+        try:
+            state = branch_state(whole, self.branch)
+        except UsageError as error:
+            raise UsageError(f'{self.checkpoint}: {error}') from error
+        prefix = BRANCH_PREFIXES[self.branch]
+        return dict(
+            state_dict={prefix + name: value for name, value in state.items()},
+            meta={name: value for name, value in (whole.get('meta') or {}).items() if name in ('cfg', 'epoch')},
+        )
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compares what is resumed, or loaded by ``load_from``, with the whole model.
+
+        Raises:
+            UsageError: names are missing or shapes differ; on a resume also where names are left over.
+        """
+        self._has_weights = True
+        if isinstance(runner, ResumableRunner):
+            return
+        own, weights = _unwrapped(runner).state_dict(), weights_of(checkpoint)
+        if runner._resume:
+            source = runner._load_from or find_latest_checkpoint(runner.work_dir)
+            check_same_model(own, weights, source or 'the checkpoint')
+            return
+        # What is left over does no harm, and mmengine lists it.
+        source = runner._load_from or 'the checkpoint'
+        try:
+            check_same_model(own, {name: weights[name] for name in weights if name in own}, source)
+        except UsageError as error:
+            raise UsageError(
+                f'{error} To take its backbone alone, use PretrainedBackboneHook (--pretrained) instead of load_from.'
+            ) from error
+
+    def before_train(self, runner: Runner) -> None:
+        """Loads the backbone, unless the model has got its weights from a checkpoint of its own.
+
+        Raises:
+            UsageError: the backbone is not the one of the checkpoint, or the model has none.
+        """
+        content, self._content = self._content, None  # frees the memory
+        if self._has_weights:
+            if content is not None:
+                runner.logger.info(f'{self.checkpoint} is not loaded: the run goes on from a checkpoint of its own')
+            return
+        if content is None:
+            if self.checkpoint is None:
+                runner.logger.info('backbone: from scratch, no pre-trained checkpoint is given')
+            return
+        model = _unwrapped(runner)
+        if not isinstance(getattr(model, 'backbone', None), nn.Module):
+            raise UsageError(f'{type(model).__name__} has no backbone that {self.checkpoint} could be loaded into.')
+        report = load_backbone(model.backbone, content, self.branch, str(self.checkpoint))
+        for line in report.lines():
+            runner.logger.info(line)
+        note = dict(file=str(self.checkpoint), branch=self.branch, epoch=content['meta'].get('epoch'))
+        runner.message_hub.update_info('pretrained', note)
+
+
+def _unwrapped(runner: Runner) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
