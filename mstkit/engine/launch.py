@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 
 from mstkit.engine.config_options import apply_options
 from mstkit.engine.data_root import check_data_roots, set_data_root
@@ -65,7 +66,7 @@ def load_config(
     """
     config = read_config(path)
     config.setdefault('default_scope', SCOPE)
-    init_default_scope(config.default_scope)
+    _set_scope(config.default_scope)
     notes = apply_options(config, cfg_options or {})
     if epochs is not None:
         notes += set_epochs(config, epochs)
@@ -93,6 +94,13 @@ def load_config(
         turn_on_amp(config)
     set_environment(config)
     return config, notes
+
+
+def _set_scope(name: str) -> None:
+    """Makes a scope the current one, as mmengine's ``init_default_scope`` does, which warns of every change."""
+    current = DefaultScope.get_current_instance()
+    if current is None or current.scope_name != name:
+        DefaultScope.get_instance(f'{name}-{uuid.uuid4().hex}', scope_name=name)
 
 
 def read_config(path: str | Path) -> Config:
@@ -149,6 +157,6 @@ def build_runner(config: Config) -> MSTRunner:
     Raises:
         UsageError: anything in the config that cannot work.
     """
-    config.setdefault('runner_type', 'MSTRunner')
+    config.setdefault('runner_type', 'mstkit.MSTRunner')  # by its prefix: the config's scope may be another
     with build_guard():
         return RUNNERS.build(config)

@@ -137,7 +137,10 @@ def _build_hook(hook: Hook | Mapping[str, Any]) -> Hook | dict:
         return hook
     config = copy.deepcopy(dict(hook))
     with build_guard():
-        cls = HOOKS.get(config['type']) if isinstance(config.get('type'), str) else config.get('type')
+        cls = config.get('type')
+        if isinstance(cls, str):
+            with HOOKS.switch_scope_and_registry(None) as registry:  # where the config's scope has it
+                cls = registry.get(cls)
         if cls is not None and not cls.__module__.startswith('mstkit.'):
             return config
         priority = config.pop('priority', None)

@@ -40,6 +40,7 @@ def draw_curves(
     path: str | os.PathLike[str],
     ylabel: str = 'k-NN top-1, %',
     untrained: float | None = None,
+    xlabel: str = 'epoch (0: random init)',
 ) -> None:
     """Draws panels side by side, with one legend beside them; the file appears whole or not at all.
 
@@ -47,6 +48,7 @@ def draw_curves(
         panels: curves by title; they share their axes.
         path: of the picture; its ending chooses the format.
         ylabel: what is over the epochs.
+        xlabel: what the curves run over.
         untrained: accuracy without training, for a dotted line across.
 
     Raises:
@@ -64,7 +66,7 @@ def draw_curves(
                 untrained, color='0.4', linestyle=(0, (1, 2)), linewidth=1.2, label='random init, mean', zorder=1
             )
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel('epoch (0: random init)')
+        axes.set_xlabel(xlabel)
         axes.grid(alpha=0.3)
     row[0].set_ylabel(ylabel)
     entries = {label: handle for axes in row for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
