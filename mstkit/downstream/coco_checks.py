@@ -1,0 +1,186 @@
+"""Checks of what an annotation file in COCO's format says, before mmdet meets it in the middle of a run."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mstkit.downstream.wording import first_few
+from mstkit.errors import UsageError, nearest
+
+_NUMBER, _ID = (int, float), (int, str)
+# What mmdet and pycocotools read of an entry.
+FIELDS: dict[str, dict[str, Any]] = {
+    'images': dict(id=_ID, file_name=str, width=_NUMBER, height=_NUMBER),
+    'categories': dict(id=int, name=str),
+    'annotations': dict(id=_ID, image_id=_ID, category_id=int, bbox=list, area=_NUMBER, iscrowd=int),
+}
+
+
+def check_entries(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Refuses entries without a field, ids that occur twice, and annotations of what the file does not have.
+
+    Args:
+        content: the file's lists, by name.
+        path: the file, for messages.
+
+    Raises:
+        UsageError: naming the first such entry.
+    """
+    for name, fields in FIELDS.items():
+        _check_fields(content[name], fields, f'{path}: {name}')
+    _check_references(content, path)
+
+
+def has_fields(entry: Any, fields: Mapping[str, Any]) -> bool:
+    """Whether an entry has every field, with a value of its kind."""
+    return isinstance(entry, dict) and all(isinstance(entry.get(name), kind) for name, kind in fields.items())
+
+
+def listing(folder: str) -> set[str]:
+    """The names in a folder; none where there is no such folder."""
+    try:
+        with os.scandir(folder or '.') as entries:
+            return {entry.name for entry in entries}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def check_classes(classes: Sequence[str], known: Sequence[str], path: str | os.PathLike[str]) -> None:
+    """Refuses classes that an annotation file does not have, or has in another order.
+
+    The order has to be that of the ids because mmdet's evaluation takes a network's outputs in that order.
+
+    Args:
+        classes: the classes asked for.
+        known: the names of the file's categories, in the order of their ids.
+        path: the file, for messages.
+
+    Raises:
+        UsageError: naming both lists.
+    """
+    absent = [name for name in classes if name not in set(known)]
+    if absent:
+        raise UsageError(
+            f'{path} has no category {first_few([repr(name) for name in absent])}: its categories are '
+            f'{first_few(known, 5)}, and the classes asked for are {first_few(classes, 5)}.'
+            f'{nearest(absent[0], known)} Correct metainfo.classes, or leave it out to take the classes of the file.'
+        )
+    ordered = [name for name in known if name in set(classes)]
+    if list(classes) != ordered:
+        raise UsageError(
+            f'metainfo.classes ({first_few(classes, 5)}) are in another order than in {path}, or repeated: write them '
+            f'in the order of the category ids ({first_few(ordered, 5)}), in which mmdet evaluates them.'
+        )
+
+
+def check_pictures(names: Iterable[str], folder: str, path: str | os.PathLike[str]) -> None:
+    """Refuses an annotation file whose pictures are not all there. Each folder is listed once, and no file looked at.
+
+    Args:
+        names: the pictures' paths relative to ``folder``.
+        folder: where they should be.
+        path: the annotation file, for the message.
+
+    Raises:
+        UsageError: with the number of missing pictures and the first of them.
+    """
+    if not os.path.isdir(folder or '.'):
+        raise UsageError(
+            f'the folder of pictures {folder} does not exist, which {path} belongs to: give the folder as '
+            'data_prefix=dict(img=...), relative to the data root.'
+        )
+    by_folder: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        by_folder[os.path.dirname(name)].append(name)
+    missing: list[str] = []
+    for part, inside in by_folder.items():
+        present = listing(os.path.join(folder, part))
+        missing += [name for name in inside if os.path.basename(name) not in present]
+    if missing:
+        total = sum(map(len, by_folder.values()))
+        raise UsageError(
+            f'{len(missing)} of the {total} pictures in {path} are not in {folder}: {first_few(sorted(missing))}. '
+            'Give the folder that holds them as data_prefix=dict(img=...), or copy the missing ones.'
+        )
+
+
+def check_masks(content: Mapping[str, Any], path: str | os.PathLike[str]) -> int:
+    """Refuses annotations whose objects have no mask, for those who train or evaluate masks.
+
+    Args:
+        content: what :func:`read_coco` gave.
+        path: the file, for messages.
+
+    Returns:
+        How many objects have only polygons of fewer than three points, which mmdet ignores.
+
+    Raises:
+        UsageError: with the number of annotations and the first of them.
+    """
+    annotations = content['annotations']
+    without = [entry['id'] for entry in annotations if not entry.get('segmentation')]
+    if without:
+        raise UsageError(
+            f'{len(without)} of the {len(annotations)} annotations in {path} have no segmentation, the first is '
+            f'annotation {without[0]}: masks cannot be trained on boxes. Complete the file, or use a detector without '
+            'a mask head and LoadAnnotations without with_mask.'
+        )
+    sizes = {image['id']: [image['height'], image['width']] for image in content['images']}
+    masks = [(entry['id'], entry['segmentation'], sizes[entry['image_id']]) for entry in annotations]
+    for number, mask, size in masks:
+        if isinstance(mask, dict):
+            if mask.get('size') != size or not isinstance(mask.get('counts'), list | str):
+                raise UsageError(
+                    f'{path}: the run-length mask of annotation {number} is of size {mask.get("size")} and its image '
+                    f'of {size} (height, width): write it again from the image as it is listed.'
+                )
+        elif not isinstance(mask, list) or not all(isinstance(polygon, list) for polygon in mask):
+            raise UsageError(
+                f'{path}: the segmentation of annotation {number} is neither a list of polygons ([[x, y, x, y, ...]]) '
+                'nor a run-length mask with size and counts: write it as one of these.'
+            )
+    polygons = [mask for _, mask, _ in masks if isinstance(mask, list)]
+    return sum(not any(len(ring) >= 6 and len(ring) % 2 == 0 for ring in rings) for rings in polygons)
+
+
+def _check_fields(entries: Sequence[Any], fields: Mapping[str, Any], where: str) -> None:
+    for number, entry in enumerate(entries):
+        if has_fields(entry, fields) and ('bbox' not in fields or _is_box(entry['bbox'])):
+            continue
+        given = entry if isinstance(entry, dict) else {}
+        wrong = next((name for name, kind in fields.items() if not isinstance(given.get(name), kind)), 'bbox')
+        said = f'{wrong} {given[wrong]!r}' if wrong in given else f'no {wrong}'
+        named = f' (id {given["id"]!r})' if 'id' in given else ''
+        raise UsageError(
+            f'{where}[{number}]{named} has {said}: in COCO’s format every entry of that list has '
+            f'{", ".join(fields)}{"; a bbox is four numbers x, y, width, height" if "bbox" in fields else ""}.'
+        )
+    counts = Counter(entry['id'] for entry in entries)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise UsageError(f'{where} has the id {twice[0]!r} more than once: give every entry an id of its own.')
+
+
+def _is_box(values: list[Any]) -> bool:
+    return len(values) == 4 and all(isinstance(value, _NUMBER) and math.isfinite(value) for value in values)
+
+
+def _check_references(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    annotations = content['annotations']
+    for key, name in (('category_id', 'categories'), ('image_id', 'images')):
+        known = {entry['id'] for entry in content[name]}
+        lost = [entry for entry in annotations if entry[key] not in known]
+        if lost:
+            raise UsageError(
+                f'{path}: {len(lost)} of {len(annotations)} annotations have a {key} that is in none of its '
+                f'{len(known)} {name}, the first is annotation {lost[0]["id"]!r} with {key} {lost[0][key]!r}: correct '
+                f'it, or add it to the {name}.'
+            )
+    names = [category['name'] for category in content['categories']]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UsageError(f'{path} has two categories called {twice[0]!r}: give every category a name of its own.')

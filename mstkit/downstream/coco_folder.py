@@ -1,0 +1,177 @@
+"""Any folder in COCO's format as a data set of mmdet's."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
+from mmengine.logging import print_log
+
+from mstkit.downstream.coco_checks import check_classes, check_masks, check_pictures
+from mstkit.downstream.coco_json import coco_classes, read_coco
+from mstkit.downstream.wording import first_few
+from mstkit.errors import UsageError
+from mstkit.registry import DATASETS
+
+
+@DATASETS.register_module()
+class CocoFolder(CocoDataset):
+    """Pictures with an annotation file in COCO's format, on the local disk.
+
+    Before anything long starts, the file is checked entry by entry and the folder is looked through for the pictures,
+    so that a mistake is one message at the start rather than an exception of a worker's in the middle of a run. What
+    is left out of a training (``filter_cfg``, boxes that are empty) is counted and logged.
+
+    Labels are the categories in the order of their ids. mmdet's ``CocoMetric`` takes them in the order in which the
+    file lists them; where that is another one, a warning asks for its ``sort_categories=True``.
+
+    Args:
+        ann_file: the annotation file, relative to ``data_root``.
+        data_root: the folder that the paths are relative to.
+        data_prefix: ``dict(img=FOLDER)``, the folder of the pictures.
+        metainfo: ``dict(classes=...)`` takes only these categories, in the order of their ids; all without it.
+        backend_args: None; files elsewhere are for mmdet's own ``CocoDataset``.
+        **kwargs: as in mmdet: ``filter_cfg``, ``pipeline``, ``test_mode``, ``indices``, ``lazy_init`` ...
+
+    Raises:
+        UsageError: the file, its classes or its pictures are missing or do not fit together; the pipeline wants masks
+            and the file has none; no annotation is left.
+    """
+
+    METAINFO: dict[str, Any] = {}  # noqa: RUF012  (mmengine's own form; the parent's would be COCO's 80 classes)
+
+    def __init__(
+        self,
+        ann_file: str,
+        data_root: str | None = '',
+        data_prefix: Mapping[str, str] | None = None,
+        metainfo: Mapping[str, Any] | None = None,
+        backend_args: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if backend_args:
+            raise UsageError(
+                f'CocoFolder.backend_args is {dict(backend_args)!r}, but it reads the local disk only: use mmdet.'
+                'CocoDataset for files elsewhere.'
+            )
+        prefix = {'img': ''} if data_prefix is None else dict(data_prefix)
+        if 'img' not in prefix:
+            raise UsageError(f'CocoFolder.data_prefix is {prefix!r}: give the folder of pictures as dict(img=FOLDER).')
+        self.masks_without_area = 0
+        super().__init__(
+            ann_file=ann_file, data_root=data_root or '', data_prefix=prefix, metainfo=_plain(metainfo), **kwargs
+        )
+        if 'classes' not in self._metainfo:  # lazy_init: the file has not been read
+            self._metainfo['classes'] = coco_classes(self.ann_file)
+
+    @classmethod
+    def classes_of(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """The classes that a data set of this config would have, without building it.
+
+        Raises:
+            UsageError: the annotation file is missing, unreadable or has no categories.
+        """
+        metainfo = cls._load_metainfo(_plain(config.get('metainfo')))
+        if 'classes' in metainfo:
+            return tuple(metainfo['classes'])
+        return coco_classes(os.path.join(config.get('data_root') or '', config['ann_file']))
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Reads and checks the annotation file, and lets mmdet parse it."""
+        content = read_coco(self.ann_file)
+        listed = [category['id'] for category in content['categories']]
+        content['categories'].sort(key=lambda category: category['id'])
+        known = tuple(category['name'] for category in content['categories'])
+        classes = self._metainfo['classes'] = tuple(self._metainfo.get('classes', known))
+        check_classes(classes, known, self.ann_file)
+        if classes == CocoDataset.METAINFO['classes']:
+            self._metainfo.setdefault('palette', CocoDataset.METAINFO['palette'])
+        check_pictures([image['file_name'] for image in content['images']], self.data_prefix['img'], self.ann_file)
+        if any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms):
+            self.masks_without_area = check_masks(content, self.ann_file)
+        if self.test_mode:
+            self._warn_evaluation(listed, content['annotations'])
+        self._listed = len(content['annotations'])
+        self.COCOAPI = lambda _: _indexed(content)  # else mmdet would read the file a second time
+        try:
+            return super().load_data_list()
+        finally:
+            del self.COCOAPI
+
+    def filter_data(self) -> list[dict[str, Any]]:
+        """What ``filter_cfg`` leaves, with a line in the log on what it does not.
+
+        Raises:
+            UsageError: no annotation is left.
+        """
+        kept = super().filter_data()
+        instances = [instance for sample in self.data_list for instance in sample['instances']]
+        if not any(sample['instances'] for sample in kept):
+            raise UsageError(
+                f'no annotation is left of {self.ann_file}: of {len(self.data_list)} images and {self._listed} '
+                f'annotations, {len(instances)} annotations are of the classes asked for and have a box within their '
+                f'image, and filter_cfg={self.filter_cfg} leaves {len(kept)} images. Correct metainfo.classes, '
+                'filter_cfg or the file.'
+            )
+        least = (self.filter_cfg or {}).get('min_size', 0)
+        out = len(self.data_list) - len(kept)
+        small = sum(min(sample['width'], sample['height']) < least for sample in self.data_list) if out else 0
+        counts = {
+            f'images smaller than {least} px': small,
+            'images without annotations': out - small,
+            'annotations of other classes, or with a box that is empty or outside': self._listed - len(instances),
+            'masks of fewer than three points': self.masks_without_area,
+        }
+        crowds = sum(instance['ignore_flag'] for instance in instances)
+        left_out = ', '.join(f'{count} {what}' for what, count in counts.items() if count)
+        print_log(
+            f'CocoFolder: {len(self.data_list)} images with {len(instances)} annotations ({crowds} of crowds) in '
+            f'{len(self.cat_ids)} classes of {self.ann_file}{f"; left out: {left_out}" if left_out else ""}',
+            logger='current',
+        )
+        return kept
+
+    def _warn_evaluation(self, category_ids: list[int], annotations: list[dict[str, Any]]) -> None:
+        """Says where mmdet's evaluation of this file would count wrongly."""
+        if category_ids != sorted(category_ids):
+            print_log(
+                f'{self.ann_file} lists its categories not in the order of their ids ({first_few(category_ids)}): '
+                'evaluate with CocoMetric(sort_categories=True), or classes are taken for one another.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        if any(annotation['id'] == 0 for annotation in annotations):
+            print_log(
+                f'{self.ann_file} has an annotation with the id 0, which pycocotools counts as not found however well '
+                'it is detected: number annotations from 1.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def _plain(metainfo: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The metainfo, whose classes have to be a list: of a single word mmengine would make classes of one letter.
+
+    Raises:
+        UsageError: they are a word that is no file with a name per line.
+    """
+    classes = (metainfo or {}).get('classes')
+    if isinstance(classes, str) and not os.path.isfile(classes):
+        raise UsageError(f'metainfo.classes is {classes!r}: give a list of names, such as ({classes!r},).')
+    return None if metainfo is None else dict(metainfo)
+
+
+def _indexed(content: dict[str, Any]) -> COCO:
+    """pycocotools' index of what was read already."""
+    coco = COCO()
+    coco.dataset = content
+    with contextlib.redirect_stdout(io.StringIO()):  # "creating index..."
+        coco.createIndex()
+    coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
+    return coco

@@ -1,0 +1,105 @@
+"""Annotation files in COCO's format: read and checked, or only asked for their classes. Needs no mmdet."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import mmap
+import os
+import re
+from typing import Any
+
+from mstkit.downstream.coco_checks import FIELDS, check_entries, has_fields, listing
+from mstkit.downstream.wording import first_few
+from mstkit.errors import UsageError, nearest
+
+_CATEGORIES = re.compile(rb'"categories"\s*:\s*')
+_LONGEST_CATEGORIES = 1 << 22  # bytes; those of LVIS, with their definitions, are a tenth of it
+
+
+def read_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads an annotation file whole and checks that its entries fit together.
+
+    Args:
+        path: a JSON file with ``images``, ``annotations`` and ``categories``.
+
+    Returns:
+        Its content.
+
+    Raises:
+        UsageError: no such file, no JSON, one of the three missing or empty, an entry without a field that training or
+            evaluation needs, an id twice, or an annotation of an image or a category that the file does not have.
+    """
+    content = _load(path)
+    missing = [name for name in FIELDS if not isinstance(content.get(name), list)]
+    if missing:
+        raise UsageError(
+            f'{path} has no {" and no ".join(missing)} (it has {first_few(list(content), 6) or "nothing"}): give an '
+            'annotation file for detection in COCO’s format, such as instances_train2017.json.'
+        )
+    for name in ('images', 'categories'):
+        if not content[name]:
+            raise UsageError(f'the list of {name} in {path} is empty: give an annotation file that has some.')
+    check_entries(content, path)
+    return content
+
+
+def coco_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names of the categories in the order of their ids, mostly without reading the rest of the file.
+
+    Raises:
+        UsageError: the file is missing, unreadable or has no categories.
+    """
+    categories = _categories_alone(path)
+    if categories is None:
+        categories = read_coco(path)['categories']
+    return tuple(category['name'] for category in sorted(categories, key=lambda category: category['id']))
+
+
+def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        with open(path, encoding='utf-8') as file:
+            text = file.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise UsageError(f'there is no annotation file {path}{_beside(os.fspath(path))}') from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f'{path} cannot be read ({error}): give a JSON file in COCO’s format.') from error
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        at_end = getattr(error, 'pos', 0) >= len(text.rstrip()) - len('false') or 'Unterminated' in str(error)
+        reason = 'it ends in the middle' if at_end else str(error)
+        raise UsageError(f'{path} is no whole JSON file ({reason}): copy or write it again.') from None
+    if not isinstance(content, dict):
+        raise UsageError(
+            f'{path} holds a {type(content).__name__} and not images, annotations and categories: give an annotation '
+            'file for detection in COCO’s format, not a file of results.'
+        )
+    return content
+
+
+def _beside(path: str) -> str:
+    """What to give instead of a missing file."""
+    folder = os.path.dirname(path) or '.'
+    if not os.path.isdir(folder):
+        return f': the folder {folder} does not exist. Give the data root (--data-root DIR) or ann_file.'
+    others = sorted(name for name in listing(folder) if name.endswith('.json'))
+    if not others:
+        return f', and no other JSON file beside it in {folder}: give the data root (--data-root DIR) or ann_file.'
+    hint = nearest(os.path.basename(path), others)
+    return f'; beside it lie {first_few(others, 5)}: give one of them as ann_file.{hint}'
+
+
+def _categories_alone(path: str | os.PathLike[str]) -> list[dict[str, Any]] | None:
+    """The categories, where the file names such a list once and it is whole; otherwise None."""
+    try:
+        with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            found = [match.end() for match in itertools.islice(_CATEGORIES.finditer(content), 2)]
+            if len(found) != 1:
+                return None
+            text = content[found[0] : found[0] + _LONGEST_CATEGORIES].decode('utf-8', errors='ignore')
+            categories, _ = json.JSONDecoder().raw_decode(text)
+    except (OSError, ValueError):
+        return None  # reading the whole file says what is wrong with it
+    whole = isinstance(categories, list) and all(has_fields(entry, FIELDS['categories']) for entry in categories)
+    return categories if whole and categories else None
