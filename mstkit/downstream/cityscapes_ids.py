@@ -1,0 +1,160 @@
+"""Label maps of Cityscapes with the ids that networks are trained on, made of those that are handed out."""
+
+from __future__ import annotations
+
+import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mstkit.datasets.folder_scan import scan_folder
+from mstkit.downstream.label_checks import IGNORED, LabelMapError, read_label_map
+from mstkit.downstream.wording import first_few
+from mstkit.errors import UsageError
+from mstkit.files import remove_leftovers, write_atomically
+from mstkit.progress_bar import track
+
+LABEL_IDS, TRAIN_IDS = '_gtFine_labelIds.png', '_gtFine_labelTrainIds.png'
+TOOL = 'python tools/dataset_converters/cityscapes_train_ids.py'
+
+# The labels of Cityscapes by their ids 0 to 33, with their train ids; None is not trained on. Source: the table in
+# cityscapesscripts/helpers/labels.py of the data set's own scripts, https://github.com/mcordts/cityscapesScripts.
+LABELS: tuple[tuple[str, int | None], ...] = (
+    ('unlabeled', None),
+    ('ego vehicle', None),
+    ('rectification border', None),
+    ('out of roi', None),
+    ('static', None),
+    ('dynamic', None),
+    ('ground', None),
+    ('road', 0),
+    ('sidewalk', 1),
+    ('parking', None),
+    ('rail track', None),
+    ('building', 2),
+    ('wall', 3),
+    ('fence', 4),
+    ('guard rail', None),
+    ('bridge', None),
+    ('tunnel', None),
+    ('pole', 5),
+    ('polegroup', None),
+    ('traffic light', 6),
+    ('traffic sign', 7),
+    ('vegetation', 8),
+    ('terrain', 9),
+    ('sky', 10),
+    ('person', 11),
+    ('rider', 12),
+    ('car', 13),
+    ('truck', 14),
+    ('bus', 15),
+    ('caravan', None),
+    ('trailer', None),
+    ('train', 16),
+    ('motorcycle', 17),
+    ('bicycle', 18),
+)
+LICENSE_PLATE = 255  # its id is -1; where a label map has it at all, it is this byte. Not trained on.
+
+
+class Written(NamedTuple):
+    """What a call of :func:`write_train_ids` did.
+
+    Attributes:
+        new: label maps written.
+        already: label maps that were there before.
+    """
+
+    new: int
+    already: int
+
+
+def to_train_ids(labels: np.ndarray) -> np.ndarray:
+    """Replaces ids by train ids.
+
+    Args:
+        labels: (H, W) uint8, ids of Cityscapes; -1 is 255.
+
+    Returns:
+        (H, W) uint8, 0 to 18, and 255 for what is not trained on.
+
+    Raises:
+        ValueError: there are other ids in it; the message lists them.
+    """
+    table = np.full(256, IGNORED, np.uint8)
+    table[: len(LABELS)] = [IGNORED if train_id is None else train_id for _, train_id in LABELS]
+    unknown = labels[(labels >= len(LABELS)) & (labels != LICENSE_PLATE)]
+    if unknown.size:
+        raise ValueError(first_few(np.unique(unknown).tolist(), 5))
+    return table[labels]
+
+
+def write_train_ids(root: str | os.PathLike[str], jobs: int = 1) -> Written:
+    """Writes ``*_gtFine_labelTrainIds.png`` beside every ``*_gtFine_labelIds.png``.
+
+    What is there already is left as it is, and a file is either whole or not there: a call that was broken off is
+    finished by another one.
+
+    Args:
+        root: the folder of Cityscapes, with ``gtFine`` in it.
+        jobs: files at a time.
+
+    Returns:
+        The numbers of label maps.
+
+    Raises:
+        UsageError: no such folder, no label maps in it, or one that is not Cityscapes'.
+    """
+    folder = Path(root) / 'gtFine'
+    if not folder.is_dir():
+        raise UsageError(_no_such_folder(Path(root)))
+    names = scan_folder(str(folder), ('.png',)).images
+    there = {name for name in names if name.endswith(TRAIN_IDS)}
+    sources = [name for name in names if name.endswith(LABEL_IDS)]
+    if not sources and not there:
+        raise UsageError(f'{folder} holds no *{LABEL_IDS}: unpack gtFine_trainvaltest.zip of Cityscapes into {root}.')
+    todo = [folder / name for name in sources if name.removesuffix(LABEL_IDS) + TRAIN_IDS not in there]
+    for city in {path.parent for path in todo}:
+        remove_leftovers(city)
+    # Threads are enough: Pillow reads and writes PNG without holding Python's lock.
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for _ in track(pool.map(_convert, todo), len(todo), 'label maps'):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return Written(len(todo), len(there))
+
+
+def _convert(source: Path) -> None:
+    labels = read_label_map(source)
+    if labels.ndim != 2 or labels.dtype != np.uint8:
+        raise LabelMapError(f'{source} is no label map of Cityscapes (one channel of 8 bits): unpack it again.')
+    try:
+        train_ids = to_train_ids(labels)
+    except ValueError as error:
+        raise LabelMapError(
+            f'{source} has ids that Cityscapes does not: {error}; its ids are 0 to {len(LABELS) - 1}. Remove the file, '
+            'or use LabelMapFolder for labels of your own.'
+        ) from None
+    content = io.BytesIO()
+    Image.fromarray(train_ids).save(content, 'PNG')
+    write_atomically(source.with_name(source.name.removesuffix(LABEL_IDS) + TRAIN_IDS), content.getvalue())
+
+
+def _no_such_folder(root: Path) -> str:
+    if not root.is_dir():
+        return f'the folder {root} does not exist: give the folder into which Cityscapes was unpacked.'
+    if root.name == 'gtFine':
+        return f'{root} has no folder gtFine in it: give the folder above, {root.parent}.'
+    holds = sorted(entry.name for entry in os.scandir(root))
+    found = f'it holds {first_few(holds, 5)}' if holds else 'it is empty'
+    return (
+        f'{root} has no folder gtFine ({found}): give the folder into which gtFine_trainvaltest.zip of Cityscapes '
+        'was unpacked.'
+    )

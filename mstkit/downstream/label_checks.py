@@ -1,0 +1,159 @@
+"""Whether a label map can be trained on: one channel, the size of its picture, and no ids but those of classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from PIL import Image
+
+from mstkit.datasets.argument_checks import check_count
+from mstkit.datasets.image_reader import UnreadableImage, read_image
+from mstkit.downstream.wording import first_few
+from mstkit.errors import UsageError
+from mstkit.registry import TRANSFORMS
+
+IGNORED = 255  # what mmseg's losses, metrics, crops and padding leave out unless each of them is told otherwise
+
+
+class LabelMapError(UsageError):
+    """A label map that cannot be trained on.
+
+    A worker of a DataLoader hands its exceptions on as ``type(error)(text)``, where the text is the worker's whole
+    traceback and ends in the message. Only the message is kept, so that it reads the same with workers and without.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rstrip().rpartition(f'{type(self).__name__}: ')[2])
+
+
+def read_label_map(path: str | os.PathLike[str]) -> np.ndarray:
+    """Reads the values that are stored in a label map: of a palette image the indices, of 16 bits all of them.
+
+    Returns:
+        (H, W), or (H, W, C) for a file with several channels.
+
+    Raises:
+        LabelMapError: the file cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except Exception as error:  # damaged files surface as any kind of exception from Pillow's decoders
+        reason = str(error) or type(error).__name__
+        raise LabelMapError(f'the label map {path} cannot be read ({reason}): write or copy it again.') from error
+
+
+def stored_in_bytes(path: str | os.PathLike[str]) -> bool:
+    """Whether mmseg, which makes bytes of the values, sees them as they are. Reads the head of the file only."""
+    try:
+        with Image.open(path) as image:
+            return not image.mode.startswith(('I', 'F'))
+    except OSError:
+        return True  # whoever reads its pixels says what is wrong
+
+
+def check_labels(
+    labels: np.ndarray,
+    path: str | os.PathLike[str],
+    num_ids: int,
+    ignored: int = IGNORED,
+    size: Sequence[int] | None = None,
+) -> None:
+    """Refuses a label map that a network cannot be trained on.
+
+    Args:
+        labels: (H, W), or whatever else was read.
+        path: its file, for the message.
+        num_ids: ids are 0 to one less.
+        ignored: the id of pixels that do not count.
+        size: (H, W) of the picture.
+
+    Raises:
+        LabelMapError: naming the file and what is wrong.
+    """
+    if labels.ndim != 2:
+        channels = labels.shape[2] if labels.ndim == 3 else 'no'
+        raise LabelMapError(
+            f'the label map {path} has {channels} channels, so it holds colours rather than class ids: give '
+            f'PNG files with one channel whose values are the ids 0 to {num_ids - 1}.'
+        )
+    if size is not None and tuple(labels.shape) != tuple(size):
+        (height, width), (rows, columns) = size, labels.shape
+        raise LabelMapError(
+            f'the label map {path} is {columns}x{rows} px and its picture {width}x{height}: give label maps of the '
+            'size of their pictures.'
+        )
+    wrong = (labels >= num_ids) & (labels != ignored)
+    if wrong.any():
+        ids = np.unique(labels[wrong]).tolist()
+        raise LabelMapError(
+            f'the label map {path} has the ids {first_few(ids, 5)} on {100 * wrong.mean():.2g} % of its pixels, but '
+            f'ids are 0 to {num_ids - 1}, and {ignored} for what does not count: correct the number of classes '
+            '(--num-classes N) or the label maps.'
+        )
+
+
+def check_some(pairs: Sequence[tuple[str, str]], most: int, num_ids: int, ignored: int = IGNORED) -> None:
+    """Checks a few pairs, evenly spread over all of them, before a run begins.
+
+    Args:
+        pairs: paths of a picture and of its label map.
+        most: how many pairs are read.
+        num_ids: ids are 0 to one less.
+        ignored: the id of pixels that do not count.
+
+    Raises:
+        LabelMapError: one of them cannot be trained on, or not be read.
+    """
+    count = min(most, len(pairs))
+    for picture, path in (pairs[index * len(pairs) // count] for index in range(count)):
+        try:
+            size = read_image(picture).shape[:2]
+        except UnreadableImage as error:
+            raise LabelMapError(f'the picture {picture} cannot be read ({error.reason}): copy it again.') from error
+        check_labels(read_label_map(path), path, num_ids, ignored, size)
+
+
+@TRANSFORMS.register_module()
+class CheckLabels(BaseTransform):
+    """After mmseg's ``LoadAnnotations``: stops a run at the first label map that cannot be trained on.
+
+    Args:
+        num_classes: ids are 0 to one less; without it as many as the data set says, which ``CityscapesFolder`` and
+            ``LabelMapFolder`` do.
+        ignore_index: the id, after loading, of pixels that do not count.
+    """
+
+    def __init__(self, num_classes: int | None = None, ignore_index: int = IGNORED) -> None:
+        self.num_classes = None if num_classes is None else check_count('CheckLabels.num_classes', num_classes, 1)
+        self.ignore_index = ignore_index
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Checks ``gt_seg_map``, (H, W), against the classes and the picture's own size; changes nothing.
+
+        Raises:
+            LabelMapError: naming the file and what is wrong with it.
+            UsageError: there is no label map yet, or nothing says how many classes there are.
+        """
+        num_classes = results.get('num_classes') if self.num_classes is None else self.num_classes
+        if num_classes is None:
+            raise UsageError('CheckLabels needs num_classes: the data set does not say how many classes it has.')
+        if 'gt_seg_map' not in results:
+            raise UsageError('CheckLabels found no label map: put it after LoadAnnotations in the pipeline.')
+        path, labels = results.get('seg_map_path', 'of this sample'), results['gt_seg_map']
+        if os.path.isfile(path) and not stored_in_bytes(path):
+            stored = read_label_map(path)
+            if stored.max() > IGNORED:
+                raise LabelMapError(
+                    f'the label map {path} has ids up to {stored.max()}, of which mmseg keeps the lowest byte only: '
+                    f'write it with ids up to {IGNORED}.'
+                )
+        check_labels(labels, path, num_classes, self.ignore_index, results.get('ori_shape'))
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(num_classes={self.num_classes}, ignore_index={self.ignore_index})'

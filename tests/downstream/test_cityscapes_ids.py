@@ -1,0 +1,147 @@
+"""Cityscapes' ids to train ids: the table, the files, and going on after a break."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmseg.datasets import CityscapesDataset
+from PIL import Image
+
+from mstkit.downstream import cityscapes_ids
+from mstkit.downstream.cityscapes_ids import LABELS, Written, to_train_ids, write_train_ids
+from mstkit.errors import UsageError
+
+from .toy import write_labels
+
+ROOT = Path(__file__).parents[2]
+TOOL = 'tools/dataset_converters/cityscapes_train_ids.py'
+
+
+@pytest.fixture
+def cityscapes(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    for index, city in enumerate(('train/aachen', 'train/bonn', 'val/ulm')):
+        for number in range(2):
+            ids = random.integers(0, 34, (20, 30), dtype=np.uint8)
+            ids[0, 0] = 255  # a license plate
+            name = f'{Path(city).name}_{index}_{number}_gtFine'
+            write_labels(tmp_path / 'gtFine' / city / f'{name}_labelIds.png', ids)
+            write_labels(tmp_path / 'gtFine' / city / f'{name}_color.png', np.zeros((20, 30, 3), np.uint8))
+    return tmp_path
+
+
+def files(root: Path, ending: str) -> list[Path]:
+    return sorted((root / 'gtFine').rglob(f'*{ending}'))
+
+
+def test_the_classes_that_count_are_mmsegs():
+    trained = {train_id: name for name, train_id in LABELS if train_id is not None}
+    assert tuple(trained[i] for i in range(len(trained))) == CityscapesDataset.METAINFO['classes']
+    assert len(LABELS) == 34 and len({name for name, _ in LABELS}) == 34
+    ids = [index for index, (_, train_id) in enumerate(LABELS) if train_id is not None]
+    assert ids == [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
+
+
+def test_every_id():
+    ids = np.arange(34, dtype=np.uint8)[None]
+    assert to_train_ids(ids)[0].tolist() == [
+        255, 255, 255, 255, 255, 255, 255, 0, 1, 255, 255, 2, 3, 4, 255, 255, 255,
+        5, 255, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 255, 255, 16, 17, 18,
+    ]  # fmt: skip
+    assert to_train_ids(np.full((1, 1), 255, np.uint8)).item() == 255
+    with pytest.raises(ValueError, match='34, 254'):
+        to_train_ids(np.array([[34, 254, 33, 34]], np.uint8))
+
+
+@pytest.mark.parametrize('jobs', [1, 3])
+def test_files_lie_beside_their_sources(cityscapes, jobs):
+    assert write_train_ids(cityscapes, jobs) == Written(new=6, already=0)
+    sources, written = files(cityscapes, '_labelIds.png'), files(cityscapes, '_labelTrainIds.png')
+    assert [path.name.replace('TrainIds', 'Ids') for path in written] == [path.name for path in sources]
+    for source, path in zip(sources, written, strict=True):
+        with Image.open(source) as before, Image.open(path) as after:
+            assert after.mode == 'L' and after.size == before.size
+            pairs = zip(np.asarray(before).ravel().tolist(), np.asarray(after).ravel().tolist(), strict=True)
+        for old, new in pairs:
+            train_id = None if old == 255 else LABELS[old][1]
+            assert new == (255 if train_id is None else train_id)
+    assert len(list((cityscapes / 'gtFine').rglob('*'))) == 5 + 3 * 6  # nothing else was left
+
+
+def test_a_broken_off_run_is_finished(cityscapes, monkeypatch):
+    convert = cityscapes_ids._convert
+
+    def stop(source: Path) -> None:
+        if 'ulm' in source.name:
+            raise KeyboardInterrupt
+        convert(source)
+
+    monkeypatch.setattr(cityscapes_ids, '_convert', stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_train_ids(cityscapes)
+    before = {path: path.stat().st_mtime_ns for path in files(cityscapes, '_labelTrainIds.png')}
+    assert len(before) == 4
+    half = cityscapes / 'gtFine' / 'val' / 'ulm' / '.ulm_2_0_gtFine_labelTrainIds.png.1.partial'
+    half.write_bytes(b'half')
+    monkeypatch.setattr(cityscapes_ids, '_convert', convert)
+    assert write_train_ids(cityscapes) == Written(new=2, already=4)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert not half.exists()
+    assert write_train_ids(cityscapes) == Written(new=0, already=6)
+
+
+def test_train_ids_alone_need_nothing(cityscapes):
+    write_train_ids(cityscapes)
+    for path in files(cityscapes, '_labelIds.png'):
+        path.unlink()
+    assert write_train_ids(cityscapes) == Written(new=0, already=6)
+
+
+def test_mistaken_folders(tmp_path, cityscapes):
+    (tmp_path / 'empty' / 'gtFine').mkdir(parents=True)
+    for folder, message in (
+        (tmp_path / 'nowhere', 'nowhere does not exist'),
+        (cityscapes / 'gtFine', f'give the folder above, {cityscapes}'),
+        (cityscapes / 'gtFine' / 'val', r'val has no folder gtFine \(it holds ulm\)'),
+        (tmp_path / 'empty', r'gtFine holds no \*_gtFine_labelIds.png: unpack'),
+    ):
+        with pytest.raises(UsageError, match=message):
+            write_train_ids(folder)
+
+
+def test_label_maps_that_are_not_cityscapes(cityscapes):
+    path = files(cityscapes, '_labelIds.png')[3]
+    for content, message in (
+        (np.full((2, 2), 40, np.uint8), 'ids that Cityscapes does not: 40'),
+        (np.zeros((2, 2, 3), np.uint8), 'is no label map of Cityscapes'),
+        (np.zeros((2, 2), np.uint16), 'is no label map of Cityscapes'),
+        (None, 'cannot be read'),
+    ):
+        path.write_bytes(b'') if content is None else write_labels(path, content)
+        with pytest.raises(UsageError, match=message) as caught:
+            write_train_ids(cityscapes, jobs=2)
+        assert path.name in str(caught.value) and '\n' not in str(caught.value)
+    assert not path.with_name(path.name.replace('labelIds', 'labelTrainIds')).exists()
+
+
+def test_the_tool(cityscapes, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location('cityscapes_train_ids_tool', ROOT / TOOL)
+    assert spec is not None and spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.setattr(sys, 'argv', ['tool', str(cityscapes), '--jobs', '2'])
+    tool.main()
+    assert capsys.readouterr().out == '6 label maps written, 0 were there already\n'
+    for words, message in (
+        ([str(cityscapes / 'gtFine')], 'give the folder above'),
+        (['x', '--jobs', '0'], '--jobs is 0'),
+    ):
+        monkeypatch.setattr(sys, 'argv', ['tool', *words])
+        with pytest.raises(SystemExit) as caught:
+            tool.main()
+        said = capsys.readouterr().err
+        assert caught.value.code == 2 and said.startswith('error: ') and message in said and said.count('\n') == 1

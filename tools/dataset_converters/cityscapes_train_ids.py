@@ -1,0 +1,39 @@
+"""Label maps for training on Cityscapes: ``python tools/dataset_converters/cityscapes_train_ids.py DIR``.
+
+DIR is the folder into which gtFine_trainvaltest.zip was unpacked. Beside every *_gtFine_labelIds.png in DIR/gtFine it
+writes *_gtFine_labelTrainIds.png with the 19 classes that count, 0 to 18, and 255 elsewhere. Run again after a break it
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from mstkit.downstream.cityscapes_ids import write_train_ids
+from mstkit.errors import UsageError, exit_cleanly
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('root', metavar='DIR', help='the folder of Cityscapes, with gtFine in it')
+    parser.add_argument(
+        '--jobs', type=int, default=min(4, os.cpu_count() or 1), metavar='N', help='files at a time; %(default)s here'
+    )
+    args = parser.parse_args()
+    if args.jobs < 1:
+        raise UsageError(f'--jobs is {args.jobs}; it must be at least 1.')
+    return args
+
+
+@exit_cleanly
+def main() -> None:
+    """Converts, and says how much there was to do."""
+    args = parse_args()
+    written = write_train_ids(args.root, args.jobs)
+    print(f'{written.new} label maps written, {written.already} were there already')
+
+
+if __name__ == '__main__':
+    main()
