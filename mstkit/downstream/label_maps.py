@@ -1,0 +1,223 @@
+"""Pictures with label maps as data sets of mmseg's: Cityscapes, and any folder."""
+
+from __future__ import annotations
+
+import colorsys
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.logging import print_log
+from mmseg.datasets import BaseSegDataset, CityscapesDataset
+
+from mstkit.datasets.argument_checks import check_count
+from mstkit.datasets.folder_scan import scan_folder
+from mstkit.downstream.cityscapes_ids import LABEL_IDS, TOOL, TRAIN_IDS
+from mstkit.downstream.label_checks import IGNORED, check_some
+from mstkit.downstream.wording import first_few
+from mstkit.errors import UsageError
+from mstkit.registry import DATASETS
+
+_CHECKED_AT_START = 16
+_PICTURE = '_leftImg8bit'
+
+
+@DATASETS.register_module()
+class CityscapesFolder(CityscapesDataset):
+    """Cityscapes in its official layout; at the start it checks that every picture has its label map.
+
+    ``DIR/leftImg8bit/{train,val}/CITY/*_leftImg8bit.png`` with ``DIR/gtFine/{train,val}/CITY/*_labelTrainIds.png``,
+    which ``tools/dataset_converters/cityscapes_train_ids.py`` makes of the ``*_labelIds.png`` that are handed out. A
+    few label maps are read at the start; with ``CheckLabels`` in the pipeline, all of them while training.
+
+    Args:
+        img_suffix: how pictures end; without it ``_leftImg8bit`` with whatever format they have (officially PNG).
+        **kwargs: as in mmseg: ``data_root``, ``data_prefix=dict(img_path=..., seg_map_path=...)``, ``metainfo`` with
+            some of the 19 ``classes``, ``pipeline``, ``test_mode`` ...
+
+    Raises:
+        UsageError: a folder or label maps are missing, or one of those looked at cannot be trained on.
+    """
+
+    img_suffix: str
+
+    def __init__(self, img_suffix: str | None = None, **kwargs: Any) -> None:
+        self._any_format = img_suffix is None
+        super().__init__(img_suffix=img_suffix or f'{_PICTURE}.png', **kwargs)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Lists pictures and label maps as mmseg does, and checks them."""
+        pictures, maps = _folders(self)
+        for folder, archive in ((pictures, 'leftImg8bit_trainvaltest.zip'), (maps, 'gtFine_trainvaltest.zip')):
+            if not os.path.isdir(folder):
+                raise UsageError(
+                    f'{folder} does not exist: give the folder into which {archive} of Cityscapes was unpacked '
+                    '(--data-root DIR).'
+                )
+        scan = scan_folder(pictures)
+        if self._any_format:
+            endings = {_PICTURE + os.path.splitext(name)[1] for name in scan.images if _PICTURE + '.' in name}
+            if len(endings) > 1:
+                raise UsageError(f'{pictures} holds {" and ".join(sorted(endings))}: give one of them as img_suffix.')
+            self.img_suffix = next(iter(endings), self.img_suffix)
+        samples = super().load_data_list()
+        if not samples:
+            raise UsageError(
+                f'{pictures} holds no *{self.img_suffix}{scan.ignored_in_words()}: give pictures in Cityscapes’ '
+                'layout, or use LabelMapFolder for other names.'
+            )
+        self._check_present(samples, pictures, maps)
+        pairs = [(sample['img_path'], sample['seg_map_path']) for sample in samples]
+        check_some(pairs, _CHECKED_AT_START, len(self.METAINFO['classes']) + self.reduce_zero_label)
+        return _with_classes(self, samples)
+
+    def _check_present(self, samples: list[dict[str, Any]], pictures: str, maps: str) -> None:
+        present = set(scan_folder(maps, ('.png',)).images)
+        wanted = [os.path.relpath(sample['seg_map_path'], maps).replace(os.sep, '/') for sample in samples]
+        missing = [name for name in wanted if name not in present]
+        if not missing:
+            return
+        said = (
+            f'{len(missing)} of the {len(samples)} pictures in {pictures} have no label map in {maps}, the first is '
+            f'{missing[0]}'
+        )
+        originals = sum(name.replace(TRAIN_IDS, LABEL_IDS) in present for name in missing)
+        if originals:
+            root = self.data_root or os.path.dirname(os.path.dirname(maps))
+            raise UsageError(f'{said}; for {originals} the labels to make it of are there: run "{TOOL} {root}" once.')
+        raise UsageError(f'{said}: unpack gtFine_trainvaltest.zip of Cityscapes there, or remove those pictures.')
+
+
+@DATASETS.register_module()
+class LabelMapFolder(BaseSegDataset):
+    """Pictures of any format with PNG label maps of the same name, in any depth of sub-folders.
+
+    ``DIR/images/{train,val}/NAME.jpg`` belongs to ``DIR/labels/{train,val}/NAME.png``, a picture with one channel (or
+    a palette) whose values are class ids from 0. All pictures need a label map; label maps without a picture are
+    counted in the log. A few pairs are read at the start; with ``CheckLabels`` in the pipeline, all while training.
+
+    Args:
+        num_classes: ids are 0 to one less.
+        data_prefix: ``dict(img_path='images/train', seg_map_path='labels/train')``.
+        data_root: what the two are relative to.
+        ignore_index: the id, in the files, of pixels that do not count. The network sees 255 for it, so that losses,
+            metrics and crops keep mmseg's default.
+        metainfo: ``dict(classes=..., palette=...)``; classes are called class0, class1 ... without it.
+        seg_map_suffix: how label maps end where it is more than ``.png``, such as ``_mask.png``.
+        reduce_zero_label: 0 in the files means "no class", and classes begin at 1.
+        **kwargs: as in mmseg: ``pipeline``, ``test_mode``, ``indices``, ``lazy_init`` ...
+
+    Raises:
+        UsageError: a folder, pictures or label maps are missing, a picture's name is there twice, one of the label
+            maps looked at cannot be trained on, or a setting does not fit.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        data_prefix: Mapping[str, str],
+        data_root: str | None = None,
+        ignore_index: int = IGNORED,
+        metainfo: Mapping[str, Any] | None = None,
+        seg_map_suffix: str = '.png',
+        reduce_zero_label: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.num_classes = check_count('LabelMapFolder.num_classes', num_classes, 1)
+        if num_classes > IGNORED:
+            raise UsageError(f'LabelMapFolder.num_classes is {num_classes}: mmseg reads bytes, {IGNORED} at the most.')
+        first, last = int(reduce_zero_label), num_classes - 1 + int(reduce_zero_label)
+        if not last < check_count('LabelMapFolder.ignore_index', ignore_index, 0) <= IGNORED:
+            raise UsageError(
+                f'LabelMapFolder.ignore_index is {ignore_index}, but the ids of classes are {first} to {last}: give '
+                f'{last + 1} to {IGNORED}, or where 0 means "no class" and classes begin at 1, reduce_zero_label=True.'
+            )
+        names = dict(metainfo or {})
+        classes = names.setdefault('classes', tuple(f'class{index}' for index in range(num_classes)))
+        if isinstance(classes, str) or len(classes) != num_classes:
+            raise UsageError(
+                f'LabelMapFolder.num_classes is {num_classes}, but metainfo.classes are '
+                f'{repr(classes) if isinstance(classes, str) else first_few(classes)}: give a name for each class.'
+            )
+        names.setdefault('palette', palette(num_classes))
+        super().__init__(
+            data_prefix=dict(data_prefix),
+            data_root=data_root,
+            ignore_index=ignore_index,
+            metainfo=names,
+            seg_map_suffix=seg_map_suffix,
+            reduce_zero_label=reduce_zero_label,
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Pairs pictures and label maps by their paths without suffix."""
+        folders = _folders(self)
+        for folder, key in zip(folders, ('img_path', 'seg_map_path'), strict=True):
+            if not os.path.isdir(folder):
+                raise UsageError(
+                    f'{folder} does not exist: give the data root (--data-root DIR, with DIR/images/train and '
+                    f'DIR/labels/train), or another folder as data_prefix=dict({key}=...).'
+                )
+        pictures, maps = (scan_folder(folder) for folder in folders)
+        suffix = self.seg_map_suffix.lower()
+        by_name = {name[: -len(suffix)]: name for name in maps.images if name.lower().endswith(suffix)}
+        stems = [os.path.splitext(name)[0] for name in pictures.images]
+        if not stems:
+            raise UsageError(f'{folders[0]} holds no pictures{pictures.ignored_in_words()}: give the folder of them.')
+        twice = [a for a, b in zip(sorted(stems), sorted(stems)[1:], strict=False) if a == b]
+        if twice:
+            raise UsageError(f'{folders[0]} has two pictures called {twice[0]} (with another suffix): remove one.')
+        missing = [name for name, stem in zip(pictures.images, stems, strict=True) if stem not in by_name]
+        if missing:
+            raise UsageError(
+                f'{len(missing)} of the {len(stems)} pictures in {folders[0]} have no label map in {folders[1]}: '
+                f'{first_few(missing)}. The label map of {missing[0]} is '
+                f'{os.path.splitext(missing[0])[0]}{self.seg_map_suffix}: add it, or remove the picture.'
+            )
+        pairs = [
+            (os.path.join(folders[0], name), os.path.join(folders[1], by_name[stem]))
+            for name, stem in zip(pictures.images, stems, strict=True)
+        ]
+        check_some(pairs, _CHECKED_AT_START, self.num_classes + self.reduce_zero_label, self.ignore_index)
+        unused = len(maps.images) - len(pairs)
+        print_log(
+            f'LabelMapFolder: {len(pairs)} pictures in {folders[0]} with label maps of {self.num_classes} classes'
+            f'{pictures.ignored_in_words()}{f"; {unused} files in {folders[1]} not used" if unused else ""}',
+            logger='current',
+        )
+        # mmseg takes 1 off every id before it looks at the map.
+        mapped = None if self.ignore_index == IGNORED else {self.ignore_index - self.reduce_zero_label: IGNORED}
+        samples = [dict(img_path=picture, seg_map_path=path, label_map=mapped) for picture, path in pairs]
+        return _with_classes(self, samples)
+
+
+def palette(count: int) -> list[list[int]]:
+    """Colours for drawing classes: hues a golden section apart, in three shades by turns.
+
+    Returns:
+        ``count`` lists of red, green, blue, 0 to 255.
+    """
+    shades = (1.0, 0.7, 0.85)
+    colours = (colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75, shades[index % 3]) for index in range(count))
+    return [[round(255 * part) for part in colour] for colour in colours]
+
+
+def _folders(dataset: BaseSegDataset) -> tuple[str, str]:
+    """The folders of pictures and of label maps."""
+    prefix = dataset.data_prefix
+    if not prefix.get('img_path') or not prefix.get('seg_map_path'):
+        raise UsageError(
+            f'{type(dataset).__name__}.data_prefix is {prefix!r}: give both folders as dict(img_path=..., '
+            'seg_map_path=...).'
+        )
+    return prefix['img_path'], prefix['seg_map_path']
+
+
+def _with_classes(dataset: BaseSegDataset, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Adds what mmseg's LoadAnnotations and our CheckLabels want to know."""
+    for sample in samples:
+        sample.setdefault('reduce_zero_label', dataset.reduce_zero_label)
+        sample.setdefault('seg_fields', [])
+        sample['num_classes'] = len(dataset._metainfo['classes'])
+    return samples
