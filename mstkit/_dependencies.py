@@ -7,7 +7,7 @@ On the way, three notices are printed that concern nobody who pre-trains; these 
 * mmpretrain imports mmdet for the sake of one layer of a detector, and mmdet logs that "Line NMS is not compiled".
   Here mmpretrain does not see mmdet unless the program imported it before: that also takes a third off the time, and
   an mmdet that is broken cannot stop a pre-training;
-* mmpretrain prints "Could not import OneDL", a commercial data store.
+* mmpretrain, mmdet and mmseg print "Could not import OneDL", a commercial data store.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ import warnings
 from collections.abc import Iterator
 
 REQUIRED = ('torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmpretrain.models', 'mmpretrain.datasets')
-ONEDL_NOTICE = 'Could not import OneDL\n'
+ONEDL_NOTICE = 'Could not import OneDL'
 
 
-def load(names: tuple[str, ...] = REQUIRED) -> None:
+def load(names: tuple[str, ...] = REQUIRED, hide_mmdet: bool = True) -> None:
     """Imports the packages that mstkit cannot do without.
 
     Args:
         names: modules, in the order of their import.
+        hide_mmdet: not for a downstream task, which imports mmdet itself.
 
     Raises:
         ImportError: one of them is missing or broken. Whatever it raised itself is the cause.
     """
-    with _without_notices():
+    with _without_notices(hide_mmdet and 'mmdet' not in sys.modules):
         for name in names:
             try:
                 importlib.import_module(name)
@@ -47,8 +48,7 @@ def load(names: tuple[str, ...] = REQUIRED) -> None:
 
 
 @contextlib.contextmanager
-def _without_notices() -> Iterator[None]:
-    hide_mmdet = 'mmdet' not in sys.modules
+def _without_notices(hide_mmdet: bool) -> Iterator[None]:
     printed = io.StringIO()
     if hide_mmdet:
         sys.modules['mmdet'] = None  # type: ignore[assignment]  # Python's own way to say "not there"
@@ -59,4 +59,5 @@ def _without_notices() -> Iterator[None]:
     finally:
         if hide_mmdet:
             del sys.modules['mmdet']
-        sys.stdout.write(printed.getvalue().replace(ONEDL_NOTICE, ''))
+        lines = printed.getvalue().splitlines(keepends=True)
+        sys.stdout.write(''.join(line for line in lines if not line.startswith(ONEDL_NOTICE)))

@@ -27,7 +27,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_notices_are_held_back_and_nothing_else(module: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module.write_text(
         'import warnings\n'
-        "print('Could not import OneDL')\n"
+        "print('Could not import OneDL')\nprint('Could not import OneDL. Skipping OneDL datasets.')\n"
         "print('Could not import something else')\n"
         "warnings.warn('Fail to import ``MultiScaleDeformableAttention`` from there')\n"
         "warnings.warn('another warning')\n",
