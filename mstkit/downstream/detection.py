@@ -1,5 +1,10 @@
 """What configs of mmdet import: ``custom_imports = dict(imports=['mstkit', 'mstkit.downstream.detection'])``."""
 
-from mstkit.downstream import coco_folder, roi_extractor
+# ruff: noqa: E402
+from mstkit._dependencies import load
 
-__all__ = ['coco_folder', 'roi_extractor']
+load(('mmdet.models', 'mmdet.datasets'), hide_mmdet=False)
+
+from mstkit.downstream import anchors, coco_folder, roi_extractor
+
+__all__ = ['anchors', 'coco_folder', 'roi_extractor']

@@ -1,5 +1,10 @@
 """What configs of mmseg import: ``custom_imports = dict(imports=['mstkit', 'mstkit.downstream.segmentation'])``."""
 
+# ruff: noqa: E402
+from mstkit._dependencies import load
+
+load(('mmseg.models', 'mmseg.datasets'), hide_mmdet=False)
+
 from mstkit.downstream import label_checks, label_maps
 
 __all__ = ['label_checks', 'label_maps']

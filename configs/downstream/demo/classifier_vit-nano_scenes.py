@@ -1,8 +1,8 @@
 """Classification of the built-in scenes, sized for two CPU cores: what `make demo-transfer` runs.
 
 Command: python tools/train.py configs/downstream/demo/classifier_vit-nano_scenes.py --pretrained FILE
-FILE is a checkpoint of configs/demo/mst_vit-nano_scenes.py. A thousand scenes with labels, a quarter of those that it was
-pre-trained on. docs/en/results.md has what it reached.
+FILE is a checkpoint of configs/demo/mst_vit-nano_scenes.py. A thousand scenes with labels, a quarter of those that
+it was pre-trained on. docs/en/results.md has what it reached.
 """
 
 _base_ = '../mmpretrain/vit-tiny_folder.py'
