@@ -4,6 +4,8 @@ PYTHON ?= python3
 # Test processes at a time, each with one thread: more of either only pays with cores to spare.
 JOBS ?= 2
 DEMO_ARGS ?=
+TRANSFER_ARGS ?=
+DEMO_CHECKPOINT := work_dirs/demo/best_knn.pth
 
 VENV_PYTHON := .venv/bin/python
 GOAL = $(firstword $(MAKECMDGOALS))
@@ -11,7 +13,7 @@ CHOSEN := $(if $(filter command environment,$(firstword $(origin PYTHON))),--cho
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint doctor clean distclean
+.PHONY: help demo demo-transfer test test-all lint doctor clean distclean
 
 # $(call setup,groups): installs them, or stops with one sentence that says what to do.
 define setup
@@ -22,19 +24,26 @@ define setup
 endef
 
 help:
-	@echo 'make demo       pre-train MST on the built-in pictures and print its k-NN accuracy (a few minutes)'
-	@echo 'make test       lint, types and tests'
-	@echo 'make test-all   the same, with the slow tests'
-	@echo 'make lint       lint and types only'
-	@echo 'make doctor     what is installed, what is missing, and the command that mends it'
-	@echo 'make clean      remove caches and build folders'
-	@echo 'make distclean  also remove .venv'
+	@echo 'make demo           pre-train MST on the built-in pictures and print its k-NN accuracy (a few minutes)'
+	@echo 'make demo-transfer  fine-tune its backbone: detection, segmentation, classification (some minutes more)'
+	@echo 'make test           lint, types and tests'
+	@echo 'make test-all       the same, with the slow tests'
+	@echo 'make lint           lint and types only'
+	@echo 'make doctor         what is installed, what is missing, and the command that mends it'
+	@echo 'make clean          remove caches and build folders'
+	@echo 'make distclean      also remove .venv'
 	@echo
 	@echo 'Options: PYTHON=python3.12 (the interpreter)  JOBS=2 (test processes)  DEMO_ARGS="..." (passed to the demo)'
+	@echo '         TRANSFER_ARGS="..." (passed to tools/transfer.py)'
 
 demo:
 	$(call setup,runtime)
 	@$(VENV_PYTHON) tools/demo.py $(DEMO_ARGS)
+
+demo-transfer:
+	$(call setup,runtime)
+	@test -f $(DEMO_CHECKPOINT) || $(VENV_PYTHON) tools/demo.py $(DEMO_ARGS)
+	@$(VENV_PYTHON) tools/transfer.py --pretrained $(DEMO_CHECKPOINT) --from-scratch-too $(TRANSFER_ARGS)
 
 lint:
 	$(call setup,runtime tests)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mstkit.ablation import make_plan, parse_seeds
-from mstkit.engine.launch import load_config
+from mstkit.engine.launch import load_config, read_config
 from mstkit.registry import MODELS
 
 from .pages import FOLDER_CONFIG, PAGES, ROOT, commands, named_files, parser_of, spans, text_of
@@ -113,6 +113,9 @@ def check_tool(tool: str, words: list[str]) -> None:
         assert make_plan(args.config, args.vary, parse_seeds(args.seeds), CHOICES, args.k, **options).cells
         return
     path = Path('configs/demo/mst_vit-nano_scenes.py') if tool == 'demo.py' else Path(args.config)
+    if 'downstream' in path.parts:  # its data would be read
+        assert 'pretrained' in read_config(path).default_hooks
+        return
     options = {name: value for name, value in vars(args).items() if name in LAUNCH_OPTIONS}
     if options.get('data_root') or tool == 'analysis/preview_masks.py':  # which reads no data set of the config
         options['data_root'] = 'DIR'

@@ -21,16 +21,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--jobs', type=int, default=min(4, os.cpu_count() or 1), metavar='N', help='files at a time; %(default)s here'
     )
-    args = parser.parse_args()
-    if args.jobs < 1:
-        raise UsageError(f'--jobs is {args.jobs}; it must be at least 1.')
-    return args
+    return parser.parse_args()
 
 
 @exit_cleanly
 def main() -> None:
     """Converts, and says how much there was to do."""
     args = parse_args()
+    if args.jobs < 1:
+        raise UsageError(f'--jobs is {args.jobs}; it must be at least 1.')
     written = write_train_ids(args.root, args.jobs)
     print(f'{written.new} label maps written, {written.already} were there already')
 
