@@ -125,7 +125,7 @@ def turn_on_amp(config: Config) -> None:
         UsageError: the config's optimizer wrapper cannot.
     """
     wrapper = config.get('optim_wrapper')
-    kind = (wrapper or {}).get('type', 'OptimWrapper')
+    kind = (wrapper or {}).get('type', 'OptimWrapper').removeprefix('mstkit.')
     if kind == 'DistillationOptimWrapper':
         wrapper['precision'] = 'auto'
     elif kind == 'OptimWrapper':

@@ -52,7 +52,14 @@ val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(classwise=False)
 
-optim_wrapper = dict(optimizer=dict(lr=2e-4), clip_grad=dict(max_norm=10.0))
+# bf16 where the device has it, CPUs too.
+optim_wrapper = dict(
+    type='mstkit.DistillationOptimWrapper',
+    optimizer=dict(lr=2e-4),
+    clip_norm=10.0,
+    clip_mode='global',
+    freeze_last_layer_epochs=0,
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=100),
     dict(type='MultiStepLR', by_epoch=True, begin=0, end=12, milestones=[8, 11], gamma=0.1),

@@ -36,7 +36,14 @@ test_dataloader = val_dataloader
 val_evaluator = dict(topk=(1,))
 test_evaluator = val_evaluator
 
-optim_wrapper = dict(optimizer=dict(lr=5e-4), paramwise_cfg=dict(layer_decay_rate=0.75))
+# bf16 where the device has it, CPUs too.
+optim_wrapper = dict(
+    type='mstkit.DistillationOptimWrapper',
+    optimizer=dict(lr=5e-4),
+    paramwise_cfg=dict(layer_decay_rate=0.75),
+    clip_norm=None,
+    freeze_last_layer_epochs=0,
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, begin=1, end=20, convert_to_iter_based=True),

@@ -96,11 +96,14 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
+# bf16 where the device has it, CPUs too.
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='mstkit.DistillationOptimWrapper',
     optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
-    clip_grad=dict(max_norm=5.0),
+    clip_norm=5.0,
+    clip_mode='global',
+    freeze_last_layer_epochs=0,
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
