@@ -32,7 +32,7 @@ def set_epochs(config: Config, epochs: int) -> list[str]:
 def set_iterations(config: Config, iterations: int) -> list[str]:
     """Changes how many iterations a config trains, as :func:`set_epochs` does with epochs.
 
-    Validation stays as frequent as it was, but comes at the end at the latest.
+    Validation stays about as frequent as it was, and comes at the end too.
 
     Raises:
         UsageError: not a positive number, or a config that counts in epochs.
@@ -52,8 +52,8 @@ def _set_length(config: Config, length: int, option: str, key: str, by_epoch: bo
         raise UsageError(f'{option} is a whole number from 1, not {length}')
     moved = _mover(old, length)
     loop[key] = length
-    if loop.get('val_interval', 1) > length:
-        loop['val_interval'] = length
+    if 'val_interval' in loop:
+        loop['val_interval'] = _dividing(length, loop['val_interval'])
     changes = []
     for scheduler in config.get('param_scheduler') or []:
         if scheduler.get('by_epoch', True) is not by_epoch:
@@ -82,3 +82,8 @@ def _mover(old: int, new: int) -> Callable[[int], int]:
         return min(end, max(1, round(end * new / old))) if new < old else end
 
     return moved
+
+
+def _dividing(length: int, interval: int) -> int:
+    """The largest number from half an interval to all of it that divides a length, or else the length itself."""
+    return next((i for i in range(min(interval, length), (interval - 1) // 2, -1) if length % i == 0), length)

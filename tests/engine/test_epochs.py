@@ -60,6 +60,16 @@ def test_milestones_keep_their_share():
     assert changed.param_scheduler[-1]['milestones'] == [6, 9]
 
 
+@pytest.mark.parametrize(
+    ('length', 'interval'), [(400, 400), (8000, 4000), (9000, 3000), (40001, 40001), (4100, 2050), (4001, 4001)]
+)
+def test_the_end_is_validated(length, interval):
+    changed = Config(dict(train_cfg=dict(max_iters=40000, val_interval=4000)))
+    set_iterations(changed, length)
+    assert changed.train_cfg.val_interval == interval
+    assert length % changed.train_cfg.val_interval == 0
+
+
 def test_iterations_leave_schedules_by_epoch_alone_and_validate_at_the_end_at_the_latest():
     changed = Config(
         dict(
