@@ -88,7 +88,7 @@ def _last_words(log: Path, start: int) -> str | None:
         file.seek(start)
         lines = [line.strip() for line in file.read().decode('utf-8', 'replace').splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith('error: ') or 'Error: ' in line.split(' ')[0] + ' ']
-    return (errors or lines or [None])[-1]
+    return next(iter((errors or lines)[-1:]), None)
 
 
 def _minutes(run: Run) -> str:
