@@ -19,14 +19,15 @@ TRANSFORMS = Registry('transform', parent=mmpretrain_registry.TRANSFORMS, scope=
 DATA_SAMPLERS = Registry(
     'data sampler', parent=mmpretrain_registry.DATA_SAMPLERS, scope='mstkit', locations=['mstkit.datasets']
 )
-HOOKS = Registry('hook', parent=mmpretrain_registry.HOOKS, scope='mstkit', locations=['mstkit.engine'])
+# A registry only imports its own locations, hence mmpretrain's are repeated, here and below.
+_ENGINE, _VISUALIZATION, _EVALUATION = ['mmpretrain.engine'], ['mmpretrain.visualization'], ['mmpretrain.evaluation']
+HOOKS = Registry('hook', parent=mmpretrain_registry.HOOKS, scope='mstkit', locations=['mstkit.engine', *_ENGINE])
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mstkit', locations=['mstkit.engine'])
 RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, scope='mstkit', locations=['mstkit.engine'])
 OPTIM_WRAPPERS = Registry('optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mstkit', locations=['mstkit.engine'])
 
 # No component of ours: here so that mmengine finds the scope everywhere, and mmpretrain's names (its schedules, its
-# visualizer) without a prefix. A registry only imports its own locations, hence mmpretrain's are repeated.
-_ENGINE, _VISUALIZATION, _EVALUATION = ['mmpretrain.engine'], ['mmpretrain.visualization'], ['mmpretrain.evaluation']
+# visualizer) without a prefix.
 PARAM_SCHEDULERS = Registry(
     'parameter scheduler', parent=mmpretrain_registry.PARAM_SCHEDULERS, scope='mstkit', locations=_ENGINE
 )
