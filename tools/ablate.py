@@ -14,9 +14,10 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from mstkit.ablation import Plan, make_plan, parse_seeds, run_cells, write_report
-from mstkit.engine.command_line import add_training_arguments
+from mstkit.ablation import Plan, make_plan, write_report
+from mstkit.engine.command_line import add_training_arguments, parse_seeds
 from mstkit.errors import UsageError, exit_cleanly
+from mstkit.jobs import failures, run_jobs
 
 ROOT = Path(__file__).resolve().parent.parent
 CHOICES = ROOT / 'configs' / '_base_' / 'ablation_choices.py'
@@ -83,22 +84,16 @@ def main() -> None:
     plan.write_configs()
     write_report(plan, args.k)  # a damaged file in there is found now rather than later
 
-    def report() -> None:
-        try:
-            write_report(plan, args.k)
-        except (OSError, UsageError) as error:
-            say(f'the table could not be written: {error}')  # the trainings go on
-
     program = TRAIN.relative_to(Path.cwd()) if TRAIN.is_relative_to(Path.cwd()) else TRAIN
     try:
-        run_cells(plan.cells, program, args.jobs, report, say)
+        run_jobs(plan.cells, program, args.jobs, lambda: write_report(plan, args.k), say)
     except KeyboardInterrupt:
         say('stopped; the same command goes on from the last checkpoints')
         sys.exit(130)
     say(f'\n{write_report(plan, args.k)}\n\nwritten: {os.path.join(plan.folder, "ablation.md")}, .csv and .png')
-    failed = [cell.name for cell in plan.cells if cell.record()['status'] != 'finished']
+    failed = failures(plan.cells)
     if failed:
-        say(f'{len(failed)} of {len(plan.cells)} cells failed: {"; ".join(failed)}')
+        say(failed)
         sys.exit(1)
 
 

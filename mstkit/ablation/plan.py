@@ -13,7 +13,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mstkit.ablation.cells import FINISHED, Cell
+from mstkit.ablation.cells import Cell
 from mstkit.ablation.choices import Choice, expand, parse_axes, read_table
 from mstkit.ablation.config_keys import LENGTH, find
 from mstkit.engine.config_options import apply_options
@@ -22,6 +22,7 @@ from mstkit.engine.launch import load_config, read_config
 from mstkit.errors import UsageError
 from mstkit.evaluation.knn import DEFAULT_KS
 from mstkit.files import write_atomically
+from mstkit.jobs import FINISHED
 
 
 @dataclass(frozen=True)
@@ -127,21 +128,6 @@ def make_plan(
     return Plan(Path(base), folder, cells, configs, [*notes, *(note for note in more if note not in notes)])
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Reads ``0,1,2``.
-
-    Raises:
-        UsageError: not whole numbers from 0, or one of them twice.
-    """
-    words = [word.strip() for word in text.split(',')]
-    if not all(word.isascii() and word.isdigit() for word in words):
-        raise UsageError(f'--seeds {text}: give whole numbers from 0, separated by commas: 0,1,2.')
-    seeds = [int(word) for word in words]
-    if len(set(seeds)) < len(seeds):
-        raise UsageError(f'--seeds {text}: a seed is named twice.')
-    return seeds
-
-
 def _knn_hook(config: Config, base: str | Path, k: int) -> str:
     """The path of the hook that measures k-NN, which is what an ablation compares."""
     for path, hook in hook_configs(config):
@@ -171,7 +157,7 @@ def _cell(folder: Path, choice: Choice, seed: int, config: Config, options: list
         folder=folder / choice.folder / f'seed{seed}',
         config=folder / choice.folder / f'seed{seed}.py',
         options=tuple(options),
-        epochs=epochs or find(config, LENGTH)[1],
+        length=epochs or find(config, LENGTH)[1],
         fingerprint=hashlib.sha256(content.encode()).hexdigest()[:16],
         hides_nothing=exists and masker is None,
     )

@@ -7,10 +7,10 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from mstkit.ablation.cells import FAILED
 from mstkit.ablation.plan import Plan
-from mstkit.ablation.results import Result, Spread, mean_curve, read_result, spread
+from mstkit.ablation.results import Result, read_result
 from mstkit.files import write_atomically
+from mstkit.jobs import FAILED, Spread, mean_curve, spread
 from mstkit.visualization import Curve, draw_curves
 
 NAME = 'ablation'

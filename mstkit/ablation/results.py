@@ -1,15 +1,16 @@
-"""What the cells reached, read from what their runs wrote, and summed up over seeds."""
+"""What the cells reached, read from what their runs wrote."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from mstkit.ablation.cells import FINISHED, Cell
+from mstkit.ablation.cells import Cell
 from mstkit.engine.json_lines import EpochLines
 from mstkit.errors import UsageError
+from mstkit.jobs import FINISHED
 
 Curve = dict[int, float]  # accuracy in percent, by epoch; 0 is the untrained network
 
@@ -46,30 +47,6 @@ class Result:
         """The epoch with the highest accuracy, the first of equals, and that accuracy; epoch 0 does not count."""
         trained = [(epoch, value) for epoch, value in self.curves.get(branch, {}).items() if epoch > 0]
         return max(trained, key=lambda point: point[1], default=None)
-
-
-class Spread(NamedTuple):
-    """A mean over seeds; the sample deviation needs two of them."""
-
-    mean: float
-    deviation: float | None
-
-    def __str__(self) -> str:
-        return f'{self.mean:.1f}' if self.deviation is None else f'{self.mean:.1f} ± {self.deviation:.1f}'
-
-
-def spread(values: Iterable[float | None]) -> Spread | None:
-    """Mean and sample standard deviation of the values that are there; None where none is."""
-    present = [value for value in values if value is not None]
-    if not present:
-        return None
-    return Spread(statistics.fmean(present), statistics.stdev(present) if len(present) > 1 else None)
-
-
-def mean_curve(curves: Sequence[Mapping[int, float]]) -> Curve:
-    """The mean over seeds, at the epochs that all of them have."""
-    common = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
-    return {epoch: statistics.fmean(curve[epoch] for curve in curves) for epoch in common}
 
 
 def read_result(cell: Cell, k: int) -> Result:

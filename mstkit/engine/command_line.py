@@ -9,6 +9,7 @@ from mmengine.config import Config, DictAction
 
 from mstkit.engine.distributed import LAUNCHERS
 from mstkit.engine.launch import load_config
+from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import BRANCH_PREFIXES
 
 
@@ -47,6 +48,21 @@ def add_downstream_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), help='of that checkpoint; the student by default')
     parser.add_argument('--num-classes', type=int, metavar='N', help='downstream: classes of label maps, for all heads')
     parser.add_argument('--iterations', type=int, metavar='N', help='--epochs for a config that counts in iterations')
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Reads ``0,1,2``.
+
+    Raises:
+        UsageError: not whole numbers from 0, or one of them twice.
+    """
+    words = [word.strip() for word in text.split(',')]
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise UsageError(f'--seeds {text}: give whole numbers from 0, separated by commas: 0,1,2.')
+    seeds = [int(word) for word in words]
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f'--seeds {text}: a seed is named twice.')
+    return seeds
 
 
 def speaks() -> bool:

@@ -6,13 +6,10 @@ import json
 import shlex
 
 import pytest
-import torch
 from mmengine.config import Config
 
-from mstkit.ablation.cells import FINISHED
-from mstkit.ablation.devices import slot_environments
-from mstkit.ablation.plan import parse_seeds
 from mstkit.errors import UsageError
+from mstkit.jobs import FINISHED
 
 from .toy import CONFIG, make
 
@@ -25,7 +22,7 @@ def test_cells_go_seed_by_seed_each_in_its_own_folder(tmp_path):
     assert plan.cells[3].folder == tmp_path / 'work' / 'mst' / 'seed2'
     assert [choice.name for choice in plan.choices] == ['none', 'mst']
     assert [cell.hides_nothing for cell in plan.cells[:2]] == [True, False]
-    assert {cell.epochs for cell in plan.cells} == {2}
+    assert {cell.length for cell in plan.cells} == {2}
     assert not (tmp_path / 'work').exists(), 'a plan writes nothing'
 
 
@@ -50,12 +47,12 @@ def test_options_are_passed_on(tmp_path):
     assert words[:4] == ['OMP_NUM_THREADS=2', 'python', 'tools/train.py', str(cell.config)]
     assert words[4:8] == ['--seed', '4', '--work-dir', str(cell.folder)]
     assert words[8:] == ['--epochs', '7', '--auto-scale-lr', '--amp']
-    assert cell.epochs == 7
+    assert cell.length == 7
 
 
 def test_the_length_can_be_varied(tmp_path):
     plan = make(tmp_path, 'train_cfg.max_epochs=4,8')
-    assert [cell.epochs for cell in plan.cells] == [4, 8]
+    assert [cell.length for cell in plan.cells] == [4, 8]
     lengths = [config.param_scheduler[-1].end for config in plan.configs.values()]
     assert lengths == [4, 8], 'schedules follow'
 
@@ -80,13 +77,6 @@ def test_mistakes_are_found_before_anything_starts(tmp_path, vary, more, message
     assert not (tmp_path / 'work').exists()
 
 
-@pytest.mark.parametrize('text', ['', '0,a', '-1', '1,,2', '1,1', '0.5'])
-def test_seeds_are_whole_numbers(text):
-    assert parse_seeds('0, 12') == [0, 12]
-    with pytest.raises(UsageError, match='--seeds'):
-        parse_seeds(text)
-
-
 def test_a_folder_with_other_cells_is_refused(tmp_path):
     """A finished cell of other settings must not be taken for one of these, nor a stranger's run be gone on with."""
     (cell,) = make(tmp_path, 'model.masker=mst').cells
@@ -109,20 +99,3 @@ def test_a_failed_cell_may_be_mended(tmp_path):
     (again,) = make(tmp_path, 'model.masker=mst', cfg_options={LR: 0.5}).cells
     assert again.fingerprint != cell.fingerprint
     assert json.loads((cell.folder / 'cell.json').read_text())['choice'] == {'model.masker': 'mst'}
-
-
-@pytest.mark.parametrize(
-    ('gpus', 'jobs', 'environment', 'expected'),
-    [
-        (0, 2, {}, [{'OMP_NUM_THREADS': '3'}] * 2),
-        (0, 9, {}, [{'OMP_NUM_THREADS': '1'}] * 9),
-        (0, 2, {'OMP_NUM_THREADS': '1'}, [{'OMP_NUM_THREADS': '1'}] * 2),
-        (1, 2, {}, [{}] * 2),
-        (2, 3, {}, [{'CUDA_VISIBLE_DEVICES': name} for name in '010']),
-        (2, 2, {'CUDA_VISIBLE_DEVICES': '5,7'}, [{'CUDA_VISIBLE_DEVICES': name} for name in '57']),
-    ],
-)
-def test_devices_are_dealt_out(monkeypatch, gpus, jobs, environment, expected):
-    monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
-    monkeypatch.setattr('mstkit.ablation.devices._cores', lambda: 6)
-    assert slot_environments(jobs, environment) == expected

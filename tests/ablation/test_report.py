@@ -9,9 +9,9 @@ import statistics
 import pytest
 from PIL import Image
 
-from mstkit.ablation.cells import FAILED, FINISHED
 from mstkit.ablation.report import branches, csv_table, draw_report, markdown_table, write_report
-from mstkit.ablation.results import mean_curve, read_result, spread
+from mstkit.ablation.results import read_result
+from mstkit.jobs import FAILED, FINISHED, mean_curve, spread
 
 from .toy import make, record_run
 

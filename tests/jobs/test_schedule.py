@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from mstkit.ablation import Plan, run_cells, write_report
-from mstkit.ablation.cells import FAILED, FINISHED, STOPPED
-from mstkit.ablation.schedule import duration
-from mstkit.ablation.training import Training
+from mstkit.ablation import Plan, write_report
 from mstkit.errors import UsageError
+from mstkit.jobs import FAILED, FINISHED, STOPPED, run_jobs
+from mstkit.jobs.training import Training, duration
 
-from .toy import make, program
+from ..ablation.toy import make, program
 
 LR = 'optim_wrapper.optimizer.lr'
 
@@ -27,7 +26,7 @@ def run(plan: Plan, tmp_path: Path, jobs: int = 1) -> list[str]:
     """Runs a plan; what was said."""
     said: list[str] = []
     plan.write_configs()
-    run_cells(plan.cells, program(tmp_path), jobs, lambda: write_report(plan, 20), said.append)
+    run_jobs(plan.cells, program(tmp_path), jobs, lambda: write_report(plan, 20), said.append)
     return said
 
 
@@ -130,7 +129,7 @@ def test_a_run_without_accuracies_has_failed(tmp_path):
     plan.write_configs()
     silent = tmp_path / 'silent.py'
     silent.write_text('print("nothing to do")')
-    run_cells(plan.cells, silent, 1, lambda: None, lambda line: None)
+    run_jobs(plan.cells, silent, 1, lambda: None, lambda line: None)
     assert plan.cells[0].record()['error'] == 'it ended without having measured k-NN accuracy'
 
 

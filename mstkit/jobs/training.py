@@ -1,4 +1,4 @@
-"""One training of a cell as a process: started, watched, ended, and written down."""
+"""One training as a process: started, watched, ended, and written down."""
 
 from __future__ import annotations
 
@@ -11,44 +11,45 @@ import sys
 import time
 from pathlib import Path
 
-from mstkit.ablation.cells import FAILED, FINISHED, LOG, RUNNING, STOPPED, Cell
-from mstkit.engine.json_lines import EpochLines
 from mstkit.errors import UsageError
+from mstkit.jobs.job import FAILED, FINISHED, LOG, RUNNING, STOPPED, Job
 
 _ERROR = re.compile(r'error: |[\w.]*(?:Error|Exception|Exit)\b')
+# mmengine's: "Epoch(train)  [3][ 25/50]  lr: 1e-4  eta: 0:01:30  time: ...", or "Iter(train) [ 25/500]  ...".
+_PLACE = re.compile(r'(?:Epoch|Iter)\((train|val)\) +(?:\[ *(\d+)\])?\[ *(\d+)/(\d+)\](?:.*? eta: (.+?)  )?')
+_TAIL = 1 << 16  # bytes of the log in which its place is looked for
 
 
 class Training:
-    """A process of ``tools/train.py`` for a cell.
+    """A process of ``tools/train.py``.
 
     Args:
-        cell: the cell, which nobody else is training.
+        job: what to train, which nobody else is training.
         program: the path of ``tools/train.py``.
         environment: variables to add to those of this process.
-        jobs: how many run at once; kept for whoever reads the seconds.
+        slots: how many run at once; kept for whoever reads the seconds.
 
     Raises:
-        UsageError: somebody else is training the cell.
+        UsageError: somebody else is training it.
     """
 
-    def __init__(self, cell: Cell, program: Path, environment: dict[str, str], jobs: int) -> None:
-        self.cell = cell
-        lock = cell.lock()
+    def __init__(self, job: Job, program: Path, environment: dict[str, str], slots: int) -> None:
+        self.job = job
+        lock = job.lock()
         if lock is None:
-            raise UsageError(f'{cell.folder} is being trained by another process; wait for it, or stop it.')
-        resumed = cell.has_checkpoint()
-        self.before = float(cell.record().get('seconds', 0.0)) if resumed else 0.0
-        self.notes = dict(command=cell.command(program, environment), jobs=jobs)
-        self.log = cell.folder / LOG
+            raise UsageError(f'{job.folder} is being trained by another process; wait for it, or stop it.')
+        resume = job.resume_arguments()
+        self.before = float(job.record().get('seconds', 0.0)) if resume else 0.0
+        self.notes = dict(command=job.command(program, environment), jobs=slots)
+        self.log = job.folder / LOG
         self.log_start = self.log.stat().st_size if self.log.exists() else 0
-        self.knn = cell.folder / 'knn.jsonl'
-        self.seen = self._stamp()
+        self.seen, self.told = self._stamp(), job.headline()
         self.started = time.monotonic()
         try:
             self._write(RUNNING)
             with open(self.log, 'ab') as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, str(program), *cell.arguments(), *(['--resume'] if resumed else [])],
+                    [sys.executable, str(program), *job.arguments(), *resume],
                     env={**os.environ, **environment},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -62,21 +63,40 @@ class Training:
 
     @property
     def seconds(self) -> float:
-        """Spent on the cell so far, by earlier processes too."""
+        """Spent on the job so far, by earlier processes too."""
         return self.before + time.monotonic() - self.started
 
     def news(self) -> str | None:
-        """The newest k-NN accuracies, once; they are written down to have the time of a training that is killed."""
+        """The newest measurement, once."""
         stamp = self._stamp()
         if stamp == self.seen:
             return None
         self.seen = stamp
-        records, _ = self._records()
-        if not records:
+        headline = self.job.headline()
+        if headline is None or headline == self.told:
             return None
+        self.told = headline
         self._write(RUNNING)
-        epoch, length = records[-1]['epoch'], f' of {self.cell.epochs}' if self.cell.epochs else ''
-        return f'epoch {epoch}{length}, k-NN {headline(records[-1])}'
+        return headline
+
+    def place(self) -> str:
+        """Where it is, from the newest line of its log that says so.
+
+        The record is written anew, to have the time of a training that is killed.
+        """
+        self._write(RUNNING)
+        with open(self.log, 'rb') as log:
+            log.seek(max(self.log_start, self.log.stat().st_size - _TAIL))
+            found = _PLACE.findall(log.read().decode('utf-8', 'replace'))
+        if not found:
+            return f'begun {duration(time.monotonic() - self.started)} ago'
+        mode, epoch, done, total, rest = found[-1]
+        if mode == 'val':
+            return f'measuring, {done} of {total}'
+        length = f' of {self.job.length}' if self.job.length else ''
+        words = [f'epoch {epoch}{length}'] if epoch else []
+        words += [f'iteration {done} of {total}', *([f'{rest} to go'] if rest else [])]
+        return ', '.join(words)
 
     def end(self) -> str | None:
         """Writes down how it ended, if it did.
@@ -87,7 +107,7 @@ class Training:
         code = self.process.poll()
         if code is None:
             return None
-        error = self._reason(code) if code else self._records()[1]
+        error = self._reason(code) if code else self.job.complaint()
         status = FINISHED if error is None else FAILED
         self._write(status, code, error)
         return status
@@ -110,7 +130,7 @@ class Training:
             os.killpg(self.process.pid, number)
 
     def _write(self, status: str, exit_code: int | None = None, error: str | None = None) -> None:
-        self.cell.write(status=status, seconds=round(self.seconds, 1), exit_code=exit_code, error=error, **self.notes)
+        self.job.write(status=status, seconds=round(self.seconds, 1), exit_code=exit_code, error=error, **self.notes)
 
     def _reason(self, code: int) -> str:
         """The last line of this process's log that speaks of an error, or else its last line."""
@@ -123,19 +143,12 @@ class Training:
         errors = [line for line in lines if _ERROR.match(line)]
         return (errors or lines or [f'exit code {code}, and nothing in {self.log}'])[-1].removeprefix('error: ')
 
-    def _records(self) -> tuple[list[dict], str | None]:
-        """What was measured, and what is wrong with it."""
-        try:
-            records = EpochLines(self.knn).read()
-        except ValueError as error:
-            return [], str(error)
-        return records, None if records else 'it ended without having measured k-NN accuracy'
-
-    def _stamp(self) -> int:
-        return self.knn.stat().st_mtime_ns if self.knn.exists() else 0
+    def _stamp(self) -> list[tuple[Path, int]]:
+        return [(path, path.stat().st_mtime_ns) for path in self.job.results() if path.exists()]
 
 
-def headline(record: dict) -> str:
-    """The accuracies of a record of ``knn.jsonl`` in words."""
-    top1 = f'k{record["k"]}_top1'
-    return ', '.join(f'{branch} {values[top1]:.1f}' for branch, values in record['branches'].items())
+def duration(seconds: float) -> str:
+    """A time for people."""
+    if seconds < 100:
+        return f'{seconds:.0f} s'
+    return f'{seconds / 60:.0f} min' if seconds < 6000 else f'{seconds / 3600:.1f} h'

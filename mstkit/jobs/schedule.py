@@ -1,4 +1,4 @@
-"""Runs the cells of an ablation, several at a time, and goes on when one of them fails."""
+"""Runs jobs, several at a time, and goes on when one of them fails."""
 
 from __future__ import annotations
 
@@ -11,39 +11,40 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mstkit.ablation.cells import FAILED, FINISHED, Cell
-from mstkit.ablation.devices import slot_environments
-from mstkit.ablation.training import Training
 from mstkit.errors import UsageError
+from mstkit.jobs.devices import slot_environments
+from mstkit.jobs.job import FAILED, FINISHED, Job
+from mstkit.jobs.training import Training, duration
 
 _POLL = 0.2  # seconds
 _PATIENCE = 10.0  # seconds that trainings have to end after they were asked to
+_SILENCE = 30.0  # seconds after which the user is told where a training is
 
 
-def run_cells(
-    cells: Sequence[Cell],
+def run_jobs(
+    jobs: Sequence[Job],
     program: Path,
-    jobs: int,
+    slots: int,
     after_each: Callable[[], object],
     say: Callable[[str], object],
 ) -> None:
-    """Trains every cell that is not finished.
+    """Trains every job that is not finished.
 
     On SIGINT, SIGTERM or SIGHUP the trainings are ended, each written down as one to go on with. A second signal does
     not wait for them.
 
     Args:
-        cells: all of them; finished ones are passed over.
+        jobs: all of them; finished ones are passed over.
         program: the path of ``tools/train.py``.
-        jobs: how many at once.
-        after_each: called whenever one has ended.
+        slots: how many at once.
+        after_each: called whenever one has ended, to write a table; that it cannot is said, and stops nothing.
         say: takes a line for the user.
 
     Raises:
-        UsageError: a cell is being trained by another process.
+        UsageError: a job is being trained by another process.
         KeyboardInterrupt: a signal came.
     """
-    schedule = _Schedule(cells, program, jobs, say)
+    schedule = _Schedule(jobs, program, slots, say)
     with _signals() as received:
         try:
             while schedule.start_what_fits():
@@ -51,45 +52,53 @@ def run_cells(
                 if received:
                     raise KeyboardInterrupt
                 if schedule.look():
-                    after_each()
+                    try:
+                        after_each()
+                    except (OSError, UsageError) as error:
+                        say(f'the table could not be written: {error}')  # the trainings go on
         finally:
             schedule.stop(lambda: len(received) > 1)
 
 
-class _Schedule:
-    """Which cells wait, and which are being trained in which slot."""
+def failures(jobs: Sequence[Job]) -> str | None:
+    """Which of the jobs are not finished, in words; None where all are."""
+    failed = [job.name for job in jobs if job.record().get('status') != FINISHED]
+    return f'{len(failed)} of {len(jobs)} {jobs[0].KIND}s failed: {"; ".join(failed)}' if failed else None
 
-    def __init__(self, cells: Sequence[Cell], program: Path, jobs: int, say: Callable[[str], object]) -> None:
-        self.cells, self.program, self.jobs, self.say = cells, program, jobs, say
-        self.title = {cell.name: f'[{number}/{len(cells)}] {cell.name}' for number, cell in enumerate(cells, start=1)}
-        self.waiting = deque(cell for cell in cells if cell.record().get('status') != FINISHED)
-        for cell in self.waiting:
-            if cell.is_locked():
-                raise UsageError(f'{cell.folder} is being trained by another process; wait for it, or stop it.')
-        self.done = len(cells) - len(self.waiting)
+
+class _Schedule:
+    """Which jobs wait, and which are being trained in which slot."""
+
+    def __init__(self, jobs: Sequence[Job], program: Path, slots: int, say: Callable[[str], object]) -> None:
+        self.jobs, self.program, self.slots, self.say = jobs, program, slots, say
+        self.title = {job.name: f'[{number}/{len(jobs)}] {job.name}' for number, job in enumerate(jobs, start=1)}
+        self.waiting = deque(job for job in jobs if job.record().get('status') != FINISHED)
+        for job in self.waiting:
+            if job.is_locked():
+                raise UsageError(f'{job.folder} is being trained by another process; wait for it, or stop it.')
+        self.done = len(jobs) - len(self.waiting)
         if self.done:
-            say(f'{self.done} of {len(cells)} cells are finished already')
-        self.environments = slot_environments(jobs)
+            say(f'{self.done} of {len(jobs)} {jobs[0].KIND}s are finished already')
+        self.environments = slot_environments(slots)
         self.running: dict[int, Training] = {}
+        self.spoke: dict[str, float] = {}  # when there was the last line, by the job's name
 
     def start_what_fits(self) -> bool:
         """Fills the free slots; False where nothing is left to do."""
         for slot, environment in enumerate(self.environments):
             if slot not in self.running and self.waiting:
-                cell = self.waiting.popleft()
-                goes_on = 'goes on' if cell.has_checkpoint() else 'starts'
-                self.say(f'{self.title[cell.name]}: {goes_on} in {cell.folder}')
-                self.running[slot] = Training(cell, self.program, environment, self.jobs)
+                job = self.waiting.popleft()
+                self._tell(job, f'{"goes on" if job.resume_arguments() else "starts"} in {job.folder}')
+                self.running[slot] = Training(job, self.program, environment, self.slots)
         return bool(self.running)
 
     def look(self) -> bool:
         """Tells what is new, and whether a training has ended."""
         ended = False
         for slot, training in list(self.running.items()):
-            title = self.title[training.cell.name]
             news = training.news()
             if news:
-                self.say(f'{title}: {news}')
+                self._tell(training.job, news)
             status = training.end()
             if status is None:
                 continue
@@ -98,9 +107,10 @@ class _Schedule:
             self.done += 1
             how = f'finished in {duration(training.seconds)}'
             if status == FAILED:
-                record = training.cell.record()
+                record = training.job.record()
                 how = f'failed after {duration(training.seconds)} (exit code {record["exit_code"]}): {record["error"]}'
-            self.say(f'{title}: {how}; {self.done} of {len(self.cells)} done{self._remaining()}')
+            self._tell(training.job, f'{how}; {self.done} of {len(self.jobs)} done{self._remaining()}')
+        self._break_silence()
         return ended
 
     def stop(self, at_once: Callable[[], bool]) -> None:
@@ -115,15 +125,25 @@ class _Schedule:
         for training in self.running.values():
             training.stop()
 
+    def _tell(self, job: Job, line: str) -> None:
+        self.spoke[job.name] = time.monotonic()
+        self.say(f'{self.title[job.name]}: {line}')
+
+    def _break_silence(self) -> None:
+        """Where it is, of the training that was silent for longest: one line in a while, however many there are."""
+        if self.running and time.monotonic() - max(self.spoke.values()) >= _SILENCE:
+            training = min(self.running.values(), key=lambda one: self.spoke[one.job.name])
+            self._tell(training.job, training.place())
+
     def _remaining(self) -> str:
-        """An estimate from the cells that are finished: the others take as long as their mean."""
-        records = [cell.record() for cell in self.cells]
+        """An estimate from the jobs that are finished: the others take as long as their mean."""
+        records = [job.record() for job in self.jobs]
         finished = [record['seconds'] for record in records if record.get('status') == FINISHED]
         if not finished or not (self.waiting or self.running):
             return ''
         each = statistics.fmean(finished)
         work = each * len(self.waiting) + sum(max(0.0, each - one.seconds) for one in self.running.values())
-        return f', about {duration(work / min(self.jobs, len(self.waiting) + len(self.running)))} to go'
+        return f', about {duration(work / min(self.slots, len(self.waiting) + len(self.running)))} to go'
 
 
 @contextmanager
@@ -140,10 +160,3 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def duration(seconds: float) -> str:
-    """A time for people."""
-    if seconds < 100:
-        return f'{seconds:.0f} s'
-    return f'{seconds / 60:.0f} min' if seconds < 6000 else f'{seconds / 3600:.1f} h'

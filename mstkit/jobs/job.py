@@ -1,0 +1,164 @@
+"""A job: one training, its folder, and what is written down about it there."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mstkit.errors import UsageError
+from mstkit.files import write_atomically
+
+LOG = 'train.log'
+
+FINISHED, FAILED, RUNNING, STOPPED = 'finished', 'failed', 'running', 'stopped'
+STATES = {
+    FINISHED: 'finished',
+    FAILED: 'failed, runs again',
+    RUNNING: 'interrupted, goes on',  # written by a process that is gone
+    STOPPED: 'interrupted, goes on',
+}
+
+
+@dataclass(frozen=True)
+class Job(ABC):
+    """One training by ``tools/train.py``.
+
+    Attributes:
+        seed: the run's.
+        folder: its work dir.
+        length: epochs or iterations, whichever it counts in; None where nobody knows.
+        fingerprint: of all that decides what the training does; it tells a job from another one in the same folder.
+    """
+
+    seed: int
+    folder: Path
+    length: int | None
+    fingerprint: str
+
+    RECORD: ClassVar[str]  # the file in its folder
+    KIND: ClassVar[str]  # what messages call it
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What tells it from the others, in words."""
+
+    @abstractmethod
+    def arguments(self) -> list[str]:
+        """The command line of ``tools/train.py`` that trains it from the start."""
+
+    @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """What its record says about it, apart from how far it is."""
+
+    @abstractmethod
+    def results(self) -> list[Path]:
+        """The files, present or not, that change when something was measured."""
+
+    @abstractmethod
+    def headline(self) -> str | None:
+        """The newest measurement in words; None where there is none that can be read."""
+
+    @abstractmethod
+    def complaint(self) -> str | None:
+        """What is wrong with the measurements of a training that ended in order; None where nothing is."""
+
+    def resume_arguments(self) -> list[str]:
+        """What makes ``tools/train.py`` go on with it; nothing where it has to start."""
+        return ['--resume'] if self.has_checkpoint() else []
+
+    def command(self, program: str | Path, environment: dict[str, str] | None = None) -> str:
+        """What trains it from the start, as one line for a shell."""
+        before = ''.join(f'{name}={shlex.quote(value)} ' for name, value in (environment or {}).items())
+        return before + shlex.join(['python', str(program), *self.arguments()])
+
+    def has_checkpoint(self) -> bool:
+        """There is something to resume from."""
+        return any(self.folder.glob('epoch_*.pth')) or any(self.folder.glob('iter_*.pth'))
+
+    def has_left_something(self) -> bool:
+        """Something in its folder would be taken for this training's."""
+        return self.record().get('status') == FINISHED or self.has_checkpoint()
+
+    def record(self) -> dict[str, Any]:
+        """What is known of it; empty for one that never ran.
+
+        Raises:
+            UsageError: the file was damaged by something else, for it is written in one step.
+        """
+        file = self.folder / self.RECORD
+        try:
+            record = json.loads(file.read_text(encoding='utf-8'))
+            if record['status'] not in STATES:
+                raise ValueError(f'status {record["status"]!r}')
+        except FileNotFoundError:
+            return {}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f'{file} is no record of a {self.KIND} ({error}): remove the folder, or choose another --work-dir.'
+            ) from error
+        return record
+
+    def write(self, **fields: Any) -> None:
+        """Writes the record anew, in one step."""
+        content = {**self.description(), 'fingerprint': self.fingerprint, **fields}
+        write_atomically(self.folder / self.RECORD, (json.dumps(content, indent=2) + '\n').encode())
+
+    def state(self) -> str:
+        """What it waits for, in words."""
+        if self.is_locked():
+            return 'being trained'
+        record = self.record()
+        return STATES[record['status']] if record else 'not started'
+
+    def check_ours(self) -> None:
+        """Refuses a folder in which something else was trained, rather than resuming or skipping it.
+
+        Raises:
+            UsageError: the folder belongs to another training.
+        """
+        record = self.record()
+        if record.get('fingerprint') != self.fingerprint and self.has_left_something():
+            whose = f'a {self.KIND} with other settings{self.other_settings(record)}'
+            raise UsageError(
+                f'{self.folder} holds {whose if record else f"a run that is no {self.KIND}"}: choose another '
+                '--work-dir, or remove that folder.'
+            )
+
+    def other_settings(self, record: dict[str, Any]) -> str:
+        """Which settings those of a record with another fingerprint are, to follow these words."""
+        return ''
+
+    def lock(self) -> int | None:
+        """Claims it for a process that trains it.
+
+        The lock belongs to the open file. Handed down to the training process, it holds as long as that one lives,
+        even when the one that started it was killed: no second training can then write into the same folder.
+
+        Returns:
+            A file descriptor to hand down and to close; None where somebody else has it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.folder / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def is_locked(self) -> bool:
+        """Somebody trains it right now."""
+        if not (self.folder / '.lock').exists():
+            return False
+        descriptor = self.lock()
+        if descriptor is None:
+            return True
+        os.close(descriptor)
+        return False
