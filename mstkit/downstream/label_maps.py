@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from mstkit.downstream.cityscapes_ids import LABEL_IDS, TOOL, TRAIN_IDS
 from mstkit.downstream.label_checks import IGNORED, check_some
 from mstkit.downstream.wording import first_few
 from mstkit.errors import UsageError
+from mstkit.palette import palette
 from mstkit.registry import DATASETS
 
 _CHECKED_AT_START = 16
@@ -190,17 +190,6 @@ class LabelMapFolder(BaseSegDataset):
         mapped = None if self.ignore_index == IGNORED else {self.ignore_index - self.reduce_zero_label: IGNORED}
         samples = [dict(img_path=picture, seg_map_path=path, label_map=mapped) for picture, path in pairs]
         return _with_classes(self, samples)
-
-
-def palette(count: int) -> list[list[int]]:
-    """Colours for drawing classes: hues a golden section apart, in three shades by turns.
-
-    Returns:
-        ``count`` lists of red, green, blue, 0 to 255.
-    """
-    shades = (1.0, 0.7, 0.85)
-    colours = (colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75, shades[index % 3]) for index in range(count))
-    return [[round(255 * part) for part in colour] for colour in colours]
 
 
 def _folders(dataset: BaseSegDataset) -> tuple[str, str]:

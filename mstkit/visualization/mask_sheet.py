@@ -6,14 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
-from mstkit.visualization.panels import GAP, _enlarged, _heat, save_picture
+from mstkit.visualization.panels import _enlarged, _heat, save_picture
+from mstkit.visualization.sheet import lay_out
 
 CELL = 128
-LINE = 18
-FONT = 13
 # Told apart by lightness and texture, not by hue: dark grey with light stripes.
 GREY, STRIPE, COVER = 96, 214, 0.85
 STRIPE_EVERY, STRIPE_WIDTH = 6, 2
@@ -56,8 +55,7 @@ def draw_mask_sheet(
     for name, mask in masks.items():
         hidden = mask.detach().cpu().numpy().astype(bool)
         cells[name] = [_striped(cell, one, size) for cell, one in zip(shown, hidden, strict=True)]
-    sheet = np.asarray(_lay_out(cells, size, title, caption))
-    sheet = (sheet & 0xFC) | (sheet >> 6)  # black stays 0 and white 255
+    sheet = lay_out(cells, size, title, caption)
     save_picture(Image.fromarray(sheet), path)
     return sheet
 
@@ -73,44 +71,3 @@ def _striped(cell: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> np.nd
     inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
     covered[hidden & ~inner] = 0
     return np.where(hidden[..., None], covered, cell)
-
-
-def _lay_out(
-    cells: Mapping[str, Sequence[np.ndarray]], size: tuple[int, int], title: Sequence[str], caption: Sequence[str]
-) -> Image.Image:
-    """Title, column titles, rows of cells, caption, from top to bottom."""
-    width, height = size
-    font = ImageFont.load_default(size=FONT)
-    total = GAP + len(cells) * (width + GAP)
-    above, below = (_wrapped(paragraphs, total - 2 * GAP, font) for paragraphs in (title, caption))
-    heading_lines = max(name.count('\n') + 1 for name in cells)
-    top = GAP + (len(above) + heading_lines) * LINE + GAP
-    bottom = top + len(next(iter(cells.values()))) * (height + GAP)
-    sheet = Image.new('RGB', (total, bottom + len(below) * LINE + GAP), 'white')
-    pen = ImageDraw.Draw(sheet)
-    for row, line in enumerate(above):
-        pen.text((GAP, GAP + row * LINE), line, fill='black', font=font)
-    for row, line in enumerate(below):
-        pen.text((GAP, bottom + row * LINE), line, fill='black', font=font)
-    for column, (name, pictures) in enumerate(cells.items()):
-        left = GAP + column * (width + GAP)
-        for row, line in enumerate(name.split('\n')):
-            pen.text((left, GAP + (len(above) + row) * LINE), line, fill='black', font=font)
-        for row, picture in enumerate(pictures):
-            sheet.paste(Image.fromarray(picture), (left, top + row * (height + GAP)))
-    return sheet
-
-
-def _wrapped(paragraphs: Sequence[str], width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
-    """Breaks paragraphs into lines of at most ``width`` pixels, between words; a longer word stands alone."""
-    lines = []
-    for paragraph in paragraphs:
-        line = ''
-        for word in paragraph.split():
-            longer = f'{line} {word}'.strip()
-            if line and font.getlength(longer) > width:
-                lines.append(line)
-                longer = word
-            line = longer
-        lines.append(line)
-    return lines
