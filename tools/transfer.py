@@ -7,22 +7,25 @@ goes on where it was interrupted. Options that take ``TASK=VALUE`` take several 
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mstkit.datasets.scene_files import ensure_scenes
+from mstkit.engine.command_line import parse_seeds
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.interop.checkpoint import BRANCH_PREFIXES
-from mstkit.transfer import TASKS, make_plan, train, write_report
-from mstkit.transfer.plan import FINISHED, Plan
+from mstkit.jobs import FINISHED, failures, run_jobs
+from mstkit.transfer import TASKS, Plan, TaskOptions, check_task, make_plan, read_source, write_report
 from mstkit.transfer.predictions import draw_predictions
 
-TOOLS = Path(__file__).resolve().parent
-CONFIGS = TOOLS.parent / 'configs' / 'downstream'
+ROOT = Path(__file__).resolve().parent.parent
+TRAIN = ROOT / 'tools' / 'train.py'
+CONFIGS = ROOT / 'configs' / 'downstream'
 SCENES = Path('work_dirs') / 'scenes'
-NEED_SCENES = ('detection', 'segmentation')
+NEED_SCENES = ('detection', 'segmentation')  # the demo configs that read files
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,38 +43,73 @@ def parse_args() -> argparse.Namespace:
         ('--length', 'TASK=N', 'epochs, or iterations where the config counts those'),
     ):
         parser.add_argument(option, nargs='+', default=[], metavar=metavar, help=words)
-    parser.add_argument('--pictures', type=int, default=4, metavar='N', help='pictures with drawn predictions')
+    parser.add_argument(
+        '--jobs', type=int, default=1, metavar='N', help='trainings at once; GPUs are dealt out in turn'
+    )
+    parser.add_argument('--pictures', type=int, default=4, metavar='N', help='pictures with drawn predictions; 0: none')
     parser.add_argument('--work-dir', default='work_dirs/transfer', metavar='DIR', help='for everything')
     return parser.parse_args()
 
 
-def by_task(words: Sequence[str], option: str, kind: Callable[[str], Any] = str) -> dict[str, Any]:
-    """Splits ``TASK=VALUE``.
+def by_task(
+    words: Sequence[str], option: str, tasks: Sequence[str], kind: Callable[[str], Any] = str
+) -> dict[str, Any]:
+    """Splits words of the form ``TASK=VALUE``.
 
     Raises:
-        UsageError: something else.
+        UsageError: something else, or a task that is unknown, not to be trained, or named twice.
     """
-    pairs = {}
+    values: dict[str, Any] = {}
     for word in words:
-        task, equals, value = word.partition('=')
-        try:
-            pairs[task] = kind(value)
-        except ValueError:
-            equals = ''
-        if not equals or not value:
-            raise UsageError(f'{option} {word}: give TASK=VALUE, such as detection={"DIR" if kind is str else 12}.')
-    return pairs
+        task, _, value = word.partition('=')
+        if not value or (kind is int and not value.isdecimal()):
+            example = 'DIR' if kind is str else '12'
+            raise UsageError(f'{option} {word}: give TASK=VALUE, such as {tasks[0]}={example}.')
+        if check_task(task) not in tasks:
+            raise UsageError(f'{option} {word}: --tasks {",".join(tasks)} does not name {task}.')
+        if task in values:
+            raise UsageError(f'{option} {word}: {task} is named twice.')
+        values[task] = kind(value)
+    return values
 
 
-def draw(plan: Plan, count: int) -> list[str]:
+def read_tasks(args: argparse.Namespace) -> dict[str, TaskOptions]:
+    """What is to be trained, and how."""
+    tasks = list(dict.fromkeys(check_task(word.strip()) for word in args.tasks.split(',')))
+    configs = by_task(args.configs, '--configs', tasks)
+    roots = by_task(args.data_root, '--data-root', tasks)
+    classes = by_task(args.num_classes, '--num-classes', tasks, int)
+    lengths = by_task(args.length, '--length', tasks, int)
+    for task in NEED_SCENES:
+        if task in tasks and task not in configs:
+            roots.setdefault(task, str(SCENES))
+    return {
+        task: TaskOptions(
+            Path(configs.get(task) or CONFIGS / TASKS[task].config),
+            roots.get(task),
+            classes.get(task),
+            lengths.get(task),
+        )
+        for task in tasks
+    }
+
+
+def draw(plan: Plan, count: int, say: Callable[[str], object]) -> list[str]:
     """A sheet of predictions per task, of the first seed; returns the file names."""
     files = []
-    for task in dict.fromkeys(run.task for run in plan.runs):
-        done = [run for run in plan.runs if run.task == task and run.record().get('status') == FINISHED]
-        first = {run.start: run for run in done if run.seed == plan.runs[0].seed}
-        if first and count > 0:
-            files.append(f'{task}_predictions.png')
-            draw_predictions(first, plan.folder / files[-1], count)
+    for task in plan.tasks:
+        runs = [run for run in plan.runs if run.task == task and run.seed == plan.runs[0].seed]
+        done = {run.start: run for run in runs if run.record().get('status') == FINISHED}
+        if not done or not count:
+            continue
+        name = f'{task}_predictions.png'
+        say(f'drawing {plan.folder / name}')
+        try:
+            draw_predictions(done, plan.folder / name, count)
+        except UsageError as error:
+            say(f'not drawn: {error}')  # the numbers are there nevertheless
+        else:
+            files.append(name)
     return files
 
 
@@ -79,40 +117,28 @@ def draw(plan: Plan, count: int) -> list[str]:
 def main() -> None:
     """Trains, measures, draws."""
     args = parse_args()
-    tasks = [task.strip() for task in args.tasks.split(',') if task.strip()]
-    configs, roots = by_task(args.configs, '--configs'), by_task(args.data_root, '--data-root')
-    classes = by_task(args.num_classes, '--num-classes', int)
-    if any(task in tasks and task not in roots and task not in configs for task in NEED_SCENES):
+    for option, value, least in (('--jobs', args.jobs, 1), ('--pictures', args.pictures, 0)):
+        if value < least:
+            raise UsageError(f'{option} is a whole number from {least}, not {value}')
+    tasks, seeds = read_tasks(args), parse_seeds(args.seeds)
+    source = read_source(args.pretrained, args.branch)
+    if any(options.data_root == str(SCENES) for options in tasks.values()):
         ensure_scenes(SCENES)
-        roots = {**{task: str(SCENES) for task in NEED_SCENES if task not in configs}, **roots}
-    settings: dict[str, dict[str, Any]] = {}
-    for key, values in (('data_root', roots), ('num_classes', classes)):
-        for task, value in values.items():
-            settings.setdefault(task, {})[key] = value
+    plan = make_plan(source, tasks, Path(args.work_dir), seeds, args.from_scratch_too)
+    say = functools.partial(print, flush=True)
+    write_report(plan)  # a damaged file in there is found now rather than later
+    program = TRAIN.relative_to(Path.cwd()) if TRAIN.is_relative_to(Path.cwd()) else TRAIN
     try:
-        seeds = [int(seed) for seed in args.seeds.split(',')]
-    except ValueError:
-        raise UsageError(f'--seeds {args.seeds}: give whole numbers, such as 0,1,2.') from None
-    plan = make_plan(
-        args.pretrained,
-        tasks,
-        Path(args.work_dir),
-        CONFIGS,
-        args.branch,
-        args.from_scratch_too,
-        seeds,
-        configs,
-        settings,
-        by_task(args.length, '--length', int),
-    )
-
-    def say(line: str) -> None:
-        print(line, flush=True)
-
-    finished = train(plan.runs, TOOLS / 'train.py', lambda: write_report(plan), say)
-    table = write_report(plan, draw(plan, args.pictures))
-    say(f'\n{table}\n\n{plan.folder / "transfer.md"} has the curves and the predictions.')
-    if not finished:
+        run_jobs(plan.runs, program, args.jobs, lambda: write_report(plan), say)
+    except KeyboardInterrupt:
+        say('stopped; the same command goes on from the last checkpoints')
+        sys.exit(130)
+    say(f'\n{write_report(plan)}\n')  # before drawing, which might fail
+    write_report(plan, draw(plan, args.pictures, say))
+    say(f'{plan.folder / "transfer.md"} has the curves and the predictions, transfer.csv every number.')
+    failed = failures(plan.runs)
+    if failed:
+        say(failed)
         sys.exit(1)
 
 

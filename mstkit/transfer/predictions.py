@@ -2,125 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import VISUALIZERS, DefaultScope
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
+from mstkit.datasets.image_reader import read_image
+from mstkit.engine.checkpointing import find_latest
 from mstkit.engine.measure import testing_runner
-from mstkit.files import write_atomically
-from mstkit.transfer.plan import Run
+from mstkit.errors import UsageError
+from mstkit.transfer.painting import SCORE, Painter
+from mstkit.transfer.runs import Run
+from mstkit.visualization.panels import save_picture
+from mstkit.visualization.sheet import lay_out
 
-SCORE = 0.3  # detections below are not drawn
-SIDE = 320  # px, of the longer side of a drawn picture
+
+class Prediction(NamedTuple):
+    """A picture, (H, W, 3) uint8 RGB, and the data sample with its truth and what a run predicts."""
+
+    picture: np.ndarray
+    sample: BaseDataElement
 
 
 def draw_predictions(runs: Mapping[str, Run], path: Path, count: int = 4) -> None:
-    """Draws a sheet: a row per picture, its truth first, then what each run predicts.
+    """Draws a sheet: a row per picture, the truth first, then what each run predicts.
 
     Args:
-        runs: finished runs of one task, by the title of their column.
-        path: of the PNG.
+        runs: trained runs of one task, by the title of their column.
+        path: of the PNG; it appears whole or not at all.
         count: pictures, evenly spread over the validation set.
+
+    Raises:
+        UsageError: a run has no checkpoint any more.
     """
     columns: dict[str, list[np.ndarray]] = {}
-    captions: dict[str, list[str]] = {}
+    unnamed: set[int] = set()
     for title, run in runs.items():
-        config = run.load()
+        predictions, painter = predict(run, count)
+        if not columns:
+            columns['truth'] = [painter.truth(*one) for one in predictions]
+        columns[title] = [painter.prediction(*one) for one in predictions]
+        unnamed |= painter.unnamed
+    first = next(iter(runs.values()))
+    heading = f'{first.task}, seed {first.seed}'
+    heading += f'; detections of {100 * SCORE:.0f} % and more' if first.task == 'detection' else ''
+    size = tuple(max(cell.shape[axis] for column in columns.values() for cell in column) for axis in (1, 0))
+    cells = {title: [_padded(cell, size) for cell in column] for title, column in columns.items()}
+    save_picture(Image.fromarray(lay_out(cells, size, [heading], legend=painter.legend(unnamed))), path)
+
+
+def predict(run: Run, count: int) -> tuple[list[Prediction], Painter]:
+    """Lets the newest checkpoint of a run predict.
+
+    Args:
+        run: trained.
+        count: pictures, evenly spread over its validation set.
+
+    Returns:
+        The predictions, and who can draw them.
+
+    Raises:
+        UsageError: the run has no checkpoint.
+    """
+    found = find_latest(run.folder)
+    if found is None:
+        raise UsageError(f'{run.folder} has no checkpoint any more, so that its predictions cannot be drawn.')
+    config = run.load()
+    config.log_level = 'WARNING'
+    config.visualizer = dict(type='Visualizer', vis_backends=[])  # one of a fixed name would be the last run's
+    with tempfile.TemporaryDirectory() as folder:  # the run's own is for its logs
+        config.work_dir = folder
         runner = testing_runner(config)
-        assert run.checkpoint is not None
-        runner.load_checkpoint(str(run.checkpoint), strict=True)
-        dataset = runner.test_dataloader.dataset
-        painter = _Painter(config, dataset.metainfo)
+        runner.load_checkpoint(str(found[0]), strict=True)
+        dataset: Any = runner.val_dataloader.dataset
         runner.model.eval()
-        samples = []
-        for index in _spread(count, len(dataset)):
+        predictions = []
+        for index in _evenly(count, len(dataset)):
             with torch.no_grad():
                 (sample,) = runner.model.test_step(pseudo_collate([dataset[index]]))
-            samples.append((_picture(dataset, index, sample), sample))
-        if not columns:
-            columns['truth'] = [painter.truth(image, sample) for image, sample in samples]
-            captions['truth'] = [painter.words(sample, 'gt_label') for _, sample in samples]
-        columns[title] = [painter.prediction(image, sample) for image, sample in samples]
-        captions[title] = [painter.words(sample, 'pred_label') for _, sample in samples]
-    _sheet(columns, captions, path)
+            predictions.append(Prediction(_picture(dataset.get_data_info(index)), sample.cpu()))
+    return predictions, Painter(dataset.metainfo)
 
 
-class _Painter:
-    """Draws a data sample by the toolbox's own visualizer, where it has one for it."""
-
-    def __init__(self, config: Any, metainfo: Mapping[str, Any]) -> None:
-        self.classes: Sequence[str] = metainfo.get('classes', ())
-        self.visualizer = None
-        if config.default_scope in ('mmdet', 'mmseg'):
-            with DefaultScope.overwrite_default_scope(config.default_scope):
-                self.visualizer = VISUALIZERS.build(dict(config.visualizer, name='transfer', vis_backends=None))
-            self.visualizer.dataset_meta = dict(metainfo)
-        self.options: dict[str, Any] = (
-            dict(pred_score_thr=SCORE) if config.default_scope == 'mmdet' else dict(with_labels=False)
-        )
-
-    def truth(self, image: np.ndarray, sample: BaseDataElement) -> np.ndarray:
-        return self._drawn(image, sample, truth=True)
-
-    def prediction(self, image: np.ndarray, sample: BaseDataElement) -> np.ndarray:
-        return self._drawn(image, sample, truth=False)
-
-    def words(self, sample: BaseDataElement, label: str) -> str:
-        """The class of a classified picture, or nothing."""
-        if label not in sample:
-            return ''
-        number = int(sample.get(label).reshape(-1)[0])
-        return str(self.classes[number]) if number < len(self.classes) else str(number)
-
-    def _drawn(self, image: np.ndarray, sample: BaseDataElement, truth: bool) -> np.ndarray:
-        if self.visualizer is None:
-            return image
-        captured: list[np.ndarray] = []
-        self.visualizer.add_image = lambda name, drawn, step=0: captured.append(drawn)
-        self.visualizer.add_datasample(
-            'sample', image, sample.cpu(), draw_gt=truth, draw_pred=not truth, **self.options
-        )
-        return captured[-1]
-
-
-def _spread(count: int, length: int) -> list[int]:
+def _evenly(count: int, length: int) -> list[int]:
     """Numbers of pictures, evenly spread."""
     count = min(count, length)
     return [(2 * i + 1) * length // (2 * count) for i in range(count)]
 
 
-def _picture(dataset: Any, index: int, sample: BaseDataElement) -> np.ndarray:
-    """The original picture, RGB, at the size that predictions refer to."""
-    info = dataset.get_data_info(index)
-    if info.get('img') is not None:
-        return np.asarray(info['img'])
-    with Image.open(sample.metainfo.get('img_path') or info['img_path']) as file:
-        return np.asarray(file.convert('RGB'))
+def _picture(info: Mapping[str, Any]) -> np.ndarray:
+    """The original picture of a data set's entry, RGB."""
+    return np.asarray(info['img']) if info.get('img') is not None else read_image(info['img_path'])
 
 
-def _sheet(columns: Mapping[str, list[np.ndarray]], captions: Mapping[str, list[str]], path: Path) -> None:
-    from matplotlib.figure import Figure  # here, because most uses of the package draw nothing
-
-    rows = len(next(iter(columns.values())))
-    height, width = next(iter(columns.values()))[0].shape[:2]
-    cell = 2.6
-    figure = Figure(figsize=(cell * len(columns), cell * height / width * rows + 0.3), layout='constrained', dpi=110)
-    grid = figure.subplots(rows, len(columns), squeeze=False)
-    for column, (title, images) in enumerate(columns.items()):
-        for row, image in enumerate(images):
-            axes = grid[row][column]
-            scaled = Image.fromarray(image.astype(np.uint8))
-            scaled.thumbnail((SIDE, SIDE))
-            axes.imshow(scaled)
-            axes.set_axis_off()
-            words = captions[title][row]
-            head = title if row == 0 else ''
-            axes.set_title('\n'.join(word for word in (head, words) if word), fontsize=8)
-    write_atomically(path, lambda file: figure.savefig(file, format='png'))
+def _padded(cell: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """The cell in the corner of a white one of the given width and height."""
+    whole = np.full((size[1], size[0], 3), 255, np.uint8)
+    whole[: cell.shape[0], : cell.shape[1]] = cell
+    return whole

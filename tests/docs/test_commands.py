@@ -9,17 +9,30 @@ from pathlib import Path
 
 import pytest
 
-from mstkit.ablation import make_plan, parse_seeds
+from mstkit.ablation import make_plan
+from mstkit.engine.command_line import parse_seeds
 from mstkit.engine.launch import load_config, read_config
 from mstkit.registry import MODELS
 
 from .pages import FOLDER_CONFIG, PAGES, ROOT, commands, named_files, parser_of, spans, text_of
+from .pages import tool as module_of
 
 SCRIPTS = {  # what comes before the options of which tool
     'dist_train.sh': (('config', 'processes'), 'train.py'),
     'dist_test.sh': (('config', 'checkpoint', 'processes'), 'test.py'),
     'slurm_train.sh': (('partition', 'job', 'config', 'work_dir'), 'train.py'),
 }
+TOOLS = (
+    'train.py',
+    'test.py',
+    'demo.py',
+    'evaluation/knn.py',
+    'ablate.py',
+    'analysis/preview_masks.py',
+    'transfer.py',
+    'make_scenes.py',
+    'dataset_converters/cityscapes_train_ids.py',
+)
 CHOICES = ROOT / 'configs' / '_base_' / 'ablation_choices.py'
 LAUNCH_OPTIONS = ('cfg_options', 'data_root', 'seed', 'epochs', 'resume', 'auto_scale_lr', 'amp')
 
@@ -48,8 +61,7 @@ def test_commands_are_understood(page, command, inside):
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_options_in_the_text_exist(page, inside):
-    tools = ('train.py', 'test.py', 'demo.py', 'evaluation/knn.py', 'ablate.py', 'analysis/preview_masks.py')
-    parsers = [parser_of(tool) for tool in tools]
+    parsers = [parser_of(tool) for tool in TOOLS]
     known = {option for parser in parsers for option in parser._option_string_actions}
     for span in spans(page):
         if not span.startswith('--'):
@@ -106,6 +118,8 @@ def check_tool(tool: str, words: list[str]) -> None:
         args = parser_of(tool).parse_args(words)
     except SystemExit:
         pytest.fail(f'{tool} does not understand {words}')
+    if tool == 'transfer.py':
+        assert module_of(tool).read_tasks(args)
     if not hasattr(args, 'cfg_options'):
         return
     if tool == 'ablate.py':

@@ -1,0 +1,78 @@
+"""The pre-trained backbone that is transferred."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+
+from mstkit.engine.guard import build_guard
+from mstkit.interop import fit_backbone
+from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state, read_checkpoint
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """One branch of a checkpoint of a pre-training.
+
+    Attributes:
+        path: the file.
+        branch: ``'student'`` or ``'teacher'``.
+        epoch: after which it was written; None where it does not say.
+        digest: of the file's bytes.
+        content: of the checkpoint, what concerns this backbone.
+    """
+
+    path: str
+    branch: str
+    epoch: int | None
+    digest: str
+    content: dict[str, Any] = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return f'{self.branch} of {self.path}{"" if self.epoch is None else f", epoch {self.epoch}"}'
+
+    def check_fits(self, config: Config) -> None:
+        """Builds the backbone of a downstream config, to see that this one can be loaded into it.
+
+        Raises:
+            UsageError: it is another network, or it cannot be built.
+        """
+        backbone = (config.get('model') or {}).get('backbone')
+        if backbone is None:
+            return  # a model of another form; the run itself says whether it takes the weights
+        with DefaultScope.overwrite_default_scope(config.default_scope), build_guard():
+            module = MODELS.build(dict(backbone))
+        fit_backbone(module, self.content, self.branch, self.path)
+
+
+def read_source(path: str, branch: str = 'student') -> Source:
+    """Reads a checkpoint.
+
+    Args:
+        path: the file.
+        branch: ``'student'`` or ``'teacher'``.
+
+    Raises:
+        UsageError: not a checkpoint, or one without that branch.
+    """
+    checkpoint = read_checkpoint(path)
+    prefix, state = BRANCH_PREFIXES.get(branch, ''), branch_state(checkpoint, branch)
+    meta = checkpoint.get('meta') or {}
+    content = dict(meta=meta, state_dict={prefix + name: value for name, value in state.items()})
+    return Source(path, branch, meta.get('epoch'), _digest(Path(path).expanduser()), content)
+
+
+def _digest(path: Path) -> str:
+    """Of a file's bytes."""
+    found = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()[:16]

@@ -1,0 +1,54 @@
+"""The downstream tasks that there are, and what is measured in each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mstkit.errors import UsageError, nearest
+
+
+class Metric(NamedTuple):
+    """A number of a task.
+
+    Attributes:
+        name: what tables call it.
+        key: its name in mmengine's logs.
+        factor: what makes it percent.
+        empty: its value, in percent, of a validation that wrote no number at all; None where that cannot be.
+    """
+
+    name: str
+    key: str
+    factor: float = 1.0
+    empty: float | None = None
+
+
+class Task(NamedTuple):
+    """A downstream task: its demo config in configs/downstream, and its metrics, the main one first."""
+
+    config: str
+    metrics: tuple[Metric, ...]
+
+
+TASKS = {
+    'detection': Task(
+        'demo/mask-rcnn_vit-nano_scenes.py',
+        # mmdet's metric gives no number where no object was detected in any picture.
+        (Metric('box AP', 'coco/bbox_mAP', 100.0, 0.0), Metric('mask AP', 'coco/segm_mAP', 100.0, 0.0)),
+    ),
+    'segmentation': Task(
+        'demo/setr_vit-nano_scenes.py', (Metric('mIoU', 'mIoU'), Metric('mAcc', 'mAcc'), Metric('aAcc', 'aAcc'))
+    ),
+    'classification': Task('demo/classifier_vit-nano_scenes.py', (Metric('top-1', 'accuracy/top1'),)),
+}
+
+
+def check_task(name: str) -> str:
+    """Returns the name of a task.
+
+    Raises:
+        UsageError: there is no such task.
+    """
+    if name not in TASKS:
+        raise UsageError(f'there is no task {name!r}, only {", ".join(TASKS)}.{nearest(name, TASKS)}')
+    return name
