@@ -51,6 +51,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def from_here(path: Path) -> Path:
+    """A path as a person would write it: relative where it is below the working directory."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def by_task(
     words: Sequence[str], option: str, tasks: Sequence[str], kind: Callable[[str], Any] = str
 ) -> dict[str, Any]:
@@ -85,7 +90,7 @@ def read_tasks(args: argparse.Namespace) -> dict[str, TaskOptions]:
             roots.setdefault(task, str(SCENES))
     return {
         task: TaskOptions(
-            Path(configs.get(task) or CONFIGS / TASKS[task].config),
+            Path(configs[task]) if task in configs else from_here(CONFIGS / TASKS[task].config),
             roots.get(task),
             classes.get(task),
             lengths.get(task),
@@ -127,9 +132,8 @@ def main() -> None:
     plan = make_plan(source, tasks, Path(args.work_dir), seeds, args.from_scratch_too)
     say = functools.partial(print, flush=True)
     write_report(plan)  # a damaged file in there is found now rather than later
-    program = TRAIN.relative_to(Path.cwd()) if TRAIN.is_relative_to(Path.cwd()) else TRAIN
     try:
-        run_jobs(plan.runs, program, args.jobs, lambda: write_report(plan), say)
+        run_jobs(plan.runs, from_here(TRAIN), args.jobs, lambda: write_report(plan), say)
     except KeyboardInterrupt:
         say('stopped; the same command goes on from the last checkpoints')
         sys.exit(130)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS, DefaultScope
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
 from mstkit.datasets.image_reader import read_image
-from mstkit.engine.checkpointing import find_latest
-from mstkit.engine.measure import testing_runner
+from mstkit.engine.checkpointing import check_same_model, find_latest, weights_of
+from mstkit.engine.guard import build_guard
+from mstkit.engine.preflight import build_model
 from mstkit.errors import UsageError
 from mstkit.transfer.painting import SCORE, Painter
 from mstkit.transfer.runs import Run
@@ -68,26 +72,41 @@ def predict(run: Run, count: int) -> tuple[list[Prediction], Painter]:
         The predictions, and who can draw them.
 
     Raises:
-        UsageError: the run has no checkpoint.
+        UsageError: the run has no checkpoint, or one of another model.
     """
     found = find_latest(run.folder)
     if found is None:
         raise UsageError(f'{run.folder} has no checkpoint any more, so that its predictions cannot be drawn.')
+    path, checkpoint = found
     config = run.load()
-    config.log_level = 'WARNING'
-    config.visualizer = dict(type='Visualizer', vis_backends=[])  # one of a fixed name would be the last run's
-    with tempfile.TemporaryDirectory() as folder:  # the run's own is for its logs
-        config.work_dir = folder
-        runner = testing_runner(config)
-        runner.load_checkpoint(str(found[0]), strict=True)
-        dataset: Any = runner.val_dataloader.dataset
-        runner.model.eval()
+    with _quiet(), DefaultScope.overwrite_default_scope(config.default_scope):
+        model: Any = build_model(config.model, config.get('data_preprocessor'))
+        with build_guard():
+            dataset: Any = DATASETS.build(config.val_dataloader.dataset)
+        weights = weights_of(checkpoint)
+        check_same_model(model.state_dict(), weights, path)
+        model.load_state_dict(weights)
+        model.eval()
         predictions = []
         for index in _evenly(count, len(dataset)):
             with torch.no_grad():
-                (sample,) = runner.model.test_step(pseudo_collate([dataset[index]]))
+                (sample,) = model.test_step(pseudo_collate([dataset[index]]))
             predictions.append(Prediction(_picture(dataset.get_data_info(index)), sample.cpu()))
     return predictions, Painter(dataset.metainfo)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the notices of data sets and losses, which were there when it was trained."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', module='mm')
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _evenly(count: int, length: int) -> list[int]:

@@ -109,7 +109,8 @@ def _settings(plan: Plan) -> str:
     lines = []
     for task, options in plan.tasks.items():
         run = next(run for run in plan.runs if run.task == task)
-        words = [f'`{options.config}`', f'{run.length} {run.unit}s' if run.length else 'the length of its config']
+        words = [f'`{options.config}`']
+        words += [f'{run.length} {run.unit}{"s" if run.length > 1 else ""}'] if run.length else []
         words += [f'data in `{options.data_root}`'] if options.data_root else []
         words += [f'{options.num_classes} classes'] if options.num_classes else []
         lines.append(f'- {task}: {", ".join(words)}')

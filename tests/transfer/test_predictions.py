@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from PIL import Image
 
-from mstkit.engine import measure
 from mstkit.engine.checkpointing import save
+from mstkit.engine.preflight import build_model
 from mstkit.errors import UsageError
 from mstkit.transfer import Run
 from mstkit.transfer.painting import SIDE
@@ -50,7 +51,9 @@ def trained(request, made, scenes, tmp_path_factory) -> dict[str, Run]:
         for seed, start in enumerate((PRETRAINED, SCRATCH)):
             run = make_run(folder, task, start, seed, config=folder / 'tiny.py', settings=settings)
             torch.manual_seed(seed)
-            model = measure.testing_runner(run.load()).model
+            loaded = run.load()
+            with DefaultScope.overwrite_default_scope(loaded.default_scope):
+                model: Any = build_model(loaded.model)
             if task == 'detection':  # sure enough to be drawn, of one class each
                 model.roi_head.bbox_head.fc_cls.bias.data[seed] = 3.0
             state = {name: value.cpu() for name, value in model.state_dict().items()}
