@@ -4,9 +4,11 @@ mmpretrain's registries know its components only once ``mmpretrain.models`` and 
 On the way, three notices are printed that concern nobody who pre-trains; these and no others are held back:
 
 * mmcv without compiled operators warns that ``MultiScaleDeformableAttention`` is missing;
-* mmpretrain imports mmdet for the sake of one layer of a detector, and mmdet logs that "Line NMS is not compiled".
-  Here mmpretrain does not see mmdet unless the program imported it before: that also takes a third off the time, and
-  an mmdet that is broken cannot stop a pre-training;
+* mmpretrain imports mmdet's models for the sake of one layer of a detector, and mmdet logs that "Line NMS is not
+  compiled". Here mmpretrain does not see mmdet unless the program imported those models before: that also takes a third
+  off the time, an mmdet that is broken cannot stop a pre-training, and mmdet's models, which take mmcv's operators when
+  they are imported, find the ones that mstkit provides. mmdet's own tools need that: they import a part of mmdet, then
+  the config, and with it mstkit;
 * mmpretrain, mmdet and mmseg print "Could not import OneDL", a commercial data store.
 """
 
@@ -33,7 +35,7 @@ def load(names: tuple[str, ...] = REQUIRED, hide_mmdet: bool = True) -> None:
     Raises:
         ImportError: one of them is missing or broken. Whatever it raised itself is the cause.
     """
-    with _without_notices(hide_mmdet and 'mmdet' not in sys.modules):
+    with _without_notices(hide_mmdet and 'mmdet.models' not in sys.modules):
         for name in names:
             try:
                 importlib.import_module(name)
@@ -50,6 +52,7 @@ def load(names: tuple[str, ...] = REQUIRED, hide_mmdet: bool = True) -> None:
 @contextlib.contextmanager
 def _without_notices(hide_mmdet: bool) -> Iterator[None]:
     printed = io.StringIO()
+    mmdet = sys.modules.get('mmdet')
     if hide_mmdet:
         sys.modules['mmdet'] = None  # type: ignore[assignment]  # Python's own way to say "not there"
     try:
@@ -59,5 +62,7 @@ def _without_notices(hide_mmdet: bool) -> Iterator[None]:
     finally:
         if hide_mmdet:
             del sys.modules['mmdet']
+            if mmdet is not None:
+                sys.modules['mmdet'] = mmdet
         lines = printed.getvalue().splitlines(keepends=True)
         sys.stdout.write(''.join(line for line in lines if not line.startswith(ONEDL_NOTICE)))

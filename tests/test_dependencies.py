@@ -41,13 +41,18 @@ def test_notices_are_held_back_and_nothing_else(module: Path, capsys: pytest.Cap
 
 
 def test_mmdet_is_hidden_while_loading_and_there_afterwards(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, 'mmdet', raising=False)
+    for name in ('mmdet', 'mmdet.models'):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     text = 'try:\n    import mmdet\nexcept ImportError:\n    hidden = True\nelse:\n    hidden = False\n'
     module.write_text(text, encoding='utf-8')
     _dependencies.load(('mstkit_probe',))
     assert sys.modules.pop('mstkit_probe').hidden is True
     assert 'mmdet' not in sys.modules
-    monkeypatch.setitem(sys.modules, 'mmdet', sys)  # a program that has it keeps it
+    monkeypatch.setitem(sys.modules, 'mmdet', sys)  # as mmdet's tools: their models are imported later
+    _dependencies.load(('mstkit_probe',))
+    assert sys.modules.pop('mstkit_probe').hidden is True
+    assert sys.modules['mmdet'] is sys
+    monkeypatch.setitem(sys.modules, 'mmdet.models', sys)  # a program that has them keeps them
     _dependencies.load(('mstkit_probe',))
     assert sys.modules.pop('mstkit_probe').hidden is False
     assert sys.modules['mmdet'] is sys
