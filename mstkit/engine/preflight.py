@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mstkit.engine.guard import build_guard, check_registered
+from mstkit.engine.hooks.pretrained_backbone_hook import PretrainedBackboneHook
 from mstkit.engine.hooks.progress_hook import ProgressHook
 from mstkit.engine.progress import StepCounter
 from mstkit.engine.start import Start
@@ -75,6 +76,18 @@ def build_train_loader(config: DataLoader | dict, randomness: Mapping[str, Any])
     return loader
 
 
+def build_val_loader(config: DataLoader | dict | None, randomness: Mapping[str, Any]) -> DataLoader | dict | None:
+    """Builds the data loader of the validations that come during training, whose data set may hold a mistake as well.
+
+    Raises:
+        UsageError: the data set cannot be built.
+    """
+    if config is None:
+        return None
+    with build_guard():
+        return Runner.build_dataloader(config, randomness['seed'], randomness.get('diff_rank_seed', False))
+
+
 def batch_size_of(loader: DataLoader) -> int:
     """Samples per batch on one rank."""
     return loader.batch_size or loader.batch_sampler.batch_size  # type: ignore[union-attr]
@@ -109,7 +122,8 @@ def check_classes(model: nn.Module, loader: DataLoader) -> None:
         if classes and 'head' in name and isinstance(outputs, int) and outputs not in (len(classes), 1):
             raise UsageError(
                 f'the data set has {len(classes)} classes ({", ".join(map(str, classes[:3]))}, ...) and {name} is made '
-                f'for {outputs}: set --cfg-options model.{name}.num_classes={len(classes)}, or --num-classes.'
+                f'for {outputs}: give --num-classes {len(classes)}, or set --cfg-options '
+                f'model.{name}.num_classes={len(classes)}.'
             )
 
 
@@ -148,6 +162,22 @@ def _build_hook(hook: Hook | Mapping[str, Any]) -> Hook | dict:
     if priority is not None:
         built.priority = priority
     return built
+
+
+def check_pretrained(model: nn.Module, *hooks: Mapping[str, Any] | list | None) -> None:
+    """Refuses a pre-trained backbone that does not fit the model.
+
+    Args:
+        model: as it was built.
+        hooks: what :func:`build_hooks` gave.
+
+    Raises:
+        UsageError: the checkpoint is of another network.
+    """
+    for some in hooks:
+        for hook in some.values() if isinstance(some, Mapping) else some or ():
+            if isinstance(hook, PretrainedBackboneHook):
+                hook.check(model)
 
 
 def check_driven(model: nn.Module, hooks: list | None) -> None:

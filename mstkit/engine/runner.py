@@ -52,10 +52,15 @@ class MSTRunner(ResumableRunner):
         randomness = preflight.choose_randomness(settings.get('randomness'), self._start)
         settings['randomness'] = randomness
         model = preflight.build_model(model, settings.pop('data_preprocessor', None))
+        settings['default_hooks'] = preflight.build_hooks(settings.get('default_hooks'))
+        settings['custom_hooks'] = preflight.build_hooks(settings.get('custom_hooks'))
+        if self._start.path is None:  # otherwise the weights are that file's
+            preflight.check_pretrained(model, settings['default_hooks'], settings['custom_hooks'])
         wrapper = counter = None
         if settings.get('train_cfg') is not None and settings.get('train_dataloader') is not None:
             loader = preflight.build_train_loader(settings['train_dataloader'], randomness)
             settings['train_dataloader'] = loader
+            settings['val_dataloader'] = preflight.build_val_loader(settings.get('val_dataloader'), randomness)
             preflight.check_view_sizes(model, loader)
             preflight.check_global_batch(model, loader)
             preflight.check_classes(model, loader)
@@ -64,8 +69,6 @@ class MSTRunner(ResumableRunner):
                 wrapper, counter = preflight.try_optimizer(
                     model, settings['optim_wrapper'], settings.get('param_scheduler'), *length
                 )
-        settings['default_hooks'] = preflight.build_hooks(settings.get('default_hooks'))
-        settings['custom_hooks'] = preflight.build_hooks(settings.get('custom_hooks'))
         if counter is not None:
             preflight.check_driven(model, settings['custom_hooks'])
         scaling = settings.get('auto_scale_lr') or {}

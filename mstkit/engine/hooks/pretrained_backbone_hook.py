@@ -15,7 +15,7 @@ from mstkit.engine.checkpointing import check_same_model, weights_of
 from mstkit.engine.resumable_runner import ResumableRunner
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state, read_checkpoint
-from mstkit.interop.pretrained import load_backbone
+from mstkit.interop.pretrained import fit_backbone, load_backbone
 from mstkit.registry import HOOKS
 
 
@@ -63,12 +63,26 @@ class PretrainedBackboneHook(Hook):
         try:
             state = branch_state(whole, self.branch)
         except UsageError as error:
-            raise UsageError(f'{self.checkpoint}: {error}') from error
+            raise UsageError(
+                f'{self.checkpoint}: {error} Give a checkpoint of a pre-training, and a branch that it has.'
+            ) from error
         prefix = BRANCH_PREFIXES[self.branch]
         return dict(
             state_dict={prefix + name: value for name, value in state.items()},
             meta={name: value for name, value in (whole.get('meta') or {}).items() if name in ('cfg', 'epoch')},
         )
+
+    def check(self, model: nn.Module) -> None:
+        """Refuses a model that the checkpoint does not fit; nothing is loaded.
+
+        Args:
+            model: the whole model, as it was built.
+
+        Raises:
+            UsageError: the backbone is not the one of the checkpoint, or the model has none.
+        """
+        if self._content is not None:
+            fit_backbone(self._backbone_of(model), self._content, self.branch, str(self.checkpoint))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compares what is resumed, or loaded by ``load_from``, with the whole model.
@@ -108,14 +122,18 @@ class PretrainedBackboneHook(Hook):
             if self.checkpoint is None:
                 runner.logger.info('backbone: from scratch, no pre-trained checkpoint is given')
             return
-        model = _unwrapped(runner)
-        if not isinstance(getattr(model, 'backbone', None), nn.Module):
-            raise UsageError(f'{type(model).__name__} has no backbone that {self.checkpoint} could be loaded into.')
-        report = load_backbone(model.backbone, content, self.branch, str(self.checkpoint))
+        backbone = self._backbone_of(_unwrapped(runner))
+        report = load_backbone(backbone, content, self.branch, str(self.checkpoint))
         for line in report.lines():
             runner.logger.info(line)
         note = dict(file=str(self.checkpoint), branch=self.branch, epoch=content['meta'].get('epoch'))
         runner.message_hub.update_info('pretrained', note)
+
+    def _backbone_of(self, model: nn.Module) -> nn.Module:
+        backbone = getattr(model, 'backbone', None)
+        if not isinstance(backbone, nn.Module):
+            raise UsageError(f'{type(model).__name__} has no backbone that {self.checkpoint} could be loaded into.')
+        return backbone
 
 
 def _unwrapped(runner: Runner) -> Any:
