@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 
+from mstkit.engine.checkpointing import plain
 from mstkit.engine.data_root import hook_configs
 from mstkit.engine.hooks import KNNHook
 from mstkit.engine.launch import build_runner
@@ -40,7 +41,8 @@ def measure_checkpoint(config: Config, checkpoint: str | Path) -> dict[str, Any]
         )
     runner = testing_runner(config, [] if has_test else [{**knn_hooks[0], 'required': True}])
     runner.load_checkpoint(str(checkpoint), strict=True)
-    return runner.test() if has_test else _knn(runner)
+    # mmseg's numbers are NumPy's, of which JSON knows nothing.
+    return plain(runner.test()) if has_test else _knn(runner)
 
 
 def testing_runner(config: Config, hooks: list[dict] | None = None) -> MSTRunner:
