@@ -28,8 +28,9 @@ class CocoFolder(CocoDataset):
     so that a mistake is one message at the start rather than an exception of a worker's in the middle of a run. What
     is left out of a training (``filter_cfg``, boxes that are empty) is counted and logged.
 
-    Labels are the categories in the order of their ids. mmdet's ``CocoMetric`` takes them in the order in which the
-    file lists them; where that is another one, a warning asks for its ``sort_categories=True``.
+    Labels are the categories in the order of their ids, as in :class:`mstkit.downstream.coco_metric.CocoFolderMetric`.
+    mmdet's ``CocoMetric`` takes them in the order in which the file lists them; where that is another one, a warning
+    says so.
 
     Args:
         ann_file: the annotation file, relative to ``data_root``.
@@ -142,7 +143,7 @@ class CocoFolder(CocoDataset):
         if category_ids != sorted(category_ids):
             print_log(
                 f'{self.ann_file} lists its categories not in the order of their ids ({first_few(category_ids)}): '
-                'evaluate with CocoMetric(sort_categories=True), or classes are taken for one another.',
+                'evaluate with CocoFolderMetric or CocoMetric(sort_categories=True), or classes are mistaken.',
                 logger='current',
                 level=logging.WARNING,
             )

@@ -5,6 +5,6 @@ from mstkit._dependencies import load
 
 load(('mmdet.models', 'mmdet.datasets'), hide_mmdet=False)
 
-from mstkit.downstream import anchors, coco_folder, roi_extractor
+from mstkit.downstream import anchors, coco_folder, coco_metric, roi_extractor
 
-__all__ = ['anchors', 'coco_folder', 'roi_extractor']
+__all__ = ['anchors', 'coco_folder', 'coco_metric', 'roi_extractor']

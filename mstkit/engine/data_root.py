@@ -16,6 +16,7 @@ from mstkit.errors import UsageError
 
 BUILT_IN = 'BuiltinScenes'
 OWN_PICTURES_CONFIG = 'configs/mst/mst_vit-tiny_folder.py'
+OWN_CLASSES_CONFIG = 'configs/downstream/mmpretrain/vit-tiny_folder.py'
 
 
 def dataset_configs(node: Any, path: str = '') -> Iterator[tuple[str, dict]]:
@@ -51,13 +52,14 @@ def set_data_root(config: Config | dict[str, Any], data_root: str) -> list[str]:
     """
     if not Path(data_root).is_dir():
         raise UsageError(f'--data-root {data_root}: there is no such folder.')
+    own = OWN_CLASSES_CONFIG if 'pretrained' in (config.get('default_hooks') or {}) else OWN_PICTURES_CONFIG
     changed: list[str] = []
     old_roots: set[str] = set()
     for path, dataset in dataset_configs(config):
         if str(dataset['type']).split('.')[-1] == BUILT_IN:
             raise UsageError(
                 f'--data-root {data_root}: this config generates its own pictures ({path} is {BUILT_IN}). '
-                f'To train on yours, use {OWN_PICTURES_CONFIG} or another config that reads files.'
+                f'To train on yours, use {own} or another config that reads files.'
             )
         if 'data_root' in accepted_arguments(dataset_class(dataset)):  # type: ignore[arg-type]
             old_roots.update([str(dataset['data_root'])] if dataset.get('data_root') else [])

@@ -17,6 +17,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from mstkit.downstream import coco_checks, coco_folder, coco_json
 from mstkit.downstream.coco_folder import CocoFolder
 from mstkit.downstream.coco_json import coco_classes
+from mstkit.downstream.coco_metric import CocoFolderMetric
 from mstkit.errors import UsageError
 
 from .toy import SIZE, coco_content, crowd_mask, write_coco
@@ -106,8 +107,8 @@ def test_labels_agree_with_mmdets_evaluation(tmp_path, said):
     dataset = build(tmp_path, test_mode=True, pipeline=[])
     assert said[0][0] == logging.WARNING and 'sort_categories=True' in said[0][1] and '30, 4, 17' in said[0][1]
 
-    def average_precision(**options: Any) -> float:
-        metric = CocoMetric(ann_file=str(path), metric='bbox', **options)
+    def average_precision(kind: type[CocoMetric] = CocoMetric, **options: Any) -> float:
+        metric = kind(ann_file=str(path), metric='bbox', **options)
         metric.dataset_meta = dataset.metainfo
         for index in range(len(dataset)):
             info = dataset.get_data_info(index)
@@ -120,6 +121,26 @@ def test_labels_agree_with_mmdets_evaluation(tmp_path, said):
 
     assert average_precision(sort_categories=True) > 0.6
     assert average_precision(sort_categories=False) == 0  # what the warning is about
+    assert average_precision(CocoFolderMetric) == average_precision(sort_categories=True)
+
+
+def test_an_evaluation_without_detections_is_zero_and_not_the_one_before(tmp_path):
+    path = write_coco(tmp_path)
+    dataset = build(tmp_path, test_mode=True, pipeline=[])
+    nothing = dict(bboxes=np.zeros((0, 4), np.float32), labels=np.zeros(0, int), scores=np.zeros(0), masks=[])
+    found = {}
+    for kind in (CocoMetric, CocoFolderMetric):
+        metric = kind(ann_file=str(path), metric=['bbox', 'segm'])
+        metric.dataset_meta = dataset.metainfo
+        infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+        metric.results = [
+            (dict(width=SIZE[0], height=SIZE[1], img_id=info['img_id']), dict(img_id=info['img_id'], **nothing))
+            for info in infos
+        ]
+        found[kind] = metric.compute_metrics(metric.results)
+    assert found[CocoMetric] == {}
+    assert found[CocoFolderMetric]['bbox_mAP'] == found[CocoFolderMetric]['segm_mAP_50'] == 0.0
+    assert len(found[CocoFolderMetric]) == 12
 
 
 def test_the_official_classes_keep_their_colours(tmp_path):

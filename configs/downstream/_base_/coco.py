@@ -47,9 +47,8 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    type='CocoMetric',
+    type='mstkit.CocoFolderMetric',
     ann_file=data_root + 'annotations/instances_val2017.json',
     metric=['bbox', 'segm'],
-    sort_categories=True,  # as the data set does; files may list them in another order
 )
 test_evaluator = val_evaluator

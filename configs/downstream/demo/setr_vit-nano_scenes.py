@@ -45,7 +45,25 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 val_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
-scenes = dict(num_classes=11, data_root=data_root, seg_map_suffix='_gtFine_labelTrainIds.png')
+classes = (
+    'background',
+    'ring',
+    'disc',
+    'triangle',
+    'square',
+    'cross',
+    'star',
+    'heart',
+    'crescent',
+    'hourglass',
+    'leaf',
+)
+scenes = dict(
+    num_classes=11,
+    metainfo=dict(classes=classes),
+    data_root=data_root,
+    seg_map_suffix='_gtFine_labelTrainIds.png',
+)
 train_dataloader = dict(
     num_workers=1,
     dataset=dict(
