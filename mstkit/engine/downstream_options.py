@@ -54,6 +54,9 @@ def set_num_classes(config: Config, count: int) -> list[str]:
         if 'num_classes' in dataset:
             dataset['num_classes'] = count
             changed.append(path)
+            facts = dataset.get('metainfo') or {}
+            if len(facts.get('classes', ())) not in (0, count):  # the names are those of other data
+                dataset['metainfo'] = {key: fact for key, fact in facts.items() if key not in ('classes', 'palette')}
     if not changed:
         raise UsageError(f'--num-classes {count}: nothing in this config has a num_classes')
     return [f'{count} classes for {", ".join(changed)}']

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from PIL import Image
 
 from mstkit.engine.downstream_options import match_classes, set_num_classes, set_pretrained
@@ -50,6 +51,21 @@ def test_a_number_of_classes_goes_everywhere():
         set_num_classes(config, 0)
     with pytest.raises(UsageError, match='nothing in this config'):
         set_num_classes(Config(dict(model=dict(backbone=dict()))), 3)
+
+
+def test_names_of_other_classes_go():
+    scenes = DOWNSTREAM / 'demo' / 'setr_vit-nano_scenes.py'
+    config = Config.fromfile(scenes)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        names_stay_and_go(config)
+
+
+def names_stay_and_go(config: Config) -> None:
+    set_num_classes(config, 11)
+    assert len(config.train_dataloader.dataset.metainfo.classes) == 11
+    set_num_classes(config, 5)
+    for loader in (config.train_dataloader, config.val_dataloader):
+        assert loader.dataset.num_classes == 5 and 'classes' not in loader.dataset.metainfo
 
 
 def test_class_folders_decide_the_head(tmp_path):
