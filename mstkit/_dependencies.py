@@ -1,7 +1,7 @@
 """Imports what mstkit builds on, quietly, and says in one sentence what to do where that fails.
 
 mmpretrain's registries know its components only once ``mmpretrain.models`` and ``mmpretrain.datasets`` are imported.
-On the way, three notices are printed that concern nobody who pre-trains; these and no others are held back:
+On the way, notices are printed that concern nobody who pre-trains; these and no others are held back:
 
 * mmcv without compiled operators warns that ``MultiScaleDeformableAttention`` is missing;
 * mmpretrain imports mmdet's models for the sake of one layer of a detector, and mmdet logs that "Line NMS is not
@@ -9,7 +9,8 @@ On the way, three notices are printed that concern nobody who pre-trains; these 
   off the time, an mmdet that is broken cannot stop a pre-training, and mmdet's models, which take mmcv's operators when
   they are imported, find the ones that mstkit provides. mmdet's own tools need that: they import a part of mmdet, then
   the config, and with it mstkit;
-* mmpretrain, mmdet and mmseg print "Could not import OneDL", a commercial data store.
+* mmpretrain, mmdet and mmseg print "Could not import OneDL", a commercial data store;
+* mmdet warns that an optional, faster evaluation is not installed.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def _without_notices(hide_mmdet: bool) -> Iterator[None]:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(printed):
             warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
+            warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
             yield
     finally:
         if hide_mmdet:

@@ -3,7 +3,7 @@
 # ruff: noqa: E402
 from mstkit._dependencies import load
 
-load(('mmdet.models', 'mmdet.datasets'), hide_mmdet=False)
+load(('mmdet.models', 'mmdet.datasets', 'mmdet.evaluation'), hide_mmdet=False)
 
 from mstkit.downstream import anchors, coco_folder, coco_metric, roi_extractor
 
