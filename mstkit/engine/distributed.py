@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import os
 import subprocess
@@ -51,6 +52,13 @@ def init_processes(launcher: str, dist_cfg: Mapping[str, Any] | None = None) -> 
     timeout = settings.get('timeout')
     patience = None if timeout is None else datetime.timedelta(seconds=timeout)
     distributed.init_process_group(backend='gloo', timeout=patience)
+    # gloo's threads have to be gone before the interpreter is: else a process that has done its work may abort.
+    atexit.register(_leave_processes)
+
+
+def _leave_processes() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _set_rank_environment(launcher: str) -> None:
