@@ -18,7 +18,7 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'),
 )
 sync_bn = 'torch'  # the heads' BatchNorm over all GPUs
-visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
+visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 log_processor = dict(by_epoch=False)
 log_level = 'INFO'
 randomness = dict(seed=0)
