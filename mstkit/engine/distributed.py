@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import init_dist, is_distributed
+from mmengine.model import is_model_wrapper
 from torch import distributed
 
 from mstkit.errors import UsageError
@@ -54,6 +55,11 @@ def init_processes(launcher: str, dist_cfg: Mapping[str, Any] | None = None) -> 
     distributed.init_process_group(backend='gloo', timeout=patience)
     # gloo's threads have to be gone before the interpreter is: else a process that has done its work may abort.
     atexit.register(_leave_processes)
+
+
+def unwrapped(model: Any) -> Any:
+    """The model itself, without what distributed training puts around it."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def _leave_processes() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
 
 from mstkit.engine.checkpointing import plain
 from mstkit.engine.data_root import hook_configs
+from mstkit.engine.distributed import unwrapped
 from mstkit.engine.hooks import KNNHook
 from mstkit.engine.launch import build_runner
 from mstkit.engine.runner import MSTRunner
@@ -58,5 +58,5 @@ def testing_runner(config: Config, hooks: list[dict] | None = None) -> MSTRunner
 def _knn(runner: MSTRunner) -> dict[str, Any]:
     hook = next(hook for hook in runner.hooks if isinstance(hook, KNNHook))
     hook.before_run(runner)
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner.model)
     return hook.accuracy(model, epoch=0)

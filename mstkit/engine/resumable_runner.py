@@ -9,10 +9,10 @@ from typing import Any
 
 import mmengine
 from mmengine.dist import master_only
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mstkit.engine import checkpointing
+from mstkit.engine.distributed import unwrapped
 from mstkit.engine.progress import StepCounter
 from mstkit.engine.start import Start
 from mstkit.errors import UsageError
@@ -73,7 +73,7 @@ class ResumableRunner(Runner):
         same = self._start.path is not None and str(self._start.path) == str(filename)
         checkpoint = self._start.checkpoint if same and self._start.checkpoint else read_checkpoint(filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrapped(self.model)
         weights = checkpointing.weights_of(checkpoint)
         if strict:
             checkpointing.check_same_model(model.state_dict(), weights, filename)
@@ -151,7 +151,7 @@ class ResumableRunner(Runner):
         """
         if file_client_args or backend_args:
             raise UsageError(f'checkpoints are written to local folders only, not with {backend_args}.')
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrapped(self.model)
         counter = self.step_counter
         reached = dict(epoch=self.epoch + 1, iter=self.iter) if by_epoch else dict(epoch=self.epoch, iter=self.iter + 1)
         checkpoint: dict[str, Any] = dict(

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from mmengine import dist
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mstkit.engine.distributed import unwrapped
 from mstkit.engine.json_lines import EpochLines
 from mstkit.errors import UsageError
 from mstkit.evaluation.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
@@ -75,7 +75,7 @@ class CollapseMonitorHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
         """Adds this step's statistics, and keeps the images of the epoch's last steps."""
-        statistics = dict(_unwrapped(runner).last_statistics())
+        statistics = dict(unwrapped(runner.model).last_statistics())
         if outputs and self.loss_key in outputs:
             statistics['cross_entropy'] = torch.as_tensor(outputs[self.loss_key])
         for name, value in statistics.items():
@@ -135,7 +135,7 @@ class CollapseMonitorHook(Hook):
 
     def _features(self, runner: Runner) -> Tensor:
         """Pooled features (M, D) of the kept images of all ranks, on the CPU; the same on every rank."""
-        model = _unwrapped(runner)
+        model = unwrapped(runner.model)
         branches = model.branches()
         encoder = PooledEncoder(branches.get(self.branch, next(iter(branches.values()))))
         own_images = math.ceil(self.num_images / dist.get_world_size())
@@ -153,13 +153,9 @@ class CollapseMonitorHook(Hook):
         return EpochLines(Path(runner.work_dir) / 'collapse.jsonl')
 
 
-def _unwrapped(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
-
 def _out_dim(runner: Runner) -> int | None:
     """The number of prototypes, from whichever part of the model says it."""
-    model = _unwrapped(runner)
+    model = unwrapped(runner.model)
     for part in (getattr(model, 'head', None), getattr(model, 'neck', None)):
         out_dim = getattr(part, 'out_dim', None)
         if isinstance(out_dim, int):

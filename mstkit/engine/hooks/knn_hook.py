@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from mmengine import dist
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from mstkit.engine.distributed import unwrapped
 from mstkit.engine.json_lines import EpochLines
 from mstkit.errors import UsageError
 from mstkit.evaluation.features import PooledEncoder, check_labelled, extract_features, feature_loader
@@ -147,7 +147,7 @@ class KNNHook(Hook):
     def _measure(self, runner: Runner, epoch: int) -> None:
         """Computes, logs and records the accuracies after ``epoch`` epochs, and keeps the checkpoint if it is best."""
         assert self.loaders is not None
-        model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model: Any = unwrapped(runner.model)
         with undisturbed_randomness():
             accuracy = self.accuracy(model, epoch)
         k = min(self.headline_k, max(self.ks))

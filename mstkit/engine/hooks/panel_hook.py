@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from mmengine import dist
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mstkit.engine.distributed import unwrapped
 from mstkit.errors import UsageError
 from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
 from mstkit.registry import HOOKS
@@ -58,7 +58,7 @@ class PanelHook(Hook):
     def _draw(self, runner: Runner, epoch: int) -> None:
         if not dist.is_main_process():
             return
-        model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model: Any = unwrapped(runner.model)
         with undisturbed_randomness(), evaluation_mode(model), torch.no_grad():
             if self.views is None:
                 self.views = self._first_views(runner.train_dataloader.dataset)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 
 from mstkit.engine.checkpointing import check_same_model, weights_of
+from mstkit.engine.distributed import unwrapped
 from mstkit.engine.resumable_runner import ResumableRunner
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state, read_checkpoint
@@ -93,7 +93,7 @@ class PretrainedBackboneHook(Hook):
         self._has_weights = True
         if isinstance(runner, ResumableRunner):
             return
-        own, weights = _unwrapped(runner).state_dict(), weights_of(checkpoint)
+        own, weights = unwrapped(runner.model).state_dict(), weights_of(checkpoint)
         if runner._resume:
             source = runner._load_from or find_latest_checkpoint(runner.work_dir)
             check_same_model(own, weights, source or 'the checkpoint')
@@ -122,7 +122,7 @@ class PretrainedBackboneHook(Hook):
             if self.checkpoint is None:
                 runner.logger.info('backbone: from scratch, no pre-trained checkpoint is given')
             return
-        backbone = self._backbone_of(_unwrapped(runner))
+        backbone = self._backbone_of(unwrapped(runner.model))
         report = load_backbone(backbone, content, self.branch, str(self.checkpoint))
         for line in report.lines():
             runner.logger.info(line)
@@ -134,7 +134,3 @@ class PretrainedBackboneHook(Hook):
         if not isinstance(backbone, nn.Module):
             raise UsageError(f'{type(model).__name__} has no backbone that {self.checkpoint} could be loaded into.')
         return backbone
-
-
-def _unwrapped(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 
+from mstkit.engine.distributed import unwrapped
 from mstkit.engine.progress import StepCounter, mix_seed
 from mstkit.errors import UsageError
 from mstkit.registry import HOOKS
@@ -40,7 +40,7 @@ class ProgressHook(Hook):
                 f'ProgressHook counts epochs, but the train loop is a {type(loop).__name__}: '
                 'use train_cfg=dict(by_epoch=True, max_epochs=...).'
             )
-        self._model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._model = unwrapped(runner.model)
         self._rank_seed = mix_seed(runner.seed, runner.rank)
         counts = getattr(wrapper, '_accumulative_counts', 1)
         self._counter = StepCounter(loop.max_iters // loop.max_epochs, loop.max_epochs, counts)
