@@ -1,6 +1,6 @@
 """Checkpoints and configs from elsewhere, read as data and never as programs."""
 
-from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state, load_strict, read_checkpoint
+from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state, load_strict, only_branch, read_checkpoint
 from mstkit.interop.literal_config import parse_config_text
 from mstkit.interop.pretrained import LoadReport, fit_backbone, load_backbone
 
@@ -11,6 +11,7 @@ __all__ = [
     'fit_backbone',
     'load_backbone',
     'load_strict',
+    'only_branch',
     'parse_config_text',
     'read_checkpoint',
 ]

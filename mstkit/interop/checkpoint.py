@@ -82,6 +82,22 @@ def branch_state(checkpoint: Mapping[str, Any], branch: str) -> dict[str, Tensor
     return found
 
 
+def only_branch(checkpoint: Mapping[str, Any], branch: str) -> dict[str, Any]:
+    """A checkpoint of the backbone of one branch: without the optimizer, the heads and the other branch.
+
+    Returns:
+        ``state_dict``, whose names are those of the file, and ``meta`` with what it says of epoch and config.
+
+    Raises:
+        UsageError: as :func:`branch_state`.
+    """
+    prefix = BRANCH_PREFIXES.get(branch, '')
+    return dict(
+        state_dict={prefix + name: value for name, value in branch_state(checkpoint, branch).items()},
+        meta={name: value for name, value in (checkpoint.get('meta') or {}).items() if name in ('cfg', 'epoch')},
+    )
+
+
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], name: str) -> str:
     """Loads weights into a module, all of them or none.
 

@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mstkit.engine.guard import build_guard
 from mstkit.interop import fit_backbone
-from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state, read_checkpoint
+from mstkit.interop.checkpoint import only_branch, read_checkpoint
 
 _BLOCK = 1 << 20
 
@@ -62,11 +62,8 @@ def read_source(path: str, branch: str = 'student') -> Source:
     Raises:
         UsageError: not a checkpoint, or one without that branch.
     """
-    checkpoint = read_checkpoint(path)
-    prefix, state = BRANCH_PREFIXES.get(branch, ''), branch_state(checkpoint, branch)
-    meta = checkpoint.get('meta') or {}
-    content = dict(meta=meta, state_dict={prefix + name: value for name, value in state.items()})
-    return Source(path, branch, meta.get('epoch'), _digest(Path(path).expanduser()), content)
+    content = only_branch(read_checkpoint(path), branch)
+    return Source(path, branch, content['meta'].get('epoch'), _digest(Path(path).expanduser()), content)
 
 
 def _digest(path: Path) -> str:

@@ -14,7 +14,7 @@ from mstkit.engine.checkpointing import check_same_model, weights_of
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.resumable_runner import ResumableRunner
 from mstkit.errors import UsageError
-from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state, read_checkpoint
+from mstkit.interop.checkpoint import BRANCH_PREFIXES, only_branch, read_checkpoint
 from mstkit.interop.pretrained import fit_backbone, load_backbone
 from mstkit.registry import HOOKS
 
@@ -50,7 +50,7 @@ class PretrainedBackboneHook(Hook):
         self._content: dict[str, Any] | None = None if checkpoint is None else self._read()
 
     def _read(self) -> dict[str, Any]:
-        """The branch and the notes of the file, without the rest of it: optimizer, heads, the other branch."""
+        """What of the file concerns this run."""
         assert self.checkpoint is not None
         try:
             whole = read_checkpoint(self.checkpoint)
@@ -61,16 +61,11 @@ class PretrainedBackboneHook(Hook):
                 f'{error} Resuming and testing do not need it: default_hooks.pretrained.checkpoint=None.'
             ) from error
         try:
-            state = branch_state(whole, self.branch)
+            return only_branch(whole, self.branch)
         except UsageError as error:
             raise UsageError(
                 f'{self.checkpoint}: {error} Give a checkpoint of a pre-training, and a branch that it has.'
             ) from error
-        prefix = BRANCH_PREFIXES[self.branch]
-        return dict(
-            state_dict={prefix + name: value for name, value in state.items()},
-            meta={name: value for name, value in (whole.get('meta') or {}).items() if name in ('cfg', 'epoch')},
-        )
 
     def check(self, model: nn.Module) -> None:
         """Refuses a model that the checkpoint does not fit; nothing is loaded.
