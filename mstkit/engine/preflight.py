@@ -63,11 +63,10 @@ def build_train_loader(config: DataLoader | dict, randomness: Mapping[str, Any])
     Raises:
         UsageError: the data set cannot be built, or is smaller than a batch.
     """
-    with build_guard():
-        loader = Runner.build_dataloader(config, randomness['seed'], randomness.get('diff_rank_seed', False))
+    loader = _build_loader(config, randomness)
     if len(loader) == 0:
         ranks = get_world_size()
-        images = len(loader.dataset)
+        images = len(loader.dataset)  # type: ignore[arg-type]
         raise UsageError(
             f'the data set has {images} images, fewer than one batch of {batch_size_of(loader)} on {ranks} '
             f'process{"es" if ranks > 1 else ""}: set --cfg-options train_dataloader.batch_size='
@@ -76,14 +75,16 @@ def build_train_loader(config: DataLoader | dict, randomness: Mapping[str, Any])
     return loader
 
 
-def build_val_loader(config: DataLoader | dict | None, randomness: Mapping[str, Any]) -> DataLoader | dict | None:
+def build_val_loader(config: DataLoader | dict | None, randomness: Mapping[str, Any]) -> DataLoader | None:
     """Builds the data loader of the validations that come during training, whose data set may hold a mistake as well.
 
     Raises:
         UsageError: the data set cannot be built.
     """
-    if config is None:
-        return None
+    return None if config is None else _build_loader(config, randomness)
+
+
+def _build_loader(config: DataLoader | dict, randomness: Mapping[str, Any]) -> DataLoader:
     with build_guard():
         return Runner.build_dataloader(config, randomness['seed'], randomness.get('diff_rank_seed', False))
 
