@@ -39,20 +39,15 @@ def measure_checkpoint(config: Config, checkpoint: str | Path) -> dict[str, Any]
             f'config {config.filename} has nothing to test with: neither a KNNHook nor a '
             'test_evaluator. tools/evaluation/knn.py takes a checkpoint and two folders of labelled pictures.'
         )
-    runner = testing_runner(config, [] if has_test else [{**knn_hooks[0], 'required': True}])
-    runner.load_checkpoint(str(checkpoint), strict=True)
-    # mmseg's numbers are NumPy's, of which JSON knows nothing.
-    return plain(runner.test()) if has_test else _knn(runner)
-
-
-def testing_runner(config: Config, hooks: list[dict] | None = None) -> MSTRunner:
-    """Builds the runner of a config without what only training needs, and without any hook but those given."""
     for training in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr'):
         config[training] = None
     config.load_from, config.resume = None, False
     config.default_hooks = {}
-    config.custom_hooks = hooks or []
-    return build_runner(config)
+    config.custom_hooks = [] if has_test else [{**knn_hooks[0], 'required': True}]
+    runner = build_runner(config)
+    runner.load_checkpoint(str(checkpoint), strict=True)
+    # mmseg's numbers are NumPy's, of which JSON knows nothing.
+    return plain(runner.test()) if has_test else _knn(runner)
 
 
 def _knn(runner: MSTRunner) -> dict[str, Any]:
