@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -49,7 +49,11 @@ def set_num_classes(config: Config, count: int) -> list[str]:
     """
     if count < 1:
         raise UsageError(f'--num-classes is a whole number from 1, not {count}')
-    changed = _fill(config.get('model'), 'model', count) + _fill(config.get('data_preprocessor'), 'preprocessor', count)
+    changed = []
+    for name in ('model', 'data_preprocessor'):
+        for path, part in _parts_with_classes(config.get(name), name):
+            part['num_classes'] = count
+            changed.append(path)
     for path, dataset in dataset_configs(config):
         if 'num_classes' in dataset:
             dataset['num_classes'] = count
@@ -79,26 +83,15 @@ def match_classes(config: Config) -> list[str]:
     for _, dataset in dataset_configs(config):
         if dataset_class(dataset) is kind:
             dataset['metainfo'] = {**(dataset.get('metainfo') or {}), 'classes': tuple(classes)}
-    if not _numbers(config.get('model')):
+    if not any(_parts_with_classes(config.get('model'), 'model')):
         return []  # it does not classify: a pre-training
     return set_num_classes(config, len(classes))
 
 
-def _fill(node: Any, path: str, count: int) -> list[str]:
-    """Sets ``num_classes`` wherever it stands below a part of the config; returns the paths."""
-    changed = []
-    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
-    for key, value in list(items):
-        if key == 'num_classes':
-            node[key] = count
-            changed.append(path)
-        else:
-            changed += _fill(value, f'{path}.{key}', count)
-    return changed
-
-
-def _numbers(node: Any) -> bool:
-    """Whether a part of the config has a ``num_classes`` anywhere."""
-    if isinstance(node, Mapping):
-        return 'num_classes' in node or any(map(_numbers, node.values()))
-    return isinstance(node, list | tuple) and any(map(_numbers, node))
+def _parts_with_classes(node: Any, path: str) -> Iterator[tuple[str, dict]]:
+    """Every part of a config, with its dotted path, that has a ``num_classes``."""
+    if isinstance(node, Mapping) and 'num_classes' in node:
+        yield path, node  # type: ignore[misc]
+    inner = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for key, value in inner:
+        yield from _parts_with_classes(value, f'{path}.{key}')

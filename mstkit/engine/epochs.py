@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from mmengine.config import Config
 
 from mstkit.errors import UsageError
@@ -50,7 +48,6 @@ def _set_length(config: Config, length: int, option: str, key: str, by_epoch: bo
         raise UsageError(f'{option}: train_cfg of this config has no {key}{way_out}')
     if length < 1:
         raise UsageError(f'{option} is a whole number from 1, not {length}')
-    moved = _mover(old, length)
     loop[key] = length
     if 'val_interval' in loop:
         loop['val_interval'] = _dividing(length, loop['val_interval'])
@@ -60,8 +57,8 @@ def _set_length(config: Config, length: int, option: str, key: str, by_epoch: bo
             continue
         before = (scheduler.get('begin', 0), scheduler.get('end', old))
         # A begin of 0 stays; any other is the end of the phase before.
-        scheduler['begin'], scheduler['end'] = (moved(before[0]) if before[0] else 0), moved(before[1])
-        after = (scheduler['begin'], scheduler['end'])
+        after = (_moved(before[0], old, length) if before[0] else 0, _moved(before[1], old, length))
+        scheduler['begin'], scheduler['end'] = after
         if 'milestones' in scheduler:
             scheduler['milestones'] = sorted({max(1, round(m * length / old)) for m in scheduler['milestones']})
         if after != before:
@@ -73,15 +70,11 @@ def _set_length(config: Config, length: int, option: str, key: str, by_epoch: bo
     return [f'{unit}: {old} -> {length}' + (f' ({unit} of the schedules: {", ".join(changes)})' if changes else '')]
 
 
-def _mover(old: int, new: int) -> Callable[[int], int]:
-    """Where the end of a phase goes."""
-
-    def moved(end: int) -> int:
-        if end >= old:
-            return new
-        return min(end, max(1, round(end * new / old))) if new < old else end
-
-    return moved
+def _moved(end: int, old: int, new: int) -> int:
+    """Where the end of a phase goes when the run's length changes."""
+    if end >= old:
+        return new
+    return min(end, max(1, round(end * new / old))) if new < old else end
 
 
 def _dividing(length: int, interval: int) -> int:
