@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterable
 
 
 class UsageError(ValueError):
-    """A mistake of the user's, with a message that says how to mend it."""
+    """A mistake of the user's, with a message that says how to mend it.
+
+    A worker of a DataLoader hands its exceptions on as ``type(error)(text)``, where the text is the worker's whole
+    traceback and ends in the message. Only the message is kept, so that it reads the same with workers and without.
+    """
+
+    def __init__(self, message: str) -> None:
+        if message.startswith('Caught '):
+            message = re.split(rf'\n[\w.]*{type(self).__name__}: ', message.rstrip())[-1]
+        super().__init__(message)
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

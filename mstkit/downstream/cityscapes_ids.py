@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mstkit.datasets.folder_scan import scan_folder
-from mstkit.downstream.label_checks import IGNORED, LabelMapError, read_label_map
+from mstkit.downstream.label_checks import IGNORED, read_label_map
 from mstkit.downstream.wording import first_few
 from mstkit.errors import UsageError
 from mstkit.files import remove_leftovers, write_atomically
@@ -134,11 +134,11 @@ def write_train_ids(root: str | os.PathLike[str], jobs: int = 1) -> Written:
 def _convert(source: Path) -> None:
     labels = read_label_map(source)
     if labels.ndim != 2 or labels.dtype != np.uint8:
-        raise LabelMapError(f'{source} is no label map of Cityscapes (one channel of 8 bits): unpack it again.')
+        raise UsageError(f'{source} is no label map of Cityscapes (one channel of 8 bits): unpack it again.')
     try:
         train_ids = to_train_ids(labels)
     except ValueError as error:
-        raise LabelMapError(
+        raise UsageError(
             f'{source} has ids that Cityscapes does not: {error}; its ids are 0 to {len(LABELS) - 1}. Remove the file, '
             'or use LabelMapFolder for labels of your own.'
         ) from None

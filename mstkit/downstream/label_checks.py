@@ -19,17 +19,6 @@ from mstkit.registry import TRANSFORMS
 IGNORED = 255  # what mmseg's losses, metrics, crops and padding leave out unless each of them is told otherwise
 
 
-class LabelMapError(UsageError):
-    """A label map that cannot be trained on.
-
-    A worker of a DataLoader hands its exceptions on as ``type(error)(text)``, where the text is the worker's whole
-    traceback and ends in the message. Only the message is kept, so that it reads the same with workers and without.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message.rstrip().rpartition(f'{type(self).__name__}: ')[2])
-
-
 def read_label_map(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads the values that are stored in a label map: of a palette image the indices, of 16 bits all of them.
 
@@ -37,14 +26,14 @@ def read_label_map(path: str | os.PathLike[str]) -> np.ndarray:
         (H, W), or (H, W, C) for a file with several channels.
 
     Raises:
-        LabelMapError: the file cannot be read.
+        UsageError: the file cannot be read.
     """
     try:
         with Image.open(path) as image:
             return np.asarray(image)
     except Exception as error:  # damaged files surface as any kind of exception from Pillow's decoders
         reason = str(error) or type(error).__name__
-        raise LabelMapError(f'the label map {path} cannot be read ({reason}): write or copy it again.') from error
+        raise UsageError(f'the label map {path} cannot be read ({reason}): write or copy it again.') from error
 
 
 def stored_in_bytes(path: str | os.PathLike[str]) -> bool:
@@ -73,24 +62,24 @@ def check_labels(
         size: (H, W) of the picture.
 
     Raises:
-        LabelMapError: naming the file and what is wrong.
+        UsageError: naming the file and what is wrong.
     """
     if labels.ndim != 2:
         channels = labels.shape[2] if labels.ndim == 3 else 'no'
-        raise LabelMapError(
+        raise UsageError(
             f'the label map {path} has {channels} channels, so it holds colours rather than class ids: give '
             f'PNG files with one channel whose values are the ids 0 to {num_ids - 1}.'
         )
     if size is not None and tuple(labels.shape) != tuple(size):
         (height, width), (rows, columns) = size, labels.shape
-        raise LabelMapError(
+        raise UsageError(
             f'the label map {path} is {columns}x{rows} px and its picture {width}x{height}: give label maps of the '
             'size of their pictures.'
         )
     wrong = (labels >= num_ids) & (labels != ignored)
     if wrong.any():
         ids = np.unique(labels[wrong]).tolist()
-        raise LabelMapError(
+        raise UsageError(
             f'the label map {path} has the ids {first_few(ids, 5)} on {100 * wrong.mean():.2g} % of its pixels, but '
             f'ids are 0 to {num_ids - 1}, and {ignored} for what does not count: correct the number of classes '
             '(--num-classes N) or the label maps.'
@@ -107,14 +96,14 @@ def check_some(pairs: Sequence[tuple[str, str]], most: int, num_ids: int, ignore
         ignored: the id of pixels that do not count.
 
     Raises:
-        LabelMapError: one of them cannot be trained on, or not be read.
+        UsageError: one of them cannot be trained on, or not be read.
     """
     count = min(most, len(pairs))
     for picture, path in (pairs[index * len(pairs) // count] for index in range(count)):
         try:
             size = read_image(picture).shape[:2]
         except UnreadableImage as error:
-            raise LabelMapError(f'the picture {picture} cannot be read ({error.reason}): copy it again.') from error
+            raise UsageError(f'the picture {picture} cannot be read ({error.reason}): copy it again.') from error
         check_labels(read_label_map(path), path, num_ids, ignored, size)
 
 
@@ -136,8 +125,8 @@ class CheckLabels(BaseTransform):
         """Checks ``gt_seg_map``, (H, W), against the classes and the picture's own size; changes nothing.
 
         Raises:
-            LabelMapError: naming the file and what is wrong with it.
-            UsageError: there is no label map yet, or nothing says how many classes there are.
+            UsageError: naming the file and what is wrong with it; or there is no label map yet, or nothing says how
+                many classes there are.
         """
         num_classes = results.get('num_classes') if self.num_classes is None else self.num_classes
         if num_classes is None:
@@ -148,7 +137,7 @@ class CheckLabels(BaseTransform):
         if os.path.isfile(path) and not stored_in_bytes(path):
             stored = read_label_map(path)
             if stored.max() > IGNORED:
-                raise LabelMapError(
+                raise UsageError(
                     f'the label map {path} has ids up to {stored.max()}, of which mmseg keeps the lowest byte only: '
                     f'write it with ids up to {IGNORED}.'
                 )

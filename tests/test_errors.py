@@ -1,0 +1,36 @@
+"""A user's mistake reads the same wherever it was found."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from mstkit.errors import UsageError
+
+MESSAGE = "the picture 'a: b.jpg' cannot be read (UsageError: no reason): copy it again."
+
+
+class Broken(Dataset):
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        try:
+            raise OSError('Caught in between')
+        except OSError as error:
+            raise UsageError(MESSAGE) from error
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_mistake_in_a_worker_is_its_sentence_alone(workers):
+    with pytest.raises(UsageError) as caught:
+        list(DataLoader(Broken(), num_workers=workers))
+    assert str(caught.value) == MESSAGE
+
+
+def test_a_message_that_names_another_is_kept_whole():
+    message = 'config x.py cannot be read: UsageError: epochs is 0'
+    assert str(UsageError(message)) == message
+    assert str(pickle.loads(pickle.dumps(UsageError(message)))) == message
