@@ -65,3 +65,5 @@ param_scheduler = [
     dict(type='MultiStepLR', by_epoch=True, begin=0, end=12, milestones=[8, 11], gamma=0.1),
 ]
 auto_scale_lr = dict(base_batch_size=4)
+# An epoch of a few hundred pictures is short.
+train_cfg = dict(val_interval=4)

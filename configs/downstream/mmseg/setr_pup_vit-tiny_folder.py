@@ -109,7 +109,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
     dict(type='PolyLR', eta_min=1e-6, power=0.9, begin=100, end=iterations, by_epoch=False),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=500)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=100)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(checkpoint=dict(interval=500))
