@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from mstkit.visualization.panels import _enlarged, _heat, save_picture
+from mstkit.visualization.heat import enlarged, under_heat
+from mstkit.visualization.panels import save_picture
 from mstkit.visualization.sheet import lay_out
 
 CELL = 128
@@ -47,11 +48,11 @@ def draw_mask_sheet(
     rows, columns = next(iter(attention.values())).shape[1:]
     # Whole pixels per patch, so that all patches look alike.
     size = (columns * max(1, round(CELL / columns)), rows * max(1, round(CELL / rows)))
-    shown = [_enlarged(one, size, Image.Resampling.BICUBIC) for one in pictures.permute(0, 2, 3, 1).cpu().numpy()]
+    shown = [enlarged(one, size, Image.Resampling.BICUBIC) for one in pictures.permute(0, 2, 3, 1).cpu().numpy()]
     cells = {'input': shown}
     for name, received in attention.items():
         heat = received.detach().float().cpu().numpy()
-        cells[name] = [_heat(cell, one, size) for cell, one in zip(shown, heat, strict=True)]
+        cells[name] = [under_heat(cell, one, size) for cell, one in zip(shown, heat, strict=True)]
     for name, mask in masks.items():
         hidden = mask.detach().cpu().numpy().astype(bool)
         cells[name] = [_striped(cell, one, size) for cell, one in zip(shown, hidden, strict=True)]

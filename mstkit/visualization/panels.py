@@ -7,12 +7,12 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mstkit.files import write_atomically
 from mstkit.structures import PanelData
+from mstkit.visualization.heat import enlarged, under_heat
 
 SMALLEST_CELL = 160
 GAP = 6
@@ -47,19 +47,19 @@ def draw_panels(
     pictures = _to_pixels(data.images[:max_rows], mean, std)
     scale = max(1, math.ceil(SMALLEST_CELL / min(pictures.shape[1:3])))
     size = (pictures.shape[2] * scale, pictures.shape[1] * scale)
-    shown = [_enlarged(picture, size, Image.Resampling.BICUBIC) for picture in pictures]
+    shown = [enlarged(picture, size, Image.Resampling.BICUBIC) for picture in pictures]
 
     columns: list[tuple[str, list[np.ndarray]]] = [('input', shown)]
     if data.attention is not None:
         maps = data.attention[:max_rows].detach().float().cpu().numpy()
-        columns.append(('attention', [_heat(cell, heat, size) for cell, heat in zip(shown, maps, strict=True)]))
+        columns.append(('attention', [under_heat(cell, heat, size) for cell, heat in zip(shown, maps, strict=True)]))
     if data.mask is not None:
         masks = data.mask[:max_rows].detach().cpu().numpy().astype(bool)
         title = f'mask ({100 * masks.mean():.0f} % hidden)'
         columns.append((title, [_greyed(cell, mask, size) for cell, mask in zip(shown, masks, strict=True)]))
     if data.reconstruction is not None:
         restored = _to_pixels(data.reconstruction[:max_rows], mean, std)
-        columns.append(('reconstruction', [_enlarged(one, size, Image.Resampling.BICUBIC) for one in restored]))
+        columns.append(('reconstruction', [enlarged(one, size, Image.Resampling.BICUBIC) for one in restored]))
 
     sheet = _sheet(columns, size)
     save_picture(sheet, path)
@@ -73,21 +73,6 @@ def _to_pixels(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[flo
     channel_std = np.asarray([float(value) for value in std], dtype=np.float32)
     pixels = np.nan_to_num(values * channel_std + channel_mean)
     return pixels.clip(0, 255).round().astype(np.uint8)
-
-
-def _enlarged(picture: np.ndarray, size: tuple[int, int], how: Image.Resampling) -> np.ndarray:
-    return np.asarray(Image.fromarray(picture).resize(size, how))
-
-
-def _heat(cell: np.ndarray, attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The picture in grey under its attention (h, w) in colour."""
-    attention = np.nan_to_num(attention)
-    span = float(attention.max() - attention.min())
-    share = (attention - attention.min()) / span if span > 0 else np.zeros_like(attention)
-    smooth = Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
-    colours = colormaps['inferno'](np.asarray(smooth).clip(0, 1))[..., :3] * 255
-    grey = cell.mean(axis=2, keepdims=True)
-    return (0.4 * grey + 0.6 * colours).round().astype(np.uint8)
 
 
 def _greyed(cell: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
