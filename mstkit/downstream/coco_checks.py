@@ -67,7 +67,8 @@ def check_classes(classes: Sequence[str], known: Sequence[str], path: str | os.P
         raise UsageError(
             f'{path} has no category {first_few([repr(name) for name in absent])}: its categories are '
             f'{first_few(known, 5)}, and the classes asked for are {first_few(classes, 5)}.'
-            f'{nearest(absent[0], known)} Correct metainfo.classes, or leave it out to take the classes of the file.'
+            f'{nearest(absent[0], known)} The classes asked for are metainfo.classes, or those of the training '
+            'data where that is not given: correct it, or add to the file the categories that it lacks.'
         )
     ordered = [name for name in known if name in set(classes)]
     if list(classes) != ordered:

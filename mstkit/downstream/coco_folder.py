@@ -98,6 +98,7 @@ class CocoFolder(CocoDataset):
             self.masks_without_area = check_masks(content, self.ann_file)
         if self.test_mode:
             self._warn_evaluation(listed, content['annotations'])
+            self._warn_others(content)
         self._listed = len(content['annotations'])
         self.COCOAPI = lambda _: _indexed(content)  # else mmdet would read the file a second time
         try:
@@ -151,6 +152,19 @@ class CocoFolder(CocoDataset):
             print_log(
                 f'{self.ann_file} has an annotation with the id 0, which pycocotools counts as not found however well '
                 'it is detected: number annotations from 1.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _warn_others(self, content: dict[str, Any]) -> None:
+        """Counts what is not evaluated because its category is none of the classes."""
+        classes = set(self._metainfo['classes'])
+        others = {entry['id']: entry['name'] for entry in content['categories'] if entry['name'] not in classes}
+        count = sum(annotation['category_id'] in others for annotation in content['annotations'])
+        if count:
+            print_log(
+                f'{self.ann_file}: {count} of {len(content["annotations"])} annotations are not evaluated, their '
+                f'categories ({first_few(list(others.values()))}) are none of the {len(classes)} classes of the run.',
                 logger='current',
                 level=logging.WARNING,
             )

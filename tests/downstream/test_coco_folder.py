@@ -162,6 +162,18 @@ def test_annotation_number_0_is_warned_of(tmp_path, said):
     assert [level for level, _ in said] == [logging.INFO]
 
 
+def test_categories_that_are_not_evaluated_are_warned_of(tmp_path, said):
+    content = coco_content()
+    content['categories'].sort(key=lambda category: category['id'])
+    write_coco(tmp_path, content)
+    build(tmp_path, test_mode=True, metainfo=dict(classes=['cat', 'dog']))
+    assert said[0][0] == logging.WARNING
+    assert ': 2 of 4 annotations are not evaluated, their categories (tree) are none of the 2 classes' in said[0][1]
+    del said[:]
+    build(tmp_path, test_mode=True)
+    assert [level for level, _ in said] == [logging.INFO]
+
+
 def test_lazy_data_sets_know_their_classes(tmp_path):
     write_coco(tmp_path)
     dataset = build(tmp_path, lazy_init=True)
