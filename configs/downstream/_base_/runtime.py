@@ -1,0 +1,21 @@
+# What every downstream run has in common. custom_imports of the three that build on this registers what is ours, so that
+# mmdet's and mmseg's own tools can read them too.
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    # tools/train.py --pretrained FILE sets the checkpoint; None trains from random weights.
+    pretrained=dict(type='mstkit.PretrainedBackboneHook', checkpoint=None, branch='student'),
+)
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),
+)
+visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
+log_level = 'INFO'
+randomness = dict(seed=0)
+load_from = None
+resume = False
