@@ -58,10 +58,10 @@ def markdown_table(runs: Sequence[Run]) -> str:
     lines = [f'| {" | ".join(headings)} |', '|' + ' --- |' * len(headings)]
     for task in dict.fromkeys(run.task for run in runs):
         groups = [[run for run in runs if (run.task, run.start) == (task, start)] for start in starts]
-        done = [[run for run in group if run.record().get('status') == FINISHED] for group in groups]
+        done = [[run.curves() for run in group if run.record().get('status') == FINISHED] for group in groups]
         counts = [f'{len(some)} of {len(group)}' for some, group in zip(done, groups, strict=True)]
         for metric in TASKS[task].metrics:
-            reached = [spread(_last(run.curves()[metric.name]) for run in some) for some in done]
+            reached = [spread(_last(curves[metric.name]) for curves in some) for some in done]
             cells = [task, metric.name, *(NOTHING if one is None else str(one) for one in reached)]
             cells += [_difference(*reached)] if both else []
             lines.append(f'| {" | ".join([*cells, ", ".join(counts)])} |')
@@ -79,9 +79,10 @@ def csv_table(runs: Sequence[Run]) -> str:
         record = run.record()
         head = [run.task, run.start, run.seed, record.get('status', 'waiting'), record.get('seconds')]
         tail = [record.get('error'), record.get('command')]
-        for name, curve in run.curves().items():
+        curves = run.curves()
+        for name, curve in curves.items():
             writer.writerows([*head, step, run.unit, name, value, *tail] for step, value in curve.items())
-        if newest(run.curves()) is None:
+        if newest(curves) is None:
             writer.writerow([*head, None, run.unit, None, None, *tail])
     return out.getvalue()
 
