@@ -1,0 +1,115 @@
+"""Positions and their tables on another grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mmpretrain.models import SwinTransformer, VisionTransformer
+from scipy import interpolate
+from torch import Tensor
+
+from mstkit.interop import load_backbone
+from mstkit.interop.resizing import resize_bias_table, resize_positions
+
+from ..models.builders import SWIN, TINY
+from .pretrained import (
+    FEATMAP,
+    OWN_SWIN,
+    SMALL_WINDOW,
+    TABLES,
+    Source,
+    expected_map,
+    last_map,
+    picture,
+    segmentor,
+    state_of,
+)
+
+
+@pytest.mark.parametrize('mode', ['bicubic', 'bilinear'])
+@pytest.mark.parametrize('size', [64, (48, 96), 24])
+def test_position_embeddings_are_resized_to_the_grid_of_the_module(vit, size, mode, monkeypatch):
+    config = dict(arch=TINY, img_size=size, patch_size=8, interpolate_mode=mode)
+    module, reference = VisionTransformer(**config), VisionTransformer(**config)
+    reference.load_state_dict(vit.backbone().state_dict())  # resized by mmpretrain's own hook
+    monkeypatch.setattr(module, '_prepare_pos_embed', None)
+    report = load_backbone(module, vit.checkpoint)
+    grid = module.patch_resolution
+    assert report.resized == (('pos_embed', (1, 17, 48), (1, grid[0] * grid[1] + 1, 48)),)
+    assert torch.equal(module.pos_embed, reference.pos_embed)
+    assert torch.equal(module.pos_embed[:, 0], vit.backbone().pos_embed[:, 0])
+    assert report.share == 1.0
+
+
+def test_resized_positions_are_those_that_pre_training_uses_at_that_size(vit):
+    """At another size than its own the pre-trained network interpolates as well, in every pass."""
+    module = VisionTransformer(arch=TINY, img_size=64, patch_size=8, **FEATMAP)
+    load_backbone(module, vit.checkpoint)
+    assert (last_map(module, picture(64)) - expected_map(vit, picture(64))).abs().max() < 1e-5
+
+
+def test_positions_of_a_square_grid_on_another_grid_of_the_same_length(vit):
+    module = VisionTransformer(arch=TINY, img_size=(16, 64), patch_size=8)
+    report = load_backbone(module, vit.checkpoint)
+    assert not torch.equal(module.pos_embed, vit.backbone().pos_embed)
+    assert report.loaded
+
+
+def test_absolute_positions_of_swin(tmp_path):
+    source = Source(tmp_path / 'a.pth', 'swin', backbone={**SMALL_WINDOW, 'use_abs_pos_embed': True})
+    config = {key: value for key, value in SMALL_WINDOW.items() if key != 'type'}
+    module = SwinTransformer(**{**config, 'img_size': (64, 192), 'use_abs_pos_embed': True})
+    reference = SwinTransformer(**{**config, 'img_size': (64, 192), 'use_abs_pos_embed': True})
+    reference.load_state_dict(source.backbone().state_dict())
+    report = load_backbone(module, source.checkpoint)
+    assert report.resized == (('absolute_pos_embed', (1, 1024, 24), (1, 768, 24)),)
+    assert torch.equal(module.absolute_pos_embed, reference.absolute_pos_embed)
+    own = segmentor(
+        dict(type='SwinTransformer', window_size=2, pretrain_img_size=64, use_abs_pos_embed=True, **OWN_SWIN), 192
+    )
+    load_backbone(own.backbone, source.checkpoint)
+    wanted = resize_positions(source.backbone().absolute_pos_embed, (16, 16), 0, 'bicubic')
+    assert torch.equal(own.backbone.absolute_pos_embed, wanted)
+
+
+@pytest.fixture
+def old_scipy(monkeypatch):
+    """mmpretrain's load hook asks SciPy for a function that is gone: its replacement, as SciPy's guide has it."""
+
+    def interp2d(x, y, z, kind):
+        assert kind == 'cubic'
+        spline = interpolate.RectBivariateSpline(x, y, np.asarray(z).T)
+        return lambda new_x, new_y: spline(new_x, new_y).T
+
+    monkeypatch.setattr(interpolate, 'interp2d', interp2d, raising=False)
+    return interp2d
+
+
+@pytest.mark.parametrize('window', [5, 12])
+def test_relative_position_tables_are_resized_to_the_window_of_the_module(swin, window, old_scipy, monkeypatch):
+    config = dict(arch=SWIN['arch'], window_size=window, img_size=224)
+    module, reference = SwinTransformer(**config), SwinTransformer(**config)
+    index = state_of(module)['stages.0.blocks.0.attn.w_msa.relative_position_index']
+    reference.load_state_dict(swin.backbone().state_dict(), strict=False)
+    monkeypatch.setattr('mmpretrain.models.backbones.swin_transformer.resize_relative_position_bias_table', None)
+    report = load_backbone(module, swin.checkpoint)
+    assert interpolate.interp2d is old_scipy
+    assert report.resized[0][1:] == ((169, 1), ((2 * window - 1) ** 2, 1))
+    assert len(report.resized) == TABLES
+    assert sum('of 2 blocks' in line for line in report.lines()) == 2
+    for name, value in reference.state_dict().items():
+        assert torch.equal(value, module.state_dict()[name]), name
+    assert torch.equal(module.state_dict()['stages.0.blocks.0.attn.w_msa.relative_position_index'], index)
+    assert len(report.loaded) == len(module.state_dict()) - TABLES and report.share == 1.0
+
+
+def test_a_table_that_is_a_cubic_of_the_offset_stays_that_cubic():
+    """A window of 3 has offsets 0, 1 and 1 + q, q at most 1.5; one of 4 asks for 0, 1, 2 and 3, the last clamped."""
+
+    def cubic(offsets: list[float]) -> Tensor:
+        rows = torch.tensor(offsets, dtype=torch.float64)
+        return (0.01 * rows[:, None] ** 3 - 0.2 * rows[:, None] + 0.5 * rows[None, :] ** 2 - 1).flatten()
+
+    resized = resize_bias_table(cubic([-2.5, -1, 0, 1, 2.5])[:, None].float(), 49)
+    assert (resized[:, 0] - cubic([-2.5, -2, -1, 0, 1, 2, 2.5])).abs().max() < 1e-3
