@@ -22,6 +22,13 @@ DATA_SAMPLERS = Registry(
 # A registry only imports its own locations, hence mmpretrain's are repeated, here and below.
 _ENGINE, _VISUALIZATION, _EVALUATION = ['mmpretrain.engine'], ['mmpretrain.visualization'], ['mmpretrain.evaluation']
 HOOKS = Registry('hook', parent=mmpretrain_registry.HOOKS, scope='mstkit', locations=['mstkit.engine', *_ENGINE])
+# What a suite measures about a trained network, by the name that tools/evaluation/evaluate.py knows.
+EVALUATORS = Registry(
+    'evaluator',
+    parent=mmpretrain_registry.EVALUATORS,
+    scope='mstkit',
+    locations=['mstkit.evaluation.evaluators', *_EVALUATION],
+)
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mstkit', locations=['mstkit.engine'])
 RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, scope='mstkit', locations=['mstkit.engine'])
 OPTIM_WRAPPERS = Registry('optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mstkit', locations=['mstkit.engine'])
@@ -43,7 +50,6 @@ MODEL_WRAPPERS = Registry('model_wrapper', parent=mmpretrain_registry.MODEL_WRAP
 WEIGHT_INITIALIZERS = Registry('weight initializer', parent=mmpretrain_registry.WEIGHT_INITIALIZERS, scope='mstkit')
 TASK_UTILS = Registry('task util', parent=mmpretrain_registry.TASK_UTILS, scope='mstkit')
 METRICS = Registry('metric', parent=mmpretrain_registry.METRICS, scope='mstkit', locations=_EVALUATION)
-EVALUATORS = Registry('evaluator', parent=mmpretrain_registry.EVALUATORS, scope='mstkit', locations=_EVALUATION)
 VISUALIZERS = Registry('visualizer', parent=mmpretrain_registry.VISUALIZERS, scope='mstkit', locations=_VISUALIZATION)
 VISBACKENDS = Registry('vis_backend', parent=mmpretrain_registry.VISBACKENDS, scope='mstkit', locations=_VISUALIZATION)
 

@@ -1,15 +1,19 @@
 """Measures what a network has learned. Sees tensors only, and works with any backbone."""
 
 from mstkit.evaluation.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
+from mstkit.evaluation.evaluators import KNNEvaluator
 from mstkit.evaluation.features import PooledEncoder, ShareSampler, check_labelled, extract_features, feature_loader
 from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
 from mstkit.evaluation.knn import DEFAULT_KS, best_k, check_ks, clip_ks, knn_accuracy
+from mstkit.evaluation.subject import Subject, labelled_folder
 
 __all__ = [
     'DEFAULT_KS',
     'CollapseStatistics',
+    'KNNEvaluator',
     'PooledEncoder',
     'ShareSampler',
+    'Subject',
     'best_k',
     'check_ks',
     'check_labelled',
@@ -21,5 +25,6 @@ __all__ = [
     'feature_deviation',
     'feature_loader',
     'knn_accuracy',
+    'labelled_folder',
     'undisturbed_randomness',
 ]

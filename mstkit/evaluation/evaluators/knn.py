@@ -1,0 +1,59 @@
+"""Weighted k-nearest-neighbour accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mstkit.errors import UsageError
+from mstkit.evaluation.knn import DEFAULT_KS, check_ks, clip_ks, knn_accuracy
+from mstkit.evaluation.subject import Subject
+from mstkit.registry import EVALUATORS
+
+HEADLINE_K = 20
+
+
+@EVALUATORS.register_module(name='knn')
+class KNNEvaluator:
+    """Classifies each val image by its nearest train images; see :func:`mstkit.evaluation.knn_accuracy`.
+
+    Args:
+        ks: numbers of neighbours, none above the number of train images. By default 10, 20, 100 and 200, as far as
+            there are that many.
+        temperature: of the votes.
+        last_blocks: how many of the last blocks' class tokens make a feature.
+        mean_patch: whether the mean of the patch tokens is appended to it.
+
+    Raises:
+        UsageError: a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        ks: Sequence[int] | None = None,
+        temperature: float = 0.07,
+        last_blocks: int = 1,
+        mean_patch: bool = False,
+    ) -> None:
+        self.ks = None if ks is None else check_ks([ks] if isinstance(ks, int) else ks)
+        if not temperature > 0:
+            raise UsageError(f'knn.temperature is {temperature!r}: give a number above 0.')
+        self.temperature = temperature
+        self.last_blocks = last_blocks
+        self.mean_patch = mean_patch
+
+    def check(self, subject: Subject) -> None:
+        """Refuses more neighbours than there are train images; raises UsageError."""
+        size = len(subject.labels('train'))
+        if self.ks is not None and max(self.ks) > size:
+            raise UsageError(
+                f'knn.ks asks for {max(self.ks)} neighbours, but train has {size} images: give smaller ks.'
+            )
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        """Returns percent by ``k{k}_top1`` and ``k{k}_top5``; first the top-1 of k=20, or of the k next to it."""
+        train = subject.bank('train', self.last_blocks, self.mean_patch)
+        val = subject.bank('val', self.last_blocks, self.mean_patch)
+        ks = self.ks or clip_ks(DEFAULT_KS, len(train.features))
+        accuracy = knn_accuracy(train, val, ks, self.temperature, device=subject.device)
+        headline = f'k{min(ks, key=lambda k: (abs(k - HEADLINE_K), k))}_top1'
+        return {headline: accuracy.pop(headline), **accuracy}

@@ -1,0 +1,189 @@
+"""What an evaluation is about: a frozen network together with labelled folders of images."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any, Protocol
+
+import torch
+from mmengine.dataset import default_collate
+from mmengine.dataset.base_dataset import Compose
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mstkit.datasets import CenterView, EpochSampler, ImageFolder, LoadRGB, MultiCrop, PackViews
+from mstkit.errors import UsageError, nearest
+from mstkit.evaluation.features import extract_features, feature_loader
+from mstkit.evaluation.knn import check_classes
+from mstkit.structures import FeatureBank, TokenOutput
+
+VIEWS = ('center', 'augmented')
+
+
+class FrozenNetwork(Protocol):
+    """What an evaluation needs of a network: in evaluation mode, its parameters frozen.
+
+    Attributes:
+        name: a short one, for tables.
+        image_size: side of its images in pixels.
+        mean, std: of its images by channel, RGB, from 0 to 255.
+        fingerprint: hex digest of the weights, the architecture and the branch.
+    """
+
+    name: str
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    fingerprint: str
+
+    def __call__(self, images: Tensor) -> TokenOutput:
+        """From normalised images (B, 3, H, W) to tokens."""
+
+    def features(self, images: Tensor, last_blocks: int = 1, mean_patch: bool = False) -> Tensor:
+        """From normalised images (B, 3, H, W) to one feature each, (B, D)."""
+
+
+class Subject:
+    """A network with a folder of train images and one of val images, both with one sub-folder per class.
+
+    Args:
+        network: what is evaluated, on ``device``.
+        train: the folder of the images that are learned from; or the folder as :func:`labelled_folder` opened it, so
+            that several subjects look through it once.
+        val: the same of the images that are judged.
+        device: where features are computed and compared.
+        seed: what every random choice of an evaluation follows from.
+        batch_size: images per forward pass, on each rank.
+        num_workers: processes that load images.
+
+    Raises:
+        UsageError: a folder is missing, empty or without classes, or the two have different classes.
+    """
+
+    def __init__(
+        self,
+        network: FrozenNetwork,
+        train: ImageFolder | str | os.PathLike[str],
+        val: ImageFolder | str | os.PathLike[str],
+        device: torch.device | str = 'cpu',
+        seed: int = 0,
+        batch_size: int = 64,
+        num_workers: int = 2,
+    ) -> None:
+        self.network = network
+        self.device = torch.device(device)
+        self.seed = seed
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.folders = {
+            split: folder if isinstance(folder, ImageFolder) else labelled_folder(folder)
+            for split, folder in (('train', train), ('val', val))
+        }
+        check_classes(*(folder.metainfo['classes'] for folder in self.folders.values()))
+        self._labels: dict[str, Tensor] = {}
+        self._banks: dict[tuple[str, int, bool], FeatureBank] = {}
+
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the labels."""
+        return tuple(self.folders['train'].metainfo['classes'])
+
+    def labels(self, split: str) -> Tensor:
+        """The classes of a split's images in file order, (M,) int64; no picture is read."""
+        folder = self._folder(split)
+        if split not in self._labels:
+            labels = [folder.get_data_info(index)['gt_label'] for index in range(len(folder))]
+            self._labels[split] = torch.tensor(labels, dtype=torch.int64)
+        return self._labels[split]
+
+    def bank(self, split: str, last_blocks: int = 1, mean_patch: bool = False) -> FeatureBank:
+        """Features of a split's images, in file order, the same on every rank; computed once.
+
+        The feature of an image that could not be read is that of another one in its place, with the label of that
+        one (:class:`mstkit.datasets.ImageFolder`); so labels belong to features, and may differ from
+        :meth:`labels`.
+
+        Args:
+            split: 'train' or 'val'.
+            last_blocks, mean_patch: as in ``network.features``.
+
+        Returns:
+            A bank on the CPU, in float32.
+        """
+        kind = (split, last_blocks, mean_patch)
+        if kind not in self._banks:
+            self._banks[kind] = extract_features(
+                lambda images: self.network.features(images, last_blocks, mean_patch),
+                self.loader(split),
+                self.device,
+                self.preprocess,
+                f'{split} features of {self.network.name}',
+            )
+        return self._banks[kind]
+
+    def loader(self, split: str, view: str = 'center') -> DataLoader:
+        """Batches ``{'inputs': (B, 3, H, W) uint8, 'data_samples'}`` of this rank's share of a split.
+
+        Args:
+            split: 'train' or 'val'.
+            view: 'center' keeps the file order and shows every image in the same way each time: its shorter side is
+                resized to 256/224 of the network's image size, and the centre cut out. 'augmented' shuffles, cuts out
+                a random part of 8 to 100 % of the area, and flips one image in two (the linear probe of DINO, arXiv
+                2104.14294, section 4.1). Order and parts follow from the seed and the epoch, which is chosen by
+                ``loader.sampler.set_epoch(epoch)``.
+
+        Raises:
+            UsageError: there is no such split or view.
+        """
+        if view not in VIEWS:
+            raise UsageError(f'there is no view {view!r} of an image, only {" and ".join(VIEWS)}.')
+        dataset = copy.copy(self._folder(split))  # shares the list of files
+        dataset.pipeline = Compose(self.transforms(view))
+        if view == 'center':
+            return feature_loader(dataset, self.batch_size, self.num_workers)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=EpochSampler(dataset, seed=self.seed),
+            num_workers=self.num_workers,
+            collate_fn=default_collate,
+            generator=torch.Generator(),
+        )
+
+    def transforms(self, view: str = 'center') -> list[Any]:
+        """What is done to a picture before it becomes part of a batch."""
+        size = self.network.image_size
+        if view == 'center':
+            return [LoadRGB(), CenterView(resize=round(size * 256 / 224), crop=size), PackViews()]
+        crop = MultiCrop(
+            global_crops=dict(size=size, scale=(0.08, 1.0), count=1),
+            global_recipes=dict(flip=0.5, jitter=0.0, gray=0.0, blur=0.0, solarize=0.0),
+            local_crops=dict(count=0),
+        )
+        return [LoadRGB(), crop, _only_view, PackViews()]
+
+    def preprocess(self, batch: dict[str, Any]) -> Tensor:
+        """The images of a batch, normalised as the network wants them, (B, 3, H, W) float32 on the device."""
+        images = batch['inputs'].to(self.device, non_blocking=True).float()
+        mean, std = (images.new_tensor(values).view(1, -1, 1, 1) for values in (self.network.mean, self.network.std))
+        return (images - mean) / std
+
+    def _folder(self, split: str) -> ImageFolder:
+        if split not in self.folders:
+            raise UsageError(f"there is no split {split!r}, only 'train' and 'val'.{nearest(split, self.folders)}")
+        return self.folders[split]
+
+
+def labelled_folder(path: str | os.PathLike[str]) -> ImageFolder:
+    """Looks through a folder of images with one sub-folder per class.
+
+    Raises:
+        UsageError: it is missing, or holds no images, or no classes.
+    """
+    return ImageFolder(os.fspath(path), split='', labelled=True)
+
+
+def _only_view(results: dict[str, Any]) -> dict[str, Any]:
+    """One view in place of a list of one."""
+    (results['img'],) = results['img']
+    return results
