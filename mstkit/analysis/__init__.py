@@ -1,5 +1,10 @@
 """What tensors say about masks and networks: pure functions, no I/O."""
 
+from mstkit.analysis.attention_distance import AttentionDistance, attention_distance, uniform_distance
+from mstkit.analysis.attention_entropy import AttentionEntropy, attention_entropy, uniform_entropy
+from mstkit.analysis.attention_measures import AttentionMeasures, BlockMeasures
+from mstkit.analysis.cka import LinearCKA, centred_gram, linear_cka
+from mstkit.analysis.head_divergence import Divergence, HeadDivergence, head_divergence, per_head
 from mstkit.analysis.mask_draws import draw_until_masked, draw_with, importance_map, measure_masker, progress_at
 from mstkit.analysis.mask_table import EXPLANATION, csv_table, markdown_table
 from mstkit.analysis.masks import (
@@ -12,22 +17,48 @@ from mstkit.analysis.masks import (
     summarise,
     top_attention_hidden,
 )
+from mstkit.analysis.patch_attention import Maps, PatchAttention, pairwise_distances, patch_attention, reach
+from mstkit.analysis.rollout import AttentionRollout
+from mstkit.analysis.truncation import Truncation, truncations
 
 __all__ = [
     'EXPLANATION',
+    'AttentionDistance',
+    'AttentionEntropy',
+    'AttentionMeasures',
+    'AttentionRollout',
+    'BlockMeasures',
     'Connectedness',
+    'Divergence',
+    'HeadDivergence',
+    'LinearCKA',
+    'Maps',
     'MaskSummary',
+    'PatchAttention',
+    'Truncation',
+    'attention_distance',
+    'attention_entropy',
     'attention_mass_hidden',
+    'centred_gram',
     'connectedness',
     'csv_table',
     'draw_until_masked',
     'draw_with',
+    'head_divergence',
     'hidden_fraction',
     'importance_map',
     'label_components',
+    'linear_cka',
     'markdown_table',
     'measure_masker',
+    'pairwise_distances',
+    'patch_attention',
+    'per_head',
     'progress_at',
+    'reach',
     'summarise',
     'top_attention_hidden',
+    'truncations',
+    'uniform_distance',
+    'uniform_entropy',
 ]

@@ -1,0 +1,82 @@
+"""How alike two representations of the same pictures are: linear centred kernel alignment.
+
+Kornblith et al. (arXiv 1905.00414), in the unbiased form that may be averaged over mini-batches, Nguyen et al.
+(arXiv 2010.15327), equations 2 and 3. Invariant to orthogonal maps, shifts and scale; the sizes may differ.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+FEWEST = 4  # pictures in a batch that the unbiased estimate needs
+
+
+def centred_gram(features: Tensor) -> Tensor:
+    """The similarities between the pictures of a batch, centred so that their products are unbiased.
+
+    With K the Gram matrix without its diagonal, the unbiased HSIC of two batches (2010.15327, equation 2) is the sum
+    of the products of their U-centred matrices over n(n - 3) (Székely & Rizzo, arXiv 1310.2926, section 2), where
+    U-centring takes out the means of rows and columns as a matrix without a diagonal has them. So all that has to be
+    kept of a layer is n x n numbers, however many features it has.
+
+    Args:
+        features: (n, …), n at least 4; everything behind the first axis is one vector.
+
+    Returns:
+        (n, n) float64, on the CPU.
+
+    Raises:
+        ValueError: fewer than four pictures.
+    """
+    count = len(features)
+    if count < FEWEST:
+        raise ValueError(f'CKA needs batches of at least {FEWEST} pictures, not {count}')
+    flat = features.flatten(1).float()
+    # U-centring makes the mean drop out anyway; without it, float32 has its digits for the differences.
+    flat = flat - flat.mean(dim=0)
+    gram = (flat @ flat.T).double().cpu().fill_diagonal_(0)
+    rows = gram.sum(dim=1) / (count - 2)
+    centred = gram - rows[:, None] - rows[None, :] + gram.sum() / ((count - 1) * (count - 2))
+    return centred.fill_diagonal_(0)
+
+
+class LinearCKA:
+    """CKA of each layer of one network with each layer of another, added up over batches by :meth:`update`.
+
+    The three HSIC are averaged over the batches before the division (2010.15327, equation 3).
+    """
+
+    def __init__(self) -> None:
+        self.sums: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def update(self, first: Tensor, second: Tensor | None = None) -> None:
+        """Adds a batch.
+
+        Args:
+            first: (L1, n, n), :func:`centred_gram` of each layer.
+            second: (L2, n, n) of the other network for the same pictures; by default ``first``.
+        """
+        second = first if second is None else second
+        if first.shape[1:] != second.shape[1:]:
+            raise ValueError(f'a batch of {first.shape[1]} pictures cannot be compared with one of {second.shape[1]}')
+        count = first.shape[1]
+        one, two = first.flatten(1), second.flatten(1)
+        scale = count * (count - 3)
+        batch = one @ two.T / scale, one.square().sum(dim=1) / scale, two.square().sum(dim=1) / scale
+        old = self.sums
+        self.sums = batch if old is None else (old[0] + batch[0], old[1] + batch[1], old[2] + batch[2])
+
+    def result(self) -> Tensor:
+        """(L1, L2) float64, 1 for equal and near 0 for unrelated layers; NaN where a layer never varies."""
+        if self.sums is None:
+            raise ValueError('no features were added')
+        cross, one, two = self.sums
+        return cross / torch.sqrt(one[:, None] * two[None, :])
+
+
+def linear_cka(first: Tensor, second: Tensor) -> float:
+    """The unbiased linear CKA of two representations of one batch of pictures, (n, …) and (n, …)."""
+    measure = LinearCKA()
+    measure.update(centred_gram(first)[None], centred_gram(second)[None])
+    return float(measure.result())

@@ -1,0 +1,130 @@
+"""The attention of patches to patches, which all measures of attention are taken on.
+
+Shapes: W attention windows (the images of a batch for ViT, images times windows for Swin) · N heads · T tokens ·
+P patches of a window = T without the leading tokens that have no position.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+# Added before rows are renormalised, as in cl-vs-mim (Park et al., arXiv 2305.00729): a query that gives all of its
+# attention to the class token counts as attending to the patches uniformly, instead of as 0/0.
+NOTHING = 1e-32
+
+
+class Maps(Protocol):
+    """The attention of one block for one batch; ``mstkit.networks.AttentionMaps`` is one.
+
+    Attributes:
+        block: index of the block, from 0 over the network.
+        stage: index of its stage; 0 for ViT.
+        weights: (W, N, T, T), softmaxed over the last axis.
+        positions: (P, 2) or (W, P, 2), centres (y, x) of the patches in pixels.
+        extra: leading tokens without a position.
+        real: (W, T) bool, False where a token is padding; None where none is.
+    """
+
+    @property
+    def block(self) -> int: ...
+    @property
+    def stage(self) -> int: ...
+    @property
+    def weights(self) -> Tensor: ...
+    @property
+    def positions(self) -> Tensor: ...
+    @property
+    def extra(self) -> int: ...
+    @property
+    def real(self) -> Tensor | None: ...
+
+
+class PatchAttention(NamedTuple):
+    """What patches look at among the patches.
+
+    Attributes:
+        weights: (W, N, P, P) float32; 0 in the rows and columns of padding.
+        positions: (P, 2) or (W, P, 2) float32, in pixels.
+        real: (W, P) bool, True where a patch is no padding.
+    """
+
+    weights: Tensor
+    positions: Tensor
+    real: Tensor
+
+    @property
+    def queries(self) -> int:
+        """How many queries there are to average over."""
+        return int(self.real.sum())
+
+
+def patch_attention(maps: Maps, renormalise: bool = True) -> PatchAttention:
+    """Takes out the class token and other tokens without a position, and padding: as queries and as keys.
+
+    Args:
+        maps: of one block.
+        renormalise: make what is left of each row sum to one, so that heads that look at the class token can be
+            compared with others; False leaves the raw attention, whose rows sum to less.
+
+    Raises:
+        ValueError: shapes that do not fit each other.
+    """
+    windows, _, tokens, keys = maps.weights.shape
+    patches = tokens - maps.extra
+    fitting = maps.positions.shape in ((patches, 2), (windows, patches, 2))
+    if tokens != keys or patches < 1 or not fitting or (maps.real is not None and maps.real.shape != (windows, tokens)):
+        raise ValueError(
+            f'attention of shape {tuple(maps.weights.shape)} with {maps.extra} extra tokens does not fit positions '
+            f'{tuple(maps.positions.shape)} and real {None if maps.real is None else tuple(maps.real.shape)}'
+        )
+    weights = maps.weights[:, :, maps.extra :, maps.extra :].float()
+    positions = maps.positions.to(weights)
+    if maps.real is None:
+        real = torch.ones(windows, patches, dtype=torch.bool, device=weights.device)
+    else:
+        real = maps.real[:, maps.extra :]
+        weights = weights.masked_fill(~real[:, None, None, :], 0)
+    if renormalise and (maps.extra or maps.real is not None):
+        weights = weights + NOTHING * real[:, None, None, :]
+        # A window of nothing but padding has no key to look at.
+        weights = weights / weights.sum(dim=-1, keepdim=True).clamp_min(NOTHING)
+    if maps.real is not None:
+        weights = weights.masked_fill(~real[:, None, :, None], 0)
+    return PatchAttention(weights, positions, real)
+
+
+def pairwise_distances(positions: Tensor) -> Tensor:
+    """Euclidean distances between patches: (P, 2) to (P, P), or (W, P, 2) to (W, P, P), in the same unit."""
+    return (positions.unsqueeze(-2) - positions.unsqueeze(-3)).square().sum(dim=-1).sqrt()
+
+
+def distinct_windows(patches: PatchAttention) -> PatchAttention:
+    """The first window alone where all of them hold the same patches, as for ViT; else everything."""
+    if patches.positions.ndim == 3 or not patches.real.all():
+        return patches
+    return PatchAttention(patches.weights[:1], patches.positions, patches.real[:1])
+
+
+def reach(patches: PatchAttention) -> Tensor:
+    """Which patches a query could look at: (W, P, P) bool.
+
+    A shifted window of Swin at the border of the picture holds patches of opposite sides, which are masked from each
+    other. That shows in their positions: a window of n rows reaches n - 1 rows far, and those are farther apart.
+    """
+    positions = patches.positions.expand(*patches.real.shape, 2)
+    near = patches.real[:, :, None] & patches.real[:, None, :]
+    for axis in (0, 1):
+        where = positions[..., axis]
+        present = where[patches.real].unique()
+        if len(present) < 2:
+            continue
+        step = present.diff().min()
+        # Distinct rows (or columns) of each window, padding sorted to one place behind them.
+        order = torch.where(patches.real, where, torch.full_like(where, float('inf'))).sort(dim=1).values
+        steps = (order.diff(dim=1) > 0.5 * step) & order[:, 1:].isfinite()
+        extent = steps.sum(dim=1).max() * step
+        near &= (where[:, :, None] - where[:, None, :]).abs() <= extent + 0.5 * step
+    return near
