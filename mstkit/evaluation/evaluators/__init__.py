@@ -6,5 +6,6 @@ refuses what cannot work before any features are extracted, and calling it with 
 """
 
 from mstkit.evaluation.evaluators.knn import KNNEvaluator
+from mstkit.evaluation.evaluators.retrieval import RetrievalEvaluator
 
-__all__ = ['KNNEvaluator']
+__all__ = ['KNNEvaluator', 'RetrievalEvaluator']

@@ -1,0 +1,54 @@
+"""How high images of the same class rank when an image searches for its like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from mstkit.errors import UsageError
+from mstkit.evaluation.average_precision import DEFAULT_RANKS, check_ranks, labelled_retrieval
+from mstkit.evaluation.subject import Subject
+from mstkit.registry import EVALUATORS
+
+
+@EVALUATORS.register_module(name='retrieval')
+class RetrievalEvaluator:
+    """Val images search among the train images, and each val image among all others of val (leave-one-out).
+
+    See :func:`mstkit.evaluation.average_precision.labelled_retrieval`.
+
+    Args:
+        ranks: the k of mP@k.
+        last_blocks: how many of the last blocks' class tokens make a feature.
+        mean_patch: whether the mean of the patch tokens is appended to it.
+
+    Raises:
+        UsageError: a rank is out of range.
+    """
+
+    def __init__(self, ranks: Sequence[int] = DEFAULT_RANKS, last_blocks: int = 1, mean_patch: bool = False) -> None:
+        self.ranks = check_ranks([ranks] if isinstance(ranks, int) else ranks)
+        self.last_blocks = last_blocks
+        self.mean_patch = mean_patch
+
+    def check(self, subject: Subject) -> None:
+        """Refuses folders in which no val image has its like; raises UsageError."""
+        val = subject.labels('val')
+        if int(torch.bincount(val).max()) < 2:
+            raise UsageError(
+                'retrieval within val needs a class with at least two images, and every class has one: '
+                'give a larger val folder.'
+            )
+        if not bool(torch.isin(val, subject.labels('train')).any()):
+            raise UsageError(
+                'retrieval finds no class of val among the train images: give folders of the same classes.'
+            )
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        """Returns percent by ``mAP`` and ``mP@{k}`` for the train images, ``loo_mAP`` and ``loo_mP@{k}`` within val."""
+        train = subject.bank('train', self.last_blocks, self.mean_patch)
+        val = subject.bank('val', self.last_blocks, self.mean_patch)
+        among_train = labelled_retrieval(val, train, self.ranks, subject.device)
+        within_val = labelled_retrieval(val, None, self.ranks, subject.device)
+        return among_train | {f'loo_{name}': value for name, value in within_val.items()}
