@@ -1,0 +1,118 @@
+"""The attention of a block, computed from what goes into its attention module, beside the fused forward."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def attention_weights(attention: Any, tokens: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    """The softmaxed attention of a module whose queries, keys and values are one projection.
+
+    Takes the attention modules of mmpretrain (ViT, BEiT, Swin) and timm (ViT, Swin): what they have in common bears
+    the same names, and what one of them lacks is left out.
+
+    Args:
+        attention: the module.
+        tokens: (W, T, C), what it is called with.
+        mask: (windows of an image, T, T), added to the logits of a shifted Swin block.
+        bias: (N, T, T), added to the logits: BEiT's position bias where blocks share it.
+
+    Returns:
+        (W, N, T, T) float32.
+    """
+    windows, length = tokens.shape[:2]
+    heads = attention.num_heads
+    projected = attention.qkv(tokens)
+    if isinstance(getattr(attention, 'q_bias', None), Tensor):
+        zeros = torch.zeros_like(attention.q_bias)
+        projected = projected + torch.cat((attention.q_bias, zeros, attention.v_bias))
+    query, key, _ = projected.view(windows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    if hasattr(attention, 'q_norm'):
+        query, key = attention.q_norm(query), attention.k_norm(key)
+    scale = getattr(attention, 'scale', query.shape[-1] ** -0.5)
+    # Autocast would take the product back to half precision.
+    with torch.autocast(tokens.device.type, enabled=False):
+        scores = query.float() * scale @ key.float().transpose(-2, -1)
+    table = getattr(attention, 'relative_position_bias_table', None)
+    if table is not None:
+        index = attention.relative_position_index.view(-1)
+        scores += table[index].view(length, length, heads).permute(2, 0, 1).float()
+    if bias is not None:
+        scores += bias.float()
+    if mask is not None:
+        scores = scores.view(-1, len(mask), heads, length, length) + mask[:, None].float()
+        scores = scores.view(windows, heads, length, length)
+    return torch.softmax(scores, dim=-1)
+
+
+def patch_centres(grid: tuple[int, int], stride: float) -> Tensor:
+    """The centres of the cells of a grid: (h*w, 2) float32, (y, x) in pixels, row by row."""
+    rows, columns = (torch.arange(cells) for cells in grid)
+    return (torch.cartesian_prod(rows, columns) + 0.5) * stride
+
+
+@functools.lru_cache(maxsize=64)
+def window_places(
+    grid: tuple[int, int], window: tuple[int, int], shift: tuple[int, int], stride: float, pad_first: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Where the tokens of the windows of a Swin block are in the picture.
+
+    A map that windows do not divide is padded at the lower right; a shifted block rolls it to the upper left, so that
+    what leaves there comes back at the other side. mmpretrain pads and then rolls, which carries the padding along;
+    timm rolls and then pads.
+
+    Args:
+        grid: (h, w) of the map.
+        window: height and width of a window, in tokens.
+        shift: how far the map is rolled, in tokens; zeros in a block that is not shifted.
+        stride: pixels of the image per token.
+        pad_first: whether the map is padded before it is rolled.
+
+    Returns:
+        Centres (windows, T, 2) in pixels, and (windows, T) bool with False for padding, None where none is needed.
+        Both are shared: they must not be changed.
+    """
+    whole = [cells + -cells % size for cells, size in zip(grid, window, strict=True)]
+    # A padded token is told by its row or column, which the map does not have.
+    sources = []
+    for cells, padded, roll in zip(grid, whole, shift, strict=True):
+        source = torch.arange(padded)
+        length = padded if pad_first else cells
+        source[:length] = source[:length].roll(-roll)
+        sources.append(source)
+    places = torch.cartesian_prod(*sources).view(*whole, 2)
+    parts = places.view(whole[0] // window[0], window[0], whole[1] // window[1], window[1], 2)
+    parts = parts.transpose(1, 2).reshape(-1, window[0] * window[1], 2)
+    real = (parts < torch.tensor(grid)).all(dim=-1)
+    return (parts + 0.5) * stride, None if real.all() else real
+
+
+def windows_on_map(values: Tensor, positions: Tensor, real: Tensor | None, grid: tuple[int, int]) -> Tensor:
+    """Puts a value per token of each window where that token is in the picture.
+
+    Args:
+        values: (W, N, T), for W windows of B images.
+        positions: (W, T, 2), as in :class:`AttentionMaps`.
+        real: (W, T) bool or None, likewise.
+        grid: (h, w) of the map.
+
+    Returns:
+        (B, N, h * w).
+    """
+    height, width = grid
+    kept = torch.ones(values.shape[::2], dtype=torch.bool, device=values.device) if real is None else real
+    cells = height * width
+    images = int(kept.sum()) // cells
+    # All tokens of an image stand on a regular grid, so that their order by place is their order on the map.
+    rows = torch.unique(positions[..., 0][kept], return_inverse=True)[1]
+    columns = torch.unique(positions[..., 1][kept], return_inverse=True)[1]
+    index = rows * width + columns
+    index = index + cells * torch.arange(images, device=values.device).repeat_interleave(cells)
+    flat = values.transpose(1, 2)[kept]  # (B * h * w, N)
+    result = torch.empty_like(flat)
+    result[index] = flat
+    return result.view(images, cells, -1).transpose(1, 2)

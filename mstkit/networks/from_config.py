@@ -1,0 +1,236 @@
+"""Networks that a config of OpenMMLab's form describes: mstkit's checkpoints, mmpretrain's models, random weights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from mmpretrain.models.backbones import SwinTransformer, VisionTransformer
+from torch import nn
+
+from mstkit.engine.data_root import hook_configs
+from mstkit.engine.guard import build_guard
+from mstkit.errors import UsageError, nearest
+from mstkit.evaluation.isolation import undisturbed_randomness
+from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, read_checkpoint
+from mstkit.networks.network import Network
+from mstkit.registry import MODELS
+
+SEED = 0
+IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+RGB_READER = 'LoadRGB'
+
+
+def open_checkpoint(path: str, branch: str | None = None) -> list[Network]:
+    """The backbones of a checkpoint of mstkit, which carries its config.
+
+    Args:
+        path: the file.
+        branch: ``'student'`` or ``'teacher'``; None is all that it has.
+
+    Raises:
+        UsageError: it is no checkpoint, has no config, no backbone or not that branch, or its weights do not fit.
+    """
+    checkpoint = read_checkpoint(path)
+    config = _checkpoint_config(checkpoint, path)
+    keys = [key.removeprefix('module.') for key in checkpoint['state_dict']]
+    present = [name for name, prefix in BRANCH_PREFIXES.items() if any(key.startswith(prefix) for key in keys)]
+    if not present:
+        raise UsageError(f'{path} has no backbone; its keys start with {sorted({k.split(".")[0] for k in keys})}.')
+    name = short_name(path)
+    networks = []
+    for one in present if branch is None else [branch]:
+        backbone = _build(config, path)
+        with told_of(path):
+            loaded = load_strict(backbone, branch_state(checkpoint, one), one)
+        label = f'{name} {one}' if len(present) > 1 else name
+        networks.append(_network(backbone, config, label, path, one, f'{path}, {loaded}'))
+    return networks
+
+
+def open_mmpretrain(words: str) -> Network:
+    """A backbone of mmpretrain: ``NAME`` or ``CONFIG.py``, with weights from ``@FILE`` or random ones.
+
+    A name is one of mmpretrain's model zoo, or an architecture: ``vit-base``, ``deit-small``, ``swin-tiny``.
+
+    Raises:
+        UsageError: there is no such config, name or file, or the weights do not fit completely.
+    """
+    name, weights = split_weights(words)
+    config = _named_config(name)
+    label = f'mmpretrain:{Path(name).stem if name.endswith(".py") else name}'
+    if weights is None:
+        return _network(_randomly(config, name), config, f'{label} (random)', name, '', f'random, seed {SEED}')
+    checkpoint = read_checkpoint(weights)
+    backbone = _build(config, name)
+    with told_of(weights):
+        loaded = load_strict(backbone, branch_state(checkpoint, 'student'), 'backbone')
+    return _network(backbone, config, label, name, '', f'{weights}, {loaded}')
+
+
+def open_random(words: str) -> Network:
+    """The architecture of a config or of a checkpoint of mstkit, with random weights of seed 0.
+
+    Raises:
+        UsageError: there is no such file, or no backbone in it.
+    """
+    if words.endswith('.py'):
+        config = _config_file(words)
+    elif Path(words).expanduser().is_file():
+        config = _checkpoint_config(read_checkpoint(words), words)
+    else:
+        raise UsageError(f'random:{words}: there is no such file; give a config or a checkpoint of mstkit.')
+    return _network(_randomly(config, words), config, f'random {Path(words).stem}', words, '', f'random, seed {SEED}')
+
+
+def split_weights(words: str) -> tuple[str, str | None]:
+    """``NAME@FILE`` as name and file; None without a file."""
+    if '@' not in words or Path(words).is_file():
+        return words, None
+    name, _, weights = words.rpartition('@')
+    if not Path(weights).expanduser().is_file():
+        raise UsageError(f'the file of weights {weights!r} (behind the @ of {words!r}) does not exist.')
+    return name, weights
+
+
+def short_name(path: str) -> str:
+    """The folder and the stem of a file: all checkpoints of all runs are called epoch_100."""
+    file = Path(path).expanduser().resolve()
+    return f'{file.parent.name}/{file.stem}'.lstrip('/')
+
+
+def _named_config(name: str) -> Mapping[str, Any]:
+    if name.endswith('.py'):
+        return _config_file(name)
+    kind, _, arch = name.lower().partition('-')
+    for prefix, backbone in (('swin', SwinTransformer), ('vit', VisionTransformer)):
+        if kind == prefix and arch in backbone.arch_zoo:
+            return _of_architecture(backbone, arch)
+    if name.lower() in VisionTransformer.arch_zoo:
+        return _of_architecture(VisionTransformer, name.lower())
+    from mmpretrain.apis.model import ModelHub, list_models
+
+    zoo = list_models()
+    if name.lower() not in zoo:
+        archs = [*VisionTransformer.arch_zoo, *(f'swin-{arch}' for arch in SwinTransformer.arch_zoo)]
+        raise UsageError(
+            f'mmpretrain:{name}: mmpretrain has no model or architecture of that name.{nearest(name, [*zoo, *archs])} '
+            'Give one of mmpretrain.list_models(), an architecture such as deit-small or swin-tiny, or CONFIG.py.'
+        )
+    with told_of(f'mmpretrain:{name}', (OSError, ValueError, KeyError, SyntaxError)):
+        return ModelHub.get(name).config._cfg_dict
+
+
+def _of_architecture(backbone: type, arch: str) -> Mapping[str, Any]:
+    return dict(model=dict(backbone=dict(type=backbone, arch=arch)), data_preprocessor=dict(IMAGENET))
+
+
+def _config_file(path: str) -> Mapping[str, Any]:
+    if not Path(path).expanduser().is_file():
+        raise UsageError(f'config {path} does not exist.')
+    try:
+        return Config.fromfile(Path(path).expanduser())._cfg_dict
+    except Exception as error:  # A config is a program, which fails in any way.
+        raise UsageError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
+
+
+def _checkpoint_config(checkpoint: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    text = (checkpoint.get('meta') or {}).get('cfg')
+    if not isinstance(text, str):
+        raise UsageError(
+            f'{path} carries no config, so that its architecture is not known: give it as '
+            f'mmpretrain:CONFIG.py@{path} or timm:NAME@{path}.'
+        )
+    with told_of(path):
+        return parse_config_text(text)
+
+
+def _build(config: Mapping[str, Any], source: str) -> nn.Module:
+    """The backbone of a config, in whatever state it is built."""
+    model = config.get('model')
+    if not isinstance(model, Mapping) or not isinstance(model.get('backbone'), Mapping):
+        raise UsageError(f'{source}: the config has no model.backbone.')
+    plain = {key: value for key, value in model['backbone'].items() if key != 'init_cfg'}
+    with told_of(source), DefaultScope.overwrite_default_scope('mstkit'), build_guard():
+        return MODELS.build(plain)
+
+
+def _randomly(config: Mapping[str, Any], source: str) -> Any:
+    """The backbone as a training would start with it, seed 0; the generators stay where they are."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')  # else a paragraph for every tensor
+    try:
+        with undisturbed_randomness():
+            torch.manual_seed(SEED)
+            backbone: Any = _build(config, source)
+            backbone.init_weights()
+    finally:
+        logger.setLevel(level)
+    return backbone
+
+
+def _network(
+    backbone: nn.Module, config: Mapping[str, Any], name: str, source: str, branch: str, origin: str
+) -> Network:
+    normalisation = config['model'].get('data_preprocessor') or config.get('data_preprocessor') or {}
+    to_rgb = normalisation.get('to_rgb') or normalisation.get('bgr_to_rgb')
+    mean, std = normalisation.get('mean'), normalisation.get('std')
+    if mean is None or std is None:
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    pipelines = list(_pipelines(config))
+    reader = next((str(steps[0].get('type')).split('.')[-1] for steps in pipelines if steps), RGB_READER)
+    if normalisation.get('rgb_to_bgr') or (not to_rgb and reader != RGB_READER and reader.startswith('Load')):
+        raise UsageError(f'{source}: its config feeds the network pictures in the order BGR; only RGB is known here.')
+    image_size, resize = _view(pipelines, config['model']['backbone'])
+    with told_of(source):
+        return Network(backbone, name, image_size, mean, std, resize, branch, origin)
+
+
+def _pipelines(config: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """The transforms of evaluated images: of the k-NN during a pre-training, or of a test."""
+    for _, hook in hook_configs(config):
+        yield (hook.get('val_dataset') or {}).get('pipeline') or []
+    for loader in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
+        yield ((config.get(loader) or {}).get('dataset') or {}).get('pipeline') or []
+
+
+def _view(pipelines: list[list[Any]], backbone: Mapping[str, Any]) -> tuple[int, int | None]:
+    """Side of the evaluated picture, and of the shorter side that it is cut from where the config says so."""
+    for steps in pipelines:
+        resize = None
+        for step in steps:
+            kind = str(step.get('type')).split('.')[-1]
+            if kind == 'CenterView':
+                return step.get('crop', 224), step.get('resize', 256)
+            if kind in ('ResizeEdge', 'Resize'):
+                resize = _side(step.get('scale'))
+            if kind == 'CenterCrop' and _side(step.get('crop_size')):
+                return _side(step['crop_size']), resize
+            if kind == 'PackInputs' and resize:
+                return resize, resize
+    return _side(backbone.get('img_size')) or 224, None
+
+
+def _side(size: Any) -> Any:
+    """The side of a square that is given by one number or by two; None where it is neither."""
+    if isinstance(size, list | tuple) and len(set(size)) == 1:
+        size = size[0]
+    return size if isinstance(size, int) else None
+
+
+@contextlib.contextmanager
+def told_of(source: str, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Says of a mistake which source it is about; exceptions of other kinds become one, too."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f'{source}: {error}') from error
+    except also as error:
+        raise UsageError(f'{source}: {type(error).__name__}: {error}') from error

@@ -1,0 +1,76 @@
+"""Networks of timm."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+
+from mstkit.errors import UsageError, nearest
+from mstkit.evaluation.isolation import undisturbed_randomness
+from mstkit.interop import load_strict
+from mstkit.networks.from_config import SEED, split_weights, told_of
+from mstkit.networks.network import Network
+
+# What a file has that a network without a classifier lacks.
+CLASSIFIERS = ('head.', 'head_dist.')
+
+
+def open_timm(words: str) -> Network:
+    """A ViT or Swin of timm without its classifier: ``NAME``, with weights from ``@FILE`` or random ones.
+
+    Args:
+        words: the file is a state dict of torch or safetensors. Nothing is downloaded.
+
+    Raises:
+        UsageError: there is no such name or file, the network is neither a ViT nor a Swin, or the weights do not fit
+            completely.
+    """
+    name, weights = split_weights(words)
+    if not timm.is_model(name):
+        raise UsageError(
+            f'timm:{name}: timm has no model of that name.{nearest(name, timm.list_models())} '
+            'timm.list_models() lists those that there are.'
+        )
+    with undisturbed_randomness():
+        torch.manual_seed(SEED)
+        try:
+            backbone: Any = timm.create_model(name, pretrained=False, num_classes=0)
+        except Exception as error:  # A name's own function may refuse in any way, such as an unknown tag.
+            raise UsageError(f'timm:{name} cannot be built: {error}') from error
+    origin = f'random, seed {SEED}'
+    if weights is not None:
+        origin = f'{weights}, {load_strict(backbone, _read(weights, backbone), f"timm:{name}@{weights}")}'
+    described = backbone.pretrained_cfg
+    sides = getattr(getattr(backbone, 'patch_embed', None), 'img_size', None) or described['input_size'][1:]
+    if sides[0] != sides[1]:
+        raise UsageError(f'timm:{name} takes pictures of {sides[0]}x{sides[1]} px; only square ones are known here.')
+    with told_of(f'timm:{name}'):
+        return Network(
+            backbone,
+            f'timm:{name}' + ('' if weights else ' (random)'),
+            sides[0],
+            [255 * value for value in described['mean']],
+            [255 * value for value in described['std']],
+            # The share of the resized picture that is cut out, as timm's own evaluation rounds it.
+            math.floor(sides[0] / (described.get('crop_pct') or 1.0)),
+            origin=origin,
+        )
+
+
+def _read(path: str, backbone: Any) -> dict[str, Tensor]:
+    """The tensors of a file, under the names and in the shapes of a backbone of timm."""
+    try:
+        state: Any = timm.models.load_state_dict(path, weights_only=True)
+        state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        # Each family of timm's knows the names that others gave its weights.
+        family = importlib.import_module(type(backbone).__module__)
+        fitted = getattr(family, 'checkpoint_filter_fn', lambda found, _: found)(state, backbone)
+    except Exception as error:  # A damaged file fails in any of torch's, zip's and pickle's ways.
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f'{path} cannot be read as weights of timm: {text[:200]}') from error
+    return {name: value for name, value in fitted.items() if not name.startswith(CLASSIFIERS)}

@@ -1,0 +1,251 @@
+"""A trained network, seen in one way wherever it comes from."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mstkit.errors import UsageError
+from mstkit.networks.anatomy import read_anatomy
+from mstkit.networks.attention_maps import attention_weights, patch_centres, window_places
+from mstkit.networks.parts import AttentionMaps, Block
+from mstkit.networks.truncate import drop_blocks
+from mstkit.structures import TokenOutput
+
+OnTokens = Callable[[Block, Tensor], object]
+OnAttention = Callable[[AttentionMaps], object]
+
+
+class Network(nn.Module):
+    """A frozen backbone in evaluation mode, whose blocks can be watched.
+
+    Args:
+        backbone: a ViT or Swin of mstkit, mmpretrain or timm, with its weights; it is frozen.
+        name: short, for tables and legends.
+        image_size: side in pixels of the square pictures that it is meant for.
+        mean: of their normalisation, a channel each, RGB, on the scale of 0 to 255.
+        std: likewise.
+        resize: to how many pixels the shorter side of a picture is brought before its centre is cut out; None is
+            8/7 of ``image_size``, as 256 is of 224.
+        branch: ``'student'``, ``'teacher'``, or empty where there is only one.
+        origin: in words, where its weights come from.
+
+    Attributes:
+        layout: ``'vit'`` or ``'swin'``.
+        blocks: its transformer blocks, from the first to the last.
+
+    Raises:
+        UsageError: it is neither a ViT nor a Swin, or its attention is of a kind that cannot be read exactly.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        name: str,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        resize: int | None = None,
+        branch: str = '',
+        origin: str = '',
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self._anatomy = read_anatomy(backbone)
+        self.name, self.branch, self.origin = name, branch, origin
+        self.image_size = image_size
+        self.resize = round(image_size * 256 / 224) if resize is None else resize
+        self.mean, self.std = (tuple(float(value) for value in values) for values in (mean, std))
+        self.layout = self._anatomy.layout
+        self.blocks = self._anatomy.blocks
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Network:
+        """Leaves the network in evaluation mode."""
+        return super().train(False)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A hex digest of the weights, the architecture and the branch; where they come from plays no part."""
+        found = hashlib.sha256()
+        words = [repr(self.backbone), self._anatomy.details(), self.branch, self.image_size, self.mean, self.std]
+        found.update(json.dumps(words, default=str).encode())
+        for name, tensor in self.backbone.state_dict().items():
+            found.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
+            plain = tensor.detach().cpu().contiguous().reshape(-1)
+            found.update(memoryview(plain.view(torch.uint8).numpy()))
+        return found.hexdigest()
+
+    def forward(self, images: Tensor) -> TokenOutput:
+        """The tokens of images.
+
+        ``pooled`` is the class token where the network has one and was not trained on the mean of its patches, else
+        that mean, through the norm that the network has for it.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+        """
+        return self.watch(images)
+
+    def watch(
+        self,
+        images: Tensor,
+        on_tokens: OnTokens | None = None,
+        on_attention: OnAttention | None = None,
+        blocks: Collection[int] | None = None,
+    ) -> TokenOutput:
+        """Sends images through the network once and shows what happens in its blocks, one after another.
+
+        Nothing is kept: what the functions do not store is gone before the next block. The network itself runs as
+        ever, through fused attention where it has it.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            on_tokens: called with each block and its output, (B, T, C): all tokens, not normalised.
+            on_attention: called with the attention of each block, before its output is there.
+            blocks: indices of the blocks that are shown; None is all, negative ones count from the end.
+
+        Raises:
+            UsageError: a block that is not there.
+        """
+        chosen = self._chosen(blocks)
+        size = (images.shape[-2], images.shape[-1])
+        end: list[Any] = []
+        with contextlib.ExitStack() as hooks:
+
+            def at(handle: Any) -> None:
+                hooks.callback(handle.remove)
+
+            for block in chosen:
+                if on_attention is not None:
+                    for handle in self._attention_hooks(block, size, on_attention):
+                        at(handle)
+                if on_tokens is not None:
+                    at(block.module.register_forward_hook(self._token_hook(block, on_tokens)))
+
+            def keep(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+                end[:] = self._anatomy.tokens(output), self._anatomy.grid(size, inputs)
+
+            at(self._anatomy.last.register_forward_hook(keep))
+            self._anatomy.run(images)
+        tokens, grid = end
+        normalised = self._anatomy.norm(tokens)
+        return TokenOutput(normalised[:, self._anatomy.extra :], self._anatomy.pool(normalised), grid)
+
+    def features(self, images: Tensor, last_blocks: int = 1, mean_patch: bool = False) -> Tensor:
+        """The features that linear classifiers are trained on.
+
+        ViT (DINO, eval_linear.py): the pooled token of each of the last blocks, each through the final norm, from the
+        earlier to the later. Swin (iBOT, eval_linear.py): the mean over the tokens of each of the last blocks, across
+        stages, only the very last through the final norm: 384 + 384 + 768 + 768 for the last four of a Swin-T.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            last_blocks: how many blocks, from 1; with 1 it is ``forward(images).pooled``.
+            mean_patch: whether the mean of the last block's normalised patches comes behind, as for DINO's ViT-B.
+
+        Returns:
+            (B, D).
+
+        Raises:
+            UsageError: the network has not that many blocks, or its feature is the mean of the patches already.
+        """
+        if not 1 <= last_blocks <= len(self.blocks):
+            raise UsageError(f'last_blocks is {last_blocks}; {self.name} has {len(self.blocks)} blocks, from 1 to all.')
+        if mean_patch and self._anatomy.pools_patches:
+            raise UsageError(
+                f'mean_patch: the feature of {self.name} is the mean of its patches already, so that it would be there '
+                'twice; leave mean_patch out.'
+            )
+        earlier: list[Tensor] = []
+
+        def pool(block: Block, tokens: Tensor) -> None:
+            tokens = self._anatomy.norm(tokens) if self.layout == 'vit' else tokens
+            earlier.append(self._anatomy.pool(tokens))
+
+        count = len(self.blocks)
+        output = self.watch(images, on_tokens=pool, blocks=range(count - last_blocks, count - 1))
+        behind = [output.patch_tokens.mean(dim=1)] if mean_patch else []
+        return torch.cat([*earlier, output.pooled, *behind], dim=-1)
+
+    def without_last(self, count: int, where: str = 'end') -> Network:
+        """The network without some of its blocks; it shares its weights with this one, which stays as it is.
+
+        Everything else stays: the final norm, and the patch mergings of a Swin, also those around a stage of which no
+        block is left. So the shapes do not change and the final norm fits; where whole stages vanish, the features are
+        those of the last block that remains, merged and projected as ever. :meth:`features` counts the blocks that
+        remain, and the last of them is seen where the network ends, behind such mergings.
+
+        Args:
+            count: how many blocks are dropped, from 0; at least one block has to stay.
+            where: ``'end'``, the last blocks of the network, or ``'stage3'``, the last ones of a Swin's third stage,
+                with the fourth kept.
+
+        Raises:
+            UsageError: an unknown place, a place that this network does not have, or more blocks than may be dropped.
+        """
+        backbone = drop_blocks(self.backbone, count, where)
+        name = f'{self.name} without {count}' + (' of stage 3' if where == 'stage3' else '')
+        return Network(
+            backbone,
+            name if count else self.name,
+            self.image_size,
+            self.mean,
+            self.std,
+            self.resize,
+            self.branch,
+            self.origin,
+        )
+
+    def _chosen(self, blocks: Collection[int] | None) -> tuple[Block, ...]:
+        count = len(self.blocks)
+        if blocks is None:
+            return self.blocks
+        for index in blocks:
+            if not -count <= index < count:
+                raise UsageError(f'block {index} is not there: {self.name} has {count}, from 0 to {count - 1}.')
+        wanted = {index % count for index in blocks}
+        return tuple(block for block in self.blocks if block.index in wanted)
+
+    def _token_hook(self, block: Block, on_tokens: OnTokens) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            on_tokens(block, self._anatomy.tokens(output))
+
+        return hook
+
+    def _attention_hooks(self, block: Block, size: tuple[int, int], on_attention: OnAttention) -> list[Any]:
+        """Hooks before a block and before its attention module, which is the one that knows whether it is shifted."""
+        anatomy = self._anatomy
+        grid = (0, 0)
+
+        def before_block(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            nonlocal grid
+            grid = anatomy.grid(size, inputs)
+
+        def before_attention(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            tokens = inputs[0]
+            stride, real = anatomy.stride(block.stage), None
+            if self.layout == 'vit':
+                mask, positions = None, patch_centres(grid, stride).to(tokens.device)
+            else:
+                mask = named.get('mask', *inputs[1:2])
+                window, shift, pad_first = anatomy.window(block, shifted=mask is not None)
+                positions, real = window_places(grid, window, shift, stride, pad_first)
+                images = len(tokens) // len(positions)
+                positions = positions.to(tokens.device).repeat(images, 1, 1)
+                real = None if real is None else real.to(tokens.device).repeat(images, 1)
+            weights = attention_weights(module, tokens, mask, named.get('rel_pos_bias'))
+            on_attention(AttentionMaps(block.index, block.stage, weights, positions, anatomy.extra, real))
+
+        return [
+            block.module.register_forward_pre_hook(before_block),
+            anatomy.attention_of(block).register_forward_pre_hook(before_attention, with_kwargs=True),
+        ]

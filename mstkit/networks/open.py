@@ -1,0 +1,73 @@
+"""Opens a network from a word that a person types: a checkpoint, or a name of timm's or mmpretrain's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from mstkit.errors import UsageError, nearest
+from mstkit.networks.from_config import open_checkpoint, open_mmpretrain, open_random
+from mstkit.networks.from_timm import open_timm
+from mstkit.networks.network import Network
+
+KINDS: dict[str, Callable[[str], Network]] = {'timm': open_timm, 'mmpretrain': open_mmpretrain, 'random': open_random}
+KINDS_IN_WORDS = (
+    'FILE.pth (a checkpoint of mstkit), timm:NAME[@WEIGHTS], mmpretrain:NAME_OR_CONFIG.py[@WEIGHTS] or '
+    'random:CONFIG.py or random:FILE.pth (that architecture with random weights)'
+)
+
+
+def open_networks(source: str, branch: str | None = None, device: str | torch.device = 'cpu') -> list[Network]:
+    """Opens what a source holds: one network, or the student and the teacher of a checkpoint.
+
+    Nothing is ever downloaded: without a file of weights, a network of timm or mmpretrain is random.
+
+    Args:
+        source: ``FILE.pth``, a checkpoint of mstkit; ``timm:NAME`` or ``timm:NAME@FILE``; ``mmpretrain:NAME``,
+            ``mmpretrain:CONFIG.py`` or either with ``@FILE``; ``random:CONFIG.py`` or ``random:FILE.pth``, the same
+            architecture with random weights of seed 0.
+        branch: ``'student'`` or ``'teacher'`` of a checkpoint of mstkit; None is all that it has. The other sources
+            have one network, whatever is asked for.
+        device: where to put the networks.
+
+    Raises:
+        UsageError: the source is of an unknown kind, a file is missing or is no checkpoint, a name is unknown, the
+            weights do not fit completely, the network is neither a ViT nor a Swin, or the device cannot be used.
+    """
+    kind, colon, rest = source.partition(':')
+    if Path(source).expanduser().is_file():
+        networks = open_checkpoint(source, branch)
+    elif colon and kind in KINDS:
+        if not rest:
+            raise UsageError(f'{source!r} names no network; one is given as {KINDS_IN_WORDS}.')
+        networks = [KINDS[kind](rest)]
+    elif colon:
+        raise UsageError(
+            f'{source!r}: there is no kind of network called {kind!r}.{nearest(kind, KINDS)} One is given as '
+            f'{KINDS_IN_WORDS}.'
+        )
+    else:
+        raise UsageError(f'there is no file {source!r}; a network is given as {KINDS_IN_WORDS}.')
+    try:
+        return [network.to(device) for network in networks]
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f'device {str(device)!r} cannot be used: {str(error).splitlines()[0]}') from error
+
+
+def open_several(
+    sources: Sequence[str], branch: str | None = None, device: str | torch.device = 'cpu'
+) -> list[Network]:
+    """Opens several sources to be compared; networks of one name get a number behind it.
+
+    Arguments and errors as for :func:`open_networks`.
+    """
+    networks = [network for source in sources for network in open_networks(source, branch, device)]
+    total, seen = Counter(network.name for network in networks), Counter[str]()
+    for network in networks:
+        name = network.name
+        seen[name] += 1
+        network.name = f'{name} ({seen[name]})' if total[name] > 1 else name
+    return networks
