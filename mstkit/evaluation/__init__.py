@@ -2,6 +2,7 @@
 
 from mstkit.evaluation.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
 from mstkit.evaluation.evaluators import KNNEvaluator
+from mstkit.evaluation.feature_cache import FeatureCache
 from mstkit.evaluation.features import PooledEncoder, ShareSampler, check_labelled, extract_features, feature_loader
 from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
 from mstkit.evaluation.knn import DEFAULT_KS, best_k, check_ks, clip_ks, knn_accuracy
@@ -10,6 +11,7 @@ from mstkit.evaluation.subject import Subject, labelled_folder
 __all__ = [
     'DEFAULT_KS',
     'CollapseStatistics',
+    'FeatureCache',
     'KNNEvaluator',
     'PooledEncoder',
     'ShareSampler',

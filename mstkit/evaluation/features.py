@@ -106,6 +106,7 @@ def extract_features(
     preprocess: Callable[[dict], Any],
     description: str,
     progress: bool = True,
+    on_batch: Callable[[dict], object] | None = None,
 ) -> FeatureBank: ...
 
 
@@ -117,6 +118,7 @@ def extract_features(
     preprocess: Callable[[dict], Any],
     description: str,
     progress: bool = True,
+    on_batch: Callable[[dict], object] | None = None,
 ) -> dict[str, FeatureBank]: ...
 
 
@@ -127,6 +129,7 @@ def extract_features(
     preprocess: Callable[[dict], Any],
     description: str,
     progress: bool = True,
+    on_batch: Callable[[dict], object] | None = None,
 ) -> FeatureBank | dict[str, FeatureBank]:
     """Computes the features of every image of a data set, once, in file order, on every rank.
 
@@ -143,6 +146,7 @@ def extract_features(
             preprocessors of mmengine do.
         description: for the progress line.
         progress: show progress, on rank 0 only.
+        on_batch: called with every batch of this rank that is done.
 
     Returns:
         A bank on the CPU in float32, or a dict of banks with the names of ``encode``.
@@ -161,13 +165,15 @@ def extract_features(
         shown = progress and dist.is_main_process()
         for batch in track(loader, len(loader), description, enabled=shown):
             labels.append(_labels_of(batch['data_samples'], description))
-            replaced += [path for sample in batch['data_samples'] for path in getattr(sample, 'replaced', ())]
+            replaced += replaced_in(batch)
             prepared = preprocess(batch)
             images = (prepared['inputs'] if isinstance(prepared, Mapping) else prepared).to(device)
             for name, encoder in encoders.items():
                 rows[name].append(encoder(images).float().cpu())
+            if on_batch is not None:
+                on_batch(batch)
 
-    _say_replaced(replaced, description)
+    say_replaced(replaced, description)
     size = len(loader.dataset)  # type: ignore[arg-type]
     all_labels = _in_file_order(torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64), own, size, device)
     names = classes or tuple(str(index) for index in range(int(all_labels.max()) + 1))
@@ -206,8 +212,13 @@ def _labels_of(data_samples: Any, description: str) -> Tensor:
     return torch.stack([torch.as_tensor(label).reshape(()).to(torch.int64) for label in labels])
 
 
-def _say_replaced(own: list[str], description: str) -> None:
-    """Files that mstkit's data sets could not read and put another image in place of: counted, over all ranks."""
+def replaced_in(batch: dict) -> list[str]:
+    """The files that mstkit's data sets could not read and put another image of the batch in place of."""
+    return [path for sample in batch['data_samples'] for path in getattr(sample, 'replaced', ())]
+
+
+def say_replaced(own: list[str], description: str) -> None:
+    """Counts the files that were replaced, over all ranks, and says so."""
     paths = sorted({path for part in dist.all_gather_object(own) for path in part})
     if paths:
         more = f' and {len(paths) - 5} more' if len(paths) > 5 else ''

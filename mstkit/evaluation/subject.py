@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from mstkit.datasets import CenterView, EpochSampler, ImageFolder, LoadRGB, MultiCrop, PackViews
 from mstkit.errors import UsageError, nearest
+from mstkit.evaluation.feature_cache import FeatureCache, digest_of_files
 from mstkit.evaluation.features import extract_features, feature_loader
 from mstkit.evaluation.knn import check_classes
 from mstkit.structures import FeatureBank, TokenOutput
@@ -26,12 +28,16 @@ class FrozenNetwork(Protocol):
 
     Attributes:
         name: a short one, for tables.
+        layout: 'vit' or 'swin'.
+        blocks: its transformer blocks, each with ``index``, ``stage`` and ``module``.
         image_size: side of its images in pixels.
         mean, std: of its images by channel, RGB, from 0 to 255.
         fingerprint: hex digest of the weights, the architecture and the branch.
     """
 
     name: str
+    layout: str
+    blocks: tuple[Any, ...]
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -42,6 +48,15 @@ class FrozenNetwork(Protocol):
 
     def features(self, images: Tensor, last_blocks: int = 1, mean_patch: bool = False) -> Tensor:
         """From normalised images (B, 3, H, W) to one feature each, (B, D)."""
+
+    def watch(
+        self,
+        images: Tensor,
+        on_tokens: Callable[[Any, Tensor], object] | None = None,
+        on_attention: Callable[[Any], object] | None = None,
+        blocks: Collection[int] | None = None,
+    ) -> TokenOutput:
+        """One forward pass that shows the tokens and the attention of each block, or of some, as they come."""
 
 
 class Subject:
@@ -56,6 +71,7 @@ class Subject:
         seed: what every random choice of an evaluation follows from.
         batch_size: images per forward pass, on each rank.
         num_workers: processes that load images.
+        cache: where features are kept on disk; None keeps them in memory alone.
 
     Raises:
         UsageError: a folder is missing, empty or without classes, or the two have different classes.
@@ -70,18 +86,21 @@ class Subject:
         seed: int = 0,
         batch_size: int = 64,
         num_workers: int = 2,
+        cache: FeatureCache | None = None,
     ) -> None:
         self.network = network
         self.device = torch.device(device)
         self.seed = seed
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.cache = cache
         self.folders = {
             split: folder if isinstance(folder, ImageFolder) else labelled_folder(folder)
             for split, folder in (('train', train), ('val', val))
         }
         check_classes(*(folder.metainfo['classes'] for folder in self.folders.values()))
         self._labels: dict[str, Tensor] = {}
+        self._digests: dict[str, str] = {}
         self._banks: dict[tuple[str, int, bool], FeatureBank] = {}
 
     def classes(self) -> tuple[str, ...]:
@@ -112,14 +131,41 @@ class Subject:
         """
         kind = (split, last_blocks, mean_patch)
         if kind not in self._banks:
-            self._banks[kind] = extract_features(
-                lambda images: self.network.features(images, last_blocks, mean_patch),
-                self.loader(split),
-                self.device,
-                self.preprocess,
-                f'{split} features of {self.network.name}',
-            )
+            self._banks[kind] = self._compute(*kind)
         return self._banks[kind]
+
+    def _compute(self, split: str, last_blocks: int, mean_patch: bool) -> FeatureBank:
+        def encode(images: Tensor) -> Tensor:
+            return self.network.features(images, last_blocks=last_blocks, mean_patch=mean_patch)
+
+        description = f'{split} features of {self.network.name}'
+        if self.cache is None:
+            return extract_features(encode, self.loader(split), self.device, self.preprocess, description)
+        return self.cache.bank(
+            self._identity(split, last_blocks, mean_patch),
+            encode,
+            self._images(split),
+            self.device,
+            self.preprocess,
+            description,
+            self.batch_size,
+            self.num_workers,
+        )
+
+    def _identity(self, split: str, last_blocks: int, mean_patch: bool) -> dict[str, Any]:
+        """All that features follow from."""
+        folder = self._folder(split)
+        if split not in self._digests:
+            paths = (folder.get_data_info(index)['img_path'] for index in range(len(folder)))
+            self._digests[split] = digest_of_files(folder.folder, paths)
+        mean, std = (list(map(float, values)) for values in (self.network.mean, self.network.std))
+        return dict(
+            network=self.network.fingerprint,
+            last_blocks=last_blocks,
+            mean_patch=mean_patch,
+            transform=f'{self.center_view()!r}, mean {mean}, std {std}',
+            files=self._digests[split],
+        )
 
     def loader(self, split: str, view: str = 'center') -> DataLoader:
         """Batches ``{'inputs': (B, 3, H, W) uint8, 'data_samples'}`` of this rank's share of a split.
@@ -137,8 +183,7 @@ class Subject:
         """
         if view not in VIEWS:
             raise UsageError(f'there is no view {view!r} of an image, only {" and ".join(VIEWS)}.')
-        dataset = copy.copy(self._folder(split))  # shares the list of files
-        dataset.pipeline = Compose(self.transforms(view))
+        dataset = self._images(split, view)
         if view == 'center':
             return feature_loader(dataset, self.batch_size, self.num_workers)
         return DataLoader(
@@ -150,17 +195,24 @@ class Subject:
             generator=torch.Generator(),
         )
 
-    def transforms(self, view: str = 'center') -> list[Any]:
-        """What is done to a picture before it becomes part of a batch."""
+    def center_view(self) -> CenterView:
+        """The view that features are computed on: 256 and 224 pixels at an image size of 224, else in proportion."""
         size = self.network.image_size
-        if view == 'center':
-            return [LoadRGB(), CenterView(resize=round(size * 256 / 224), crop=size), PackViews()]
-        crop = MultiCrop(
-            global_crops=dict(size=size, scale=(0.08, 1.0), count=1),
-            global_recipes=dict(flip=0.5, jitter=0.0, gray=0.0, blur=0.0, solarize=0.0),
-            local_crops=dict(count=0),
-        )
-        return [LoadRGB(), crop, _only_view, PackViews()]
+        return CenterView(resize=round(size * 256 / 224), crop=size)
+
+    def _images(self, split: str, view: str = 'center') -> ImageFolder:
+        """The folder of a split, with one of the views as its pipeline."""
+        crop: list[Any] = [self.center_view()]
+        if view == 'augmented':
+            random = MultiCrop(
+                global_crops=dict(size=self.network.image_size, scale=(0.08, 1.0), count=1),
+                global_recipes=dict(flip=0.5, jitter=0.0, gray=0.0, blur=0.0, solarize=0.0),
+                local_crops=dict(count=0),
+            )
+            crop = [random, _only_view]
+        dataset = copy.copy(self._folder(split))  # shares the list of files
+        dataset.pipeline = Compose([LoadRGB(), *crop, PackViews()])
+        return dataset
 
     def preprocess(self, batch: dict[str, Any]) -> Tensor:
         """The images of a batch, normalised as the network wants them, (B, 3, H, W) float32 on the device."""

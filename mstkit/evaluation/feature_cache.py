@@ -1,0 +1,225 @@
+"""Features on disk: computed once, continued after an interruption, forgotten when what they come from has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+import torch
+from mmengine import dist
+from mmengine.logging import print_log
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from mstkit.errors import UsageError
+from mstkit.evaluation.features import (
+    Encoder,
+    check_labelled,
+    extract_features,
+    feature_loader,
+    replaced_in,
+    say_replaced,
+)
+from mstkit.files import write_atomically
+from mstkit.progress_bar import track
+from mstkit.structures import FeatureBank
+
+CHUNK = 4096
+DTYPE = 'float32'
+FORMAT = 1  # another one where the same identity would mean other features
+FEATURES, LABELS, ENTRY = 'features.npy', 'labels.npy', 'entry.json'
+
+T = TypeVar('T')
+
+
+class FeatureCache:
+    """A folder of features; it, or any folder in it, may be deleted whenever nobody writes there.
+
+    An entry is a sub-folder that is named by a hash. It holds ``labels.npy`` (M,), ``entry.json``, which says what the
+    features are, and ``features.npy`` (M, D), which appears last. Until then each finished chunk of images is a file
+    of its own, so that an interrupted extraction goes on after the last one.
+
+    Args:
+        folder: made where missing; several processes have to see the same one.
+        chunk: images per file of an unfinished entry, over all ranks.
+
+    Raises:
+        UsageError: the folder cannot be made, or not be written to.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], chunk: int = CHUNK) -> None:
+        self.folder = Path(folder)
+        self.chunk = chunk
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f'the feature cache {folder} cannot be made: {error.strerror}.') from error
+        if not os.access(self.folder, os.W_OK):
+            raise UsageError(f'the feature cache {folder} cannot be written to: name another folder.')
+
+    def bank(
+        self,
+        identity: Mapping[str, Any],
+        encode: Encoder,
+        dataset: Dataset,
+        device: torch.device | str,
+        preprocess: Callable[[dict], Any],
+        description: str,
+        batch_size: int = 64,
+        num_workers: int = 0,
+    ) -> FeatureBank:
+        """Reads the features of a data set, after :func:`extract_features` has computed those that are not there yet.
+
+        Args:
+            identity: all that the features follow from (the weights, the kind of feature, the transform, the files),
+                in what JSON can hold. Only exactly the same finds them again.
+            encode, device, preprocess, description: as for :func:`extract_features`.
+            dataset: labelled images, with names of their classes.
+            batch_size, num_workers: as for :func:`feature_loader`.
+
+        Returns:
+            A bank on the CPU. Its features are mapped into memory, so that only what is used is read; to change them
+            does not change the file.
+
+        Raises:
+            UsageError: the data set is empty or unlabelled, or the entry is damaged.
+        """
+        classes = check_labelled(dataset, f'data set of "{description}"')
+        if classes is None:
+            raise UsageError(f'the data set of "{description}" does not name its classes.')
+        entry = self.folder / key_of(identity)
+        found = _from_rank_zero((entry / FEATURES).is_file())
+        if not found:
+            parts = {entry / f'{rows.start:010d}-{rows.stop:010d}.npz': rows for rows in self._chunks(dataset)}
+            missing = _from_rank_zero([path for path in parts if not path.is_file()])
+            loaders = {path: feature_loader(Subset(dataset, parts[path]), batch_size, num_workers) for path in missing}
+            if len(missing) < len(parts):
+                done = sum(len(rows) for path, rows in parts.items() if path not in loaders)
+                print_log(f'{description}: going on after {done} images.', logger='current')
+            _extract(loaders, encode, device, preprocess, description)
+            if dist.is_main_process():
+                about = {**identity, 'description': description, 'images': sum(map(len, parts.values()))}
+                _join(entry, list(parts), about)
+            dist.barrier()
+        return _read(entry, classes, description, say=found)
+
+    def _chunks(self, dataset: Dataset) -> list[range]:
+        size = len(dataset)  # type: ignore[arg-type]
+        return [range(start, min(start + self.chunk, size)) for start in range(0, size, self.chunk)]
+
+
+def key_of(identity: Mapping[str, Any]) -> str:
+    """A name for what features follow from: 40 hex digits, equal for equal identities and for no others."""
+    text = json.dumps({**identity, 'dtype': DTYPE, 'format': FORMAT}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def digest_of_files(root: str | os.PathLike[str], paths: Iterable[str]) -> str:
+    """A hex digest of a list of files: their order, paths below ``root``, sizes and times of change.
+
+    A file that is not there counts as such.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            status = os.stat(path)
+            state = [status.st_size, status.st_mtime_ns]
+        except OSError:
+            state = []
+        digest.update(json.dumps([os.path.relpath(path, root), *state]).encode() + b'\n')
+    return digest.hexdigest()
+
+
+def _from_rank_zero(value: T) -> T:
+    """What rank 0 has found, on every rank."""
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def _extract(
+    loaders: Mapping[Path, DataLoader],
+    encode: Encoder,
+    device: torch.device | str,
+    preprocess: Callable[[dict], Any],
+    description: str,
+) -> None:
+    """Writes the file of each chunk as soon as that is done; one bar over all of them."""
+    batches = sum(map(len, loaders.values()))
+    bar: Any = track(range(batches), batches, description, enabled=dist.is_main_process())
+    replaced: list[str] = []
+
+    def note(batch: dict) -> None:
+        next(bar, None)
+        replaced.extend(replaced_in(batch))
+
+    try:
+        for path, loader in loaders.items():
+            replaced.clear()
+            bank = extract_features(encode, loader, device, preprocess, description, progress=False, on_batch=note)
+            everywhere = sorted({name for own in dist.all_gather_object(replaced) for name in own})
+            if dist.is_main_process():
+                _write_part(path, bank, everywhere)
+    finally:
+        bar.close()
+
+
+def _write_part(path: Path, bank: FeatureBank, replaced: list[str]) -> None:
+    features, labels, names = bank.features.numpy(), bank.labels.numpy(), np.array(replaced, dtype=str)
+    write_atomically(path, lambda file: np.savez(file, features=features, labels=labels, replaced=names))
+
+
+def _join(entry: Path, parts: list[Path], about: dict[str, Any]) -> None:
+    """Makes one file of the parts, in pieces, and removes them."""
+    try:
+        labels, replaced, width = [], set(), 0
+        for path in parts:
+            with np.load(path) as part:
+                labels.append(part['labels'])
+                replaced |= set(part['replaced'].tolist())
+                width = part['features'].shape[1]
+
+        def write(file: BinaryIO) -> None:
+            shape = (sum(map(len, labels)), width)
+            header = dict(descr=np.dtype(DTYPE).str, fortran_order=False, shape=shape)
+            np.lib.format.write_array_header_1_0(file, header)
+            for path in parts:
+                with np.load(path) as part:
+                    file.write(part['features'].astype(DTYPE).tobytes())
+
+        write_atomically(entry / LABELS, lambda file: np.save(file, np.concatenate(labels)))
+        about = {**about, 'replaced': sorted(replaced)}
+        write_atomically(entry / ENTRY, (json.dumps(about, indent=2) + '\n').encode())
+        write_atomically(entry / FEATURES, write)
+    except FileNotFoundError:
+        if not (entry / FEATURES).is_file():  # or another run, which works on the same entry, was faster
+            raise
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise _damaged(entry, error) from error
+    for path in parts:
+        path.unlink(missing_ok=True)
+
+
+def _read(entry: Path, classes: tuple[str, ...], description: str, say: bool) -> FeatureBank:
+    """Opens a finished entry; ``say`` repeats what could not be read when it was made."""
+    try:
+        # 'c', copy on write: torch has no tensors that are only for reading, and warns of such arrays.
+        features = torch.from_numpy(np.load(entry / FEATURES, mmap_mode='c'))
+        labels = torch.from_numpy(np.load(entry / LABELS))
+        about = json.loads((entry / ENTRY).read_text(encoding='utf-8'))
+        if len(features) != len(labels) or len(labels) != about['images']:
+            raise ValueError(f'{len(features)} features, {len(labels)} labels, {about["images"]} images')
+    except (ValueError, KeyError, EOFError, OSError) as error:
+        raise _damaged(entry, error) from error
+    if say:
+        say_replaced(about['replaced'], description)
+    return FeatureBank(features, labels, classes)
+
+
+def _damaged(entry: Path, error: Exception) -> UsageError:
+    return UsageError(f'the cached features in {entry} cannot be read ({error}): remove that folder.')

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mstkit.datasets import CenterView, read_image
+from mstkit.errors import UsageError
+from mstkit.evaluation import FeatureCache, Subject, labelled_folder
+
+from .subjects import CLASSES, CountingNetwork, make_folders, subject_of
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_folders(tmp_path / 'data', train=4, val=2)
+
+
+def test_labels_and_classes_without_reading_a_picture(root: Path) -> None:
+    for path in root.rglob('*.png'):
+        path.write_bytes(b'')
+    subject = subject_of(root)
+    assert subject.classes() == CLASSES
+    assert subject.labels('train').tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert subject.labels('val').tolist() == [0, 0, 1, 1, 2, 2]
+    assert subject.labels('val').dtype == torch.int64
+
+
+@pytest.mark.parametrize(('blocks', 'patches'), [(1, False), (2, True)])
+def test_a_bank_equals_a_plain_loop(root: Path, blocks: int, patches: bool) -> None:
+    network = CountingNetwork()
+    rows = []
+    for path in sorted((root / 'val').rglob('*.png')):
+        pixels = CenterView(resize=18, crop=16).transform(dict(img=read_image(path)))['img']
+        image = (torch.from_numpy(pixels).float() - torch.tensor(network.mean)) / torch.tensor(network.std)
+        rows.append(network.features(image.permute(2, 0, 1)[None], blocks, patches)[0])
+    subject = subject_of(root)
+    found = subject.bank('val', last_blocks=blocks, mean_patch=patches)
+    torch.testing.assert_close(found.features, torch.stack(rows))
+    assert torch.equal(found.labels, subject.labels('val'))
+    assert found.classes == CLASSES
+    assert subject.bank('val', blocks, patches) is found
+
+
+def test_features_are_found_again(root: Path, tmp_path: Path) -> None:
+    cache, network = FeatureCache(tmp_path / 'cache'), CountingNetwork()
+    first = subject_of(root, network, cache=cache).bank('train')
+    assert network.seen == 12
+    second = subject_of(root, network, cache=cache, batch_size=3, seed=5).bank('train')
+    assert network.seen == 12
+    assert torch.equal(first.features, second.features)
+    plain = subject_of(root).bank('train')
+    assert torch.equal(plain.features, first.features)
+    assert torch.equal(plain.labels, first.labels)
+
+
+def touch(root: Path) -> None:
+    os.utime(root / 'train' / 'light' / '01.png', ns=(1, 1))
+
+
+def rewrite(root: Path) -> None:
+    """Other pixels, and the old time of change."""
+    path = root / 'train' / 'light' / '01.png'
+    before = path.stat()
+    Image.new('RGB', (20, 20)).save(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def rename(root: Path) -> None:
+    (root / 'train' / 'light' / '01.png').rename(root / 'train' / 'light' / '011.png')
+
+
+def add(root: Path) -> None:
+    Image.new('RGB', (20, 20)).save(root / 'train' / 'light' / '99.png')
+
+
+@pytest.mark.parametrize('change', [touch, rewrite, rename, add])
+def test_a_changed_file_is_computed_again(root: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
+    cache, network = FeatureCache(tmp_path / 'cache'), CountingNetwork()
+    subject_of(root, network, cache=cache).bank('train')
+    change(root)
+    network.seen = 0
+    found = subject_of(root, network, cache=cache).bank('train')
+    assert network.seen == len(found.features) > 0
+    assert torch.equal(found.features, subject_of(root).bank('train').features)
+    subject_of(root, network, cache=cache).bank('val')
+    network.seen = 0
+    subject_of(root, network, cache=cache).bank('val')
+    assert network.seen == 0
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(fingerprint='f2'),  # another checkpoint, or another branch of it
+        dict(image_size=8),
+        dict(mean=(0.0, 0.0, 0.0)),
+        dict(std=(1.0, 1.0, 1.0)),
+    ],
+)
+def test_another_network_or_transform_is_computed_again(root: Path, tmp_path: Path, change: dict) -> None:
+    cache = FeatureCache(tmp_path / 'cache')
+    subject_of(root, cache=cache).bank('val')
+    other = CountingNetwork()
+    for name, value in change.items():
+        setattr(other, name, value)
+    found = subject_of(root, other, cache=cache).bank('val')
+    assert other.seen == 6
+    assert torch.equal(found.features, subject_of(root, other).bank('val').features)
+
+
+def test_another_kind_of_feature_is_computed_again(root: Path, tmp_path: Path) -> None:
+    cache, network = FeatureCache(tmp_path / 'cache'), CountingNetwork()
+    widths = [
+        subject_of(root, network, cache=cache).bank('val', blocks, patches).features.shape[1]
+        for blocks, patches in ((1, False), (1, True), (2, False))
+    ]
+    assert widths == [12, 15, 27]
+    assert network.seen == 18
+
+
+def test_what_could_not_be_read_is_said_again(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / 'val' / 'light' / '00.png').write_bytes(b'no picture')
+    said: list[str] = []
+    monkeypatch.setattr('mstkit.evaluation.features.print_log', lambda message, **_: said.append(message))
+    cache = FeatureCache(tmp_path / 'cache')
+    banks = [subject_of(root, cache=cache).bank('val') for _ in range(2)]
+    assert len(said) == 2
+    assert all('1 unreadable images were replaced by others' in line and '00.png' in line for line in said)
+    assert torch.equal(banks[0].labels, banks[1].labels)
+
+
+def test_mistakes(root: Path, tmp_path: Path) -> None:
+    other = make_folders(tmp_path / 'other', classes=('dark', 'light', 'blue', 'red'))
+    with pytest.raises(UsageError, match=r'different classes \(only in train: none; only in val: blue\)'):
+        Subject(CountingNetwork(), root / 'train', other / 'val')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(UsageError, match='holds no images'):
+        Subject(CountingNetwork(), root / 'train', tmp_path / 'empty')
+    with pytest.raises(UsageError, match='does not exist'):
+        labelled_folder(tmp_path / 'none')
+    subject = subject_of(root)
+    for ask in (subject.bank, subject.labels, subject.loader):
+        with pytest.raises(UsageError, match=r"no split 'vla', only 'train' and 'val'. Did you mean val"):
+            ask('vla')
+    with pytest.raises(UsageError, match="no view 'centre'"):
+        subject.loader('val', 'centre')
+
+
+def images_of(subject: Subject, epoch: int) -> tuple[torch.Tensor, list[int]]:
+    loader = subject.loader('train', 'augmented')
+    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    batches = list(loader)
+    order = [int(sample.sample_idx) for batch in batches for sample in batch['data_samples']]
+    return torch.cat([batch['inputs'] for batch in batches]), order
+
+
+def test_augmented_images_follow_from_seed_and_epoch(root: Path) -> None:
+    before = torch.get_rng_state()
+    images, order = images_of(subject_of(root), 1)
+    assert images.shape == (12, 3, 16, 16)
+    assert images.dtype == torch.uint8
+    assert sorted(order) == list(range(12))
+    again, same_order = images_of(subject_of(root, batch_size=2), 1)
+    assert torch.equal(images, again)
+    assert order == same_order
+    for subject, epoch in ((subject_of(root), 2), (subject_of(root, seed=1), 1)):
+        others, other_order = images_of(subject, epoch)
+        assert order != other_order
+        assert not torch.equal(images[order.index(0)], others[other_order.index(0)])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_augmented_images_are_parts_of_8_to_100_percent_and_half_are_flipped(tmp_path: Path) -> None:
+    """On a picture whose red is the column and whose green is the row, a part tells where it comes from."""
+    across = np.linspace(0, 255, 128).round()
+    pixels = np.stack([np.tile(across, (128, 1)), np.tile(across[:, None], (1, 128)), np.zeros((128, 128))], axis=2)
+    for split in ('train', 'val'):
+        for name in 'ab':
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / split / name / '0.png')
+    subject = subject_of(tmp_path)
+    parts = torch.cat([images_of(subject, epoch)[0] for epoch in range(150)]).float() / 255
+    middle = parts[:, :, 4:12, 4:12]  # eight of sixteen pixels, away from the edges that the filter blurs
+    width = (middle[:, 0, 4, -1] - middle[:, 0, 4, 0]) * 16 / 7
+    height = (middle[:, 1, -1, 4] - middle[:, 1, 0, 4]) * 16 / 7
+    area = width.abs() * height
+    assert bool((height > 0).all())
+    assert 0.4 < float((width < 0).float().mean()) < 0.6
+    assert 0.06 < float(area.min()) < 0.15
+    assert 0.9 < float(area.max()) < 1.05
+    assert float(area.mean()) == pytest.approx(0.54, abs=0.05)
+    assert subject.loader('train', 'augmented').sampler is not subject.loader('train').sampler
