@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -14,13 +14,10 @@ from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.networks.anatomy import read_anatomy
-from mstkit.networks.attention_maps import attention_weights, patch_centres, window_places
-from mstkit.networks.parts import AttentionMaps, Block
+from mstkit.networks.hooks import OnAttention, OnTokens, attention_hooks, token_hook
+from mstkit.networks.parts import Block
 from mstkit.networks.truncate import drop_blocks
 from mstkit.structures import TokenOutput
-
-OnTokens = Callable[[Block, Tensor], object]
-OnAttention = Callable[[AttentionMaps], object]
 
 
 class Network(nn.Module):
@@ -121,20 +118,17 @@ class Network(nn.Module):
         end: list[Any] = []
         with contextlib.ExitStack() as hooks:
 
-            def at(handle: Any) -> None:
-                hooks.callback(handle.remove)
-
-            for block in chosen:
-                if on_attention is not None:
-                    for handle in self._attention_hooks(block, size, on_attention):
-                        at(handle)
-                if on_tokens is not None:
-                    at(block.module.register_forward_hook(self._token_hook(block, on_tokens)))
-
             def keep(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
                 end[:] = self._anatomy.tokens(output), self._anatomy.grid(size, inputs)
 
-            at(self._anatomy.last.register_forward_hook(keep))
+            handles = [self._anatomy.last.register_forward_hook(keep)]
+            for block in chosen:
+                if on_attention is not None:
+                    handles += attention_hooks(self._anatomy, block, size, on_attention)
+                if on_tokens is not None:
+                    handles.append(token_hook(self._anatomy, block, on_tokens))
+            for handle in handles:
+                hooks.callback(handle.remove)
             self._anatomy.run(images)
         tokens, grid = end
         normalised = self._anatomy.norm(tokens)
@@ -214,38 +208,3 @@ class Network(nn.Module):
                 raise UsageError(f'block {index} is not there: {self.name} has {count}, from 0 to {count - 1}.')
         wanted = {index % count for index in blocks}
         return tuple(block for block in self.blocks if block.index in wanted)
-
-    def _token_hook(self, block: Block, on_tokens: OnTokens) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-            on_tokens(block, self._anatomy.tokens(output))
-
-        return hook
-
-    def _attention_hooks(self, block: Block, size: tuple[int, int], on_attention: OnAttention) -> list[Any]:
-        """Hooks before a block and before its attention module, which is the one that knows whether it is shifted."""
-        anatomy = self._anatomy
-        grid = (0, 0)
-
-        def before_block(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            nonlocal grid
-            grid = anatomy.grid(size, inputs)
-
-        def before_attention(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-            tokens = inputs[0]
-            stride, real = anatomy.stride(block.stage), None
-            if self.layout == 'vit':
-                mask, positions = None, patch_centres(grid, stride).to(tokens.device)
-            else:
-                mask = named.get('mask', *inputs[1:2])
-                window, shift, pad_first = anatomy.window(block, shifted=mask is not None)
-                positions, real = window_places(grid, window, shift, stride, pad_first)
-                images = len(tokens) // len(positions)
-                positions = positions.to(tokens.device).repeat(images, 1, 1)
-                real = None if real is None else real.to(tokens.device).repeat(images, 1)
-            weights = attention_weights(module, tokens, mask, named.get('rel_pos_bias'))
-            on_attention(AttentionMaps(block.index, block.stage, weights, positions, anatomy.extra, real))
-
-        return [
-            block.module.register_forward_pre_hook(before_block),
-            anatomy.attention_of(block).register_forward_pre_hook(before_attention, with_kwargs=True),
-        ]

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mstkit.errors import UsageError
+from mstkit.networks import Network
+from tests.networks.toy import CASES, NETWORKS, SWINS, build, images, network
+
+
+@pytest.mark.parametrize('name', ['mstkit ViT', 'mstkit Swin'])
+def test_tokens_are_those_of_our_backbones(name: str) -> None:
+    net = network(name)
+    for size in NETWORKS[name][1]:
+        expected: Any = net.backbone.forward_tokens(images(size))  # type: ignore[operator]
+        output = net(images(size))
+        assert torch.equal(output.patch_tokens, expected.patch_tokens) and output.grid == tuple(expected.grid)
+        assert torch.equal(output.pooled, expected.pooled) and output.attention is None
+
+
+@pytest.mark.parametrize('name', ['mmpretrain ViT', 'mmpretrain ViT of patches', 'mmpretrain BEiT'])
+def test_pooled_is_what_mmpretrain_hands_on(name: str) -> None:
+    net = network(name)
+    assert torch.equal(net(images()).pooled, net.backbone(images())[-1])
+
+
+@pytest.mark.parametrize('name', [name for name in NETWORKS if 'timm' in name])
+def test_pooled_is_what_timm_hands_on(name: str) -> None:
+    net = network(name)
+    pictures = images(NETWORKS[name][1][0])
+    torch.testing.assert_close(net(pictures).pooled, net.backbone(pictures), atol=1e-5, rtol=1e-5)
+
+
+def test_a_pretraining_backbone_hides_nothing() -> None:
+    net = network('mmpretrain MAE')
+    output = net(images())
+    assert output.grid == (4, 4) and output.patch_tokens.shape[1] == 16
+    torch.testing.assert_close(output.pooled, net.backbone(images(), mask=None)[-1][:, 0])
+
+
+@pytest.mark.parametrize(('name', 'size'), CASES)
+def test_one_block_is_the_pooled_token(name: str, size: tuple[int, int]) -> None:
+    net = network(name)
+    output = net(images(size))
+    assert torch.equal(net.features(images(size)), output.pooled)
+    assert output.patch_tokens.shape[1] == output.grid[0] * output.grid[1]
+
+
+def test_features_of_a_vit_by_a_plain_loop() -> None:
+    net = network('mstkit ViT')
+    backbone: Any = net.backbone
+    tokens = backbone.patch_embed(images())[0]
+    tokens = torch.cat((backbone.cls_token.expand(2, -1, -1), tokens), dim=1) + backbone.pos_embed
+    classes = []
+    for layer in backbone.layers:
+        tokens = layer(tokens)
+        classes.append(backbone.ln1(tokens)[:, 0])
+    expected = torch.cat((*classes[-2:], backbone.ln1(tokens)[:, 1:].mean(1)), dim=1)
+    torch.testing.assert_close(net.features(images(), last_blocks=2, mean_patch=True), expected)
+
+
+def test_features_of_a_timm_vit_are_its_own_intermediate_layers() -> None:
+    net = network('timm ViT with registers')
+    layers = net.backbone.get_intermediate_layers(images(), n=3, norm=True, return_prefix_tokens=True)
+    expected = torch.cat([prefix[:, 0] for _, prefix in layers], dim=1)
+    torch.testing.assert_close(net.features(images(), last_blocks=3), expected)
+
+
+@pytest.mark.parametrize('name', [name for name in SWINS if name != 'mmpretrain padding Swin'])
+def test_features_of_a_swin_by_a_plain_loop(name: str) -> None:
+    """The last four blocks lie in two stages; only the very last is normalised."""
+    net = network(name)
+    pictures = images(SWINS[name][1][0])
+    backbone: Any = net.backbone
+    means = []
+    if name.startswith('timm'):
+        tokens = backbone.patch_embed(pictures)
+        for stage in backbone.layers:
+            tokens = stage.downsample(tokens)
+            for block in stage.blocks:
+                tokens = block(tokens)
+                means.append(tokens.mean((1, 2)))
+        last = backbone.norm(tokens).mean((1, 2))
+    else:
+        tokens, grid = backbone.patch_embed(pictures)
+        for stage in backbone.stages:
+            for block in stage.blocks:
+                tokens = block(tokens, grid)
+                means.append(tokens.mean(1))
+            if stage.downsample is not None:
+                tokens, grid = stage.downsample(tokens, grid)
+        last = backbone.norm3(tokens).mean(1)
+    features = net.features(pictures, last_blocks=4)
+    assert features.shape == (2, 2304 // 4)  # a Swin-T of a quarter of the width
+    torch.testing.assert_close(features, torch.cat((*means[-4:-1], last), dim=1), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['mstkit Swin', 'mmpretrain BEiT', 'mmpretrain ViT without class token'])
+def test_a_mean_is_not_given_twice(name: str) -> None:
+    with pytest.raises(UsageError, match='mean of its patches already'):
+        network(name).features(images(), mean_patch=True)
+
+
+@pytest.mark.parametrize('count', [0, 4])
+def test_more_blocks_than_there_are(count: int) -> None:
+    with pytest.raises(UsageError, match=f'last_blocks is {count}; mstkit ViT has 3 blocks'):
+        network('mstkit ViT').features(images(), last_blocks=count)
+
+
+def test_it_is_frozen_and_stays_in_evaluation_mode() -> None:
+    net = network('mstkit ViT')
+    assert net.train() is net
+    assert not any(part.training for part in net.modules())
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+    assert net.image_size == 32 and net.resize == 37 and net.mean == (0.0, 0.0, 0.0)
+
+
+def test_fingerprint() -> None:
+    first, again = network('mstkit ViT'), network('mstkit ViT')
+    again.name = 'another name'
+    assert first.fingerprint == again.fingerprint and len(first.fingerprint) == 64
+    sizes: dict[str, Any] = dict(image_size=32, mean=first.mean, std=first.std)
+    assert Network(first.backbone, '', **sizes, branch='teacher').fingerprint != first.fingerprint
+    assert Network(first.backbone, '', **{**sizes, 'mean': (1, 0, 0)}).fingerprint != first.fingerprint
+    changed = network('mstkit ViT')
+    changed.backbone.cls_token.data[0, 0, 5] += 1e-6
+    assert changed.fingerprint != first.fingerprint
+    # The same tensors in another number of heads are another network.
+    arch = dict(embed_dims=48, num_layers=3, num_heads=6, feedforward_channels=96)
+    heads: Any = build('MaskedVisionTransformer', arch=arch, img_size=32, patch_size=8)()
+    heads.load_state_dict(first.backbone.state_dict())
+    assert Network(heads, '', **sizes).fingerprint != first.fingerprint
+
+
+def test_other_networks_are_refused() -> None:
+    for backbone in (nn.Linear(2, 2), build('mmpretrain.ResNet', depth=18)()):
+        with pytest.raises(UsageError, match='neither a ViT nor a Swin'):
+            Network(backbone, '', 32, (0,) * 3, (1,) * 3)
+    rotary = build('mmpretrain.ViTEVA02', arch='tiny', img_size=28)()
+    with pytest.raises(UsageError, match=r'AttentionWithRoPE.*not known here'):
+        Network(rotary, '', 28, (0,) * 3, (1,) * 3)
