@@ -31,6 +31,7 @@ class FrozenNetwork(Protocol):
         layout: 'vit' or 'swin'.
         blocks: its transformer blocks, each with ``index``, ``stage`` and ``module``.
         image_size: side of its images in pixels.
+        resize: to how many pixels the shorter side of a picture is brought before the centre is cut out.
         mean, std: of its images by channel, RGB, from 0 to 255.
         fingerprint: hex digest of the weights, the architecture and the branch.
     """
@@ -39,6 +40,7 @@ class FrozenNetwork(Protocol):
     layout: str
     blocks: tuple[Any, ...]
     image_size: int
+    resize: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fingerprint: str
@@ -167,13 +169,19 @@ class Subject:
             files=self._digests[split],
         )
 
+    def check_features(self, last_blocks: int = 1, mean_patch: bool = False) -> None:
+        """Refuses features that the network does not have, by a look at a blank image; raises UsageError."""
+        size = self.network.image_size
+        with torch.no_grad():
+            self.network.features(torch.zeros(1, 3, size, size, device=self.device), last_blocks, mean_patch)
+
     def loader(self, split: str, view: str = 'center') -> DataLoader:
         """Batches ``{'inputs': (B, 3, H, W) uint8, 'data_samples'}`` of this rank's share of a split.
 
         Args:
             split: 'train' or 'val'.
-            view: 'center' keeps the file order and shows every image in the same way each time: its shorter side is
-                resized to 256/224 of the network's image size, and the centre cut out. 'augmented' shuffles, cuts out
+            view: 'center' keeps the file order and shows every image in the same way each time: resized, and the centre
+                cut out, as the network wants it. 'augmented' shuffles, cuts out
                 a random part of 8 to 100 % of the area, and flips one image in two (the linear probe of DINO, arXiv
                 2104.14294, section 4.1). Order and parts follow from the seed and the epoch, which is chosen by
                 ``loader.sampler.set_epoch(epoch)``.
@@ -196,9 +204,8 @@ class Subject:
         )
 
     def center_view(self) -> CenterView:
-        """The view that features are computed on: 256 and 224 pixels at an image size of 224, else in proportion."""
-        size = self.network.image_size
-        return CenterView(resize=round(size * 256 / 224), crop=size)
+        """The view that features are computed on."""
+        return CenterView(resize=self.network.resize, crop=self.network.image_size)
 
     def _images(self, split: str, view: str = 'center') -> ImageFolder:
         """The folder of a split, with one of the views as its pipeline."""

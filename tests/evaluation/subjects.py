@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mstkit.errors import UsageError
 from mstkit.evaluation import Subject
 from mstkit.structures import TokenOutput
 
@@ -22,11 +23,14 @@ class CountingNetwork(nn.Module):
     def __init__(self, name: str = 'counting', image_size: int = 16, fingerprint: str = 'f1') -> None:
         super().__init__()
         self.name, self.image_size, self.fingerprint = name, image_size, fingerprint
+        self.resize = image_size + 2
         self.layout, self.blocks = 'vit', (None,) * 4
         self.mean, self.std = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
         self.seen = 0  # images
 
     def features(self, images: Tensor, last_blocks: int = 1, mean_patch: bool = False) -> Tensor:
+        if last_blocks > len(self.blocks):
+            raise UsageError(f'last_blocks is {last_blocks}; {self.name} has {len(self.blocks)} blocks.')
         self.seen += len(images)
         squares = nn.functional.adaptive_avg_pool2d(images, last_blocks + 1).flatten(1)
         return torch.cat([squares, images.mean(dim=(2, 3))], dim=1) if mean_patch else squares

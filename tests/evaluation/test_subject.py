@@ -99,6 +99,7 @@ def test_a_changed_file_is_computed_again(root: Path, tmp_path: Path, change: Ca
     [
         dict(fingerprint='f2'),  # another checkpoint, or another branch of it
         dict(image_size=8),
+        dict(resize=20),
         dict(mean=(0.0, 0.0, 0.0)),
         dict(std=(1.0, 1.0, 1.0)),
     ],
@@ -148,6 +149,9 @@ def test_mistakes(root: Path, tmp_path: Path) -> None:
     for ask in (subject.bank, subject.labels, subject.loader):
         with pytest.raises(UsageError, match=r"no split 'vla', only 'train' and 'val'. Did you mean val"):
             ask('vla')
+    subject.check_features(4)
+    with pytest.raises(UsageError, match='last_blocks is 5; counting has 4'):
+        subject.check_features(5)
     with pytest.raises(UsageError, match="no view 'centre'"):
         subject.loader('val', 'centre')
 

@@ -1,11 +1,15 @@
 """What can be measured about a frozen network, one file each; importing this package registers them.
 
-An evaluator is a class in :data:`mstkit.registry.EVALUATORS`: its constructor takes the settings, ``check(subject)``
-refuses what cannot work before any features are extracted, and calling it with a
-:class:`~mstkit.evaluation.subject.Subject` gives numbers by name, the one that stands for it in a plot first.
+An evaluator is a class in :data:`mstkit.registry.EVALUATORS`. Its constructor takes the settings; ``check(subject)``
+refuses what cannot work, before any features are extracted; calling it with a
+:class:`~mstkit.evaluation.subject.Subject` gives numbers by name, percent where they are accuracies. ``x_std`` is the
+deviation of ``x``. The first number is drawn in the plot, or those that ``headlines()`` names where there is such a
+method.
 """
 
+from mstkit.evaluation.evaluators.cluster import ClusterEvaluator
 from mstkit.evaluation.evaluators.knn import KNNEvaluator
+from mstkit.evaluation.evaluators.lowshot import LowShotEvaluator
 from mstkit.evaluation.evaluators.retrieval import RetrievalEvaluator
 
-__all__ = ['KNNEvaluator', 'RetrievalEvaluator']
+__all__ = ['ClusterEvaluator', 'KNNEvaluator', 'LowShotEvaluator', 'RetrievalEvaluator']

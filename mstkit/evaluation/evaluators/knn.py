@@ -42,12 +42,13 @@ class KNNEvaluator:
         self.mean_patch = mean_patch
 
     def check(self, subject: Subject) -> None:
-        """Refuses more neighbours than there are train images; raises UsageError."""
+        """Refuses more neighbours than there are train images, and features that are not there; raises UsageError."""
         size = len(subject.labels('train'))
         if self.ks is not None and max(self.ks) > size:
             raise UsageError(
                 f'knn.ks asks for {max(self.ks)} neighbours, but train has {size} images: give smaller ks.'
             )
+        subject.check_features(self.last_blocks, self.mean_patch)
 
     def __call__(self, subject: Subject) -> dict[str, float]:
         """Returns percent by ``k{k}_top1`` and ``k{k}_top5``; first the top-1 of k=20, or of the k next to it."""
