@@ -126,19 +126,16 @@ def labelled_retrieval(
         rows.append(torch.stack([step_average_precision(hits), *(precision_at(hits, k) for k in ranks)], dim=1).cpu())
     values = torch.cat(rows)
     usable = ~values[:, 0].isnan()
-    check_some_relevant(int(usable.sum()), len(usable), 'no query shares its class with another image')
+    if not usable.any():
+        raise UsageError(
+            'no query shares its class with another image, so there is nothing to retrieve: give classes with several '
+            'images, the same ones in both folders.'
+        )
+    say_left_out(int(usable.sum()), len(usable), 'retrieval')
     return dict(zip(names, (100 * values[usable].mean(dim=0)).tolist(), strict=True))
 
 
-def check_some_relevant(usable: int, total: int, why: str) -> None:
-    """Logs how many queries are left out; refuses where that is all of them.
-
-    Args:
-        usable: queries for which something is relevant.
-        total: queries.
-        why: what it means that there are none.
-    """
-    if usable == 0:
-        raise UsageError(f'{why}, so there is nothing to retrieve: give images or a ground truth with matches.')
+def say_left_out(usable: int, total: int, what: str) -> None:
+    """Logs how many queries have nothing relevant, where there are such."""
     if usable < total:
-        print_log(f'retrieval: {total - usable} of {total} queries have no relevant image and do not count.', 'current')
+        print_log(f'{what}: {total - usable} of {total} queries have no relevant image and do not count.', 'current')

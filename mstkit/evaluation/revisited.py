@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,8 +17,8 @@ from mstkit.errors import UsageError
 from mstkit.evaluation.average_precision import (
     DEFAULT_RANKS,
     check_ranks,
-    check_some_relevant,
     precision_at,
+    say_left_out,
     trapezoid_average_precision,
 )
 from mstkit.evaluation.plain_pickle import read_plain_pickle
@@ -93,10 +94,11 @@ def revisited_scores(
 
     Returns:
         Percent by ``{protocol}_mAP`` and ``{protocol}_mP@{k}``, for the protocols ``easy``, ``medium`` and ``hard``:
-        means over the queries that have something relevant.
+        means over the queries that have something relevant. A protocol without any such query is left out, which is
+        logged.
 
     Raises:
-        UsageError: features that are not finite, or a protocol without a relevant image for any query.
+        UsageError: features that are not finite.
     """
     check_ranks(ranks)
     for name, features, count in (('queries', queries, len(truth.queries)), ('gallery', gallery, len(truth.images))):
@@ -111,9 +113,10 @@ def revisited_scores(
         rows = [_query_scores(order[i], grades, protocol, ranks) for i, grades in enumerate(truth.grades)]
         values = torch.stack(rows)
         usable = ~values[:, 0].isnan()
-        check_some_relevant(
-            int(usable.sum()), len(usable), f'the ground truth has nothing that is relevant in the protocol {protocol}'
-        )
+        if not usable.any():
+            print_log(f'retrieval: the ground truth has nothing relevant in the protocol {protocol}.', 'current')
+            continue
+        say_left_out(int(usable.sum()), len(usable), f'retrieval, protocol {protocol}')
         names = [f'{protocol}_mAP', *(f'{protocol}_mP@{k}' for k in ranks)]
         scores.update(zip(names, (100 * values[usable].mean(dim=0)).tolist(), strict=True))
     return scores
@@ -158,6 +161,8 @@ def _checked(data: Any) -> GroundTruth:
             raise _Wrong(f'the entry of {name} gives an image twice')
         grades.append(graded)
         boxes.append(_box(entry.get('bbx'), name))
+    if not any(entry['easy'] or entry['hard'] for entry in grades):
+        raise _Wrong('it gives no query anything to find')
     return GroundTruth(tuple(images), tuple(queries), tuple(boxes), tuple(grades))
 
 
@@ -170,3 +175,27 @@ def _box(box: Any, name: str) -> tuple[float, float, float, float] | None:
         raise _Wrong(f'the box of {name} is {box!r}')
     left, top, right, bottom = (float(side) for side in box)
     return left, top, right, bottom
+
+
+def find_pictures(folder: str | os.PathLike[str], truth: GroundTruth) -> tuple[list[Path], list[Path]]:
+    """Finds the files of the ground truth's names, ``FOLDER/jpg/NAME.jpg``.
+
+    Returns:
+        Those of the queries and those of the gallery.
+
+    Raises:
+        UsageError: there is no such folder, or pictures are missing.
+    """
+    pictures = Path(folder) / 'jpg'
+    if not pictures.is_dir():
+        raise UsageError(f'there is no folder {pictures}: give the folder in which jpg/ holds the pictures.')
+    there = {entry.name for entry in os.scandir(pictures)}
+    missing = [name for name in (*truth.queries, *truth.images) if f'{name}.jpg' not in there]
+    if missing:
+        raise UsageError(
+            f'{len(missing)} of the {len(truth.queries) + len(truth.images)} pictures that the ground truth names are '
+            f'not in {pictures}, the first is {missing[0]}.jpg: give the ground truth of these pictures, or unpack '
+            'all of them.'
+        )
+    queries, gallery = ([pictures / f'{name}.jpg' for name in names] for names in (truth.queries, truth.images))
+    return queries, gallery

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mstkit.errors import UsageError
+from mstkit.evaluation import revisited
 from mstkit.evaluation.revisited import read_ground_truth, revisited_scores
 
 QUERIES, IMAGES = 6, 30
@@ -125,14 +126,22 @@ def test_wrong_ground_truths_get_one_message(tmp_path):
         read_ground_truth(tmp_path / 'none.pkl')
 
 
-def test_no_positives_and_broken_features(tmp_path):
+def test_no_positives_and_broken_features(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(revisited, 'print_log', lambda message, *_: said.append(message))
     data = made()
     for entry in data['gnd']:
         entry['hard'] = []
     (tmp_path / 'g.pkl').write_bytes(pickle.dumps(data))
     truth = read_ground_truth(tmp_path / 'g.pkl')
     queries, gallery = features()
-    with pytest.raises(UsageError, match='nothing that is relevant in the protocol hard'):
-        revisited_scores(queries, gallery, truth)
+    scores = revisited_scores(queries, gallery, truth, ranks=[5])
+    assert list(scores) == ['easy_mAP', 'easy_mP@5', 'medium_mAP', 'medium_mP@5']
+    assert said == ['retrieval: the ground truth has nothing relevant in the protocol hard.']
     with pytest.raises(UsageError, match='not finite'):
         revisited_scores(queries, gallery * float('inf'), truth)
+    for entry in data['gnd']:
+        entry['easy'] = []
+    (tmp_path / 'g.pkl').write_bytes(pickle.dumps(data))
+    with pytest.raises(UsageError, match='no query anything to find'):
+        read_ground_truth(tmp_path / 'g.pkl')
