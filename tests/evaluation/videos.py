@@ -1,0 +1,69 @@
+"""Made videos in the layout of DAVIS 2017, and a network that sees colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from mstkit.structures import TokenOutput
+
+HEIGHT, WIDTH, SIDE, STEP = 64, 128, 24, 5
+COLOURS = [0, 0, 0, 200, 0, 0, 0, 200, 0, *[9] * 750, 255, 255, 255]
+
+
+def label_map(index: int) -> np.ndarray:
+    """A square that goes right, and a smaller one that goes left below it."""
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[4 : 4 + SIDE, 6 + STEP * index : 6 + STEP * index + SIDE] = 1
+    labels[40:56, 100 - STEP * index : 116 - STEP * index] = 3
+    return labels
+
+
+def frame(index: int) -> np.ndarray:
+    """Objects of one colour each, on a bluish texture that stays where it is."""
+    pixels = np.random.default_rng(0).integers((20, 60, 150), (80, 120, 210), (HEIGHT, WIDTH, 3))
+    labels = label_map(index)
+    pixels[labels == 1] = [220, 40, 30]
+    pixels[labels == 3] = [40, 230, 60]
+    return pixels.astype(np.uint8)
+
+
+def save_labels(path: Path, labels: np.ndarray) -> None:
+    image = Image.fromarray(labels)
+    image.putpalette(COLOURS)
+    image.save(path)
+
+
+def write_davis(root: Path, names: tuple[str, ...] = ('going', 'coming'), frames: int = 8) -> Path:
+    """Writes videos as they are handed out: lossy pictures, label maps with a palette, a list."""
+    (root / 'ImageSets' / '2017').mkdir(parents=True)
+    (root / 'ImageSets' / '2017' / 'val.txt').write_text('\n'.join(names) + '\n')
+    for name in names:
+        pictures, maps = root / 'JPEGImages' / '480p' / name, root / 'Annotations' / '480p' / name
+        pictures.mkdir(parents=True)
+        maps.mkdir(parents=True)
+        for place in range(frames):
+            index = place if name == 'going' else frames - 1 - place
+            Image.fromarray(frame(index)).save(pictures / f'{place:05d}.jpg', quality=95, subsampling=0)
+            save_labels(maps / f'{place:05d}.png', label_map(index))
+    return root
+
+
+class ColourNetwork:
+    """Its tokens are the mean colours of patches."""
+
+    name, image_size, mean, std = 'colours', 32, (110.0, 110.0, 110.0), (60.0, 60.0, 60.0)
+
+    def __init__(self, patch: int = 4) -> None:
+        self.patch = patch
+        self.seen: list[tuple[int, ...]] = []
+
+    def __call__(self, images: torch.Tensor) -> TokenOutput:
+        self.seen.append(tuple(images.shape))
+        maps = functional.avg_pool2d(images, self.patch)
+        tokens = maps.flatten(2).transpose(1, 2)
+        return TokenOutput(tokens, tokens.mean(dim=1), tuple(maps.shape[-2:]))
