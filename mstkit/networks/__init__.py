@@ -1,6 +1,12 @@
 """A trained network from any source, seen in one way: tokens, features, and the exact attention of every block."""
 
-from mstkit.networks.attention_maps import attention_weights, patch_centres, window_places, windows_on_map
+from mstkit.networks.attention_maps import (
+    attention_weights,
+    patch_centres,
+    received_attention,
+    window_places,
+    windows_on_map,
+)
 from mstkit.networks.network import Network
 from mstkit.networks.open import KINDS_IN_WORDS, open_networks, open_several
 from mstkit.networks.parts import AttentionMaps, Block
@@ -14,6 +20,7 @@ __all__ = [
     'open_networks',
     'open_several',
     'patch_centres',
+    'received_attention',
     'window_places',
     'windows_on_map',
 ]

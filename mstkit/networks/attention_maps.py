@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mstkit.networks.parts import AttentionMaps
+
 
 def attention_weights(attention: Any, tokens: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
     """The softmaxed attention of a module whose queries, keys and values are one projection.
@@ -116,3 +118,27 @@ def windows_on_map(values: Tensor, positions: Tensor, real: Tensor | None, grid:
     result = torch.empty_like(flat)
     result[index] = flat
     return result.view(images, cells, -1).transpose(1, 2)
+
+
+def received_attention(maps: AttentionMaps) -> Tensor:
+    """What each patch receives, from the class token where there is one, else from the queries in the mean.
+
+    Args:
+        maps: of one block. In a Swin each window is one mean; padding counts neither as query nor as key.
+
+    Returns:
+        (B, N, h, w) float32; a head sums to one minus what other tokens get, in a Swin so in each window.
+    """
+    weights, real = maps.weights, maps.real
+    seen = maps.positions if real is None else maps.positions[real]
+    grid = len(seen[..., 0].unique()), len(seen[..., 1].unique())
+    if maps.extra:
+        received = weights[:, :, 0, maps.extra :]
+    elif real is None:
+        received = weights.mean(dim=2)
+    else:
+        share = real / real.sum(dim=-1, keepdim=True).clamp_min(1)
+        received = (weights * share[:, None, :, None]).sum(dim=2)
+    if maps.positions.ndim == 3:
+        received = windows_on_map(received, maps.positions, real, grid)
+    return received.unflatten(-1, grid)

@@ -37,6 +37,7 @@ class Network(nn.Module):
     Attributes:
         layout: ``'vit'`` or ``'swin'``.
         blocks: its transformer blocks, from the first to the last.
+        extra_tokens: how many of its tokens, the first ones, are no patches.
 
     Raises:
         UsageError: it is neither a ViT nor a Swin, or its attention is of a kind that cannot be read exactly.
@@ -62,6 +63,7 @@ class Network(nn.Module):
         self.mean, self.std = (tuple(float(value) for value in values) for values in (mean, std))
         self.layout = self._anatomy.layout
         self.blocks = self._anatomy.blocks
+        self.extra_tokens = self._anatomy.extra
         self.requires_grad_(False)
         self.eval()
 

@@ -1,0 +1,32 @@
+"""The few tokens that get most of the attention."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mstkit.errors import UsageError
+
+
+def kept_tokens(attention: Tensor, share: float = 0.6) -> Tensor:
+    """The fewest tokens that together hold a share of the attention.
+
+    DINO's figures are made so (visualize_attention.py; Caron et al., arXiv:2104.14294, figures 3 and 4): attention is
+    normalised to sum to one over the patches, and the tokens are taken from the greatest down.
+
+    Args:
+        attention: (..., L), what each token receives, not negative.
+        share: of the sum, above 0 and up to 1.
+
+    Returns:
+        (..., L) bool, True where a token is kept; at least one where there is any attention.
+
+    Raises:
+        UsageError: a share out of range.
+    """
+    if not 0 < share <= 1:
+        raise UsageError(f'a share of {share} of the attention cannot be kept; it is above 0 and up to 1.')
+    ascending, order = attention.double().sort(dim=-1)
+    below = ascending.cumsum(dim=-1)
+    # What is dropped is the largest set of the smallest tokens that holds no more than the rest of the attention.
+    kept = below > (1 - share) * below[..., -1:] * (1 + 1e-12)
+    return kept.gather(-1, order.argsort(dim=-1))

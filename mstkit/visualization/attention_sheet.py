@@ -1,0 +1,124 @@
+"""A sheet of attention: one row for each picture and network, one column for each head."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from mstkit.palette import palette
+from mstkit.visualization.heat import enlarged, under_heat
+from mstkit.visualization.panels import save_picture
+from mstkit.visualization.sheet import lay_out
+
+CELL = 144
+NAME_WIDTH = 19  # characters of a network's name in a line of its cell
+COVER = 0.75  # of a kept token by its colour
+BRIGHTEST = 0.99  # quantile of the heat from which on all is drawn alike: single tokens may get most of it
+
+
+class AttentionRow(NamedTuple):
+    """One picture as one network sees it.
+
+    Attributes:
+        network: its name.
+        picture: (3, H, W) uint8 RGB.
+        heads: (N, h, w), what each patch receives, per head.
+        kept: (N, h, w) bool, the tokens with most of it.
+        colours: (h, w, 3), 0 to 1, what the tokens look like as colours; None leaves that column out.
+    """
+
+    network: str
+    picture: Tensor
+    heads: Tensor
+    kept: Tensor
+    colours: Tensor | None
+
+
+def draw_attention_sheet(
+    rows: Sequence[AttentionRow],
+    path: str | os.PathLike[str],
+    title: Sequence[str] = (),
+    caption: Sequence[str] = (),
+) -> np.ndarray:
+    """Draws the picture, the heat of each head, the kept tokens in the colours of their heads, and tokens as colours.
+
+    Heat is stretched to each map's own range, without its highest hundredth. A token that several heads keep has the
+    colour of the one that gives it the largest part of its attention. With several networks, a column in front names
+    them. The file appears whole or not at all.
+
+    Args:
+        rows: in the order in which they are drawn.
+        path: of the PNG; its folder is made.
+        title: paragraphs above the pictures, broken where the sheet ends.
+        caption: likewise, below.
+
+    Returns:
+        The sheet, (H, W, 3) uint8 RGB.
+    """
+    if not rows:
+        raise ValueError('a sheet of attention needs at least one row')
+    size, most = (CELL, CELL), max(len(row.heads) for row in rows)
+    hues = np.asarray(palette(most))
+    blank = np.full((CELL, CELL, 3), 255, dtype=np.uint8)
+    cells: dict[str, list[np.ndarray]] = {}
+
+    def add(column: str, cell: np.ndarray) -> None:
+        cells.setdefault(column, []).append(cell)
+
+    several = len({row.network for row in rows}) > 1
+    for row in rows:
+        picture = enlarged(row.picture.permute(1, 2, 0).cpu().numpy(), size, Image.Resampling.BICUBIC)
+        heads = row.heads.detach().float().cpu().numpy()
+        if several:
+            add('network', _words(row.network))
+        add('input', picture)
+        for index in range(most):
+            cell = under_heat(picture, _without_peaks(heads[index]), size) if index < len(heads) else blank
+            add(f'head {index + 1}', cell)
+        add('kept', _in_colours_of_heads(picture, heads, row.kept.cpu().numpy(), hues))
+        if row.colours is not None:
+            dots = (row.colours.detach().float().cpu().numpy() * 255).round().astype(np.uint8)
+            add('tokens', enlarged(dots, size, Image.Resampling.NEAREST))
+    legend = {f'head {index + 1}': colour for index, colour in enumerate(hues.tolist())}
+    sheet = lay_out(cells, size, title, caption, legend)
+    save_picture(Image.fromarray(sheet), path)
+    return sheet
+
+
+def _in_colours_of_heads(picture: np.ndarray, heads: np.ndarray, kept: np.ndarray, hues: np.ndarray) -> np.ndarray:
+    """The picture, pale where no head keeps a token, tinted where one does.
+
+    Args:
+        picture: (CELL, CELL, 3) uint8.
+        heads: (N, h, w).
+        kept: (N, h, w) bool.
+        hues: (at least N, 3), 0 to 255.
+    """
+    totals = heads.sum(axis=(1, 2), keepdims=True)
+    parts = np.where(kept, heads / np.where(totals > 0, totals, 1), -1)
+    tint = hues[parts.argmax(axis=0)].astype(np.uint8)
+    shown, size = kept.any(axis=0), (CELL, CELL)
+    large = np.asarray(Image.fromarray(shown.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)) > 0
+    grey = picture.mean(axis=2, keepdims=True)
+    # The picture is grey, so that all colour is that of a head.
+    tinted = COVER * enlarged(tint, size, Image.Resampling.NEAREST) + (1 - COVER) * grey
+    result = np.where(large[..., None], tinted, 0.35 * grey + 0.65 * 255)
+    return result.round().astype(np.uint8)
+
+
+def _without_peaks(heat: np.ndarray) -> np.ndarray:
+    return np.minimum(heat, np.quantile(heat, BRIGHTEST))
+
+
+def _words(name: str) -> np.ndarray:
+    """A cell that holds a name."""
+    cell = Image.new('RGB', (CELL, CELL), 'white')
+    lines = textwrap.wrap(name, NAME_WIDTH)
+    ImageDraw.Draw(cell).multiline_text((0, 4), '\n'.join(lines), fill='black', font=ImageFont.load_default(size=13))
+    return np.asarray(cell)
