@@ -16,6 +16,7 @@ from mstkit.files import write_atomically
 
 # What of a network a head sees: how many of its last blocks are concatenated, and whether the mean patch is added.
 FEATURES = {'last': (1, False), 'last_mean': (1, True), 'last4': (4, False), 'last4_mean': (4, True)}
+HOW = 'tools/evaluation/evaluate.py --suite linear --set linear.save=linear_head.pth'
 _KEYS = ('weight', 'bias', 'classes', 'features', 'fingerprint', 'network')
 
 
@@ -62,7 +63,7 @@ class LinearHead(NamedTuple):
     def predict(self, network: Any, images: Tensor) -> Tensor:
         """From a network's normalised images (B, 3, H, W) to class indices (B,)."""
         last_blocks, mean_patch = FEATURES[self.features]
-        return self.logits(network.features(images, last_blocks, mean_patch)).argmax(dim=1)
+        return self.logits(network.features(images, last_blocks=last_blocks, mean_patch=mean_patch)).argmax(dim=1)
 
     def check(self, network: Any, classes: Sequence[str] | None = None) -> None:
         """Refuses another network than the one it was trained on, or other classes than its own.
@@ -78,7 +79,7 @@ class LinearHead(NamedTuple):
             raise UsageError(
                 f'the linear head was trained on {self.network} (fingerprint {self.fingerprint[:12]}), and the network '
                 f'is {network.name} ({network.fingerprint[:12]}): give the head of this network, or train one by '
-                'tools/evaluation/linear_head.py.'
+                f'{HOW}.'
             )
         if classes is None or tuple(classes) == self.classes:
             return
@@ -109,7 +110,7 @@ def load_head(path: str | os.PathLike[str]) -> LinearHead:
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise UsageError(f'linear head {file} does not exist; train one by tools/evaluation/linear_head.py.')
+        raise UsageError(f'linear head {file} does not exist; train one by {HOW}.')
     try:
         content = torch.load(file, map_location='cpu', weights_only=True)
     except Exception as error:  # a damaged or foreign file fails in any of torch's, zip's and pickle's ways
@@ -117,10 +118,7 @@ def load_head(path: str | os.PathLike[str]) -> LinearHead:
         raise UsageError(f'{file} cannot be read as a linear head ({type(error).__name__}: {first}).') from error
     if not isinstance(content, dict) or any(key not in content for key in _KEYS):
         found = f'keys {sorted(map(str, content))[:6]}' if isinstance(content, dict) else type(content).__name__
-        raise UsageError(
-            f'{file} is no linear head (found {found}; needed {", ".join(_KEYS)}): '
-            'train one by tools/evaluation/linear_head.py.'
-        )
+        raise UsageError(f'{file} is no linear head (found {found}; needed {", ".join(_KEYS)}): train one by {HOW}.')
     head = LinearHead(**{key: content[key] for key in _KEYS})._replace(classes=tuple(map(str, content['classes'])))
     check_features(head.features)
     if head.weight.ndim != 2 or head.bias.shape != head.weight.shape[:1] or len(head.classes) != len(head.bias):

@@ -1,0 +1,251 @@
+"""Linear probe: what a linear classifier learns from frozen features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mmengine import dist
+from mmengine.logging import print_log
+from torch import Tensor
+
+from mstkit.errors import UsageError, nearest
+from mstkit.evaluation.features import replaced_in, say_replaced
+from mstkit.evaluation.linear_head import FEATURES, LinearHead, check_features, head_path
+from mstkit.evaluation.linear_probe import (
+    Batches,
+    ProbeResult,
+    check_rates,
+    regrouped,
+    shuffled_batches,
+    train_heads,
+)
+from mstkit.evaluation.subject import Subject
+from mstkit.progress_bar import track
+from mstkit.registry import EVALUATORS
+
+AUGMENTATIONS = ('none', 'crop')
+
+
+class LinearProtocol(NamedTuple):
+    """The settings of a linear probe.
+
+    Attributes:
+        features: a name in :data:`mstkit.evaluation.linear_head.FEATURES`.
+        rates: learning rates.
+        per_256: whether those are per 256 images, and SGD's is rate * batch_size / 256.
+        batch_size: images per step of SGD.
+        epochs: how often the train images are gone through.
+        augmentation: 'crop' computes features of new random crops and flips every epoch; 'none' stores the features
+            of the central view once.
+    """
+
+    features: str = 'last4'
+    rates: tuple[float, ...] = (0.001,)
+    per_256: bool = True
+    batch_size: int = 1024
+    epochs: int = 100
+    augmentation: str = 'crop'
+
+
+PRESETS = {
+    # Ours: half decades around DINO's rate. Without augmentation it costs one pass over the images instead of a
+    # hundred, on any device, so that a suite is done in seconds; small batches give small folders enough steps.
+    'sweep': LinearProtocol(
+        rates=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0), batch_size=256, augmentation='none'
+    ),
+    # Caron et al., arXiv 2104.14294, for ViT-S; ViT-B takes features='last_mean'.
+    'dino': LinearProtocol(),
+    # Zhou et al., arXiv 2111.07832: 45 rates, of which the best is reported.
+    'ibot': LinearProtocol(rates=tuple(float(f'{digit}e{power}') for power in range(-4, 1) for digit in range(1, 10))),
+    # Kakogeorgiou et al., arXiv 2203.12719.
+    'attmask': LinearProtocol(rates=(0.005,), batch_size=2048),
+    # Li et al., arXiv 2106.05656, appendix E, word for word: the last class token, and a rate that no batch size is
+    # said to multiply. It is 17 times below DINO's at the same batch size; its numbers were likely made with another.
+    'mst_paper_literal': LinearProtocol(features='last', rates=(0.00024,), per_256=False),
+}
+
+
+@EVALUATORS.register_module(name='linear')
+class LinearEvaluator:
+    """Trains linear classifiers on frozen features, several learning rates at once; the network is left as it is.
+
+    SGD with momentum 0.9, no weight decay, cosine to 0; see :func:`mstkit.evaluation.linear_probe.train_heads`. Papers
+    report the best epoch on val (and, of several rates, the best), which flatters a little; the last epoch is given
+    beside it.
+
+    Args:
+        preset: where the other settings come from unless they are given: 'sweep' (nine rates, stored features),
+            'dino', 'ibot', 'attmask' or 'mst_paper_literal' (these with new crops every epoch, as the papers do).
+        features: 'last', 'last4', 'last_mean' or 'last4_mean': class tokens of the last block or of the last four,
+            without or with the mean of the patch tokens. A Swin's blocks are averaged over their patches, and their
+            stages concatenated.
+        rates, per_256, batch_size, epochs, augmentation: see :class:`LinearProtocol`.
+        save: where to write the best head; ``{network}`` in it stands for the network's name.
+
+    Raises:
+        UsageError: a setting is unknown or out of range.
+    """
+
+    def __init__(
+        self,
+        preset: str = 'sweep',
+        features: str | None = None,
+        rates: Sequence[float] | None = None,
+        per_256: bool | None = None,
+        batch_size: int | None = None,
+        epochs: int | None = None,
+        augmentation: str | None = None,
+        save: str | None = None,
+    ) -> None:
+        if preset not in PRESETS:
+            raise UsageError(f'linear.preset is {preset!r}; there are {", ".join(PRESETS)}.{nearest(preset, PRESETS)}')
+        given: dict[str, Any] = dict(
+            features=features,
+            rates=None if rates is None else check_rates([rates] if isinstance(rates, (int, float)) else rates),
+            per_256=per_256,
+            batch_size=batch_size,
+            epochs=epochs,
+            augmentation=augmentation,
+        )
+        self.preset = preset
+        self.protocol = PRESETS[preset]._replace(**{name: value for name, value in given.items() if value is not None})
+        check_features(self.protocol.features)
+        for name in ('batch_size', 'epochs'):
+            value = getattr(self.protocol, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UsageError(f'linear.{name} is {value!r}: give a whole number of at least 1.')
+        if self.protocol.augmentation not in AUGMENTATIONS:
+            raise UsageError(f"linear.augmentation is {self.protocol.augmentation!r}: give 'none' or 'crop'.")
+        self.save = save
+        self._claimed: dict[Path, str] = {}
+
+    def check(self, subject: Subject) -> None:
+        """Refuses features that the network does not have, and one file for several heads; raises UsageError."""
+        features = self.protocol.features
+        try:
+            subject.check_features(*FEATURES[features])
+        except UsageError as error:
+            others = ', '.join(name for name in FEATURES if name != features)
+            raise UsageError(f'linear.features is {features!r}, but {error} There are also {others}.') from error
+        if self.save is not None:
+            path = head_path(self.save, subject.network)
+            if self._claimed.setdefault(path, subject.network.fingerprint) != subject.network.fingerprint:
+                raise UsageError(
+                    f'linear.save is {self.save!r}, and the heads of several networks would be written there: put '
+                    '{network} into it.'
+                )
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        """Returns the metrics of :func:`metrics_of`."""
+        result, head = self.train(subject)
+        if self.save is not None:
+            path = head_path(self.save, subject.network)
+            head.save(path)
+            print_log(f'linear probe: wrote {path}', logger='current')
+        return metrics_of(self.protocol.rates, result)
+
+    def train(self, subject: Subject) -> tuple[ProbeResult, LinearHead]:
+        """Trains the heads.
+
+        Returns:
+            All of them, at SGD's rates, and the best one.
+        """
+        protocol = self.protocol
+        scale = protocol.batch_size / 256 if protocol.per_256 else 1.0
+        how = f'times {scale:g}' if protocol.per_256 else 'as given, whatever the batch size'
+        print_log(
+            f'linear probe of {subject.network.name}: preset {self.preset}, features {protocol.features}, augmentation '
+            f'{protocol.augmentation}, {protocol.epochs} epochs in batches of {protocol.batch_size}, learning rates '
+            f'{", ".join(f"{rate:g}" for rate in protocol.rates)} ({how})',
+            logger='current',
+        )
+        kind = FEATURES[protocol.features]
+        val = subject.bank('val', *kind)
+        if protocol.augmentation == 'none':
+            batches = shuffled_batches(subject.bank('train', *kind), val, protocol.batch_size, subject.seed)
+        else:
+            batches = crop_batches(subject, kind, protocol.batch_size, protocol.epochs)
+        result = train_heads(
+            batches,
+            val,
+            [rate * scale for rate in protocol.rates],
+            protocol.epochs,
+            subject.seed,
+            device=subject.device,
+            progress=protocol.augmentation == 'none' and dist.is_main_process(),
+        )
+        lost = [f'{rate:g}' for rate, gone in zip(protocol.rates, result.diverged, strict=True) if gone]
+        if lost:
+            print_log(
+                f'linear probe of {subject.network.name}: {len(lost)} of {len(protocol.rates)} learning rates diverged '
+                f'and are left out: {", ".join(lost)}',
+                logger='current',
+            )
+        best = result.best_rate
+        head = LinearHead(
+            result.weight[best].clone(),
+            result.bias[best].clone(),
+            subject.classes(),
+            protocol.features,
+            subject.network.fingerprint,
+            subject.network.name,
+        )
+        return result, head
+
+
+def crop_batches(subject: Subject, kind: tuple[int, bool], batch_size: int, epochs: int) -> Batches:
+    """Batches of features of random crops, new ones every epoch; several ranks share the work and see the same."""
+    loader = subject.loader('train', 'augmented')
+    world = dist.get_world_size()
+
+    def computed(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        description = f'linear probe, epoch {epoch + 1} of {epochs}'
+        replaced: list[str] = []
+        for batch in track(loader, len(loader), description, enabled=dist.is_main_process()):
+            replaced += replaced_in(batch)
+            features = subject.network.features(
+                subject.preprocess(batch), last_blocks=kind[0], mean_patch=kind[1]
+            ).float()
+            labels = torch.cat([sample.gt_label.view(-1) for sample in batch['data_samples']]).to(features.device)
+            if world > 1:  # in the order that one process would have had
+                features, labels = (torch.stack(dist.all_gather(part), 1).flatten(0, 1) for part in (features, labels))
+            yield features, labels
+        if epoch == 0:
+            say_replaced(replaced, f'linear probe of {subject.network.name}')
+
+    return lambda epoch: regrouped(computed(epoch), batch_size)
+
+
+def metrics_of(rates: Sequence[float], result: ProbeResult) -> dict[str, float]:
+    """The numbers of a probe, by name.
+
+    Args:
+        rates: what to call the learning rates, in the order of the result's.
+        result: from :func:`mstkit.evaluation.linear_probe.train_heads`.
+
+    Returns:
+        ``linear_best_top1`` and ``linear_last_top1``, percent at the best and at the last epoch of the best rate (top5
+        likewise, where there are more than five classes); ``linear_best_lr``, ``linear_best_epoch`` (from 1);
+        ``linear_diverged``, the number of rates that are left out because they did not stay finite; and
+        ``linear_lr{rate}_best_top1`` and ``_last_top1`` of each other one.
+    """
+    best, epochs = result.best_rate, result.best_epochs
+    metrics = {
+        'linear_best_top1': float(result.top1[epochs[best], best]),
+        'linear_last_top1': float(result.top1[-1, best]),
+    }
+    if result.top5 is not None:
+        metrics['linear_best_top5'] = float(result.top5[epochs[best], best])
+        metrics['linear_last_top5'] = float(result.top5[-1, best])
+    metrics['linear_best_lr'] = rates[best]
+    metrics['linear_best_epoch'] = float(epochs[best] + 1)
+    metrics['linear_diverged'] = float(sum(result.diverged))
+    for index, rate in enumerate(rates):
+        if not result.diverged[index]:
+            metrics[f'linear_lr{rate:g}_best_top1'] = float(result.top1[epochs[index], index])
+            metrics[f'linear_lr{rate:g}_last_top1'] = float(result.top1[-1, index])
+    return metrics

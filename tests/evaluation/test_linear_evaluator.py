@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from mstkit.datasets import sampling
+from mstkit.errors import UsageError
+from mstkit.evaluation import Subject
+from mstkit.evaluation.evaluators import linear
+from mstkit.evaluation.evaluators.linear import PRESETS, LinearEvaluator, crop_batches, metrics_of
+from mstkit.evaluation.linear_head import load_head
+from mstkit.evaluation.linear_probe import ProbeResult, shuffled_batches, train_heads
+from mstkit.registry import EVALUATORS
+
+from .frozen import COLOURS, BrightNetwork, write_pictures
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp('pictures')
+    write_pictures(root / 'train', dict.fromkeys(COLOURS, 8), seed=0)
+    write_pictures(root / 'val', dict.fromkeys(COLOURS, 5), seed=1)
+    return root
+
+
+@pytest.fixture
+def subject(data: Path) -> Subject:
+    return Subject(BrightNetwork(), data / 'train', data / 'val', batch_size=7, num_workers=0)
+
+
+@pytest.fixture
+def said(monkeypatch) -> list[str]:
+    lines: list[str] = []
+    monkeypatch.setattr(linear, 'print_log', lambda text, **_: lines.append(text))
+    return lines
+
+
+def test_stored_features_go_through_the_probe(subject: Subject, said: list[str]) -> None:
+    evaluator = EVALUATORS.build(dict(type='linear', epochs=6, rates=[0.1, 1.0], features='last_mean', batch_size=64))
+    evaluator.check(subject)
+    metrics = evaluator(subject)
+    train, val = subject.bank('train', 1, True), subject.bank('val', 1, True)
+    result = train_heads(shuffled_batches(train, val, 64), val, (0.025, 0.25), epochs=6)
+    assert list(metrics) == [
+        'linear_best_top1', 'linear_last_top1', 'linear_best_lr', 'linear_best_epoch', 'linear_diverged',
+        'linear_lr0.1_best_top1', 'linear_lr0.1_last_top1', 'linear_lr1_best_top1', 'linear_lr1_last_top1',
+    ]  # fmt: skip
+    for index, name in enumerate(('0.1', '1')):
+        assert metrics[f'linear_lr{name}_best_top1'] == result.top1[:, index].max()
+        assert metrics[f'linear_lr{name}_last_top1'] == result.top1[-1, index]
+    assert metrics['linear_best_top1'] > 90
+    assert subject.network.seen == 1 + 24 + 15  # the look at a blank image, and every picture once
+    assert 'preset sweep, features last_mean, augmentation none, 6 epochs in batches of 64' in said[0]
+    assert 'learning rates 0.1, 1 (times 0.25)' in said[0]
+
+
+def test_metrics_of_hand_made_curves() -> None:
+    top1 = torch.tensor([[10, 30, 50, 40], [60, 30, math.nan, 60], [50, 20, math.nan, 55]], dtype=torch.float64)
+    result = ProbeResult((1, 2, 3, 0.5), top1, top1, top1 + 20, torch.zeros(4, 6, 2), torch.zeros(4, 6))
+    assert metrics_of((0.4, 0.8, 1.2, 0.2), result) == {
+        'linear_best_top1': 60, 'linear_last_top1': 55, 'linear_best_top5': 80, 'linear_last_top5': 75,
+        'linear_best_lr': 0.2, 'linear_best_epoch': 2, 'linear_diverged': 1,
+        'linear_lr0.4_best_top1': 60, 'linear_lr0.4_last_top1': 50, 'linear_lr0.8_best_top1': 30,
+        'linear_lr0.8_last_top1': 20, 'linear_lr0.2_best_top1': 60, 'linear_lr0.2_last_top1': 55,
+    }  # fmt: skip
+
+
+def test_presets_are_those_of_the_papers() -> None:
+    assert PRESETS['dino'] == ('last4', (0.001,), True, 1024, 100, 'crop')
+    assert PRESETS['attmask'] == ('last4', (0.005,), True, 2048, 100, 'crop')
+    assert PRESETS['mst_paper_literal'] == ('last', (0.00024,), False, 1024, 100, 'crop')
+    ibot = PRESETS['ibot'].rates
+    assert len(ibot) == 45 and (min(ibot), max(ibot)) == (0.0001, 9.0) and 0.003 in ibot
+    assert LinearEvaluator('dino', epochs=3, rates=0.5).protocol == ('last4', (0.5,), True, 1024, 3, 'crop')
+
+
+def test_the_literal_preset_is_not_scaled(subject: Subject, said: list[str]) -> None:
+    evaluator = LinearEvaluator('mst_paper_literal', epochs=2)
+    result, head = evaluator.train(subject)
+    assert result.rates == (0.00024,)
+    assert head.features == 'last' and head.weight.shape == (3, 3)
+    assert 'preset mst_paper_literal' in said[0] and '0.00024 (as given, whatever the batch size)' in said[0]
+    assert LinearEvaluator('dino', epochs=1, augmentation='none').train(subject)[0].rates == (0.004,)
+
+
+def test_crops_are_new_in_every_epoch_and_the_same_in_every_run(subject: Subject) -> None:
+    batches = crop_batches(subject, (1, False), 10, 2)
+    first, second, again = list(batches(0)), list(batches(1)), list(crop_batches(subject, (1, False), 10, 2)(0))
+    assert [len(labels) for _, labels in first] == [10, 10, 4]
+    for group in (first, second):
+        assert torch.cat([labels for _, labels in group]).bincount().tolist() == [8, 8, 8]
+    rows = [torch.cat([features for features, _ in group]) for group in (first, second, again)]
+    assert torch.equal(rows[0], rows[2])
+    assert not torch.isclose(rows[0][:, None], rows[1][None]).all(dim=2).any()
+    assert not any(feature.requires_grad for feature in rows)
+
+
+def test_training_on_crops(subject: Subject) -> None:
+    evaluator = LinearEvaluator('dino', rates=[3.0, 10.0], epochs=4, batch_size=8)
+    metrics = evaluator(subject)
+    assert subject.network.seen == 15 + 4 * 24
+    assert metrics['linear_best_top1'] > 60
+    assert not {'linear_lr0.001_best_top1'} & set(metrics)
+
+
+def test_the_written_head_has_the_accuracy_that_was_told(subject: Subject, tmp_path) -> None:
+    evaluator = LinearEvaluator(epochs=5, rates=[0.3, 2.0], save=str(tmp_path / '{network}.pth'))
+    evaluator.check(subject)
+    metrics = evaluator(subject)
+    head = load_head(tmp_path / 'bright.pth')
+    head.check(subject.network, subject.classes())
+    val = subject.bank('val', 4)
+    accuracy = 100 * float((head.logits(val.features).argmax(dim=1) == val.labels).double().mean())
+    assert accuracy == pytest.approx(metrics['linear_best_top1'])
+    assert head.features == 'last4'
+
+
+def test_two_networks_do_not_share_a_file(subject: Subject, data: Path, tmp_path) -> None:
+    other = Subject(BrightNetwork('second', fingerprint='0' * 64), data / 'train', data / 'val', num_workers=0)
+    evaluator = LinearEvaluator(save=str(tmp_path / 'head.pth'))
+    evaluator.check(subject)
+    evaluator.check(subject)
+    with pytest.raises(UsageError, match=r'\{network\}'):
+        evaluator.check(other)
+    apart = LinearEvaluator(save=str(tmp_path / '{network}.pth'))
+    apart.check(subject)
+    apart.check(other)
+
+
+def test_features_that_the_network_does_not_have(subject: Subject, monkeypatch) -> None:
+    def features(images, last_blocks, mean_patch):
+        raise UsageError(f'last_blocks is {last_blocks}; there are two.')
+
+    monkeypatch.setattr(subject.network, 'features', features)
+    with pytest.raises(
+        UsageError, match=r"linear\.features is 'last4', but last_blocks is 4; .*also last, last_mean, last4_mean"
+    ):
+        LinearEvaluator().check(subject)
+
+
+def test_rates_that_diverge_are_counted_and_said(subject: Subject, said: list[str]) -> None:
+    metrics = LinearEvaluator(epochs=3, rates=[0.5, 2e38], batch_size=256)(subject)
+    assert metrics['linear_diverged'] == 1
+    assert 'linear_lr0.5_best_top1' in metrics and 'linear_lr2e+38_best_top1' not in metrics
+    assert said[-1].endswith('1 of 2 learning rates diverged and are left out: 2e+38')
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
+def test_unreadable_train_images_are_said_once(tmp_path, monkeypatch) -> None:
+    write_pictures(tmp_path / 'train', dict.fromkeys(COLOURS, 4))
+    write_pictures(tmp_path / 'val', dict.fromkeys(COLOURS, 2))
+    (tmp_path / 'train' / 'red' / '001.png').write_bytes(b'broken')
+    lines: list[tuple[list[str], str]] = []
+    monkeypatch.setattr(linear, 'say_replaced', lambda paths, what: lines.append((paths, what)))
+    subject = Subject(BrightNetwork(), tmp_path / 'train', tmp_path / 'val', batch_size=7, num_workers=0)
+    LinearEvaluator('dino', epochs=3)(subject)
+    ((paths, what),) = lines
+    assert [Path(path).name for path in paths] == ['001.png'] and what == 'linear probe of bright'
+
+
+@pytest.mark.parametrize(
+    ('settings', 'says'),
+    [
+        (dict(preset='dyno'), 'Did you mean dino'),
+        (dict(features='last3'), 'last4_mean'),
+        (dict(rates=[0.1, -1]), 'above 0'),
+        (dict(rates=[]), 'list of learning rates'),
+        (dict(epochs=0), 'linear.epochs is 0'),
+        (dict(batch_size=1.5), 'linear.batch_size is 1.5'),
+        (dict(augmentation='flip'), "'none' or 'crop'"),
+    ],
+)
+def test_settings_out_of_range(settings: dict, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        LinearEvaluator(**settings)
+
+
+def test_two_ranks_see_what_one_process_sees(data: Path, monkeypatch) -> None:
+    def subject_with(batch_size: int) -> Subject:
+        return Subject(BrightNetwork(), data / 'train', data / 'val', batch_size=batch_size, num_workers=0)
+
+    alone = list(crop_batches(subject_with(6), (2, False), 10, 1)(0))
+    shares = []
+    for rank in (0, 1):
+        monkeypatch.setattr(sampling, 'get_dist_info', lambda rank=rank: (rank, 2))
+        shares.append(list(crop_batches(subject_with(3), (2, False), 3, 1)(0)))
+    # Rank 0 again, with what the other one would send: features, then labels, of each batch.
+    answers = iter([[shares[0][i][part], shares[1][i][part]] for i in range(len(shares[0])) for part in (0, 1)])
+    monkeypatch.setattr(sampling, 'get_dist_info', lambda: (0, 2))
+    monkeypatch.setattr(linear.dist, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(linear.dist, 'all_gather', lambda own: next(answers))
+    together = list(crop_batches(subject_with(3), (2, False), 10, 1)(0))
+    assert len(together) == len(alone) == 3
+    for (features, labels), (their_features, their_labels) in zip(alone, together, strict=True):
+        torch.testing.assert_close(features, their_features)
+        assert torch.equal(labels, their_labels)
