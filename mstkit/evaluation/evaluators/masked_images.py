@@ -1,0 +1,168 @@
+"""How much of a picture a network can do without: accuracy while patches are hidden."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mstkit.errors import UsageError
+from mstkit.evaluation.features import extract_features
+from mstkit.evaluation.hidden_tokens import hide_tokens, random_orders, received_attention
+from mstkit.evaluation.knn import knn_accuracy
+from mstkit.evaluation.linear_head import LinearHead, head_path, load_head
+from mstkit.evaluation.subject import Subject
+from mstkit.registry import EVALUATORS
+from mstkit.structures import FeatureBank
+
+ORDERS = ('salient', 'random', 'least')
+RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@EVALUATORS.register_module(name='masked_images')
+class MaskedImagesEvaluator:
+    """Classifies val images of which a share of the patches is painted black (AttMask, arXiv 2203.12719).
+
+    The patches that a guide attends to most are hidden first ('salient'), or those that it attends to least, or random
+    ones. The guide sees the whole image; the attention is that of the class token in its last block, averaged over
+    heads (for a network without class token, that of all patches). AttMask takes DINO's ViT-B/16 as the guide for all
+    networks; by default a network guides itself.
+
+    Args:
+        head: a :class:`~mstkit.evaluation.linear_head.LinearHead` of the network, or its file, in whose name
+            ``{network}`` stands for the network's name. Without it k-NN classifies, by whole train images.
+        ratios: shares of patches to hide.
+        orders: which of 'salient', 'random' and 'least'.
+        guide: another network that chooses the patches (as the one of the subject, with ``watch``).
+        k, temperature: of k-NN.
+
+    Raises:
+        UsageError: a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        head: LinearHead | str | os.PathLike[str] | None = None,
+        ratios: Sequence[float] | float = RATIOS,
+        orders: Sequence[str] | str = ORDERS,
+        guide: Any = None,
+        k: int = 20,
+        temperature: float = 0.07,
+    ) -> None:
+        ratios = [ratios] if isinstance(ratios, (int, float)) else ratios
+        orders = [orders] if isinstance(orders, str) else orders
+        if not ratios or any(isinstance(ratio, bool) or not 0 <= ratio <= 1 for ratio in ratios):
+            raise UsageError(f'masked_images.ratios is {list(ratios)!r}: give shares from 0 to 1 such as [0, 0.5].')
+        unknown = [order for order in orders if order not in ORDERS]
+        if unknown or not orders:
+            raise UsageError(f'masked_images.orders is {list(orders)!r}: give some of {", ".join(ORDERS)}.')
+        if guide is not None and not hasattr(guide, 'watch'):
+            raise UsageError(
+                f'masked_images.guide is {guide!r}: give a network as mstkit.networks.open_networks opens it.'
+            )
+        self.head = head
+        self.ratios = tuple(ratios)
+        self.orders = tuple(orders)
+        self.guide = guide
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1 or not temperature > 0:
+            raise UsageError(
+                f'masked_images.k is {k!r} and temperature {temperature!r}: give a whole number of at least 1, and a '
+                'number above 0.'
+            )
+        self.k = k
+        self.temperature = temperature
+
+    def check(self, subject: Subject) -> None:
+        """Refuses a head of another network or of other classes, and a guide whose patches do not fit."""
+        head = self._head(subject)
+        if head is not None:
+            head.check(subject.network, subject.classes())
+        size = subject.network.image_size
+        blank = torch.zeros(1, 3, size, size, device=subject.device)
+        _, grid = self._attention(subject, blank)
+        if size % grid[0] or size % grid[1]:
+            raise UsageError(
+                f'the guide divides an image into {grid[0]} x {grid[1]} patches, which does not divide the {size} '
+                f'pixels of {subject.network.name}: give a guide with another patch size.'
+            )
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        """Returns percent by ``masked_{order}_{ratio}_top1``."""
+        head = self._head(subject)
+        accuracy = {}
+        for order in self.orders:
+            # One pass over the images per order: of each, a number (for k-NN a feature) per ratio is kept.
+            seen = extract_features(
+                self._encoder(subject, order, head),
+                subject.loader('val'),
+                subject.device,
+                subject.preprocess,
+                f'{order} patches hidden from {subject.network.name}',
+            )
+            for ratio, features in zip(self.ratios, seen.features.chunk(len(self.ratios), dim=1), strict=True):
+                name = f'masked_{order}_{ratio:g}_top1'
+                if head is not None:
+                    accuracy[name] = 100.0 * float((features[:, 0] == seen.labels).double().mean())
+                else:
+                    train = subject.bank('train')
+                    k = min(self.k, len(train.labels))
+                    bank = FeatureBank(features, seen.labels, seen.classes)
+                    scores = knn_accuracy(train, bank, (k,), self.temperature, device=subject.device)
+                    accuracy[name] = scores[f'k{k}_top1']
+        return accuracy
+
+    def headlines(self) -> list[str]:
+        """What is left when half of the patches are hidden, or the share that is nearest to it."""
+        middle = min(self.ratios, key=lambda ratio: abs(ratio - 0.5))
+        return [f'masked_{order}_{middle:g}_top1' for order in self.orders]
+
+    def _encoder(self, subject: Subject, order: str, head: LinearHead | None) -> Callable[[Tensor], Tensor]:
+        """From images (B, 3, H, W) to what is seen at each ratio, side by side: (B, ratios) classes or features."""
+        indices, start = [int(index) for index in subject.loader('val').sampler], 0  # of this rank's images
+        black = -torch.tensor(subject.network.mean) / torch.tensor(subject.network.std)
+        on_device = None if head is None else head.to(subject.device)
+
+        def encode(images: Tensor) -> Tensor:
+            nonlocal start
+            attention, grid = self._attention(subject, images)
+            if order == 'random':
+                patches = random_orders(indices[start : start + len(images)], attention.shape[1], subject.seed)
+            else:
+                patches = attention.argsort(dim=1, descending=order == 'salient', stable=True)
+            start += len(images)
+            patch = (images.shape[2] // grid[0], images.shape[3] // grid[1])
+            shown = (hide_tokens(images, patches, ratio, patch, black) for ratio in self.ratios)
+            if on_device is None:
+                return torch.cat([subject.network.features(picture) for picture in shown], dim=1)
+            return torch.stack([on_device.predict(subject.network, picture) for picture in shown], dim=1).float()
+
+        return encode
+
+    def _head(self, subject: Subject) -> LinearHead | None:
+        if self.head is None or isinstance(self.head, LinearHead):
+            return self.head
+        return load_head(head_path(self.head, subject.network))
+
+    def _attention(self, subject: Subject, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """What the guide attends to, (B, h * w) and (h, w); ``images`` are normalised for the subject's network."""
+        network: Any = subject.network
+        guide = self.guide or network
+        if guide is not network:
+            own, other = (
+                tuple(images.new_tensor(values).view(1, -1, 1, 1) for values in (one.mean, one.std))
+                for one in (network, guide)
+            )
+            images = images * own[1] + own[0]
+            if guide.image_size != images.shape[-1]:
+                size = (guide.image_size, guide.image_size)
+                images = functional.interpolate(images, size, mode='bicubic', antialias=True).clamp(0, 255)
+            images = (images - other[0]) / other[1]
+        found: list[Any] = []
+        last = len(guide.blocks) - 1
+        with torch.no_grad():
+            guide.watch(images, on_attention=found.append, blocks=(last,))
+        return received_attention(found[0], len(images))
