@@ -7,9 +7,20 @@ deviation of ``x``. The first number is drawn in the plot, or those that ``headl
 method.
 """
 
+from mstkit.evaluation.evaluators.backgrounds import BackgroundsEvaluator
 from mstkit.evaluation.evaluators.cluster import ClusterEvaluator
 from mstkit.evaluation.evaluators.knn import KNNEvaluator
+from mstkit.evaluation.evaluators.linear import LinearEvaluator
 from mstkit.evaluation.evaluators.lowshot import LowShotEvaluator
+from mstkit.evaluation.evaluators.masked_images import MaskedImagesEvaluator
 from mstkit.evaluation.evaluators.retrieval import RetrievalEvaluator
 
-__all__ = ['ClusterEvaluator', 'KNNEvaluator', 'LowShotEvaluator', 'RetrievalEvaluator']
+__all__ = [
+    'BackgroundsEvaluator',
+    'ClusterEvaluator',
+    'KNNEvaluator',
+    'LinearEvaluator',
+    'LowShotEvaluator',
+    'MaskedImagesEvaluator',
+    'RetrievalEvaluator',
+]

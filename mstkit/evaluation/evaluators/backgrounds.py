@@ -1,0 +1,128 @@
+"""Does a network know the thing or its background? Accuracy while backgrounds are exchanged or taken away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from mmengine.logging import print_log
+
+from mstkit.datasets import CenterView, ImageFolder, LoadRGB, PackViews
+from mstkit.errors import UsageError
+from mstkit.evaluation.features import extract_features, feature_loader
+from mstkit.evaluation.in9 import find_variants, numbers_of, read_class_map
+from mstkit.evaluation.linear_head import LinearHead, head_path, load_head
+from mstkit.evaluation.subject import Subject
+from mstkit.registry import EVALUATORS
+
+
+@EVALUATORS.register_module(name='backgrounds')
+class BackgroundsEvaluator:
+    """Accuracy of a linear head on the variants of ImageNet-9 (Xiao et al., arXiv 2006.09994), or on one's own.
+
+    The folder is laid out as the public data set is: ``VARIANT/val/CLASS/*``, where ``val`` may be missing. The gap of
+    the backgrounds is mixed_same - mixed_rand: what a background of another class costs.
+
+    With a class map, the head has the classes of the map (ImageNet-1k), its prediction is taken among all of them and
+    then mapped to nine, so that any class outside of the nine is wrong; class folders start with their number
+    (``00_dog``); and pictures are shown whole, as they come cut to 224 pixels. Without one, the class folders are
+    classes of the head, and pictures are shown as in every other evaluation.
+
+    Args:
+        head: a :class:`~mstkit.evaluation.linear_head.LinearHead` of the network, or its file, in whose name
+            ``{network}`` stands for the network's name.
+        data: the folder of the variants.
+        class_map: ``in_to_in9.json``.
+        variants: those wanted; by default see :func:`mstkit.evaluation.in9.find_variants`.
+
+    Raises:
+        UsageError: the folder or a variant is missing, or the head or the folder was not given.
+    """
+
+    def __init__(
+        self,
+        head: LinearHead | str | os.PathLike[str] | None = None,
+        data: str | os.PathLike[str] | None = None,
+        class_map: str | os.PathLike[str] | None = None,
+        variants: Sequence[str] | None = None,
+    ) -> None:
+        if head is None or data is None:
+            missing = 'head (linear_head.pth)' if head is None else 'data (the folder of the variants)'
+            raise UsageError(f'backgrounds needs backgrounds.{missing}.')
+        self.head = head
+        self.data = data
+        self.class_map = class_map
+        self.variants, self.missing = find_variants(data, [variants] if isinstance(variants, str) else variants)
+
+    def check(self, subject: Subject) -> None:
+        """Refuses a head of another network, and a map or folders of other classes; raises UsageError."""
+        head = self._head(subject)
+        head.check(subject.network)
+        number = None if self.class_map is None else read_class_map(self.class_map, len(head.classes))
+        for variant in self.variants:
+            folder = self._images(subject, variant, head)
+            if number is not None:
+                numbers_of(folder.metainfo['classes'], int(number.max()))
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        """Measures.
+
+        Args:
+            subject: its train and val folders are not used.
+
+        Returns:
+            Percent by ``backgrounds_{variant}_top1``, and ``backgrounds_gap`` where both of its variants are there.
+        """
+        if self.missing:
+            print_log(
+                f'backgrounds: {len(self.missing)} variants are not in {self.data} and are left out: '
+                f'{", ".join(self.missing)}',
+                logger='current',
+            )
+        head = self._head(subject).to(subject.device)
+        number = None if self.class_map is None else read_class_map(self.class_map, len(head.classes))
+        accuracy = {}
+        for variant in self.variants:
+            folder = self._images(subject, variant, head)
+            seen = extract_features(
+                lambda images: head.predict(subject.network, images)[:, None].float(),
+                feature_loader(folder, subject.batch_size, subject.num_workers),
+                subject.device,
+                subject.preprocess,
+                f'{variant} seen by {subject.network.name}',
+            )
+            predicted, labels = seen.features[:, 0].long(), seen.labels
+            if number is not None:
+                predicted, labels = number[predicted], numbers_of(seen.classes, int(number.max()))[labels]
+            accuracy[variant] = 100.0 * float((predicted == labels).double().mean())
+        metrics = {f'backgrounds_{variant}_top1': value for variant, value in accuracy.items()}
+        if {'mixed_same', 'mixed_rand'} <= set(accuracy):
+            metrics = {'backgrounds_gap': background_gap(accuracy), **metrics}
+        return metrics
+
+    def headlines(self) -> list[str]:
+        """The accuracies; the gap is none."""
+        return [f'backgrounds_{variant}_top1' for variant in self.variants]
+
+    def folder(self, variant: str) -> str:
+        """Where the class folders of a variant are."""
+        root = os.path.join(os.path.expanduser(self.data), variant)
+        return os.path.join(root, 'val') if os.path.isdir(os.path.join(root, 'val')) else root
+
+    def _head(self, subject: Subject) -> LinearHead:
+        if isinstance(self.head, LinearHead):
+            return self.head
+        return load_head(head_path(self.head, subject.network))
+
+    def _images(self, subject: Subject, variant: str, head: LinearHead) -> ImageFolder:
+        """The pictures of a variant; labels are places among the head's classes, or with a map among the folders."""
+        if self.class_map is None:
+            view, metainfo = subject.center_view(), dict(classes=head.classes)
+        else:
+            view, metainfo = CenterView(subject.network.image_size, subject.network.image_size), None
+        return ImageFolder(self.folder(variant), '', [LoadRGB(), view, PackViews()], labelled=True, metainfo=metainfo)
+
+
+def background_gap(accuracy: Mapping[str, float]) -> float:
+    """What a background of another class costs, in points: accuracy on mixed_same less that on mixed_rand."""
+    return accuracy['mixed_same'] - accuracy['mixed_rand']

@@ -1,0 +1,111 @@
+"""ImageNet-9 and its backgrounds (Xiao et al., arXiv 2006.09994): the variants, their folders, nine classes of 1000."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mstkit.errors import UsageError, nearest
+
+# The data set's other folder, fg_mask, holds masks and is no variant; hence names, and not all folders.
+VARIANTS = ('original', 'mixed_same', 'mixed_rand', 'mixed_next', 'only_fg', 'no_fg', 'only_bg_b', 'only_bg_t')
+NOWHERE = -1
+
+
+def find_variants(data: str | os.PathLike[str], names: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
+    """Which variants a folder holds, each in a sub-folder of its name.
+
+    Args:
+        data: the folder.
+        names: the variants wanted, all of which must be there; by default those of :data:`VARIANTS` that are there,
+            or, where none is, every sub-folder.
+
+    Returns:
+        The variants found, and those of :data:`VARIANTS` that are missing (none where other names are used).
+
+    Raises:
+        UsageError: the folder, or a variant that was asked for, does not exist.
+    """
+    root = Path(data).expanduser()
+    if not root.is_dir():
+        raise UsageError(f'the folder of backgrounds {root} does not exist: give the folder that holds the variants.')
+    present = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith('.'))
+    if not present:
+        raise UsageError(f'the folder of backgrounds {root} has no sub-folders, which would be the variants.')
+    if names is not None:
+        missing = [name for name in names if name not in present]
+        if missing or not names:
+            asked = repr(missing[0]) if missing else 'an empty list'
+            raise UsageError(
+                f'there is no variant {asked} in {root}, only {", ".join(present)}.'
+                f'{nearest(missing[0], present) if missing else ""}'
+            )
+        return list(dict.fromkeys(names)), []
+    known = [name for name in VARIANTS if name in present]
+    return (known, [name for name in VARIANTS if name not in present]) if known else (present, [])
+
+
+def read_class_map(path: str | os.PathLike[str], classes: int) -> Tensor:
+    """Reads ``in_to_in9.json``: for each class of a head, the one of nine that it counts as.
+
+    Args:
+        path: a JSON object from the class index ("0" to "999") to 0 … 8, or -1 for a class that belongs to none.
+        classes: how many classes the head has.
+
+    Returns:
+        (classes,) int64.
+
+    Raises:
+        UsageError: no such file, not such an object, or one of another number of classes.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UsageError(
+            f'the class map {file} does not exist: give in_to_in9.json of the Backgrounds Challenge, or leave the map '
+            'out for a head that was trained on the classes of the folders.'
+        )
+    try:
+        content = json.loads(file.read_text(encoding='utf-8'))
+        pairs = {int(key): value for key, value in content.items()}
+    except (ValueError, AttributeError) as error:
+        raise UsageError(
+            f'the class map {file} is no JSON object from class indices to numbers ({str(error)[:100]}).'
+        ) from error
+    if sorted(pairs) != list(range(classes)):
+        raise UsageError(
+            f'the class map {file} names {len(pairs)} classes and the head has {classes}: the map needs a head that '
+            f'was trained on the classes 0 to {len(pairs) - 1}, which for in_to_in9.json are those of ImageNet-1k in '
+            'the order of their folders.'
+        )
+    wrong = [value for value in pairs.values() if isinstance(value, bool) or not isinstance(value, int) or value < -1]
+    if wrong or max(pairs.values()) == NOWHERE:
+        raise UsageError(f'the class map {file} maps to {wrong[0] if wrong else NOWHERE!r}: give numbers from -1 on.')
+    return torch.tensor([pairs[index] for index in range(classes)], dtype=torch.int64)
+
+
+def numbers_of(folders: Sequence[str], highest: int) -> Tensor:
+    """The class that the name of each folder starts with ('03_reptile' is 3), (len(folders),) int64.
+
+    Args:
+        folders: names of class folders.
+        highest: the highest number that the class map knows.
+
+    Raises:
+        UsageError: a name starts with no number, or with one above it.
+    """
+    numbers = []
+    for name in folders:
+        found = re.match(r'\d+', name)
+        if found is None or int(found[0]) > highest:
+            raise UsageError(
+                f'with a class map, class folders are called NUMBER_NAME with a number from 0 to {highest} '
+                f'(such as 00_dog), and {name!r} is not: give the folder of the variants, or leave the map out.'
+            )
+        numbers.append(int(found[0]))
+    return torch.tensor(numbers, dtype=torch.int64)
