@@ -1,0 +1,109 @@
+"""What the text log of a run says: the environment, what was chosen at the start, warnings, and how it ended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# "2026/11/21 10:44:26 - mmengine - INFO - ..." in the log file, without the year on the screen.
+_LINE = re.compile(r'(?:\d{4}/)?\d\d/\d\d \d\d:\d\d:\d\d - [\w.-]+ - (?P<level>[A-Z]+) - (?P<text>.*)')
+_EPOCH = re.compile(r'Epoch\(train\)\s+\[(?P<epoch>\d+)\]\[\s*(?P<iter>\d+)/(?P<length>\d+)\]')
+_ITERATION = re.compile(r'Iter\(train\)\s+\[\s*(?P<iter>\d+)/(?P<length>\d+)\]')
+_SETTING = re.compile(r' {4}(?P<name>[A-Za-z][\w ]*): (?P<value>.+)')
+_PROGRESS = re.compile(r'(?:Epoch|Iter)\((?:train|val|test)\)')
+# Said once a measurement or for every tensor: it stands elsewhere on the page, or nobody needs it.
+_COMMONPLACE = re.compile(
+    r'paramwise_options|Hooks will be executed|Saving checkpoint|k-NN epoch|features epoch|panels of epoch|Exp name'
+    r'|Checkpoints will be saved|"FileClient" will be deprecated|"HardDiskBackend"|Evaluating |Config:?$'
+    r'|bbox_mAP_copypaste|segm_mAP_copypaste|per class results|Distributed training is not used'
+)
+_LONGEST = 400
+_ENVIRONMENT_LEFT_OUT = ('PyTorch compiling details', 'mp_cfg', 'dist_cfg')
+
+
+@dataclass
+class LogText:
+    """One run's text logs.
+
+    Attributes:
+        environment: versions and settings by name, as mmengine lists them.
+        chosen: lines of the start that say what was decided or found.
+        warnings: how often each was given.
+        later: other lines after training began.
+        error: the last lines of a traceback, or the sentence of a refused run; None where there is none.
+        epoch_length: iterations of an epoch; None where the run counts in iterations or nothing says it.
+        started: when the first process began, as the name of its folder says.
+    """
+
+    environment: dict[str, str] = field(default_factory=dict)
+    chosen: list[str] = field(default_factory=list)
+    warnings: dict[str, int] = field(default_factory=dict)
+    later: list[str] = field(default_factory=list)
+    error: str | None = None
+    epoch_length: int | None = None
+    started: str | None = None
+
+
+def read_log(logs: Sequence[Path], screen: Path | None = None) -> LogText:
+    """Reads logs.
+
+    Args:
+        logs: mmengine's ``TIMESTAMP.log`` files, in their order.
+        screen: what the training printed, as ``tools/ablate.py`` and ``tools/transfer.py`` keep it; it alone holds
+            what the launcher said before mmengine's log began, and a traceback.
+    """
+    log = LogText()
+    for file in logs:
+        _read_one(log, file.read_text(encoding='utf-8', errors='replace').splitlines())
+        stamp = re.fullmatch(r'(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)(\d\d)', file.stem)
+        if stamp and log.started is None:
+            log.started = '{}-{}-{} {}:{}:{}'.format(*stamp.groups())
+    if screen is not None and screen.is_file():
+        _read_screen(log, screen.read_text(encoding='utf-8', errors='replace').splitlines())
+    return log
+
+
+def _read_one(log: LogText, lines: Iterable[str]) -> None:
+    begun = False
+    for line in lines:
+        found = _LINE.match(line)
+        if found is None:
+            setting = _SETTING.match(line)
+            if setting and not begun and setting['name'] not in _ENVIRONMENT_LEFT_OUT:
+                log.environment.setdefault(setting['name'], setting['value'].strip())
+            continue
+        text = found['text'].strip()
+        epoch = _EPOCH.search(text)
+        if epoch:
+            log.epoch_length = int(epoch['length'])
+        if _PROGRESS.search(text):
+            begun = True
+        elif text and not _COMMONPLACE.search(text):
+            _sort(log, text[:_LONGEST], found['level'], begun)
+
+
+def _sort(log: LogText, text: str, level: str, begun: bool) -> None:
+    if level in ('WARNING', 'ERROR', 'CRITICAL'):
+        log.warnings[text] = log.warnings.get(text, 0) + 1
+    elif begun:
+        log.later.append(text)
+    elif text not in log.chosen:
+        log.chosen.append(text)
+
+
+def _read_screen(log: LogText, lines: Sequence[str]) -> None:
+    notes = []
+    for line in lines:
+        if _LINE.match(line) or not line.strip():
+            break
+        notes.append(line.strip()[:_LONGEST])
+    log.chosen[:0] = [note for note in notes if note not in log.chosen and not note.startswith('error: ')]
+    refused = [line for line in lines if line.startswith('error: ')]
+    traces = [index for index, line in enumerate(lines) if line.startswith('Traceback (most recent call last)')]
+    if traces:
+        said = [line for line in lines[traces[-1] + 1 :] if line and not line.startswith((' ', '\t'))]
+        log.error = (said[0] if said else 'a traceback without its last line')[:_LONGEST]
+    elif refused:
+        log.error = refused[-1][:_LONGEST]

@@ -1,0 +1,52 @@
+"""Writes a run as one HTML page: ``python tools/report.py WORK_DIR [WORK_DIR …]``.
+
+Several work dirs are compared. A folder of tools/ablate.py or tools/transfer.py counts as all of its runs. The page
+loads nothing, neither from a network nor from the disk, and can be sent to somebody as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mstkit.errors import UsageError, exit_cleanly
+from mstkit.files import write_atomically
+from mstkit.report import build_page
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='finished, going on, or broken off')
+    parser.add_argument('--out', metavar='FILE.html', help='WORK_DIR/report.html by default, of the first work dir')
+    return parser.parse_args()
+
+
+def write_report(work_dirs: list[str], out: str | None = None) -> Path:
+    """Writes the page and returns its path.
+
+    Raises:
+        UsageError: a folder without logs, or a file that cannot be written.
+    """
+    folders = [Path(folder) for folder in work_dirs]
+    path = Path(out) if out else folders[0] / 'report.html'
+    if path.suffix.lower() not in ('.html', '.htm'):
+        raise UsageError(f'--out {path}: the report is an HTML file, so its name ends in .html.')
+    page = build_page(folders)
+    try:
+        write_atomically(path, page.encode())
+    except OSError as error:
+        raise UsageError(f'--out {path} cannot be written: {error.strerror}.') from error
+    return path
+
+
+@exit_cleanly
+def main() -> None:
+    """Writes the report."""
+    args = parse_args()
+    path = write_report(args.work_dirs, args.out)
+    print(f'written: {path} ({path.stat().st_size / 1e6:.1f} MB)')
+
+
+if __name__ == '__main__':
+    main()
