@@ -9,21 +9,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from PIL import Image
 
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation import PooledEncoder, extract_features, feature_loader, knn_accuracy
 from mstkit.registry import DATASETS, MODELS
 
-BACKBONE = dict(
-    type='MaskedVisionTransformer',
-    arch=dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48),
-    img_size=32,
-    patch_size=8,
-)
-NORMALISATION = dict(type='SelfSupDataPreprocessor', mean=[120.0] * 3, std=[60.0] * 3)
-PIPELINE = [dict(type='LoadRGB'), dict(type='CenterView', resize=36, crop=32), dict(type='PackViews')]
+from .checkpoints import BACKBONE, NORMALISATION, PIPELINE, save_checkpoint
 
 
 @pytest.fixture(scope='module')
@@ -51,19 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    state = {}
-    for prefix in ('backbone.', 'teacher.backbone.'):
-        backbone = MODELS.build(BACKBONE)
-        for parameter in backbone.parameters():
-            torch.nn.init.normal_(parameter, std=0.2)
-        state.update({prefix + key: value for key, value in backbone.state_dict().items()})
-    state['neck.weight'] = torch.zeros(3)
-    hook = dict(type='KNNHook', val_dataset=dict(type='ImageFolder', pipeline=PIPELINE))
-    config = Config(dict(model=dict(backbone=BACKBONE, data_preprocessor=NORMALISATION), custom_hooks=[hook]))
-    path = tmp_path_factory.mktemp('checkpoint') / 'epoch_1.pth'
-    torch.save({'meta': {'cfg': config.pretty_text}, 'state_dict': state}, path)
-    return path
+    return save_checkpoint(tmp_path_factory.mktemp('checkpoint') / 'epoch_1.pth')
 
 
 def run(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

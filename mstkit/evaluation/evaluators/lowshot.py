@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from mmengine import dist
 from torch import Tensor
 
 from mstkit.errors import UsageError, nearest
@@ -87,9 +88,9 @@ class LowShotEvaluator:
         """
         train = subject.bank('train', self.last_blocks, self.mean_patch)
         val = subject.bank('val', self.last_blocks, self.mean_patch)
-        work = self._measurements()
+        work, description = self._measurements(), f'low-shot of {subject.network.name}'
         found: dict[str, float] = {}
-        for classifier, shots, draw in track(work, len(work), f'low-shot of {subject.network.name}'):
+        for classifier, shots, draw in track(work, len(work), description, enabled=dist.is_main_process()):
             # Judged on the bank's labels, which are those of the pictures that were seen.
             check_shots(train.labels, train.classes, shots, draw, self.runs)
             choices = draw_shots(train.labels, shots, draw, self.runs, subject.seed)

@@ -1,0 +1,160 @@
+"""A suite: several evaluations by name, with their settings, checked before any of them runs."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from mmengine.logging import print_log
+
+from mstkit.errors import UsageError, nearest
+from mstkit.evaluation.subject import Subject
+from mstkit.registry import EVALUATORS
+
+
+class Evaluator(Protocol):
+    """What is in :data:`mstkit.registry.EVALUATORS`; see :mod:`mstkit.evaluation.evaluators`."""
+
+    def check(self, subject: Subject) -> None:
+        """Refuses what cannot work; raises UsageError."""
+
+    def __call__(self, subject: Subject) -> dict[str, float]:
+        """Measures."""
+
+
+@dataclass
+class SuiteResult:
+    """What was measured about one network.
+
+    Attributes:
+        name: of the network.
+        source, branch: where it comes from; the branch is empty where there is only one.
+        fingerprint: of its weights.
+        train, val: the folders of images.
+        seed: of every random choice.
+        settings: what the evaluations were given, where that was not the default, by name.
+        metrics: numbers by evaluation and name.
+        headlines: the numbers that stand for an evaluation, by its name.
+        failed: what went wrong, by evaluation.
+        date: when it was begun, in ISO form.
+    """
+
+    name: str
+    source: str
+    branch: str
+    fingerprint: str
+    train: str
+    val: str
+    seed: int
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    headlines: dict[str, list[str]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    date: str = field(default_factory=lambda: datetime.now().astimezone().isoformat(timespec='seconds'))
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, as JSON can hold it."""
+        return asdict(self)
+
+
+def known_evaluations() -> list[str]:
+    """The names of all evaluations."""
+    return sorted(EVALUATORS.module_dict)
+
+
+def build_suite(names: Sequence[str], settings: Mapping[str, Any] | None = None) -> dict[str, Evaluator]:
+    """Builds evaluations.
+
+    Args:
+        names: of the evaluations, in the order in which they will run.
+        settings: values by ``evaluation.setting``, such as ``{'knn.ks': [10, 20]}``.
+
+    Returns:
+        The evaluations by name.
+
+    Raises:
+        UsageError: an evaluation or a setting is unknown, or a value is refused.
+    """
+    known = known_evaluations()
+    if not names:
+        raise UsageError(f'no evaluation was named; there are {", ".join(known)}.')
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f'there is no evaluation {name!r}, only {", ".join(known)}.{nearest(name, known)} One of your own has '
+                'to be imported first.'
+            )
+    given = settings_by_evaluation(settings or {})
+    for name in given:
+        if name not in names:
+            raise UsageError(
+                f'{name}.{next(iter(given[name]))} is set, but the suite has no evaluation {name!r}, only '
+                f'{", ".join(names)}.{nearest(name, names)}'
+            )
+    return {name: _build(name, given.get(name, {})) for name in dict.fromkeys(names)}
+
+
+def settings_by_evaluation(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """``{'knn.ks': [10]}`` as ``{'knn': {'ks': [10]}}``; raises UsageError."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, value in settings.items():
+        name, dot, setting = path.partition('.')
+        if not (name and dot and setting):
+            raise UsageError(f'{path!r} names no setting: give evaluation.setting=value, such as knn.ks=10,20.')
+        found.setdefault(name, {})[setting] = value
+    return found
+
+
+def _build(name: str, settings: dict[str, Any]) -> Evaluator:
+    kind: Any = EVALUATORS.module_dict[name]
+    known = [setting for setting in inspect.signature(kind).parameters]
+    for setting in settings:
+        if setting not in known:
+            raise UsageError(
+                f'{name} has no setting {setting!r}, only {", ".join(known) or "none"}.{nearest(setting, known)}'
+            )
+    try:
+        return kind(**settings)
+    except UsageError:
+        raise
+    except (TypeError, ValueError) as error:
+        given = ', '.join(f'{name}.{setting}={value!r}' for setting, value in settings.items())
+        raise UsageError(f'{given or name}: {error}.') from error
+
+
+def run_suite(
+    suite: Mapping[str, Evaluator],
+    subject: Subject,
+    result: SuiteResult,
+    after_each: Callable[[SuiteResult], object] | None = None,
+) -> SuiteResult:
+    """Runs each evaluation on one network; one that fails is noted, and the others go on.
+
+    Args:
+        suite: from :func:`build_suite`, already checked with ``check(subject)``.
+        subject: the network and its images.
+        result: gets what is measured.
+        after_each: called whenever there is more in ``result``.
+
+    Returns:
+        ``result``.
+    """
+    for name, evaluator in suite.items():
+        try:
+            metrics = {key: float(value) for key, value in evaluator(subject).items()}
+            if not metrics:
+                raise ValueError('it gave no numbers')
+            headlines = getattr(evaluator, 'headlines', None)
+            result.headlines[name] = list(headlines()) if headlines else [next(iter(metrics))]
+            result.metrics[name] = metrics
+        except Exception as error:
+            trace = '' if isinstance(error, UsageError) else f'\n{traceback.format_exc()}'
+            result.failed[name] = str(error) if isinstance(error, UsageError) else f'{type(error).__name__}: {error}'
+            print_log(f'{name} of {result.name} failed: {result.failed[name]}{trace}', logger='current', level=40)
+        if after_each is not None:
+            after_each(result)
+    return result
