@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.logging import print_log
-from torch import Tensor
-from torch.nn import functional
 
 from mstkit.errors import UsageError
+from mstkit.evaluation.nearest import nearest
 from mstkit.structures import FeatureBank
 
 DEFAULT_KS = (10, 20, 100, 200)
+_VOTERS = 1024  # val images whose votes are counted at once
 
 
 def check_ks(ks: Sequence[int]) -> tuple[int, ...]:
@@ -76,21 +76,23 @@ def knn_accuracy(
     val: FeatureBank,
     ks: Sequence[int] = DEFAULT_KS,
     temperature: float = 0.07,
-    chunk: int = 1024,
+    chunk: int = 16384,
     device: torch.device | str | None = None,
 ) -> dict[str, float]:
     """Classifies each val image by its k nearest train images.
 
     Features are L2-normalised; the nearest are those of the highest cosine s; each votes for its class with
     exp(s / temperature) (Wu et al., arXiv 1805.01978; the protocol of DINO, iBOT and AttMask). Exact: every pair is
-    compared, in blocks, so memory is bounded by ``chunk`` and not by the sizes of the sets.
+    compared, in blocks, so memory is bounded by ``chunk`` and not by the sizes of the sets
+    (:mod:`mstkit.evaluation.nearest`).
 
     Args:
         train: the bank that votes, M images.
         val: the images to classify.
         ks: numbers of neighbours; one larger than M becomes M, which is logged.
         temperature: of the votes.
-        chunk: val images compared at once (with 64 times as many train images).
+        chunk: val images whose neighbours are held at once; each takes 24 bytes a neighbour. The train images are
+            normalised once per chunk.
         device: where to compute; by default where the features are.
 
     Returns:
@@ -117,20 +119,23 @@ def knn_accuracy(
     if len(train.classes) > 5:
         names += [f'k{k}_top5' for k in clipped]
     correct = dict.fromkeys(names, 0)
+    train_labels = train.labels.to(target_device)
     for start in range(0, len(val.features), chunk):
-        queries = functional.normalize(val.features[start : start + chunk].to(target_device).float(), dim=1)
+        found = nearest(val.features[start : start + chunk], train.features, clipped[-1], target_device)
         targets = val.labels[start : start + chunk].to(target_device)
-        similarity, voters = _nearest(queries, train, clipped[-1], chunk * 64)
-        # Shifted by the best match: the ranking of the classes stays, and no temperature overflows.
-        weights = ((similarity - similarity[:, :1]) / temperature).exp()
-        for k in clipped:
-            votes = weights.new_zeros(len(queries), len(train.classes))
-            votes.scatter_add_(1, voters[:, :k], weights[:, :k])
-            for place, name in ((1, f'k{k}_top1'), (5, f'k{k}_top5')):
-                if name in correct:
-                    best = votes.topk(place, dim=1)
-                    hit = (best.indices == targets[:, None]) & (best.values > 0)
-                    correct[name] += int(hit.any(dim=1).sum())
+        # A table of votes has a column for each class, so it is made for a few images at a time.
+        for similarity, indices, expected in zip(*(rows.split(_VOTERS) for rows in (*found, targets)), strict=True):
+            voters = train_labels[indices]
+            # Shifted by the best match: the ranking of the classes stays, and no temperature overflows.
+            weights = ((similarity - similarity[:, :1]) / temperature).exp()
+            for k in clipped:
+                votes = weights.new_zeros(len(expected), len(train.classes))
+                votes.scatter_add_(1, voters[:, :k], weights[:, :k])
+                for place, name in ((1, f'k{k}_top1'), (5, f'k{k}_top5')):
+                    if name in correct:
+                        best = votes.topk(place, dim=1)
+                        hit = (best.indices == expected[:, None]) & (best.values > 0)
+                        correct[name] += int(hit.any(dim=1).sum())
     return {name: 100.0 * count / len(val.features) for name, count in correct.items()}
 
 
@@ -145,22 +150,6 @@ def best_k(accuracy: Mapping[str, float]) -> tuple[int, float]:
     """
     top1 = {int(name[1 : -len('_top1')]): value for name, value in accuracy.items() if name.endswith('_top1')}
     return min(top1.items(), key=lambda item: (-item[1], item[0]))
-
-
-def _nearest(queries: Tensor, train: FeatureBank, k: int, block: int) -> tuple[Tensor, Tensor]:
-    """The k highest cosines of each query, highest first, and the classes of those train images; each (Q, k)."""
-    best = queries.new_empty(len(queries), 0)
-    voters = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
-    for start in range(0, len(train.features), block):
-        keys = functional.normalize(train.features[start : start + block].to(queries.device).float(), dim=1)
-        labels = train.labels[start : start + block].to(queries.device)
-        similarity = queries @ keys.T
-        top = similarity.topk(min(k, len(keys)), dim=1)
-        best = torch.cat([best, top.values], dim=1)
-        voters = torch.cat([voters, labels[top.indices]], dim=1)
-        order = best.topk(min(k, best.shape[1]), dim=1)
-        best, voters = order.values, voters.gather(1, order.indices)
-    return best, voters
 
 
 def _listed(names: Sequence[str], shown: int = 5) -> str:

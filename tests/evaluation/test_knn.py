@@ -8,7 +8,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from mstkit.errors import UsageError
-from mstkit.evaluation import best_k, clip_ks, knn_accuracy
+from mstkit.evaluation import best_k, clip_ks, knn, knn_accuracy
 from mstkit.structures import FeatureBank
 
 
@@ -57,10 +57,13 @@ def test_equals_scikit_learn(count: int, classes: int, k: int) -> None:
     assert knn_accuracy(train, val, ks=[k])[f'k{k}_top1'] == pytest.approx(expected)
 
 
-def test_bank_in_several_blocks_changes_nothing() -> None:
+def test_val_images_in_several_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     train, val = bank(300, 6, seed=5), bank(40, 6, seed=6)
-    # chunk=1 compares with blocks of 64 bank images, chunk=300 with all at once.
-    assert knn_accuracy(train, val, ks=(20, 200), chunk=1) == knn_accuracy(train, val, ks=(20, 200), chunk=300)
+    whole = knn_accuracy(train, val, ks=(20, 200))
+    for chunk in (1, 7, 40, 1000):
+        assert knn_accuracy(train, val, ks=(20, 200), chunk=chunk) == whole
+    monkeypatch.setattr(knn, '_VOTERS', 3)
+    assert knn_accuracy(train, val, ks=(20, 200)) == whole
 
 
 def test_low_temperature_does_not_overflow() -> None:

@@ -1,0 +1,69 @@
+"""The benchmarks run, and say what they measured. How fast anything is is not tested."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from mstkit.errors import UsageError, exit_cleanly
+
+
+@pytest.fixture
+def knn(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    path = Path(__file__).parents[1] / 'benchmarks' / 'knn.py'
+    spec = importlib.util.spec_from_file_location('benchmark_knn', path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'faiss' else found(name))
+    monkeypatch.setattr(module, 'BLOCK', 500)
+    return module
+
+
+def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, 'argv', ['knn.py', *map(str, words), '--threads', '1'])
+    try:
+        exit_cleanly(module.main)()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize('order', ['random', 'classes'])
+def test_knn_prints_lines_and_json(knn, monkeypatch, tmp_path, capsys, order):
+    words = ('--queries', 30, '--bank', 1200, '--dims', 8, '--k', 20, '--rounds', 3, '--order', order)
+    assert run(knn, monkeypatch, *words, '--json', tmp_path / 'out.json') == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert 'faiss is not installed' in lines[0]
+    found = json.loads(lines[-1])
+    assert json.loads((tmp_path / 'out.json').read_text()) == found
+    assert set(found['results']) == {'ours', 'plain'}
+    assert found['results']['ours']['ours_over_this'] == 1
+    plain = found['results']['plain']
+    assert plain['fastest'] <= plain['seconds'] <= plain['slowest']
+    assert plain['whole_hours'] == pytest.approx(
+        plain['seconds'] * 50_000 * 1_281_167 / 36_000 / 3600, rel=0.01, abs=1e-3
+    )
+    assert any(line == f'ours / plain: {plain["ours_over_this"]:.2f}' for line in lines)
+
+
+def test_knn_stops_where_a_search_is_not_exact(knn):
+    values, indices = torch.rand(4, 3), torch.arange(12).view(4, 3)
+    knn.check_same({'ours': (values, indices), 'plain': (values + 1e-7, indices.flip(1))})
+    with pytest.raises(UsageError, match='not exact'):
+        knn.check_same({'ours': (values, indices), 'plain': (values + 1e-3, indices)})
+    with pytest.raises(UsageError, match='different neighbours'):
+        knn.check_same({'ours': (values, indices), 'plain': (values, indices + 1)})
+
+
+def test_knn_mistakes(knn, monkeypatch, capsys):
+    for words, message in ((('--k', 0), '--k is 0'), (('--bank', 100), 'has 100 vectors')):
+        assert run(knn, monkeypatch, *words) == 2
+        assert message in capsys.readouterr().err
