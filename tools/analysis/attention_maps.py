@@ -46,8 +46,9 @@ def parse_args() -> argparse.Namespace:
     if not 0 < args.threshold <= 1:
         raise UsageError(f'--threshold is {args.threshold}; it is a share of the attention, above 0 and up to 1.')
     for name in ('num_images', 'image_size'):
-        if (getattr(args, name) or 1) < 1:
-            raise UsageError(f'--{name.replace("_", "-")} is {getattr(args, name)}; it must be at least 1.')
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UsageError(f'--{name.replace("_", "-")} is {value}; it must be at least 1.')
     return args
 
 
@@ -107,10 +108,13 @@ def main() -> None:
             raise UsageError(f'--block {args.block}: {network.name} has {len(network.blocks)} blocks, from 0.')
         print(f'{network.name}: {network.origin}')
     rows: list[list[AttentionRow]] = []
-    shares = []
+    shares, pictures = [], {}
     for network in networks:
         crop = args.image_size or network.image_size
-        images = read_images(args.images, round(network.resize * crop / network.image_size), crop, args.num_images)
+        sizes = round(network.resize * crop / network.image_size), crop
+        if sizes not in pictures:
+            pictures[sizes] = read_images(args.images, *sizes, args.num_images)
+        images = pictures[sizes]
         received, tokens = look(network, images, args.block, args.device)
         kept = kept_tokens(received.flatten(2), args.threshold).view_as(received)
         colours: list[Tensor | None] = [None] * len(images)
