@@ -1,0 +1,12 @@
+"""The same as mask-rcnn_vit-tiny_sfp_folder.py for one of the categories: of a few hundred pictures, only one that is in
+many of them can be learned.
+
+Command: python tools/train.py configs/downstream/mmdet/mask-rcnn_vit-tiny_sfp_persons.py \
+    --pretrained FILE --data-root DIR [--epochs N]
+Pictures without it are left out of training, and stay in the validation. docs/en/results.md has what it reached.
+"""
+
+_base_ = './mask-rcnn_vit-tiny_sfp_folder.py'
+
+train_dataloader = dict(dataset=dict(metainfo=dict(classes=('person',)), filter_cfg=dict(filter_empty_gt=True)))
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
