@@ -75,8 +75,14 @@ def quantities(run: RunRecord, k: int | None = None) -> list[Quantity]:
         run: from :func:`mstkit.report.run.read_run`.
         k: neighbours of k-NN; those of the run's headline by default.
     """
-    found = [*_knn(run, k), *_validations(run), *_monitored(run), *_training(run)]
+    found = [*accuracy_curves(run, k), *monitored(run), *_training(run)]
     return [one for one in found if any(math.isfinite(y) for _, y in one.points)]
+
+
+def accuracy_curves(run: RunRecord, k: int | None = None) -> Iterator[Quantity]:
+    """k-NN by branch, then the metrics of the validations."""
+    yield from _knn(run, k)
+    yield from _validations(run)
 
 
 def _knn(run: RunRecord, k: int | None) -> Iterator[Quantity]:
@@ -104,7 +110,8 @@ def _validations(run: RunRecord) -> Iterator[Quantity]:
         yield Quantity(VALIDATION_MORE, name, measured)
 
 
-def _monitored(run: RunRecord) -> Iterator[Quantity]:
+def monitored(run: RunRecord) -> Iterator[Quantity]:
+    """What CollapseMonitorHook recorded."""
     names = dict.fromkeys([*_MONITOR, *(name for record in run.collapse for name in record)])
     for name in names:
         family, shown = _MONITOR.get(name, (WATCHED, name.replace('_', ' ')))

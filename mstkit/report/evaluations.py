@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ class Evaluation:
         metrics: by evaluation and by the metric's name.
         data: the folders of labelled pictures, train and val.
         date: when.
+        headlines: the metrics that stand for an evaluation, by its name; all of them where it is not in there.
+        failed: why an evaluation has no result, by its name.
     """
 
     source: str
@@ -27,6 +29,8 @@ class Evaluation:
     metrics: Mapping[str, Mapping[str, float]]
     data: tuple[str, str]
     date: str
+    headlines: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -59,4 +63,17 @@ def _result(content: Any) -> Evaluation | None:
         if isinstance(values, dict)
     }
     words = {key: str(content.get(key) or '') for key in ('source', 'branch', 'train', 'val', 'date')}
-    return Evaluation(words['source'], words['branch'], metrics, (words['train'], words['val']), words['date'])
+    headlines, failed = content.get('headlines'), content.get('failed')
+    return Evaluation(
+        words['source'],
+        words['branch'],
+        metrics,
+        (words['train'], words['val']),
+        words['date'],
+        {name: list(map(str, some)) for name, some in _items(headlines) if isinstance(some, list) and some},
+        {name: str(reason) for name, reason in _items(failed)},
+    )
+
+
+def _items(content: Any) -> list[tuple[str, Any]]:
+    return [(str(name), value) for name, value in content.items()] if isinstance(content, dict) else []

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mstkit.jobs import Spread, spread
 from mstkit.report.configs import part
-from mstkit.report.curves import HIDDEN, VALIDATION, quantities
+from mstkit.report.curves import HIDDEN, VALIDATION, VALIDATION_MORE, accuracy_curves, monitored
 from mstkit.report.run import RunRecord
 from mstkit.report.scales import Point
 
@@ -32,13 +32,9 @@ class Reached(NamedTuple):
 def accuracies(run: RunRecord, k: int | None = None) -> list[Reached]:
     """k-NN by branch and the validation's metrics; what was never measured after training began is left out."""
     found = []
-    for one in quantities(run, k):
+    for one in accuracy_curves(run, k):
         trained = [point for point in one.points if point[0] > 0 and math.isfinite(point[1])]
-        if (
-            trained
-            and one.family.section == 'accuracy'
-            and (one.family is VALIDATION or one.family.title[:4] == 'k-NN')
-        ):
+        if trained and one.family is not VALIDATION_MORE:
             start = next((y for x, y in one.points if x == 0), None)
             name = f'k-NN, {one.name}' if one.family is not VALIDATION else one.name
             found.append(Reached(name, start, trained[-1], max(trained, key=lambda point: point[1])))
@@ -47,7 +43,7 @@ def accuracies(run: RunRecord, k: int | None = None) -> list[Reached]:
 
 def hidden_share(run: RunRecord) -> tuple[float, float, float] | None:
     """Mean, lowest and highest share of hidden patches over the epochs, percent; None where nothing says it."""
-    values = [y for one in quantities(run) if one.family is HIDDEN for _, y in one.points]
+    values = [y for one in monitored(run) if one.family is HIDDEN for _, y in one.points]
     if not values and part(run.config, 'model.teacher') is not None and part(run.config, 'model.masker') is None:
         return 0.0, 0.0, 0.0
     return (sum(values) / len(values), min(values), max(values)) if values else None

@@ -66,14 +66,16 @@ def read_log(logs: Sequence[Path], screen: Path | None = None) -> LogText:
 
 
 def _read_one(log: LogText, lines: Iterable[str]) -> None:
-    begun = False
+    begun = listing = False
     for line in lines:
         found = _LINE.match(line)
         if found is None:
+            listing = listing or line.startswith('System environment:')
             setting = _SETTING.match(line)
-            if setting and not begun and setting['name'] not in _ENVIRONMENT_LEFT_OUT:
+            if setting and listing and setting['name'] not in _ENVIRONMENT_LEFT_OUT:
                 log.environment.setdefault(setting['name'], setting['value'].strip())
             continue
+        listing = False
         text = found['text'].strip()
         epoch = _EPOCH.search(text)
         if epoch:

@@ -18,6 +18,7 @@ from mstkit.report.records import Scalars, by_epoch, read_json, read_lines, read
 
 GOING, STOPPED = 'still going', 'stopped'
 SILENCE = 15 * 60  # seconds without a sign of life after which a run is taken for stopped
+TRACES = ('*.jsonl', '*.pth', 'train.log', 'panels/*.png', '*/*.log', '*/vis_data/*')  # of training going on
 _PANEL = re.compile(r'epoch_(\d+)\.png')
 _CHECKPOINT = re.compile(r'(epoch|iter)_(\d+)\.pth')
 
@@ -180,6 +181,8 @@ def _judge(run: RunRecord, now: float) -> None:
     kind = 'iter' if run.unit == 'iteration' else 'epoch'
     saved = [float(match[2]) for match in checkpoints if match and match[1] == kind]
     reached = [*saved, *(float(record['epoch']) for record in [*run.knn, *run.collapse])]
+    # An iteration of the last epoch is no end yet; what is written after that epoch is.
+    at_end = run.length is not None and max(reached, default=0.0) >= run.length
     if run.scalars.training:
         last = run.scalars.training[-1]['iter']
         if run.unit == 'iteration':
@@ -187,10 +190,9 @@ def _judge(run: RunRecord, now: float) -> None:
         elif run.epoch_length:
             reached.append(last / run.epoch_length)
     run.reached = max(reached, default=0.0)
-    files = [path for path in run.folder.rglob('*') if path.is_file() and path.suffix != '.html']
-    run.last_sign = max((path.stat().st_mtime for path in files), default=0.0)
+    run.last_sign = max((path.stat().st_mtime for pattern in TRACES for path in run.folder.glob(pattern)), default=0.0)
     written = run.job.get('status')
-    if written == FINISHED or (written is None and run.length is not None and max(saved, default=0) >= run.length):
+    if written == FINISHED or (written is None and at_end):
         run.state = FINISHED
     elif written == FAILED or (run.log.error and now - run.last_sign > SILENCE):
         run.state = FAILED

@@ -138,20 +138,35 @@ def evaluations(results: Sequence[tuple[str, Evaluation]]) -> Html:
     if not results:
         return Html()
     headings = [', '.join(filter(None, (before, result.name))) for before, result in results]
+    main: list[list[object]] = []
+    rest: list[list[object]] = []
     metrics = dict.fromkeys(
         (evaluation, metric) for _, one in results for evaluation, values in one.metrics.items() for metric in values
     )
-    rows = []
     for evaluation, metric in metrics:
         values = [result.metrics.get(evaluation, {}).get(metric) for _, result in results]
-        rows.append([f'{evaluation}: {metric}', *(number(value, 4) for value in values)])
+        leads = [result.headlines.get(evaluation) for _, result in results]
+        first = any(metric in lead for lead in leads if lead) or not any(leads)
+        (main if first else rest).append([f'{evaluation}: {metric}', *(number(value, 4) for value in values)])
     notes = [
         f'{heading}: {several([word for word in result.data if word]) or "data not named"}'
         f'{f", {result.date}" if result.date else ""}'
         for heading, (_, result) in zip(headings, results, strict=True)
     ]
-    shown = table(['metric', *headings], rows, 'Results of the evaluations')
-    return element('div', shown, folded('Data and dates', bullets(notes)), class_='card')
+    failed = [
+        f'{heading}: {evaluation} failed: {reason}'
+        for heading, (_, result) in zip(headings, results, strict=True)
+        for evaluation, reason in result.failed.items()
+    ]
+    columns = ['metric', *headings]
+    return element(
+        'div',
+        table(columns, main, 'Results of the evaluations') if main else None,
+        folded(f'{len(rest)} more numbers', table(columns, rest, 'More results')) if rest else None,
+        bullets(failed) if failed else None,
+        folded('Data and dates', bullets(notes)),
+        class_='card',
+    )
 
 
 def configuration(run: RunRecord) -> Html:
