@@ -1,5 +1,5 @@
-# What every downstream run has in common. custom_imports of the three that build on this registers what is ours, so that
-# mmdet's and mmseg's own tools can read them too.
+# What every downstream run has in common. In the three files that build on this, custom_imports registers what is ours,
+# so that mmdet's and mmseg's own tools can read them too.
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
