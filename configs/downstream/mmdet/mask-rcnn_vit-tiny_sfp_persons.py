@@ -1,4 +1,4 @@
-"""The same as mask-rcnn_vit-tiny_sfp_folder.py for one category: a few hundred pictures teach only what many of them show.
+"""The same as mask-rcnn_vit-tiny_sfp_folder.py for one category: hundreds of pictures teach what many of them show.
 
 Command: python tools/train.py configs/downstream/mmdet/mask-rcnn_vit-tiny_sfp_persons.py \
     --pretrained FILE --data-root DIR [--epochs N]
