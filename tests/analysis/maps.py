@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
@@ -51,3 +52,22 @@ def shift_regions(side: int, window: int, shift: int) -> Tensor:
         number[rows, columns] = index
     view = number.view(side // window, window, side // window, window)
     return view.permute(0, 2, 1, 3).reshape(-1, window**2)
+
+
+class WatchedNetwork:
+    """A network of made-up blocks that can be watched as ``mstkit.networks.Network``: depth, heads and a seed."""
+
+    def __init__(self, depth: int, seed: int, heads: int = 3, stages: tuple[int, ...] | None = None) -> None:
+        self.depth, self.seed, self.heads = depth, seed, heads
+        self.stages = stages or (0,) * depth
+        self.passes = 0
+
+    def watch(self, images: Tensor, on_tokens, on_attention) -> None:
+        self.passes += 1
+        tokens = images.flatten(2).transpose(1, 2)  # (B, 16, 3)
+        for index in range(self.depth):
+            generator = torch.Generator().manual_seed(100 * self.seed + index)
+            tokens = torch.relu(tokens @ torch.randn(3, 3, generator=generator)) + 0.2 * tokens
+            maps = vit_maps(len(images), self.heads, 4, seed=100 * self.seed + index, block=index)
+            on_attention(maps._replace(stage=self.stages[index]))
+            on_tokens(SimpleNamespace(index=index, stage=self.stages[index]), tokens)

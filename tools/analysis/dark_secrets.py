@@ -1,0 +1,198 @@
+"""What happens inside networks, side by side: ``python tools/analysis/dark_secrets.py SOURCE [SOURCE …] --images DIR``.
+
+Draws, for each network, how far its heads look, how widely they spread their attention, how much they differ, and how
+alike its blocks are to each other and to those of the other networks (dark_secrets.png, .pdf; all numbers in .csv):
+the analyses of Xie et al., arXiv 2205.13543. With --train and --val also what is lost without the last blocks.
+
+SOURCE is a checkpoint of mstkit (FILE.pth, all its branches), timm:NAME[@FILE], mmpretrain:NAME_OR_CONFIG[@FILE], or
+random:CONFIG.py or random:FILE.pth for the same network with random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import mstkit  # noqa: F401  (registers the components)
+from mstkit.analysis import truncations
+from mstkit.analysis.cka import FEWEST
+from mstkit.analysis.network_comparison import (
+    DroppedCurve,
+    compare_networks,
+    comparison_csv,
+    measure_network,
+)
+from mstkit.datasets.plain_reading import read_pictures
+from mstkit.errors import UsageError, exit_cleanly
+from mstkit.evaluation import evaluators  # noqa: F401  (registers them)
+from mstkit.evaluation.knn import check_classes
+from mstkit.evaluation.subject import Subject, labelled_folder
+from mstkit.files import write_atomically
+from mstkit.interop import BRANCH_PREFIXES
+from mstkit.networks import Network, open_several
+from mstkit.progress_bar import track
+from mstkit.registry import EVALUATORS
+from mstkit.visualization.network_comparison import draw_comparison
+
+NAME = 'dark_secrets'
+CLASS_TOKEN = 'a class token is left out, and what remains of each row is made to sum to one'
+# The class token of the last block is there however many blocks are left.
+METRICS = {'knn': dict(type='knn'), 'linear': dict(type='linear', features='last')}
+NAMED = 3  # unreadable files whose names are given
+LAYOUTS = {'vit': 'ViT', 'swin': 'Swin'}
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('sources', nargs='+', metavar='SOURCE', help='networks; see above')
+    parser.add_argument('--images', required=True, metavar='DIR', help='a folder of pictures, in any depth')
+    parser.add_argument('--max-images', type=int, default=256, metavar='N', help='pictures to measure on')
+    parser.add_argument('--batch-size', type=int, default=64, metavar='N', help='pictures at once, at least 4')
+    parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), help='of checkpoints; by default both')
+    parser.add_argument('--labels', nargs='+', metavar='NAME', help='names in the figure, one per network')
+    parser.add_argument('--train', metavar='DIR', help='labelled pictures to learn from, for the last panel')
+    parser.add_argument('--val', metavar='DIR', help='labelled pictures to judge by, for the last panel')
+    parser.add_argument('--metric', choices=tuple(METRICS), default='knn', help='of the last panel')
+    parser.add_argument(
+        '--most-dropped', type=int, metavar='N', help='blocks in the last panel; by default all but one'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='of the order of the pictures')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--num-workers', type=int, default=2, metavar='N', help='processes that load labelled pictures')
+    parser.add_argument('--out', default=f'work_dirs/{NAME}', metavar='DIR', help='where the files go')
+    args = parser.parse_args()
+    for name, least in (
+        ('max_images', FEWEST),
+        ('batch_size', FEWEST),
+        ('most_dropped', 1),
+        ('seed', 0),
+        ('num_workers', 0),
+    ):
+        value = getattr(args, name, None)
+        if value is not None and value < least:
+            raise UsageError(f'--{name.replace("_", "-")} is {value}; it must be at least {least}.')
+    if (getattr(args, 'train', None) is None) != (getattr(args, 'val', None) is None):
+        raise UsageError('the panel without the last blocks needs both --train and --val, and one of them is missing.')
+    return args
+
+
+def open_all(args: argparse.Namespace) -> dict[str, Network]:
+    """The networks by the names that they have in the figure."""
+    networks = open_several(args.sources, args.branch, args.device)
+    names = args.labels or [network.name for network in networks]
+    if len(names) != len(networks):
+        opened = ', '.join(network.name for network in networks)
+        raise UsageError(f'--labels has {len(names)} names for {len(networks)} networks: {opened}.')
+    if len(set(names)) < len(names):
+        raise UsageError(f'--labels has the name {max(names, key=names.count)!r} more than once; give different ones.')
+    return dict(zip(names, networks, strict=True))
+
+
+def about(network: Network) -> str:
+    """A few words on a network."""
+    return f'{LAYOUTS.get(network.layout, network.layout)}, {len(network.blocks)} blocks, {network.image_size} px'
+
+
+def read_all(
+    folder: str, networks: Iterable[Network], most: int, seed: int
+) -> tuple[dict[tuple[int, int], Tensor], list[str]]:
+    """The same pictures for each size that is looked at, in one random order, and what cannot be read.
+
+    A folder is often sorted by class, and CKA compares the pictures of a batch with each other.
+
+    Returns:
+        (M, 3, H, W) uint8 by the view of a network, see :func:`view_of`; and the unreadable files.
+    """
+    pictures, unreadable = {}, []
+    for resize, crop in sorted({view_of(network) for network in networks}):
+        images, unreadable = read_pictures(folder, [dict(type='CenterView', resize=resize, crop=crop)], most)
+        if len(images) < FEWEST:
+            raise UsageError(
+                f'the folder {folder} has {len(images)} readable images, and CKA needs at least {FEWEST}: add some.'
+            )
+        pictures[resize, crop] = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))]
+    return pictures, unreadable
+
+
+def view_of(network: Network) -> tuple[int, int]:
+    """To what a picture's shorter side is resized, and the side of the centre that is cut out."""
+    return network.resize, network.image_size
+
+
+def batches(network: Network, name: str, images: Tensor, size: int, device: str) -> Iterator[Tensor]:
+    """Normalised batches of nearly the same size: a small last one would count as much for CKA as the others."""
+    mean, std = (torch.tensor(part, device=device).view(1, 3, 1, 1) for part in (network.mean, network.std))
+    count = max(1, min(-(-len(images) // size), len(images) // FEWEST))
+    for part in track(images.tensor_split(count), count, f'{name}: attention and similarity'):
+        yield (part.to(device).float() - mean) / std
+
+
+def labelled_subjects(args: argparse.Namespace) -> Callable[[Network], Subject] | None:
+    """How a network meets the labelled pictures; None without any. Folders that do not fit are refused."""
+    if args.train is None:
+        return None
+    train, val = labelled_folder(args.train), labelled_folder(args.val)
+    check_classes(train.metainfo['classes'], val.metainfo['classes'])
+    settings = dict(device=args.device, seed=args.seed, batch_size=args.batch_size, num_workers=args.num_workers)
+    return lambda network: Subject(network, train, val, **settings)
+
+
+def drop_blocks(
+    networks: dict[str, Network], subject_of: Callable[[Network], Subject], metric: str, most: int | None
+) -> list[DroppedCurve]:
+    """The metric of every network without its last blocks."""
+    evaluator = EVALUATORS.build(METRICS[metric])
+    curves = []
+    for name, network in networks.items():
+        found: dict[str, list[tuple[int, float]]] = {}
+        shortened = truncations(network, most)
+        for short in track(shortened, len(shortened), f'{name}: without the last blocks'):
+            subject = subject_of(short.network)
+            evaluator.check(subject)
+            number, value = next(iter(evaluator(subject).items()))
+            found.setdefault(short.where, []).append((short.dropped, value))
+        whole = found['end'][0]
+        for where, points in found.items():
+            curves.append(DroppedCurve(name, number, where, points if where == 'end' else [whole, *points]))
+    return curves
+
+
+@exit_cleanly
+def main() -> None:
+    """Opens, looks, measures, draws, writes."""
+    args = parse_args()
+    networks = open_all(args)
+    subject_of = labelled_subjects(args)
+    pictures, unreadable = read_all(args.images, networks.values(), args.max_images, args.seed)
+    out = Path(args.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f'--out {args.out} cannot be made: {error.strerror}.') from error
+
+    measured = []
+    for name, network in networks.items():
+        parts = batches(network, name, pictures[view_of(network)], args.batch_size, args.device)
+        measured.append(measure_network(network, name, about(network), parts))
+    dropped = drop_blocks(networks, subject_of, args.metric, args.most_dropped) if subject_of else []
+    comparison = compare_networks(measured, dropped)
+
+    count = len(next(iter(pictures.values())))
+    notes = [f'{count} pictures of {args.images}. Attention is that of patches to patches: {CLASS_TOKEN}.']
+    if unreadable:
+        more = f' and {len(unreadable) - NAMED} more' if len(unreadable) > NAMED else ''
+        notes.append(f'{len(unreadable)} files cannot be read: {"; ".join(unreadable[:NAMED])}{more}')
+    title = 'Inside a network' if len(networks) == 1 else f'Inside {len(networks)} networks, on the same pictures'
+    draw_comparison(comparison, [out / f'{NAME}.png', out / f'{NAME}.pdf'], title, notes)
+    write_atomically(out / f'{NAME}.csv', comparison_csv(comparison).encode())
+    print('\n'.join(notes))
+    print(f'written: {out / NAME}.png, .pdf, and every number in .csv')
+
+
+if __name__ == '__main__':
+    main()
