@@ -10,9 +10,10 @@ from mstkit.datasets import sampling
 from mstkit.errors import UsageError
 from mstkit.evaluation import Subject
 from mstkit.evaluation.evaluators import linear
-from mstkit.evaluation.evaluators.linear import PRESETS, LinearEvaluator, crop_batches, metrics_of
+from mstkit.evaluation.evaluators.linear import LinearEvaluator, crop_batches, metrics_of
 from mstkit.evaluation.linear_head import load_head
 from mstkit.evaluation.linear_probe import ProbeResult, shuffled_batches, train_heads
+from mstkit.evaluation.linear_protocols import PRESETS
 from mstkit.registry import EVALUATORS
 
 from .frozen import COLOURS, BrightNetwork, write_pictures

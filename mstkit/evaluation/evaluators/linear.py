@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from mmengine import dist
@@ -22,50 +22,10 @@ from mstkit.evaluation.linear_probe import (
     shuffled_batches,
     train_heads,
 )
+from mstkit.evaluation.linear_protocols import AUGMENTATIONS, PRESETS
 from mstkit.evaluation.subject import Subject
 from mstkit.progress_bar import track
 from mstkit.registry import EVALUATORS
-
-AUGMENTATIONS = ('none', 'crop')
-
-
-class LinearProtocol(NamedTuple):
-    """The settings of a linear probe.
-
-    Attributes:
-        features: a name in :data:`mstkit.evaluation.linear_head.FEATURES`.
-        rates: learning rates.
-        per_256: whether those are per 256 images, and SGD's is rate * batch_size / 256.
-        batch_size: images per step of SGD.
-        epochs: how often the train images are gone through.
-        augmentation: 'crop' computes features of new random crops and flips every epoch; 'none' stores the features
-            of the central view once.
-    """
-
-    features: str = 'last4'
-    rates: tuple[float, ...] = (0.001,)
-    per_256: bool = True
-    batch_size: int = 1024
-    epochs: int = 100
-    augmentation: str = 'crop'
-
-
-PRESETS = {
-    # Ours: half decades around DINO's rate. Without augmentation it costs one pass over the images instead of a
-    # hundred, on any device, so that a suite is done in seconds; small batches give small folders enough steps.
-    'sweep': LinearProtocol(
-        rates=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0), batch_size=256, augmentation='none'
-    ),
-    # Caron et al., arXiv 2104.14294, for ViT-S; ViT-B takes features='last_mean'.
-    'dino': LinearProtocol(),
-    # Zhou et al., arXiv 2111.07832: 45 rates, of which the best is reported.
-    'ibot': LinearProtocol(rates=tuple(float(f'{digit}e{power}') for power in range(-4, 1) for digit in range(1, 10))),
-    # Kakogeorgiou et al., arXiv 2203.12719.
-    'attmask': LinearProtocol(rates=(0.005,), batch_size=2048),
-    # Li et al., arXiv 2106.05656, appendix E, word for word: the last class token, and a rate that no batch size is
-    # said to multiply. It is 17 times below DINO's at the same batch size; its numbers were likely made with another.
-    'mst_paper_literal': LinearProtocol(features='last', rates=(0.00024,), per_256=False),
-}
 
 
 @EVALUATORS.register_module(name='linear')
@@ -82,7 +42,8 @@ class LinearEvaluator:
         features: 'last', 'last4', 'last_mean' or 'last4_mean': class tokens of the last block or of the last four,
             without or with the mean of the patch tokens. A Swin's blocks are averaged over their patches, and their
             stages concatenated.
-        rates, per_256, batch_size, epochs, augmentation: see :class:`LinearProtocol`.
+        rates, per_256, batch_size, epochs, augmentation: see
+            :class:`~mstkit.evaluation.linear_protocols.LinearProtocol`.
         save: where to write the best head; ``{network}`` in it stands for the network's name.
 
     Raises:
@@ -141,7 +102,7 @@ class LinearEvaluator:
     def __call__(self, subject: Subject) -> dict[str, float]:
         """Returns the metrics of :func:`metrics_of`."""
         result, head = self.train(subject)
-        if self.save is not None:
+        if self.save is not None and dist.is_main_process():
             path = head_path(self.save, subject.network)
             head.save(path)
             print_log(f'linear probe: wrote {path}', logger='current')
