@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 
+from mmengine.dataset.base_dataset import Compose
 from mmengine.logging import print_log
 
 from mstkit.datasets import CenterView, ImageFolder, LoadRGB, PackViews
@@ -52,6 +54,7 @@ class BackgroundsEvaluator:
         self.head = head
         self.data = data
         self.class_map = class_map
+        self._folders: dict[tuple[str, tuple[str, ...] | None], ImageFolder] = {}
         self.variants, self.missing = find_variants(data, [variants] if isinstance(variants, str) else variants)
 
     def check(self, subject: Subject) -> None:
@@ -116,11 +119,15 @@ class BackgroundsEvaluator:
 
     def _images(self, subject: Subject, variant: str, head: LinearHead) -> ImageFolder:
         """The pictures of a variant; labels are places among the head's classes, or with a map among the folders."""
-        if self.class_map is None:
-            view, metainfo = subject.center_view(), dict(classes=head.classes)
-        else:
-            view, metainfo = CenterView(subject.network.image_size, subject.network.image_size), None
-        return ImageFolder(self.folder(variant), '', [LoadRGB(), view, PackViews()], labelled=True, metainfo=metainfo)
+        classes = head.classes if self.class_map is None else None
+        if (variant, classes) not in self._folders:  # looked through once, for the check and for all networks
+            metainfo = None if classes is None else dict(classes=classes)
+            self._folders[variant, classes] = ImageFolder(self.folder(variant), '', labelled=True, metainfo=metainfo)
+        size = subject.network.image_size
+        view = CenterView(size, size) if classes is None else subject.center_view()
+        dataset = copy.copy(self._folders[variant, classes])
+        dataset.pipeline = Compose([LoadRGB(), view, PackViews()])
+        return dataset
 
 
 def background_gap(accuracy: Mapping[str, float]) -> float:
