@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mstkit.registry import MODELS
+from mstkit.registry import EVALUATORS, MODELS
 
 from .pages import ROOT, named_files
 
@@ -29,6 +29,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for module in [name for name in sys.modules if f'{name}.py' in named_files()]:
         del sys.modules[module]
     MODELS.module_dict.pop('CheckerboardMasker', None)
+    EVALUATORS.module_dict.pop('class_means', None)
 
 
 @pytest.fixture

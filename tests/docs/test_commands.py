@@ -26,6 +26,7 @@ TOOLS = (
     'train.py',
     'test.py',
     'demo.py',
+    'evaluation/evaluate.py',
     'evaluation/knn.py',
     'ablate.py',
     'analysis/preview_masks.py',

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import runpy
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from mstkit.datasets import SampleKey
 from mstkit.engine.launch import load_config
+from mstkit.errors import UsageError
 from mstkit.evaluation.features import check_labelled
+from mstkit.evaluation.suite import build_suite
 from mstkit.registry import DATASETS, MODELS
 
+from ..evaluation.subjects import make_folders, subject_of
 from ..models.builders import mst
 from .pages import FOLDER_CONFIG, ROOT, blocks, named_files, tool
 
@@ -22,6 +27,8 @@ def test_the_files_are_all_looked_at():
     assert set(named_files()) == {
         'checkerboard_masker.py',
         'test_checkerboard_masker.py',
+        'class_means.py',
+        'test_class_means.py',
         'configs/mst/mst_vit-tiny_folder_checkerboard.py',
         'configs/mst/mst_vit-tiny_cifar10.py',
         'configs/mst/mst_vit-tiny_list.py',
@@ -37,6 +44,24 @@ def test_the_example_masker_passes_its_own_test(inside):
     assert set(tests) == {'test_contract', 'test_squares', 'test_mistakes'}
     for test in tests.values():
         test()
+
+
+def test_the_example_evaluation_passes_its_own_test(inside):
+    found = runpy.run_path('test_class_means.py')
+    tests = {name: value for name, value in found.items() if name.startswith('test_')}
+    assert set(tests) == {'test_accuracy', 'test_mistakes'}
+    for test in tests.values():
+        test()
+
+
+def test_the_example_evaluation_is_found_by_the_suite(inside, tmp_path):
+    importlib.import_module('class_means')
+    (evaluation,) = build_suite(['class_means'], {'class_means.last_blocks': 2}).values()
+    subject = subject_of(make_folders(tmp_path))
+    evaluation.check(subject)
+    assert 100 / 3 < evaluation(subject)['top1'] <= 100
+    with pytest.raises(UsageError, match='last_blocks is 9'):
+        build_suite(['class_means'], {'class_means.last_blocks': 9})['class_means'].check(subject)
 
 
 def test_the_example_masker_masks_a_model(inside):
