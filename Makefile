@@ -24,7 +24,7 @@ define setup
 endef
 
 help:
-	@echo 'make demo           pre-train MST on the built-in pictures and print its k-NN accuracy (a few minutes)'
+	@echo 'make demo           pre-train MST on the built-in pictures, write its report, print its k-NN accuracy (minutes)'
 	@echo 'make demo-transfer  fine-tune its backbone: detection, segmentation, classification (longer than the demo)'
 	@echo 'make test           lint, types and tests'
 	@echo 'make test-all       the same, with the slow tests'

@@ -1,4 +1,4 @@
-"""Pre-trains MST on the built-in pictures and says what it learned: what ``make demo`` runs.
+"""Pre-trains MST on the built-in pictures, writes the report of it and says what it learned: what ``make demo`` runs.
 
 Takes the options of ``tools/train.py`` that make sense here, for example
 ``make demo DEMO_ARGS="--cfg-options randomness.seed=1"``. Its last line is always of the form
@@ -17,6 +17,8 @@ from mmengine.config import DictAction
 
 from mstkit.engine.launch import build_runner, load_config
 from mstkit.errors import UsageError, exit_cleanly
+from mstkit.files import write_atomically
+from mstkit.report import build_page
 
 CONFIG = Path(__file__).resolve().parent.parent / 'configs' / 'demo' / 'mst_vit-nano_scenes.py'
 
@@ -66,6 +68,9 @@ def main() -> None:
     print(f'trained for {last["epoch"]} epochs in {time.perf_counter() - started:.0f} s')
     print(f'panels (input | attention | mask | reconstruction): {work_dir / "panels"}')
     print(f'checkpoint: {work_dir / "best_knn.pth"}')
+    report = work_dir / 'report.html'
+    write_atomically(report, build_page([work_dir]).encode())
+    print(f'report, one page for any browser: {report}')
     print(
         f'demo: k-NN top-1 random-init {first["branches"]["student"][top1]:.1f}, '
         f'student {last["branches"]["student"][top1]:.1f}, teacher {last["branches"]["teacher"][top1]:.1f}',

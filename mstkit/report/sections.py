@@ -194,9 +194,9 @@ def environment(run: RunRecord) -> Html:
     """Versions and machine, as mmengine lists them."""
     if not run.log.environment:
         return Html()
-    return element(
-        'div', table(['', ''], run.log.environment.items(), 'Environment of the run', class_='facts'), class_='card'
-    )
+    # mmengine calls the number of processes so, with or without a GPU.
+    rows = [('processes' if name == 'GPU number' else name, value) for name, value in run.log.environment.items()]
+    return element('div', table(['', ''], rows, 'Environment of the run', class_='facts'), class_='card')
 
 
 def again(run: RunRecord) -> Html:

@@ -127,6 +127,7 @@ tbody th{font-weight:600}
 .scrolls th,.scrolls td{overflow-wrap:normal;white-space:nowrap}
 .scrolls thead th{position:sticky;top:0;background:var(--card)}
 .facts tbody th{width:12rem;font-weight:600}
+.gallery .facts tbody th{width:8rem}
 .facts thead{display:none}
 .differ td{font-family:ui-monospace,monospace;font-size:.82rem}
 pre,code{font-family:ui-monospace,SFMono-Regular,Menlo,monospace;font-size:.85rem}
@@ -160,7 +161,8 @@ table.facts td::before{content:none!important}
 .columns{font-size:.75rem}
 .card{padding:.7rem .7rem}
 }
-@media (min-width:52rem){.sheets{grid-template-columns:repeat(2,minmax(0,1fr))}
+@media (min-width:52rem){.overview tbody th{min-width:9.5rem}
+.sheets{grid-template-columns:repeat(2,minmax(0,1fr))}
 .sheets .columns~.columns{display:grid}}
 @media print{
 :root{"""

@@ -139,9 +139,12 @@ class Browser:
 
     def close(self) -> None:
         """Ends it."""
-        self._process.kill()
-        self._process.wait()
-        os.close(self._write)
+        os.close(self._write)  # it ends when nobody can speak to it any more
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         os.close(self._read)
 
     def _next(self) -> dict[str, Any]:
