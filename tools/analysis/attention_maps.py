@@ -28,7 +28,7 @@ from mstkit.visualization.attention_sheet import AttentionRow, draw_attention_sh
 
 
 def parse_args() -> argparse.Namespace:
-    """Reads the command line, and refuses what would only fail at the end."""
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('sources', nargs='+', metavar='SOURCE', help='the networks')
     parser.add_argument('--images', nargs='+', required=True, metavar='PATH', help='a folder of pictures, or files')
@@ -40,7 +40,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-images', type=int, default=6, metavar='N', help='pictures of a folder')
     parser.add_argument('--image-size', type=int, metavar='PX', help='larger pictures give finer maps')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuses what would only fail at the end; raises UsageError."""
     if not args.out.lower().endswith('.png'):
         raise UsageError(f'--out {args.out}: the picture is a PNG, so its name has to end in .png.')
     if not 0 < args.threshold <= 1:
@@ -49,7 +53,6 @@ def parse_args() -> argparse.Namespace:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UsageError(f'--{name.replace("_", "-")} is {value}; it must be at least 1.')
-    return args
 
 
 def read_images(paths: Sequence[str], resize: int, crop: int, most: int) -> Tensor:
@@ -102,6 +105,7 @@ def look(network: Network, images: Tensor, block: int, device: str) -> tuple[Ten
 def main() -> None:
     """Opens, reads, looks, draws."""
     args = parse_args()
+    check(args)
     networks = open_several(args.sources, args.branch, args.device)
     for network in networks:
         if not -len(network.blocks) <= args.block < len(network.blocks):
