@@ -179,9 +179,9 @@ def report(
         median = statistics.median(seconds)
         ratios = [mine / other for (mine, _), (other, _) in zip(taken['ours'], turns, strict=True)]
         results[name] = {
-            'seconds': round(median, 4),
-            'fastest': round(min(seconds), 4),
-            'slowest': round(max(seconds), 4),
+            'seconds': round(median, 6),
+            'fastest': round(min(seconds), 6),
+            'slowest': round(max(seconds), 6),
             'peak_bytes': max(peaks) if peaks else None,
             'whole_hours': round(median * scale / 3600, 4),
             'ours_over_this': round(statistics.median(ratios), 4),
