@@ -7,6 +7,7 @@ from .image_reader import LoadRGB, UnreadableImage, read_image
 from .multi_crop import MultiCrop
 from .pack_views import PackViews
 from .sampling import EpochSampler, SampleKey
+from .shards import ShardDataset, ShardSampler
 from .text_list import TextList
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     'MultiCrop',
     'PackViews',
     'SampleKey',
+    'ShardDataset',
+    'ShardSampler',
     'TextList',
     'UnreadableImage',
     'read_image',

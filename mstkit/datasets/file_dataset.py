@@ -63,11 +63,11 @@ class FileDataset(BaseDataset):
         key = SampleKey.of(idx if idx >= 0 else len(self) + idx)
         failed: dict[str, str] = {}
         for candidate in self._candidates(key):
-            results = self.get_data_info(int(candidate))
-            results['sample_idx'] = key
-            if failed:
-                results.update(replaced=list(failed), replaced_reasons=list(failed.values()))
             try:
+                results = self.get_data_info(int(candidate))
+                results['sample_idx'] = key
+                if failed:
+                    results.update(replaced=list(failed), replaced_reasons=list(failed.values()))
                 return self.pipeline(results)
             except UnreadableImage as error:
                 failed[error.path] = error.reason

@@ -47,7 +47,7 @@ class UnreadableImage(Exception):
         return f'cannot read {self.path}: {self.reason}'
 
 
-def read_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
+def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None) -> np.ndarray:
     """Reads an image file as upright RGB.
 
     Grey and palette images become RGB; transparency is composited on :data:`NEUTRAL_BACKGROUND`; CMYK is converted
@@ -58,6 +58,7 @@ def read_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
 
     Args:
         source: a path, or the bytes of a file.
+        name: what to call the bytes in a message.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -66,7 +67,8 @@ def read_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
         UnreadableImage: the file is missing, empty, truncated, corrupt, no image, in a colour space that cannot be
             converted, or larger than Pillow's limit against decompression bombs.
     """
-    name = f'<{len(source)} bytes>' if isinstance(source, bytes) else os.fspath(source)
+    if name is None:
+        name = f'<{len(source)} bytes>' if isinstance(source, bytes) else os.fspath(source)
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, 'rb') as stream:
             if not stream.read(1):
@@ -142,6 +144,7 @@ class LoadRGB(BaseTransform):
     """Reads ``img_path`` into ``img``, (H, W, 3) uint8 RGB; an ``img`` that is there already is only checked.
 
     Data sets that hold their pictures in memory (CIFAR) give ``img``: it must be uint8, RGB or grey; grey becomes RGB.
+    Data sets that hold the bytes of image files (shards) give ``img_bytes``, and ``img_path`` as a name for messages.
 
     Raises:
         UnreadableImage: the file cannot be read; the data sets of this package answer it with another sample.
@@ -152,6 +155,8 @@ class LoadRGB(BaseTransform):
         """Adds ``img``, ``ori_shape`` and ``img_shape``, both (H, W)."""
         if results.get('img') is not None:
             image = self._checked(results['img'])
+        elif results.get('img_bytes') is not None:
+            image = read_image(results.pop('img_bytes'), results.get('img_path'))
         elif results.get('img_path'):
             image = read_image(results['img_path'])
         else:

@@ -20,7 +20,7 @@ from mstkit.errors import UsageError
 from mstkit.registry import DATA_SAMPLERS
 
 _WORD = (1 << 64) - 1
-_NO_SAMPLE = _WORD  # the index under which an epoch's order is drawn; no data set is that long
+NO_SAMPLE = _WORD  # the index under which an epoch's order is drawn; no data set is that long
 
 
 @functools.lru_cache(maxsize=256)
@@ -32,7 +32,8 @@ def _stream_word(stream: str | int) -> int:
     return int.from_bytes(digest, 'little') | (1 << 63)
 
 
-def _bit_generator(seed: int, epoch: int, index: int, stream: str | int) -> np.random.Philox:
+def bit_generator(seed: int, epoch: int, index: int, stream: str | int) -> np.random.Philox:
+    """The generator of a stream of random words; what has no sample has the index :data:`NO_SAMPLE`."""
     # Philox is a counter-based generator: key and the high counter words name the stream outright, so that two
     # streams cannot overlap, and numpy promises the same bits on every platform.
     key = np.array([seed & _WORD, index & _WORD], dtype=np.uint64)
@@ -74,7 +75,7 @@ class SampleKey(int):
 
     def generator(self, stream: str | int = 0) -> np.random.Generator:
         """A fresh generator of this sample's ``stream``; equal keys and streams give equal numbers anywhere."""
-        return np.random.Generator(_bit_generator(self.seed, self.epoch, self.origin, stream))
+        return np.random.Generator(bit_generator(self.seed, self.epoch, self.origin, stream))
 
     def __sub__(self, other: int) -> SampleKey:
         return SampleKey(int(self) - int(other), self.epoch, self.seed, self.origin)
@@ -150,7 +151,7 @@ class EpochSampler(Sampler[SampleKey]):
         if not self.shuffle:
             return np.arange(self.total)
         # Sorting raw words rather than calling permutation(): numpy keeps the words stable between versions only.
-        words = _bit_generator(self.seed, self.epoch, _NO_SAMPLE, 'order').random_raw(self.total)
+        words = bit_generator(self.seed, self.epoch, NO_SAMPLE, 'order').random_raw(self.total)
         return np.argsort(words, kind='stable')
 
     def __iter__(self) -> Iterator[SampleKey]:

@@ -42,7 +42,7 @@ def set_data_root(config: Config | dict[str, Any], data_root: str) -> list[str]:
 
     Args:
         config: changed in place.
-        data_root: a folder.
+        data_root: a folder; or a URL, where every data set of the config reads shards.
 
     Returns:
         The paths of the data sets.
@@ -50,7 +50,8 @@ def set_data_root(config: Config | dict[str, Any], data_root: str) -> list[str]:
     Raises:
         UsageError: there is no such folder, or the config generates its own pictures.
     """
-    if not Path(data_root).is_dir():
+    is_url = '://' in data_root
+    if not is_url and not Path(data_root).is_dir():
         raise UsageError(f'--data-root {data_root}: there is no such folder.')
     own = OWN_CLASSES_CONFIG if 'pretrained' in (config.get('default_hooks') or {}) else OWN_PICTURES_CONFIG
     changed: list[str] = []
@@ -60,6 +61,11 @@ def set_data_root(config: Config | dict[str, Any], data_root: str) -> list[str]:
             raise UsageError(
                 f'--data-root {data_root}: this config generates its own pictures ({path} is {BUILT_IN}). '
                 f'To train on yours, use {own} or another config that reads files.'
+            )
+        if is_url and not _reads_urls(dataset):
+            raise UsageError(
+                f'--data-root {data_root}: {path} is {dataset["type"]}, which reads folders only. Make shards with '
+                'tools/make_shards.py and read them by ShardDataset.'
             )
         if 'data_root' in accepted_arguments(dataset_class(dataset)):  # type: ignore[arg-type]
             old_roots.update([str(dataset['data_root'])] if dataset.get('data_root') else [])
@@ -104,10 +110,16 @@ def check_data_roots(config: Config | dict[str, Any]) -> None:
     for path, dataset in dataset_configs(config):
         root = dataset.get('data_root')
         downloads = dataset.get('download', 'download' in accepted_arguments(dataset_class(dataset)))  # type: ignore[arg-type]
+        if root and '://' in str(root) and _reads_urls(dataset):
+            continue
         if root and not downloads and not path.startswith(optional or ('\0',)) and not Path(root).is_dir():
             raise UsageError(
                 f'{path}: the folder {str(root)!r} does not exist. Give the folder of your pictures: --data-root DIR.'
             )
+
+
+def _reads_urls(dataset: Mapping[str, Any]) -> bool:
+    return getattr(dataset_class(dataset), 'reads_urls', False)
 
 
 def dataset_class(node: Mapping[str, Any]) -> type | None:

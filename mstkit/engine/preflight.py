@@ -19,6 +19,7 @@ from mmengine.runner.utils import set_random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mstkit.engine.data_order import sampler_of
 from mstkit.engine.guard import build_guard, check_registered
 from mstkit.engine.hooks.pretrained_backbone_hook import PretrainedBackboneHook
 from mstkit.engine.hooks.progress_hook import ProgressHook
@@ -86,7 +87,11 @@ def build_val_loader(config: DataLoader | dict | None, randomness: Mapping[str, 
 
 def _build_loader(config: DataLoader | dict, randomness: Mapping[str, Any]) -> DataLoader:
     with build_guard():
-        return Runner.build_dataloader(config, randomness['seed'], randomness.get('diff_rank_seed', False))
+        loader = Runner.build_dataloader(config, randomness['seed'], randomness.get('diff_rank_seed', False))
+    sampler = sampler_of(loader)
+    if hasattr(sampler, 'set_loader'):
+        sampler.set_loader(batch_size_of(loader), loader.num_workers)
+    return loader
 
 
 def batch_size_of(loader: DataLoader) -> int:

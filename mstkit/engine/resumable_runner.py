@@ -12,6 +12,7 @@ from mmengine.dist import master_only
 from mmengine.runner import Runner
 
 from mstkit.engine import checkpointing
+from mstkit.engine.data_order import data_order
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.progress import StepCounter
 from mstkit.engine.start import Start
@@ -167,6 +168,7 @@ class ResumableRunner(Runner):
                     accumulative_counts=counter.accumulative_counts,
                     max_epochs=counter.max_epochs,
                 ),
+                'data_order': data_order(self.train_loop.dataloader),
                 **(meta or {}),
             },
             state_dict=model.state_dict(),

@@ -1,0 +1,214 @@
+"""Images in tar shards, as a data set with numbered samples.
+
+Why numbered, and not a stream: everything that makes a run repeatable here hangs on a sample's number. Its key gives
+MultiCrop the same views in any process, a sampler decides who reads what and where a resumed run goes on, and k-NN,
+panels and the counting of unreadable files ask for samples by number. So a shard's samples keep their numbers, and the
+order of reading, not the kind of data set, is made to suit tar files: :class:`ShardSampler` goes through whole shards,
+each process and worker through its own, within which a :class:`ShardReader` only ever moves forward.
+
+* On this machine a plain tar file is addressed (headers listed once): nothing is held in memory, any sampler will do,
+  and ShardSampler merely spares the disk from jumping.
+* Everything else, a URL or a compressed file, is read through by the ``webdataset`` library, at the pace in which its
+  samples are asked for. In ShardSampler's order each worker opens each of its shards once and holds no more samples
+  than the shuffle buffer; any other order stays right and becomes slow.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from mmengine.dataset import force_full_init
+from mmengine.logging import print_log
+
+from mstkit.datasets.file_dataset import FileDataset
+from mstkit.datasets.image_folder import find_split
+from mstkit.datasets.image_reader import UnreadableImage
+from mstkit.datasets.sampling import SampleKey
+from mstkit.datasets.shards.index import INDEX, ShardIndex, count_samples, read_index
+from mstkit.datasets.shards.locations import expand, is_url, join, library
+from mstkit.datasets.shards.reader import ShardReader
+from mstkit.errors import UsageError
+from mstkit.registry import DATASETS
+
+_NEAR_DRAWS = 8
+
+
+@DATASETS.register_module()
+class ShardDataset(FileDataset):
+    """Images in tar shards of the ``webdataset`` kind: members ``NAME.jpg`` and, for labels, ``NAME.cls``.
+
+    Samples have ``img_bytes``, ``img_path`` (``SHARD/MEMBER``, for messages) and, where they are labelled,
+    ``gt_label``. A ``.cls`` holds a whole number from 0; other members are not looked at. A sample that cannot be read,
+    or that a cut-off shard no longer has, is replaced as :class:`FileDataset` does it, by one of the same shard first.
+
+    Without ``shards``, the folder is ``data_root/split`` or, for ``'train'``, ``data_root``, as in ``ImageFolder``; its
+    ``index.json`` names the shards (``tools/make_shards.py`` writes both), or else all ``*.tar`` in it are counted.
+
+    Args:
+        data_root: a folder, or a URL that the library opens (``https://``, ``gs://``, ``pipe:`` ...).
+        split: the part of the data set; not used where ``shards`` is given.
+        shards: shards by name: paths, URLs and brace patterns (``train-{000000..000099}.tar``) below ``data_root``.
+        index: their index; without one they are counted, which needs shards on this machine.
+        pipeline: transforms or their configs.
+        labelled: ``'auto'`` for labels where the shards have them, ``False`` for none, ``True`` to refuse shards
+            without.
+        metainfo: ``dict(classes=...)`` names the labels; wins over the index.
+        test_mode, lazy_init: as in mmengine.
+
+    Raises:
+        UsageError: ``webdataset`` is not installed, or no shard, no index or no label is where it should be.
+    """
+
+    reads_urls: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        data_root: str | os.PathLike[str] = '',
+        split: str = 'train',
+        shards: str | Sequence[str] | None = None,
+        index: str | None = None,
+        pipeline: Sequence[Mapping[str, Any] | Callable] = (),
+        labelled: bool | str = 'auto',
+        metainfo: Mapping[str, Any] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+    ) -> None:
+        library()  # says now, not in a worker, that it is missing
+        if labelled not in ('auto', True, False):
+            raise UsageError(f"ShardDataset.labelled is {labelled!r}: give 'auto', True or False.")
+        self._fully_initialized = False
+        self.split, self.shards, self.index_file, self.labelled = split, shards, index, labelled
+        super().__init__(data_root, pipeline, metainfo, test_mode, lazy_init, serialize_data=False)
+
+    def full_init(self) -> None:
+        """Finds the shards and how many samples they hold; no sample is read."""
+        if self._fully_initialized:
+            return
+        self.index = self._find_index()
+        self.firsts = self.index.firsts
+        if self.labelled == 'auto':
+            self.labelled = self.index.labelled
+        elif self.labelled and not self.index.labelled:
+            raise UsageError(f'the shards of {self._name} have no labels (.cls): make them from a folder with classes.')
+        if self.labelled and self.index.classes is not None:
+            self._metainfo.setdefault('classes', self.index.classes)
+        self.reader = ShardReader(self.index.urls)
+        self._fully_initialized = True
+        layout = 'with labels' if self.labelled else 'without labels'
+        print_log(
+            f'ShardDataset: {len(self)} images {layout} in {len(self.index.urls)} shards of {self._name}',
+            logger='current',
+        )
+
+    def _join_prefix(self) -> None:
+        """Nothing: mmengine would look for a storage backend of its own behind a URL."""
+
+    @property
+    def _name(self) -> str:
+        return self.data_root or os.path.dirname(self.index.urls[0]) or 'this folder'
+
+    def _find_index(self) -> ShardIndex:
+        if self.index_file is not None:
+            known = read_index(join(self.data_root, self.index_file))
+            return known if self.shards is None else _chosen(known, expand(self.shards, self.data_root))
+        if self.shards is not None:
+            return _counted(expand(self.shards, self.data_root))
+        if is_url(self.data_root):
+            return self._index_at_url()
+        folder = find_split(self.data_root, self.split)
+        if os.path.isfile(path := os.path.join(folder, INDEX)):
+            return read_index(path)
+        return _counted(expand('*.tar', folder))
+
+    def _index_at_url(self) -> ShardIndex:
+        tried = [join(self.data_root, f'{self.split}/{INDEX}' if self.split else INDEX)]
+        if self.split == 'train':
+            tried.append(join(self.data_root, INDEX))
+        for url in tried:
+            try:
+                return read_index(url)
+            except UsageError as error:
+                reason = error
+        raise UsageError(
+            f'no index of shards at {" or ".join(tried)} ({reason}) Upload {INDEX}, or give shards and index.'
+        ) from None
+
+    def plan_reading(self, read_ahead: int, streams: int) -> None:
+        """Prepares for samples that are asked for nearly in their order; called by :class:`ShardSampler`.
+
+        Args:
+            read_ahead: how far behind the furthest sample of a stream another one can still be asked for.
+            streams: how many such orders one process may follow at the same time.
+        """
+        # A stream moves on from one shard to the next while some samples of the last ones are still to come.
+        typical = max(1, int(np.median(self.index.counts)))
+        self.reader = ShardReader(self.index.urls, read_ahead, keep=streams * (read_ahead // typical + 2))
+
+    @force_full_init
+    def __len__(self) -> int:
+        return int(self.firsts[-1])
+
+    @force_full_init
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """The sample before the pipeline.
+
+        Raises:
+            UnreadableImage: the shard no longer has it, or it holds no image.
+            UsageError: the shard cannot be opened at all, or the label is none.
+        """
+        number = int(idx) if idx >= 0 else len(self) + int(idx)
+        shard = self.shard_of(number)
+        sample = self.reader.read(shard, number - int(self.firsts[shard]))
+        path = f'{self.index.urls[shard]}/{sample.name}'
+        if sample.image is None:
+            raise UnreadableImage(path, 'the sample holds no image')
+        info = dict(img_bytes=sample.image, img_path=path, sample_idx=idx)
+        if self.labelled:
+            info['gt_label'] = self._label(sample.label, path)
+        return info
+
+    def shard_of(self, number: int) -> int:
+        """The position of the shard that holds a sample."""
+        return int(np.searchsorted(self.firsts, number, side='right')) - 1
+
+    def _label(self, content: bytes | None, path: str) -> int:
+        text = (content or b'').decode('ascii', 'replace').strip()
+        classes = self._metainfo.get('classes')
+        if not text.isdigit() or (classes is not None and int(text) >= len(classes)):
+            limit = 'from 0 on' if classes is None else f'from 0 to {len(classes) - 1}'
+            raise UsageError(
+                f'the label (.cls) of {path} is {text!r}, not a whole number {limit}: correct the shards, or train '
+                'with labelled=False.'
+            )
+        return int(text)
+
+    def _candidates(self, key: SampleKey) -> Iterator[int]:
+        """The sample, others of its shard, which is open already, then others of all."""
+        yield int(key)
+        shard = self.shard_of(int(key))
+        generator = key.generator('replacement')
+        for _ in range(_NEAR_DRAWS):
+            yield int(generator.integers(self.firsts[shard], self.firsts[shard + 1]))
+        yield from list(super()._candidates(key))[1:]
+
+
+def _counted(urls: list[str]) -> ShardIndex:
+    if elsewhere := [url for url in urls if is_url(url) and not url.startswith('file:')]:
+        raise UsageError(
+            f'how many samples {elsewhere[0]} holds is not known before it is read: make an index once, tools/'
+            f"make_shards.py --index '{elsewhere[0]}' --out FILE, and give it as ShardDataset.index."
+        )
+    return count_samples(urls)
+
+
+def _chosen(index: ShardIndex, urls: list[str]) -> ShardIndex:
+    """The part of an index that belongs to some shards, found by their last names."""
+    counts = {url.rpartition('/')[2]: count for url, count in zip(index.urls, index.counts, strict=True)}
+    names = [url.rpartition('/')[2] for url in urls]
+    unknown = next((url for url, name in zip(urls, names, strict=True) if name not in counts), None)
+    if unknown is not None:
+        raise UsageError(f'the index does not know the shard {unknown}: make it anew, or correct the pattern.')
+    return ShardIndex(tuple(urls), tuple(counts[name] for name in names), index.classes, index.labelled)

@@ -1,0 +1,126 @@
+"""How many samples each shard holds, and what their classes are called: ``index.json`` next to the shards.
+
+A training has to know its length, and every process its part, before the first sample is read. ``tools/make_shards.py``
+writes the index with the shards; for shards of other origin it counts once (``--index``). Without an index, shards on
+this machine are counted when the data set is built, by their headers alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mstkit.datasets.shards.locations import fetch, is_url, join, local_path
+from mstkit.datasets.shards.reader import LocalShard, NotIndexable, StreamedShard
+from mstkit.errors import UsageError
+from mstkit.files import write_atomically
+from mstkit.progress_bar import track
+
+INDEX = 'index.json'
+_FORMAT = 'mstkit shards 1'
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Shards and what is in them.
+
+    Attributes:
+        urls: paths or URLs of the shards.
+        counts: samples of each.
+        classes: names of the labels in their order; None where the samples have none, or the names are not known.
+        labelled: whether the samples have labels.
+    """
+
+    urls: tuple[str, ...]
+    counts: tuple[int, ...]
+    classes: tuple[str, ...] | None = None
+    labelled: bool = False
+
+    @property
+    def firsts(self) -> np.ndarray:
+        """The number of each shard's first sample, and at the end that of all samples; (shards + 1,) int64."""
+        return np.concatenate(([0], np.cumsum(self.counts, dtype=np.int64)))
+
+
+def write_index(path: str | os.PathLike[str], index: ShardIndex) -> None:
+    """Writes an index in one step; shards in its own folder are named relative to it."""
+    folder = os.path.dirname(os.path.abspath(path))
+    shards = []
+    for url, count in zip(index.urls, index.counts, strict=True):
+        inside = not is_url(url) and os.path.dirname(os.path.abspath(url)) == folder
+        name = os.path.basename(url) if inside else url if is_url(url) else os.path.abspath(url)
+        shards.append(dict(name=name, samples=count))
+    content: dict[str, Any] = dict(
+        format=_FORMAT,
+        samples=sum(index.counts),
+        labelled=index.labelled,
+        classes=None if index.classes is None else list(index.classes),
+        shards=shards,
+    )
+    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + '\n').encode())
+
+
+def read_index(url: str) -> ShardIndex:
+    """Reads an index.
+
+    Args:
+        url: path or URL; shards with relative names lie next to it.
+
+    Raises:
+        UsageError: it cannot be read, or is no such file.
+    """
+    content = fetch(url)
+    folder = url.rpartition('/')[0] if is_url(url) else os.path.dirname(url)
+    try:
+        data = json.loads(content)
+        if data['format'] != _FORMAT:
+            raise ValueError(f'its format is {data["format"]!r}')
+        names = [join(folder, shard['name']) for shard in data['shards']]
+        counts = [int(shard['samples']) for shard in data['shards']]
+        classes = None if data['classes'] is None else tuple(str(name) for name in data['classes'])
+        if not names or min(counts) < 0 or not sum(counts):
+            raise ValueError('it names no samples')
+        return ShardIndex(tuple(names), tuple(counts), classes, bool(data['labelled']))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f'{url} is not an index of shards ({type(error).__name__}: {error}): make one with tools/make_shards.py '
+            '--index SHARDS --out FILE.'
+        ) from error
+
+
+def count_samples(urls: Sequence[str]) -> ShardIndex:
+    """Makes the index of shards that have none: by their headers on this machine, by reading them all elsewhere.
+
+    Raises:
+        UsageError: a shard is missing, cut off, or no tar file; samples with and without labels.
+    """
+    counts, labelled = [], set()
+    for url in track(urls, len(urls), 'counting shards'):
+        path = local_path(url)
+        if path is not None and not os.path.isfile(path):
+            raise UsageError(f'the shard {url} does not exist: correct the pattern, or copy the shards completely.')
+        try:
+            found = LocalShard(url) if path is not None else None
+        except NotIndexable:
+            found = None
+        if found is not None:
+            if found.cut_off:
+                raise UsageError(f'the shard {url} is cut off ({found.cut_off}): copy it again, or leave it out.')
+            count, labels = found.samples, found.labels
+        else:
+            count, labels = StreamedShard(url).count()
+        if labels not in (0, count):
+            raise UsageError(f'of the {count} samples in {url}, {labels} have a label (.cls): label all or none.')
+        if count:
+            labelled.add(labels > 0)
+        counts.append(count)
+    if not sum(counts):
+        raise UsageError(f'the {len(urls)} shards hold no samples, the first is {urls[0]}: give tar files of images.')
+    if len(labelled) > 1:
+        raise UsageError('some of the shards have labels (.cls) and others none: label all or none.')
+    return ShardIndex(tuple(urls), tuple(counts), None, True in labelled)

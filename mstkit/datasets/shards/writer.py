@@ -1,0 +1,170 @@
+"""Writes the images of a data set into tar shards, mixed, with an index."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from mstkit.datasets.argument_checks import check_count, check_number
+from mstkit.datasets.file_dataset import FileDataset
+from mstkit.datasets.image_reader import UnreadableImage, read_image
+from mstkit.datasets.sampling import NO_SAMPLE, bit_generator
+from mstkit.datasets.shards.index import INDEX, ShardIndex, write_index
+from mstkit.datasets.shards.locations import library
+from mstkit.errors import UsageError
+from mstkit.files import write_atomically
+from mstkit.progress_bar import track
+
+_BLOCK = 512  # tar's unit: a header is one block, contents are filled up to whole ones
+_LONGEST_NAME = 60
+
+
+@dataclass
+class Written:
+    """What :func:`write_shards` did.
+
+    Attributes:
+        index: of the shards.
+        size: bytes of all shards.
+        left_out: images that could not be read, with the reason.
+    """
+
+    index: ShardIndex
+    size: int
+    left_out: list[str]
+
+
+def write_shards(
+    dataset: FileDataset,
+    out: str | os.PathLike[str],
+    max_bytes: float = 256e6,
+    max_samples: int | None = None,
+    seed: int | None = 0,
+    prefix: str = 'shard',
+    verify: bool = False,
+) -> Written:
+    """Writes shards ``PREFIX-000000.tar`` and so on, and ``index.json`` when all of them are there.
+
+    The files go in as they are, with their label as ``.cls``. Equal inputs give equal shards, to the byte.
+
+    Args:
+        dataset: of image files.
+        out: a folder that is empty or not there.
+        max_bytes: a shard is closed before it would become larger; one image always fits.
+        max_samples: a shard has at most so many.
+        seed: of the order of the samples over all shards; None keeps that of the data set.
+        prefix: of the shards' names.
+        verify: read every image, and leave out those that cannot be read.
+
+    Raises:
+        UsageError: the folder holds something, a number is out of range, or an image cannot be opened or none is left.
+    """
+    check_number('the size of a shard', max_bytes, 1)
+    if max_samples is not None:
+        check_count('the samples of a shard', max_samples, 1)
+    if not re.fullmatch(r'[\w-]+', prefix):
+        raise UsageError(f'the prefix of the shards is {prefix!r}: give letters, digits, - and _ only.')
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        hint = '' if (folder / INDEX).exists() else f' (without {INDEX}: of a run that was interrupted?)'
+        raise UsageError(f'{folder} is there already and not empty{hint}: remove it, or give another --out.')
+    library()
+    folder.mkdir(parents=True, exist_ok=True)
+    left_out: list[str] = []
+    samples = _Samples(dataset, _order(len(dataset), seed), verify, left_out)
+    urls: list[str] = []
+    counts: list[int] = []
+    size = 0
+    while samples.waiting:
+        path = folder / f'{prefix}-{len(urls):06d}.tar'
+        write_atomically(path, lambda file: counts.append(_fill(file, samples, max_bytes, max_samples)))
+        urls.append(str(path))
+        size += path.stat().st_size
+    if not urls:
+        raise UsageError(f'none of the {len(dataset)} images can be read, the first is {left_out[0]}.')
+    classes = dataset.metainfo.get('classes') if samples.labelled else None
+    index = ShardIndex(tuple(urls), tuple(counts), None if classes is None else tuple(classes), samples.labelled)
+    write_index(folder / INDEX, index)
+    return Written(index, size, left_out)
+
+
+def _order(count: int, seed: int | None) -> np.ndarray:
+    if seed is None:
+        return np.arange(count)
+    return np.argsort(bit_generator(seed, 0, NO_SAMPLE, 'writing').random_raw(count), kind='stable')
+
+
+class _Samples:
+    """The samples to be written, with the next one at hand, so that a shard can be closed before it."""
+
+    def __init__(self, dataset: FileDataset, order: np.ndarray, verify: bool, left_out: list[str]) -> None:
+        self.labelled = 'gt_label' in dataset.get_data_info(0)
+        self._verify, self._left_out, self._root = verify, left_out, _common_folder(dataset)
+        self._stream = self._read(dataset, order)
+        self.waiting: dict[str, Any] | None = next(self._stream, None)
+
+    def take(self) -> dict[str, Any]:
+        taken, self.waiting = self.waiting, next(self._stream, None)
+        assert taken is not None
+        return taken
+
+    def _read(self, dataset: FileDataset, order: np.ndarray) -> Iterator[dict[str, Any]]:
+        written = 0
+        for number in track(order.tolist(), len(order), 'writing shards'):
+            info = dataset.get_data_info(number)
+            path = info['img_path']
+            try:
+                content = Path(path).read_bytes()
+                if self._verify:
+                    read_image(content, path)
+            except UnreadableImage as error:
+                self._left_out.append(f'{path} ({error.reason})')
+                continue
+            except OSError as error:
+                if not self._verify:
+                    raise UsageError(
+                        f'{path} cannot be opened ({error.strerror}): mend it, or leave out such images with --verify.'
+                    ) from error
+                self._left_out.append(f'{path} ({error.strerror})')
+                continue
+            yield self._sample(written, path, content, info.get('gt_label'))
+            written += 1
+
+    def _sample(self, number: int, path: str, content: bytes, label: int | None) -> dict[str, Any]:
+        stem, extension = os.path.splitext(os.path.relpath(path, self._root))
+        # The library takes what follows the first dot for the extension; the name is for people, the number is unique.
+        name = re.sub(r'[^A-Za-z0-9-]+', '_', stem)[-_LONGEST_NAME:]
+        sample: dict[str, Any] = {'__key__': f'{number:09d}_{name}', extension[1:].lower(): content}
+        if label is not None:
+            sample['cls'] = str(label).encode()
+        return sample
+
+
+def _common_folder(dataset: FileDataset) -> str:
+    return getattr(dataset, 'folder', None) or dataset.data_root or '.'
+
+
+def _size_in_tar(sample: dict[str, Any]) -> int:
+    contents = [content for key, content in sample.items() if key != '__key__']
+    return sum(_BLOCK + -(-len(content) // _BLOCK) * _BLOCK for content in contents)
+
+
+def _fill(file: BinaryIO, samples: _Samples, max_bytes: float, max_samples: int | None) -> int:
+    """Writes one shard; the number of its samples."""
+    count = size = 0
+    # A fixed time and owner: the same images give the same bytes. The time is whole, or every header would be twice
+    # as long.
+    with library().TarWriter(file, encoder=False, mtime=0, user='', group='') as tar:
+        while samples.waiting and (max_samples is None or count < max_samples):
+            size += _size_in_tar(samples.waiting)
+            if count and size > max_bytes:
+                break
+            tar.write(samples.take())
+            count += 1
+    return count

@@ -1,0 +1,67 @@
+"""Writes a folder of images as tar shards: ``python tools/make_shards.py --images DIR --out DIR``.
+
+DIR is read as the data set ImageFolder does it (sub-folders are the classes, or there are none); a text file with a
+path and, if you like, a label per line will do as well. The shards are read by the data set ShardDataset, and by
+anything else that reads the webdataset kind. For shards that somebody else made, ``--index`` counts the samples once
+and writes the index that ShardDataset needs where they are read from a URL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from mstkit.datasets import ImageFolder, TextList
+from mstkit.datasets.shards.index import count_samples, write_index
+from mstkit.datasets.shards.locations import expand
+from mstkit.datasets.shards.writer import write_shards
+from mstkit.errors import UsageError, exit_cleanly
+
+_SHOWN = 10
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--images', metavar='DIR|LIST', help='a folder of images, or a text file that lists them')
+    source.add_argument(
+        '--index', nargs='+', metavar='SHARDS', help='only count the samples of these shards: paths, URLs, a{0..9}.tar'
+    )
+    parser.add_argument('--out', required=True, metavar='DIR', help='an empty or new folder; with --index, the file')
+    parser.add_argument('--shard-size', type=float, default=256, metavar='MB', help='(default: %(default)s)')
+    parser.add_argument('--samples', type=int, metavar='N', help='at most so many samples in a shard')
+    parser.add_argument('--prefix', default='shard', help='of the names PREFIX-000000.tar (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='of the order of the samples (default: %(default)s)')
+    parser.add_argument('--in-order', action='store_true', help='keep the order of the files, instead of mixing them')
+    parser.add_argument('--verify', action='store_true', help='read every image, and leave out what cannot be read')
+    return parser.parse_args()
+
+
+@exit_cleanly
+def main() -> None:
+    """Writes, and says what."""
+    args = parse_args()
+    if args.index is not None:
+        if os.path.exists(args.out):
+            raise UsageError(f'{args.out} is there already: remove it, or give another --out.')
+        index = count_samples(expand(args.index))
+        write_index(args.out, index)
+        print(f'{args.out}: {sum(index.counts)} samples in {len(index.urls)} shards')
+        return
+    dataset = TextList(args.images) if os.path.isfile(args.images) else ImageFolder(args.images, split='')
+    seed = None if args.in_order else args.seed
+    written = write_shards(dataset, args.out, args.shard_size * 1e6, args.samples, seed, args.prefix, args.verify)
+    for line in written.left_out[:_SHOWN]:
+        print(f'left out: {line}')
+    if len(written.left_out) > _SHOWN:
+        print(f'left out: {len(written.left_out) - _SHOWN} more')
+    classes = f' of {len(written.index.classes)} classes' if written.index.classes else ''
+    print(
+        f'{args.out}: {sum(written.index.counts)} samples{classes} in {len(written.index.urls)} shards, '
+        f'{written.size / 1e6:.1f} MB; {len(written.left_out)} images could not be read and were left out'
+    )
+
+
+if __name__ == '__main__':
+    main()
