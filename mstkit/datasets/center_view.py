@@ -33,7 +33,7 @@ class CenterView(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Replaces ``img``, (H, W, 3) uint8, by (crop, crop, 3) uint8."""
-        image = Image.fromarray(results['img'])
+        image = Image.fromarray(np.asarray(results['img']))
         width, height = image.size
         short = min(width, height)
         if short != self.resize:

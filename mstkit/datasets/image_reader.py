@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import os
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image, ImageChops, UnidentifiedImageError
 
+from mstkit.datasets.jpeg import decode_quickly
+from mstkit.datasets.lazy_picture import LazyPicture, largest_step
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
 
@@ -28,6 +33,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE = (5, 6, 7, 8)  # width and height change places
 
 
 class UnreadableImage(Exception):
@@ -47,7 +53,7 @@ class UnreadableImage(Exception):
         return f'cannot read {self.path}: {self.reason}'
 
 
-def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None) -> np.ndarray:
+def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None, reduction: int = 1) -> np.ndarray:
     """Reads an image file as upright RGB.
 
     Grey and palette images become RGB; transparency is composited on :data:`NEUTRAL_BACKGROUND`; CMYK is converted
@@ -59,6 +65,8 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
     Args:
         source: a path, or the bytes of a file.
         name: what to call the bytes in a message.
+        reduction: by how much the sides may shrink; JPEG files are decoded at the largest of 1/2, 1/4 and 1/8 within
+            it, the sides rounded up, all others as they are.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -67,20 +75,75 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
         UnreadableImage: the file is missing, empty, truncated, corrupt, no image, in a colour space that cannot be
             converted, or larger than Pillow's limit against decompression bombs.
     """
-    if name is None:
-        name = f'<{len(source)} bytes>' if isinstance(source, bytes) else os.fspath(source)
-    try:
-        with io.BytesIO(source) if isinstance(source, bytes) else open(source, 'rb') as stream:
-            if not stream.read(1):
-                raise UnreadableImage(name, 'the file is empty')
+    name = name or _name_of(source)
+    with _with_reasons(name), _open_stream(source) as stream, Image.open(stream) as image:
+        if _is_plain_jpeg(image):
+            step = largest_step(reduction)
             stream.seek(0)
-            with warnings.catch_warnings():
-                # Pillow warns of odd metadata and of images half way to its size limit: both can be read.
-                warnings.simplefilter('ignore')
-                with Image.open(stream) as image:
-                    return _to_rgb(_turn_upright(image))
+            pixels = decode_quickly(stream.read(), image.height, image.width, step)
+            if pixels is not None:
+                turn = _UPRIGHT.get(_orientation(image))
+                return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
+            if step > 1:
+                image.draft('RGB', (max(1, image.width // step), max(1, image.height // step)))
+        return _to_rgb(_turn_upright(image))
+
+
+def open_image(source: str | os.PathLike[str] | bytes, name: str | None = None) -> LazyPicture | np.ndarray:
+    """Reads only the head of a JPEG file, so that it can be decoded at the size that is needed; others as a whole.
+
+    Args:
+        source, name: as :func:`read_image`'s.
+
+    Raises:
+        UnreadableImage: as :func:`read_image`; the body of a JPEG file is not looked at yet.
+    """
+    name = name or _name_of(source)
+    with _with_reasons(name), _open_stream(source) as stream, Image.open(stream) as image:
+        lazy, (width, height) = _is_plain_jpeg(image), image.size
+        if _orientation(image) in _ON_ITS_SIDE:
+            width, height = height, width
+        stream.seek(0)
+        data = stream.read()
+    if not lazy:
+        return read_image(data, name)
+    return LazyPicture(functools.partial(read_image, data, name), height, width)
+
+
+def _is_plain_jpeg(image: Image.Image) -> bool:
+    """Of three channels or one. Pillow knows best what to make of the others."""
+    return image.format == 'JPEG' and image.mode in ('RGB', 'L')
+
+
+def _name_of(source: str | os.PathLike[str] | bytes) -> str:
+    return f'<{len(source)} bytes>' if isinstance(source, bytes) else os.fspath(source)
+
+
+@contextlib.contextmanager
+def _open_stream(source: str | os.PathLike[str] | bytes) -> Iterator[BinaryIO]:
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, 'rb') as stream:
+        if not stream.read(1):
+            raise _EmptyFile
+        stream.seek(0)
+        yield stream
+
+
+class _EmptyFile(Exception):
+    """Has no byte."""
+
+
+@contextlib.contextmanager
+def _with_reasons(name: str) -> Iterator[None]:
+    """Turns what goes wrong while an image is read into an UnreadableImage with a reason."""
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of odd metadata and of images half way to its size limit: both can be read.
+            warnings.simplefilter('ignore')
+            yield
     except UnreadableImage:
         raise
+    except _EmptyFile:
+        raise UnreadableImage(name, 'the file is empty') from None
     except FileNotFoundError:
         raise UnreadableImage(name, 'there is no such file') from None
     except UnidentifiedImageError:
@@ -92,16 +155,22 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
         raise UnreadableImage(name, f'{error or type(error).__name__}') from error
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
-    """Applies the EXIF orientation; a damaged EXIF block counts as none."""
-    image.load()  # some formats rotate by themselves while loading and then drop the tag
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1, upright, where there is none or the EXIF block is damaged."""
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG)
     except Exception:
+        return 1
+    return orientation if orientation in _UPRIGHT else 1
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation."""
+    image.load()  # some formats rotate by themselves while loading and then drop the tag
+    turn = _UPRIGHT.get(_orientation(image))
+    if turn is None:
         return image
-    if orientation not in _UPRIGHT:
-        return image
-    turned = image.transpose(_UPRIGHT[orientation])
+    turned = image.transpose(turn)
     turned.info = image.info
     turned.format = image.format
     return turned
@@ -146,19 +215,32 @@ class LoadRGB(BaseTransform):
     Data sets that hold their pictures in memory (CIFAR) give ``img``: it must be uint8, RGB or grey; grey becomes RGB.
     Data sets that hold the bytes of image files (shards) give ``img_bytes``, and ``img_path`` as a name for messages.
 
+    Args:
+        scaled: leave a JPEG file undecoded (:class:`LazyPicture`) until ``MultiCrop`` has drawn its crops, and decode
+            it at 1/2, 1/4 or 1/8 where the smallest of them still has twice the pixels of its view. The boxes are
+            those of the whole picture, rounded to the pixels that there are, so a view may be shifted by a quarter of
+            a pixel: against the whole picture, PSNR is 40 dB at the median and 31 dB at the worst. Photographs of 500
+            pixels are never reduced for views of 224 and 96 pixels; those of 2,000 take half of the time. Hence off
+            by default.
+
     Raises:
         UnreadableImage: the file cannot be read; the data sets of this package answer it with another sample.
         UsageError: neither key is there, or ``img`` is not such an array.
     """
 
+    def __init__(self, scaled: bool = False) -> None:
+        self.scaled = scaled
+        self._read = open_image if scaled else read_image
+
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Adds ``img``, ``ori_shape`` and ``img_shape``, both (H, W)."""
+        image: np.ndarray | LazyPicture
         if results.get('img') is not None:
             image = self._checked(results['img'])
         elif results.get('img_bytes') is not None:
-            image = read_image(results.pop('img_bytes'), results.get('img_path'))
+            image = self._read(results.pop('img_bytes'), results.get('img_path'))
         elif results.get('img_path'):
-            image = read_image(results['img_path'])
+            image = self._read(results['img_path'])
         else:
             raise UsageError(
                 f"LoadRGB needs 'img_path' or 'img' from the data set and got only {sorted(results)}: "
@@ -179,3 +261,6 @@ class LoadRGB(BaseTransform):
         if image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
             raise UsageError(f"the data set's 'img' has shape {shape}: give (H, W, 3) RGB, (H, W, 1) or (H, W) grey.")
         return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(scaled={self.scaled})'

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image
 
 from mstkit.datasets.argument_checks import check_count, check_range, settings_from
+from mstkit.datasets.lazy_picture import LazyPicture, largest_step
+from mstkit.datasets.photometric import apply_parameters
+from mstkit.datasets.resizing import RESIZE, Box
 from mstkit.datasets.sampling import SampleKey
 from mstkit.datasets.view_recipe import ViewRecipe
 from mstkit.errors import UsageError
@@ -19,6 +21,10 @@ from mstkit.registry import TRANSFORMS
 
 # DINO's two global views differ: the first is always blurred, the second sometimes solarised.
 DINO_GLOBAL_RECIPES = (dict(blur=1.0, solarize=0.0), dict(blur=0.1, solarize=0.2))
+PHOTOMETRIC = ('cpu', 'device')
+# Where a file is decoded at a fraction of its size, each crop keeps at least so many pixels for each one of its view:
+# its filter then still does most of the smoothing, and no crop is ever enlarged because of it.
+SCALED_GAP = 2
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class CropSettings:
 
 def draw_crop(
     height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], generator: np.random.Generator
-) -> tuple[int, int, int, int]:
+) -> Box:
     """Draws a box as torchvision's RandomResizedCrop does.
 
     The area is uniform in ``scale``, the logarithm of width/height uniform in that of ``ratio``; after ten boxes that
@@ -78,6 +84,14 @@ def draw_crop(
     return (width - w) // 2, (height - h) // 2, w, h
 
 
+def scale_box(box: Box, step: int, height: int, width: int) -> Box:
+    """The box of a whole picture in one that was decoded at 1/``step`` of its size, ``height`` x ``width`` pixels."""
+    left, top, w, h = box
+    right, bottom = min(round((left + w) / step), width), min(round((top + h) / step), height)
+    left, top = round(left / step), round(top / step)
+    return left, top, right - left, bottom - top
+
+
 @TRANSFORMS.register_module()
 class MultiCrop(BaseTransform):
     """Turns ``img`` into a list of views; DINO's recipe unless told otherwise.
@@ -94,6 +108,9 @@ class MultiCrop(BaseTransform):
         local_recipe: the recipe of all local views. ``None`` is DINO's: blur with probability 0.5.
         ratio: width/height of the crops, smallest and largest.
         blur_sigma: blur radius in pixels for the recipes that do not say their own.
+        photometric: where the recipes are applied: ``'cpu'``, here; ``'device'``, on the whole batch by the model's
+            :class:`ViewDataPreprocessor`. What is drawn is the same.
+        resize: ``'torch'``, or ``'pillow'``, which takes five times as long (:mod:`mstkit.datasets.resizing`).
 
     Raises:
         UsageError: a setting is unknown or out of range, or the recipes do not fit the number of global views.
@@ -107,6 +124,8 @@ class MultiCrop(BaseTransform):
         local_recipe: Mapping[str, Any] | None = None,
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         blur_sigma: tuple[float, float] = (0.1, 2.0),
+        photometric: str = 'cpu',
+        resize: str = 'torch',
     ) -> None:
         self.global_crops = _crop_settings('global_crops', global_crops, dict(size=224, scale=(0.4, 1.0), count=2))
         self.local_crops = _crop_settings('local_crops', local_crops, dict(size=96, scale=(0.05, 0.4), count=8))
@@ -115,6 +134,12 @@ class MultiCrop(BaseTransform):
         if self.ratio[0] == 0:
             raise UsageError(f'MultiCrop.ratio is {tuple(ratio)!r}: give ratios above 0.')
         self.blur_sigma = check_range('MultiCrop.blur_sigma', blur_sigma, 0)
+
+        for name, value, known in (('photometric', photometric, PHOTOMETRIC), ('resize', resize, tuple(RESIZE))):
+            if value not in known:
+                raise UsageError(f'MultiCrop.{name} is {value!r}: give {" or ".join(map(repr, known))}.')
+        self.photometric, self.resize = photometric, resize
+        self._resize = RESIZE[resize]
 
         recipes = [self._recipe(f'global_recipes[{i}]', r) for i, r in enumerate(self._spread(global_recipes))]
         local = self._recipe('local_recipe', {} if local_recipe is None else local_recipe)
@@ -142,25 +167,38 @@ class MultiCrop(BaseTransform):
         return settings_from(ViewRecipe, values, f'MultiCrop.{name}')
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Replaces ``img``, (H, W, 3) uint8, by a list of V arrays (size, size, 3) uint8: global views, then local."""
+        """Replaces ``img``, (H, W, 3) uint8, by a list of V arrays (size, size, 3) uint8: global views, then local.
+
+        With ``photometric='device'`` it adds ``photometric``, (V, 12) float32: the rows of their
+        :class:`ViewParameters`.
+        """
         if 'sample_idx' not in results:
             raise UsageError("MultiCrop needs 'sample_idx' to key its randomness: use a data set based on mmengine's.")
         key = SampleKey.of(results['sample_idx'])
-        image = Image.fromarray(results['img'])
-        views = []
+        image = results['img']
+        height, width = image.shape[:2]
+        drawn = []
         for number, (crop, recipe) in enumerate(self.views):
             generator = key.generator(f'view {number}')
-            left, top, w, h = draw_crop(image.height, image.width, crop.scale, self.ratio, generator)
-            # Cut first: the filter then sees nothing beyond the crop, as in torchvision, and touches few pixels.
-            patch = image.crop((left, top, left + w, top + h))
-            patch = patch.resize((crop.size, crop.size), Image.Resampling.BICUBIC)
-            views.append(recipe.apply(np.asarray(patch), generator))
+            box = draw_crop(height, width, crop.scale, self.ratio, generator)
+            drawn.append((box, crop.size, recipe.draw(generator)))
+        boxes = [box for box, _, _ in drawn]
+        if isinstance(image, LazyPicture):
+            step = largest_step(min(min(box[2:]) / size for box, size, _ in drawn) / SCALED_GAP)
+            image = image.read(step)
+            boxes = [scale_box(box, step, *image.shape[:2]) for box in boxes] if step > 1 else boxes
+        # Cut first: the filter then sees nothing beyond the crop, as in torchvision, and touches few pixels.
+        views = [self._resize(image, box, size) for box, (_, size, _) in zip(boxes, drawn, strict=True)]
+        if self.photometric == 'cpu':
+            views = [apply_parameters(view, parameters) for view, (_, _, parameters) in zip(views, drawn, strict=True)]
+        else:
+            results['photometric'] = np.array([parameters.row() for _, _, parameters in drawn], np.float32)
         results['img'] = views
         return results
 
     def __repr__(self) -> str:
         kinds = (f'{c.count} of {c.size} px, scale {tuple(c.scale)}' for c in (self.global_crops, self.local_crops))
-        return f'{type(self).__name__}(global {next(kinds)}; local {next(kinds)})'
+        return f'{type(self).__name__}(global {next(kinds)}; local {next(kinds)}; photometric on {self.photometric})'
 
 
 def _crop_settings(name: str, given: Any, default: dict[str, Any]) -> CropSettings:

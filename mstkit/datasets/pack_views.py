@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
@@ -31,19 +32,28 @@ class PackViews(BaseTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Makes ``inputs``, a uint8 tensor (3, H, W) or a list of them as ``img`` is, and ``data_samples``."""
+        """Makes ``inputs``, a uint8 tensor (3, H, W) or a list of them as ``img`` is, and ``data_samples``.
+
+        Where ``MultiCrop`` leaves the colours to the device, their parameters go along as ``photometric``, (V, 12).
+        """
         image = results['img']
         sample = DataSample()
         if 'gt_label' in results:
             sample.set_gt_label(results['gt_label'])
         sample.set_metainfo({key: results[key] for key in self.meta_keys if key in results})
         inputs = [_to_tensor(view) for view in image] if isinstance(image, list) else _to_tensor(image)
-        return dict(inputs=inputs, data_samples=sample)
+        packed = dict(inputs=inputs, data_samples=sample)
+        if 'photometric' in results:
+            # No part of the DataSample: a preprocessor that does not know the key then stops rather than ignores it.
+            packed['photometric'] = torch.from_numpy(results['photometric'])
+        return packed
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(meta_keys={self.meta_keys})'
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:
-    """(H, W, 3) array to a contiguous (3, H, W) tensor that owns its memory."""
-    return torch.from_numpy(np.array(image.transpose(2, 0, 1), order='C'))
+    """(H, W, 3) uint8 array to a contiguous (3, H, W) tensor that owns its memory."""
+    planes = np.empty((3, *image.shape[:2]), np.uint8)
+    cv2.split(image, list(planes))  # twice as fast as a transposed copy
+    return torch.from_numpy(planes)

@@ -7,10 +7,10 @@ DINO's augmentation (arXiv:2104.14294, section 4.2).
 
 from __future__ import annotations
 
-import math
-
 import cv2
 import numpy as np
+
+from mstkit.view_parameters import JITTER, NO_SOLARIZATION, ViewParameters, box_kernels
 
 _LEVELS = np.arange(256, dtype=np.float32)
 
@@ -50,26 +50,8 @@ def to_grey(image: np.ndarray) -> np.ndarray:
 
 def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur; ``sigma`` in pixels is what Pillow calls the radius, and must be above 0."""
-    kernel = _box_kernel(sigma)
+    kernel = box_kernels(np.array([sigma]))[0]
     return cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
-
-
-def _box_kernel(sigma: float, passes: int = 3) -> np.ndarray:
-    """The kernel of repeated box filters whose variance is exactly sigma squared, as Pillow's blur has it.
-
-    OpenCV's own Gaussian is sampled at whole pixels instead and does next to nothing below 0.4 pixels, where the small
-    views of small images are blurred. Source: Gwosdek et al., extended box filtering (SSVM 2011).
-    """
-    variance = sigma * sigma / passes
-    half = math.floor((math.sqrt(12 * variance + 1) - 1) / 2)
-    edge = (2 * half + 1) * (half * (half + 1) - 3 * variance) / (6 * (variance - (half + 1) ** 2))
-    box = np.ones(2 * half + 3)
-    box[0] = box[-1] = edge
-    box /= box.sum()
-    kernel: np.ndarray = box
-    for _ in range(passes - 1):
-        kernel = np.convolve(kernel, box)
-    return kernel
 
 
 def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
@@ -80,3 +62,29 @@ def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
 def flip_horizontally(image: np.ndarray) -> np.ndarray:
     """Mirrors left and right."""
     return cv2.flip(image, 1)
+
+
+def apply_parameters(image: np.ndarray, parameters: ViewParameters) -> np.ndarray:
+    """Does to one view what was drawn for it.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; not changed.
+        parameters: as :meth:`ViewRecipe.draw` gives them.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    if parameters.flip:
+        image = flip_horizontally(image)
+    for part in parameters.order:
+        image = _JITTER[part](image, getattr(parameters, JITTER[part]))
+    if parameters.gray:
+        image = to_grey(image)
+    if parameters.blur:
+        image = gaussian_blur(image, parameters.blur)
+    if parameters.solarize < NO_SOLARIZATION:
+        image = solarize(image, parameters.solarize)
+    return image
+
+
+_JITTER = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)

@@ -7,17 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mstkit.datasets.argument_checks import check_count, check_number, check_range
-from mstkit.datasets.photometric import (
-    adjust_brightness,
-    adjust_contrast,
-    adjust_hue,
-    adjust_saturation,
-    flip_horizontally,
-    gaussian_blur,
-    solarize,
-    to_grey,
-)
+from mstkit.datasets.photometric import apply_parameters
 from mstkit.errors import UsageError
+from mstkit.view_parameters import JITTER, NO_SOLARIZATION, ViewParameters
 
 
 @dataclass(frozen=True)
@@ -64,6 +56,33 @@ class ViewRecipe:
         if check_count(f'{self.where}.solarize_threshold', self.solarize_threshold, 0) > 256:
             raise UsageError(f'{self.where}.solarize_threshold is {self.solarize_threshold}: give a value in 0..256.')
 
+    def draw(self, generator: np.random.Generator) -> ViewParameters:
+        """Draws what happens to one view.
+
+        Args:
+            generator: where every draw comes from.
+        """
+        flip = generator.random() < self.flip
+        factors: dict[str, float] = {}
+        if generator.random() < self.jitter:
+            factors = self._draw_jitter(generator)
+        gray = generator.random() < self.gray
+        blur = generator.uniform(*self.blur_sigma) if generator.random() < self.blur else 0.0
+        solarize = self.solarize_threshold if generator.random() < self.solarize else NO_SOLARIZATION
+        order = tuple(JITTER.index(part) for part in factors)
+        return ViewParameters(flip, order, **factors, gray=gray, blur=blur, solarize=solarize)
+
+    def _draw_jitter(self, generator: np.random.Generator) -> dict[str, float]:
+        """The factors of the parts of the jitter, in the order in which they happen."""
+        factors = {}
+        for part in generator.permutation(len(JITTER)):
+            name = JITTER[part]
+            strength = getattr(self, name)
+            if strength:
+                low, high = (-strength, strength) if name == 'hue' else (max(0.0, 1.0 - strength), 1.0 + strength)
+                factors[name] = generator.uniform(low, high)
+        return factors
+
     def apply(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Draws what happens and does it.
 
@@ -74,30 +93,4 @@ class ViewRecipe:
         Returns:
             (H, W, 3) uint8 RGB.
         """
-        if generator.random() < self.flip:
-            image = flip_horizontally(image)
-        if generator.random() < self.jitter:
-            image = self._jitter(image, generator)
-        if generator.random() < self.gray:
-            image = to_grey(image)
-        if generator.random() < self.blur:
-            image = gaussian_blur(image, generator.uniform(*self.blur_sigma))
-        if generator.random() < self.solarize:
-            image = solarize(image, self.solarize_threshold)
-        return image
-
-    def _jitter(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        for part in generator.permutation(4):
-            if part == 0 and self.brightness:
-                image = adjust_brightness(image, _factor(self.brightness, generator))
-            elif part == 1 and self.contrast:
-                image = adjust_contrast(image, _factor(self.contrast, generator))
-            elif part == 2 and self.saturation:
-                image = adjust_saturation(image, _factor(self.saturation, generator))
-            elif part == 3 and self.hue:
-                image = adjust_hue(image, generator.uniform(-self.hue, self.hue))
-        return image
-
-
-def _factor(strength: float, generator: np.random.Generator) -> float:
-    return generator.uniform(max(0.0, 1.0 - strength), 1.0 + strength)
+        return apply_parameters(image, self.draw(generator))

@@ -8,6 +8,7 @@ import torchvision.transforms.functional as functional
 from PIL import Image, ImageFilter
 
 from mstkit.datasets import photometric
+from mstkit.view_parameters import box_kernels
 
 
 def pictures() -> list[np.ndarray]:
@@ -78,7 +79,7 @@ def test_read_only_and_tiny_pictures():
 
 @pytest.mark.parametrize('sigma', [0.1, 0.25, 0.4, 0.7, 1.0, 1.7, 3.0])
 def test_the_blur_has_the_width_that_was_asked_for(sigma):
-    kernel = photometric._box_kernel(sigma)
+    kernel = box_kernels(np.array([sigma]))[0]
     positions = np.arange(len(kernel)) - len(kernel) // 2
     assert len(kernel) % 2 == 1 and kernel.min() >= 0
     np.testing.assert_allclose([kernel.sum(), (kernel * positions**2).sum()], [1, sigma**2], rtol=1e-9)

@@ -1,0 +1,52 @@
+"""Cuts a box out of a picture and brings it to a size: antialiased bicubic interpolation, two ways.
+
+Measured on one core on crops of photographs, DINO's ten views of each:
+
+* ``torch`` (PyTorch's antialiased interpolation of uint8) takes a fifth of the time. Its weights have 15 bits, hence a
+  value differs by one now and then: against Pillow's, PSNR is 74 dB at the median and 53 dB at the worst.
+* ``pillow`` is what torchvision does to Pillow images, to the bit, and what mstkit did up to version 0.1.
+
+OpenCV's ``INTER_AREA`` (43 dB, 33 at the worst) took twice as long as ``torch``, its cubic filter does not antialias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+Box = tuple[int, int, int, int]
+
+
+def resize_with_torch(image: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """Cuts and resizes with PyTorch.
+
+    Args:
+        image: (H, W, 3) uint8.
+        box: left, top, width, height in pixels. The filter sees nothing beyond it.
+        size: side of the result in pixels.
+
+    Returns:
+        (size, size, 3) uint8.
+    """
+    left, top, width, height = box
+    # A copy of the box, so that the kernel gets memory without gaps, with the channels last.
+    patch = torch.from_numpy(image[top : top + height, left : left + width].copy())
+    resized = functional.interpolate(patch.permute(2, 0, 1)[None], (size, size), mode='bicubic', antialias=True)
+    return resized[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def resize_with_pillow(image: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """The same with Pillow."""
+    left, top, width, height = box
+    patch = Image.fromarray(np.ascontiguousarray(image[top : top + height, left : left + width]))
+    return np.asarray(patch.resize((size, size), Image.Resampling.BICUBIC))
+
+
+RESIZE: dict[str, Callable[[np.ndarray, Box, int], np.ndarray]] = {
+    'torch': resize_with_torch,
+    'pillow': resize_with_pillow,
+}
