@@ -18,6 +18,7 @@ from mstkit.engine.data_order import check_order
 from mstkit.engine.distributed import init_processes
 from mstkit.engine.resumable_runner import ResumableRunner
 from mstkit.engine.start import Start, check_start, find_start
+from mstkit.engine.wrapping import ddp_settings
 from mstkit.errors import UsageError
 from mstkit.registry import RUNNERS
 
@@ -83,21 +84,19 @@ class MSTRunner(ResumableRunner):
         return model
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """As mmengine's; on CPU processes without device ids and without SyncBatchNorm, which needs a GPU."""
-        if not self.distributed or torch.cuda.is_available() or is_model_wrapper(model):
+        """As mmengine's, with :func:`ddp_settings`; on CPU processes without device ids and without SyncBatchNorm."""
+        if not self.distributed or is_model_wrapper(model):
             return super().wrap_model(model_wrapper_cfg, model)
+        unused = self.cfg.get('find_unused_parameters', False)
+        settings = ddp_settings(model, model_wrapper_cfg, self.optim_wrapper, unused)
+        if torch.cuda.is_available():
+            return super().wrap_model(settings, model)
         if has_batch_norm(model) and self.world_size > 1:
             self.logger.warning(
                 f'BatchNorm is not synchronised over the {self.world_size} CPU processes: each normalises by the '
                 'statistics of its own images. On GPUs it is synchronised.'
             )
-        settings = dict(
-            type='MMDistributedDataParallel',
-            device_ids=None,
-            broadcast_buffers=False,
-            find_unused_parameters=self.cfg.get('find_unused_parameters', False),
-        )
-        settings.update(model_wrapper_cfg or {})
+        settings = {'device_ids': None, **settings}
         sync_bn = self.cfg.get('sync_bn')
         self.cfg.sync_bn = None
         try:

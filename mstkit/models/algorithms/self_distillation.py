@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mstkit.errors import UsageError
 from mstkit.models.algorithms.teacher_student import TeacherStudent, as_map
-from mstkit.models.heads import patch_weights
+from mstkit.models.heads import patch_weights, step_together
 from mstkit.registry import MODELS
 from mstkit.structures import Progress, TokenOutput
 
@@ -188,9 +188,7 @@ class SelfDistillation(TeacherStudent):
     def after_step(self) -> None:
         """The teacher and the centres follow; called once after every optimizer step."""
         super().after_step()
-        self.head.step()
-        if self.patch_head is not None:
-            self.patch_head.step()
+        step_together([head for head in (self.head, self.patch_head) if head is not None])
 
 
 def _head_for(neck: torch.nn.Module, head: dict, name: str, neck_name: str) -> torch.nn.Module:

@@ -33,6 +33,7 @@ class TeacherStudent(BaseSelfSupervisor):
     """
 
     FOLLOWED: ClassVar[tuple[str, ...]] = ('backbone', 'neck')
+    static_graph: ClassVar[bool] = True  # every step uses the same parameters, whatever was hidden
 
     def __init__(
         self,

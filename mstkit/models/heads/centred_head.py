@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from mmengine import dist
@@ -98,19 +99,34 @@ class CentredHead(nn.Module):
         if self.training:
             self._pending.append((total.detach().float(), count))
 
-    @torch.no_grad()
     def step(self) -> None:
         """Moves the centre by the mean of all teacher logits since the last step, over all ranks (DINO eq. 4)."""
-        if not self._pending:
-            return
+        step_together([self])
+
+    def _collect(self) -> Tensor:
+        """What was remembered since the last step, (K + 1,): the sum of logits and their number."""
         total = torch.cat([s for s, _ in self._pending]).sum(dim=0)
         count = total.new_tensor([float(sum(n for _, n in self._pending))])
         self._pending.clear()
-        packed = torch.cat((total, count))
-        dist.all_reduce(packed)
+        return torch.cat((total, count))
+
+    def _follow(self, packed: Tensor) -> None:
         self.centre.lerp_((packed[:-1] / packed[-1]).unsqueeze(0), 1 - self.centre_momentum)
 
     @property
     def uniform_loss(self) -> float:
         """The loss of a student that predicts nothing, ln K: where a collapsed run sits."""
         return math.log(self.out_dim)
+
+
+@torch.no_grad()
+def step_together(heads: Sequence[CentredHead]) -> None:
+    """Moves the centres of several heads as :meth:`CentredHead.step`, with one exchange between the ranks for all."""
+    heads = [head for head in heads if head._pending]
+    if not heads:
+        return
+    parts = [head._collect() for head in heads]
+    packed = torch.cat(parts)
+    dist.all_reduce(packed)
+    for head, sums in zip(heads, packed.split([len(part) for part in parts]), strict=True):
+        head._follow(sums)
