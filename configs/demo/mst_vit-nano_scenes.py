@@ -27,6 +27,7 @@ model = dict(
 # Colours say nothing about the class here, so the views differ in them as much as they can.
 recipe = dict(hue=0.5, gray=0.4, blur=0.2, blur_sigma=(0.1, 0.5))
 train_pipeline = [
+    dict(type='LoadRGB'),
     dict(
         type='MultiCrop',
         global_crops=dict(size=48, scale=(0.4, 1.0)),

@@ -14,6 +14,7 @@ from mmengine.utils.dl_utils import has_batch_norm
 from torch import nn
 
 from mstkit.engine import preflight
+from mstkit.engine.coloured_views import check_coloured
 from mstkit.engine.data_order import check_order
 from mstkit.engine.distributed import init_processes
 from mstkit.engine.resumable_runner import ResumableRunner
@@ -65,6 +66,7 @@ class MSTRunner(ResumableRunner):
             check_order(loader, self._start)
             settings['val_dataloader'] = preflight.build_val_loader(settings.get('val_dataloader'), randomness)
             preflight.check_view_sizes(model, loader)
+            check_coloured(model, loader)
             preflight.check_global_batch(model, loader)
             preflight.check_classes(model, loader)
             length = _run_length(settings, len(loader))

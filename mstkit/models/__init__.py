@@ -1,5 +1,6 @@
 from mstkit.models.algorithms import DINO, IBOT, MoBY, MSTAlgorithm, SelfDistillation, TeacherStudent
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
+from mstkit.models.data_preprocessors import ViewDataPreprocessor
 from mstkit.models.decoders import CNNImageDecoder
 from mstkit.models.heads import DINOHead, IBOTHead, MoBYHead
 from mstkit.models.maskers import (
@@ -42,4 +43,5 @@ __all__ = [
     'SelfDistillation',
     'SimpleFPN',
     'TeacherStudent',
+    'ViewDataPreprocessor',
 ]

@@ -1,6 +1,6 @@
 # DINO on ViT-S/16 at 224 px (arXiv 2104.14294), as its published code trains it.
 data_preprocessor = dict(
-    type='SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], non_blocking=True
+    type='ViewDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], non_blocking=True
 )
 
 model = dict(

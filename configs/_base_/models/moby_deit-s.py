@@ -1,6 +1,6 @@
 # MoBY on DeiT-S/16 at 224 px (arXiv 2105.04553), as its published code trains it.
 data_preprocessor = dict(
-    type='SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], non_blocking=True
+    type='ViewDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], non_blocking=True
 )
 
 # Linear, batch norm, ReLU, linear; the runner synchronises the batch norm over GPUs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mstkit.engine.coloured_views import first_view, join, pieces
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.json_lines import EpochLines
 from mstkit.errors import UsageError
@@ -60,7 +62,7 @@ class CollapseMonitorHook(Hook):
         self.batch_size = batch_size
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
-        self.views: list[Tensor] = []
+        self.views: list[dict[str, Any]] = []
 
     def before_train(self, runner: Runner) -> None:
         """Starts the record, or goes on with it on a resumed run."""
@@ -82,11 +84,10 @@ class CollapseMonitorHook(Hook):
             value = value.detach().float().mean()
             self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
             self.counts[name] = self.counts.get(name, 0) + 1
-        views = data_batch['inputs']
-        first = views[0] if isinstance(views, (list, tuple)) else views
+        first = first_view(data_batch)
         own_images = math.ceil(self.num_images / dist.get_world_size())
         remaining_steps = len(runner.train_dataloader) - batch_idx - 1
-        if remaining_steps * len(first) < own_images:
+        if remaining_steps * len(first['inputs']) < own_images:
             self.views.append(first)
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -139,11 +140,14 @@ class CollapseMonitorHook(Hook):
         branches = model.branches()
         encoder = PooledEncoder(branches.get(self.branch, next(iter(branches.values()))))
         own_images = math.ceil(self.num_images / dist.get_world_size())
-        images = torch.cat(self.views)[-own_images:] if self.views else torch.empty(0)
+        parts: Iterable[dict[str, Any]] = ()
+        if self.views:
+            kept = {name: None if value is None else value[-own_images:] for name, value in join(self.views).items()}
+            parts = pieces(kept, self.batch_size)
         rows = []
         with torch.no_grad(), evaluation_mode(encoder), undisturbed_randomness():
-            for part in images.split(self.batch_size) if len(images) else ():
-                prepared = model.data_preprocessor({'inputs': part, 'data_samples': None}, False)
+            for part in parts:
+                prepared = model.data_preprocessor(part, False)
                 rows.append(encoder(prepared['inputs']).cpu())
         gathered = [part for part in dist.all_gather_object(torch.cat(rows) if rows else None) if part is not None]
         return torch.cat(gathered) if gathered else torch.empty(0, 1)

@@ -10,8 +10,8 @@ import torch
 from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor
 
+from mstkit.engine.coloured_views import first_view, join
 from mstkit.engine.distributed import unwrapped
 from mstkit.errors import UsageError
 from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
@@ -43,7 +43,7 @@ class PanelHook(Hook):
             raise UsageError(f'PanelHook: num_images={num_images!r}, but it must be a whole number of at least 1.')
         self.interval = interval
         self.num_images = num_images
-        self.views: Tensor | None = None
+        self.views: dict[str, Any] | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Draws the untrained network; a resumed run has that panel already."""
@@ -62,7 +62,7 @@ class PanelHook(Hook):
         with undisturbed_randomness(), evaluation_mode(model), torch.no_grad():
             if self.views is None:
                 self.views = self._first_views(runner.train_dataloader.dataset)
-            prepared = model.data_preprocessor({'inputs': self.views, 'data_samples': None}, False)
+            prepared = model.data_preprocessor(self.views, False)
             panel = model.panel(prepared['inputs'])
         # A preprocessor without mean and std leaves the pixels at 0..255.
         mean = getattr(model.data_preprocessor, 'mean', torch.zeros(3)).flatten()
@@ -72,9 +72,8 @@ class PanelHook(Hook):
         runner.visualizer.add_image('panels', picture, step=epoch)
         runner.logger.info(f'panels of epoch {epoch}: {path}')
 
-    def _first_views(self, dataset: Any) -> Tensor:
-        """The first view of evenly spread images, (B, 3, H, W) uint8."""
+    def _first_views(self, dataset: Any) -> dict[str, Any]:
+        """A batch of the first views of evenly spread images, (B, 3, H, W) uint8."""
         count = min(self.num_images, len(dataset))
         chosen = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
-        inputs = [dataset[index]['inputs'] for index in chosen]
-        return torch.stack([views[0] if isinstance(views, (list, tuple)) else views for views in inputs])
+        return join([first_view(dataset[index]) for index in chosen], stack=True)

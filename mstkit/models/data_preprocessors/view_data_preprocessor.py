@@ -1,0 +1,127 @@
+"""The colours of views, and their normalisation, as one step on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from mmpretrain.models.utils.data_preprocessor import SelfSupDataPreprocessor
+from torch import Tensor
+
+from mstkit.models.data_preprocessors import photometric
+from mstkit.registry import MODELS
+from mstkit.view_parameters import BLUR, FACTORS, FLIP, GRAY, NO_SOLARIZATION, ORDER, SOLARIZE
+
+_JITTER = (
+    photometric.adjust_brightness,
+    photometric.adjust_contrast,
+    photometric.adjust_saturation,
+    photometric.adjust_hue,
+)
+
+
+@MODELS.register_module()
+class ViewDataPreprocessor(SelfSupDataPreprocessor):
+    """mmpretrain's ``SelfSupDataPreprocessor`` that also colours views where ``MultiCrop`` left that to the device.
+
+    Batches say by themselves what they need. With ``photometric``, the rows of :class:`ViewParameters` that were drawn
+    in the workers, the views are flipped, jittered, made grey, blurred and solarised as drawn, in float. Without it
+    they come coloured, or belong to an evaluation, and are only normalised. The rows stay on the host, where they say
+    which operation meets which pictures, hence nothing waits for the device.
+
+    Args:
+        mean, std: of the channels, on the scale 0..255.
+        non_blocking: copy to the device asynchronously; needs ``pin_memory`` in the data loader.
+    """
+
+    applies_photometric = True
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Brings a batch to the device, coloured and normalised.
+
+        Args:
+            data: ``inputs``, a list of V uint8 views (B, 3, H, W) or one such tensor; ``data_samples``; where the
+                device is to colour them, ``photometric``, (B, V, 12), on the CPU.
+            training: not used.
+
+        Returns:
+            ``inputs`` in the same form, float32; ``data_samples``.
+        """
+        rows = data.get('photometric')
+        if rows is None:
+            return super().forward({name: part for name, part in data.items() if name != 'photometric'}, training)
+        views, samples = self.cast_data([data['inputs'], data['data_samples']])
+        single = isinstance(views, Tensor)
+        table = rows.detach().cpu().numpy()
+        made: list[Tensor] = []
+        numbered = enumerate([views] if single else views)
+        # Views of one size are one batch: half of the operations are too small to fill a device otherwise.
+        for _, group in groupby(numbered, key=lambda pair: pair[1].shape):
+            numbers, same = zip(*group, strict=True)
+            images = torch.cat(same)
+            if self._channel_conversion:
+                images = images[:, [2, 1, 0]]
+            images = colour(images, table[:, numbers].swapaxes(0, 1).reshape(len(images), -1))
+            if self._enable_normalize:
+                images = images.sub_(self.mean).div_(self.std)
+            made.extend(images.split(len(same[0])))
+        return {'inputs': made[0] if single else made, 'data_samples': samples}
+
+
+@torch.no_grad()
+def colour(images: Tensor, rows: np.ndarray) -> Tensor:
+    """Does to each picture what its row says.
+
+    Args:
+        images: (N, 3, H, W) uint8 RGB.
+        rows: (N, 12), on the CPU.
+
+    Returns:
+        (N, 3, H, W) float32 in 0..255, new memory.
+    """
+    made = images.float()
+    steps = list(_plan(rows))
+    if not steps:
+        return made
+    # One copy to the device for all indices, one for all numbers.
+    indices = _to_device([step[1] for step in steps], images.device)
+    numbers = _to_device([step[2].ravel() for step in steps], images.device)
+    for (operation, _, values), some, flat in zip(steps, indices, numbers, strict=True):
+        pictures = made[some]
+        made.index_copy_(0, some, operation(pictures, flat.view(values.shape)) if values.size else operation(pictures))
+    return made
+
+
+def _plan(rows: np.ndarray) -> Iterator[tuple[Callable[..., Tensor], np.ndarray, np.ndarray]]:
+    """Operations in their order, each with the pictures that it meets, (n,), and its numbers for them, (n, ...)."""
+    nothing = rows[:, :0]
+    steps: list[tuple[Callable[..., Tensor], np.ndarray, np.ndarray]] = [(_flip, rows[:, FLIP] > 0, nothing)]
+    for parts in rows[:, ORDER].T:
+        steps += [(operation, parts == part, rows[:, FACTORS][:, part]) for part, operation in enumerate(_JITTER)]
+    steps.append((photometric.to_gray, rows[:, GRAY] > 0, nothing))
+    steps.append((photometric.gaussian_blur, rows[:, BLUR] > 0, rows[:, BLUR]))
+    steps.append((photometric.solarize, rows[:, SOLARIZE] < NO_SOLARIZATION, rows[:, SOLARIZE]))
+    for operation, meets, values in steps:
+        (indices,) = np.nonzero(meets)
+        if len(indices):
+            values = values[indices]
+            yield (
+                operation,
+                indices,
+                photometric.blur_steps(values) if operation is photometric.gaussian_blur else values,
+            )
+
+
+def _flip(images: Tensor) -> Tensor:
+    return images.flip(3)
+
+
+def _to_device(parts: list[np.ndarray], device: torch.device) -> tuple[Tensor, ...]:
+    """Flat arrays as tensors on the device, by a single copy."""
+    tensor = torch.from_numpy(np.concatenate(parts))
+    if device.type == 'cuda':  # only from pinned memory does a copy not wait for what the device is doing
+        tensor = tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device).split([len(part) for part in parts])
