@@ -13,6 +13,7 @@ from mmpretrain.models.utils import BEiTAttention, MultiheadAttention, WindowMSA
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
+from mstkit.models.backbones.encoder_layer import EncoderAttention
 from mstkit.networks.parts import Block, PassThrough
 
 PRETRAINING = 'mmpretrain.models.selfsup'
@@ -113,7 +114,7 @@ class MmpretrainViT(_OfMmpretrain):
     """A ViT or BEiT of mmpretrain or of mstkit."""
 
     layout = 'vit'
-    attention_types = (MultiheadAttention, BEiTAttention)
+    attention_types = (MultiheadAttention, BEiTAttention, EncoderAttention)
 
     def __init__(self, backbone: Any) -> None:
         self.extra = backbone.num_extra_tokens

@@ -86,10 +86,10 @@ class MoBY(TeacherStudent):
             )
         self.follow()
         images = torch.cat(inputs)
-        seen, mask = self.look(images)
+        seen, mask = self.look(images, read='pooled')
         with torch.no_grad():
             keys = _per_view(self.teacher.neck, seen.pooled)
-        student = self.study(images, mask)
+        student = self.study(images, mask, read='pooled')
         queries = _per_view(self.predictor, _per_view(self.neck, student.pooled))
         contrast = self.head.loss(queries, keys)
         self.note(dict(self.head.statistics, contrast=contrast.detach()), mask)

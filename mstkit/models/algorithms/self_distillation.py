@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from mstkit.errors import UsageError
 from mstkit.models.algorithms.teacher_student import TeacherStudent, as_map
+from mstkit.models.backbones import Read
 from mstkit.models.heads import patch_weights, step_together
 from mstkit.registry import MODELS
 from mstkit.structures import Progress, TokenOutput
@@ -121,17 +122,29 @@ class SelfDistillation(TeacherStudent):
         self.check_driven()
         views, count = len(inputs), self.global_views
         images = torch.cat(inputs[:count])
-        seen, mask = self.look(images)
+        of_teacher, of_student = self.reads()
+        seen, mask = self.look(images, read=of_teacher)
         with torch.no_grad():
             targets = self.teacher.neck(seen.pooled, views=count)
-        student = self.study(images, mask)
+        student = self.study(images, mask, read=of_student)
         pooled = [student.pooled]
         for _, crops in groupby(inputs[count:], key=lambda view: view.shape):
-            pooled.append(self.study(torch.cat(list(crops))).pooled)
+            pooled.append(self.study(torch.cat(list(crops)), read='pooled').pooled)
         logits = self.neck(torch.cat(pooled), views=views, global_views=count)
         cross_view = self.head.loss(logits, targets, views, count)
         self.note(dict(self.head.statistics, cross_view=cross_view.detach()), mask)
         return {'loss_ce': self.loss_weight_ce * cross_view, **self.more_losses(images, seen, student, mask)}
+
+    def reads(self) -> tuple[Read, Read]:
+        """Which tokens of the global views the losses read, the teacher's and the student's.
+
+        The networks need not make the others. A method with other losses gets all tokens unless it says less here.
+        """
+        if type(self).more_losses is not SelfDistillation.more_losses:
+            return 'all', 'all'
+        patches = self.patch_head is not None  # the centre is the mean over all of the teacher's
+        of_student: Read = 'all' if self.decoder is not None else 'hidden' if patches else 'pooled'
+        return 'all' if patches else 'pooled', of_student
 
     def more_losses(
         self, images: Tensor, seen: TokenOutput, student: TokenOutput, mask: Tensor | None

@@ -10,7 +10,7 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.models.backbones import MaskedBackbone
+from mstkit.models.backbones import MaskedBackbone, Read
 from mstkit.models.maskers import build_masker
 from mstkit.registry import MODELS
 from mstkit.structures import PanelData, Progress, TokenOutput
@@ -85,7 +85,7 @@ class TeacherStudent(BaseSelfSupervisor):
     # -- one step ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def look(self, images: Tensor, attention: bool = False) -> tuple[TokenOutput, Tensor | None]:
+    def look(self, images: Tensor, attention: bool = False, read: Read = 'all') -> tuple[TokenOutput, Tensor | None]:
         """What the teacher sees in whole images, and the mask that the student gets.
 
         Attention is computed only where the masker of this moment asks for it, of the block that it names.
@@ -93,18 +93,23 @@ class TeacherStudent(BaseSelfSupervisor):
         Args:
             images: (B, 3, H, W), normalised.
             attention: compute it in any case.
+            read: which of the teacher's tokens the caller reads; a masker that reads patches gets them all the same.
 
         Returns:
             The teacher's tokens, and (B, h, w) bool or None without a masker.
         """
         asks, layer = (False, -1) if self.masker is None else (self.masker.needs_attention, self.masker.layer)
-        seen = self.teacher.backbone.forward_tokens(images, return_attention=asks or attention, attention_layer=layer)
+        if self.masker is not None and any(part.needs_patches for part in self.masker.parts()):
+            read = 'all'
+        seen = self.teacher.backbone.forward_tokens(
+            images, return_attention=asks or attention, attention_layer=layer, read=read
+        )
         return seen, None if self.masker is None else self.masker(seen)
 
-    def study(self, images: Tensor, mask: Tensor | None = None) -> TokenOutput:
-        """The student's tokens of images, of which the masked patches are hidden."""
+    def study(self, images: Tensor, mask: Tensor | None = None, read: Read = 'all') -> TokenOutput:
+        """The student's tokens of images, of which the masked patches are hidden; those that are read."""
         token = None if self.masker is None else self.mask_token
-        return self.backbone.forward_tokens(images, mask, mask_token=token)
+        return self.backbone.forward_tokens(images, mask, mask_token=token, read=read)
 
     def note(self, statistics: dict[str, Tensor], mask: Tensor | None) -> None:
         """Keeps the step's detached scalars for :meth:`last_statistics`, and how much was hidden."""

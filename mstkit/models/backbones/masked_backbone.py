@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.structures import TokenOutput
+
+# Which tokens of the last layer somebody reads: all, the pooled one, or that and the hidden patches.
+Read = Literal['all', 'hidden', 'pooled']
 
 
 def expand_mask(mask: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -61,6 +64,7 @@ class MaskedBackbone:
         return_attention: bool = False,
         mask_token: Tensor | None = None,
         attention_layer: int = -1,
+        read: Read = 'all',
     ) -> TokenOutput:
         """Encodes images, hiding the masked patches.
 
@@ -71,6 +75,8 @@ class MaskedBackbone:
             mask_token: (embedding_dims,) embedding put in place of hidden patches, after the patch projection and
                 before the position is added (MST alg. 1). Zeros where it is not given.
             attention_layer: the block whose attention it is, from the end; see :attr:`attention_layers`.
+            read: the tokens that the caller will read. A backbone may leave the other patches at zero and save their
+                work; the tokens that are read are the same.
         """
         raise NotImplementedError(f'{type(self).__name__} does not say how it makes tokens')
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mstkit.errors import UsageError
-from mstkit.models.backbones.masked_backbone import MaskedBackbone, init_transformer_weights
+from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, init_transformer_weights
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
@@ -139,8 +139,9 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         return_attention: bool = False,
         mask_token: Tensor | None = None,
         attention_layer: int = -1,
+        read: Read = 'all',
     ) -> TokenOutput:
-        """See :meth:`MaskedBackbone.forward_tokens`; ``pooled`` is the mean of the last stage's tokens."""
+        """See :meth:`MaskedBackbone.forward_tokens`; ``pooled`` is the mean of all tokens, so all are made."""
         tokens, grid = self.patch_embed(images)
         tokens = self.hide(tokens, grid, mask, mask_token)
         if self.use_abs_pos_embed:

@@ -8,8 +8,8 @@ from mmpretrain.models.utils import MultiheadAttention, resize_pos_embed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mstkit.models.attention import attend
-from mstkit.models.backbones.masked_backbone import MaskedBackbone, init_transformer_weights
+from mstkit.models.backbones.encoder_layer import EncoderLayer
+from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, expand_mask, init_transformer_weights
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
@@ -53,8 +53,7 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         super().__init__(*args, **kwargs)
         self.embedding_dims = self.feature_dims = self.embed_dims
         self.stride = self.patch_embed.projection.stride[0]
-        for layer in self.layers:
-            layer.attn.scaled_dot_product_attention = attend
+        EncoderLayer.take_over(self.layers)
 
     def init_weights(self) -> None:
         """Initialises like DINO's ViT (linear layers and class token truncated normal, 0.02)."""
@@ -72,9 +71,11 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         return_attention: bool = False,
         mask_token: Tensor | None = None,
         attention_layer: int = -1,
+        read: Read = 'all',
     ) -> TokenOutput:
         """See :meth:`MaskedBackbone.forward_tokens`."""
-        tokens, grid = self.patch_embed(images)
+        tokens, (height, width) = self.patch_embed(images)
+        grid = (height, width)
         tokens = self.hide(tokens, grid, mask, mask_token)
         if self.cls_token is not None:
             tokens = torch.cat((self.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
@@ -86,12 +87,31 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         for depth, layer in enumerate(self.layers, start=-len(self.layers)):
             if return_attention and depth == attention_layer:
                 attention = pooled_attention(layer.attn, layer.ln1(tokens), self.num_extra_tokens)
+            if depth == -1 and read != 'all' and self.num_extra_tokens and isinstance(layer, EncoderLayer):
+                return self._read(layer, tokens, grid, attention, mask if read == 'hidden' else None)
             tokens = layer(tokens)
-        if self.final_norm:
-            tokens = self.ln1(tokens)
+        tokens = self._normalised(tokens)
         patches = tokens[:, self.num_extra_tokens :]
         pooled = tokens[:, 0] if self.num_extra_tokens else patches.mean(dim=1)
-        return TokenOutput(patches, pooled, tuple(grid), attention)
+        return TokenOutput(patches, pooled, grid, attention)
+
+    def _normalised(self, tokens: Tensor) -> Tensor:
+        return self.ln1(tokens) if self.final_norm else tokens
+
+    def _read(
+        self, layer: EncoderLayer, tokens: Tensor, grid: tuple[int, int], attention: Tensor | None, mask: Tensor | None
+    ) -> TokenOutput:
+        """The last layer, of which the class token and the hidden patches are read; the other patches are zeros."""
+        (batch, length, channels), extra = tokens.shape, self.num_extra_tokens
+        if mask is None:
+            pooled = self._normalised(layer(tokens, first_only=True))[:, 0]
+            return TokenOutput(pooled.new_zeros(1).expand(batch, length - extra, channels), pooled, grid, attention)
+        wanted = torch.zeros(batch, length, dtype=torch.bool, device=tokens.device)
+        wanted[:, 0], wanted[:, extra:] = True, expand_mask(mask, grid).flatten(1)
+        rows = wanted.flatten().nonzero().squeeze(1)
+        found = self._normalised(layer(tokens, rows=rows))
+        whole = found.new_zeros(batch * length, channels).index_copy(0, rows, found).view(batch, length, channels)
+        return TokenOutput(whole[:, extra:], whole[:, 0], grid, attention)
 
     def attention_layers(self, size: int) -> int:
         """See :meth:`MaskedBackbone.attention_layers`: any block."""

@@ -30,6 +30,7 @@ class AttentionGuidedMasker(Masker):
     """
 
     needs_attention = True
+    needs_patches = False
 
     def __init__(self, num: int = 8, prob: float = 0.10, exclude_cls_key: bool = False, layer: int = -1) -> None:
         super().__init__()

@@ -21,10 +21,13 @@ class Masker(nn.Module):
 
     Attributes:
         needs_attention: whether ``tokens.attention`` has to be there; without a masker that asks, nobody computes it.
+        needs_patches: whether the values of ``tokens.patch_tokens`` have to be there; their shape always is. One that
+            does not need them says so, and a teacher of which nobody else needs them is spared the work.
         layer: the block whose attention it has to be, from the end (-1 is the last).
     """
 
     needs_attention: bool = False
+    needs_patches: bool = True
     layer: int = -1
 
     def __init__(self) -> None:

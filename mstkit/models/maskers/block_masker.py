@@ -31,6 +31,8 @@ class BlockMasker(Masker):
             positive, a block without a patch.
     """
 
+    needs_patches = False
+
     def __init__(
         self,
         ratio: Ratio = (0.1, 0.5),

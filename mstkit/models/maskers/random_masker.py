@@ -27,6 +27,8 @@ class RandomMasker(Masker):
         UsageError: both given, a value outside [0, 1], a range the wrong way round.
     """
 
+    needs_patches = False
+
     def __init__(self, prob: float | None = None, ratio: Ratio | None = None, image_prob: float = 1.0) -> None:
         super().__init__()
         if prob is not None and ratio is not None:

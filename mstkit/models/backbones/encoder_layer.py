@@ -1,0 +1,113 @@
+"""mmpretrain's encoder layer, without the work that nobody reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from mmcv.cnn.bricks import DropPath
+from mmcv.cnn.bricks.transformer import FFN
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from mmpretrain.models.utils import MultiheadAttention
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mstkit.models.attention import attend
+
+
+class EncoderAttention(MultiheadAttention):
+    """mmpretrain's attention without its stochastic depth, which the layer around it applies.
+
+    Queries, keys and values are taken apart at once: the gradient of that is one copy, not a sum of three.
+    """
+
+    def forward(self, x: Tensor, first_only: bool = False, rows: Tensor | None = None) -> Tensor:
+        """Mixes tokens; arguments and shapes as in :meth:`EncoderLayer.forward`."""
+        batch, length, dims = x.shape
+        dropout = self.attn_drop if self.training else 0.0
+        if first_only:
+            weight, bias = self.qkv.weight, self.qkv.bias
+            query = F.linear(x[:, :1], weight[:dims], None if bias is None else bias[:dims])
+            both = F.linear(x, weight[dims:], None if bias is None else bias[dims:])
+            query = query.view(batch, 1, self.num_heads, self.head_dims).transpose(1, 2)
+            key, value = both.view(batch, length, 2, self.num_heads, self.head_dims).permute(2, 0, 3, 1, 4).unbind(0)
+        else:
+            qkv = self.qkv(x).view(batch, length, 3, self.num_heads, self.head_dims)
+            query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = self.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        mixed = mixed.transpose(1, 2).flatten(2)
+        if rows is not None:
+            mixed = mixed.flatten(0, 1)[rows]
+        return self.gamma1(self.proj_drop(self.proj(mixed)))
+
+
+class EncoderLayer(TransformerEncoderLayer):
+    """The same parameters and results, sooner.
+
+    - Stochastic depth (Huang et al., ECCV 2016) on a CPU leaves out the images whose branch is dropped, instead of
+      computing the branch and multiplying it by zero; elsewhere, where leaving out would wait for the device, scaling
+      and addition are one operation. Which images are dropped is drawn as mmcv's ``DropPath`` draws it.
+    - Of the last layer of a network often only some tokens are read. The others are keys and values there, and nothing
+      more of them is computed.
+    """
+
+    @classmethod
+    def take_over(cls, layers: Iterable[nn.Module]) -> None:
+        """Makes mmpretrain's layers of a network ours; parameters, their names and their values stay."""
+        for layer in layers:
+            if type(layer) is TransformerEncoderLayer and type(layer.attn) is MultiheadAttention:
+                layer.__class__, layer.attn.__class__ = cls, EncoderAttention
+                layer.attn.scaled_dot_product_attention = attend  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor, first_only: bool = False, rows: Tensor | None = None) -> Tensor:
+        """Encodes tokens.
+
+        Args:
+            x: (B, T, C).
+            first_only: gives the first token of each image alone.
+            rows: (M,) int64, gives the tokens at these places of B*T alone; image by image.
+
+        Returns:
+            (B, T, C), (B, 1, C) or (M, C).
+        """
+        if rows is not None:
+            return self._forward_rows(x, rows)
+        base = x[:, :1] if first_only else x
+        x = self._add(base, x, self.attn.out_drop, lambda part: self.attn(self.ln1(part), first_only=first_only))
+        if not isinstance(self.ffn, FFN):
+            return self.ffn(self.ln2(x), identity=x)
+        return self._add(x, x, self.ffn.dropout_layer, self._feed)
+
+    def _forward_rows(self, x: Tensor, rows: Tensor) -> Tensor:
+        images = rows // x.shape[1]
+        seen = self.attn(self.ln1(x), rows=rows)
+        chosen = x.flatten(0, 1)[rows]
+        factor = self._factors(self.attn.out_drop, x)
+        chosen = chosen + (seen if factor is None else seen * factor[images])
+        if not isinstance(self.ffn, FFN):
+            return self.ffn(self.ln2(chosen), identity=chosen)
+        fed, factor = self._feed(chosen), self._factors(self.ffn.dropout_layer, x)
+        return chosen + (fed if factor is None else fed * factor[images])
+
+    def _feed(self, x: Tensor) -> Tensor:
+        return self.ffn.gamma2(self.ffn.layers(self.ln2(x)))
+
+    def _add(self, base: Tensor, x: Tensor, drop: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
+        """base + branch(x), without the images that are dropped, times 1 / (share that is kept)."""
+        factor = self._factors(drop, x)
+        if factor is None:
+            return base + branch(x)
+        if x.device.type != 'cpu' or torch.compiler.is_compiling():
+            return torch.addcmul(base, branch(x).to(base.dtype), factor.to(base.dtype)[:, :, None])
+        kept = factor.flatten().nonzero().squeeze(1)  # none is fine: gradients are then zeros, as DDP wants them
+        scale = float(factor.max())
+        if len(kept) == len(x):
+            return torch.add(base, branch(x), alpha=scale)
+        return base.index_add(0, kept, branch(x[kept]).to(base.dtype), alpha=scale)
+
+    def _factors(self, drop: nn.Module, x: Tensor) -> Tensor | None:
+        """What each image's branch is multiplied by: (B, 1), 0 or 1 / (share that is kept); None where all is 1."""
+        if not isinstance(drop, DropPath) or not drop.drop_prob or not drop.training:
+            return None
+        keep = 1 - float(drop.drop_prob)
+        return (keep + torch.rand(len(x), 1, device=x.device)).floor() / keep

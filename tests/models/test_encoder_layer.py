@@ -1,0 +1,130 @@
+"""Our encoder layer gives what mmpretrain's gives, whichever of its tokens are asked for."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from mmpretrain.models.backbones import VisionTransformer
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from torch import nn
+
+from mstkit.models import MaskedVisionTransformer
+from mstkit.models.algorithms import DINO, SelfDistillation
+from mstkit.models.backbones.encoder_layer import EncoderLayer
+
+ARCH = dict(embed_dims=24, num_layers=3, num_heads=3, feedforward_channels=48)
+
+
+def networks(drop: float, **settings) -> tuple[nn.Module, nn.Module]:
+    """mmpretrain's and ours with the same weights, in training."""
+    torch.manual_seed(0)
+    common = dict(arch=ARCH, img_size=32, patch_size=8, drop_path_rate=drop, **settings)
+    theirs, ours = VisionTransformer(**common), MaskedVisionTransformer(**common)
+    theirs.init_weights()
+    ours.load_state_dict(theirs.state_dict())
+    theirs.train(), ours.train()
+    return theirs, ours
+
+
+@pytest.mark.parametrize('settings', [{}, dict(layer_scale_init_value=0.3)], ids=['plain', 'layer scale'])
+@pytest.mark.parametrize('drop', [0.0, 0.5])
+def test_output_and_gradients_are_mmpretrains(drop, settings):
+    theirs, ours = networks(drop, **settings)
+    assert all(isinstance(layer, EncoderLayer) for layer in ours.layers)
+    images, direction = torch.randn(8, 3, 32, 32), torch.randn(8, 24)
+    for seed in range(4):
+        outputs = []
+        for network in (theirs, ours):
+            torch.manual_seed(seed)
+            network.zero_grad()
+            outputs.append(network(images)[0])
+            (outputs[-1] * direction).sum().backward()
+        torch.testing.assert_close(*outputs)
+        for (name, a), b in zip(theirs.named_parameters(), ours.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-4 * float(a.grad.abs().max()), msg=name)
+
+
+@pytest.mark.parametrize('drop', [0.0, 0.5])
+def test_read_tokens_are_those_of_the_whole(drop):
+    _, ours = networks(drop)
+    images = torch.randn(5, 3, 32, 32)
+    mask = torch.rand(5, 4, 4) < 0.3
+    mask[2] = False
+    token = torch.randn(24)
+    found = {}
+    for read in ('all', 'hidden', 'pooled'):
+        torch.manual_seed(1)
+        found[read] = ours.forward_tokens(images, mask, mask_token=token, return_attention=True, read=read)
+        assert found[read].patch_tokens.shape == (5, 16, 24)
+        torch.testing.assert_close(found[read].pooled, found['all'].pooled)
+        torch.testing.assert_close(found[read].attention, found['all'].attention)
+    flat = mask.flatten(1)
+    torch.testing.assert_close(found['hidden'].patch_tokens[flat], found['all'].patch_tokens[flat])
+    assert not found['hidden'].patch_tokens[~flat].any()
+    assert not found['pooled'].patch_tokens.any()
+
+
+def test_gradients_do_not_depend_on_what_is_read():
+    _, ours = networks(0.3)
+    images, direction = torch.randn(4, 3, 32, 32), torch.randn(4, 24)
+    gradients = []
+    for read in ('all', 'pooled'):
+        torch.manual_seed(2)
+        ours.zero_grad()
+        ours.forward_tokens(images, read=read).pooled.mul(direction).sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in ours.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_where_all_is_dropped_gradients_are_zeros_and_not_none():
+    """DistributedDataParallel waits for every parameter."""
+    _, ours = networks(0.0)
+    layer = ours.layers[0]
+    for drop in (layer.attn.out_drop, layer.ffn.dropout_layer):
+        drop.drop_prob = 1 - 1e-9
+    tokens = torch.randn(2, 17, 24, requires_grad=True)
+    out = layer(tokens)
+    torch.testing.assert_close(out, tokens)
+    out.sum().backward()
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in layer.parameters())
+
+
+def test_the_fused_sum_of_other_devices_is_the_same(monkeypatch):
+    _, ours = networks(0.5)
+    images = torch.randn(8, 3, 32, 32)
+    torch.manual_seed(3)
+    left_out = ours(images)[0]
+    monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
+    torch.manual_seed(3)
+    torch.testing.assert_close(ours(images)[0], left_out)
+
+
+def test_dropped_images_cost_nothing():
+    _, ours = networks(0.5)
+    layer, seen = ours.layers[-1], []
+    layer.attn.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    for seed in range(20):
+        torch.manual_seed(seed)
+        layer(torch.randn(10, 17, 24))
+    assert 60 < sum(seen) < 140
+
+
+def test_layers_of_others_are_left_alone():
+    class Their(TransformerEncoderLayer):
+        pass
+
+    layer = Their(24, 3, 48)
+    before = copy.deepcopy(layer.__dict__)
+    EncoderLayer.take_over([layer, nn.Identity()])
+    assert type(layer) is Their and layer.__dict__.keys() == before.keys()
+
+
+def test_a_method_with_losses_of_its_own_gets_all_tokens():
+    class Other(DINO):
+        def more_losses(self, images, seen, student, mask):
+            return {}
+
+    assert SelfDistillation.reads(object.__new__(Other)) == ('all', 'all')
