@@ -13,7 +13,7 @@ from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from mmengine.utils.dl_utils import has_batch_norm
 from torch import nn
 
-from mstkit.engine import preflight
+from mstkit.engine import cpu, preflight
 from mstkit.engine.coloured_views import check_coloured
 from mstkit.engine.data_order import check_order
 from mstkit.engine.distributed import init_processes
@@ -44,10 +44,13 @@ class MSTRunner(ResumableRunner):
     def __init__(self, model: nn.Module | dict, work_dir: str, **settings: Any) -> None:
         self._start = Start()
         scope = settings.setdefault('default_scope', 'mstkit')
+        prepared = cpu.prepare_cpu(**cpu.settings_of(settings.get('env_cfg') or {}))
         init_processes(settings.get('launcher', 'none'), settings.get('env_cfg', {}).get('dist_cfg'))
         with DefaultScope.overwrite_default_scope(scope):
             model = self._prepare(model, work_dir, settings)
         super().__init__(model=model, work_dir=work_dir, **settings)
+        if prepared:
+            self.logger.info(f'CPU: {"; ".join(prepared)} (env_cfg.cpu)')
 
     def _prepare(self, model: nn.Module | dict, work_dir: str, settings: dict[str, Any]) -> nn.Module:
         """Replaces the configs in ``settings`` by what they describe, and checks it."""

@@ -3,7 +3,7 @@
 optim_wrapper = dict(
     type='DistillationOptimWrapper',
     constructor='TrainableOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.999), weight_decay=0.04),
+    optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.999), weight_decay=0.04, fused=True),
     clip_norm=3.0,
     freeze_last_layer_epochs=1,
     # Biases and one-dimensional parameters are not decayed; class token, position and weight norm are, as in DINO.

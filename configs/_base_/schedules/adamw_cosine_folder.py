@@ -4,7 +4,7 @@ epochs = 100
 optim_wrapper = dict(
     type='DistillationOptimWrapper',
     constructor='TrainableOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.04),
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.04, fused=True),
     clip_norm=3.0,
     freeze_last_layer_epochs=0,  # an epoch may be ten steps or a thousand; the warm-up protects the start
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),

@@ -3,7 +3,7 @@
 optim_wrapper = dict(
     type='DistillationOptimWrapper',
     constructor='TrainableOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
     clip_norm=5.0,
     clip_mode='global',
     freeze_last_layer_epochs=0,

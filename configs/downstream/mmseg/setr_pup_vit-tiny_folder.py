@@ -99,7 +99,7 @@ test_evaluator = val_evaluator
 # bf16 where the device has it, CPUs too.
 optim_wrapper = dict(
     type='mstkit.DistillationOptimWrapper',
-    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_norm=5.0,
     clip_mode='global',

@@ -1,0 +1,64 @@
+"""What a process that trains on the CPU asks of its system."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mstkit.engine import cpu
+from mstkit.errors import UsageError
+
+needs_glibc = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='glibc only')
+
+PAGES = """
+import resource, sys, torch
+from mstkit.engine.cpu import keep_freed_memory
+if sys.argv[1] == 'kept':
+    assert keep_freed_memory()
+def work():
+    return sum(float((torch.ones(10_000_000) + i).sum()) for i in range(10))
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@needs_glibc
+def test_kept_memory_is_not_taken_from_the_system_again():
+    faults = {}
+    for way in ('kept', 'returned'):
+        done = subprocess.run([sys.executable, '-c', PAGES, way], capture_output=True, text=True, check=True)
+        faults[way] = int(done.stdout.split()[-1])
+    assert faults['kept'] < 100 < 10_000 < faults['returned']
+
+
+def test_denormals_become_zero_where_no_gpu_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(cpu, 'keep_freed_memory', lambda: True)
+    try:
+        assert cpu.prepare_cpu(keep_memory=False, flush_denormal=False) == []
+        said = cpu.prepare_cpu()
+        assert said[0] == 'freed memory is kept for reuse'
+        if len(said) == 2:  # a processor that can
+            assert float(torch.tensor(1e-39) * 1) == 0
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_a_gpu_needs_none_of_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(cpu, 'keep_freed_memory', lambda: pytest.fail('called'))
+    assert cpu.prepare_cpu() == []
+
+
+def test_settings_of_a_config():
+    assert cpu.settings_of({}) == {}
+    assert cpu.settings_of(dict(cpu=dict(keep_memory=False))) == dict(keep_memory=False)
+    with pytest.raises(UsageError, match=r'env_cfg\.cpu\.threads is not known; there are keep_memory and flush_denormal'):
+        cpu.settings_of(dict(cpu=dict(threads=2)))
+    with pytest.raises(UsageError, match=r'env_cfg\.cpu\.keep_memory is True or False, not 1'):
+        cpu.settings_of(dict(cpu=dict(keep_memory=1)))
