@@ -7,20 +7,18 @@ turns. See benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
 import importlib.metadata
 import importlib.util
 import json
 import platform
-import re
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from contest.memory import memory, start_peak
 from torch import Tensor
 from torch.nn import functional
 
@@ -93,21 +91,6 @@ def with_faiss(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
     index.add(functional.normalize(bank, dim=1).numpy())
     values, indices = index.search(functional.normalize(queries, dim=1).numpy(), k)
     return torch.from_numpy(values), torch.from_numpy(indices)
-
-
-def memory(name: str) -> int | None:
-    """Bytes of this process, now (VmRSS) or at the highest since the last call of start_peak (VmHWM)."""
-    try:
-        found = re.search(rf'^{name}:\s+(\d+) kB', Path('/proc/self/status').read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    return int(found[1]) * 1024 if found else None
-
-
-def start_peak() -> None:
-    """Forgets the highest memory so far, where the system can."""
-    with contextlib.suppress(OSError):
-        Path('/proc/self/clear_refs').write_text('5')
 
 
 def measure(search: Search, queries: Tensor, bank: Tensor, k: int) -> tuple[float, int | None]:

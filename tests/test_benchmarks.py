@@ -17,6 +17,7 @@ from mstkit.errors import UsageError, exit_cleanly
 @pytest.fixture
 def knn(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     path = Path(__file__).parents[1] / 'benchmarks' / 'knn.py'
+    monkeypatch.syspath_prepend(path.parent)
     spec = importlib.util.spec_from_file_location('benchmark_knn', path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

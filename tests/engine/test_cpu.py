@@ -58,7 +58,7 @@ def test_a_gpu_needs_none_of_it(monkeypatch):
 def test_settings_of_a_config():
     assert cpu.settings_of({}) == {}
     assert cpu.settings_of(dict(cpu=dict(keep_memory=False))) == dict(keep_memory=False)
-    with pytest.raises(UsageError, match=r'env_cfg\.cpu\.threads is not known; there are keep_memory and flush_denormal'):
+    with pytest.raises(UsageError, match=r'cpu\.threads is not known; there are keep_memory and flush_denormal'):
         cpu.settings_of(dict(cpu=dict(threads=2)))
     with pytest.raises(UsageError, match=r'env_cfg\.cpu\.keep_memory is True or False, not 1'):
         cpu.settings_of(dict(cpu=dict(keep_memory=1)))

@@ -50,7 +50,9 @@ class TeacherStudent(BaseSelfSupervisor):
                 f'backbone {type(student).__name__} cannot be pre-trained with masks (it has no forward_tokens); '
                 f'those that can: {", ".join(sorted(known))}'
             )
-        super().__init__(student, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        # mmpretrain would look for it in its own registry, unless mstkit's scope is the current one.
+        preprocessor = MODELS.build({'type': 'ViewDataPreprocessor', **(data_preprocessor or {})})
+        super().__init__(student, data_preprocessor=preprocessor, init_cfg=init_cfg)
         self.masker = build_masker(masker)
         if self.masker is not None:
             for part in self.masker.parts():

@@ -1,0 +1,1 @@
+"""What the benchmarks share: contestants in processes of their own that take turns, their memory, their clocks."""

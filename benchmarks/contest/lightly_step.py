@@ -1,0 +1,145 @@
+"""One training step of lightly's DINO or iBOT with timm's ViT-S/16, put together as lightly's documentation does.
+
+DINO sends each view through the networks by itself, iBOT the global views together and the local ones together; those
+are the two documented ways. Recipes are the ones that our configs have: AdamW, drop path 0.1 in the student, gradients
+clipped, K prototypes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from typing import Any
+
+import timm
+import torch
+from lightly.loss import DINOLoss, IBOTPatchLoss
+from lightly.models.modules import DINOProjectionHead, MaskedVisionTransformerTIMM
+from lightly.models.utils import random_block_mask, update_drop_path_rate, update_momentum
+from torch import Tensor, nn
+
+from contest.clock import Clock
+from contest.our_step import made_views
+
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class LightlyStep:
+    """What every step of lightly's has.
+
+    Args:
+        sizes: sides of the views, the two global ones first.
+        batch: images.
+        device: where.
+        dtype: float32, bfloat16 or float16 (without a loss scaler, whose time is next to nothing).
+        out_dim: prototypes.
+    """
+
+    def __init__(self, sizes: list[int], batch: int, device: str, dtype: str, out_dim: int) -> None:
+        torch.manual_seed(0)
+        self.device, self.dtype, self.clock = torch.device(device), DTYPES[dtype], None
+        self.teacher, self.student = self.backbones()
+        self.student_head = DINOProjectionHead(384, 2048, 256, out_dim, freeze_last_layer=1)
+        self.teacher_head = DINOProjectionHead(384, 2048, 256, out_dim)
+        self.teacher_head.load_state_dict(self.student_head.state_dict())
+        for module in (self.teacher, self.teacher_head):
+            module.requires_grad_(False)
+        self.modules = nn.ModuleList([self.teacher, self.student, self.student_head, self.teacher_head])
+        self.losses = self.criteria(out_dim).to(self.device)
+        self.modules.to(self.device)
+        trained = [*self.student.parameters(), *self.student_head.parameters()]
+        self.trained = [parameter for parameter in trained if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=5e-4, weight_decay=0.04)
+        # Its loaders hand over float pictures; ours uint8, whose conversion is part of our step.
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+        self.views = [((view / 255 - mean) / std).to(self.device) for view in made_views(sizes, batch)]
+
+    def backbones(self) -> tuple[nn.Module, nn.Module]:
+        """The teacher's and the student's."""
+        raise NotImplementedError
+
+    def criteria(self, out_dim: int) -> nn.ModuleList:
+        """The losses."""
+        raise NotImplementedError
+
+    def forward(self) -> Tensor:
+        """The loss of the views."""
+        raise NotImplementedError
+
+    def watch(self, clock: Clock) -> None:
+        """Lets a clock book the phases of the coming steps."""
+        self.clock = clock
+
+    def phase(self, name: str) -> Any:
+        """A phase of the clock, where one watches."""
+        return contextlib.nullcontext() if self.clock is None else self.clock.phase(name)
+
+    def __call__(self) -> None:
+        half = self.dtype is not torch.float32
+        with self.phase('losses'), torch.autocast(self.device.type, self.dtype, enabled=half):
+            loss = self.forward()
+        with self.phase('backward'):
+            loss.backward()
+        with self.phase('optimizer'):
+            nn.utils.clip_grad_norm_(self.trained, 3.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        with self.phase('EMA'):
+            update_momentum(self.student, self.teacher, m=0.996)
+            update_momentum(self.student_head, self.teacher_head, m=0.996)
+
+
+class LightlyDINO(LightlyStep):
+    """lightly's DINO."""
+
+    def backbones(self) -> tuple[nn.Module, nn.Module]:
+        """timm's networks."""
+        settings: dict[str, Any] = dict(num_classes=0, dynamic_img_size=True)
+        teacher = timm.create_model('vit_small_patch16_224', **settings)
+        return teacher, timm.create_model('vit_small_patch16_224', drop_path_rate=0.1, **settings)
+
+    def criteria(self, out_dim: int) -> nn.ModuleList:
+        """DINO's."""
+        return nn.ModuleList([DINOLoss(output_dim=out_dim)])
+
+    def forward(self) -> Tensor:
+        """View by view."""
+        with self.phase('teacher'), torch.no_grad():
+            targets = [self.teacher_head(self.teacher(view)) for view in self.views[:2]]
+        with self.phase('student'):
+            predicted = [self.student_head(self.student(view)) for view in self.views]
+        return self.losses[0](targets, predicted)
+
+
+class LightlyIBOT(LightlyStep):
+    """lightly's iBOT."""
+
+    def backbones(self) -> tuple[nn.Module, nn.Module]:
+        """timm's network within lightly's."""
+        vit = timm.create_model('vit_small_patch16_224', num_classes=0, dynamic_img_size=True)
+        teacher = MaskedVisionTransformerTIMM(vit=vit, antialias=False, pos_embed_initialization='skip')
+        student = copy.deepcopy(teacher)
+        update_drop_path_rate(student.vit, drop_path_rate=0.1, mode='linear')
+        return teacher, student
+
+    def criteria(self, out_dim: int) -> nn.ModuleList:
+        """DINO's and that of hidden patches."""
+        return nn.ModuleList([DINOLoss(output_dim=out_dim), IBOTPatchLoss(output_dim=out_dim)])
+
+    def forward(self) -> Tensor:
+        """Global views together, local views together; only hidden patches reach the head."""
+        images, crops = torch.cat(self.views[:2]), torch.cat(self.views[2:])
+        with self.phase('masker'):
+            grid = images.shape[-1] // 16
+            blocks = random_block_mask(size=(len(images), grid, grid), device=self.device)
+            mask = torch.cat([blocks.new_zeros(len(images), 1), blocks.flatten(1)], dim=1)
+        with self.phase('teacher'), torch.no_grad():
+            seen = self.teacher.encode(images)
+            targets, hidden = self.teacher_head(seen[:, 0]), self.teacher_head(seen[mask])
+        with self.phase('student'):
+            tokens = self.student.encode(images, mask=mask)
+            logits = [self.student_head(tokens[:, 0]), self.student_head(self.student.encode(crops)[:, 0])]
+            predicted = self.student_head(tokens[mask])
+        whole = self.losses[0](list(targets.chunk(2)), list(torch.cat(logits).chunk(len(self.views))))
+        return whole + self.losses[1](hidden, predicted, mask=blocks)

@@ -1,0 +1,118 @@
+"""One training step of a config of ours, as the runner does it, on made-up views."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from torch import Tensor
+
+from contest.clock import Clock
+from mstkit.datasets import MultiCrop
+from mstkit.engine.config_options import apply_options
+from mstkit.engine.cpu import prepare_cpu, settings_of
+from mstkit.engine.launch import read_config
+from mstkit.errors import UsageError
+from mstkit.registry import MODELS, TRANSFORMS
+from mstkit.structures import Progress
+
+PRECISIONS = {'float32': 'fp32', 'bfloat16': 'bf16', 'float16': 'fp16'}
+
+
+def configured(path: str, options: dict[str, Any]) -> Config:
+    """A config with overrides; its data need not be there."""
+    config = read_config(path)
+    apply_options(config, options)
+    return config
+
+
+def view_sizes(config: Config) -> tuple[list[int], int]:
+    """Sides of the views that a config's pipeline makes, and how many of the first are global."""
+    loader = config.get('train_dataloader') or {}
+    pipeline = loader.get('dataset', {}).get('pipeline', ())
+    for step in pipeline:
+        if step['type'] == 'MultiCrop':
+            crops = TRANSFORMS.build(step)
+            assert isinstance(crops, MultiCrop)
+            return [crop.size for crop, _ in crops.views], crops.global_crops.count
+    raise UsageError(f'{config.filename} has no MultiCrop in its pipeline: give a config that pre-trains.')
+
+
+def made_views(sizes: list[int], batch: int) -> list[Tensor]:
+    """Smooth random pictures, one uint8 tensor (B, 3, S, S) for each view; the same every time."""
+    generator = torch.Generator().manual_seed(0)
+    views = []
+    for size in sizes:
+        coarse = torch.rand(batch, 3, 8, 8, generator=generator)
+        fine = torch.nn.functional.interpolate(coarse, size=(size, size), mode='bicubic', align_corners=False)
+        views.append((fine.clamp(0, 1) * 255).byte())
+    return views
+
+
+class OurStep:
+    """Everything that happens between a batch and the next: normalisation to the teacher's move.
+
+    Args:
+        config: file of a config that pre-trains.
+        options: overrides by dotted path.
+        batch: images.
+        device: where.
+        dtype: float32, bfloat16 or float16.
+        out_dim: prototypes; None leaves the config's.
+    """
+
+    def __init__(
+        self, config: str, options: dict[str, Any], batch: int, device: str, dtype: str, out_dim: int | None
+    ) -> None:
+        cfg = configured(config, options)
+        for part in ('neck', 'patch_neck'):
+            if out_dim is not None and cfg.model.get(part):
+                cfg.model[part].out_dim = out_dim
+        for part in ('head', 'patch_head'):
+            if out_dim is not None and 'out_dim' in (cfg.model.get(part) or {}):
+                cfg.model[part].out_dim = out_dim
+        cfg.optim_wrapper.precision = PRECISIONS[dtype]
+        sizes, _ = view_sizes(cfg)
+        self.device = torch.device(device)
+        prepare_cpu(**settings_of(cfg.get('env_cfg') or {}))  # as the runner does
+        torch.manual_seed(0)
+        self.model = MODELS.build(cfg.model)
+        self.model.init_weights()
+        self.model.to(self.device).train()
+        with DefaultScope.overwrite_default_scope('mstkit'):
+            self.wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
+        self.wrapper.initialize_count_status(self.model, 0, 1000)
+        self.data = dict(inputs=made_views(sizes, batch), data_samples=None)
+        self.iteration = 0
+
+    def __call__(self) -> None:
+        # After the first epoch, so that no part waits any more.
+        progress = Progress(100 + self.iteration, 1000, 50, 0, 100 + self.iteration)
+        self.model.set_progress(progress)
+        self.wrapper.set_progress(progress)
+        self.model.train_step(self.data, optim_wrapper=self.wrapper)
+        self.model.after_step()
+        self.iteration += 1
+
+    def watch(self, clock: Clock) -> None:
+        """Lets a clock book the phases of the coming steps."""
+        model, teacher = self.model, self.model.teacher
+        clock.wrap(model.data_preprocessor, 'forward', 'data')
+        clock.wrap(teacher.backbone, 'forward_tokens', 'teacher')
+        for part in ('neck', 'patch_neck', 'predictor'):
+            for method in ('forward', 'bottleneck', 'prototypes'):
+                clock.wrap(getattr(model, part, None), method, 'student')
+                clock.wrap(getattr(teacher, part, None), method, 'teacher')
+        clock.wrap(model.masker, 'forward', 'masker')
+        clock.wrap(model, 'study', 'student')
+        clock.wrap(model, 'restore', 'student')
+        clock.wrap(model, '_run_forward', 'losses')
+        clock.wrap(model, 'parse_losses', 'losses')
+        clock.wrap(self.wrapper, 'backward', 'backward')
+        clock.wrap(self.wrapper, 'step', 'optimizer')
+        clock.wrap(self.wrapper, 'zero_grad', 'optimizer')
+        clock.wrap(model, 'after_step', 'EMA')
+        clock.wrap(model, 'set_progress', 'EMA')

@@ -1,0 +1,128 @@
+"""A contestant in a process of its own: it works when it is its turn and waits otherwise."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+from contest.memory import memory, start_peak
+from mstkit.errors import UsageError
+
+
+class Worker:
+    """A process that holds one contestant.
+
+    Args:
+        settings: for :func:`contest.steps.contestant`.
+
+    Raises:
+        UsageError: the contestant cannot be built; its own sentence.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        context = multiprocessing.get_context('spawn')
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(other, settings), daemon=True)
+        self.process.start()
+        other.close()
+        self.about: dict[str, Any] = self._answer()
+
+    def ask(self, what: str) -> Any:
+        """'step': seconds of one; 'peak': its bytes; 'phases': seconds by name; 'products': bound and operations."""
+        self.pipe.send(what)
+        return self._answer()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self.pipe.close()
+        self.process.join(timeout=10)
+        self.process.kill()
+
+    def _answer(self) -> Any:
+        try:
+            kind, value = self.pipe.recv()
+        except EOFError:
+            self.process.join(timeout=10)
+            raise UsageError(
+                f'a contestant ended with exit code {self.process.exitcode}; where the memory ran out, give a smaller '
+                '--batch-size.'
+            ) from None
+        if kind == 'mistake':
+            raise UsageError(value)
+        if kind == 'error':
+            raise RuntimeError(value)
+        return value
+
+
+def _serve(pipe: Connection, settings: dict[str, Any]) -> None:
+    try:
+        contestant = _Contestant(settings)
+        pipe.send(('answer', contestant.about))
+        while True:
+            pipe.send(('answer', getattr(contestant, pipe.recv())()))
+    except (EOFError, KeyboardInterrupt, BrokenPipeError):
+        pass
+    except UsageError as error:
+        pipe.send(('mistake', str(error)))
+    except Exception:
+        pipe.send(('error', traceback.format_exc()))
+
+
+class _Contestant:
+    """Answers the questions of :meth:`Worker.ask`."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        import torch
+
+        from contest.steps import contestant
+
+        torch.set_num_threads(settings['threads'])
+        self.torch = torch
+        self.device = torch.device(settings['device'])
+        build = contestant(settings)
+        self.before = memory('VmRSS') or 0  # what is imported is no memory of the step's
+        self.step_once = build()
+        self.about = dict(pid=os.getpid(), torch=torch.__version__)
+
+    def step(self) -> float:
+        """Seconds of one step."""
+        start = time.perf_counter()
+        self.step_once()
+        if self.device.type == 'cuda':
+            self.torch.cuda.synchronize(self.device)
+        return time.perf_counter() - start
+
+    def peak(self) -> int | None:
+        """The highest memory during one step: the device's, or that of the process beyond its imports."""
+        if self.device.type == 'cuda':
+            self.torch.cuda.reset_peak_memory_stats(self.device)
+            self.step()
+            return self.torch.cuda.max_memory_allocated(self.device)
+        start_peak()
+        self.step()
+        peak = memory('VmHWM')
+        return None if peak is None else peak - self.before
+
+    def phases(self) -> dict[str, float]:
+        """Seconds of each phase in one step; slower than a step without a watch."""
+        from contest.clock import Clock
+
+        if not hasattr(self, 'clock'):
+            self.clock = Clock(self.device)
+            self.step_once.watch(self.clock)
+        self.clock.seconds.clear()
+        seconds = self.step()
+        booked = dict(self.clock.seconds)
+        return {**booked, 'other': seconds - sum(booked.values())}
+
+    def products(self) -> dict[str, float]:
+        """The bound by matrix products of a step, and its operations."""
+        from contest.gemm_bound import Products, operations, seconds_of
+
+        with Products() as counted:
+            self.step_once()
+        return dict(seconds=seconds_of(counted.found, self.device), operations=operations(counted.found))

@@ -1,0 +1,142 @@
+"""benchmarks/train_step.py counts matrix products and time as it says, and runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
+SMALL = (
+    'model.backbone.arch.embed_dims=24',
+    'model.backbone.arch.num_layers=2',
+    'model.backbone.arch.feedforward_channels=48',
+)
+
+
+@pytest.fixture(autouse=True)
+def path(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
+def counted(work) -> float:
+    from contest.gemm_bound import Products, operations
+
+    with Products() as products:
+        work()
+    return operations(products.found)
+
+
+def test_products_of_a_layer_and_its_gradients():
+    layer, x = nn.Linear(7, 5), torch.randn(3, 11, 7, requires_grad=True)
+    assert counted(lambda: layer(x).sum().backward()) == 3 * 2 * 33 * 7 * 5
+
+
+def test_products_of_attention():
+    query, key, value = (torch.randn(2, 3, 10, 8, requires_grad=True) for _ in range(3))
+    one = 2 * 2 * 3 * 10 * 10 * 8
+    assert counted(lambda: F.scaled_dot_product_attention(query, key, value).sum().backward()) == (2 + 4) * one
+
+
+def test_products_of_a_convolution():
+    layer, x = nn.Conv2d(3, 6, 4, stride=4), torch.randn(2, 3, 16, 16)
+    one = 2 * (2 * 4 * 4) * (3 * 4 * 4) * 6
+    assert counted(lambda: layer(x)) == one
+    assert counted(lambda: layer(x).sum().backward()) == 2 * one  # the picture takes no gradient
+
+
+def test_the_bound_is_the_time_of_the_products():
+    from contest.gemm_bound import Products, seconds_of
+
+    left, right = torch.randn(300, 400), torch.randn(400, 500)
+    with Products() as products:
+        for _ in range(3):
+            torch.mm(left, right)
+    assert list(products.found.values()) == [3]
+    (key,) = products.found
+    assert 0 < seconds_of({key: 1}, torch.device('cpu')) < 1
+
+
+def test_a_clock_books_inner_phases_once():
+    from contest.clock import Clock
+
+    class Worker:
+        def outer(self):
+            time.sleep(0.03)
+            self.inner()
+
+        def inner(self):
+            time.sleep(0.05)
+
+    clock, worker = Clock(torch.device('cpu')), Worker()
+    clock.wrap(worker, 'outer', 'a')
+    clock.wrap(worker, 'inner', 'b')
+    clock.wrap(worker, 'missing', 'c')
+    worker.outer()
+    assert set(clock.seconds) == {'a', 'b'}
+    assert clock.seconds['a'] >= 0.03 and clock.seconds['b'] >= 0.05
+    assert clock.seconds['a'] + clock.seconds['b'] < 5
+
+
+def run(*words: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, 'benchmarks/train_step.py', *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=BENCHMARKS.parent)
+
+
+def test_a_config_against_another(tmp_path):
+    out = tmp_path / 'out.json'
+    words = ('--batch-size', 2, '--steps', 2, '--out-dim', 32, '--threads', 1, '--json', out)
+    other = tmp_path / 'other.py'
+    base = BENCHMARKS.parent / 'configs' / 'mst' / 'mst_vit-tiny_folder.py'
+    arch = 'dict(embed_dims=24, num_layers=2, feedforward_channels=48, num_heads=3)'
+    other.write_text(f'_base_ = {str(base)!r}\nmodel = dict(backbone=dict(arch={arch}))\n')
+    done = run('configs/mst/mst_vit-tiny_folder.py', '--against', other, '--cfg-options', *SMALL, *words)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert json.loads(out.read_text()) == found
+    ours, theirs = found['results']['ours'], found['results']['other']
+    assert ours['images_per_second'] == pytest.approx(2 / ours['seconds'], rel=0.01)
+    assert 0 < ours['bound_seconds'] < ours['seconds']
+    wanted = {'data', 'teacher', 'masker', 'student', 'losses', 'backward', 'optimizer', 'EMA', 'other'}
+    assert set(ours['phases']) == wanted
+    assert all(seconds >= 0 for seconds in ours['phases'].values())
+    assert ours['tflops'] * ours['seconds'] == pytest.approx(theirs['tflops'] * theirs['seconds'], rel=0.5)
+    assert f'ours over other: {theirs["ours_faster"]:.2f} x images/s' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (('--batch-size', 0), '--batch-size is 0'),
+        (('--against', 'dino'), '--against dino: give lightly-dino, lightly-ibot, none, or the file of a config'),
+    ],
+)
+def test_mistakes(words, message):
+    done = run('configs/mst/mst_vit-tiny_folder.py', *words)
+    assert done.returncode == 2
+    assert message in done.stderr and 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('kind', ['LightlyDINO', 'LightlyIBOT'])
+def test_peers_learn(kind):
+    """One step moves the student and, by the moving average, the teacher."""
+    pytest.importorskip('lightly')
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        from contest import lightly_step
+
+        step = getattr(lightly_step, kind)([224, 224, 32], 1, 'cpu', 'float32', 16)
+        weights = [next(part.parameters()).clone() for part in (step.student, step.teacher)]
+        step()
+        moved = [next(part.parameters()) for part in (step.student, step.teacher)]
+    for before, after in zip(weights, moved, strict=True):
+        assert not torch.equal(before, after)
