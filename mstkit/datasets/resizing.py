@@ -33,9 +33,10 @@ def resize_with_torch(image: np.ndarray, box: Box, size: int) -> np.ndarray:
         (size, size, 3) uint8.
     """
     left, top, width, height = box
-    # A copy of the box, so that the kernel gets memory without gaps, with the channels last.
-    patch = torch.from_numpy(image[top : top + height, left : left + width].copy())
-    resized = functional.interpolate(patch.permute(2, 0, 1)[None], (size, size), mode='bicubic', antialias=True)
+    # A copy of the box, so that the kernel gets memory without gaps. The order of the operations matters: it tells the
+    # kernel that the channels come last, and so they do in what it returns.
+    patch = torch.from_numpy(image[top : top + height, left : left + width].copy())[None].permute(0, 3, 1, 2)
+    resized = functional.interpolate(patch, (size, size), mode='bicubic', antialias=True)
     return resized[0].permute(1, 2, 0).contiguous().numpy()
 
 

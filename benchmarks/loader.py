@@ -1,0 +1,194 @@
+"""Images per second of a config's training loader, and how long a step waits for it: python benchmarks/loader.py CONFIG
+
+The loader as a training builds it, feeding a consumer that is busy for a given time per step. See benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import torch
+from mmengine.config import Config, DictAction
+from torch.utils.data import DataLoader
+
+from mstkit.engine.data_order import sampler_of
+from mstkit.engine.guard import build_guard
+from mstkit.engine.launch import load_config
+from mstkit.engine.preflight import build_train_loader
+from mstkit.errors import UsageError, exit_cleanly
+from mstkit.files import write_atomically
+from mstkit.progress_bar import track
+from mstkit.registry import DATASETS, MODELS
+
+WARM_UP = 2  # batches per worker that do not count: those that the workers make ahead while nobody waits
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description='A training loader: images per second, and the share of stalls.')
+    parser.add_argument('config')
+    parser.add_argument('--data-root', metavar='DIR', help='the folder of the pictures')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    parser.add_argument('--workers', type=int, help="processes that make views; the config's by default")
+    parser.add_argument('--batch-size', type=int, help="images per step; the config's by default")
+    parser.add_argument('--batches', type=int, default=20, help='that count, in each of the two parts')
+    parser.add_argument('--step-ms', type=float, default=0.0, help='how long the consumer is busy with a batch')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--json', metavar='OUT', help='also write the line of JSON to this file')
+    return parser.parse_args()
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuses what cannot be measured."""
+    for name, low in (('workers', 0), ('batch_size', 1), ('batches', 1), ('step_ms', 0)):
+        value = getattr(args, name)
+        if value is not None and value < low:
+            raise UsageError(f'--{name.replace("_", "-")} is {value}: give at least {low}.')
+    if args.device.startswith('cuda') and not torch.cuda.is_available():
+        raise UsageError(f'--device {args.device}: PyTorch sees no GPU here; give --device cpu.')
+
+
+def build(args: argparse.Namespace, config: Config) -> DataLoader:
+    """The training loader of the config, over its data set as often as it takes."""
+    settings = config.get('train_dataloader')
+    if not settings:
+        raise UsageError(f'{args.config} has no train_dataloader: give the config of a training.')
+    if args.workers is not None:
+        settings.num_workers = args.workers
+    if not settings.get('num_workers'):
+        settings.update(persistent_workers=False, prefetch_factor=None)
+    if not torch.cuda.is_available():
+        settings.pin_memory = False
+    if args.batch_size is not None:
+        settings.batch_size = args.batch_size
+    needed = (2 * args.batches + WARM_UP * max(1, settings.get('num_workers') or 0)) * settings.batch_size
+    with build_guard():
+        images = len(DATASETS.build(settings.dataset))
+    repeats = -(-needed // images)
+    if repeats > 1 and settings.sampler.type.split('.')[-1] == 'EpochSampler':
+        settings.dataset = dict(type='RepeatDataset', dataset=settings.dataset, times=repeats)
+        print(f'{images} images are gone through up to {repeats} times')
+    return build_train_loader(settings, dict(seed=0))
+
+
+def endless(loader: DataLoader) -> Iterator[dict[str, Any]]:
+    """Batches, epoch after epoch."""
+    epoch = 0
+    while True:
+        sampler = sampler_of(loader)
+        if hasattr(sampler, 'set_epoch'):
+            sampler.set_epoch(epoch)
+        yield from loader
+        epoch += 1
+
+
+def consume(
+    batches: Iterator[dict[str, Any]], count: int, preprocess: Any, device: str, busy: float, what: str
+) -> tuple[list[float], list[float], int]:
+    """Seconds of waiting and seconds altogether of each step, and the images.
+
+    Args:
+        batches: from the loader.
+        count: of steps.
+        preprocess: to the device, coloured where that is left to it, normalised.
+        device: where.
+        busy: seconds that a step lasts at least, from the moment that its batch is there.
+        what: for the progress.
+    """
+    waits, steps, images = [], [], 0
+    for _ in track(range(count), count, what):
+        start = time.perf_counter()
+        batch = next(batches)
+        arrived = time.perf_counter()
+        inputs = preprocess(batch, True)['inputs']
+        if device.startswith('cuda'):
+            torch.cuda.synchronize(device)
+        # A device that computes leaves the processor to the workers, hence it sleeps.
+        time.sleep(max(0.0, busy - (time.perf_counter() - arrived)))
+        images += len(inputs[0] if isinstance(inputs, list) else inputs)
+        waits.append(arrived - start)
+        steps.append(time.perf_counter() - start)
+    return waits, steps, images
+
+
+def main() -> None:
+    """Builds, warms up, measures once at full speed and once with the step, prints."""
+    args = parse_args()
+    check(args)
+    cv2.setNumThreads(0)  # as the runner does
+    config, _ = load_config(args.config, cfg_options=args.cfg_options, data_root=args.data_root)
+    loader = build(args, config)
+    settings = config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}
+    with build_guard():
+        preprocess = MODELS.build({'type': 'ViewDataPreprocessor', **settings}).to(args.device)
+    batches = endless(loader)
+    workers = loader.num_workers
+    consume(batches, WARM_UP * max(1, workers), preprocess, args.device, 0.0, 'warming up')
+    busy = args.step_ms / 1000
+    full = consume(batches, args.batches, preprocess, args.device, 0.0, 'at full speed')
+    paced = consume(batches, args.batches, preprocess, args.device, busy, 'with the step') if busy else None
+    report(args, loader, full, paced)
+
+
+def report(
+    args: argparse.Namespace,
+    loader: DataLoader,
+    full: tuple[list[float], list[float], int],
+    paced: tuple[list[float], list[float], int] | None,
+) -> None:
+    """Prints the lines for people and the line of JSON."""
+    waits, steps, images = full
+    batch, workers = loader.batch_size, loader.num_workers
+    results: dict[str, Any] = {
+        'images_per_second': round(images / sum(steps), 2),
+        'median_batch_milliseconds': round(1000 * statistics.median(steps), 3),
+        'median_preprocessing_milliseconds': round(
+            1000 * statistics.median(step - wait for wait, step in zip(waits, steps, strict=True)), 3
+        ),
+        'waiting_share': round(sum(waits) / sum(steps), 4),
+    }
+    print(f'{args.config}: batches of {batch}, {workers} workers, {os.cpu_count()} cores, to {args.device}')
+    print(
+        f'at full speed {results["images_per_second"]:.1f} images/s, a batch in '
+        f'{results["median_batch_milliseconds"]:.0f} ms at the median, '
+        f'{results["median_preprocessing_milliseconds"]:.0f} ms of them on the device; waiting for the loader '
+        f'{100 * results["waiting_share"]:.1f} % of the time'
+    )
+    if paced is not None:
+        waits, steps, images = paced
+        results['paced_images_per_second'] = round(images / sum(steps), 2)
+        results['stall_share'] = round(sum(waits) / sum(steps), 4)
+        print(
+            f'with a step of {args.step_ms:g} ms {results["paced_images_per_second"]:.1f} images/s of '
+            f'{1000 * images / len(steps) / args.step_ms:.1f} that it could take; stalled '
+            f'{100 * results["stall_share"]:.1f} % of the time'
+        )
+    line = json.dumps(
+        {
+            'config': args.config,
+            'batch_size': batch,
+            'workers': workers,
+            'batches': args.batches,
+            'step_ms': args.step_ms,
+            'device': args.device,
+            'cores': os.cpu_count(),
+            'machine': platform.processor() or platform.machine(),
+            'torch': torch.__version__,
+            'results': results,
+        }
+    )
+    print(line)
+    if args.json:
+        write_atomically(args.json, f'{line}\n'.encode())
+
+
+if __name__ == '__main__':
+    exit_cleanly(main)()

@@ -1,0 +1,133 @@
+"""The benchmarks of the multi-crop pipeline run, and say what they measured. How fast anything is is not tested."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mstkit.errors import exit_cleanly
+
+CONFIG = Path(__file__).parents[1] / 'configs' / 'dino' / 'dino_vit-tiny_folder.py'
+
+
+def load(name: str) -> ModuleType:
+    path = Path(__file__).parents[1] / 'benchmarks' / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(f'benchmark_{name}', path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, 'argv', ['benchmark.py', *map(str, words)])
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    try:
+        exit_cleanly(module.main)()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
+    return 0
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(5):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        coarse.resize((400, 300), Image.Resampling.BICUBIC).save(folder / f'{index}.jpg')
+    return folder
+
+
+def test_multi_crop(pictures, monkeypatch, tmp_path, capsys):
+    (pictures / 'broken.jpg').write_bytes(b'\xff\xd8\xff no picture')
+    out = tmp_path / 'out.json'
+    assert run(load('multi_crop'), monkeypatch, '--images', pictures, '--rounds', 2, '--json', out) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith('left out 1 of 6 files, the first: cannot read') and '5 pictures' in lines[1]
+    found = json.loads(lines[-1])
+    assert json.loads(out.read_text()) == found and found['images'] == 5
+    assert list(found['results']) == ['cpu', 'device', 'cpu, scaled', 'device, scaled', 'torchvision']
+    for name, result in found['results'].items():
+        taken = result['milliseconds']
+        assert result['images_per_second'] == pytest.approx(1000 / taken['all'], rel=0.01)
+        assert result['slowest'] <= result['images_per_second'] <= result['fastest']
+        assert min(taken[stage] for stage in ('decode', 'crops', 'tensors')) > 0
+        assert (taken['photometric'] == 0) == name.startswith('device')
+        assert ('device_step_milliseconds' in result) == ('times_torchvision' in result) == (name != 'torchvision')
+    ratio = found['results']['cpu']['times_torchvision']
+    assert f'cpu: {ratio:.2f} times the images per second of torchvision' in lines
+
+
+def test_the_reference_makes_dinos_views(pictures):
+    module = load('multi_crop')
+    reference = module.TorchvisionViews()
+    assert len(reference.views) == 10
+    torch.manual_seed(0)
+    image = Image.open(pictures / '0.jpg').convert('RGB')
+    sizes = [reference.tensor(colour(crop(image))).shape for crop, colour in reference.views]
+    assert sizes == [(3, 224, 224)] * 2 + [(3, 96, 96)] * 8
+    times = reference(str(pictures / '0.jpg'), 0)
+    assert times == sorted(times) and len(times) == 5
+
+
+@pytest.mark.parametrize('photometric', ['cpu', 'device'])
+def test_loader(pictures, monkeypatch, tmp_path, capsys, photometric):
+    out = tmp_path / 'out.json'
+    option = f'train_dataloader.dataset.pipeline.1.photometric={photometric}'
+    words = ('--data-root', pictures, '--workers', 0, '--batch-size', 2, '--batches', 4, '--device', 'cpu')
+    assert (
+        run(load('loader'), monkeypatch, CONFIG, *words, '--step-ms', 30, '--json', out, '--cfg-options', option) == 0
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert '5 images are gone through up to 4 times' in lines
+    found = json.loads(lines[-1])
+    assert json.loads(out.read_text()) == found
+    assert (found['batch_size'], found['workers'], found['device']) == (2, 0, 'cpu')
+    results = found['results']
+    assert 0 < results['waiting_share'] < 1 and 0 < results['stall_share'] < 1
+    assert results['paced_images_per_second'] <= 2 / 0.030  # a step takes 30 ms at least
+    assert any(f'{results["images_per_second"]:.1f} images/s' in line for line in lines)
+
+
+def test_mistakes(pictures, monkeypatch, tmp_path, capsys):
+    multi_crop, loader = load('multi_crop'), load('loader')
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    (empty / 'a.txt').write_text('no picture')
+    broken = tmp_path / 'broken'
+    broken.mkdir()
+    (broken / 'a.jpg').write_bytes(b'no picture')
+    given = ('--images', pictures)
+    for module, words, message in (
+        (multi_crop, ('--images', tmp_path / 'nowhere'), 'nowhere'),
+        (multi_crop, ('--images', empty), 'holds no pictures'),
+        (multi_crop, ('--images', broken), 'none of 1 pictures can be read'),
+        (multi_crop, (*given, '--rounds', 0), '--rounds is 0'),
+        (multi_crop, (*given, '--max-images', 0), '--max-images is 0'),
+        (loader, (tmp_path / 'no.py',), 'there is no config file'),
+        (loader, (CONFIG, '--data-root', tmp_path / 'nowhere'), 'there is no such folder'),
+        (loader, (CONFIG, '--batches', 0), '--batches is 0'),
+        (loader, (CONFIG, '--workers', -1), '--workers is -1'),
+        (loader, (CONFIG, '--step-ms', -1), '--step-ms is -1'),
+    ):
+        assert run(module, monkeypatch, *words) == 2, words
+        assert message in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        assert run(multi_crop, monkeypatch, *given, '--device', 'cuda') == 2
+        assert 'sees no GPU' in capsys.readouterr().err
+    assert run(multi_crop, monkeypatch) == 2  # --images has no default
+    assert '--images' in capsys.readouterr().err
