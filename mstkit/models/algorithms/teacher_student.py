@@ -191,6 +191,5 @@ class TeacherStudent(BaseSelfSupervisor):
 
 
 def as_map(tokens: TokenOutput) -> Tensor:
-    """Patch tokens (B, L, C) as a map (B, C, h, w)."""
-    batch, _, channels = tokens.patch_tokens.shape
-    return tokens.patch_tokens.transpose(1, 2).reshape(batch, channels, *tokens.grid)
+    """Patch tokens (B, L, C) as a map (B, C, h, w), channels last."""
+    return tokens.patch_tokens.unflatten(1, tokens.grid).permute(0, 3, 1, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from mstkit.registry import MODELS
 
 
 class _ConvNormUp(nn.Module):
-    """3×3 convolution, batch normalisation, ReLU, 2× bilinear upsampling."""
+    """3×3 convolution, batch normalisation, ReLU; then 2× bilinear upsampling by :attr:`up`."""
 
     def __init__(self, in_channels: int, channels: int, batch_norm: bool) -> None:
         super().__init__()
@@ -22,7 +23,7 @@ class _ConvNormUp(nn.Module):
         self.up = nn.Upsample(scale_factor=2, mode='bilinear', align_corners=False)
 
     def forward(self, x: Tensor, views: int) -> Tensor:
-        return self.up(normalise_views(self.norm, self.conv(x), views, updating=views).relu_())
+        return normalise_views(self.norm, self.conv(x), views, updating=views).relu_()
 
 
 @MODELS.register_module()
@@ -72,6 +73,11 @@ class CNNImageDecoder(BaseModule):
         Returns:
             (V*B, out_channels, h*stride, w*stride), in normalised pixel values.
         """
-        for block in self.blocks:
-            x = block(x, views)
-        return self.to_pixels(x)
+        # Channels last: upsampling takes a fifth of the time then, and half-precision convolutions two thirds.
+        x = x.contiguous(memory_format=torch.channels_last)
+        for block in self.blocks[:-1]:
+            x = block.up(block(x, views))
+        # Interpolation weights add up to one, so the linear last layer may come before the last upsampling: it then
+        # has a quarter of the pixels, and 3 channels are interpolated instead of all.
+        last = self.blocks[-1]
+        return last.up(self.to_pixels(last(x, views)))
