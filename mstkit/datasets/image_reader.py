@@ -220,8 +220,8 @@ class LoadRGB(BaseTransform):
             it at 1/2, 1/4 or 1/8 where the smallest of them still has twice the pixels of its view. The boxes are
             those of the whole picture, rounded to the pixels that there are, so a view may be shifted by a quarter of
             a pixel: against the whole picture, PSNR is 40 dB at the median and 31 dB at the worst. Photographs of 500
-            pixels are never reduced for views of 224 and 96 pixels; those of 2,000 take half of the time. Hence off
-            by default.
+            pixels are never reduced for views of 224 and 96 pixels, those of 2,000 take two thirds of the time. Hence
+            it is off by default.
 
     Raises:
         UnreadableImage: the file cannot be read; the data sets of this package answer it with another sample.

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from mstkit.datasets import LoadRGB, MultiCrop, PackViews
 from mstkit.engine.coloured_views import check_coloured, first_view, join, pieces
 from mstkit.engine.config_options import apply_options
+from mstkit.engine.launch import build_runner, load_config
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS, TRANSFORMS
 
@@ -89,3 +90,22 @@ def test_one_switch_for_every_pretraining():
         steps = [TRANSFORMS.build(step) for step in config.train_dataloader.dataset.pipeline]
         assert [step.photometric for step in steps if isinstance(step, MultiCrop)] == ['device'], path
         assert MODELS.build(config.model.data_preprocessor).applies_photometric, path
+
+
+DEMO = Path(__file__).parents[2] / 'configs' / 'demo' / 'mst_vit-nano_scenes.py'
+
+
+def demo(work_dir: Path, preprocessor: str) -> Config:
+    options = {
+        'train_dataloader.dataset.pipeline.1.photometric': 'device',
+        'train_dataloader.dataset.num_images': 32,
+        'model.data_preprocessor.type': preprocessor,
+        'default_hooks.knn': 'none',
+    }
+    return load_config(str(DEMO), options, work_dir=str(work_dir))[0]
+
+
+def test_a_run_refuses_views_that_nobody_colours(tmp_path):
+    with pytest.raises(UsageError, match='does not colour views'):
+        build_runner(demo(tmp_path / 'run', 'SelfSupDataPreprocessor'))
+    assert not (tmp_path / 'run').exists()
