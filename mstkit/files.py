@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -46,7 +47,10 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
     """Removes what killed runs left half-written in a folder, and names it."""
     leftovers = sorted(Path(folder).glob(f'.*{PARTIAL}'))
     for leftover in leftovers:
-        leftover.unlink(missing_ok=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
     return leftovers
 
 

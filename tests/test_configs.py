@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent / 'configs'
 CONFIGS = sorted(p for p in ROOT.rglob('*.py') if not {'_base_', 'downstream'} & set(p.relative_to(ROOT).parts))
 METHODS = {'mst': 'MST', 'demo': 'MST', 'dino': 'DINO', 'ibot': 'iBOT', 'attmask': 'AttMask', 'moby': 'MoBY'}
 PRETRAINING = [p for p in CONFIGS if p.relative_to(ROOT).parts[0] in METHODS]
-COUNT = 48
+COUNT = 49
 
 
 def name(path: Path) -> str:

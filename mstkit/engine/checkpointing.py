@@ -15,6 +15,7 @@ from torch import Tensor
 from mstkit.errors import UsageError
 from mstkit.files import write_atomically
 from mstkit.interop.checkpoint import read_checkpoint
+from mstkit.interop.sharded_checkpoint import SUFFIX
 
 
 def save(checkpoint: Mapping[str, Any], path: str | Path) -> None:
@@ -90,12 +91,13 @@ def restore_hub(hub: MessageHub, state: Mapping[str, Any]) -> None:
 def find_latest(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
     """The checkpoint of a work dir that is furthest on and can be read, or None where there is none.
 
-    The names ``epoch_N.pth`` and ``iter_N.pth`` count; a file that cannot be read is said, and the one before it
-    is taken.
+    The names ``epoch_N.pth`` and ``iter_N.pth`` count, and the folders ``.dcp`` of sharded trainings; one that cannot
+    be read is said, and the one before it is taken.
     """
     best: tuple[Path, dict[str, Any]] | None = None
     for kind in ('epoch', 'iter'):
-        numbered = [(re.fullmatch(rf'{kind}_(\d+)\.pth', path.name), path) for path in Path(folder).glob('*.pth')]
+        paths = [path for ending in ('.pth', SUFFIX) for path in Path(folder).glob(f'*{ending}')]
+        numbered = [(re.fullmatch(rf'{kind}_(\d+)\.\w+', path.name), path) for path in paths]
         newest_first = sorted(((int(match[1]), path) for match, path in numbered if match), reverse=True)
         for _, path in newest_first:
             try:

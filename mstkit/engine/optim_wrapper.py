@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from mmengine import dist
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 
 from mstkit.engine.precision import PRECISIONS, resolve_precision
 from mstkit.errors import UsageError
+from mstkit.local_parts import is_spread, local_parts
 from mstkit.registry import OPTIM_WRAPPERS
 from mstkit.structures import Progress
 
@@ -26,15 +28,21 @@ def clip_per_tensor_(gradients: list[Tensor], max_norm: float) -> Tensor:
     ``max_norm / (norm + 1e-6)`` where that is below one. Nothing is read back to the host.
 
     Args:
-        gradients: tensors of any shape on one device.
+        gradients: tensors of any shape on one device, or spread over all processes.
         max_norm: the largest L2 norm that a tensor keeps.
 
     Returns:
         (len(gradients),) float32, the norms before clipping.
     """
-    norms = torch.stack(torch._foreach_norm(gradients, 2.0)).float()
+    parts = local_parts(gradients)
+    norms = torch.stack(torch._foreach_norm(parts, 2.0)).float()
+    spread = [is_spread(gradient) for gradient in gradients]
+    if any(spread):  # of a sharded training: one exchange for the norms of all tensors
+        squares = norms.square()
+        dist.all_reduce(squares)
+        norms = torch.where(torch.tensor(spread, device=norms.device), squares.sqrt(), norms)
     coefficients = (max_norm / (norms + 1e-6)).clamp_(max=1.0)
-    torch._foreach_mul_(gradients, list(coefficients.unbind()))
+    torch._foreach_mul_(parts, list(coefficients.unbind()))
     return norms
 
 
@@ -87,6 +95,11 @@ class DistillationOptimWrapper(OptimWrapper):
         super().__init__(optimizer, accumulative_counts)
         self.device = optimizer.param_groups[0]['params'][0].device
         self.cast_dtype = resolve_precision(precision, self.device)
+        if self.cast_dtype is torch.float16 and is_spread(optimizer.param_groups[0]['params'][0]):
+            raise UsageError(
+                "optim_wrapper.precision is 'fp16', whose loss scaler does not see the parts of other processes: with "
+                "FullyShard use 'bf16' or 'fp32'."
+            )
         self.loss_scaler = torch.amp.GradScaler('cuda') if self.cast_dtype is torch.float16 else None
         self.clip_norm = clip_norm
         self.clip_mode = clip_mode

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import mmengine
-from mmengine.dist import master_only
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from mstkit.engine import checkpointing
 from mstkit.engine.data_order import data_order
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.progress import StepCounter
+from mstkit.engine.sharded_saving import save_sharded
+from mstkit.engine.sharding import is_sharded, spread_like, spread_optimizer_state
 from mstkit.engine.start import Start
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import read_checkpoint
@@ -81,6 +83,9 @@ class ResumableRunner(Runner):
             self.logger.info(f'Loaded {len(weights)} tensors from {filename}.')
         else:
             self.logger.info(checkpointing.load_what_fits(model.state_dict(), weights, filename))
+        if is_sharded(model):
+            own = model.state_dict()
+            weights = {name: spread_like(value, own.get(name)) for name, value in weights.items()}
         model.load_state_dict(weights, strict=strict)
         self._has_loaded = True
         return checkpoint
@@ -114,7 +119,10 @@ class ResumableRunner(Runner):
             )
         checkpointing.restore_hub(self.message_hub, checkpoint['message_hub'])
         if resume_optimizer:
-            self.optim_wrapper.load_state_dict(checkpoint['optimizer'])
+            state = checkpoint['optimizer']
+            if is_sharded(self.model):
+                state = spread_optimizer_state(state, self.optim_wrapper.optimizer)
+            self.optim_wrapper.load_state_dict(state)
         if resume_param_scheduler and self.param_schedulers is not None:
             states = checkpoint.get('param_schedulers', [])
             if len(states) != len(self.param_schedulers):
@@ -126,7 +134,6 @@ class ResumableRunner(Runner):
                 scheduler.load_state_dict(state)
         self.logger.info(f'resumed {filename}: epoch {self.epoch}, iteration {self.iter}')
 
-    @master_only
     def save_checkpoint(
         self,
         out_dir: str,
@@ -139,6 +146,8 @@ class ResumableRunner(Runner):
         backend_args: dict | None = None,
     ) -> None:
         """Writes a checkpoint in one step: the file is either the old one or the new one, never a part.
+
+        Of a sharded model it is a folder, ``NAME.dcp``, into which every process writes its own parts.
 
         Args:
             out_dir: a local folder.
@@ -153,6 +162,9 @@ class ResumableRunner(Runner):
         if file_client_args or backend_args:
             raise UsageError(f'checkpoints are written to local folders only, not with {backend_args}.')
         model = unwrapped(self.model)
+        sharded = is_sharded(model)
+        if not sharded and not is_main_process():
+            return
         counter = self.step_counter
         reached = dict(epoch=self.epoch + 1, iter=self.iter) if by_epoch else dict(epoch=self.epoch, iter=self.iter + 1)
         checkpoint: dict[str, Any] = dict(
@@ -179,4 +191,7 @@ class ResumableRunner(Runner):
         if save_param_scheduler and self.param_schedulers is not None:
             checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in self.param_schedulers]
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
-        checkpointing.save(checkpoint, Path(out_dir) / filename)
+        if sharded:
+            save_sharded(checkpoint, Path(out_dir) / filename)
+        else:
+            checkpointing.save(checkpoint, Path(out_dir) / filename)

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import torch
-from mmengine.model import is_model_wrapper
+from mmengine.model import convert_sync_batchnorm, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
@@ -18,6 +18,7 @@ from mstkit.engine.coloured_views import check_coloured
 from mstkit.engine.data_order import check_order
 from mstkit.engine.distributed import init_processes
 from mstkit.engine.resumable_runner import ResumableRunner
+from mstkit.engine.sharding import is_sharded, shard, wants_sharding
 from mstkit.engine.start import Start, check_start, find_start
 from mstkit.engine.wrapping import ddp_settings
 from mstkit.errors import UsageError
@@ -91,7 +92,12 @@ class MSTRunner(ResumableRunner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """As mmengine's, with :func:`ddp_settings`; on CPU processes without device ids and without SyncBatchNorm."""
         if not self.distributed or is_model_wrapper(model):
+            if wants_sharding(model_wrapper_cfg):
+                self.logger.info('a single process: nothing is sharded')
+                model_wrapper_cfg = None
             return super().wrap_model(model_wrapper_cfg, model)
+        if wants_sharding(model_wrapper_cfg):
+            return self._sharded(model, model_wrapper_cfg or {})
         unused = self.cfg.get('find_unused_parameters', False)
         settings = ddp_settings(model, model_wrapper_cfg, self.optim_wrapper, unused)
         if torch.cuda.is_available():
@@ -108,6 +114,18 @@ class MSTRunner(ResumableRunner):
             return super().wrap_model(settings, model)
         finally:
             self.cfg.sync_bn = sync_bn
+
+    def _sharded(self, model: nn.Module, settings: dict) -> nn.Module:
+        if torch.cuda.is_available() and self.cfg.get('sync_bn') is not None:
+            model = convert_sync_batchnorm(model, self.cfg.sync_bn)
+        sharded = shard(model, settings)
+        self.logger.info(f'weights, gradients and optimizer state are spread over {self.world_size} processes')
+        return sharded
+
+    def _init_model_weights(self) -> None:
+        """As mmengine's; a sharded model was initialised before it was spread."""
+        if not is_sharded(self.model):
+            super()._init_model_weights()
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """As mmengine's, with ``ResumableEpochLoop`` where the config says ``by_epoch=True``."""

@@ -15,6 +15,7 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
+from mstkit.interop.sharded_checkpoint import read_sharded
 
 BRANCH_PREFIXES = {'student': 'backbone.', 'teacher': 'teacher.backbone.'}
 HISTORY_METHODS = ('min', 'max', 'mean', 'current')
@@ -28,7 +29,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     is refused unexecuted.
 
     Args:
-        path: the file.
+        path: the file, or the folder that a sharded training wrote (``NAME.dcp``).
 
     Returns:
         A dict with at least ``state_dict``.
@@ -37,9 +38,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         UsageError: no such file, not a checkpoint, damaged, holding code, or without a state dict.
     """
     file = Path(path).expanduser()
+    if file.is_dir():
+        return read_sharded(file, read_checkpoint)
     if not file.is_file():
-        what = 'is a folder' if file.is_dir() else 'does not exist'
-        raise UsageError(f'checkpoint {file} {what}; give the path of a .pth file.')
+        raise UsageError(f'checkpoint {file} does not exist; give the path of a .pth file.')
     try:
         with _accepted_globals():
             checkpoint = torch.load(file, map_location='cpu', weights_only=True)

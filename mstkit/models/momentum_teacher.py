@@ -12,6 +12,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import nn
 
 from mstkit.errors import UsageError
+from mstkit.local_parts import local_parts
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 
@@ -87,7 +88,8 @@ class MomentumTeacher(nn.Module):
             part = self.get_submodule(name)
             own += part.parameters()
             theirs += module.parameters()
-        torch._foreach_lerp_(own, theirs, 1.0 - self.momentum)
+        # Of weights that are spread over processes, each has the same parts of both networks.
+        torch._foreach_lerp_(local_parts(own), local_parts(theirs), 1.0 - self.momentum)
         if self.buffer_policy == 'own':
             return
         for name, module in student.items():

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
+from mstkit.engine.distributed import unwrapped
 from mstkit.engine.hooks.progress_hook import optimizer_stepped
+from mstkit.engine.sharding import is_sharded
 from mstkit.errors import UsageError
 from mstkit.files import remove_leftovers, write_atomically
+from mstkit.interop.sharded_checkpoint import SUFFIX
 from mstkit.registry import HOOKS
 
 
@@ -45,6 +49,8 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_train(self, runner) -> None:
         """Finds the folder, and removes what a killed run left half-written in it."""
         super().before_train(runner)
+        if is_sharded(unwrapped(runner.model)):
+            self.filename_tmpl: str = str(Path(self.filename_tmpl).with_suffix(SUFFIX))
         if is_main_process():
             for leftover in remove_leftovers(self.out_dir):
                 runner.logger.info(f'Removed {leftover}, which a killed run had left half-written.')
@@ -83,7 +89,9 @@ class AtomicCheckpointHook(CheckpointHook):
         if self.max_keep_ckpts > 0:
             for expired in kept[: -self.max_keep_ckpts]:
                 stale = os.path.join(self.out_dir, self.filename_tmpl.format(expired))
-                if is_main_process() and os.path.isfile(stale):
+                if is_main_process() and os.path.isdir(stale):
+                    shutil.rmtree(stale)
+                elif is_main_process() and os.path.isfile(stale):
                     os.remove(stale)
             self.keep_ckpt_ids.clear()
             self.keep_ckpt_ids.extend(kept[-self.max_keep_ckpts :])

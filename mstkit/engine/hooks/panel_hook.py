@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from mstkit.engine.coloured_views import first_view, join
 from mstkit.engine.distributed import unwrapped
+from mstkit.engine.sharding import is_sharded
 from mstkit.errors import UsageError
 from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
 from mstkit.registry import HOOKS
@@ -56,14 +57,16 @@ class PanelHook(Hook):
             self._draw(runner, epoch=runner.epoch + 1)
 
     def _draw(self, runner: Runner, epoch: int) -> None:
-        if not dist.is_main_process():
-            return
         model: Any = unwrapped(runner.model)
+        if not dist.is_main_process() and not is_sharded(model):  # of which every process has a part
+            return
         with undisturbed_randomness(), evaluation_mode(model), torch.no_grad():
             if self.views is None:
                 self.views = self._first_views(runner.train_dataloader.dataset)
             prepared = model.data_preprocessor(self.views, False)
             panel = model.panel(prepared['inputs'])
+        if not dist.is_main_process():
+            return
         # A preprocessor without mean and std leaves the pixels at 0..255.
         mean = getattr(model.data_preprocessor, 'mean', torch.zeros(3)).flatten()
         std = getattr(model.data_preprocessor, 'std', torch.ones(3)).flatten()

@@ -1,0 +1,124 @@
+"""Checkpoints of a sharded training: a folder of tensors in pieces, in the format of ``torch.distributed.checkpoint``.
+
+Next to the pieces lies ``rest.pth``, an ordinary file with everything that is no tensor, and a mark where each tensor
+goes. Reading puts the whole together again: a dict like that of an ordinary checkpoint, whatever the number of
+processes that wrote it. As everywhere, nothing of the files is executed: torch's own list of the pieces is a pickle,
+which is read with the few classes that it is made of.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mstkit.errors import UsageError
+
+SUFFIX = '.dcp'
+REST = 'rest.pth'
+_MARK = '__tensor__'
+_METADATA = '.metadata'
+_HOMES = ('torch.distributed.checkpoint.metadata', 'torch.distributed.checkpoint.filesystem')
+_PLAIN = {
+    ('torch', 'Size'),
+    ('torch.serialization', '_get_layout'),
+    ('torch._utils', '_rebuild_device'),
+    ('collections', 'OrderedDict'),
+    ('pathlib', 'PosixPath'),
+    ('pathlib', 'Path'),
+}
+
+
+def take_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """Moves the tensors of a nested structure into a flat dict and leaves marks in their place.
+
+    Args:
+        value: dicts, lists and tuples of anything.
+        path: what the names of its tensors begin with.
+        tensors: filled.
+
+    Returns:
+        The structure with marks.
+    """
+    if isinstance(value, Tensor):
+        tensors[path] = value
+        return {_MARK: path}
+    if isinstance(value, Mapping):
+        return {key: take_tensors(item, f'{path}/{key}', tensors) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(take_tensors(item, f'{path}/{index}', tensors) for index, item in enumerate(value))
+    return value
+
+
+def _put_back(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, Mapping):
+        if set(value) == {_MARK}:
+            return tensors[value[_MARK]]
+        return {key: _put_back(item, tensors) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_put_back(item, tensors) for item in value)
+    return value
+
+
+class _ListUnpickler(pickle.Unpickler):
+    """Knows the classes of torch's list of pieces, and no others."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        is_type = module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype)
+        if module in _HOMES or (module, name) in _PLAIN or is_type:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f'it names {module}.{name}')
+
+
+def read_sharded(folder: Path, load_file: Any) -> dict[str, Any]:
+    """Reads a sharded checkpoint onto the CPU, whole.
+
+    Args:
+        folder: the checkpoint.
+        load_file: reads an ordinary checkpoint file without trust.
+
+    Raises:
+        UsageError: it is no such checkpoint, is damaged, or names code.
+    """
+    from torch.distributed.checkpoint import FileSystemReader, load
+    from torch.distributed.checkpoint.api import CheckpointException  # no Exception
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+    class Reader(FileSystemReader):
+        """torch's, but for the list, which it would unpickle whatever it names."""
+
+        def read_metadata(self, *args: Any, **kwargs: Any) -> Any:
+            return metadata
+
+    missing = [name for name in (REST, _METADATA) if not (folder / name).is_file()]
+    if missing:
+        raise UsageError(
+            f'checkpoint {folder} is a folder without {missing[0]}: give the path of a .pth file, or of a folder '
+            f'NAME{SUFFIX} that a sharded training wrote.'
+        )
+    try:
+        with open(folder / _METADATA, 'rb') as file:
+            metadata = _ListUnpickler(file).load()
+        entries = metadata.state_dict_metadata
+        other = next((name for name, entry in entries.items() if not isinstance(entry, TensorStorageMetadata)), None)
+        if other is not None:
+            raise pickle.UnpicklingError(f'{other} is no tensor')
+        tensors = {name: torch.empty(entry.size, dtype=entry.properties.dtype) for name, entry in entries.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', UserWarning)  # that a single process reads is meant so
+            load(tensors, storage_reader=Reader(str(folder)), no_dist=True)
+        return _put_back(load_file(folder / REST), tensors)
+    except UsageError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise UsageError(f'checkpoint {folder} is refused: {error}. Nothing in it was executed.') from error
+    except (Exception, CheckpointException) as error:  # damaged files fail in any of torch's ways
+        first = next(iter(getattr(error, 'failures', {}).values()), (error,))[0]
+        raise UsageError(
+            f'{folder} is not a readable sharded checkpoint, or it is incomplete ({type(first).__name__}: {first})'
+        ) from error

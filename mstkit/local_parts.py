@@ -1,0 +1,23 @@
+"""Tensors that are spread over processes, seen as what this process holds of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+try:
+    from torch.distributed.tensor import DTensor
+except ImportError:  # a torch that was built without distributed training
+    DTensor = None  # type: ignore[assignment,misc]
+
+
+def is_spread(tensor: Any) -> bool:
+    """Whether a tensor is spread over processes."""
+    return DTensor is not None and isinstance(tensor, DTensor)
+
+
+def local_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """This process's part of each tensor, sharing its memory; a tensor that is not spread is its own part."""
+    return [tensor.to_local() if is_spread(tensor) else tensor for tensor in tensors]  # type: ignore[attr-defined]

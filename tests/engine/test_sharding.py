@@ -1,0 +1,190 @@
+"""Two processes, each with a part of every tensor, get what two with all of them get; what they write can be read."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+
+from mstkit.engine.optim_wrapper import DistillationOptimWrapper
+from mstkit.engine.sharded_saving import save_sharded
+from mstkit.engine.sharding import is_sharded, shard, spread_like, spread_optimizer_state, wants_sharding
+from mstkit.engine.wrapping import ddp_settings
+from mstkit.errors import UsageError
+from mstkit.interop.checkpoint import read_checkpoint
+from mstkit.local_parts import is_spread
+from mstkit.structures import Progress
+from tests.docs.pages import tool
+from tests.models.builders import NECK, mst, views
+
+STEPS = 4
+
+
+def model() -> Any:
+    """An attention-guided masker, two heads, a decoder."""
+    torch.manual_seed(5)
+    return mst(
+        patch_head=dict(type='IBOTHead', out_dim=32),
+        neck=dict(NECK, norm_last_layer=True),
+        decoder=dict(type='CNNImageDecoder', channels=8, batch_norm=False),
+    )
+
+
+def wrapper_of(built: Any) -> DistillationOptimWrapper:
+    # The large eps: where a gradient is nothing but rounding, Adam would make whole steps of it.
+    optimizer = torch.optim.AdamW([p for p in built.parameters() if p.requires_grad], lr=1e-2, eps=1e-3)
+    wrapper = DistillationOptimWrapper(optimizer, precision='fp32', clip_norm=0.1)
+    wrapper.initialize_count_status(built, 0, STEPS)
+    return wrapper
+
+
+def train(rank: int, built: Any, run: Any, wrapper: OptimWrapper, steps: range) -> None:
+    for step in steps:
+        progress = Progress(step, STEPS, 2, rank_seed=rank, iteration=step)
+        built.set_progress(progress)
+        wrapper.set_progress(progress)
+        with wrapper.optim_context(run):
+            losses = run([view[rank::2] for view in views(batch=4, local=2, seed=step)], mode='loss')
+        wrapper.update_params(built.parse_losses(losses)[0])
+        built.after_step()
+
+
+def whole(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: (value.full_tensor() if is_spread(value) else value).clone() for name, value in state.items()}
+
+
+def _rank(rank: int, port: int, folder: Path, out: Any) -> None:
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group('gloo', rank=rank, world_size=2)
+    built = model()
+    settings = ddp_settings(built, None, None)
+    run = MMDistributedDataParallel(built, **{name: value for name, value in settings.items() if name != 'type'})
+    train(rank, built, run, wrapper_of(built), range(STEPS))
+    found = dict(ddp=whole(built.state_dict()))
+
+    built = model()
+    built.init_weights = lambda: None  # they are those of the other model
+    shard(built, dict(type='FullyShard'))
+    wrapper = wrapper_of(built)
+    built.backbone(torch.zeros(1, 3, 32, 32))  # as k-NN does before the first step
+    train(rank, built, built, wrapper, range(2))
+    checkpoint = dict(meta=dict(iter=2), state_dict=built.state_dict(), optimizer=wrapper.state_dict())
+    save_sharded(checkpoint, folder / 'iter_2.pth')
+    train(rank, built, built, wrapper, range(2, STEPS))
+    found['sharded'] = whole(built.state_dict())
+    found['held'] = sum(p.to_local().numel() for p in built.parameters()) / sum(p.numel() for p in built.parameters())
+
+    # Gone on with from the folder, by a model that was initialised otherwise.
+    again = mst(
+        patch_head=dict(type='IBOTHead', out_dim=32),
+        neck=dict(NECK, norm_last_layer=True),
+        decoder=dict(type='CNNImageDecoder', channels=8, batch_norm=False),
+    )
+    shard(again, dict(type='FullyShard', reshard_after_forward=False))
+    saved, own = read_checkpoint(folder / 'iter_2.dcp'), again.state_dict()
+    again.load_state_dict({name: spread_like(value, own[name]) for name, value in saved['state_dict'].items()})
+    wrapper = wrapper_of(again)
+    wrapper.load_state_dict(spread_optimizer_state(saved['optimizer'], wrapper.optimizer))
+    train(rank, again, again, wrapper, range(2, STEPS))
+    found['resumed'] = whole(again.state_dict())
+    with torch.no_grad():
+        again.eval()
+        found['panel'] = tuple(again.panel(torch.zeros(2, 3, 32, 32)).attention.shape)
+    out.put((rank, found))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, request) -> tuple[list[dict], Path]:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp('sharded')
+    queue = mp.get_context('spawn').Manager().Queue()
+    mp.spawn(_rank, (port, folder, queue), nprocs=2)
+    found = dict(queue.get(timeout=10) for _ in range(2))
+    return [found[0], found[1]], folder
+
+
+def test_sharded_equals_ddp(trained):
+    ranks, _ = trained
+    start = model().state_dict()
+    for found in ranks:
+        assert set(found['sharded']) == set(found['ddp']) == set(start)
+        for name, value in found['ddp'].items():
+            for kind in ('sharded', 'resumed'):
+                torch.testing.assert_close(found[kind][name], value, rtol=1e-4, atol=1e-6, msg=f'{kind} {name}')
+        assert 0.45 < found['held'] < 0.55  # of two processes, each has half
+        assert found['panel'] == (2, 4, 4)
+    moved = {name.split('.')[0] for name, value in ranks[0]['sharded'].items() if not torch.equal(value, start[name])}
+    assert moved == {'backbone', 'neck', 'head', 'patch_head', 'decoder', 'mask_token', 'teacher'}
+
+
+def consolidate(monkeypatch, *words: object) -> int:
+    monkeypatch.setattr(sys, 'argv', ['consolidate.py', *map(str, words)])
+    try:
+        tool('consolidate.py').main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_the_pieces_become_one_file(trained, tmp_path, monkeypatch, capsys):
+    _, folder = trained
+    out = tmp_path / 'one.pth'
+    assert consolidate(monkeypatch, folder / 'iter_2.dcp', '--out', out) == 0
+    one = torch.load(out, weights_only=True)
+    built = model()
+    assert {name: value.shape for name, value in one['state_dict'].items()} == {
+        name: value.shape for name, value in built.state_dict().items()
+    }
+    built.load_state_dict(one['state_dict'])
+    wrapper = wrapper_of(built)
+    wrapper.load_state_dict(one['optimizer'])  # a single process could go on
+    moments = [value['exp_avg'] for value in wrapper.optimizer.state.values()]
+    assert len(moments) > 20 and all(value.abs().max() > 0 for value in moments[:5])
+    assert one['meta'] == dict(iter=2)
+    assert consolidate(monkeypatch, folder / 'iter_2.dcp', '--out', out) == 2
+    assert 'is there already' in capsys.readouterr().err
+    assert consolidate(monkeypatch, folder / 'iter_2.dcp', '--out', tmp_path / 'w.pth', '--weights-only') == 0
+    assert set(torch.load(tmp_path / 'w.pth', weights_only=True)) == {'meta', 'state_dict'}
+    assert not list(folder.glob('.*'))  # nothing half-written is left
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ('executed',)
+
+
+def test_folders_that_are_no_checkpoint(trained, tmp_path, capsys):
+    _, folder = trained
+    with pytest.raises(UsageError, match=r'is a folder without rest\.pth'):
+        read_checkpoint(tmp_path)
+    for name in ('rest.pth', '.metadata'):
+        (tmp_path / name).write_bytes((folder / 'iter_2.dcp' / name).read_bytes())
+    with pytest.raises(UsageError, match='not a readable sharded checkpoint, or it is incomplete'):
+        read_checkpoint(tmp_path)
+    (tmp_path / '.metadata').write_bytes(pickle.dumps(Harmful()))
+    with pytest.raises(UsageError, match=r'refused: it names builtins\.print\. Nothing in it was executed'):
+        read_checkpoint(tmp_path)
+    assert 'executed' not in capsys.readouterr().out
+
+
+def test_settings():
+    assert wants_sharding(dict(type='mstkit.FullyShard')) and not wants_sharding(None)
+    assert not wants_sharding(dict(find_unused_parameters=True))
+    assert not is_sharded(torch.nn.Linear(1, 1))
+    with pytest.raises(UsageError, match="has no setting 'mixed'; it has reshard_after_forward"):
+        shard(torch.nn.Linear(1, 1), dict(type='FullyShard', mixed=True))
