@@ -64,6 +64,7 @@ FORBIDDEN = {
     'mstkit/palette.py': ('mstkit.',),
     'mstkit/errors.py': ('mstkit.',),
     'mstkit/files.py': ('mstkit.',),
+    'mstkit/view_parameters.py': ('mstkit.',),
     'mstkit/progress_bar.py': ('mstkit.',),
 }
 

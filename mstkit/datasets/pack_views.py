@@ -53,7 +53,9 @@ class PackViews(BaseTransform):
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 array to a contiguous (3, H, W) tensor that owns its memory."""
+    """(H, W, C) array to a contiguous (C, H, W) tensor that owns its memory."""
+    if image.dtype != np.uint8 or image.shape[2] != 3:
+        return torch.from_numpy(np.array(image.transpose(2, 0, 1), order='C'))
     planes = np.empty((3, *image.shape[:2]), np.uint8)
-    cv2.split(image, list(planes))  # twice as fast as a transposed copy
+    cv2.split(image, list(planes))  # a third of the time of the transposed copy
     return torch.from_numpy(planes)

@@ -185,6 +185,10 @@ def test_pack_views():
     packed['inputs'].zero_()
     assert image.any()
     assert 'gt_label' not in PackViews()(dict(img=[image, image]))['data_samples']
+    for other in (image[:, ::-1], image[::2, 1::3], image.astype(np.float32) / 3, image[..., :1]):
+        np.testing.assert_array_equal(
+            PackViews()(dict(img=other))['inputs'].permute(1, 2, 0).numpy(), other, strict=True
+        )
 
 
 @pytest.mark.parametrize('shape', [(300, 400), (401, 300), (256, 256), (20, 30), (33, 97)])
