@@ -27,7 +27,7 @@ def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
 
 def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
     """Scales the distance from the mean grey; 0 gives a grey plane, 1 the image."""
-    mean = int(cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0] + 0.5)
+    mean = int(cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0] + 0.5)  # type: ignore[index]  # four numbers
     return cv2.LUT(image, _table(mean + factor * (_LEVELS - mean)))
 
 
