@@ -40,7 +40,7 @@ def draw_predictions(runs: Mapping[str, Run], path: Path, count: int = 4) -> Non
     Args:
         runs: trained runs of one task, by the title of their column.
         path: of the PNG; it appears whole or not at all.
-        count: pictures, evenly spread over the validation set.
+        count: pictures, evenly spread over those of the validation set that show something to find.
 
     Raises:
         UsageError: a run has no checkpoint any more.
@@ -66,7 +66,7 @@ def predict(run: Run, count: int) -> tuple[list[Prediction], Painter]:
 
     Args:
         run: trained.
-        count: pictures, evenly spread over its validation set.
+        count: pictures, evenly spread over those of its validation set that show something to find.
 
     Returns:
         The predictions, and who can draw them.
@@ -88,7 +88,8 @@ def predict(run: Run, count: int) -> tuple[list[Prediction], Painter]:
         model.load_state_dict(weights)
         model.eval()
         predictions = []
-        for index in _evenly(count, len(dataset)):
+        shown = _with_objects(dataset)
+        for index in (shown[place] for place in _evenly(count, len(shown))):
             with torch.no_grad():
                 (sample,) = model.test_step(pseudo_collate([dataset[index]]))
             predictions.append(Prediction(_picture(dataset.get_data_info(index)), sample.cpu()))
@@ -113,6 +114,12 @@ def _evenly(count: int, length: int) -> list[int]:
     """Numbers of pictures, evenly spread."""
     count = min(count, length)
     return [(2 * i + 1) * length // (2 * count) for i in range(count)]
+
+
+def _with_objects(dataset: Any) -> list[int]:
+    """Numbers of the pictures with objects, where the data set lists objects; of all where it does not or has none."""
+    everything = list(range(len(dataset)))
+    return [index for index in everything if dataset.get_data_info(index).get('instances', True)] or everything
 
 
 def _picture(info: Mapping[str, Any]) -> np.ndarray:

@@ -17,7 +17,7 @@ from mstkit.engine.preflight import build_model
 from mstkit.errors import UsageError
 from mstkit.transfer import Run
 from mstkit.transfer.painting import SIDE
-from mstkit.transfer.predictions import draw_predictions, predict
+from mstkit.transfer.predictions import _with_objects, draw_predictions, predict
 from mstkit.transfer.runs import PRETRAINED, SCRATCH
 from mstkit.visualization.panels import GAP
 from mstkit.visualization.sheet import LINE
@@ -114,3 +114,20 @@ def test_a_run_without_a_checkpoint(tmp_path):
     with pytest.raises(UsageError, match='has no checkpoint any more'):
         draw_predictions({PRETRAINED: make_run(tmp_path)}, tmp_path / 'sheet.png')
     assert not Path(tmp_path / 'sheet.png').exists()
+
+
+def test_pictures_that_show_nothing_are_not_shown():
+    class Found:
+        def __init__(self, objects: list[int | None]) -> None:
+            self.objects = objects
+
+        def __len__(self) -> int:
+            return len(self.objects)
+
+        def get_data_info(self, index: int) -> dict[str, Any]:
+            count = self.objects[index]
+            return {} if count is None else dict(instances=[{}] * count)
+
+    assert _with_objects(Found([0, 2, 0, 1])) == [1, 3]
+    assert _with_objects(Found([0, 0])) == [0, 1], 'none has any'
+    assert _with_objects(Found([None, None])) == [0, 1], 'a task without objects'
