@@ -128,3 +128,28 @@ def test_a_method_with_losses_of_its_own_gets_all_tokens():
             return {}
 
     assert SelfDistillation.reads(object.__new__(Other)) == ('all', 'all')
+
+
+@pytest.mark.parametrize('read', ['all', 'hidden', 'pooled'])
+def test_checkpointing_computes_again_and_keeps_less(read):
+    _, ours = networks(0.5)
+    images, mask, direction = torch.randn(6, 3, 32, 32), torch.rand(6, 4, 4) < 0.3, torch.randn(6, 24)
+    calls: list[int] = []
+    sizes: list[int] = []
+    ours.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
+    gradients, kept = [], []
+    for ours.with_cp in (False, True):
+        torch.manual_seed(5)
+        ours.zero_grad()
+        sizes.clear()
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: (sizes.append(x.numel()), x)[1], lambda x: x):
+            ours.forward_tokens(images, mask, read=read).pooled.mul(direction).sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in ours.parameters()])
+        kept.append(sum(sizes))
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+    assert kept[1] < kept[0] / 2
+    assert len(calls) == 3, 'once without, twice with'
+    with torch.no_grad():
+        ours.forward_tokens(images, mask, read=read)
+    assert len(calls) == 4, 'nothing is computed again where no gradient is wanted'

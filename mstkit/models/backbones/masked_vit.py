@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import MultiheadAttention, resize_pos_embed
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from mstkit.models.backbones.encoder_layer import EncoderLayer
 from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, expand_mask, init_transformer_weights
@@ -47,10 +50,17 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
 
     Arguments, state-dict keys and the output of ``forward`` are mmpretrain's. Attention is fused everywhere; the row
     that guides a masker is computed beside a block, only when it is asked for.
+
+    Args:
+        *args: as mmpretrain's.
+        with_cp: keep only the input of each layer for the backward pass and compute the layer again there (activation
+            checkpointing): a third more time, a fraction of the memory. Named as in mmpretrain's Swin.
+        **kwargs: as mmpretrain's.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, with_cp: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self.with_cp = with_cp
         self.embedding_dims = self.feature_dims = self.embed_dims
         self.stride = self.patch_embed.projection.stride[0]
         EncoderLayer.take_over(self.layers)
@@ -89,11 +99,16 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
                 attention = pooled_attention(layer.attn, layer.ln1(tokens), self.num_extra_tokens)
             if depth == -1 and read != 'all' and self.num_extra_tokens and isinstance(layer, EncoderLayer):
                 return self._read(layer, tokens, grid, attention, mask if read == 'hidden' else None)
-            tokens = layer(tokens)
+            tokens = self._run(layer, tokens)
         tokens = self._normalised(tokens)
         patches = tokens[:, self.num_extra_tokens :]
         pooled = tokens[:, 0] if self.num_extra_tokens else patches.mean(dim=1)
         return TokenOutput(patches, pooled, grid, attention)
+
+    def _run(self, layer: nn.Module, tokens: Tensor, **settings: Any) -> Tensor:
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(layer, tokens, use_reentrant=False, **settings)
+        return layer(tokens, **settings)
 
     def _normalised(self, tokens: Tensor) -> Tensor:
         return self.ln1(tokens) if self.final_norm else tokens
@@ -104,12 +119,12 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         """The last layer, of which the class token and the hidden patches are read; the other patches are zeros."""
         (batch, length, channels), extra = tokens.shape, self.num_extra_tokens
         if mask is None:
-            pooled = self._normalised(layer(tokens, first_only=True))[:, 0]
+            pooled = self._normalised(self._run(layer, tokens, first_only=True))[:, 0]
             return TokenOutput(pooled.new_zeros(1).expand(batch, length - extra, channels), pooled, grid, attention)
         wanted = torch.zeros(batch, length, dtype=torch.bool, device=tokens.device)
         wanted[:, 0], wanted[:, extra:] = True, expand_mask(mask, grid).flatten(1)
         rows = wanted.flatten().nonzero().squeeze(1)
-        found = self._normalised(layer(tokens, rows=rows))
+        found = self._normalised(self._run(layer, tokens, rows=rows))
         whole = found.new_zeros(batch * length, channels).index_copy(0, rows, found).view(batch, length, channels)
         return TokenOutput(whole[:, extra:], whole[:, 0], grid, attention)
 
