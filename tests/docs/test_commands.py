@@ -38,6 +38,8 @@ TOOLS = (
     'report.py',
     'transfer.py',
     'make_scenes.py',
+    'make_shards.py',
+    'consolidate.py',
     'dataset_converters/cityscapes_train_ids.py',
 )
 CHOICES = ROOT / 'configs' / '_base_' / 'ablation_choices.py'
