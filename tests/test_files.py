@@ -41,7 +41,10 @@ def test_leftovers_are_removed_and_named(tmp_path):
     leftover = tmp_path / '.epoch_2.pth.123.partial'
     leftover.write_bytes(b'half')
     (tmp_path / 'epoch_1.pth').write_bytes(b'whole')
-    assert files.remove_leftovers(tmp_path) == [leftover]
+    folder = tmp_path / '.epoch_3.dcp.partial'
+    folder.mkdir()
+    (folder / 'piece').write_bytes(b'half')
+    assert files.remove_leftovers(tmp_path) == [leftover, folder]
     assert [path.name for path in tmp_path.iterdir()] == ['epoch_1.pth']
 
 

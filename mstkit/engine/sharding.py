@@ -66,7 +66,7 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
         )
     try:
         from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+        from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
     except ImportError:
         raise UsageError(f'{FULLY_SHARD} needs torch 2.6 or newer, and this is {torch.__version__}.') from None
     # Tokens are views of what a backbone computes; nobody writes into them.
@@ -90,6 +90,12 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
                 # Attention that a masker asks for is computed from the block's weights before it is the block's turn.
                 first.register_forward_pre_hook(lambda *_, block=block: block.unshard())
         fully_shard(backbone, mesh=mesh, reshard_after_forward=again)
+    if hasattr(model, 'follow'):
+        # MoBY's teacher follows inside the forward pass, while what is gathered for the whole step is not in parts.
+        for parts in (model.followed(), dict(model.teacher.named_children())):  # type: ignore[operator,union-attr]
+            for part in parts.values():
+                if not isinstance(part, FSDPModule):
+                    fully_shard(part, mesh=mesh, reshard_after_forward=True)
     fully_shard(model, mesh=mesh)
     for module in (model, *branches.values()):
         for name in _ENTRANCES:

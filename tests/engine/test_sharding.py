@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch.multiprocessing as mp
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 
+from mstkit.engine import checkpointing
 from mstkit.engine.optim_wrapper import DistillationOptimWrapper
 from mstkit.engine.sharded_saving import save_sharded
 from mstkit.engine.sharding import is_sharded, shard, spread_like, spread_optimizer_state, wants_sharding
@@ -24,6 +26,7 @@ from mstkit.local_parts import is_spread
 from mstkit.structures import Progress
 from tests.docs.pages import tool
 from tests.models.builders import NECK, mst, views
+from tests.models.moby import moby
 
 STEPS = 4
 
@@ -46,13 +49,13 @@ def wrapper_of(built: Any) -> DistillationOptimWrapper:
     return wrapper
 
 
-def train(rank: int, built: Any, run: Any, wrapper: OptimWrapper, steps: range) -> None:
+def train(rank: int, built: Any, run: Any, wrapper: OptimWrapper, steps: range, local: int = 2) -> None:
     for step in steps:
         progress = Progress(step, STEPS, 2, rank_seed=rank, iteration=step)
         built.set_progress(progress)
         wrapper.set_progress(progress)
         with wrapper.optim_context(run):
-            losses = run([view[rank::2] for view in views(batch=4, local=2, seed=step)], mode='loss')
+            losses = run([view[rank::2] for view in views(batch=4, local=local, seed=step)], mode='loss')
         wrapper.update_params(built.parse_losses(losses)[0])
         built.after_step()
 
@@ -99,15 +102,27 @@ def _rank(rank: int, port: int, folder: Path, out: Any) -> None:
     with torch.no_grad():
         again.eval()
         found['panel'] = tuple(again.panel(torch.zeros(2, 3, 32, 32)).attention.shape)
+
+    # MoBY's teacher follows inside the forward pass, and its queues hold the keys of both processes.
+    for kind in ('ddp', 'sharded'):
+        built = moby(norm='LN')  # batch statistics of two images would make much of any rounding
+        run = built
+        if kind == 'ddp':
+            run = MMDistributedDataParallel(
+                built, **{name: value for name, value in settings.items() if name != 'type'}
+            )
+        else:
+            built.init_weights = lambda: None
+            shard(built, dict(type='FullyShard'))
+        train(rank, built, run, wrapper_of(built), range(3), local=0)
+        found[f'moby {kind}'] = whole(built.state_dict())
     out.put((rank, found))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory, request) -> tuple[list[dict], Path]:
-    import socket
-
+def trained(tmp_path_factory) -> tuple[list[dict], Path]:
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
@@ -130,6 +145,24 @@ def test_sharded_equals_ddp(trained):
         assert found['panel'] == (2, 4, 4)
     moved = {name.split('.')[0] for name, value in ranks[0]['sharded'].items() if not torch.equal(value, start[name])}
     assert moved == {'backbone', 'neck', 'head', 'patch_head', 'decoder', 'mask_token', 'teacher'}
+
+
+def test_sharded_moby_equals_ddp(trained):
+    start = moby(norm='LN').state_dict()
+    for found in trained[0]:
+        for name, value in found['moby ddp'].items():
+            torch.testing.assert_close(found['moby sharded'][name], value, rtol=1e-4, atol=1e-5, msg=name)
+        moved = [name for name, value in found['moby sharded'].items() if not torch.equal(value, start[name])]
+        assert {'teacher.neck.fc0.weight', 'neck.fc0.weight', 'predictor.fc0.weight', 'head.queue1'} <= set(moved)
+
+
+def test_the_newest_checkpoint_may_be_a_folder(tmp_path):
+    save_sharded(dict(meta=dict(iter=4), state_dict=dict(a=torch.ones(2))), tmp_path / 'epoch_2.pth')
+    checkpointing.save(dict(meta=dict(iter=2), state_dict=dict(a=torch.zeros(2))), tmp_path / 'epoch_1.pth')
+    path, checkpoint = checkpointing.find_latest(tmp_path)
+    assert path == tmp_path / 'epoch_2.dcp' and checkpoint['state_dict']['a'].tolist() == [1, 1]
+    save_sharded(dict(meta=dict(iter=6), state_dict=dict(a=torch.full((2,), 3.0))), tmp_path / 'epoch_2.pth')
+    assert read_checkpoint(path)['state_dict']['a'].tolist() == [3, 3] and len(list(tmp_path.iterdir())) == 2
 
 
 def consolidate(monkeypatch, *words: object) -> int:
