@@ -96,7 +96,16 @@ def test_decoder_reaches_the_full_resolution():
     for stride, grid in ((16, 2), (32, 1), (8, 3)):
         decoder = CNNImageDecoder(in_channels=5, stride=stride, channels=4)
         assert decoder(torch.randn(2, 5, grid, grid)).shape == (2, 3, grid * stride, grid * stride)
-        assert sum(isinstance(m, nn.Upsample) for m in decoder.modules()) == {16: 4, 32: 5, 8: 3}[stride]
+        assert len(decoder.blocks) == {16: 4, 32: 5, 8: 3}[stride]
+
+
+def test_pixels_before_the_last_upsampling_are_those_after_it():
+    torch.manual_seed(0)
+    decoder, x = CNNImageDecoder(in_channels=5, stride=8, channels=4, batch_norm=False), torch.randn(2, 5, 3, 3)
+    plain = x
+    for block in decoder.blocks:
+        plain = nn.functional.interpolate(block.conv(plain).relu(), scale_factor=2.0, mode='bilinear')
+    torch.testing.assert_close(decoder(x), decoder.to_pixels(plain))
 
 
 def test_decoder_keeps_views_apart():

@@ -7,23 +7,27 @@ import math
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mstkit.errors import UsageError
 from mstkit.models.batch_norm import normalise_views
 from mstkit.registry import MODELS
 
 
-class _ConvNormUp(nn.Module):
-    """3×3 convolution, batch normalisation, ReLU; then 2× bilinear upsampling by :attr:`up`."""
+class _ConvNorm(nn.Module):
+    """3×3 convolution, batch normalisation, ReLU."""
 
     def __init__(self, in_channels: int, channels: int, batch_norm: bool) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=not batch_norm)
         self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
-        self.up = nn.Upsample(scale_factor=2, mode='bilinear', align_corners=False)
 
     def forward(self, x: Tensor, views: int) -> Tensor:
         return normalise_views(self.norm, self.conv(x), views, updating=views).relu_()
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=False)
 
 
 @MODELS.register_module()
@@ -59,7 +63,7 @@ class CNNImageDecoder(BaseModule):
         if steps < 1 or 2**steps != stride:
             raise UsageError(f'CNNImageDecoder doubles the resolution, so stride is a power of two, not {stride!r}')
         self.blocks = nn.ModuleList(
-            _ConvNormUp(in_channels if i == 0 else channels, channels, batch_norm) for i in range(steps)
+            _ConvNorm(in_channels if i == 0 else channels, channels, batch_norm) for i in range(steps)
         )
         self.to_pixels = nn.Conv2d(channels, out_channels, 1)
 
@@ -76,8 +80,7 @@ class CNNImageDecoder(BaseModule):
         # Channels last: upsampling takes a fifth of the time then, and half-precision convolutions two thirds.
         x = x.contiguous(memory_format=torch.channels_last)
         for block in self.blocks[:-1]:
-            x = block.up(block(x, views))
+            x = _doubled(block(x, views))
         # Interpolation weights add up to one, so the linear last layer may come before the last upsampling: it then
         # has a quarter of the pixels, and 3 channels are interpolated instead of all.
-        last = self.blocks[-1]
-        return last.up(self.to_pixels(last(x, views)))
+        return _doubled(self.to_pixels(self.blocks[-1](x, views)))

@@ -1,0 +1,117 @@
+"""Seconds until something happens: python benchmarks/startup.py [CONFIG]
+
+`import mstkit` beside `import torch` and `import mmpretrain`, which it needs, by turns; and from the command of a
+training to the end of its first iteration. See benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from mstkit.errors import UsageError, exit_cleanly
+from mstkit.files import write_atomically
+
+ROOT = Path(__file__).resolve().parents[1]
+IMPORTS = {'mstkit': 'import mstkit', 'torch': 'import torch', 'mmpretrain': 'import mmpretrain.models'}
+FIRST = 'Epoch(train)'
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description='How long importing takes, and until a training steps.')
+    parser.add_argument('config', nargs='?', default='configs/demo/mst_vit-nano_scenes.py')
+    parser.add_argument('--data-root', help='for CONFIG')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='for CONFIG')
+    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--limit', type=float, default=600.0, metavar='SECONDS', help='of waiting for an iteration')
+    parser.add_argument('--json', metavar='OUT', help='also write the line of JSON to this file')
+    return parser.parse_args()
+
+
+def seconds_to_import(statement: str) -> float:
+    """Of a fresh interpreter that does nothing else."""
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', statement], capture_output=True, text=True)
+    if done.returncode:
+        raise UsageError(f'"{statement}" failed: {done.stderr.strip().splitlines()[-1]}')
+    return time.perf_counter() - start
+
+
+def seconds_to_iteration(words: list[str], limit: float) -> float:
+    """From the command to the log of the first iteration; the training is ended then.
+
+    Raises:
+        UsageError: it stops before, or takes longer than the limit.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / 'tools' / 'train.py'), *words, '--work-dir', folder]
+        log = Path(folder) / 'output'
+        start = time.perf_counter()
+        with log.open('w') as stream:
+            run = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True)
+        try:
+            while FIRST not in log.read_text(errors='replace'):
+                if run.poll() is not None and FIRST not in log.read_text(errors='replace'):
+                    lines = log.read_text(errors='replace').strip().splitlines() or ['it said nothing']
+                    raise UsageError(f'the training ended before its first iteration: {lines[-1]}')
+                if time.perf_counter() - start > limit:
+                    raise UsageError(f'no iteration within {limit:g} s: give a higher --limit.')
+                time.sleep(0.02)
+            return time.perf_counter() - start
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+
+
+def main() -> None:
+    """Takes turns, prints."""
+    args = parse_args()
+    if args.rounds < 1:
+        raise UsageError(f'--rounds is {args.rounds}: give at least 1.')
+    if not (ROOT / args.config).is_file() and not Path(args.config).is_file():
+        raise UsageError(f'there is no config {args.config}.')
+    words = [args.config, '--cfg-options', 'default_hooks.logger.interval=1', *args.cfg_options]
+    words += ['--data-root', args.data_root] if args.data_root else []
+    taken: dict[str, list[float]] = {f'import {name}': [] for name in IMPORTS}
+    taken['first iteration'] = []
+    for turn in range(args.rounds):
+        names = list(IMPORTS)
+        for name in names if turn % 2 == 0 else reversed(names):
+            taken[f'import {name}'].append(seconds_to_import(IMPORTS[name]))
+        taken['first iteration'].append(seconds_to_iteration(words, args.limit))
+    median = {name: statistics.median(seconds) for name, seconds in taken.items()}
+    for name, seconds in taken.items():
+        print(f'{name:18} {median[name]:7.2f} s ({min(seconds):.2f} to {max(seconds):.2f})')
+    ratio = {
+        name: statistics.median(a / b for a, b in zip(taken['import mstkit'], taken[f'import {name}'], strict=True))
+        for name in ('torch', 'mmpretrain')
+    }
+    for name, value in ratio.items():
+        print(f'import mstkit / import {name}: {value:.2f}')
+    line = json.dumps(
+        {
+            'config': args.config,
+            'rounds': args.rounds,
+            'machine': platform.processor() or platform.machine(),
+            'seconds': {name: round(value, 4) for name, value in median.items()},
+            'mstkit_over': {name: round(value, 4) for name, value in ratio.items()},
+        }
+    )
+    print(line)
+    if args.json:
+        write_atomically(args.json, f'{line}\n'.encode())
+
+
+if __name__ == '__main__':
+    exit_cleanly(main)()
