@@ -9,6 +9,7 @@ from mstkit.evaluation.suite import SuiteResult
 NOTHING = '–'
 FAILED = 'failed'
 DEVIATION = '_std'
+DETAIL = '/'  # in the name of a metric that is only in the JSON
 
 
 def markdown_table(results: Sequence[SuiteResult]) -> str:
@@ -32,12 +33,15 @@ def plain_table(results: Sequence[SuiteResult]) -> str:
 
 
 def rows_of(results: Sequence[SuiteResult]) -> list[tuple[str, str]]:
-    """Evaluation and metric of every row; an evaluation that failed everywhere has one row without a metric."""
+    """Evaluation and metric of every row; an evaluation that failed everywhere has one row without a metric.
+
+    Details, such as ``lr0.1/best_top1``, have none.
+    """
     found: dict[str, dict[str, None]] = {}
     for result in results:
         for evaluation in [*result.metrics, *result.failed]:
             metrics = result.metrics.get(evaluation, {})
-            shown = [name for name in metrics if not _is_deviation(name, metrics)]
+            shown = [name for name in metrics if DETAIL not in name and not _is_deviation(name, metrics)]
             found.setdefault(evaluation, {}).update(dict.fromkeys(shown))
     return [(evaluation, metric) for evaluation, metrics in found.items() for metric in metrics or ('',)]
 

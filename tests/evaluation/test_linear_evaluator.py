@@ -47,11 +47,11 @@ def test_stored_features_go_through_the_probe(subject: Subject, said: list[str])
     result = train_heads(shuffled_batches(train, val, 64), val, (0.025, 0.25), epochs=6)
     assert list(metrics) == [
         'linear_best_top1', 'linear_last_top1', 'linear_best_lr', 'linear_best_epoch', 'linear_diverged',
-        'linear_lr0.1_best_top1', 'linear_lr0.1_last_top1', 'linear_lr1_best_top1', 'linear_lr1_last_top1',
+        'lr0.1/best_top1', 'lr0.1/last_top1', 'lr1/best_top1', 'lr1/last_top1',
     ]  # fmt: skip
     for index, name in enumerate(('0.1', '1')):
-        assert metrics[f'linear_lr{name}_best_top1'] == result.top1[:, index].max()
-        assert metrics[f'linear_lr{name}_last_top1'] == result.top1[-1, index]
+        assert metrics[f'lr{name}/best_top1'] == result.top1[:, index].max()
+        assert metrics[f'lr{name}/last_top1'] == result.top1[-1, index]
     assert metrics['linear_best_top1'] > 90
     assert subject.network.seen == 1 + 24 + 15  # the look at a blank image, and every picture once
     assert 'preset sweep, features last_mean, augmentation none, 6 epochs in batches of 64' in said[0]
@@ -64,8 +64,8 @@ def test_metrics_of_hand_made_curves() -> None:
     assert metrics_of((0.4, 0.8, 1.2, 0.2), result) == {
         'linear_best_top1': 60, 'linear_last_top1': 55, 'linear_best_top5': 80, 'linear_last_top5': 75,
         'linear_best_lr': 0.2, 'linear_best_epoch': 2, 'linear_diverged': 1,
-        'linear_lr0.4_best_top1': 60, 'linear_lr0.4_last_top1': 50, 'linear_lr0.8_best_top1': 30,
-        'linear_lr0.8_last_top1': 20, 'linear_lr0.2_best_top1': 60, 'linear_lr0.2_last_top1': 55,
+        'lr0.4/best_top1': 60, 'lr0.4/last_top1': 50, 'lr0.8/best_top1': 30,
+        'lr0.8/last_top1': 20, 'lr0.2/best_top1': 60, 'lr0.2/last_top1': 55,
     }  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_training_on_crops(subject: Subject) -> None:
     metrics = evaluator(subject)
     assert subject.network.seen == 15 + 4 * 24
     assert metrics['linear_best_top1'] > 60
-    assert not {'linear_lr0.001_best_top1'} & set(metrics)
+    assert not {'lr0.001/best_top1'} & set(metrics)
 
 
 def test_the_written_head_has_the_accuracy_that_was_told(subject: Subject, tmp_path) -> None:
@@ -145,7 +145,7 @@ def test_features_that_the_network_does_not_have(subject: Subject, monkeypatch) 
 def test_rates_that_diverge_are_counted_and_said(subject: Subject, said: list[str]) -> None:
     metrics = LinearEvaluator(epochs=3, rates=[0.5, 2e38], batch_size=256)(subject)
     assert metrics['linear_diverged'] == 1
-    assert 'linear_lr0.5_best_top1' in metrics and 'linear_lr2e+38_best_top1' not in metrics
+    assert 'lr0.5/best_top1' in metrics and 'lr2e+38/best_top1' not in metrics
     assert said[-1].endswith('1 of 2 learning rates diverged and are left out: 2e+38')
     assert all(math.isfinite(value) for value in metrics.values())
 

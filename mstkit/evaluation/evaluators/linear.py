@@ -192,7 +192,7 @@ def metrics_of(rates: Sequence[float], result: ProbeResult) -> dict[str, float]:
         ``linear_best_top1`` and ``linear_last_top1``, percent at the best and at the last epoch of the best rate (top5
         likewise, where there are more than five classes); ``linear_best_lr``, ``linear_best_epoch`` (from 1);
         ``linear_diverged``, the number of rates that are left out because they did not stay finite; and
-        ``linear_lr{rate}_best_top1`` and ``_last_top1`` of each other one.
+        ``lr{rate}/best_top1`` and ``last_top1`` of each other one (details).
     """
     best, epochs = result.best_rate, result.best_epochs
     metrics = {
@@ -207,6 +207,6 @@ def metrics_of(rates: Sequence[float], result: ProbeResult) -> dict[str, float]:
     metrics['linear_diverged'] = float(sum(result.diverged))
     for index, rate in enumerate(rates):
         if not result.diverged[index]:
-            metrics[f'linear_lr{rate:g}_best_top1'] = float(result.top1[epochs[index], index])
-            metrics[f'linear_lr{rate:g}_last_top1'] = float(result.top1[-1, index])
+            metrics[f'lr{rate:g}/best_top1'] = float(result.top1[epochs[index], index])
+            metrics[f'lr{rate:g}/last_top1'] = float(result.top1[-1, index])
     return metrics
