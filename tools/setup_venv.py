@@ -168,7 +168,7 @@ def ensure_cv2():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('groups', nargs='*', default=['runtime'], help='runtime, tests, docs, tracking')
+    parser.add_argument('groups', nargs='*', default=['runtime'], help='runtime, tests, docs, tracking, shards')
     parser.add_argument('--goal', default='demo', help='the make target to name in messages')
     parser.add_argument('--chosen', action='store_true', help='the interpreter was named by the user')
     arguments = parser.parse_args()
