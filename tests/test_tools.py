@@ -24,7 +24,6 @@ DEMO = 'configs/demo/mst_vit-nano_scenes.py'
 FOLDER = 'configs/mst/mst_vit-tiny_folder.py'
 IBOT = 'configs/ibot/ibot_vit-tiny_folder.py'
 MOBY = 'configs/moby/moby_vit-tiny_folder.py'
-CROPS = 'train_dataloader.dataset.pipeline.0'
 SMALL = [
     'model.backbone.arch.embed_dims=48',
     'model.backbone.arch.num_layers=2',
@@ -221,7 +220,7 @@ def mistakes(pictures: Path, tmp: Path) -> list[tuple[str, list[str], str | None
         (DEMO, ['model.masker.prob=1.5'], None, r'0 to 1, not 1\.5'),
         (
             DEMO,
-            ['train_dataloader.dataset.pipeline.0.global_crops.size=50'],
+            ['train_dataloader.dataset.pipeline.1.global_crops.size=50'],
             None,
             '50 px is not divisible by 8.*48 or 56',
         ),

@@ -13,7 +13,7 @@ import pytest
 from .toy import ROOT
 
 DEMO = 'configs/demo/mst_vit-nano_scenes.py'
-CROPS = 'train_dataloader.dataset.pipeline.0'
+CROPS = 'train_dataloader.dataset.pipeline.1'
 # Global views of 2x2 patches: too few for a masker that takes an eighth of them, which has to be one failed cell.
 TINY = [
     'model.backbone.arch.embed_dims=24',

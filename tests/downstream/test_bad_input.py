@@ -89,7 +89,7 @@ def write_state(path: Path, *names: str) -> None:
 
 FILES = {
     'missing': (lambda path: None, r'does not exist; give the path of a \.pth file'),
-    'a folder': (Path.mkdir, 'is a folder; give the path'),
+    'a folder': (Path.mkdir, 'is a folder without'),
     'code': (write_attack, r'is refused: .*mkdir.* Nothing in it was executed'),
     'text': (lambda path: path.write_text('not a checkpoint'), 'is refused|is not a readable checkpoint'),
     'of others': (lambda path: torch.save({'model': {}}, path), r"has no state_dict \(found keys \['model'\]\)"),
