@@ -93,7 +93,8 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path: Path, broken: str) ->
 
 def results() -> list[SuiteResult]:
     one = result_of(
-        'one', metrics={'knn': {'k20_top1': 51.234, 'k10_top1': 50.0, 'lr1/top1': 7.0}, 'few': {'x': 3.14159, 'x_std': 0.25}}
+        'one',
+        metrics={'knn': {'k20_top1': 51.234, 'k10_top1': 50.0, 'lr1/top1': 7.0}, 'few': {'x': 3.14159, 'x_std': 0.25}},
     )
     two = result_of('t|wo', metrics={'knn': {'k20_top1': 60.0}}, failed={'few': 'RuntimeError: why', 'linear': 'gone'})
     return [one, two]
