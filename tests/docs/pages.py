@@ -65,12 +65,14 @@ def commands() -> list[tuple[str, str]]:
 
 
 def tool(name: str) -> ModuleType:
-    """A program of tools/, as a module."""
-    path = ROOT / 'tools' / name
+    """A program of tools/, or one that says it is in benchmarks/, as a module."""
+    path = ROOT / name if name.startswith('benchmarks/') else ROOT / 'tools' / name
     spec = importlib.util.spec_from_file_location(f'documented_{path.stem}', path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(path.parent)
+        spec.loader.exec_module(module)
     return module
 
 

@@ -64,6 +64,9 @@ def test_commands_are_understood(page, command, inside):
         check_module(rest[1], rest[2:])
     else:
         assert Path(program).name == 'python', command
+        if rest[0].startswith('benchmarks/'):
+            check_benchmark(rest[0], rest[1:])
+            return
         assert rest[0].startswith('tools/'), command
         check_tool(rest[0].removeprefix('tools/'), rest[1:])
 
@@ -119,6 +122,16 @@ def check_script(name: str, words: list[str]) -> None:
     assert given.get('processes', '1').isdigit()
     positional = [given[name] for name in ('config', 'checkpoint') if name in given]
     check_tool(tool, [*positional, *words[len(before) :]])
+
+
+def check_benchmark(program: str, words: list[str]) -> None:
+    """Parses a command as the benchmark would; the config that it names is there."""
+    try:
+        args = parser_of(program).parse_args(words)
+    except SystemExit:
+        pytest.fail(f'{program} does not understand {words}')
+    if getattr(args, 'config', 'CONFIG') != 'CONFIG':
+        assert Path(args.config).is_file()
 
 
 def check_tool(tool: str, words: list[str]) -> None:
