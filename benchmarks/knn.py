@@ -1,4 +1,4 @@
-"""Time and memory of the exact k-NN search: python benchmarks/knn.py [--queries 2000] [--bank 128000] [--threads 2]
+"""Time and memory of the exact k-NN search: python benchmarks/knn.py [--queries 1000] [--bank 640000] [--threads 2]
 
 Ours against faiss's exact index (where faiss-cpu is installed) and against matrix product and top-k in blocks, by
 turns. See benchmarks/README.md.
@@ -38,8 +38,8 @@ Search = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description='Exact k-NN search: ours, faiss, and the plain way.')
-    parser.add_argument('--queries', type=int, default=2000)
-    parser.add_argument('--bank', type=int, default=128_000, help='vectors to search in')
+    parser.add_argument('--queries', type=int, default=1000)
+    parser.add_argument('--bank', type=int, default=640_000, help='vectors to search in')
     parser.add_argument('--dims', type=int, default=384)
     parser.add_argument('--k', type=int, default=200)
     parser.add_argument('--order', choices=('random', 'classes'), default='random', help='of the bank')
