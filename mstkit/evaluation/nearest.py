@@ -1,9 +1,9 @@
 """The nearest of very many vectors, exactly: every pair is compared, almost none is sorted.
 
-Picking the best k out of a block of similarities takes as long as computing them, as soon as k is a hundred or so. Here a
-block is first reduced to the maxima of groups of keys, in one pass that costs next to nothing. The best k keys lie in
-the k groups with the highest maxima, since each of these has a key at least as near; and once k neighbours of a query
-are known, only groups whose maximum is above the query's bar, its k-th best so far, can hold a better one. So a few
+Picking the best k out of a block of similarities takes as long as computing them, as soon as k is a hundred or so.
+Here a block is first reduced to the maxima of groups of keys, in one pass that costs next to nothing. The best k keys
+lie in the k groups with the highest maxima, since each of these has a key at least as near; and once k neighbours of
+a query are known, only groups whose maximum is above the query's bar, its k-th best so far, can hold a better one. So a few
 groups of each query are looked at and sorted, fewer with every block: with keys in random order about k * log(M / k) of
 M keys. Where the keys are in another order, never more than k groups of a block are.
 """
@@ -40,7 +40,8 @@ def nearest(queries: Tensor, keys: Tensor, k: int, device: torch.device | str | 
     """Finds the k keys of the highest cosine for each query.
 
     Memory, besides arguments and result: the queries normalised, 12 bytes for each query and neighbour, and one block
-    of keys with one tile of similarities (32 MiB on a CPU). Which of several keys at the same distance are taken is not determined.
+    of keys with one tile of similarities (32 MiB on a CPU). Which of several keys at the same distance are taken is not
+    determined.
 
     Args:
         queries: (Q, D), need not be normalised.
