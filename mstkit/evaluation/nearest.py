@@ -3,9 +3,9 @@
 Picking the best k out of a block of similarities takes as long as computing them, as soon as k is a hundred or so.
 Here a block is first reduced to the maxima of groups of keys, in one pass that costs next to nothing. The best k keys
 lie in the k groups with the highest maxima, since each of these has a key at least as near; and once k neighbours of
-a query are known, only groups whose maximum is above the query's bar, its k-th best so far, can hold a better one. So a few
-groups of each query are looked at and sorted, fewer with every block: with keys in random order about k * log(M / k) of
-M keys. Where the keys are in another order, never more than k groups of a block are.
+a query are known, only groups whose maximum is above the query's bar, its k-th best so far, can hold a better one. So
+a few groups of each query are looked at and sorted, fewer with every block: with keys in random order about k * log(M
+/ k) of M keys. Where the keys are in another order, never more than k groups of a block are.
 """
 
 from __future__ import annotations
