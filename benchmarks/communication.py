@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from contest.json_line import print_line
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
@@ -34,7 +34,6 @@ from mstkit.engine.optim_wrapper import DistillationOptimWrapper
 from mstkit.engine.sharding import shard
 from mstkit.engine.wrapping import ddp_settings
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.files import write_atomically
 from mstkit.registry import MODELS, TRANSFORMS
 from mstkit.structures import Progress
 
@@ -341,12 +340,8 @@ def main() -> None:
                 f'waiting {1e3 * step["waiting"]:.2f} ms), {step["images_per_second"]:.0f} images/s; below '
                 f'{step["least_bandwidth"] / GIGA:.1f} GB/s it falls under 0.9'
             )
-    line = json.dumps(
-        dict(benchmark='communication', config=Path(args.config).stem, given=asdict(given), results=found)
-    )
-    if args.json:
-        write_atomically(args.json, f'{line}\n'.encode())
-    print(line)
+    content = dict(benchmark='communication', config=Path(args.config).stem, given=asdict(given), results=found)
+    print_line(content, args.json)
 
 
 if __name__ == '__main__':

@@ -10,21 +10,19 @@ import argparse
 import gc
 import importlib.metadata
 import importlib.util
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from contest.json_line import machine, print_line
 from contest.memory import memory, start_peak
 from torch import Tensor
 from torch.nn import functional
 
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation.nearest import nearest
-from mstkit.files import write_atomically
 
 WHOLE = (50_000, 1_281_167)  # ImageNet's val images and train images
 CLASSES = 1000
@@ -178,12 +176,7 @@ def report(
         if name != 'ours':
             print(f'ours / {name}: {results[name]["ours_over_this"]:.2f}')
     settings = {name: getattr(args, name) for name in ('queries', 'bank', 'dims', 'k', 'order', 'threads', 'rounds')}
-    line = json.dumps(
-        {**settings, 'machine': platform.processor() or platform.machine(), **versions, 'results': results}
-    )
-    print(line)
-    if args.json:
-        write_atomically(args.json, f'{line}\n'.encode())
+    print_line({**settings, 'machine': machine(), **versions, 'results': results}, args.json)
 
 
 if __name__ == '__main__':

@@ -6,9 +6,7 @@ The loader as a training builds it, feeding a consumer that is busy for a given 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from typing import Any
 
 import cv2
 import torch
+from contest.json_line import machine, print_line
 from mmengine.config import Config, DictAction
 from torch.utils.data import DataLoader
 
@@ -24,7 +23,6 @@ from mstkit.engine.guard import build_guard
 from mstkit.engine.launch import load_config
 from mstkit.engine.preflight import build_train_loader
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.files import write_atomically
 from mstkit.progress_bar import track
 from mstkit.registry import DATASETS, MODELS
 
@@ -171,7 +169,7 @@ def report(
             f'{1000 * images / len(steps) / args.step_ms:.1f} that it could take; stalled '
             f'{100 * results["stall_share"]:.1f} % of the time'
         )
-    line = json.dumps(
+    print_line(
         {
             'config': args.config,
             'batch_size': batch,
@@ -180,14 +178,12 @@ def report(
             'step_ms': args.step_ms,
             'device': args.device,
             'cores': os.cpu_count(),
-            'machine': platform.processor() or platform.machine(),
+            'machine': machine(),
             'torch': torch.__version__,
             'results': results,
-        }
+        },
+        args.json,
     )
-    print(line)
-    if args.json:
-        write_atomically(args.json, f'{line}\n'.encode())
 
 
 if __name__ == '__main__':

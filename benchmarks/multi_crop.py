@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import platform
 import random
 import statistics
 import time
@@ -20,6 +18,7 @@ import cv2
 import PIL
 import torch
 import torchvision
+from contest.json_line import machine, print_line
 from mmengine.dataset import default_collate
 from PIL import Image, ImageFilter, ImageOps
 from torchvision import transforms
@@ -28,7 +27,6 @@ from mstkit.datasets import LoadRGB, MultiCrop, PackViews, SampleKey, Unreadable
 from mstkit.datasets.folder_scan import scan_folder
 from mstkit.datasets.image_folder import find_split
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.files import write_atomically
 from mstkit.models import ViewDataPreprocessor
 from mstkit.progress_bar import track
 
@@ -227,12 +225,7 @@ def report(args: argparse.Namespace, images: int, taken: dict[str, list[list[flo
         results[name]['times_torchvision'] = round(ratio, 3)
         print(f'{name}: {ratio:.2f} times the images per second of torchvision')
     settings = dict(images=images, rounds=args.rounds, device=args.device)
-    line = json.dumps(
-        {**settings, 'machine': platform.processor() or platform.machine(), **versions, 'results': results}
-    )
-    print(line)
-    if args.json:
-        write_atomically(args.json, f'{line}\n'.encode())
+    print_line({**settings, 'machine': machine(), **versions, 'results': results}, args.json)
 
 
 if __name__ == '__main__':

@@ -7,9 +7,7 @@ training to the end of its first iteration. See benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import signal
 import statistics
 import subprocess
@@ -18,8 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from contest.json_line import machine, print_line
+
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTS = {'mstkit': 'import mstkit', 'torch': 'import torch', 'mmpretrain': 'import mmpretrain.models'}
@@ -99,18 +98,16 @@ def main() -> None:
     }
     for name, value in ratio.items():
         print(f'import mstkit / import {name}: {value:.2f}')
-    line = json.dumps(
+    print_line(
         {
             'config': args.config,
             'rounds': args.rounds,
-            'machine': platform.processor() or platform.machine(),
+            'machine': machine(),
             'seconds': {name: round(value, 4) for name, value in median.items()},
             'mstkit_over': {name: round(value, 4) for name, value in ratio.items()},
-        }
+        },
+        args.json,
     )
-    print(line)
-    if args.json:
-        write_atomically(args.json, f'{line}\n'.encode())
 
 
 if __name__ == '__main__':

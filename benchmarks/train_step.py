@@ -7,20 +7,18 @@ against the time that the step's matrix products take alone. See benchmarks/READ
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 from pathlib import Path
 from typing import Any
 
 import torch
+from contest.json_line import machine, print_line
 from contest.our_step import configured, view_sizes
 from contest.steps import PEERS
 from contest.worker import Worker
 from mmengine.config import DictAction
 
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.files import write_atomically
 
 
 def parse_args() -> argparse.Namespace:
@@ -121,11 +119,7 @@ def report(args: argparse.Namespace, found: dict[str, dict[str, Any]]) -> None:
         print()
     names = ('config', 'batch_size', 'steps', 'device', 'dtype', 'out_dim', 'threads')
     settings = {name: getattr(args, name) for name in names}
-    machine = platform.processor() or platform.machine()
-    line = json.dumps({**settings, 'machine': machine, 'torch': torch.__version__, 'results': results})
-    print(line)
-    if args.json:
-        write_atomically(args.json, f'{line}\n'.encode())
+    print_line({**settings, 'machine': machine(), 'torch': torch.__version__, 'results': results}, args.json)
 
 
 def main() -> None:
