@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -15,17 +14,13 @@ import torch
 from PIL import Image
 
 from mstkit.errors import exit_cleanly
+from tests.programs import load_program
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'dino' / 'dino_vit-tiny_folder.py'
 
 
 def load(name: str) -> ModuleType:
-    path = Path(__file__).parents[1] / 'benchmarks' / f'{name}.py'
-    spec = importlib.util.spec_from_file_location(f'benchmark_{name}', path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program(f'benchmarks/{name}.py')
 
 
 def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: object) -> int:

@@ -5,23 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
 from mstkit.errors import UsageError, exit_cleanly
+from tests.programs import load_program
 
 
 @pytest.fixture
 def knn(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    path = Path(__file__).parents[1] / 'benchmarks' / 'knn.py'
-    monkeypatch.syspath_prepend(path.parent)
-    spec = importlib.util.spec_from_file_location('benchmark_knn', path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_program('benchmarks/knn.py')
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'faiss' else found(name))
     monkeypatch.setattr(module, 'BLOCK', 500)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,6 +11,7 @@ import torch
 from mmengine.config import Config
 
 from tests.docs.pages import ROOT, rows
+from tests.programs import load_program
 
 CONFIG = """
 model = dict(
@@ -31,13 +30,7 @@ NECK = 48 * 32 + 32 * 32 + 32 * 16 + 16 * 64
 
 @pytest.fixture
 def benchmark() -> ModuleType:
-    path = Path(__file__).parents[1] / 'benchmarks' / 'communication.py'
-    spec = importlib.util.spec_from_file_location('benchmark_communication', path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclass looks there
-    spec.loader.exec_module(module)
-    return module
+    return load_program('benchmarks/communication.py')
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,18 +12,14 @@ from PIL import Image
 from mstkit.errors import exit_cleanly
 from mstkit.networks import Network
 from tests.networks.toy import network, write_checkpoint
+from tests.programs import load_program
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
 def tool() -> ModuleType:
-    path = ROOT / 'tools' / 'analysis' / 'attention_maps.py'
-    spec = importlib.util.spec_from_file_location('attention_maps_tool', path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program('tools/analysis/attention_maps.py')
 
 
 @pytest.fixture(scope='module')

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +13,7 @@ from PIL import Image
 from mstkit.analysis import AttentionMeasures
 from mstkit.datasets.plain_reading import read_pictures
 from mstkit.networks import open_networks
+from tests.programs import load_program
 
 from ..networks.toy import CONFIG, SWIN, write_checkpoint
 
@@ -22,11 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope='module')
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location('dark_secrets_tool', ROOT / 'tools' / 'analysis' / 'dark_secrets.py')
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program('tools/analysis/dark_secrets.py')
 
 
 @pytest.fixture(scope='module')

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +12,7 @@ from PIL import Image
 
 from mstkit.errors import exit_cleanly
 from mstkit.registry import MODELS
+from tests.programs import load_program
 
 from ..models.builders import SWIN, VIT
 
@@ -32,12 +32,7 @@ MST = "dict(type='AttentionGuidedMasker', num=8, prob=0.10)"
 
 @pytest.fixture(scope='module')
 def tool() -> ModuleType:
-    path = ROOT / 'tools' / 'analysis' / 'preview_masks.py'
-    spec = importlib.util.spec_from_file_location('preview_masks_tool', path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program('tools/analysis/preview_masks.py')
 
 
 @pytest.fixture(scope='module')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ from mstkit.datasets import scene_files
 from mstkit.datasets.scene_files import LABELS, SMALLEST, ensure_scenes
 from mstkit.datasets.scenes import CLASSES, Scene, render_scene
 from mstkit.errors import UsageError
+from tests.programs import load_program
 
 ROOT = Path(__file__).parents[2]
 COUNTS = {'train': 12, 'val': 5}
@@ -229,10 +229,7 @@ def test_hardly_visible_objects_are_left_out_and_counted(tmp_path: Path, monkeyp
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator:
     """Runs the tool; gives its exit code, what it printed and the last line of its errors."""
-    spec = importlib.util.spec_from_file_location('make_scenes_tool', ROOT / 'tools' / 'make_scenes.py')
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_program('tools/make_scenes.py')
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, 'argv', ['make_scenes.py', *map(str, arguments)])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.programs import load_program
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs' / 'en').glob('*.md'))]
@@ -66,14 +67,7 @@ def commands() -> list[tuple[str, str]]:
 
 def tool(name: str) -> ModuleType:
     """A program of tools/, or one that says it is in benchmarks/, as a module."""
-    path = ROOT / name if name.startswith('benchmarks/') else ROOT / 'tools' / name
-    spec = importlib.util.spec_from_file_location(f'documented_{path.stem}', path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(path.parent)
-        spec.loader.exec_module(module)
-    return module
+    return load_program(name if name.startswith('benchmarks/') else f'tools/{name}')
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:

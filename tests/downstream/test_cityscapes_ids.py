@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from PIL import Image
 from mstkit.downstream import cityscapes_ids
 from mstkit.downstream.cityscapes_ids import LABELS, Written, to_train_ids, write_train_ids
 from mstkit.errors import UsageError
+from tests.programs import load_program
 
 from .toy import write_labels
 
@@ -129,10 +129,7 @@ def test_label_maps_that_are_not_cityscapes(cityscapes):
 
 
 def test_the_tool(cityscapes, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location('cityscapes_train_ids_tool', ROOT / TOOL)
-    assert spec is not None and spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_program(TOOL)
     monkeypatch.setattr(sys, 'argv', ['tool', str(cityscapes), '--jobs', '2'])
     tool.main()
     assert capsys.readouterr().out == '6 label maps written, 0 were there already\n'

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from mstkit.evaluation.evaluators.backgrounds import BackgroundsEvaluator
 from mstkit.evaluation.evaluators.linear import LinearEvaluator
 from mstkit.networks import open_networks
 from mstkit.registry import MODELS
+from tests.programs import load_program
 
 from .frozen import write_pictures
 
@@ -31,12 +31,7 @@ PREPROCESSOR = dict(type='SelfSupDataPreprocessor', mean=[120.0] * 3, std=[60.0]
 
 @pytest.fixture(scope='module')
 def tool() -> ModuleType:
-    path = Path(__file__).parents[2] / 'tools' / 'evaluation' / 'backgrounds.py'
-    spec = importlib.util.spec_from_file_location('backgrounds_tool', path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program('tools/evaluation/backgrounds.py')
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from mstkit.evaluation import Subject
 from mstkit.evaluation.evaluators import ClusterEvaluator, KNNEvaluator
 from mstkit.networks import open_networks
 from mstkit.registry import EVALUATORS
+from tests.programs import load_program
 
 from .checkpoints import save_checkpoint
 from .subjects import make_folders
@@ -37,12 +37,7 @@ class Own:
 
 @pytest.fixture(scope='module')
 def tool() -> ModuleType:
-    path = Path(__file__).parents[2] / 'tools' / 'evaluation' / 'evaluate.py'
-    spec = importlib.util.spec_from_file_location('evaluate_tool', path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program('tools/evaluation/evaluate.py')
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -14,18 +13,14 @@ from PIL import Image
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation import PooledEncoder, extract_features, feature_loader, knn_accuracy
 from mstkit.registry import DATASETS, MODELS
+from tests.programs import load_program
 
 from .checkpoints import BACKBONE, NORMALISATION, PIPELINE, save_checkpoint
 
 
 @pytest.fixture(scope='module')
 def tool() -> ModuleType:
-    path = Path(__file__).parents[2] / 'tools' / 'evaluation' / 'knn.py'
-    spec = importlib.util.spec_from_file_location('knn_tool', path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program('tools/evaluation/knn.py')
 
 
 @pytest.fixture(scope='module')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from mstkit.errors import exit_cleanly
+from tests.programs import load_program
 
 CONFIG = """
 backbone = dict(
@@ -25,12 +25,7 @@ data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[120.0] * 3, std=[
 
 def load_tool(name: str) -> ModuleType:
     """The module of ``tools/evaluation/NAME.py``."""
-    path = Path(__file__).parents[2] / 'tools' / 'evaluation' / f'{name}.py'
-    spec = importlib.util.spec_from_file_location(f'{name}_tool', path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program(f'tools/evaluation/{name}.py')
 
 
 def run_tool(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
