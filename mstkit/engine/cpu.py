@@ -20,7 +20,7 @@ _NEVER, _STEP = 2**31 - 1, 64 * 2**20
 def keep_freed_memory() -> bool:
     """Lets the process keep the memory of freed tensors for the next ones, instead of giving it back each time.
 
-    glibc takes every large tensor from the system and returns it, so that a step touches hundreds of thousands of new
+    glibc takes every large tensor from the system and returns it, so that a step touches tens of thousands of new
     pages, which the kernel first fills with zeros. The peak stays the same. Other C libraries are left alone.
 
     Returns:
