@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mstkit.models.attention import attend
+from mstkit.models.feed_forward import LeanFFN
 
 
 class EncoderAttention(MultiheadAttention):
@@ -58,6 +59,7 @@ class EncoderLayer(TransformerEncoderLayer):
             if type(layer) is TransformerEncoderLayer and type(layer.attn) is MultiheadAttention:
                 layer.__class__, layer.attn.__class__ = cls, EncoderAttention
                 layer.attn.scaled_dot_product_attention = attend  # type: ignore[union-attr]
+                LeanFFN.take_over([layer.ffn])
 
     def forward(self, x: Tensor, first_only: bool = False, rows: Tensor | None = None) -> Tensor:
         """Encodes tokens.
@@ -90,7 +92,8 @@ class EncoderLayer(TransformerEncoderLayer):
         return chosen + (fed if factor is None else fed * factor[images])
 
     def _feed(self, x: Tensor) -> Tensor:
-        return self.ffn.gamma2(self.ffn.layers(self.ln2(x)))
+        x = self.ln2(x)
+        return self.ffn.feed(x) if isinstance(self.ffn, LeanFFN) else self.ffn.gamma2(self.ffn.layers(x))
 
     def _add(self, base: Tensor, x: Tensor, drop: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
         """base + branch(x), without the images that are dropped, times 1 / (share that is kept)."""
@@ -103,7 +106,7 @@ class EncoderLayer(TransformerEncoderLayer):
         scale = float(factor.max())
         if len(kept) == len(x):
             return torch.add(base, branch(x), alpha=scale)
-        return base.index_add(0, kept, branch(x[kept]).to(base.dtype), alpha=scale)
+        return base.index_add(0, kept, branch(x.index_select(0, kept)).to(base.dtype), alpha=scale)
 
     def _factors(self, drop: nn.Module, x: Tensor) -> Tensor | None:
         """What each image's branch is multiplied by: (B, 1), 0 or 1 / (share that is kept); None where all is 1."""

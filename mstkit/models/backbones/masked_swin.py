@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from mstkit.errors import UsageError
 from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, init_transformer_weights
+from mstkit.models.feed_forward import LeanFFN
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
@@ -125,6 +126,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
             for block in stage.blocks:
                 # The block builds its attention itself; only the behaviour on small maps is replaced.
                 block.attn.__class__ = SmallMapWindowMSA
+                LeanFFN.take_over([block.ffn])
 
     def init_weights(self) -> None:
         """Initialises like the official Swin (linear layers truncated normal, 0.02)."""

@@ -1,0 +1,109 @@
+"""The lean feed-forward layers give what mmcv's give and keep less for the backward pass."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from mmcv.cnn.bricks.transformer import FFN
+from torch import nn
+from torch.nn import functional as F
+
+from mstkit.models import MaskedSwinTransformer, MaskedVisionTransformer
+from mstkit.models.feed_forward import LeanFFN, gelu_linear
+
+GELU = dict(act_cfg=dict(type='GELU'))
+
+
+def pair(**settings) -> tuple[nn.Module, nn.Module]:
+    """mmcv's and ours with the same weights."""
+    torch.manual_seed(0)
+    theirs = FFN(24, 96, **GELU, **settings)
+    ours = copy.deepcopy(theirs)
+    LeanFFN.take_over([ours])
+    return theirs, ours
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    'settings', [{}, dict(layer_scale_init_value=0.3), dict(add_identity=False)], ids=['plain', 'scaled', 'branch']
+)
+def test_results_and_gradients_are_mmcvs_bit_for_bit(settings, dtype):
+    theirs, ours = pair(**settings)
+    assert type(ours) is LeanFFN and list(ours.state_dict()) == list(theirs.state_dict())
+    x, direction = torch.randn(3, 7, 24), torch.randn(3, 7, 24)
+    results = []
+    for module in (theirs, ours):
+        given = x.clone().requires_grad_()
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            for identity in (None, x):
+                found = module(given, identity=identity)
+                (found * direction).sum().backward()
+        results.append([found.detach(), given.grad, *(parameter.grad for parameter in module.parameters())])
+    for a, b in zip(*results, strict=True):
+        assert a.dtype == b.dtype and torch.equal(a, b)
+
+
+def test_the_gradient_is_the_derivative():
+    linear = nn.Linear(5, 4).double()
+    x = torch.randn(2, 3, 5, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, *_: gelu_linear(x, linear), (x, *linear.parameters()))
+
+
+def kept(module: nn.Module, x: torch.Tensor) -> int:
+    """Bytes of the distinct memory that autograd keeps, parameters left out."""
+    storages = {}
+
+    def remember(tensor):
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        out = module(x)
+    assert out.requires_grad
+    for parameter in module.parameters():
+        storages.pop(parameter.untyped_storage().data_ptr(), None)
+    return sum(storages.values())
+
+
+def test_what_lies_between_the_layers_is_kept_once():
+    theirs, ours = pair()
+    x = torch.randn(64, 24)
+    between = 64 * 96 * 4
+    assert kept(theirs, x) - kept(ours, x) == between
+
+
+def test_without_gradients_nothing_is_kept():
+    linear = nn.Linear(6, 4)
+    x = torch.randn(3, 6)
+    with torch.no_grad():
+        found = gelu_linear(x, linear)
+    assert found.grad_fn is None
+    torch.testing.assert_close(found, linear(F.gelu(x)))
+
+
+def test_frozen_weights_and_inputs_get_no_gradient():
+    linear = nn.Linear(6, 4)
+    linear.weight.requires_grad_(False)
+    x = torch.randn(3, 6)
+    gelu_linear(x, linear).sum().backward()
+    assert linear.weight.grad is None
+    assert torch.equal(linear.bias.grad, torch.full((4,), 3.0))
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [dict(act_cfg=dict(type='ReLU')), dict(GELU, ffn_drop=0.1), dict(GELU, num_fcs=3)],
+    ids=['another activation', 'dropout between', 'three layers'],
+)
+def test_others_are_left_alone(settings):
+    module = FFN(24, 96, **settings)
+    LeanFFN.take_over([module, nn.Identity()])
+    assert type(module) is FFN
+
+
+@pytest.mark.parametrize('network', [MaskedVisionTransformer, MaskedSwinTransformer])
+def test_backbones_use_it(network):
+    built = network(arch='tiny' if network is MaskedSwinTransformer else 'deit-small')
+    assert sum(isinstance(module, LeanFFN) for module in built.modules()) == 12
