@@ -12,6 +12,7 @@ from torch import Tensor
 
 from contest.clock import Clock
 from mstkit.datasets import MultiCrop
+from mstkit.engine.compiling import check_compiling, compile_parts
 from mstkit.engine.config_options import apply_options
 from mstkit.engine.cpu import prepare_cpu, settings_of
 from mstkit.engine.launch import read_config
@@ -82,6 +83,8 @@ class OurStep:
         self.model = MODELS.build(cfg.model)
         self.model.init_weights()
         self.model.to(self.device).train()
+        check_compiling(self.model, cfg.get('compile'))
+        compile_parts(self.model, cfg.get('compile'))
         with DefaultScope.overwrite_default_scope('mstkit'):
             self.wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
         self.wrapper.initialize_count_status(self.model, 0, 1000)

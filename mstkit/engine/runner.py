@@ -15,8 +15,9 @@ from torch import nn
 
 from mstkit.engine import cpu, preflight
 from mstkit.engine.coloured_views import check_coloured
+from mstkit.engine.compiling import check_compiling, compile_parts
 from mstkit.engine.data_order import check_order
-from mstkit.engine.distributed import init_processes
+from mstkit.engine.distributed import init_processes, unwrapped
 from mstkit.engine.resumable_runner import ResumableRunner
 from mstkit.engine.sharding import is_sharded, shard, wants_sharding
 from mstkit.engine.start import Start, check_start, find_start
@@ -87,6 +88,7 @@ class MSTRunner(ResumableRunner):
                 '--cfg-options auto_scale_lr.base_batch_size=256, for example.'
             )
         check_start(self._start, model, counter, wrapper)
+        check_compiling(model, (settings.get('cfg') or {}).get('compile'))
         return model
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -114,6 +116,12 @@ class MSTRunner(ResumableRunner):
             return super().wrap_model(settings, model)
         finally:
             self.cfg.sync_bn = sync_bn
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compiles parts of the model; mmengine's would compile ``target``, the whole step."""
+        compiled = compile_parts(unwrapped(self.model), self.cfg.get('compile'))
+        if compiled:
+            self.logger.info(f'compiled: {compiled}; the first steps take longer')
 
     def _sharded(self, model: nn.Module, settings: dict) -> nn.Module:
         if torch.cuda.is_available() and self.cfg.get('sync_bn') is not None:

@@ -13,6 +13,7 @@ Student and teacher are cut at the same places, so the teacher follows on each p
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -87,8 +88,7 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
         for block in _blocks(backbone):
             fully_shard(block, mesh=mesh, reshard_after_forward=again, mp_policy=policy)
             if isinstance(first := getattr(block, 'ln1', None), nn.Module):
-                # Attention that a masker asks for is computed from the block's weights before it is the block's turn.
-                first.register_forward_pre_hook(lambda *_, block=block: block.unshard())
+                first.register_forward_pre_hook(functools.partial(_gather, block))
         fully_shard(backbone, mesh=mesh, reshard_after_forward=again)
     if hasattr(model, 'follow'):
         # MoBY's teacher follows inside the forward pass, while what is gathered for the whole step is not in parts.
@@ -104,6 +104,12 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
     # k-NN may ask a backbone for features before the first step: the whole model stays the root all the same.
     model._get_fsdp_state()._lazy_init()  # type: ignore[operator]
     return model
+
+
+def _gather(block: Any, *_: Any) -> None:
+    """Attention that a masker asks for is computed from the block's weights before it is the block's turn."""
+    if not torch.compiler.is_compiling():  # inside the block itself
+        block.unshard()
 
 
 def _blocks(backbone: nn.Module) -> list[nn.Module]:

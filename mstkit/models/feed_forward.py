@@ -48,7 +48,7 @@ def gelu_linear(x: Tensor, linear: nn.Linear) -> Tensor:
     """
     # The weights are cast here, where autograd sees it, since autocast would cast them inside the function.
     weight, bias = linear.weight.to(x.dtype), None if linear.bias is None else linear.bias.to(x.dtype)
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():  # a compiler chooses what to compute again
         return F.linear(F.gelu(x), weight, bias)
     return _GELULinear.apply(x, weight, bias)
 
@@ -64,7 +64,7 @@ class LeanFFN(FFN):
                 module.__class__ = cls
 
     @staticmethod
-    def _gains(layers: nn.Sequential) -> bool:
+    def _gains(layers: Any) -> bool:
         first = layers[0]
         return (
             len(layers) == 3
@@ -75,7 +75,8 @@ class LeanFFN(FFN):
 
     def feed(self, x: Tensor) -> Tensor:
         """The branch without its identity and stochastic depth: (..., C) to (..., C)."""
-        return self.gamma2(self.layers[2](gelu_linear(self.layers[0][0](x), self.layers[1])))
+        first, second, dropout = self.layers
+        return self.gamma2(dropout(gelu_linear(first[0](x), second)))
 
     def forward(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
         """As mmcv's: (..., C) to (..., C)."""

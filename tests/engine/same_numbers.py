@@ -6,12 +6,14 @@ Speed may not change what is trained. The numbers in same_numbers.json were made
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
+from torch import nn
 
 import mstkit  # noqa: F401  (registers)
 from mstkit.registry import MODELS
@@ -49,8 +51,12 @@ def sides(case: str) -> tuple[int, int]:
     return (224, 96) if 'swin' in case else (64, 32)
 
 
-def trained(case: str) -> dict[str, list[float]]:
+def trained(case: str, before_step: Callable[[int, nn.Module], None] = lambda step, model: None) -> dict[str, list]:
     """Losses of each step, and where the weights are afterwards.
+
+    Args:
+        case: one of :data:`CASES`.
+        before_step: called with the number of the step and the model.
 
     Returns:
         ``loss`` per step; ``student`` and ``teacher``: for each, the product of all weights with fixed random numbers,
@@ -74,6 +80,7 @@ def trained(case: str) -> dict[str, list[float]]:
         views = [torch.randint(256, (BATCH, 3, s, s), generator=generator, dtype=torch.uint8) for s in shape]
         progress = Progress(step, STEPS, STEPS, 5, step)
         torch.manual_seed(100 + step)
+        before_step(step, model)
         model.set_progress(progress)
         wrapper.set_progress(progress)
         logged = model.train_step(dict(inputs=views, data_samples=None), optim_wrapper=wrapper)

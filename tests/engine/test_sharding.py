@@ -2,72 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import OptimWrapper
 
 from mstkit.engine import checkpointing
-from mstkit.engine.optim_wrapper import DistillationOptimWrapper
 from mstkit.engine.sharded_saving import save_sharded
 from mstkit.engine.sharding import is_sharded, shard, spread_like, spread_optimizer_state, wants_sharding
 from mstkit.engine.wrapping import ddp_settings
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import read_checkpoint
-from mstkit.local_parts import is_spread
-from mstkit.structures import Progress
 from tests.docs.pages import tool
-from tests.models.builders import NECK, mst, views
+from tests.engine.processes import STEPS, join, leave, model, run_two, train, whole, wrapper_of
+from tests.models.builders import NECK, mst
 from tests.models.moby import moby
-
-STEPS = 4
-
-
-def model() -> Any:
-    """An attention-guided masker, two heads, a decoder."""
-    torch.manual_seed(5)
-    return mst(
-        patch_head=dict(type='IBOTHead', out_dim=32),
-        neck=dict(NECK, norm_last_layer=True),
-        decoder=dict(type='CNNImageDecoder', channels=8, batch_norm=False),
-    )
-
-
-def wrapper_of(built: Any) -> DistillationOptimWrapper:
-    # The large eps: where a gradient is nothing but rounding, Adam would make whole steps of it.
-    optimizer = torch.optim.AdamW([p for p in built.parameters() if p.requires_grad], lr=1e-2, eps=1e-3)
-    wrapper = DistillationOptimWrapper(optimizer, precision='fp32', clip_norm=0.1)
-    wrapper.initialize_count_status(built, 0, STEPS)
-    return wrapper
-
-
-def train(rank: int, built: Any, run: Any, wrapper: OptimWrapper, steps: range, local: int = 2) -> None:
-    for step in steps:
-        progress = Progress(step, STEPS, 2, rank_seed=rank, iteration=step)
-        built.set_progress(progress)
-        wrapper.set_progress(progress)
-        with wrapper.optim_context(run):
-            losses = run([view[rank::2] for view in views(batch=4, local=local, seed=step)], mode='loss')
-        wrapper.update_params(built.parse_losses(losses)[0])
-        built.after_step()
-
-
-def whole(state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    return {name: (value.full_tensor() if is_spread(value) else value).clone() for name, value in state.items()}
 
 
 def _rank(rank: int, port: int, folder: Path, out: Any) -> None:
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', rank=rank, world_size=2)
+    join(rank, port)
     built = model()
     settings = ddp_settings(built, None, None)
     run = MMDistributedDataParallel(built, **{name: value for name, value in settings.items() if name != 'type'})
@@ -117,20 +74,13 @@ def _rank(rank: int, port: int, folder: Path, out: Any) -> None:
         train(rank, built, run, wrapper_of(built), range(3), local=0)
         found[f'moby {kind}'] = whole(built.state_dict())
     out.put((rank, found))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory) -> tuple[list[dict], Path]:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp('sharded')
-    queue = mp.get_context('spawn').Manager().Queue()
-    mp.spawn(_rank, (port, folder, queue), nprocs=2)
-    found = dict(queue.get(timeout=10) for _ in range(2))
-    return [found[0], found[1]], folder
+    return run_two(_rank, folder), folder
 
 
 def test_sharded_equals_ddp(trained):

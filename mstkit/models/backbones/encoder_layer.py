@@ -50,7 +50,11 @@ class EncoderLayer(TransformerEncoderLayer):
       and addition are one operation. Which images are dropped is drawn as mmcv's ``DropPath`` draws it.
     - Of the last layer of a network often only some tokens are read. The others are keys and values there, and nothing
       more of them is computed.
+    - :meth:`use_compiled` hands the layer to a compiler. One graph serves every layer of the same kind and shape, so a
+      network of any depth takes as long to compile as one layer.
     """
+
+    _compiled: Callable[..., Tensor] | None = None
 
     @classmethod
     def take_over(cls, layers: Iterable[nn.Module]) -> None:
@@ -59,7 +63,7 @@ class EncoderLayer(TransformerEncoderLayer):
             if type(layer) is TransformerEncoderLayer and type(layer.attn) is MultiheadAttention:
                 layer.__class__, layer.attn.__class__ = cls, EncoderAttention
                 layer.attn.scaled_dot_product_attention = attend  # type: ignore[union-attr]
-                LeanFFN.take_over([layer.ffn])
+                LeanFFN.take_over([layer.ffn])  # type: ignore[list-item]
 
     def forward(self, x: Tensor, first_only: bool = False, rows: Tensor | None = None) -> Tensor:
         """Encodes tokens.
@@ -74,11 +78,37 @@ class EncoderLayer(TransformerEncoderLayer):
         """
         if rows is not None:
             return self._forward_rows(x, rows)
+        if self._compiled is not None and self.training:
+            # Drawn outside: the rate differs from layer to layer, and a compiler would make a graph for each.
+            factors = self._factors(self.attn.out_drop, x), self._factors(self.ffn.dropout_layer, x)
+            return self._compiled(self, x, first_only, *factors)
         base = x[:, :1] if first_only else x
         x = self._add(base, x, self.attn.out_drop, lambda part: self.attn(self.ln1(part), first_only=first_only))
         if not isinstance(self.ffn, FFN):
             return self.ffn(self.ln2(x), identity=x)
         return self._add(x, x, self.ffn.dropout_layer, self._feed)
+
+    def use_compiled(self, compiler: Callable[..., Callable]) -> None:
+        """Runs a training step's work, except where single rows are asked for, through a compiled function.
+
+        Args:
+            compiler: compiles a function; the same one for the same function.
+        """
+        if isinstance(self.ffn, FFN):
+            self._compiled = compiler(EncoderLayer._whole, dynamic=False)  # a step has two sizes of views
+
+    def _whole(self, x: Tensor, first_only: bool, of_attention: Tensor | None, of_feed: Tensor | None) -> Tensor:
+        """:meth:`forward` without a choice that depends on numbers: all images go through both branches.
+
+        Args:
+            x: (B, T, C).
+            first_only: as there.
+            of_attention: (B, 1), what each image's branch is multiplied by, or None for 1.
+            of_feed: likewise.
+        """
+        base = x[:, :1] if first_only else x
+        x = _scaled_sum(base, self.attn(self.ln1(x), first_only=first_only), of_attention)
+        return _scaled_sum(x, self._feed(x), of_feed)
 
     def _forward_rows(self, x: Tensor, rows: Tensor) -> Tensor:
         images = rows // x.shape[1]
@@ -100,8 +130,8 @@ class EncoderLayer(TransformerEncoderLayer):
         factor = self._factors(drop, x)
         if factor is None:
             return base + branch(x)
-        if x.device.type != 'cpu' or torch.compiler.is_compiling():
-            return torch.addcmul(base, branch(x).to(base.dtype), factor.to(base.dtype)[:, :, None])
+        if x.device.type != 'cpu':
+            return _scaled_sum(base, branch(x), factor)
         kept = factor.flatten().nonzero().squeeze(1)  # none is fine: gradients are then zeros, as DDP wants them
         scale = float(factor.max())
         if len(kept) == len(x):
@@ -114,3 +144,10 @@ class EncoderLayer(TransformerEncoderLayer):
             return None
         keep = 1 - float(drop.drop_prob)
         return (keep + torch.rand(len(x), 1, device=x.device)).floor() / keep
+
+
+def _scaled_sum(base: Tensor, branch: Tensor, factor: Tensor | None) -> Tensor:
+    """base + branch, (B, T, C) both, the branch times a factor (B, 1) of each image."""
+    if factor is None:
+        return base + branch
+    return torch.addcmul(base, branch.to(base.dtype), factor.to(base.dtype)[:, :, None])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -35,6 +35,8 @@ class DINONeck(BaseModule):
     Raises:
         UsageError: a size that is not positive, or an unknown ``batch_norm``.
     """
+
+    _compiled: Callable[..., Tensor] | None = None
 
     def __init__(
         self,
@@ -106,9 +108,18 @@ class DINONeck(BaseModule):
     def bottleneck(self, x: Tensor, views: int = 1, global_views: int | None = None) -> Tensor:
         """The L2-normalised features before the last layer: (V*B, C) to (V*B, bottleneck_dim); see :meth:`forward`."""
         updating = views if self.batch_norm == 'all' or global_views is None else global_views
+        if self._compiled is not None and self.training:
+            return self._compiled(self, x, views, updating)
+        return self._bottleneck(x, views, updating)
+
+    def _bottleneck(self, x: Tensor, views: int, updating: int) -> Tensor:
         for layer, norm in zip(self.mlp[:-1], self.norms, strict=True):
             x = F.gelu(normalise_views(norm, layer(x), views, updating))
         return F.normalize(self.mlp[-1](x), dim=-1)
+
+    def use_compiled(self, compiler: Callable[..., Callable]) -> None:
+        """Runs the MLP of a training step through a compiled function; see :func:`mstkit.engine.compiling`."""
+        self._compiled = compiler(DINONeck._bottleneck)  # of patches the number changes from step to step
 
     def prototypes(self, z: Tensor) -> Tensor:
         """The last layer, which is linear: (M, bottleneck_dim) to (M, K) logits."""

@@ -1,0 +1,77 @@
+"""A model, and a few of its training steps, for processes that work together."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+from mmengine.optim import OptimWrapper
+
+from mstkit.engine.optim_wrapper import DistillationOptimWrapper
+from mstkit.local_parts import is_spread
+from mstkit.structures import Progress
+from tests.models.builders import NECK, mst, views
+
+STEPS = 4
+
+
+def model(**parts: Any) -> Any:
+    """An attention-guided masker, two heads, a decoder."""
+    torch.manual_seed(5)
+    return mst(
+        **parts,
+        patch_head=dict(type='IBOTHead', out_dim=32),
+        neck=dict(NECK, norm_last_layer=True),
+        decoder=dict(type='CNNImageDecoder', channels=8, batch_norm=False),
+    )
+
+
+def wrapper_of(built: Any) -> DistillationOptimWrapper:
+    # The large eps: where a gradient is nothing but rounding, Adam would make whole steps of it.
+    optimizer = torch.optim.AdamW([p for p in built.parameters() if p.requires_grad], lr=1e-2, eps=1e-3)
+    wrapper = DistillationOptimWrapper(optimizer, precision='fp32', clip_norm=0.1)
+    wrapper.initialize_count_status(built, 0, STEPS)
+    return wrapper
+
+
+def train(rank: int, built: Any, run: Any, wrapper: OptimWrapper, steps: range, local: int = 2) -> None:
+    for step in steps:
+        progress = Progress(step, STEPS, 2, rank_seed=rank, iteration=step)
+        built.set_progress(progress)
+        wrapper.set_progress(progress)
+        with wrapper.optim_context(run):
+            losses = run([view[rank::2] for view in views(batch=4, local=local, seed=step)], mode='loss')
+        wrapper.update_params(built.parse_losses(losses)[0])
+        built.after_step()
+
+
+def whole(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: (value.full_tensor() if is_spread(value) else value).clone() for name, value in state.items()}
+
+
+def run_two(rank: Callable[..., None], *arguments: Any) -> list[dict[str, Any]]:
+    """Runs ``rank(rank, port, *arguments, out)`` in two processes; what each put into ``out``, in their order."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    queue = mp.get_context('spawn').Manager().Queue()
+    mp.spawn(rank, (port, *arguments, queue), nprocs=2)
+    found = dict(queue.get(timeout=10) for _ in range(2))
+    return [found[0], found[1]]
+
+
+def join(rank: int, port: int) -> None:
+    """Makes this process one of the two."""
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group('gloo', rank=rank, world_size=2)
+
+
+def leave() -> None:
+    """Waits for the other."""
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()

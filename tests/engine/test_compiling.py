@@ -1,0 +1,118 @@
+"""``compile`` changes how a step is computed, not what comes out, and compiles nothing anew once it has started."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from mstkit.engine.compiling import check_compiling, compile_parts, wants_compiling
+from mstkit.errors import UsageError
+from mstkit.structures import Progress
+from tests.engine.same_numbers import WRITTEN, trained
+from tests.models import builders
+
+# The tracing and the gradients of a real compilation, without a compiler.
+TRACED = dict(backend='aot_eager')
+VIT_CASES = ('dino/dino_vit-tiny_folder', 'mst/mst_vit-tiny_folder', 'attmask/attmask-high_vit-tiny_folder')
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays():
+    """What dynamo has compiled, and how it is set, ends with the test."""
+    import torch._dynamo as dynamo
+
+    before = dynamo.config.optimize_ddp, dynamo.config.cache_size_limit
+    dynamo.reset()
+    yield
+    torch.compiler.set_stance('default')
+    dynamo.reset()
+    dynamo.config.optimize_ddp, dynamo.config.cache_size_limit = before
+
+
+def first_step() -> Progress:
+    """Of a hundred."""
+    return Progress(0, 100, 10, 0, 0)
+
+
+@pytest.mark.parametrize('case', VIT_CASES)
+def test_numbers_are_those_without_and_two_resolutions_compile_nothing_anew(case):
+    compiled = []
+
+    def before_step(step, model):
+        if step == 0:
+            compiled.append(compile_parts(model, TRACED))
+        if step == 2:
+            torch.compiler.set_stance('fail_on_recompile')
+
+    found = trained(case, before_step)
+    assert '6 x EncoderLayer' in compiled[0], 'three of the student, three of the teacher'
+    assert '2 x DINONeck' in compiled[0]
+    for name, values in json.loads(WRITTEN.read_text())[case].items():
+        assert found[name] == pytest.approx(values, rel=1e-5, abs=1e-5), name
+
+
+def test_layers_of_any_depth_share_their_graphs():
+    import torch._dynamo.utils as utils
+
+    counts = []
+    for depth in (2, 5):
+        torch._dynamo.reset()
+        utils.counters.clear()
+        model = builders.mst(backbone={**builders.VIT, 'arch': {**builders.TINY, 'num_layers': depth}}, masker=None)
+        compile_parts(model, TRACED)
+        model.set_progress(first_step())
+        model.loss(builders.views())['loss_ce'].backward()
+        counts.append(utils.counters['stats']['unique_graphs'])
+    assert counts[0] == counts[1] > 0
+
+
+def test_evaluation_and_names_stay_as_they_are():
+    model = builders.mst()
+    names, images = list(model.state_dict()), builders.views()[0]
+    before = model.eval().backbone.forward_tokens(images).pooled
+    compile_parts(model, TRACED)
+    torch.compiler.set_stance('fail_on_recompile')
+    assert torch.equal(model.backbone.forward_tokens(images).pooled, before)
+    assert list(model.state_dict()) == names
+
+
+def test_with_activation_checkpointing_gradients_are_the_same():
+    gradients = []
+    for settings in (None, TRACED):
+        torch.manual_seed(0)
+        model = builders.mst(backbone={**builders.VIT, 'with_cp': True, 'drop_path_rate': 0.3})
+        compile_parts(model, settings)
+        model.set_progress(first_step())
+        torch.manual_seed(1)
+        sum(model.loss(builders.views(batch=4)).values()).backward()
+        gradients.append([p.grad for p in model.parameters() if p.requires_grad])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * max(1.0, float(a.abs().max())))
+
+
+@pytest.mark.parametrize('settings, wanted', [(None, False), (False, False), (True, True), ({}, True), (TRACED, True)])
+def test_asked_for(settings, wanted):
+    assert wants_compiling(settings) == wanted
+    if not wanted:
+        model = builders.mst()
+        assert compile_parts(model, settings) == ''
+
+
+def test_mistakes_are_named_before_anything_runs(monkeypatch):
+    model = builders.mst()
+    with pytest.raises(UsageError, match=r"compile is True, False or a dict .*, not 'yes'"):
+        check_compiling(model, 'yes')
+    with pytest.raises(UsageError, match=r"compile\.backend is 'inductr'; torch has .*inductor"):
+        check_compiling(model, dict(backend='inductr'))
+    with pytest.raises(UsageError, match='Linear has no part that can be compiled'):
+        check_compiling(nn.Linear(2, 2), True)
+    monkeypatch.setattr(shutil, 'which', lambda name: None)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(UsageError, match=r'C\+\+ compiler on a CPU'):
+        check_compiling(model, True)
+    check_compiling(model, TRACED)
+    check_compiling(model, False)

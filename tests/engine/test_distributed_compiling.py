@@ -1,0 +1,59 @@
+"""What is compiled, computed again or spread over processes comes to what plain DDP comes to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from mmengine.model import MMDistributedDataParallel
+
+from mstkit.engine.compiling import compile_parts
+from mstkit.engine.sharding import shard
+from mstkit.engine.wrapping import ddp_settings
+from tests.engine.processes import STEPS, join, leave, model, run_two, train, whole, wrapper_of
+from tests.models.builders import VIT
+
+TRACED = dict(backend='aot_eager')
+BACKBONE = {**VIT, 'drop_path_rate': 0.2}
+# Name: activation checkpointing, compiled, spread.
+KINDS = {
+    'plain': (False, False, False),
+    'compiled': (False, True, False),
+    'compiled and computed again': (True, True, False),
+    'spread and computed again': (True, False, True),
+    'spread and compiled': (False, True, True),
+    'all of it': (True, True, True),
+}
+
+
+def _rank(rank: int, port: int, out: Any) -> None:
+    join(rank, port)
+    found = {}
+    for kind, (again, compiled, spread) in KINDS.items():
+        torch._dynamo.reset()
+        built = run = model(backbone={**BACKBONE, 'with_cp': again})
+        compile_parts(built, TRACED if compiled else None)
+        if spread:
+            built.init_weights = lambda: None  # they are those of the others
+            shard(built, dict(type='FullyShard'))
+        else:
+            settings = ddp_settings(built, None, None)
+            run = MMDistributedDataParallel(built, **{name: v for name, v in settings.items() if name != 'type'})
+        torch.manual_seed(rank)
+        train(rank, built, run, wrapper_of(built), range(STEPS))
+        found[kind] = whole(built.state_dict())
+    out.put((rank, found))
+    leave()
+
+
+@pytest.fixture(scope='module')
+def trained() -> list[dict[str, Any]]:
+    return run_two(_rank)
+
+
+@pytest.mark.parametrize('kind', [kind for kind in KINDS if kind != 'plain'])
+def test_weights_are_those_of_plain_ddp(trained, kind):
+    for found in trained:
+        for name, value in found['plain'].items():
+            torch.testing.assert_close(found[kind][name], value, rtol=1e-4, atol=1e-5, msg=name)
