@@ -22,10 +22,14 @@ def test_float32_is_torchs_own_bit_for_bit():
     assert torch.equal(attend(*parts), F.scaled_dot_product_attention(*parts))
 
 
-def test_half_precision_agrees_with_float32_in_value_and_gradient():
-    exact, half = qkv(torch.float32), qkv(torch.bfloat16)
-    wanted, got = F.scaled_dot_product_attention(*exact), attend(*half)
-    assert got.dtype == torch.bfloat16
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize('cast', [False, True], ids=['', 'under autocast'])
+def test_half_precision_agrees_with_float32_in_value_and_gradient(dtype, cast):
+    exact, half = qkv(torch.float32), qkv(dtype)
+    wanted = F.scaled_dot_product_attention(*exact)
+    with torch.autocast('cpu', dtype, enabled=cast):
+        got = attend(*half)
+    assert got.dtype == dtype
     torch.testing.assert_close(got.float(), wanted, atol=0.03, rtol=0.03)
     gradients = torch.autograd.grad(got.float().square().sum(), half)
     for mine, theirs in zip(gradients, torch.autograd.grad(wanted.square().sum(), exact), strict=True):
