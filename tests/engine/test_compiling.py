@@ -15,6 +15,9 @@ from mstkit.structures import Progress
 from tests.engine.same_numbers import WRITTEN, trained
 from tests.models import builders
 
+from . import running
+from .test_moby_run import RUN
+
 # The tracing and the gradients of a real compilation, without a compiler.
 TRACED = dict(backend='aot_eager')
 VIT_CASES = ('dino/dino_vit-tiny_folder', 'mst/mst_vit-tiny_folder', 'attmask/attmask-high_vit-tiny_folder')
@@ -116,3 +119,21 @@ def test_mistakes_are_named_before_anything_runs(monkeypatch):
         check_compiling(model, True)
     check_compiling(model, TRACED)
     check_compiling(model, False)
+
+
+def test_a_run_says_what_it_compiles_and_its_checkpoint_has_the_same_names(tmp_path):
+    shapes = {}
+    run = {name: value for name, value in RUN.items() if name != 'default_hooks__checkpoint'}
+    for name, settings in dict(plain=None, compiled=TRACED).items():
+        running.train(tmp_path / name, **run, log_level='INFO', compile=settings)
+        (text,) = (path.read_text() for path in (tmp_path / name).glob('*/*.log'))
+        assert ('compiled: 4 x EncoderLayer; the first steps take longer' in text) == (name == 'compiled')
+        state = torch.load(tmp_path / name / 'epoch_3.pth', weights_only=True)['state_dict']
+        shapes[name] = {key: value.shape for key, value in state.items()}
+    assert list(shapes['plain'].items()) == list(shapes['compiled'].items())
+
+
+def test_a_run_without_anything_to_compile_leaves_nothing(tmp_path):
+    with pytest.raises(UsageError, match='has no part that can be compiled; leave compile out'):
+        running.train(tmp_path / 'run', compile=True)
+    assert not (tmp_path / 'run').exists()
