@@ -24,12 +24,15 @@ class TokenOutput(NamedTuple):
         attention: (B, N, L), what each patch receives from the pooled query in the last block (or in another that was
             asked for), per head; the rows of a head need not sum to one (the class token's share is left out). None
             unless it was asked for.
+        hidden: (M,) int64, places of the hidden patches among B * L, ascending, where the backbone looked for them:
+            their number is not known before, so on a GPU to look is to wait. None elsewhere.
     """
 
     patch_tokens: Tensor
     pooled: Tensor
     grid: tuple[int, int]
     attention: Tensor | None = None
+    hidden: Tensor | None = None
 
 
 class FeatureBank(NamedTuple):

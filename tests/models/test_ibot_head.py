@@ -13,6 +13,10 @@ from mstkit.structures import Progress
 CLASSES = 11
 
 
+def weights_of(hidden: torch.Tensor) -> torch.Tensor:
+    return patch_weights(hidden, hidden.flatten().nonzero().squeeze(1))
+
+
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
     return 4 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -54,7 +58,7 @@ def test_gathered_form_equals_the_loop_and_the_dense_form():
     """Invariant 7, an image without a hidden patch included; the gradient too."""
     hidden, built = some_hidden(), head()
     student, teacher = draw(6, 9, CLASSES).requires_grad_(), draw(6, 9, CLASSES, seed=1)
-    loss = built.loss(student[hidden], teacher[hidden], patch_weights(hidden))
+    loss = built.loss(student[hidden], teacher[hidden], weights_of(hidden))
     (got,) = torch.autograd.grad(loss, student)
     for reference in (loop_loss, dense_loss):
         expected = reference(student, teacher, hidden, built.centre)
@@ -69,14 +73,17 @@ def test_loss_equals_lightlys():
     hidden = some_hidden(8, 16)
     student, teacher = draw(8, 16, CLASSES), draw(8, 16, CLASSES, seed=1)
     expected = reference(teacher[hidden], student[hidden], mask=hidden.view(8, 4, 4))
-    torch.testing.assert_close(built.loss(student[hidden], teacher[hidden], patch_weights(hidden)), expected)
+    torch.testing.assert_close(
+        built.loss(student[hidden], teacher[hidden], weights_of(hidden)),
+        expected,
+    )
 
 
 def test_nothing_hidden_is_a_loss_of_zero_that_can_be_followed_back():
     hidden = torch.zeros(4, 9, dtype=torch.bool)
     student = draw(4, 9, CLASSES).requires_grad_()
     built = head()
-    loss = built.loss(student[hidden], draw(4, 9, CLASSES)[hidden], patch_weights(hidden))
+    loss = built.loss(student[hidden], draw(4, 9, CLASSES)[hidden], weights_of(hidden))
     loss.backward()
     assert loss.item() == 0.0
     assert not student.grad.any()
@@ -85,7 +92,7 @@ def test_nothing_hidden_is_a_loss_of_zero_that_can_be_followed_back():
 
 def test_weights_of_the_masked_images_add_up_to_their_share():
     hidden = some_hidden()
-    weights = patch_weights(hidden)
+    weights = weights_of(hidden)
     assert len(weights) == hidden.sum()
     torch.testing.assert_close(weights.sum(), hidden.any(1).float().mean())
     torch.testing.assert_close(weights[: int(hidden[0].sum())].sum(), torch.tensor(1 / 6))
@@ -94,7 +101,7 @@ def test_weights_of_the_masked_images_add_up_to_their_share():
 def test_statistics_are_means_over_masked_images():
     hidden, built = some_hidden(), head()
     student, teacher = draw(6, 9, CLASSES), draw(6, 9, CLASSES, seed=1)
-    loss = built.loss(student[hidden], teacher[hidden], patch_weights(hidden))
+    loss = built.loss(student[hidden], teacher[hidden], weights_of(hidden))
     total = built.statistics['patch_entropy'] + built.statistics['patch_kl']
     torch.testing.assert_close(total * hidden.any(1).float().mean(), loss)
 

@@ -8,6 +8,7 @@ from mstkit.engine.hooks.panel_hook import PanelHook
 from mstkit.engine.hooks.param_scheduler_hook import StepParamSchedulerHook
 from mstkit.engine.hooks.pretrained_backbone_hook import PretrainedBackboneHook
 from mstkit.engine.hooks.progress_hook import ProgressHook
+from mstkit.engine.hooks.step_info_hook import StepInfoHook
 from mstkit.engine.hooks.unreadable_image_hook import UnreadableImageHook
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     'PanelHook',
     'PretrainedBackboneHook',
     'ProgressHook',
+    'StepInfoHook',
     'StepParamSchedulerHook',
     'UnreadableImageHook',
 ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine import dist
+from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor
 
+from mstkit.engine.step_values import StepValues
 from mstkit.registry import HOOKS
 
 REMEDIES = (
@@ -28,35 +31,49 @@ class NonFiniteLossHook(Hook):
     """Raises :class:`NonFiniteLossError` at the first loss term that is NaN or infinite, on every rank at once.
 
     The weights have been updated with that loss already, so nothing may be saved after it: the hook runs before every
-    hook that saves. For gradients that overflow under a finite loss, it also looks at every checkpoint just before
-    it is written.
+    hook that saves. On a GPU the losses are read once per interval of the log, so that no step waits; the message
+    names the first iteration that was broken all the same. For gradients that overflow under a finite loss, it also
+    looks at every checkpoint just before it is written.
     """
 
     priority = 'VERY_HIGH'
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept = StepValues()
+
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
-        """Looks at the loss terms of this iteration; one host synchronisation, which logging needs anyway."""
-        terms = {name: torch.as_tensor(value).detach().float().mean() for name, value in (outputs or {}).items()}
-        if not terms:
+        """Looks at the loss terms: on a CPU at once, on a device when they are read for the log anyway."""
+        if outputs:
+            self._kept.keep(runner, outputs)
+            if self._kept.due(runner, batch_idx):
+                self._look(runner)
+
+    def _look(self, runner: Runner) -> None:
+        steps = self._kept.read()
+        if not steps:
             return
-        values = torch.stack(list(terms.values()))
-        broken_anywhere = (~torch.isfinite(values)).any().float()
-        dist.all_reduce(broken_anywhere, op='max')
-        if not broken_anywhere.item():
-            return
-        # The sum of all terms is broken whenever one of them is: name it only where it is alone.
-        broken = {name: float(value) for name, value in terms.items() if not torch.isfinite(value)}
-        named = {name: value for name, value in broken.items() if name != 'loss'} or broken
-        what = ', '.join(f'{name} = {value}' for name, value in named.items()) or 'a loss term of another rank'
-        raise NonFiniteLossError(
-            f'the loss is no longer finite: {what}, at iteration {runner.iter + 1} (epoch {runner.epoch + 1}). '
-            f'{self._last_good(runner)} {REMEDIES}'
-        )
+        broken = [{name: v for name, v in step.values.items() if not math.isfinite(v)} for step in steps]
+        broken_anywhere = torch.tensor([float(bool(one)) for one in broken])
+        if dist.get_world_size() > 1:
+            broken_anywhere = broken_anywhere.to(get_device())
+            dist.all_reduce(broken_anywhere, op='max')
+        for step, own, anywhere in zip(steps, broken, broken_anywhere.tolist(), strict=True):
+            if not anywhere:
+                continue
+            # The sum of all terms is broken whenever one of them is: name it only where it is alone.
+            named = {name: value for name, value in own.items() if name != 'loss'} or own
+            what = ', '.join(f'{name} = {value}' for name, value in named.items()) or 'a loss term of another rank'
+            raise NonFiniteLossError(
+                f'the loss is no longer finite: {what}, at iteration {step.iteration} (epoch {step.epoch}). '
+                f'{self._last_good(runner)} {REMEDIES}'
+            )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuses to write weights that are not finite."""
+        """Refuses to write weights that are not finite, or that come after a loss that was not."""
+        self._look(runner)
         for name, value in checkpoint['state_dict'].items():
             if isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
                 raise NonFiniteLossError(

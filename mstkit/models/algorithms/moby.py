@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -65,6 +67,12 @@ class MoBY(TeacherStudent):
         self.add_teacher({'momentum': 0.99, **(teacher or {})})
         # Optimizer steps of the student that the teacher has not followed yet.
         self.register_buffer('pending_steps', torch.zeros((), dtype=torch.long))
+        # The same on the host; None where it has to be read, which waits for the device: at the start, after loading.
+        self._pending: int | None = None
+
+    def _load_from_state_dict(self, *args: Any, **settings: Any) -> None:
+        super()._load_from_state_dict(*args, **settings)
+        self._pending = None
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
@@ -98,13 +106,19 @@ class MoBY(TeacherStudent):
     def after_step(self) -> None:
         """Notes that the student moved; the teacher follows when the next iteration starts."""
         self.pending_steps += 1
+        if self._pending is not None:
+            self._pending += 1
 
     def follow(self) -> None:
         """Lets the teacher follow, once, where the optimizer stepped since it last did."""
-        # Reading the buffer waits for the device, between two iterations, when it has next to nothing left to do.
-        if self.training and self.pending_steps.item():
+        if not self.training:
+            return
+        if self._pending is None:
+            self._pending = int(self.pending_steps)
+        if self._pending:
             self.teacher.update(self.followed())
             self.pending_steps.zero_()
+            self._pending = 0
 
     # -- what others may ask ----------------------------------------------------------------------------------------
 

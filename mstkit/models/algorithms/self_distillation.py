@@ -173,8 +173,7 @@ class SelfDistillation(TeacherStudent):
     def _patch_loss(self, seen: TokenOutput, student: TokenOutput, mask: Tensor) -> Tensor:
         """Only hidden patches reach the last layer; its linearity gives the centre the mean over all of them."""
         assert self.patch_head is not None
-        hidden = mask.flatten(1)
-        chosen = hidden.flatten().nonzero().squeeze(1)
+        chosen = mask.flatten().nonzero().squeeze(1) if student.hidden is None else student.hidden
         shared = self.patch_neck is None
         with torch.no_grad():
             neck = self.teacher.neck if shared else self.teacher.patch_neck
@@ -185,7 +184,7 @@ class SelfDistillation(TeacherStudent):
                 mean = neck.prototypes(features.float().mean(dim=0, keepdim=True))
             self.patch_head.remember(mean * len(features), len(features))
         predicted = (self.neck if shared else self.patch_neck)(student.patch_tokens.flatten(0, 1)[chosen])
-        return self.patch_head.loss(predicted, targets, patch_weights(hidden))
+        return self.patch_head.loss(predicted, targets, patch_weights(mask.flatten(1), chosen))
 
     def restore(self, student: TokenOutput, views: int = 1) -> Tensor | None:
         """See :meth:`TeacherStudent.restore`."""

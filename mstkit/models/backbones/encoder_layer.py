@@ -71,7 +71,7 @@ class EncoderLayer(TransformerEncoderLayer):
         Args:
             x: (B, T, C).
             first_only: gives the first token of each image alone.
-            rows: (M,) int64, gives the tokens at these places of B*T alone; image by image.
+            rows: (M,) int64, gives the tokens at these places of B*T alone, in this order.
 
         Returns:
             (B, T, C), (B, 1, C) or (M, C).

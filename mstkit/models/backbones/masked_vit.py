@@ -121,12 +121,13 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         if mask is None:
             pooled = self._normalised(self._run(layer, tokens, first_only=True))[:, 0]
             return TokenOutput(pooled.new_zeros(1).expand(batch, length - extra, channels), pooled, grid, attention)
-        wanted = torch.zeros(batch, length, dtype=torch.bool, device=tokens.device)
-        wanted[:, 0], wanted[:, extra:] = True, expand_mask(mask, grid).flatten(1)
-        rows = wanted.flatten().nonzero().squeeze(1)
+        hidden = expand_mask(mask, grid).flatten().nonzero().squeeze(1)
+        patches = length - extra
+        of_patches = hidden.div(patches, rounding_mode='floor') * length + extra + hidden % patches
+        rows = torch.cat((torch.arange(batch, device=tokens.device) * length, of_patches))
         found = self._normalised(self._run(layer, tokens, rows=rows))
         whole = found.new_zeros(batch * length, channels).index_copy(0, rows, found).view(batch, length, channels)
-        return TokenOutput(whole[:, extra:], whole[:, 0], grid, attention)
+        return TokenOutput(whole[:, extra:], whole[:, 0], grid, attention, hidden)
 
     def attention_layers(self, size: int) -> int:
         """See :meth:`MaskedBackbone.attention_layers`: any block."""

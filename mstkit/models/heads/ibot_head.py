@@ -38,14 +38,15 @@ class IBOTHead(CentredHead):
         return cross
 
 
-def patch_weights(hidden: Tensor) -> Tensor:
+def patch_weights(hidden: Tensor, places: Tensor) -> Tensor:
     """What each hidden patch weighs: 1 / (hidden patches of its image) / (images).
 
     Args:
         hidden: (B, L) bool.
+        places: (M,) int64, where it is True among B * L; whoever has these has waited for the device already.
 
     Returns:
-        (M,) float32, M = hidden.sum(), image by image.
+        (M,) float32, in the order of the places.
     """
-    per_image = hidden.sum(dim=1, keepdim=True).clamp_min(1).float().reciprocal() / len(hidden)
-    return per_image.expand_as(hidden)[hidden]
+    per_image = hidden.sum(dim=1).clamp_min(1).float().reciprocal() / len(hidden)
+    return per_image[places.div(hidden.shape[1], rounding_mode='floor')]
