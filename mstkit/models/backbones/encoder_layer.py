@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mstkit.models.attention import attend
-from mstkit.models.feed_forward import LeanFFN
+from mstkit.models.lean_layers import LeanFFN
 
 
 class EncoderAttention(MultiheadAttention):
@@ -122,8 +122,9 @@ class EncoderLayer(TransformerEncoderLayer):
         return chosen + (fed if factor is None else fed * factor[images])
 
     def _feed(self, x: Tensor) -> Tensor:
-        x = self.ln2(x)
-        return self.ffn.feed(x) if isinstance(self.ffn, LeanFFN) else self.ffn.gamma2(self.ffn.layers(x))
+        if isinstance(self.ffn, LeanFFN):
+            return self.ffn.feed(x, self.ln2)
+        return self.ffn.gamma2(self.ffn.layers(self.ln2(x)))
 
     def _add(self, base: Tensor, x: Tensor, drop: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
         """base + branch(x), without the images that are dropped, times 1 / (share that is kept)."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mstkit.errors import UsageError
 from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, init_transformer_weights
-from mstkit.models.feed_forward import LeanFFN
+from mstkit.models.lean_layers import LeanFFN
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 

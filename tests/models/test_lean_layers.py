@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mstkit.models import MaskedSwinTransformer, MaskedVisionTransformer
-from mstkit.models.feed_forward import LeanFFN, gelu_linear
+from mstkit.models.lean_layers import LeanFFN, gelu_linear, norm_linear
 
 GELU = dict(act_cfg=dict(type='GELU'))
 
@@ -51,7 +52,7 @@ def test_the_gradient_is_the_derivative():
     assert torch.autograd.gradcheck(lambda x, *_: gelu_linear(x, linear), (x, *linear.parameters()))
 
 
-def kept(module: nn.Module, x: torch.Tensor) -> int:
+def kept(module: nn.Module, run: Callable[[], torch.Tensor]) -> int:
     """Bytes of the distinct memory that autograd keeps, parameters left out."""
     storages = {}
 
@@ -60,18 +61,55 @@ def kept(module: nn.Module, x: torch.Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
-        out = module(x)
+        out = run()
     assert out.requires_grad
     for parameter in module.parameters():
         storages.pop(parameter.untyped_storage().data_ptr(), None)
     return sum(storages.values())
 
 
+@pytest.mark.parametrize('bias', [True, False], ids=['bias', 'no bias'])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+def test_norm_and_linear_are_torchs_bit_for_bit(dtype, bias):
+    torch.manual_seed(0)
+    norm, linear = nn.LayerNorm(24, eps=1e-6), nn.Linear(24, 40, bias=bias)
+    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    x, direction = torch.randn(3, 7, 24), torch.randn(3, 7, 40)
+    results = []
+    for run in (lambda x: linear(norm(x)), lambda x: norm_linear(x, norm, linear)):
+        given = x.clone().requires_grad_()
+        norm.zero_grad(), linear.zero_grad()
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            found = run(given)
+        (found * direction).sum().backward()
+        parameters = (*norm.parameters(), *linear.parameters())
+        results.append([found.detach(), given.grad, *(parameter.grad.clone() for parameter in parameters)])
+    for a, b in zip(*results, strict=True):
+        assert a.dtype == b.dtype and torch.equal(a, b)
+
+
+def test_what_is_normalised_is_kept_once():
+    norm, linear = nn.LayerNorm(24), nn.Linear(24, 40)
+    x = torch.randn(64, 24, requires_grad=True)
+    both = nn.ModuleList((norm, linear))
+    plain, lean = kept(both, lambda: linear(norm(x))), kept(both, lambda: norm_linear(x, norm, linear))
+    assert plain - lean == 64 * 24 * 4
+
+
+@pytest.mark.parametrize('norm', [None, nn.BatchNorm1d(7), nn.LayerNorm(24, elementwise_affine=False)], ids=str)
+def test_other_norms_run_as_they_are(norm):
+    linear, x = nn.Linear(24, 40), torch.randn(3, 7, 24)
+    expected = linear(x if norm is None else norm(x))
+    assert torch.equal(norm_linear(x, norm, linear), expected)
+    half = nn.LayerNorm(24).bfloat16()
+    assert torch.equal(norm_linear(x.bfloat16(), half, linear.bfloat16()), linear(half(x.bfloat16())))
+
+
 def test_what_lies_between_the_layers_is_kept_once():
     theirs, ours = pair()
     x = torch.randn(64, 24)
     between = 64 * 96 * 4
-    assert kept(theirs, x) - kept(ours, x) == between
+    assert kept(theirs, lambda: theirs(x)) - kept(ours, lambda: ours(x)) == between
 
 
 def test_without_gradients_nothing_is_kept():
