@@ -79,11 +79,11 @@ def compile_parts(model: nn.Module, settings: bool | Mapping[str, Any] | None) -
     # Graphs are single layers: there is nothing that DDP's buckets would have to cut them at.
     dynamo.config.optimize_ddp = False
     dynamo.config.cache_size_limit = max(dynamo.config.cache_size_limit, GRAPHS)
-    # A part that falls back to Python inside would be slow without a word.
     given = settings if isinstance(settings, Mapping) else {}
 
     @functools.cache
     def compiler(function: Callable, **wanted: Any) -> Callable:
+        # fullgraph: a part that falls back to Python inside would be slow without a word.
         return torch.compile(function, **{'fullgraph': True, **wanted, **given})
 
     parts: Counter[str] = Counter()

@@ -45,12 +45,16 @@ class StepValues:
 
     def read(self) -> list[Step]:
         """The iterations since the last reading, in their order; waits for the device once."""
+        read = self.peek()
+        self._steps, self._values = [], []
+        return read
+
+    def peek(self) -> list[Step]:
+        """What the next reading will bring."""
         if not self._steps:
             return []
         numbers = iter(torch.stack(self._values).tolist() if self._values else ())
-        read = [Step(number, epoch, {name: next(numbers) for name in names}) for number, epoch, names in self._steps]
-        self._steps, self._values = [], []
-        return read
+        return [Step(number, epoch, {name: next(numbers) for name in names}) for number, epoch, names in self._steps]
 
 
 def _free_to_read(values: Sequence[Tensor]) -> bool:

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import mstkit
 from mstkit.engine import step_values
-from mstkit.engine.hooks import NonFiniteLossError
+from mstkit.engine.hooks import NonFiniteLossError, NonFiniteLossHook
 from tests.engine import same_numbers
 from tests.engine.hooks.fakes import FakeDistillation, make_runner
 
@@ -135,6 +135,21 @@ def test_a_loss_that_broke_long_ago_is_named_by_its_iteration(tmp_path, as_on_a_
     assert runner.iter == 5, 'seen at the end of the epoch, one iteration later'
     assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_1.pth']
     assert as_on_a_device == [3, 3]
+
+
+def test_a_rank_that_saves_alone_waits_for_no_other(tmp_path, as_on_a_device, monkeypatch):
+    model = FakeDistillation()
+    hook = NonFiniteLossHook()
+    runner = make_runner(tmp_path, [hook], epochs=1, model=model)
+    together: list[int] = []
+    monkeypatch.setattr('mmengine.dist.get_world_size', lambda: 2)
+    monkeypatch.setattr('mmengine.dist.all_reduce', lambda data, op: together.append(len(data)))
+    for iteration, loss in enumerate((1.0, 2.0)):
+        hook.after_train_iter(runner, iteration, outputs=dict(loss=torch.tensor(loss)))
+        hook.before_save_checkpoint(runner, dict(state_dict={}))
+    assert not together, 'the other ranks save nothing, so they do not come'
+    hook.after_train_iter(runner, 2, outputs=dict(loss=torch.tensor(3.0)))
+    assert together == [3], 'all of them when the epoch ends'
 
 
 def test_nothing_is_saved_between_a_broken_loss_and_the_log(tmp_path, as_on_a_device):

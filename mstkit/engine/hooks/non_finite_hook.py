@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from mmengine import dist
@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor
 
-from mstkit.engine.step_values import StepValues
+from mstkit.engine.step_values import Step, StepValues
 from mstkit.registry import HOOKS
 
 REMEDIES = (
@@ -53,27 +53,30 @@ class NonFiniteLossHook(Hook):
 
     def _look(self, runner: Runner) -> None:
         steps = self._kept.read()
-        if not steps:
-            return
-        broken = [{name: v for name, v in step.values.items() if not math.isfinite(v)} for step in steps]
-        broken_anywhere = torch.tensor([float(bool(one)) for one in broken])
+        broken_anywhere = torch.tensor([float(bool(_broken(step))) for step in steps])
         if dist.get_world_size() > 1:
             broken_anywhere = broken_anywhere.to(get_device())
             dist.all_reduce(broken_anywhere, op='max')
-        for step, own, anywhere in zip(steps, broken, broken_anywhere.tolist(), strict=True):
-            if not anywhere:
-                continue
-            # The sum of all terms is broken whenever one of them is: name it only where it is alone.
-            named = {name: value for name, value in own.items() if name != 'loss'} or own
-            what = ', '.join(f'{name} = {value}' for name, value in named.items()) or 'a loss term of another rank'
-            raise NonFiniteLossError(
-                f'the loss is no longer finite: {what}, at iteration {step.iteration} (epoch {step.epoch}). '
-                f'{self._last_good(runner)} {REMEDIES}'
-            )
+        for step, anywhere in zip(steps, broken_anywhere.tolist(), strict=True):
+            if anywhere:
+                self._stop(runner, step)
+
+    def _stop(self, runner: Runner, step: Step) -> NoReturn:
+        broken = _broken(step)
+        # The sum of all terms is broken whenever one of them is: name it only where it is alone.
+        named = {name: value for name, value in broken.items() if name != 'loss'} or broken
+        what = ', '.join(f'{name} = {value}' for name, value in named.items()) or 'a loss term of another rank'
+        raise NonFiniteLossError(
+            f'the loss is no longer finite: {what}, at iteration {step.iteration} (epoch {step.epoch}). '
+            f'{self._last_good(runner)} {REMEDIES}'
+        )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuses to write weights that are not finite, or that come after a loss that was not."""
-        self._look(runner)
+        # One rank alone may be here: it looks at its own values, and leaves them to be read by all ranks together.
+        for step in self._kept.peek():
+            if _broken(step):
+                self._stop(runner, step)
         for name, value in checkpoint['state_dict'].items():
             if isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
                 raise NonFiniteLossError(
@@ -87,3 +90,7 @@ class NonFiniteLossHook(Hook):
         if path is None:
             return 'No checkpoint had been written yet.'
         return f'The last good checkpoint is {path}.'
+
+
+def _broken(step: Step) -> dict[str, float]:
+    return {name: value for name, value in step.values.items() if not math.isfinite(value)}
