@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,18 @@ def _put_back(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     return value
 
 
+def _member(kind: Any, name: str) -> Enum:
+    if not (isinstance(kind, type) and issubclass(kind, Enum) and name in kind.__members__):
+        raise pickle.UnpicklingError(f'it asks for {name} of {kind!r}')
+    return kind[name]
+
+
 class _ListUnpickler(pickle.Unpickler):
     """Knows the classes of torch's list of pieces, and no others."""
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ('builtins', 'getattr'):  # how Python 3.11.0 to 3.11.3 pickle members of an Enum
+            return _member
         is_type = module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype)
         if module in _HOMES or (module, name) in _PLAIN or is_type:
             return super().find_class(module, name)

@@ -86,7 +86,7 @@ def norm_linear(x: Tensor, norm: nn.Module | None, linear: nn.Linear) -> Tensor:
     if not fits or norm.weight.dtype != x.dtype or _plain():
         return linear(norm(x))
     dtype = linear.weight.dtype
-    if torch.is_autocast_enabled(x.device.type):
+    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
     return _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, *_cast(linear, dtype))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,19 @@ class Harmful:
         return print, ('executed',)
 
 
+class HarmfulMember:
+    def __reduce__(self):
+        return getattr, (torch.Size, 'numel')
+
+
+def test_members_of_enums_are_read_however_python_wrote_them(tmp_path, monkeypatch):
+    # Python 3.11.0 to 3.11.3 write them by name.
+    monkeypatch.setattr(Enum, '__reduce_ex__', lambda self, protocol: (getattr, (type(self), self._name_)))
+    save_sharded(dict(meta=dict(iter=4), state_dict=dict(a=torch.ones(2))), tmp_path / 'epoch_2.pth')
+    assert b'getattr' in (tmp_path / 'epoch_2.dcp' / '.metadata').read_bytes()
+    assert read_checkpoint(tmp_path / 'epoch_2.dcp')['state_dict']['a'].tolist() == [1, 1]
+
+
 def test_folders_that_are_no_checkpoint(trained, tmp_path, capsys):
     _, folder = trained
     with pytest.raises(UsageError, match=r'is a folder without rest\.pth'):
@@ -161,6 +175,9 @@ def test_folders_that_are_no_checkpoint(trained, tmp_path, capsys):
         read_checkpoint(tmp_path)
     (tmp_path / '.metadata').write_bytes(pickle.dumps(Harmful()))
     with pytest.raises(UsageError, match=r'refused: it names builtins\.print\. Nothing in it was executed'):
+        read_checkpoint(tmp_path)
+    (tmp_path / '.metadata').write_bytes(pickle.dumps(HarmfulMember()))
+    with pytest.raises(UsageError, match=r'refused: it asks for numel of .*Nothing in it was executed'):
         read_checkpoint(tmp_path)
     assert 'executed' not in capsys.readouterr().out
 

@@ -145,3 +145,8 @@ def test_others_are_left_alone(settings):
 def test_backbones_use_it(network):
     built = network(arch='tiny' if network is MaskedSwinTransformer else 'deit-small')
     assert sum(isinstance(module, LeanFFN) for module in built.modules()) == 12
+
+
+def test_shapes_without_numbers_pass():
+    norm, linear = nn.LayerNorm(24, device='meta'), nn.Linear(24, 40, device='meta')
+    assert norm_linear(torch.empty(3, 24, device='meta'), norm, linear).shape == (3, 40)
