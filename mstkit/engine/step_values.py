@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.hooks import LoggerHook
+from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -34,14 +34,10 @@ class StepValues:
         self._steps.append((runner.iter + 1, runner.epoch + 1, tuple(values)))
         self._values += [_scalar(torch.as_tensor(value).detach().float()) for value in values.values()]
 
-    def due(self, runner: Runner, batch_idx: int) -> bool:
-        """Whether somebody has to know them after this iteration: a log, the end of the epoch, or no reason to wait."""
-        if _free_to_read(self._values):
-            return True
-        logs = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
-        return any(hook.every_n_inner_iters(batch_idx, hook.interval) for hook in logs) or LoggerHook().end_of_epoch(
-            runner.train_dataloader, batch_idx
-        )
+    @property
+    def free_to_read(self) -> bool:
+        """Whether nobody has to wait for them."""
+        return all(value.device.type == 'cpu' for value in self._values)
 
     def read(self) -> list[Step]:
         """The iterations since the last reading, in their order; waits for the device once."""
@@ -51,15 +47,43 @@ class StepValues:
 
     def peek(self) -> list[Step]:
         """What the next reading will bring."""
-        if not self._steps:
-            return []
         numbers = iter(torch.stack(self._values).tolist() if self._values else ())
         return [Step(number, epoch, {name: next(numbers) for name in names}) for number, epoch, names in self._steps]
 
 
-def _free_to_read(values: Sequence[Tensor]) -> bool:
-    return all(value.device.type == 'cpu' for value in values)
-
-
 def _scalar(value: Tensor) -> Tensor:
     return value.reshape(()) if value.numel() == 1 else value.mean()
+
+
+class StepValuesHook(Hook):
+    """What hooks share that look at a step's losses: they get them when a line of the log is due, or for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = StepValues()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
+    ) -> None:
+        """Keeps the values of ``outputs``, and hands out all that is kept where somebody is about to read them."""
+        if outputs:
+            self.kept.keep(runner, outputs)
+        if self.kept.free_to_read or self._log_is_due(runner, batch_idx):
+            self.hand_out(runner)
+
+    def hand_out(self, runner: Runner) -> bool:
+        """Gives what is kept to :meth:`take`; whether there was anything."""
+        steps = self.kept.read()
+        if steps:
+            self.take(runner, steps)
+        return bool(steps)
+
+    def take(self, runner: Runner, steps: Sequence[Step]) -> None:
+        """Looks at the iterations since the last time, one or more, in their order."""
+        raise NotImplementedError(f'{type(self).__name__} does not say what it does with values')
+
+    def _log_is_due(self, runner: Runner, batch_idx: int) -> bool:
+        logs = (hook for hook in runner.hooks if isinstance(hook, LoggerHook))
+        return any(self.every_n_inner_iters(batch_idx, hook.interval) for hook in logs) or self.end_of_epoch(
+            runner.train_dataloader, batch_idx
+        )

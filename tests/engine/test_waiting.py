@@ -75,7 +75,7 @@ def test_the_count_would_be_seen():
 @pytest.fixture
 def as_on_a_device(monkeypatch) -> list[int]:
     """Values are not free to read; how many iterations each reading brought over."""
-    monkeypatch.setattr(step_values, '_free_to_read', lambda values: False)
+    monkeypatch.setattr(step_values.StepValues, 'free_to_read', False)
     readings: list[int] = []
     original = step_values.StepValues.read
 

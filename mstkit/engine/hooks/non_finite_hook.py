@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from mmengine import dist
-from mmengine.device import get_device
-from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor
 
-from mstkit.engine.step_values import Step, StepValues
+from mstkit.engine.step_values import Step, StepValuesHook
 from mstkit.registry import HOOKS
 
 REMEDIES = (
@@ -27,7 +26,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 @HOOKS.register_module()
-class NonFiniteLossHook(Hook):
+class NonFiniteLossHook(StepValuesHook):
     """Raises :class:`NonFiniteLossError` at the first loss term that is NaN or infinite, on every rank at once.
 
     The weights have been updated with that loss already, so nothing may be saved after it: the hook runs before every
@@ -38,25 +37,10 @@ class NonFiniteLossHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._kept = StepValues()
-
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
-    ) -> None:
+    def take(self, runner: Runner, steps: Sequence[Step]) -> None:
         """Looks at the loss terms: on a CPU at once, on a device when they are read for the log anyway."""
-        if outputs:
-            self._kept.keep(runner, outputs)
-            if self._kept.due(runner, batch_idx):
-                self._look(runner)
-
-    def _look(self, runner: Runner) -> None:
-        steps = self._kept.read()
         broken_anywhere = torch.tensor([float(bool(_broken(step))) for step in steps])
-        if dist.get_world_size() > 1:
-            broken_anywhere = broken_anywhere.to(get_device())
-            dist.all_reduce(broken_anywhere, op='max')
+        dist.all_reduce(broken_anywhere, op='max')
         for step, anywhere in zip(steps, broken_anywhere.tolist(), strict=True):
             if anywhere:
                 self._stop(runner, step)
@@ -74,7 +58,7 @@ class NonFiniteLossHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuses to write weights that are not finite, or that come after a loss that was not."""
         # One rank alone may be here: it looks at its own values, and leaves them to be read by all ranks together.
-        for step in self._kept.peek():
+        for step in self.kept.peek():
             if _broken(step):
                 self._stop(runner, step)
         for name, value in checkpoint['state_dict'].items():

@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from mmengine.hooks import RuntimeInfoHook
 from mmengine.runner import Runner
-from torch import Tensor
 
 from mstkit.engine.checkpointing import hub_state
-from mstkit.engine.step_values import StepValues
+from mstkit.engine.step_values import Step, StepValuesHook
 from mstkit.registry import HOOKS
 
 
 @HOOKS.register_module()
-class StepInfoHook(RuntimeInfoHook):
+class StepInfoHook(StepValuesHook, RuntimeInfoHook):
     """Brings losses to the log when a line of it is due, not in every iteration.
 
     mmengine's reads them all at once after each step: the host then cannot prepare the next step while the device is
     at work on this one. What is logged, and what a checkpoint remembers of it, is the same.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._kept = StepValues()
-
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
-    ) -> None:
-        """Keeps the values of ``outputs``, and hands them on where somebody is about to read them."""
-        if outputs:
-            self._kept.keep(runner, outputs)
-        if self._kept.due(runner, batch_idx):
-            self._hand_on(runner)
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """A checkpoint holds the history of the log: a copy, made before hooks are asked."""
-        if self._hand_on(runner):
-            checkpoint['message_hub'] = hub_state(runner.message_hub)
-
-    def after_train(self, runner: Runner) -> None:
-        """Hands on what is left."""
-        self._hand_on(runner)
-
-    def _hand_on(self, runner: Runner) -> int:
-        steps = self._kept.read()
+    def take(self, runner: Runner, steps: Sequence[Step]) -> None:
+        """Adds them to the history of the log."""
         for step in steps:
             for name, value in step.values.items():
                 runner.message_hub.update_scalar(f'train/{name}', value)
-        return len(steps)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """A checkpoint holds the history of the log: a copy, made before hooks are asked."""
+        if self.hand_out(runner):
+            checkpoint['message_hub'] = hub_state(runner.message_hub)
+
+    def after_train(self, runner: Runner) -> None:
+        """Hands out what is left."""
+        self.hand_out(runner)
