@@ -63,7 +63,7 @@ class EncoderLayer(TransformerEncoderLayer):
             if type(layer) is TransformerEncoderLayer and type(layer.attn) is MultiheadAttention:
                 layer.__class__, layer.attn.__class__ = cls, EncoderAttention
                 layer.attn.scaled_dot_product_attention = attend  # type: ignore[union-attr]
-                LeanFFN.take_over([layer.ffn])  # type: ignore[list-item]
+                LeanFFN.take_over(layer.modules())
 
     def forward(self, x: Tensor, first_only: bool = False, rows: Tensor | None = None) -> Tensor:
         """Encodes tokens.

@@ -126,7 +126,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
             for block in stage.blocks:
                 # The block builds its attention itself; only the behaviour on small maps is replaced.
                 block.attn.__class__ = SmallMapWindowMSA
-                LeanFFN.take_over([block.ffn])
+        LeanFFN.take_over(self.stages.modules())
 
     def init_weights(self) -> None:
         """Initialises like the official Swin (linear layers truncated normal, 0.02)."""
