@@ -18,7 +18,7 @@ from contest.json_line import machine, print_line
 from mmengine.config import Config, DictAction
 from torch.utils.data import DataLoader
 
-from mstkit.engine.cpu import prepare_cpu, settings_of
+from mstkit.engine.cpu import prepare_as
 from mstkit.engine.data_order import sampler_of
 from mstkit.engine.guard import build_guard
 from mstkit.engine.launch import load_config
@@ -122,9 +122,9 @@ def main() -> None:
     """Builds, warms up, measures once at full speed and once with the step, prints."""
     args = parse_args()
     check(args)
-    cv2.setNumThreads(0)  # as the runner does
+    cv2.setNumThreads(0)  # this and prepare_as as the runner does
     config, _ = load_config(args.config, cfg_options=args.cfg_options, data_root=args.data_root)
-    prepare_cpu(**settings_of(config.get('env_cfg') or {}))  # as the runner does, too
+    prepare_as(config)
     torch.set_num_threads(1)  # the cores belong to the workers, which the threads of one operation would wait for
     loader = build(args, config)
     settings = config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}

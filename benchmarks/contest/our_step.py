@@ -14,7 +14,7 @@ from contest.clock import Clock
 from mstkit.datasets import MultiCrop
 from mstkit.engine.compiling import check_compiling, compile_parts
 from mstkit.engine.config_options import apply_options
-from mstkit.engine.cpu import prepare_cpu, settings_of
+from mstkit.engine.cpu import prepare_as
 from mstkit.engine.launch import read_config
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS, TRANSFORMS
@@ -78,7 +78,7 @@ class OurStep:
         cfg.optim_wrapper.precision = PRECISIONS[dtype]
         sizes, _ = view_sizes(cfg)
         self.device = torch.device(device)
-        prepare_cpu(**settings_of(cfg.get('env_cfg') or {}))  # as the runner does
+        prepare_as(cfg)  # as the runner does
         torch.manual_seed(0)
         self.model = MODELS.build(cfg.model)
         self.model.init_weights()

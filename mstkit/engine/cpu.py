@@ -56,6 +56,11 @@ def prepare_cpu(keep_memory: bool = True, flush_denormal: bool = True) -> list[s
     return done
 
 
+def prepare_as(config: Mapping[str, Any]) -> list[str]:
+    """:func:`prepare_cpu` with what a config's ``env_cfg`` says of it; see :func:`settings_of`."""
+    return prepare_cpu(**settings_of(config.get('env_cfg') or {}))
+
+
 def settings_of(environment: Mapping[str, Any]) -> dict[str, bool]:
     """The arguments of :func:`prepare_cpu` that a config's ``env_cfg`` gives as ``cpu``.
 

@@ -46,7 +46,7 @@ class MSTRunner(ResumableRunner):
     def __init__(self, model: nn.Module | dict, work_dir: str, **settings: Any) -> None:
         self._start = Start()
         scope = settings.setdefault('default_scope', 'mstkit')
-        prepared = cpu.prepare_cpu(**cpu.settings_of(settings.get('env_cfg') or {}))
+        prepared = cpu.prepare_as(settings)
         init_processes(settings.get('launcher', 'none'), settings.get('env_cfg', {}).get('dist_cfg'))
         with DefaultScope.overwrite_default_scope(scope):
             model = self._prepare(model, work_dir, settings)
