@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import warnings
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 import mstkit  # noqa: F401  registers every component
+from tests.ports import unused_port
 
 torch.set_num_threads(1)
 
@@ -45,6 +45,4 @@ def _quiet_initialisation() -> Iterator[None]:
 @pytest.fixture
 def free_port() -> int:
     """A port of this machine's that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
+    return unused_port()

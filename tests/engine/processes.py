@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.multiprocessing as mp
+from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 
 from mstkit.engine.optim_wrapper import DistillationOptimWrapper
+from mstkit.engine.sharding import shard
+from mstkit.engine.wrapping import ddp_settings
 from mstkit.local_parts import is_spread
 from mstkit.structures import Progress
 from tests.models.builders import NECK, mst, views
+from tests.ports import unused_port
 
 STEPS = 4
 
 
-def model(**parts: Any) -> Any:
+def model(seed: int = 5, **parts: Any) -> Any:
     """An attention-guided masker, two heads, a decoder."""
-    torch.manual_seed(5)
+    torch.manual_seed(seed)
     return mst(
         **parts,
         patch_head=dict(type='IBOTHead', out_dim=32),
@@ -49,17 +52,26 @@ def train(rank: int, built: Any, run: Any, wrapper: OptimWrapper, steps: range, 
         built.after_step()
 
 
+def in_ddp(built: Any) -> Any:
+    """Wrapped as the runner wraps it."""
+    settings = ddp_settings(built, None, None)
+    return MMDistributedDataParallel(built, **{name: value for name, value in settings.items() if name != 'type'})
+
+
+def in_parts(built: Any) -> Any:
+    """Spread over the processes, with the weights that it has."""
+    built.init_weights = lambda: None
+    return shard(built, dict(type='FullyShard'))
+
+
 def whole(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: (value.full_tensor() if is_spread(value) else value).clone() for name, value in state.items()}
 
 
 def run_two(rank: Callable[..., None], *arguments: Any) -> list[dict[str, Any]]:
     """Runs ``rank(rank, port, *arguments, out)`` in two processes; what each put into ``out``, in their order."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
     queue = mp.get_context('spawn').Manager().Queue()
-    mp.spawn(rank, (port, *arguments, queue), nprocs=2)
+    mp.spawn(rank, (unused_port(), *arguments, queue), nprocs=2)
     found = dict(queue.get(timeout=10) for _ in range(2))
     return [found[0], found[1]]
 

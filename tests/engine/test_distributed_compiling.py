@@ -6,12 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from mmengine.model import MMDistributedDataParallel
 
 from mstkit.engine.compiling import compile_parts
-from mstkit.engine.sharding import shard
-from mstkit.engine.wrapping import ddp_settings
-from tests.engine.processes import STEPS, join, leave, model, run_two, train, whole, wrapper_of
+from tests.engine.processes import STEPS, in_ddp, in_parts, join, leave, model, run_two, train, whole, wrapper_of
 from tests.models.builders import VIT
 
 TRACED = dict(backend='aot_eager')
@@ -32,14 +29,9 @@ def _rank(rank: int, port: int, out: Any) -> None:
     found = {}
     for kind, (again, compiled, spread) in KINDS.items():
         torch._dynamo.reset()
-        built = run = model(backbone={**BACKBONE, 'with_cp': again})
+        built = model(backbone={**BACKBONE, 'with_cp': again})
         compile_parts(built, TRACED if compiled else None)
-        if spread:
-            built.init_weights = lambda: None  # they are those of the others
-            shard(built, dict(type='FullyShard'))
-        else:
-            settings = ddp_settings(built, None, None)
-            run = MMDistributedDataParallel(built, **{name: v for name, v in settings.items() if name != 'type'})
+        run = in_parts(built) if spread else in_ddp(built)
         torch.manual_seed(rank)
         train(rank, built, run, wrapper_of(built), range(STEPS))
         found[kind] = whole(built.state_dict())

@@ -10,31 +10,24 @@ from typing import Any
 
 import pytest
 import torch
-from mmengine.model import MMDistributedDataParallel
 
 from mstkit.engine import checkpointing
 from mstkit.engine.sharded_saving import save_sharded
 from mstkit.engine.sharding import is_sharded, shard, spread_like, spread_optimizer_state, wants_sharding
-from mstkit.engine.wrapping import ddp_settings
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import read_checkpoint
 from tests.docs.pages import tool
-from tests.engine.processes import STEPS, join, leave, model, run_two, train, whole, wrapper_of
-from tests.models.builders import NECK, mst
+from tests.engine.processes import STEPS, in_ddp, in_parts, join, leave, model, run_two, train, whole, wrapper_of
 from tests.models.moby import moby
 
 
 def _rank(rank: int, port: int, folder: Path, out: Any) -> None:
     join(rank, port)
     built = model()
-    settings = ddp_settings(built, None, None)
-    run = MMDistributedDataParallel(built, **{name: value for name, value in settings.items() if name != 'type'})
-    train(rank, built, run, wrapper_of(built), range(STEPS))
+    train(rank, built, in_ddp(built), wrapper_of(built), range(STEPS))
     found = dict(ddp=whole(built.state_dict()))
 
-    built = model()
-    built.init_weights = lambda: None  # they are those of the other model
-    shard(built, dict(type='FullyShard'))
+    built = in_parts(model())
     wrapper = wrapper_of(built)
     built.backbone(torch.zeros(1, 3, 32, 32))  # as k-NN does before the first step
     train(rank, built, built, wrapper, range(2))
@@ -45,11 +38,7 @@ def _rank(rank: int, port: int, folder: Path, out: Any) -> None:
     found['held'] = sum(p.to_local().numel() for p in built.parameters()) / sum(p.numel() for p in built.parameters())
 
     # Gone on with from the folder, by a model that was initialised otherwise.
-    again = mst(
-        patch_head=dict(type='IBOTHead', out_dim=32),
-        neck=dict(NECK, norm_last_layer=True),
-        decoder=dict(type='CNNImageDecoder', channels=8, batch_norm=False),
-    )
+    again = model(seed=6)
     shard(again, dict(type='FullyShard', reshard_after_forward=False))
     saved, own = read_checkpoint(folder / 'iter_2.dcp'), again.state_dict()
     again.load_state_dict({name: spread_like(value, own[name]) for name, value in saved['state_dict'].items()})
@@ -64,14 +53,7 @@ def _rank(rank: int, port: int, folder: Path, out: Any) -> None:
     # MoBY's teacher follows inside the forward pass, and its queues hold the keys of both processes.
     for kind in ('ddp', 'sharded'):
         built = moby(norm='LN')  # batch statistics of two images would make much of any rounding
-        run = built
-        if kind == 'ddp':
-            run = MMDistributedDataParallel(
-                built, **{name: value for name, value in settings.items() if name != 'type'}
-            )
-        else:
-            built.init_weights = lambda: None
-            shard(built, dict(type='FullyShard'))
+        run = in_ddp(built) if kind == 'ddp' else in_parts(built)
         train(rank, built, run, wrapper_of(built), range(3), local=0)
         found[f'moby {kind}'] = whole(built.state_dict())
     out.put((rank, found))
