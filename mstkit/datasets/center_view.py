@@ -8,7 +8,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
-from mstkit.datasets.argument_checks import check_count
+from mstkit.checks import check_count
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
 

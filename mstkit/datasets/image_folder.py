@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mstkit.datasets.argument_checks import check_count
+from mstkit.checks import check_count
 from mstkit.datasets.file_dataset import FileDataset
 from mstkit.datasets.folder_scan import IMAGE_EXTENSIONS, class_folders, scan_folder
 from mstkit.errors import UsageError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mstkit.datasets.argument_checks import check_count, check_range, settings_from
+from mstkit.checks import check_count, check_range, settings_from
 from mstkit.datasets.lazy_picture import LazyPicture, largest_step
 from mstkit.datasets.photometric import apply_parameters
 from mstkit.datasets.resizing import RESIZE, Box

@@ -26,7 +26,7 @@ import numpy as np
 from mmengine.logging import print_log
 from PIL import Image
 
-from mstkit.datasets.argument_checks import check_count
+from mstkit.checks import check_count
 from mstkit.datasets.mask_polygons import mask_to_polygons
 from mstkit.datasets.scenes import CLASSES, Scene, render_scene
 from mstkit.errors import UsageError

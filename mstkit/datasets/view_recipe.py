@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mstkit.datasets.argument_checks import check_count, check_number, check_range
+from mstkit.checks import check_count, check_number, check_range
 from mstkit.datasets.photometric import apply_parameters
 from mstkit.errors import UsageError
 from mstkit.view_parameters import JITTER, NO_SOLARIZATION, ViewParameters

@@ -10,7 +10,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
-from mstkit.datasets.argument_checks import check_count
+from mstkit.checks import check_count
 from mstkit.datasets.image_reader import UnreadableImage, read_image
 from mstkit.downstream.wording import first_few
 from mstkit.errors import UsageError

@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset, CityscapesDataset
 
-from mstkit.datasets.argument_checks import check_count
+from mstkit.checks import check_count
 from mstkit.datasets.folder_scan import scan_folder
 from mstkit.downstream.cityscapes_ids import LABEL_IDS, TOOL, TRAIN_IDS
 from mstkit.downstream.label_checks import IGNORED, check_some

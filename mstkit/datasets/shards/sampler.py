@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sized
 import numpy as np
 from mmengine.logging import print_log
 
-from mstkit.datasets.argument_checks import check_count
+from mstkit.checks import check_count
 from mstkit.datasets.sampling import NO_SAMPLE, EpochSampler, SampleKey, bit_generator
 from mstkit.datasets.shards.dataset import ShardDataset
 from mstkit.datasets.shards.locations import local_path

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mstkit.datasets.argument_checks import check_count, check_number
+from mstkit.checks import check_count, check_number
 from mstkit.datasets.file_dataset import FileDataset
 from mstkit.datasets.image_reader import UnreadableImage, read_image
 from mstkit.datasets.sampling import NO_SAMPLE, bit_generator

@@ -9,7 +9,7 @@ import mmengine.dist as dist
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mstkit.datasets.argument_checks import check_number
+from mstkit.checks import check_number
 from mstkit.errors import UsageError
 from mstkit.registry import HOOKS
 
