@@ -76,10 +76,11 @@ class LinearHead(NamedTuple):
             UsageError: they differ.
         """
         if network.fingerprint != self.fingerprint:
+            same_name = ' (other weights, or a version that read other features from them)'
             raise UsageError(
                 f'the linear head was trained on {self.network} (fingerprint {self.fingerprint[:12]}), and the network '
-                f'is {network.name} ({network.fingerprint[:12]}): give the head of this network, or train one by '
-                f'{HOW}.'
+                f'is {network.name} ({network.fingerprint[:12]}){same_name if network.name == self.network else ""}: '
+                f'give the head of this network, or train one by {HOW}.'
             )
         if classes is None or tuple(classes) == self.classes:
             return

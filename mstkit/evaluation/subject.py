@@ -33,7 +33,7 @@ class FrozenNetwork(Protocol):
         image_size: side of its images in pixels.
         resize: to how many pixels the shorter side of a picture is brought before the centre is cut out.
         mean, std: of its images by channel, RGB, from 0 to 255.
-        fingerprint: hex digest of the weights, the architecture and the branch.
+        fingerprint: hex digest of the weights, the architecture, the branch and how features are read from them.
     """
 
     name: str

@@ -19,6 +19,10 @@ from mstkit.networks.parts import Block
 from mstkit.networks.truncate import drop_blocks
 from mstkit.structures import TokenOutput
 
+# How features are read from inner blocks, where that has changed: other words, other fingerprints, so that features and
+# heads which were kept from before are not taken for those of today.
+_READING = {'swin': 'the final norm on each block of the last stage'}
+
 
 class Network(nn.Module):
     """A frozen backbone in evaluation mode, whose blocks can be watched.
@@ -73,9 +77,13 @@ class Network(nn.Module):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hex digest of the weights, the architecture and the branch; where they come from plays no part."""
+        """A hex digest of the weights, the architecture, the branch and how features are read from them.
+
+        Where the weights come from plays no part.
+        """
         found = hashlib.sha256()
         words = [repr(self.backbone), self._anatomy.details(), self.branch, self.image_size, self.mean, self.std]
+        words += [_READING[self.layout]] if self.layout in _READING else []
         found.update(json.dumps(words, default=str).encode())
         for name, tensor in self.backbone.state_dict().items():
             found.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
@@ -141,7 +149,8 @@ class Network(nn.Module):
 
         ViT (DINO, eval_linear.py): the pooled token of each of the last blocks, each through the final norm, from the
         earlier to the later. Swin (iBOT, eval_linear.py): the mean over the tokens of each of the last blocks, across
-        stages, only the very last through the final norm: 384 + 384 + 768 + 768 for the last four of a Swin-T.
+        stages, those of the last stage through the final norm, and those of earlier stages, whose width it does not
+        have, as they are: 384 + 384 + 768 + 768 for the last four of a Swin-T.
 
         Args:
             images: (B, 3, H, W), normalised.
@@ -164,8 +173,8 @@ class Network(nn.Module):
         earlier: list[Tensor] = []
 
         def pool(block: Block, tokens: Tensor) -> None:
-            tokens = self._anatomy.norm(tokens) if self.layout == 'vit' else tokens
-            earlier.append(self._anatomy.pool(tokens))
+            in_last_stage = block.stage == len(self._anatomy.stages) - 1  # a ViT is one stage
+            earlier.append(self._anatomy.pool(self._anatomy.norm(tokens) if in_last_stage else tokens))
 
         count = len(self.blocks)
         output = self.watch(images, on_tokens=pool, blocks=range(count - last_blocks, count - 1))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.networks import Network
@@ -71,31 +71,46 @@ def test_features_of_a_timm_vit_are_its_own_intermediate_layers() -> None:
 
 @pytest.mark.parametrize('name', [name for name in SWINS if name != 'mmpretrain padding Swin'])
 def test_features_of_a_swin_by_a_plain_loop(name: str) -> None:
-    """The last four blocks lie in two stages; only the very last is normalised."""
+    """The last four blocks lie in two stages; each of the last stage is normalised before it is averaged (iBOT)."""
     net = network(name)
     pictures = images(SWINS[name][1][0])
     backbone: Any = net.backbone
-    means = []
+    stages: list[list[Tensor]] = []  # the tokens behind each block, (B, L, C)
     if name.startswith('timm'):
         tokens = backbone.patch_embed(pictures)
         for stage in backbone.layers:
             tokens = stage.downsample(tokens)
+            stages.append([])
             for block in stage.blocks:
                 tokens = block(tokens)
-                means.append(tokens.mean((1, 2)))
-        last = backbone.norm(tokens).mean((1, 2))
+                stages[-1].append(tokens.flatten(1, 2))
+        weight, bias, eps = backbone.norm.weight, backbone.norm.bias, backbone.norm.eps
     else:
         tokens, grid = backbone.patch_embed(pictures)
         for stage in backbone.stages:
+            stages.append([])
             for block in stage.blocks:
                 tokens = block(tokens, grid)
-                means.append(tokens.mean(1))
+                stages[-1].append(tokens)
             if stage.downsample is not None:
                 tokens, grid = stage.downsample(tokens, grid)
-        last = backbone.norm3(tokens).mean(1)
+        weight, bias, eps = backbone.norm3.weight, backbone.norm3.bias, backbone.norm3.eps
+    third = [block.mean(1) for block in stages[2]]
+    fourth = []
+    for block in stages[3]:
+        centred = block - block.mean(-1, keepdim=True)
+        normalised = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+        fourth.append((normalised * weight + bias).mean(1))
     features = net.features(pictures, last_blocks=4)
     assert features.shape == (2, 2304 // 4)  # a Swin-T of a quarter of the width
-    torch.testing.assert_close(features, torch.cat((*means[-4:-1], last), dim=1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(features, torch.cat((*third, *fourth), dim=1), atol=1e-5, rtol=1e-5)
+
+
+def test_features_that_were_kept_from_another_reading_are_not_taken_for_these(monkeypatch) -> None:
+    swin, vit = network('mstkit Swin').fingerprint, network('mstkit ViT').fingerprint
+    monkeypatch.setattr('mstkit.networks.network._READING', {})  # as when only the very last block was normalised
+    assert network('mstkit Swin').fingerprint != swin
+    assert network('mstkit ViT').fingerprint == vit
 
 
 @pytest.mark.parametrize('name', ['mstkit Swin', 'mmpretrain BEiT', 'mmpretrain ViT without class token'])

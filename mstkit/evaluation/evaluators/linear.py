@@ -40,8 +40,8 @@ class LinearEvaluator:
         preset: where the other settings come from unless they are given: 'sweep' (nine rates, stored features),
             'dino', 'ibot', 'attmask' or 'mst_paper_literal' (these with new crops every epoch, as the papers do).
         features: 'last', 'last4', 'last_mean' or 'last4_mean': class tokens of the last block or of the last four,
-            without or with the mean of the patch tokens. A Swin's blocks are averaged over their patches, and their
-            stages concatenated.
+            without or with the mean of the patch tokens, each through the final norm. A Swin's blocks are averaged
+            over their patches and concatenated across stages; those of the last stage go through the final norm first.
         rates, per_256, batch_size, epochs, augmentation: see
             :class:`~mstkit.evaluation.linear_protocols.LinearProtocol`.
         save: where to write the best head; ``{network}`` in it stands for the network's name.
