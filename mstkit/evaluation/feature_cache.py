@@ -16,13 +16,13 @@ from mmengine import dist
 from mmengine.logging import print_log
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from mstkit.datasets.unreadable import replaced_in
 from mstkit.errors import UsageError
 from mstkit.evaluation.features import (
     Encoder,
     check_labelled,
     extract_features,
     feature_loader,
-    replaced_in,
     say_replaced,
 )
 from mstkit.files import write_atomically

@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
+from mstkit.datasets.unreadable import replaced_in
 from mstkit.errors import UsageError
 from mstkit.evaluation.isolation import evaluation_mode
 from mstkit.progress_bar import track
@@ -210,11 +211,6 @@ def _labels_of(data_samples: Any, description: str) -> Tensor:
             f'images of "{description}" have no label, or several; k-NN needs exactly one class per image.'
         )
     return torch.stack([torch.as_tensor(label).reshape(()).to(torch.int64) for label in labels])
-
-
-def replaced_in(batch: dict) -> list[str]:
-    """The files that mstkit's data sets could not read and put another image of the batch in place of."""
-    return [path for sample in batch['data_samples'] for path in getattr(sample, 'replaced', ())]
 
 
 def say_replaced(own: list[str], description: str) -> None:

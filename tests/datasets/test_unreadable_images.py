@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from mmengine.dataset import default_collate
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from mstkit.datasets import EpochSampler, ImageFolder, SampleKey, TextList
+from mstkit.datasets.unreadable import UnreadableFiles
 from mstkit.engine.hooks import unreadable_image_hook as hook_module
 from mstkit.engine.hooks.unreadable_image_hook import UnreadableImageHook
 from mstkit.errors import UsageError
@@ -44,11 +47,11 @@ class Log:
     info = warning
 
 
-def train(dataset, hook: UnreadableImageHook, epochs: int = 2, workers: int = 0) -> list[str]:
+def train(dataset, hook: UnreadableImageHook, epochs: int = 2, workers: int = 0, cfg=None) -> list[str]:
     """What mmengine's loop does, as far as the hook sees it; returns the log."""
     sampler = EpochSampler(dataset, seed=0)
     loader = DataLoader(dataset, 10, sampler=sampler, num_workers=workers, collate_fn=default_collate)
-    runner = SimpleNamespace(train_dataloader=loader, logger=Log())
+    runner = SimpleNamespace(train_dataloader=loader, logger=Log(), cfg=cfg or Config())
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
         for i, batch in enumerate(loader):
@@ -104,19 +107,39 @@ def test_one_of_200_is_named_once_and_training_goes_on(tmp_path, workers):
     assert '1 of 200' in lines[1]
 
 
-def test_two_of_200_are_allowed_three_are_not(tmp_path):
+def test_two_of_200_are_one_percent_three_are_more(tmp_path):
     root = make(tmp_path, 200, broken=[17, 18])
-    assert '2 of 200' in train(ImageFolder(root, pipeline=PIPELINE), UnreadableImageHook())[-1]
+    assert '2 of 200' in train(ImageFolder(root, pipeline=PIPELINE), UnreadableImageHook(min_files=0))[-1]
     (root / 'c0' / '000.png').write_bytes(b'')
-    with pytest.raises(UsageError, match='3 of the 200 images'):
-        train(ImageFolder(root, pipeline=PIPELINE), UnreadableImageHook())
+    dataset = ImageFolder(root, pipeline=PIPELINE)
+    with pytest.raises(UsageError, match='3 of the 200 images cannot be read, which is more than 1 % and more than 0'):
+        train(dataset, UnreadableImageHook(min_files=0))
+    assert '3 of 200' in train(dataset, UnreadableImageHook())[-1]
+    assert '3 of 200' in train(dataset, UnreadableImageHook(max_fraction=0.015, min_files=0))[-1]
 
 
-def test_five_of_200_stop_the_run(tmp_path):
-    dataset = ImageFolder(make(tmp_path, 200, broken=[1, 2, 3, 150, 199]), pipeline=PIPELINE)
-    with pytest.raises(UsageError, match=r'of the 200 images cannot be read, which is more than 1 %'):
-        train(dataset, UnreadableImageHook())
-    assert '5 of 200' in train(dataset, UnreadableImageHook(max_fraction=0.03))[-1]
+@pytest.mark.parametrize(('size', 'allowed'), [(1, 0), (3, 0), (4, 1), (6, 1), (20, 5), (60, 5), (500, 5), (1000, 10)])
+def test_a_small_data_set_may_have_a_few(size, allowed):
+    files = UnreadableFiles()
+    assert files.allowed(size) == allowed
+    files.add({f'{i}.png': 'empty' for i in range(allowed)})
+    files.check(size)
+    assert files.add({f'{i}.png': 'empty' for i in range(allowed + 1)}) == {f'{allowed}.png': 'empty'}
+    with pytest.raises(UsageError, match=f'{allowed + 1} of the {size} images cannot be read') as caught:
+        files.check(size, 'OPTION')
+    # What the sentence advises is enough.
+    advised = float(re.search(r'OPTION=([\d.]+)\.$', str(caught.value))[1])
+    assert UnreadableFiles(max_fraction=advised).allowed(size) >= allowed + 1
+
+
+def test_one_of_60_does_not_stop_a_training_six_do(tmp_path):
+    root = make(tmp_path, 60, broken=[17])
+    assert '1 of 60' in train(ImageFolder(root, pipeline=PIPELINE), UnreadableImageHook())[-1]
+    for i in range(5):
+        (root / 'c0' / f'{2 * i:03}.png').write_bytes(b'')
+    config = Config(dict(custom_hooks=[dict(type='ProgressHook'), dict(type='UnreadableImageHook')]))
+    with pytest.raises(UsageError, match=r'allow more with --cfg-options custom_hooks\.1\.max_fraction=0\.101\.'):
+        train(ImageFolder(root, pipeline=PIPELINE), UnreadableImageHook(), cfg=config)
 
 
 def test_all_readable(tmp_path):
@@ -127,9 +150,9 @@ def test_all_readable(tmp_path):
 def test_ranks_are_counted_together(monkeypatch, tmp_path):
     """A file that two ranks met counts once; files of several ranks add up."""
     dataset = ImageFolder(make(tmp_path, 100, broken=[]), pipeline=PIPELINE)
-    runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset), logger=Log())
+    runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset), logger=Log(), cfg=Config())
     monkeypatch.setattr(hook_module.dist, 'get_world_size', lambda: 2)
-    hook = UnreadableImageHook()
+    hook = UnreadableImageHook(min_files=0)
     hook._learn(runner, {'a.png': 'x'})
     monkeypatch.setattr(hook_module.dist, 'all_gather_object', lambda mine: [mine, {'a.png': 'x'}])
     hook.after_train_epoch(runner)
@@ -147,3 +170,5 @@ def test_other_batches_and_settings():
     assert not hook.unreadable
     with pytest.raises(UsageError, match='max_fraction is 2'):
         UnreadableImageHook(max_fraction=2)
+    with pytest.raises(UsageError, match='min_files is -1'):
+        UnreadableImageHook(min_files=-1)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import mmengine.dist as dist
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mstkit.checks import check_number
-from mstkit.errors import UsageError
+from mstkit.datasets.unreadable import MAX_FRACTION, MIN_FILES, UnreadableFiles, replaced_in
+from mstkit.engine.data_root import hook_configs
 from mstkit.registry import HOOKS
 
 
 @HOOKS.register_module()
 class UnreadableImageHook(Hook):
-    """Names each unreadable file once in the log and stops the run when they are more than a share of the data set.
+    """Names each unreadable file once in the log and stops the run when they are too many.
 
     It reads ``replaced`` of the packed samples (see :class:`mstkit.datasets.file_dataset.FileDataset`), before the
     iteration that they would have been part of. Each process counts by itself; at the end of an epoch the files are
@@ -24,6 +24,7 @@ class UnreadableImageHook(Hook):
 
     Args:
         max_fraction: distinct unreadable files / size of the training set beyond which the run stops.
+        min_files: so many are tolerated in a small data set too, up to a quarter of it.
 
     Raises:
         UsageError: there are too many.
@@ -31,20 +32,18 @@ class UnreadableImageHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, max_fraction: float = 0.01) -> None:
-        self.max_fraction = check_number('UnreadableImageHook.max_fraction', max_fraction, 0, 1)
-        self.unreadable: dict[str, str] = {}
+    def __init__(self, max_fraction: float = MAX_FRACTION, min_files: int = MIN_FILES) -> None:
+        self.files = UnreadableFiles(max_fraction, min_files, type(self).__name__)
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """The files that could not be read, each with the reason."""
+        return self.files.reasons
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Looks through the batch; costs nothing where nothing was replaced."""
-        samples: Sequence[Any] = data_batch.get('data_samples') or () if isinstance(data_batch, dict) else ()
-        new: dict[str, str] = {}
-        for sample in samples:
-            paths = sample.get('replaced') if sample is not None else None
-            if paths:
-                new.update(zip(paths, sample.get('replaced_reasons') or [''] * len(paths), strict=True))
-        if new:
-            self._learn(runner, new)
+        if found := replaced_in(data_batch):
+            self._learn(runner, found)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Puts together what all processes found."""
@@ -57,21 +56,15 @@ class UnreadableImageHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """The last word on it."""
-        size = len(runner.train_dataloader.dataset)
-        count = len(self.unreadable)
-        said = f'{count} of {size} files could not be read and were replaced' if count else 'all could be read'
-        runner.logger.info(f'images of the training set: {said}')
+        runner.logger.info(f'images of the training set: {self.files.summary(len(runner.train_dataloader.dataset))}')
 
-    def _learn(self, runner: Runner, found: dict[str, str]) -> None:
-        new = {path: reason for path, reason in found.items() if path not in self.unreadable}
-        self.unreadable.update(new)
-        for path, reason in new.items():
+    def _learn(self, runner: Runner, found: Mapping[str, str]) -> None:
+        for path, reason in self.files.add(found).items():
             runner.logger.warning(f'unreadable image, replaced by another: {path} ({reason or "no reason given"})')
-        size = len(runner.train_dataloader.dataset)
-        if len(self.unreadable) > self.max_fraction * size:
-            path, reason = next(iter(self.unreadable.items()))
-            raise UsageError(
-                f'{len(self.unreadable)} of the {size} images cannot be read, which is more than '
-                f'{100 * self.max_fraction:g} %, for instance {path} ({reason}): check that the data set was copied '
-                'completely, remove the broken files, or raise UnreadableImageHook.max_fraction.'
-            )
+        self.files.check(len(runner.train_dataloader.dataset), self._option(runner))
+
+    def _option(self, runner: Runner) -> str:
+        """How the command line calls ``max_fraction``: the hook's place in the config is part of the name."""
+        name = type(self).__name__
+        places = [path for path, hook in hook_configs(getattr(runner, 'cfg', {})) if hook.get('type') == name]
+        return f'--cfg-options {places[0]}.max_fraction' if places else f'{name}.max_fraction'

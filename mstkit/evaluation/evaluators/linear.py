@@ -11,8 +11,9 @@ from mmengine import dist
 from mmengine.logging import print_log
 from torch import Tensor
 
+from mstkit.datasets.unreadable import replaced_in
 from mstkit.errors import UsageError, nearest
-from mstkit.evaluation.features import replaced_in, say_replaced
+from mstkit.evaluation.features import say_replaced
 from mstkit.evaluation.linear_head import FEATURES, LinearHead, check_features, head_path
 from mstkit.evaluation.linear_probe import (
     Batches,
