@@ -80,8 +80,8 @@ def test_bytes_are_those_of_the_tensors(benchmark, config):
     assert found['parameters'] == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert found['centres'] == 4 * (64 + 1)
     assert found['logged'] == 4 * 2  # the loss and its only term
-    # Two layers of 32: three views of the student with gradients, two of the teacher without.
-    assert found['batch_norm'] == 2 * (3 * 4 * (2 * 32 + 1 + 2 * 32) + 2 * 4 * (2 * 32 + 1))
+    # Two layers of 32: all views of the student at once, with gradients, and those of the teacher without.
+    assert found['batch_norm'] == 2 * (4 * (2 * 32 + 1 + 2 * 32) + 4 * (2 * 32 + 1))
     assert sharded['scattered'] >= found['gradients']
     # Gathered: the student for each kind of view and for the backward pass, the teacher once.
     assert 2 * found['gradients'] < sharded['gathered'] < 6 * found['gradients']

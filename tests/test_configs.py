@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,27 @@ def test_model_is_built_and_stepped(path):
     model.set_progress(Progress(1, 10, 5))
     model.loss(views)  # MoBY's teacher moves at the start of an iteration
     assert not torch.equal(before, model.teacher.backbone.patch_embed.projection.weight)
+
+
+def test_no_two_ablations_train_alike():
+    """A switch that changes nothing measures nothing: the gradients of one step tell all of them apart."""
+    found = {}
+    for path in (ROOT / 'mst' / 'mst_deit-s_100e.py', *sorted((ROOT / 'mst' / 'ablations').glob('*.py'))):
+        model = reduced(Config.fromfile(path).model)
+        model.backbone.update(arch={**model.backbone.arch, 'num_layers': 1}, drop_path_rate=0.0)
+        if model.decoder is not None:
+            model.decoder.channels = 2
+        torch.manual_seed(0)
+        built = MODELS.build(model)
+        built.init_weights()
+        built.set_progress(Progress(0, 10, 5))
+        generator = torch.Generator().manual_seed(1)
+        views = [torch.randn(2, 3, size, size, generator=generator) for size in (224, 224, 96)]
+        sum(built.loss(views).values()).backward()
+        found[path.stem.removeprefix('mst_deit-s_100e_')] = built.backbone.patch_embed.projection.weight.grad
+    alike = {(a, b) for a, b in combinations(found, 2) if (found[a] - found[b]).norm() < 1e-3 * found[a].norm()}
+    # Every patch is a candidate where num is 1: the same row in two tables of the paper.
+    assert alike == {('num1-p05', 'random-p05')}
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=name)

@@ -1,8 +1,9 @@
-"""Batch normalisation over several views, one view at a time.
+"""Batch normalization over several views: of each view by itself, or of all views together (MST, table 6).
 
 MST's appendix C takes batch statistics from the images of a batch, not from all their views together, and updates the
 running statistics from the global views alone. What becomes of the local views' own statistics the paper leaves open;
-here they normalise by them and leave no trace (decision D2 of this project).
+here they are normalized by them, which leaves no trace in the running statistics. DINO's head has the crops of all
+views before it at once, so its statistics are those of all of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+BATCH_NORMS = (None, 'global_only', 'all')
 
 
 @contextmanager
@@ -27,12 +30,12 @@ def _keeping_running_statistics(norm: _BatchNorm) -> Iterator[None]:
 
 
 def normalise_views(norm: nn.Module, x: Tensor, views: int, updating: int) -> Tensor:
-    """Normalises each view with its own batch's statistics (across ranks, if ``norm`` is synchronised).
+    """Normalizes each view with the statistics of its own batch (over all ranks, if ``norm`` is synchronized).
 
     Args:
-        norm: a batch normalisation, or any other module, which is applied to everything at once.
+        norm: a batch normalization, or any other module, which is applied to everything at once.
         x: (V*B, ...), view by view.
-        views: V.
+        views: V; 1 to take the statistics of everything together.
         updating: how many of the views, from the first, update the running statistics.
 
     Returns:

@@ -216,3 +216,24 @@ def test_batch_norm_of_a_training_teacher_uses_its_own_batch():
     students = [m for m in model.neck.modules() if isinstance(m, nn.BatchNorm1d)]
     assert all(m.num_batches_tracked == 2 for m in students)
     assert not torch.equal(norms[0].running_mean, students[0].running_mean)
+
+
+def test_the_batch_norms_of_table_6_train_differently():
+    """After one step no two of them have the same weights, in head, decoder or backbone; nor the same teacher."""
+    after = {}
+    for name in ('global_only', 'all', None):
+        torch.manual_seed(0)
+        neck = dict(type='DINONeck', out_dim=32, hidden_dim=24, bottleneck_dim=16, batch_norm=name)
+        model = mst(neck=neck, decoder=dict(type='CNNImageDecoder', channels=8, batch_norm=name))
+        # Plain steps: Adam's would differ by the sign of a rounding error.
+        step(model, views(batch=4), optimizer=torch.optim.SGD(model.parameters(), lr=1.0))
+        norms = {key: value for key, value in model.state_dict().items() if 'running_mean' in key}
+        after[name] = dict(model.named_parameters()) | norms
+    for one, other in (('global_only', 'all'), ('global_only', None), ('all', None)):
+        for key in ('backbone.layers.0.attn.qkv.weight', 'neck.mlp.0.weight', 'decoder.blocks.0.conv.weight'):
+            for prefix in ('', 'teacher.') if not key.startswith('decoder') else ('',):
+                a, b = after[one][prefix + key], after[other][prefix + key]
+                assert (a - b).norm() > 1e-4 * a.norm(), (one, other, prefix + key)
+    for key in ('neck.norms.0.running_mean', 'teacher.neck.norms.1.running_mean', 'decoder.blocks.1.norm.running_mean'):
+        a, b = after['global_only'][key], after['all'][key]
+        assert (a - b).norm() > 1e-3 * a.norm(), key

@@ -81,15 +81,56 @@ def test_running_statistics_come_from_the_updating_views_alone():
     assert norm.num_batches_tracked == 2
 
 
-def test_batch_norm_switch_of_the_neck():
-    x = torch.randn(12, 6)
-    for mode, batches in (('global_only', 2), ('all', 3)):
-        built = neck(batch_norm=mode)
-        built(x, views=3, global_views=2)
-        assert built.norms[0].num_batches_tracked == batches
-        assert built.mlp[0].bias is None
-        assert built.mlp[-1].bias is not None
+def plain_head(built: DINONeck) -> nn.Sequential:
+    """The layers of a head with batch normalization, up to its bottleneck, as one would write them down."""
+    first, second, last = (copy.deepcopy(layer) for layer in built.mlp)
+    return nn.Sequential(first, nn.BatchNorm1d(8), nn.GELU(), second, nn.BatchNorm1d(8), nn.GELU(), last)
+
+
+def pairs_of_parameters(built: DINONeck, plain: nn.Sequential):
+    ours = [*built.mlp.parameters(), *built.norms.parameters()]
+    linear = [parameter for layer in (plain[0], plain[3], plain[6]) for parameter in layer.parameters()]
+    return zip(ours, [*linear, *plain[1].parameters(), *plain[4].parameters()], strict=True)
+
+
+def test_all_is_one_batch_norm_over_the_crops_of_all_views():
+    """As DINO's head with ``use_bn``: forward, gradients and running statistics."""
+    built = neck(batch_norm='all')
+    plain = plain_head(built)
+    x = torch.randn(12, 6) * torch.arange(1, 13).unsqueeze(1)  # every view with statistics of its own
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    weights = torch.randn(12, 4)
+    found = built.bottleneck(ours, views=3, global_views=2)
+    expected = F.normalize(plain(theirs), dim=-1)
+    torch.testing.assert_close(found, expected)
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    for mine, other in pairs_of_parameters(built, plain):
+        torch.testing.assert_close(mine.grad, other.grad)
+    for mine, other in ((built.norms[0], plain[1]), (built.norms[1], plain[4])):
+        torch.testing.assert_close(mine.state_dict(), other.state_dict())
+        assert mine.num_batches_tracked == 1
+
+
+def test_global_only_is_a_batch_norm_for_each_view_that_forgets_the_local_ones():
+    built = neck(batch_norm='global_only')
+    plain, forgetting = plain_head(built), plain_head(built)
+    x = torch.randn(12, 6) * torch.arange(1, 13).unsqueeze(1)
+    first, second, local = x.chunk(3)
+    expected = torch.cat([plain(first), plain(second), forgetting(local)])
+    found = built.bottleneck(x, views=3, global_views=2)
+    torch.testing.assert_close(found, F.normalize(expected, dim=-1))
+    for mine, other in ((built.norms[0], plain[1]), (built.norms[1], plain[4])):
+        torch.testing.assert_close(mine.state_dict(), other.state_dict())
+        assert mine.num_batches_tracked == 2
+
+
+def test_no_batch_norm_unless_asked_for():
     assert not any(isinstance(m, nn.BatchNorm1d) for m in neck().modules())
+    assert neck().mlp[0].bias is not None
+    built = neck(batch_norm='all')
+    assert built.mlp[0].bias is None and built.mlp[-1].bias is not None
 
 
 def test_decoder_reaches_the_full_resolution():
@@ -120,11 +161,35 @@ def test_decoder_keeps_views_apart():
     torch.testing.assert_close(plain(x, views=2), plain(x, views=1))
 
 
+def test_the_decoder_knows_the_batch_norms_of_the_head():
+    x = torch.randn(6, 5, 2, 2) * torch.arange(1, 7)[:, None, None, None]
+
+    def decoder(batch_norm):
+        torch.manual_seed(0)
+        return CNNImageDecoder(in_channels=5, stride=4, channels=4, batch_norm=batch_norm)
+
+    built = {name: decoder(name) for name in ('global_only', True, 'all', None, False)}
+    found = {name: one(x, views=2) for name, one in built.items()}
+    assert torch.equal(found['global_only'], found[True]) and torch.equal(found[None], found[False])
+    # One plain batch norm over both views.
+    plain = decoder(True)
+    maps = x
+    for block in plain.blocks:
+        norm = nn.BatchNorm2d(4)
+        maps = F.interpolate(norm(block.conv(maps)).relu(), scale_factor=2.0, mode='bilinear')
+        assert not torch.allclose(norm.running_mean, torch.zeros(4))
+    torch.testing.assert_close(found['all'], plain.to_pixels(maps))
+    torch.testing.assert_close(built['all'].blocks[1].norm.state_dict(), norm.state_dict())
+    assert not torch.allclose(found['all'], found[True])
+
+
 def test_mistakes_are_told():
     for stride in (0, 1, 6, -2):
         with pytest.raises(UsageError, match='power of two'):
             CNNImageDecoder(4, stride=stride)
     with pytest.raises(UsageError, match='out_dim'):
         neck(out_dim=0)
-    with pytest.raises(UsageError, match="not 'local'"):
+    with pytest.raises(UsageError, match="batch_norm is 'local': give None, 'global_only' or 'all'"):
         neck(batch_norm='local')
+    with pytest.raises(UsageError, match=r"batch_norm is 'al': .*Did you mean all"):
+        CNNImageDecoder(4, batch_norm='al')

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mstkit.checks import check_one_of
 from mstkit.errors import UsageError
-from mstkit.models.batch_norm import normalise_views
+from mstkit.models.batch_norm import BATCH_NORMS, normalise_views
 from mstkit.registry import MODELS
 
 
 class _ConvNorm(nn.Module):
-    """3×3 convolution, batch normalisation, ReLU."""
+    """3×3 convolution, batch normalization, ReLU."""
 
     def __init__(self, in_channels: int, channels: int, batch_norm: bool) -> None:
         super().__init__()
+        # A bias before batch normalization would be subtracted again.
         self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=not batch_norm)
         self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
 
@@ -42,7 +45,9 @@ class CNNImageDecoder(BaseModule):
         in_channels: C of the patch tokens.
         stride: pixels per patch token, a power of two.
         channels: width of every convolution.
-        batch_norm: normalise after each convolution, with the statistics of one view at a time.
+        batch_norm: after each convolution: None or False, none; 'global_only' or True, each view is a batch of its own
+            (MST); 'all', one batch of all views. The names are those of :class:`DINONeck`; all views that are restored
+            are global, so each updates the running statistics.
         out_channels: 3 for RGB.
 
     Raises:
@@ -54,7 +59,7 @@ class CNNImageDecoder(BaseModule):
         in_channels: int,
         stride: int = 16,
         channels: int = 256,
-        batch_norm: bool = True,
+        batch_norm: Literal['global_only', 'all'] | bool | None = True,
         out_channels: int = 3,
         init_cfg: dict | None = None,
     ) -> None:
@@ -62,8 +67,9 @@ class CNNImageDecoder(BaseModule):
         steps = int(math.log2(stride)) if stride > 1 else 0
         if steps < 1 or 2**steps != stride:
             raise UsageError(f'CNNImageDecoder doubles the resolution, so stride is a power of two, not {stride!r}')
+        self.batch_norm = check_one_of('CNNImageDecoder: batch_norm', batch_norm, (*BATCH_NORMS, True, False))
         self.blocks = nn.ModuleList(
-            _ConvNorm(in_channels if i == 0 else channels, channels, batch_norm) for i in range(steps)
+            _ConvNorm(in_channels if i == 0 else channels, channels, bool(batch_norm)) for i in range(steps)
         )
         self.to_pixels = nn.Conv2d(channels, out_channels, 1)
 
@@ -79,6 +85,8 @@ class CNNImageDecoder(BaseModule):
         """
         # Channels last: upsampling takes a fifth of the time then, and half-precision convolutions two thirds.
         x = x.contiguous(memory_format=torch.channels_last)
+        if self.batch_norm == 'all':
+            views = 1
         for block in self.blocks[:-1]:
             x = _doubled(block(x, views))
         # Interpolation weights add up to one, so the linear last layer may come before the last upsampling: it then

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
+from mstkit.checks import check_one_of
 from mstkit.errors import UsageError
-from mstkit.models.batch_norm import normalise_views
+from mstkit.models.batch_norm import BATCH_NORMS, normalise_views
 from mstkit.registry import MODELS
 
 
@@ -29,7 +30,9 @@ class DINONeck(BaseModule):
         hidden_dim: width of the hidden layers.
         bottleneck_dim: width of the L2-normalised layer before the last.
         num_layers: linear layers of the MLP, the bottleneck's included.
-        batch_norm: None, or whose views update the running statistics: 'global_only' (MST) or 'all'.
+        batch_norm: None, no batch normalization; 'all', one batch of the crops of all views, as DINO's ``use_bn``
+            (its head runs once over all crops); 'global_only', each view is a batch of its own, and the running
+            statistics follow the global views alone (MST).
         norm_last_layer: keep the last layer's prototypes at length one (they are trained otherwise).
 
     Raises:
@@ -54,10 +57,8 @@ class DINONeck(BaseModule):
         for name, value in {**sizes, 'num_layers': num_layers}.items():
             if not isinstance(value, int) or value < 1:
                 raise UsageError(f'DINONeck: {name} is a whole number from 1, not {value!r}')
-        if batch_norm not in (None, 'global_only', 'all'):
-            raise UsageError(f"DINONeck: batch_norm is None, 'global_only' or 'all', not {batch_norm!r}")
         self.out_dim = out_dim
-        self.batch_norm = batch_norm
+        self.batch_norm = check_one_of('DINONeck: batch_norm', batch_norm, BATCH_NORMS)
         widths = [in_channels] + [hidden_dim] * (num_layers - 1) + [bottleneck_dim]
         self.mlp = nn.ModuleList(
             # A bias before batch normalisation would be subtracted again.
@@ -107,7 +108,9 @@ class DINONeck(BaseModule):
 
     def bottleneck(self, x: Tensor, views: int = 1, global_views: int | None = None) -> Tensor:
         """The L2-normalised features before the last layer: (V*B, C) to (V*B, bottleneck_dim); see :meth:`forward`."""
-        updating = views if self.batch_norm == 'all' or global_views is None else global_views
+        updating = views if global_views is None else global_views
+        if self.batch_norm == 'all':
+            views = updating = 1  # one batch, whatever it is put together from
         if self._compiled is not None and self.training:
             return self._compiled(self, x, views, updating)
         return self._bottleneck(x, views, updating)
