@@ -2,7 +2,8 @@
 
 Anything that a user can get wrong (a value in a config, a folder, a checkpoint) raises :class:`UsageError`
 with one sentence that holds the offending value and the way out. The tools print that sentence and exit with 2;
-from Python it is an ordinary ``ValueError``.
+from Python it is an ordinary ``ValueError``. A training that has to end although the command was right (it diverged,
+the disk is full) raises :class:`TrainingStopped`, which is printed in the same way and exits with 3.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Iterable
+
+USAGE_EXIT, STOPPED_EXIT = 2, 3
 
 
 class UsageError(ValueError):
@@ -25,6 +28,10 @@ class UsageError(ValueError):
         if message.startswith('Caught '):
             message = re.split(rf'\n[\w.]*{type(self).__name__}: ', message.rstrip())[-1]
         super().__init__(message)
+
+
+class TrainingStopped(RuntimeError):
+    """A training that cannot go on, with a message that says where it stopped and what it left behind."""
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
@@ -43,15 +50,23 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     return f' Did you mean {" or ".join(by_lower[word] for word in close)}?' if close else ''
 
 
+def exit_code(error: UsageError | TrainingStopped) -> int:
+    """What a tool exits with after one of our errors."""
+    return USAGE_EXIT if isinstance(error, UsageError) else STOPPED_EXIT
+
+
 def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
-    """Wraps a tool's ``main``: a :class:`UsageError` becomes one line on stderr and exit code 2."""
+    """Wraps a tool's ``main``: :class:`UsageError` and :class:`TrainingStopped` become one line on stderr.
+
+    The exit codes are :data:`USAGE_EXIT` and :data:`STOPPED_EXIT`.
+    """
 
     @functools.wraps(main)
     def wrapper() -> None:
         try:
             main()
-        except UsageError as error:
+        except (UsageError, TrainingStopped) as error:
             print(f'error: {error}', file=sys.stderr, flush=True)
-            sys.exit(2)
+            sys.exit(exit_code(error))
 
     return wrapper

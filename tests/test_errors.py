@@ -7,7 +7,8 @@ import pickle
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from mstkit.errors import UsageError
+from mstkit.errors import STOPPED_EXIT, USAGE_EXIT, TrainingStopped, UsageError, exit_cleanly
+from tests.programs import load_program
 
 MESSAGE = "the picture 'a: b.jpg' cannot be read (UsageError: no reason): copy it again."
 
@@ -34,3 +35,18 @@ def test_a_message_that_names_another_is_kept_whole():
     message = 'config x.py cannot be read: UsageError: epochs is 0'
     assert str(UsageError(message)) == message
     assert str(pickle.loads(pickle.dumps(UsageError(message)))) == message
+
+
+@pytest.mark.parametrize(('error', 'code'), [(UsageError('no'), 2), (TrainingStopped('diverged'), 3)])
+def test_a_tool_says_one_line_and_exits(error, code, capsys):
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        exit_cleanly(main)()
+    assert caught.value.code == code
+    assert capsys.readouterr().err == f'error: {error}\n'
+
+
+def test_the_launcher_knows_the_codes():
+    assert load_program('tools/torchrun.py').SAID == (USAGE_EXIT, STOPPED_EXIT)

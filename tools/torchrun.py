@@ -1,8 +1,8 @@
 """torchrun with the exit codes of our tools: ``python tools/torchrun.py PROCESSES SCRIPT ARGUMENTS``.
 
 On several machines, the environment says which: NNODES, NODE_RANK, MASTER_ADDR and PORT. torchrun itself exits with 1
-and a traceback of its own, whatever its processes said; here a user's mistake, about which rank 0 has already printed
-its sentence, exits with 2.
+and a traceback of its own, whatever its processes said; here a user's mistake, or a training that has to stop, about
+which rank 0 has already printed its sentence, exits with the same code: 2 or 3.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
-USER_MISTAKE = 2
+SAID = (2, 3)  # mstkit.errors.USAGE_EXIT and STOPPED_EXIT; importing mstkit takes seconds
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class _MistakesAreSaid(logging.Filter):
-    """Drops torchrun's own lines about a process that exited with :data:`USER_MISTAKE`."""
+    """Drops torchrun's own lines about a process that exited with one of :data:`SAID`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        return f'exitcode: {USER_MISTAKE})' not in message and 'closing signal SIGTERM' not in message
+        said = any(f'exitcode: {code})' in message for code in SAID)
+        return not said and 'closing signal SIGTERM' not in message
 
 
 def main() -> None:
@@ -39,8 +40,9 @@ def main() -> None:
     try:
         run(parse_args([*words, f'--nproc-per-node={sys.argv[1]}', *sys.argv[2:]]))
     except ChildFailedError as error:
-        if any(failure.exitcode == USER_MISTAKE for failure in error.failures.values()):
-            sys.exit(USER_MISTAKE)
+        for code in SAID:
+            if any(failure.exitcode == code for failure in error.failures.values()):
+                sys.exit(code)
         raise
 
 

@@ -10,11 +10,12 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='StepParamSchedulerHook'),
     checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2),
+    # Stops a run that diverges before NaN reaches a checkpoint; None switches it off.
+    non_finite=dict(type='NonFiniteLossHook'),
 )
 
 custom_hooks = [
     dict(type='ProgressHook'),
-    dict(type='NonFiniteLossHook'),
     dict(type='CollapseMonitorHook'),
     dict(type='UnreadableImageHook'),
 ]

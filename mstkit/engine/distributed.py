@@ -17,7 +17,7 @@ from mmengine.dist import init_dist, is_distributed
 from mmengine.model import is_model_wrapper
 from torch import distributed
 
-from mstkit.errors import UsageError
+from mstkit.errors import TrainingStopped, UsageError, exit_code
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 _PATIENCE = 20.0  # seconds that the other ranks leave rank 0 to report a mistake
@@ -91,17 +91,17 @@ def _set_rank_environment(launcher: str) -> None:
 
 @contextmanager
 def rank_zero_speaks() -> Iterator[None]:
-    """Lets only rank 0 report a mistake that every rank finds.
+    """Lets only rank 0 report a mistake that every rank finds, or why a training that all take part in has stopped.
 
     The other ranks wait first: the launcher ends them when rank 0 exits. One that is still there found something that
     rank 0 did not, and reports it.
     """
     try:
         yield
-    except UsageError as error:
+    except (UsageError, TrainingStopped) as error:
         rank = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')))
         if rank == 0:
             raise
         time.sleep(_PATIENCE)
         print(f'error on rank {rank}: {error}', file=sys.stderr, flush=True)
-        sys.exit(2)
+        sys.exit(exit_code(error))

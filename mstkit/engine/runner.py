@@ -19,6 +19,7 @@ from mstkit.engine.compiling import check_compiling, compile_parts
 from mstkit.engine.data_order import check_order
 from mstkit.engine.distributed import init_processes, unwrapped
 from mstkit.engine.resumable_runner import ResumableRunner
+from mstkit.engine.safeguards import guard_training
 from mstkit.engine.sharding import is_sharded, shard, wants_sharding
 from mstkit.engine.start import Start, check_start, find_start
 from mstkit.engine.wrapping import ddp_settings
@@ -35,6 +36,7 @@ class MSTRunner(ResumableRunner):
     * Model, data, hooks, optimizer and the checkpoint to start from are built and checked before the work dir is made.
     * Checkpoints are written in one step, hold plain data only and are read as such.
     * A checkpoint of another model, or of a run with other epochs, is refused.
+    * A training that diverges stops, and its good checkpoints stay (see :mod:`mstkit.engine.safeguards`).
     * Iteration-based schedules and epochs converted to them count optimizer steps.
     * The train loop can go on inside an epoch.
     * Several CPU processes work like several GPUs (gloo).
@@ -60,12 +62,15 @@ class MSTRunner(ResumableRunner):
         randomness = preflight.choose_randomness(settings.get('randomness'), self._start)
         settings['randomness'] = randomness
         model = preflight.build_model(model, settings.pop('data_preprocessor', None))
-        settings['default_hooks'] = preflight.build_hooks(settings.get('default_hooks'))
-        settings['custom_hooks'] = preflight.build_hooks(settings.get('custom_hooks'))
+        hooks = settings.get('default_hooks'), settings.get('custom_hooks')
+        training = settings.get('train_cfg') is not None and settings.get('train_dataloader') is not None
+        settings['default_hooks'], settings['custom_hooks'] = (
+            guard_training(*hooks) if training else map(preflight.build_hooks, hooks)
+        )
         if self._start.path is None:  # otherwise the weights are that file's
             preflight.check_pretrained(model, settings['default_hooks'], settings['custom_hooks'])
         wrapper = counter = None
-        if settings.get('train_cfg') is not None and settings.get('train_dataloader') is not None:
+        if training:
             loader = preflight.build_train_loader(settings['train_dataloader'], randomness)
             settings['train_dataloader'] = loader
             check_order(loader, self._start)

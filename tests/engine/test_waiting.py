@@ -103,6 +103,7 @@ def run(folder: Path, info: str, interval: int, save: int = 100):
         logger=dict(type='LoggerHook', interval=interval, ignore_last=False),
         checkpoint=dict(type='AtomicCheckpointHook', interval=save, by_epoch=False, max_keep_ckpts=-1),
         param_scheduler=dict(type='StepParamSchedulerHook'),
+        non_finite=None,  # it reads too
     )
     return running.train(folder, default_hooks=hooks)
 

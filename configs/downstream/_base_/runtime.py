@@ -4,8 +4,10 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+    checkpoint=dict(type='mstkit.AtomicCheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Stops a run that diverges before NaN reaches a checkpoint; None switches it off.
+    non_finite=dict(type='mstkit.NonFiniteLossHook'),
     # tools/train.py --pretrained FILE sets the checkpoint; None trains from random weights.
     pretrained=dict(type='mstkit.PretrainedBackboneHook', checkpoint=None, branch='student'),
 )

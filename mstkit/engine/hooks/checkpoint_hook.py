@@ -23,9 +23,11 @@ class AtomicCheckpointHook(CheckpointHook):
     """mmengine's hook with another order of events: write the new checkpoint, then remove the oldest one.
 
     mmengine removes first, so a run killed in between is left without its oldest checkpoint, and with
-    ``max_keep_ckpts=1`` without any. The file ``last_checkpoint`` is replaced in one step as well. With
-    ``by_epoch=False`` a checkpoint that falls inside an accumulation window waits for its optimizer step, because
-    gradients are not saved.
+    ``max_keep_ckpts=1`` without any; the same goes for the one of the best validation (``save_best``). The file
+    ``last_checkpoint`` is replaced in one step as well. With ``by_epoch=False`` a checkpoint that falls inside an
+    accumulation window waits for its optimizer step, because gradients are not saved.
+
+    :class:`mstkit.engine.runner.MSTRunner` takes it wherever a config says ``CheckpointHook``, or nothing.
 
     Args:
         interval: epochs (or iterations) between checkpoints.
@@ -67,6 +69,32 @@ class AtomicCheckpointHook(CheckpointHook):
             runner.logger.info(f'Saving checkpoint at {runner.iter + 1} iterations')
             self._save_checkpoint(runner)
 
+    def _save_best_checkpoint(self, runner, metrics) -> None:
+        """mmengine removes the best checkpoint before it writes the better one: a save that fails leaves neither."""
+        if not self.save_best:
+            return
+        old = self._best_paths()
+        self._set_best_paths(dict.fromkeys(old))  # which mmengine then does not find
+        super()._save_best_checkpoint(runner, metrics)
+        new = self._best_paths()
+        for key, path in old.items():
+            if new.get(key) is None:
+                new[key] = path
+            elif path is not None and path != new[key] and is_main_process():
+                _remove(path)
+        self._set_best_paths(new)
+
+    def _best_paths(self) -> dict[str, str | None]:
+        """The best checkpoint of each metric."""
+        single = len(self.key_indicators) == 1
+        return {'': self.best_ckpt_path} if single else dict(self.best_ckpt_path_dict)
+
+    def _set_best_paths(self, paths: dict[str, str | None]) -> None:
+        if len(self.key_indicators) == 1:
+            self.best_ckpt_path = paths['']
+        else:
+            self.best_ckpt_path_dict = paths
+
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         path = Path(self.out_dir) / self.filename_tmpl.format(step)
         self.last_ckpt = str(path)
@@ -88,11 +116,16 @@ class AtomicCheckpointHook(CheckpointHook):
             write_atomically(Path(runner.work_dir) / 'last_checkpoint', self.last_ckpt.encode())
         if self.max_keep_ckpts > 0:
             for expired in kept[: -self.max_keep_ckpts]:
-                stale = os.path.join(self.out_dir, self.filename_tmpl.format(expired))
-                if is_main_process() and os.path.isdir(stale):
-                    shutil.rmtree(stale)
-                elif is_main_process() and os.path.isfile(stale):
-                    os.remove(stale)
+                if is_main_process():
+                    _remove(os.path.join(self.out_dir, self.filename_tmpl.format(expired)))
             self.keep_ckpt_ids.clear()
             self.keep_ckpt_ids.extend(kept[-self.max_keep_ckpts :])
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+
+
+def _remove(path: str) -> None:
+    """Removes a checkpoint; of a sharded model it is a folder."""
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    elif os.path.isfile(path):
+        os.remove(path)

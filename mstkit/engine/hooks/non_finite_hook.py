@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from mmengine import dist
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor
 
+from mstkit.engine.distributed import unwrapped
 from mstkit.engine.step_values import Step, StepValuesHook
+from mstkit.errors import TrainingStopped
+from mstkit.local_parts import local_parts
 from mstkit.registry import HOOKS
 
 REMEDIES = (
@@ -21,7 +24,7 @@ REMEDIES = (
 )
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(TrainingStopped):
     """The training diverged; the message says where, and what to go back to."""
 
 
@@ -32,10 +35,46 @@ class NonFiniteLossHook(StepValuesHook):
     The weights have been updated with that loss already, so nothing may be saved after it: the hook runs before every
     hook that saves. On a GPU the losses are read once per interval of the log, so that no step waits; the message
     names the first iteration that was broken all the same. For gradients that overflow under a finite loss, it also
-    looks at every checkpoint just before it is written.
+    looks at the weights at the end of an epoch, before every validation and before every checkpoint is written, that
+    of the best validation among them.
+
+    :class:`mstkit.engine.runner.MSTRunner` adds it to every training; ``default_hooks.non_finite=None`` switches it
+    off. It works under mmengine's own Runner too.
     """
 
     priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._infinite_by_design: frozenset[str] = frozenset()
+
+    def before_train(self, runner: Runner) -> None:
+        """Learns which buffers are infinite by design, such as a mask that is added to attention scores."""
+        model = unwrapped(runner.model)
+        own = model.state_dict()
+        parameters = {name for name, _ in model.named_parameters()}
+        found = (name for name in _not_finite(own) if name not in parameters)
+        self._infinite_by_design = frozenset(name for name in found if not local_parts([own[name]])[0].isnan().any())
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
+    ) -> None:
+        """Takes the loss terms of the step; an accuracy that a model logs beside them may be undefined."""
+        losses = {name: value for name, value in (outputs or {}).items() if 'loss' in name}
+        super().after_train_iter(runner, batch_idx, data_batch, losses)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Refuses to measure, draw or save weights that are not finite."""
+        self._check_weights(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        """The same for a run that counts in iterations."""
+        self._check_weights(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Looks at the last steps, where no line of the log was due after them."""
+        self.hand_out(runner)
+        self._check_weights(runner)
 
     def take(self, runner: Runner, steps: Sequence[Step]) -> None:
         """Looks at the loss terms: on a CPU at once, on a device when they are read for the log anyway."""
@@ -61,12 +100,22 @@ class NonFiniteLossHook(StepValuesHook):
         for step in self.kept.peek():
             if _broken(step):
                 self._stop(runner, step)
-        for name, value in checkpoint['state_dict'].items():
-            if isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
-                raise NonFiniteLossError(
-                    f'the weights are no longer finite, first {name}, at iteration {runner.iter} '
-                    f'(epoch {runner.epoch + 1}); no checkpoint is written. {self._last_good(runner)} {REMEDIES}'
-                )
+        self._stop_at(runner, _not_finite(checkpoint['state_dict']))
+
+    def _check_weights(self, runner: Runner) -> None:
+        """On all ranks together."""
+        own = unwrapped(runner.model).state_dict()
+        found = [name for name in _not_finite(own) if name not in self._infinite_by_design]
+        everywhere: list[list[str]] = dist.all_gather_object(found[:1])
+        self._stop_at(runner, [name for of_rank in everywhere for name in of_rank])
+
+    def _stop_at(self, runner: Runner, names: Sequence[str]) -> None:
+        names = [name for name in names if name not in self._infinite_by_design]
+        if names:
+            raise NonFiniteLossError(
+                f'the weights are no longer finite, first {names[0]}, at iteration {runner.iter} '
+                f'(epoch {runner.epoch + 1}); no checkpoint is written. {self._last_good(runner)} {REMEDIES}'
+            )
 
     @staticmethod
     def _last_good(runner: Runner) -> str:
@@ -78,3 +127,19 @@ class NonFiniteLossHook(StepValuesHook):
 
 def _broken(step: Step) -> dict[str, float]:
     return {name: value for name, value in step.values.items() if not math.isfinite(value)}
+
+
+def _not_finite(state: Mapping[str, Any]) -> list[str]:
+    """The tensors of which this process's part holds NaN or infinity; waits for the device once."""
+    names = [name for name, value in state.items() if isinstance(value, Tensor) and value.is_floating_point()]
+    finite = [torch.isfinite(part).all() for part in local_parts([state[name] for name in names])]
+    by_device: dict[torch.device, list[int]] = {}
+    for index, one in enumerate(finite):
+        by_device.setdefault(one.device, []).append(index)
+    broken = [
+        index
+        for indices in by_device.values()
+        for index, good in zip(indices, torch.stack([finite[i] for i in indices]).tolist(), strict=True)
+        if not good
+    ]
+    return [names[index] for index in sorted(broken)]
