@@ -8,10 +8,9 @@ from mmpretrain.models.backbones import SwinTransformer, VisionTransformer
 from torch import Tensor
 
 from mstkit.errors import UsageError
-from mstkit.models import MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.backbones import expand_mask
 from mstkit.registry import MODELS
-from tests.models.builders import BACKBONES, SIZES, SWIN, TINY, VIT
+from tests.models.builders import BACKBONES, SIZES, SWIN, VIT
 
 ORIGINALS = {'vit': VisionTransformer, 'swin': SwinTransformer}
 
@@ -222,15 +221,34 @@ def test_swin_local_crop_has_to_fit_the_patches_only():
     build('swin').check_image_size(100, masked=False)
 
 
-def test_initialisation_is_truncated_normal():
-    for model in (MaskedVisionTransformer(arch=TINY, img_size=32, patch_size=8), MODELS.build(SWIN)):
-        model.init_weights()
-        blocks = model.layers if hasattr(model, 'layers') else model.stages[-1].blocks
-        weight = blocks[0].attn.qkv.weight if hasattr(model, 'layers') else blocks[0].attn.w_msa.qkv.weight
-        assert 0.015 < weight.std() < 0.022
-        assert model.train() is model
-        assert model.eval() is model
-    assert isinstance(model, MaskedSwinTransformer)
+@pytest.mark.parametrize('name', BACKBONES)
+def test_every_tensor_starts_as_in_the_official_code(name):
+    """DINO, iBOT and Swin: linear layers, tokens, positions truncated normal; the patch embedding torch's default."""
+    torch.manual_seed(0)
+    model = MODELS.build({**BACKBONES[name], **(dict(arch='deit-tiny', img_size=224) if name == 'vit' else {})})
+    model.init_weights()
+    kinds = dict(model.named_modules())
+    seen = set()
+    for key, parameter in model.named_parameters():
+        weight = parameter.detach()
+        owner, _, leaf = key.rpartition('.')
+        if isinstance(kinds[owner], torch.nn.LayerNorm):
+            assert torch.equal(weight, torch.full_like(weight, leaf == 'weight')), key
+        elif isinstance(kinds[owner], torch.nn.Conv2d):
+            bound = (3 * model.patch_size**2 if name == 'swin' else 3 * 8**2) ** -0.5
+            assert 0.9 * bound < weight.abs().max() <= bound, key
+            if leaf == 'weight':
+                assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.1), key
+        elif leaf == 'bias':
+            assert not weight.any(), key
+        else:
+            assert leaf in ('weight', 'cls_token', 'pos_embed', 'relative_position_bias_table'), key
+            assert weight.std() == pytest.approx(0.02, rel=0.15), key
+            assert weight.abs().max() < 0.12, key  # of a hundred thousand draws, the largest
+        seen.add(leaf)
+    assert {'weight', 'bias', *(('cls_token', 'pos_embed') if name == 'vit' else ())} <= seen
+    assert model.train() is model
+    assert model.eval() is model
 
 
 def test_non_square_input():

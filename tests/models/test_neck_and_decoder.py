@@ -36,6 +36,49 @@ def test_prototypes_are_normalised_and_frozen_only_when_asked():
     torch.testing.assert_close(frozen.last_layer.weight.norm(dim=1), torch.ones(10))
 
 
+def official_head(in_dim: int, out_dim: int, hidden: int, bottleneck: int) -> nn.Module:
+    """A head as DINO's code makes it: the MLP is initialized, and then the last layer added."""
+    mlp = nn.Sequential(
+        nn.Linear(in_dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
+    )
+    for layer in mlp[::2]:
+        nn.init.trunc_normal_(layer.weight, std=0.02)
+        nn.init.zeros_(layer.bias)
+    last = nn.utils.parametrizations.weight_norm(nn.Linear(bottleneck, out_dim, bias=False))
+    nn.init.ones_(last.parametrizations.weight.original0)
+    return nn.Sequential(*mlp, nn.Identity(), last)
+
+
+def test_weights_start_as_in_dinos_code():
+    torch.manual_seed(0)
+    built = DINONeck(64, out_dim=2000, hidden_dim=128, bottleneck_dim=256)
+    built.init_weights()
+    official = official_head(64, 2000, 128, 256)
+    pairs = [(built.mlp[i].weight, official[2 * i].weight) for i in range(3)]
+    theirs = official[-1].parametrizations.weight
+    length, direction = (weight.detach() for weight in built._last_weights())
+    pairs.append((direction, theirs.original1))
+    for mine, other in ((mine.detach(), other.detach()) for mine, other in pairs):
+        assert mine.std() == pytest.approx(float(other.std()), rel=0.02)
+        assert mine.abs().mean() == pytest.approx(float(other.abs().mean()), rel=0.02)
+    assert torch.equal(length, torch.ones(2000, 1)) and not any(layer.bias.any() for layer in built.mlp)
+    # Uniform within 1/16: every row is 1/sqrt(3) long, whatever the width.
+    assert direction.abs().max() <= 1 / 16
+    assert direction.norm(dim=1).mean() == pytest.approx(3**-0.5, rel=0.01)
+
+
+def test_prototypes_get_the_gradient_of_dinos_code():
+    """With the directions that :func:`official_head` has; those of the MLP are small, so its features are given."""
+    torch.manual_seed(0)
+    built, official = DINONeck(8, out_dim=500, hidden_dim=8, bottleneck_dim=256), official_head(8, 500, 8, 256)
+    features, wanted = F.normalize(torch.randn(64, 256), dim=1), torch.randint(500, (64,))
+    norms = []
+    for last in (built.last_layer, official[-1]):
+        F.cross_entropy(last(features) / 0.1, wanted).backward()
+        norms.append(float(last.parametrizations.weight.original1.grad.norm()))
+    assert norms[0] == pytest.approx(norms[1], rel=0.02)
+
+
 def test_neck_can_be_copied_and_reads_old_checkpoints():
     built = neck()
     twin = copy.deepcopy(built)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any, Literal
@@ -74,7 +75,12 @@ class DINONeck(BaseModule):
         self._init_own_weights()
 
     def init_weights(self) -> None:
-        """Truncated normal, 0.02, as DINO; prototypes of length one."""
+        """As DINO: the MLP truncated normal, 0.02; the last layer torch's default for a linear layer, of length one.
+
+        DINO initializes its head before it adds the last layer, so the directions of the prototypes keep torch's
+        default: uniform within ±1/sqrt(bottleneck_dim), 0.577 long on average. That length sets how fast a prototype
+        turns: the gradient through the weight normalization is divided by it.
+        """
         super().init_weights()
         self._init_own_weights()
 
@@ -85,7 +91,7 @@ class DINONeck(BaseModule):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         length, direction = self._last_weights()
-        nn.init.trunc_normal_(direction, std=0.02)
+        nn.init.kaiming_uniform_(direction, a=math.sqrt(5))  # as nn.Linear.reset_parameters
         nn.init.ones_(length)
         length.requires_grad_(not self.norm_last_layer)
 
