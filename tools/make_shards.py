@@ -13,7 +13,7 @@ import os
 
 from mstkit.datasets import ImageFolder, TextList
 from mstkit.datasets.shards.index import count_samples, write_index
-from mstkit.datasets.shards.locations import expand
+from mstkit.datasets.shards.locations import expand, local_path
 from mstkit.datasets.shards.writer import write_shards
 from mstkit.errors import UsageError, exit_cleanly
 
@@ -48,6 +48,11 @@ def main() -> None:
         index = count_samples(expand(args.index))
         write_index(args.out, index)
         print(f'{args.out}: {sum(index.counts)} samples in {len(index.urls)} shards')
+        folder = os.path.dirname(os.path.abspath(args.out))
+        paths = [local_path(url) for url in index.urls]
+        if any(path is None or os.path.dirname(os.path.abspath(path)) != folder for path in paths):
+            print('It lies in another folder than they do and holds their names alone: give the data set both, as')
+            print(f'train_dataloader.dataset.shards={args.index[0]!r} and train_dataloader.dataset.index={args.out!r}')
         return
     dataset = TextList(args.images) if os.path.isfile(args.images) else ImageFolder(args.images, split='')
     seed = None if args.in_order else args.seed

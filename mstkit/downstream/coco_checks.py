@@ -87,8 +87,16 @@ def check_pictures(names: Iterable[str], folder: str, path: str | os.PathLike[st
         path: the annotation file, for the message.
 
     Raises:
-        UsageError: with the number of missing pictures and the first of them.
+        UsageError: with the number of missing pictures and the first of them; or a name is a URL, which mmdet would
+            fetch.
     """
+    names = list(names)
+    if urls := [name for name in names if '://' in name]:
+        raise UsageError(
+            f'{len(urls)} of the {len(names)} pictures in {path} are named by a URL, the first is {urls[0]}: pictures '
+            'are read from the local disk only. Download them and write their paths as file_name, or use '
+            'mmdet.CocoDataset for files elsewhere.'
+        )
     if not os.path.isdir(folder or '.'):
         raise UsageError(
             f'the folder of pictures {folder} does not exist, which {path} belongs to: give the folder as '

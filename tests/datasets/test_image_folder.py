@@ -207,6 +207,26 @@ def test_bad_lists(tmp_path, text, words):
         TextList(write(tmp_path / 'list.txt', text))
 
 
+def test_a_line_of_a_list_is_a_path_whatever_it_looks_like(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path, 'a.png')
+    lines = [
+        'a.png',
+        'pipe:touch canary',
+        '| touch canary',
+        'https://host/a.png',
+        '$(touch canary).png',
+        's3://a/b.png',
+    ]
+    dataset = TextList(write(tmp_path / 'list.txt', '\n'.join(lines)), pipeline=[dict(type='LoadRGB')])
+    for number in range(1, len(lines)):
+        sample = dataset[number]  # there is no such file: another one stands in
+        path = os.path.join(str(tmp_path), lines[number])
+        assert sample['img_path'] == str(tmp_path / 'a.png') and sample['replaced'][0] == path
+        assert set(sample['replaced_reasons']) == {'there is no such file'}
+    assert not (tmp_path / 'canary').exists()
+
+
 def test_other_list_mistakes(tmp_path):
     make(tmp_path, 'a.png')
     with pytest.raises(UsageError, match='does not exist'):

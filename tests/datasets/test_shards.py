@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
@@ -18,8 +19,8 @@ from torch.utils.data import DataLoader
 
 from mstkit.datasets import EpochSampler, ImageFolder, SampleKey, ShardDataset, ShardSampler, TextList
 from mstkit.datasets.shards import reader as reader_module
-from mstkit.datasets.shards.index import count_samples, read_index, write_index
-from mstkit.datasets.shards.locations import expand
+from mstkit.datasets.shards.index import ShardIndex, count_samples, read_index, write_index
+from mstkit.datasets.shards.locations import expand, last_name
 from mstkit.datasets.shards.reader import LocalShard, StreamedShard
 from mstkit.datasets.shards.writer import write_shards
 from mstkit.engine.data_root import check_data_roots, set_data_root
@@ -241,13 +242,94 @@ def test_unreadable_samples_are_replaced_and_said(broken, prefix, monkeypatch):
 def test_a_shard_that_is_gone_stops_the_run(shards, tmp_path, monkeypatch):
     monkeypatch.setattr(reader_module, '_PAUSE', 0.0)
     write_index(tmp_path / 'index.json', read_index(str(shards / 'index.json')))
-    content = json.loads((tmp_path / 'index.json').read_text())
-    for name, message in ((str(tmp_path / 'gone.tar'), 'cannot be opened'), ('pipe:false', 'read in 3 attempts')):
-        content['shards'] = [dict(name=name, samples=3)]
-        (tmp_path / 'index.json').write_text(json.dumps(content))
-        dataset = ShardDataset(tmp_path, pipeline=PIPELINE)
+    index = str(tmp_path / 'index.json')
+    for prefix, message in ((f'{tmp_path}/', 'cannot be opened'), ('pipe:false /', 'read in 3 attempts')):
+        places = [f'{prefix}{path.name}' for path in sorted(shards.glob('*.tar'))]
+        dataset = ShardDataset(shards=places, index=index, pipeline=PIPELINE)
         with pytest.raises(UsageError, match=message):
             dataset[0]
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'pipe:touch CANARY',
+        ' pipe:touch CANARY',
+        'PIPE:touch CANARY',
+        'file:///etc/passwd',
+        'https://host/a.tar',
+        '/a.tar',
+        '../a.tar',
+        'a/../../a.tar',
+        '~/a.tar',
+        'a\\..\\..\\a.tar',
+        'a\0.tar',
+        '',
+        '//host/a.tar',
+        7,
+        None,
+    ],
+)
+@pytest.mark.parametrize('root', ['folder', 'here', 'pipe'])
+def test_an_index_names_files_beside_it_and_nothing_else(shards, tmp_path, name, root, monkeypatch):
+    name = name.replace('CANARY', str(tmp_path / 'canary')) if isinstance(name, str) else name
+    content = json.loads((shards / 'index.json').read_text())
+    content['shards'][0]['name'] = name
+    (tmp_path / 'index.json').write_text(json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    settings = {
+        'folder': dict(data_root=tmp_path),
+        'here': dict(index='index.json'),
+        'pipe': dict(data_root=f'pipe:cat {tmp_path}', split=''),
+    }[root]
+    with pytest.raises(UsageError, match=r'index of shards (that can be used|at) .*it names'):
+        pytest.fail(str(contents(ShardDataset(**settings))))
+    assert not (tmp_path / 'canary').exists()
+
+
+def test_below_a_command_a_name_is_no_part_of_the_command(shards, tmp_path):
+    content = json.loads((shards / 'index.json').read_text())
+    (tmp_path / 'index.json').write_text(json.dumps(content))
+    for path in shards.glob('*.tar'):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    by_command = ShardDataset(f'pipe:cat {tmp_path}', split='')
+    assert contents(by_command) == contents(ShardDataset(shards.parent))
+    for name in ('a.tar; touch CANARY', '$(touch CANARY).tar', 'a.tar`touch CANARY`', 'a.tar | touch CANARY', 'a&b'):
+        content['shards'][0]['name'] = name.replace('touch CANARY', 'touch canary')
+        (tmp_path / 'index.json').write_text(json.dumps(content))
+        with pytest.raises(UsageError, match='below a URL, names consist of letters'):
+            ShardDataset(f'pipe:cd {tmp_path} && cat .', split='')
+    assert not (tmp_path / 'canary').exists()
+
+
+def test_a_file_that_is_called_like_a_command_is_a_file(pictures, tmp_path, monkeypatch):
+    """What a wildcard finds, and what is compressed, is opened as a path."""
+    write_shards(pictures, tmp_path / 'out')
+    monkeypatch.chdir(tmp_path)
+    whole = (tmp_path / 'out' / 'shard-000000.tar').read_bytes()
+    Path('pipe:touch canary;#.tar').write_bytes(gzip.compress(whole))
+    Path('-').write_bytes(gzip.compress(whole))
+    for pattern in ('*.tar', '-'):
+        found = ShardDataset(shards=pattern)
+        assert len(contents(found)) == COUNT
+        assert {type(shard) for shard in found.reader._shards.values()} == {StreamedShard}
+    with pytest.raises(UsageError, match=r'no index can be made .*Rename that file'):
+        write_index('index.json', count_samples(expand('*.tar')))
+    assert not Path('canary').exists()
+
+
+def test_an_index_elsewhere_holds_names_and_the_config_says_where(shards, tmp_path):
+    files = [str(path) for path in sorted(shards.glob('*.tar'))]
+    write_index(tmp_path / 'index.json', count_samples(files))
+    names = [shard['name'] for shard in json.loads((tmp_path / 'index.json').read_text())['shards']]
+    assert names == [Path(path).name for path in files]
+    found = ShardDataset(shards=files, index=str(tmp_path / 'index.json'))
+    assert contents(found) == contents(ShardDataset(shards.parent))
+    with pytest.raises(UsageError, match=r"two shards are called 'a\.tar'"):
+        write_index(tmp_path / 'index.json', ShardIndex(('x/a.tar', 'y/a.tar'), (1, 1)))
+    assert [last_name(url) for url in ('pipe:cat a.tar', 'pipe:cat b/a.tar', 'https://h/a.tar', 'x/a.tar')] == [
+        'cat a.tar', 'a.tar', 'a.tar', 'a.tar',
+    ]  # fmt: skip
 
 
 def test_mistakes_are_said(shards, pictures, broken, tmp_path, monkeypatch):

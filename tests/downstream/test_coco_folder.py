@@ -281,6 +281,22 @@ def test_missing_files(tmp_path):
         build(tmp_path, data_prefix=dict(img='annotations'))
 
 
+@pytest.mark.parametrize(
+    'name', ['http://host/a.png', 'https://host/a.png', 's3://bucket/a.png', 'a:http://host/a.png']
+)
+def test_a_picture_is_not_fetched_from_where_a_file_says(tmp_path, name, monkeypatch):
+    """mmdet opens a path with a scheme by that scheme, also where a file of that path is there."""
+    content = coco_content()
+    content['images'] = [image | dict(file_name=name) for image in content['images'][:1]] + content['images'][1:]
+    write_coco(tmp_path, content)
+    monkeypatch.chdir(tmp_path)
+    os.makedirs(os.path.dirname(name))
+    os.link('pictures/sub/7.png', name)
+    for root in ('', tmp_path):
+        with pytest.raises(UsageError, match=f'1 of the 3 pictures in .* named by a URL, the first is {name}'):
+            build(root, data_prefix=dict(img=''))
+
+
 def test_pictures_are_looked_for_folder_by_folder(tmp_path, monkeypatch):
     write_coco(tmp_path)
     listed = []

@@ -28,7 +28,7 @@ from mstkit.datasets.image_folder import find_split
 from mstkit.datasets.image_reader import UnreadableImage
 from mstkit.datasets.sampling import SampleKey
 from mstkit.datasets.shards.index import INDEX, ShardIndex, count_samples, read_index
-from mstkit.datasets.shards.locations import expand, is_url, join, library
+from mstkit.datasets.shards.locations import expand, is_url, join, last_name, library
 from mstkit.datasets.shards.reader import ShardReader
 from mstkit.errors import UsageError
 from mstkit.registry import DATASETS
@@ -51,7 +51,8 @@ class ShardDataset(FileDataset):
         data_root: a folder, or a URL that the library opens (``https://``, ``gs://``, ``pipe:`` ...).
         split: the part of the data set; not used where ``shards`` is given.
         shards: shards by name: paths, URLs and brace patterns (``train-{000000..000099}.tar``) below ``data_root``.
-        index: their index; without one they are counted, which needs shards on this machine.
+        index: their index; without one they are counted, which needs shards on this machine. It knows shards by their
+            last names and lies in their folder, unless ``shards`` says where they are: an index cannot name a place.
         pipeline: transforms or their configs.
         labelled: ``'auto'`` for labels where the shards have them, ``False`` for none, ``True`` to refuse shards
             without.
@@ -206,8 +207,8 @@ def _counted(urls: list[str]) -> ShardIndex:
 
 def _chosen(index: ShardIndex, urls: list[str]) -> ShardIndex:
     """The part of an index that belongs to some shards, found by their last names."""
-    counts = {url.rpartition('/')[2]: count for url, count in zip(index.urls, index.counts, strict=True)}
-    names = [url.rpartition('/')[2] for url in urls]
+    counts = {last_name(url): count for url, count in zip(index.urls, index.counts, strict=True)}
+    names = [last_name(url) for url in urls]
     unknown = next((url for url, name in zip(urls, names, strict=True) if name not in counts), None)
     if unknown is not None:
         raise UsageError(f'the index does not know the shard {unknown}: make it anew, or correct the pattern.')

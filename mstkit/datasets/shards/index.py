@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mstkit.datasets.shards.locations import fetch, is_url, join, local_path
+from mstkit.datasets.shards.locations import beside, fetch, is_url, last_name, local_path
 from mstkit.datasets.shards.reader import LocalShard, NotIndexable, StreamedShard
 from mstkit.errors import UsageError
 from mstkit.files import write_atomically
@@ -48,13 +48,21 @@ class ShardIndex:
 
 
 def write_index(path: str | os.PathLike[str], index: ShardIndex) -> None:
-    """Writes an index in one step; shards in its own folder are named relative to it."""
-    folder = os.path.dirname(os.path.abspath(path))
-    shards = []
-    for url, count in zip(index.urls, index.counts, strict=True):
-        inside = not is_url(url) and os.path.dirname(os.path.abspath(url)) == folder
-        name = os.path.basename(url) if inside else url if is_url(url) else os.path.abspath(url)
-        shards.append(dict(name=name, samples=count))
+    """Writes an index in one step. It holds the shards' names alone: where they are is said by whoever reads them.
+
+    Raises:
+        UsageError: two shards have the same name, or one has a name that an index may not hold.
+    """
+    names = [last_name(url) for url in index.urls]
+    if len(set(names)) < len(names):
+        first = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f'two shards are called {first!r}: an index knows them by their names, so rename one of them.')
+    try:
+        for name in names:
+            beside('', name)
+    except ValueError as error:
+        raise UsageError(f'no index can be made of these shards: {error}. Rename that file.') from None
+    shards = [dict(name=name, samples=count) for name, count in zip(names, index.counts, strict=True)]
     content: dict[str, Any] = dict(
         format=_FORMAT,
         samples=sum(index.counts),
@@ -69,27 +77,28 @@ def read_index(url: str) -> ShardIndex:
     """Reads an index.
 
     Args:
-        url: path or URL; shards with relative names lie next to it.
+        url: path or URL of the index; the shards that it names lie next to it.
 
     Raises:
-        UsageError: it cannot be read, or is no such file.
+        UsageError: it cannot be read, is no such file, or names a shard in another place.
     """
     content = fetch(url)
-    folder = url.rpartition('/')[0] if is_url(url) else os.path.dirname(url)
+    folder = url.rpartition('/')[0] if is_url(url) else os.path.dirname(os.path.expanduser(url))
     try:
         data = json.loads(content)
         if data['format'] != _FORMAT:
             raise ValueError(f'its format is {data["format"]!r}')
-        names = [join(folder, shard['name']) for shard in data['shards']]
+        names = [beside(folder, shard['name']) for shard in data['shards']]
         counts = [int(shard['samples']) for shard in data['shards']]
         classes = None if data['classes'] is None else tuple(str(name) for name in data['classes'])
         if not names or min(counts) < 0 or not sum(counts):
             raise ValueError('it names no samples')
         return ShardIndex(tuple(names), tuple(counts), classes, bool(data['labelled']))
     except (ValueError, KeyError, TypeError) as error:
+        reason = error if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
         raise UsageError(
-            f'{url} is not an index of shards ({type(error).__name__}: {error}): make one with tools/make_shards.py '
-            '--index SHARDS --out FILE.'
+            f'{url} is not an index of shards that can be used ({reason}): make one with tools/make_shards.py --index '
+            'SHARDS --out FILE.'
         ) from error
 
 

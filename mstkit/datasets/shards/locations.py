@@ -1,4 +1,8 @@
-"""Where shards are: paths, URLs and brace patterns, all opened by the ``webdataset`` library."""
+"""Where shards are: paths, URLs and brace patterns, all opened by the ``webdataset`` library.
+
+The library runs commands: all of ``pipe:``, and programs such as curl behind other URLs. So a place with a scheme comes
+from whoever writes the config or the command line, never out of a data file: see :func:`beside`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from mstkit.errors import UsageError
 
 REQUIREMENT = 'webdataset>=1.0.2'
 _SCHEME = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+:')  # two letters at least: C:\ is a drive
+_PLAIN_NAME = re.compile(r'[\w.+=@,-]+(/[\w.+=@,-]+)*')  # nothing that a shell or a URL takes for more than a name
 
 
 def library() -> ModuleType:
@@ -48,6 +53,48 @@ def join(root: str, name: str) -> str:
     return f'{root.rstrip("/")}/{name}' if is_url(root) else os.path.join(root, name)
 
 
+def beside(folder: str, name: object) -> str:
+    """The place of a file that a data file names: below that data file's own folder, and nowhere else.
+
+    A link below the folder is followed, as in all data sets; it was made by whoever made the folder, and leads to a
+    file that is read as a tar.
+
+    Args:
+        folder: the folder or URL in which the data file lies.
+        name: a plain relative name, with forward slashes; below a URL, of letters, digits and ``. _ - + = , @`` only,
+            since what follows ``pipe:`` goes to a shell.
+
+    Returns:
+        A path that begins with a folder, or a URL that begins with ``folder``.
+
+    Raises:
+        ValueError: the name is something else, in words for the user.
+    """
+    if not isinstance(name, str) or not name.strip() or '\0' in name:
+        raise ValueError(f'it names {name!r} for a file')
+    parts = name.replace('\\', '/').split('/')
+    if _SCHEME.match(name.strip()) or os.path.isabs(name) or name.startswith('~') or '..' in parts or '' in parts:
+        raise ValueError(
+            f'it names {name!r}, and a data file may name only files in its own folder, such as shard-000000.tar; '
+            'other places are given in the config, as ShardDataset.shards'
+        )
+    if not is_url(folder):
+        return os.path.join(folder or os.curdir, name)
+    if not _PLAIN_NAME.fullmatch(name):
+        raise ValueError(f'it names {name!r}: below a URL, names consist of letters, digits and . _ - + = , @')
+    return f'{folder.rstrip("/")}/{name}'
+
+
+def last_name(url: str) -> str:
+    """What is left of a place without its folder and scheme: the name by which an index knows a shard."""
+    if (path := local_path(url)) is not None:
+        return os.path.basename(path)
+    name = url.rpartition('/')[2]
+    while _SCHEME.match(name):
+        name = name.partition(':')[2]
+    return name.strip()
+
+
 def expand(patterns: str | Sequence[str], root: str = '') -> list[str]:
     """The shards that patterns stand for, in their order.
 
@@ -71,7 +118,8 @@ def expand(patterns: str | Sequence[str], root: str = '') -> list[str]:
             matches = sorted(glob.glob(os.path.expanduser(place)))
             if not matches:
                 raise UsageError(f'no file fits the shards {place!r}: correct the pattern, or the data root.')
-            found += matches
+            # A file may be called as a command is: what was found on this disk is opened as a path.
+            found += [os.path.join(os.curdir, match) if is_url(match) else match for match in matches]
     if not found:
         raise UsageError(f'the shards are {patterns!r}: give at least one tar file.')
     twice = next((name for name in found if found.count(name) > 1), None) if len(set(found)) < len(found) else None

@@ -222,7 +222,9 @@ class StreamedShard:
 
     def _open(self) -> Iterator[dict[str, Any]]:
         self.opened += 1
-        return library().tarfile_samples([dict(url=self.url)])
+        # The library takes a path for a command where it looks like one, or for standard input; not an absolute one.
+        path = local_path(self.url)
+        return library().tarfile_samples([dict(url=self.url if path is None else os.path.abspath(path))])
 
     def close(self) -> None:
         """Forgets everything; the shard can be read again."""
