@@ -163,6 +163,7 @@ class ResumableRunner(Runner):
             raise UsageError(f'checkpoints are written to local folders only, not with {backend_args}.')
         model = unwrapped(self.model)
         sharded = is_sharded(model)
+        self.call_hook('before_gathering_checkpoint', inside_epoch=not by_epoch)  # on all processes
         if not sharded and not is_main_process():
             return
         counter = self.step_counter

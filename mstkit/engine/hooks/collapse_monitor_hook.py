@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from mmengine import dist
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
 from mstkit.engine.coloured_views import first_view, join, pieces
 from mstkit.engine.distributed import unwrapped
+from mstkit.engine.hook_memory import RememberingHook
 from mstkit.engine.json_lines import EpochLines
 from mstkit.errors import UsageError
 from mstkit.evaluation.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
@@ -24,13 +24,14 @@ from mstkit.registry import HOOKS
 
 
 @HOOKS.register_module()
-class CollapseMonitorHook(Hook):
+class CollapseMonitorHook(RememberingHook):
     """Reports teacher entropy, KL, feature deviation and effective rank once an epoch, and warns in words.
 
     The first two are means over the epoch of what ``model.last_statistics()`` says, added up on the device, so that
     no iteration waits for the host. The last two are computed on the pooled features of the first view of the last
     images of the epoch, on all ranks together. Scalars go to the visualizer (``collapse/...``) and to
-    ``work_dir/collapse.jsonl``.
+    ``work_dir/collapse.jsonl``. A checkpoint inside an epoch holds what was added up so far, and the images kept so far
+    (at most ``num_images``, in its last steps only), so that the epoch's record is the same after a resume.
 
     Args:
         num_images: how many images the features are computed on, over all ranks.
@@ -55,6 +56,7 @@ class CollapseMonitorHook(Hook):
             raise UsageError(f'CollapseMonitorHook: batch_size={batch_size!r}, but it must be at least 1.')
         if grace_epochs is not None and grace_epochs < 0:
             raise UsageError(f'CollapseMonitorHook: grace_epochs={grace_epochs!r}, but it must be 0 or more.')
+        super().__init__()
         self.num_images = num_images
         self.branch = branch
         self.grace_epochs = grace_epochs
@@ -63,15 +65,34 @@ class CollapseMonitorHook(Hook):
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self.views: list[dict[str, Any]] = []
+        self._recalled = False
 
     def before_train(self, runner: Runner) -> None:
         """Starts the record, or goes on with it on a resumed run."""
+        super().before_train(runner)
         if dist.is_main_process():
             self._lines(runner).keep_until(-1 if runner.iter == 0 else runner.epoch)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Forgets the last epoch."""
-        self.sums, self.counts, self.views = {}, {}, []
+        """Forgets the last epoch; in one that a resumed run completes, goes on with its first part."""
+        if not self._recalled:
+            self.sums, self.counts, self.views = {}, {}, []
+        self._recalled = False
+
+    def memory(self, inside_epoch: bool) -> dict[str, Any] | None:
+        """The epoch so far."""
+        if not inside_epoch:
+            return None
+        views = [{name: _on_cpu(value) for name, value in join(self.views).items()}] if self.views else []
+        sums = {name: value.cpu() for name, value in self.sums.items()}
+        return dict(sums=sums, counts=dict(self.counts), views=views)
+
+    def recall(self, memories: list[Any], rank: int) -> None:
+        """Goes on with what this process had added up."""
+        own = memories[rank]
+        if own is not None:
+            self.sums, self.counts, self.views = dict(own['sums']), dict(own['counts']), list(own['views'])
+            self._recalled = True
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
@@ -165,3 +186,7 @@ def _out_dim(runner: Runner) -> int | None:
         if isinstance(out_dim, int):
             return out_dim
     return None
+
+
+def _on_cpu(value: Any) -> Any:
+    return value.cpu() if isinstance(value, Tensor) else value

@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import mmengine.dist as dist
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mstkit.datasets.unreadable import MAX_FRACTION, MIN_FILES, UnreadableFiles, replaced_in
 from mstkit.engine.data_root import hook_configs
+from mstkit.engine.hook_memory import RememberingHook
 from mstkit.registry import HOOKS
 
 
 @HOOKS.register_module()
-class UnreadableImageHook(Hook):
+class UnreadableImageHook(RememberingHook):
     """Names each unreadable file once in the log and stops the run when they are too many.
 
     It reads ``replaced`` of the packed samples (see :class:`mstkit.datasets.file_dataset.FileDataset`), before the
     iteration that they would have been part of. Each process counts by itself; at the end of an epoch the files are
-    put together, so that those of all ranks count.
+    put together, so that those of all ranks count. A resumed run goes on with what it had found.
 
     Args:
         max_fraction: distinct unreadable files / size of the training set beyond which the run stops.
@@ -33,12 +33,22 @@ class UnreadableImageHook(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(self, max_fraction: float = MAX_FRACTION, min_files: int = MIN_FILES) -> None:
+        super().__init__()
         self.files = UnreadableFiles(max_fraction, min_files, type(self).__name__)
 
     @property
     def unreadable(self) -> dict[str, str]:
         """The files that could not be read, each with the reason."""
         return self.files.reasons
+
+    def memory(self, inside_epoch: bool) -> dict[str, str] | None:
+        """The files so far."""
+        return dict(self.unreadable) or None
+
+    def recall(self, memories: list[Any], rank: int) -> None:
+        """Those of all processes; the log named them before."""
+        for found in memories:
+            self.files.add(found or {})
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Looks through the batch; costs nothing where nothing was replaced."""
