@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mmengine.optim import DefaultOptimWrapperConstructor
+from typing import Any
+
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
 from mstkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -14,7 +16,19 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     mmengine gives every parameter a group and warns, one line each, about those that take no gradient: with a
     momentum teacher that is half of the model.
+
+    A model may name parameters that are decayed although they have one dimension, in ``decayed_parameters``; what
+    ``custom_keys`` of ``paramwise_cfg`` says of the same name comes before that.
     """
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Builds the optimizer and its wrapper for a model, or for the one inside a distributed wrapper."""
+        names = getattr(getattr(model, 'module', model), 'decayed_parameters', ())
+        if names:
+            named: dict[str, dict] = {name: dict(decay_mult=1.0) for name in names}
+            settings: dict[str, Any] = {} if self.paramwise_cfg is None else self.paramwise_cfg
+            self.paramwise_cfg: Any = {**settings, 'custom_keys': {**named, **settings.get('custom_keys', {})}}
+        return super().__call__(model)
 
     def add_params(self, params: list[dict], module: nn.Module, *args, **kwargs) -> None:
         """See mmengine; called for each module, its children included."""

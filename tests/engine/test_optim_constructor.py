@@ -9,18 +9,23 @@ from mmengine.optim import build_optim_wrapper
 from tests.models.builders import mst
 
 
-def test_groups_are_the_students_and_decay_is_the_recipes(caplog):
-    model = mst()
+def decay_of(model, **paramwise) -> dict[str, float]:
+    """The decay of each parameter by the recipe, of which ``paramwise`` is a part."""
     config = dict(
         type='DistillationOptimWrapper',
         constructor='TrainableOptimWrapperConstructor',
         optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.04),
-        paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
+        paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0, **paramwise),
     )
-    with caplog.at_level(logging.WARNING):
-        wrapper = build_optim_wrapper(model, config)
+    wrapper = build_optim_wrapper(model, config)
     names = {id(p): n for n, p in model.named_parameters()}
-    decay = {names[id(p)]: g['weight_decay'] for g in wrapper.optimizer.param_groups for p in g['params']}
+    return {names[id(p)]: g['weight_decay'] for g in wrapper.optimizer.param_groups for p in g['params']}
+
+
+def test_groups_are_the_students_and_decay_is_the_recipes(caplog):
+    model = mst()
+    with caplog.at_level(logging.WARNING):
+        decay = decay_of(model)
     assert set(decay) == {n for n, p in model.named_parameters() if p.requires_grad}
     for name, value in decay.items():
         # As in DINO: what has one dimension is not decayed; class token, position and prototypes are.
@@ -28,3 +33,15 @@ def test_groups_are_the_students_and_decay_is_the_recipes(caplog):
         assert value == (0.0 if flat else 0.04), name
     assert decay['backbone.cls_token'] == decay['backbone.pos_embed'] == 0.04
     assert not [r for r in caplog.records if 'requires_grad' in r.message]
+
+
+def test_ibots_mask_embedding_is_decayed_and_msts_is_not():
+    ibot = dict(type='IBOT', decoder=None, patch_head=dict(type='IBOTHead'))
+    assert decay_of(mst())['mask_token'] == 0.0
+    decay = decay_of(mst(**ibot))
+    assert decay['mask_token'] == 0.04
+    assert decay['backbone.ln1.weight'] == decay['backbone.layers.0.attn.qkv.bias'] == 0.0
+    assert decay_of(mst(type='DINO', decoder=None))['mask_token'] == 0.04  # AttMask in DINO
+    assert decay_of(mst(mask_token_decay=True))['mask_token'] == 0.04
+    assert decay_of(mst(**ibot), custom_keys={'mask_token': dict(decay_mult=0.5)})['mask_token'] == 0.02
+    assert 'mask_token' not in decay_of(mst(type='DINO', decoder=None, masker=None))

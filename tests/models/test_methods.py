@@ -100,6 +100,17 @@ def test_cell(strategy, method, backbone):
         assert not torch.equal(before['patch_head.centre'], after['patch_head.centre'])
 
 
+@pytest.mark.parametrize(('method', 'spread'), [('DINO', 0.0), ('IBOT', 0.0), ('MSTAlgorithm', 0.02)])
+def test_what_the_mask_embedding_starts_as(method, spread):
+    """Zeros in iBOT's code, which AttMask's and its DINO share; MST's paper does not say."""
+    token = build('AttMaskHigh', method, 'vit').mask_token.detach()
+    assert token.std() == pytest.approx(spread, rel=0.35) and token.abs().max() < 0.08
+    wide = build('AttMaskHigh', method, 'vit', mask_token_std=0.5).mask_token.detach()
+    assert wide.std() == pytest.approx(0.5, rel=0.35)
+    with pytest.raises(UsageError, match='mask_token_std is -1'):
+        build('AttMaskHigh', method, 'vit', mask_token_std=-1)
+
+
 class Spy:
     """Notes how often a function runs, and lets it."""
 

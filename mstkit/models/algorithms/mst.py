@@ -17,8 +17,24 @@ class MSTAlgorithm(SelfDistillation):
     Args:
         loss_weight_ce: λ1.
         loss_weight_restore: λ2.
+        mask_token_std: what the [MASK] embedding starts as: a truncated normal, 0.02, as BEiT's; the paper is silent.
+        mask_token_decay: whether weight decay reaches it; it does not.
         **kwargs: see :class:`SelfDistillation`; without a ``decoder`` there is no restoration (the paper's table 4).
     """
 
-    def __init__(self, *, loss_weight_ce: float = 1.0, loss_weight_restore: float = 0.6, **kwargs) -> None:
-        super().__init__(loss_weight_ce=loss_weight_ce, loss_weight_restore=loss_weight_restore, **kwargs)
+    def __init__(
+        self,
+        *,
+        loss_weight_ce: float = 1.0,
+        loss_weight_restore: float = 0.6,
+        mask_token_std: float = 0.02,
+        mask_token_decay: bool = False,
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            loss_weight_ce=loss_weight_ce,
+            loss_weight_restore=loss_weight_restore,
+            mask_token_std=mask_token_std,
+            mask_token_decay=mask_token_decay,
+            **kwargs,
+        )

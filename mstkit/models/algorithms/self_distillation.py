@@ -45,6 +45,8 @@ class SelfDistillation(TeacherStudent):
         loss_weight_restore: weight of L_restore.
         global_views: how many of the first views are global.
         data_preprocessor: normalisation, on the device.
+        mask_token_std: what the [MASK] embedding starts as, see :class:`TeacherStudent`; zeros, as in iBOT's code.
+        mask_token_decay: whether weight decay reaches it; it does in iBOT's code.
 
     Raises:
         UsageError: parts that do not fit each other.
@@ -72,8 +74,10 @@ class SelfDistillation(TeacherStudent):
         global_views: int = 2,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        mask_token_std: float = 0.0,
+        mask_token_decay: bool = True,
     ) -> None:
-        super().__init__(backbone, masker, global_views, data_preprocessor, init_cfg)
+        super().__init__(backbone, masker, global_views, data_preprocessor, init_cfg, mask_token_std, mask_token_decay)
         channels = dict(in_channels=self.backbone.feature_dims)
         self.neck = MODELS.build(neck, default_args=channels)
         self.head = _head_for(self.neck, head, 'head', 'neck')

@@ -9,6 +9,7 @@ from mmengine import dist
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor, nn
 
+from mstkit.checks import check_flag, check_number
 from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone, Read
 from mstkit.models.maskers import build_masker
@@ -27,6 +28,8 @@ class TeacherStudent(BaseSelfSupervisor):
         masker: what hides the student's patches; None or 'none' hides nothing.
         global_views: how many of the first views are global.
         data_preprocessor: normalisation, on the device.
+        mask_token_std: what the learned [MASK] embedding starts as: a truncated normal of this deviation, 0 for zeros.
+        mask_token_decay: whether it is decayed like a weight matrix (see :attr:`decayed_parameters`).
 
     Raises:
         UsageError: parts that do not fit each other.
@@ -42,6 +45,8 @@ class TeacherStudent(BaseSelfSupervisor):
         global_views: int = 2,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        mask_token_std: float = 0.02,
+        mask_token_decay: bool = False,
     ) -> None:
         student = MODELS.build(backbone)
         if not isinstance(student, MaskedBackbone):
@@ -62,6 +67,9 @@ class TeacherStudent(BaseSelfSupervisor):
                         'gives none; take RandomMasker or BlockMasker, or a backbone with attention'
                     )
             self.mask_token = nn.Parameter(torch.zeros(student.embedding_dims))
+        name = type(self).__name__
+        self.mask_token_std = check_number(f'{name}: mask_token_std', mask_token_std, 0)
+        self.mask_token_decay = check_flag(f'{name}: mask_token_decay', mask_token_decay)
         self.global_views = global_views
         self._statistics: dict[str, Tensor] = {}
         self._driven = False
@@ -81,8 +89,19 @@ class TeacherStudent(BaseSelfSupervisor):
         """Initialises the student, then makes the teacher equal to it."""
         super().init_weights()
         if self.masker is not None:
-            nn.init.trunc_normal_(self.mask_token, std=0.02)
+            nn.init.zeros_(self.mask_token)
+            if self.mask_token_std:
+                nn.init.trunc_normal_(self.mask_token, std=self.mask_token_std)
         self.teacher.copy_from(self.followed())
+
+    @property
+    def decayed_parameters(self) -> tuple[str, ...]:
+        """Names of parameters with one dimension that are decayed all the same.
+
+        Decay spares what has one dimension, norms and biases. iBOT's [MASK] embedding has two, (1, D), and so is
+        decayed; here it has one. :class:`mstkit.engine.TrainableOptimWrapperConstructor` reads these names.
+        """
+        return ('mask_token',) if self.masker is not None and self.mask_token_decay else ()
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
