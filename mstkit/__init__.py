@@ -19,9 +19,11 @@ if not _FOR_DOCTOR:
     load()
 
     # mmdet and mmseg, whoever imports them, find mmcv's operators.
+    from .interop.checkpoint import install_loader
     from .interop.mmcv_operators import install
 
     install()
+    install_loader()
 
     from . import datasets, engine, evaluation, models, visualization
     from .models import (

@@ -3,6 +3,7 @@
 from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state, load_strict, only_branch, read_checkpoint
 from mstkit.interop.literal_config import parse_config_text
 from mstkit.interop.pretrained import LoadReport, fit_backbone, load_backbone
+from mstkit.interop.trusted_config import registered, trusted_part
 
 __all__ = [
     'BRANCH_PREFIXES',
@@ -14,4 +15,6 @@ __all__ = [
     'only_branch',
     'parse_config_text',
     'read_checkpoint',
+    'registered',
+    'trusted_part',
 ]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
@@ -40,11 +41,26 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = Path(path).expanduser()
     if file.is_dir():
         return read_sharded(file, read_checkpoint)
+    checkpoint = read_data(file)
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), Mapping):
+        found = (
+            f'keys {sorted(map(str, checkpoint))[:8]}' if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        )
+        raise UsageError(f'checkpoint {file} has no state_dict (found {found}); it was not written by mmengine.')
+    return checkpoint
+
+
+def read_data(file: Path) -> Any:
+    """Reads a file of torch's onto the CPU, whatever its layout, and executes nothing.
+
+    Raises:
+        UsageError: no such file, damaged, or holding something else than plain data.
+    """
     if not file.is_file():
         raise UsageError(f'checkpoint {file} does not exist; give the path of a .pth file.')
     try:
         with _accepted_globals():
-            checkpoint = torch.load(file, map_location='cpu', weights_only=True)
+            return torch.load(file, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         raise UsageError(
             f'checkpoint {file} is refused: {_first_line(error)} Nothing in it was executed; use a file that mstkit or '
@@ -54,12 +70,18 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise UsageError(
             f'{file} is not a readable checkpoint, or it is truncated ({type(error).__name__}: {_first_line(error)})'
         ) from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), Mapping):
-        found = (
-            f'keys {sorted(map(str, checkpoint))[:8]}' if isinstance(checkpoint, dict) else type(checkpoint).__name__
-        )
-        raise UsageError(f'checkpoint {file} has no state_dict (found {found}); it was not written by mmengine.')
-    return checkpoint
+
+
+def install_loader() -> None:
+    """Makes mmengine read local files as :func:`read_data` does, for ``init_cfg`` and the runners of others.
+
+    By itself it reads a file that is no plain data once more, and then executes what is in it.
+    """
+
+    def load_from_plain_file(filename: str, map_location: Any = None) -> Any:
+        return read_data(Path(filename).expanduser())
+
+    CheckpointLoader.register_scheme(prefixes='', loader=load_from_plain_file, force=True)
 
 
 def branch_state(checkpoint: Mapping[str, Any], branch: str) -> dict[str, Tensor]:

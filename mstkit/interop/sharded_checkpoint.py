@@ -8,9 +8,11 @@ which is read with the few classes that it is made of.
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import warnings
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,13 @@ def _member(kind: Any, name: str) -> Enum:
     return kind[name]
 
 
+def _is_record(kind: Any, module: str) -> bool:
+    """Whether something is a class of plain fields, or of named values, of a module's own."""
+    if not isinstance(kind, type) or kind.__module__ != module:
+        return False
+    return is_dataclass(kind) or issubclass(kind, Enum)
+
+
 class _ListUnpickler(pickle.Unpickler):
     """Knows the classes of torch's list of pieces, and no others."""
 
@@ -79,7 +88,9 @@ class _ListUnpickler(pickle.Unpickler):
         if (module, name) == ('builtins', 'getattr'):  # how Python 3.11.0 to 3.11.3 pickle members of an Enum
             return _member
         is_type = module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype)
-        if module in _HOMES or (module, name) in _PLAIN or is_type:
+        # Only what the modules define themselves: through what they import, a name with dots reaches os.system.
+        is_record = module in _HOMES and _is_record(vars(importlib.import_module(module)).get(name), module)
+        if is_record or (module, name) in _PLAIN or is_type:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f'it names {module}.{name}')
 

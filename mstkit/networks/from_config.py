@@ -18,7 +18,7 @@ from mstkit.engine.data_root import hook_configs
 from mstkit.engine.guard import build_guard
 from mstkit.errors import UsageError, nearest
 from mstkit.evaluation.isolation import undisturbed_randomness
-from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, read_checkpoint
+from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, read_checkpoint, trusted_part
 from mstkit.networks.network import Network
 from mstkit.registry import MODELS
 
@@ -148,7 +148,11 @@ def _checkpoint_config(checkpoint: Mapping[str, Any], path: str) -> Mapping[str,
             f'mmpretrain:CONFIG.py@{path} or timm:NAME@{path}.'
         )
     with told_of(path):
-        return parse_config_text(text)
+        config = parse_config_text(text)
+        model: Any = config.get('model')
+        if isinstance(model, dict) and isinstance(model.get('backbone'), dict):
+            model['backbone'] = trusted_part(model['backbone'], 'model.backbone')
+        return config
 
 
 def _build(config: Mapping[str, Any], source: str) -> nn.Module:

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from mstkit.engine.config_options import OPTIONAL_KEYS
 from mstkit.errors import UsageError
 from mstkit.interop.literal_config import parse_config_text
+from mstkit.interop.trusted_config import registered
 from mstkit.registry import MODELS
 
 # What a runner reads. The rest of a config are variables of its file, already used up in these.
@@ -47,7 +48,7 @@ def argument(component: Any, name: str, default: Any = None) -> Any:
         return default
     if name in component:
         return component[name]
-    kind = MODELS.get(str(component.get('type'))) if component.get('type') else None
+    kind = registered(str(component.get('type')), MODELS)  # a run's config is data: nothing that it names is imported
     for cls in getattr(kind, '__mro__', ()):
         parameter = inspect.signature(cls.__init__).parameters.get(name)
         if parameter is not None and parameter.default is not inspect.Parameter.empty:

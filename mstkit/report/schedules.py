@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mstkit.errors import UsageError
+from mstkit.interop import registered
 from mstkit.models.heads.centred_head import CentredHead
 from mstkit.models.momentum_teacher import MomentumTeacher
 from mstkit.registry import MODELS
@@ -27,7 +29,10 @@ def momentum_curve(config: Mapping[str, Any] | None, epochs: int | None, epoch_l
     if not epochs or not epoch_length or not _is(component, MomentumTeacher, 'MomentumTeacher'):
         return []
     momentum, end = argument(component, 'momentum', 0.996), argument(component, 'end_momentum', 1.0)
-    teacher = MomentumTeacher({}, momentum=momentum, end_momentum=end)
+    try:
+        teacher = MomentumTeacher({}, momentum=momentum, end_momentum=end)
+    except UsageError:
+        return []  # no run can have had it
     steps = -(-epoch_length // (part(config, 'optim_wrapper.accumulative_counts') or 1))
     shares = [index / POINTS for index in range(POINTS + 1)]
     return [
@@ -42,7 +47,10 @@ def temperature_curve(config: Mapping[str, Any] | None, epochs: int | None) -> l
     if not epochs or not _is(component, CentredHead):
         return []
     names = ('teacher_temp', 'warmup_teacher_temp', 'warmup_teacher_temp_epochs', 'start_epoch')
-    head = CentredHead(out_dim=1, **{name: component[name] for name in names if name in component})
+    try:
+        head = CentredHead(out_dim=1, **{name: component[name] for name in names if name in component})
+    except UsageError:
+        return []
     return [(float(epoch), head.teacher_temp_at(epoch)) for epoch in range(epochs)]
 
 
@@ -50,6 +58,5 @@ def _is(component: Any, expected: type, default: str | None = None) -> bool:
     """A component of the model whose class is the expected one or made from it."""
     if not isinstance(component, Mapping):
         return False
-    kind = component.get('type', default)
-    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    cls = registered(str(component.get('type', default)), MODELS)  # what it names is not imported
     return isinstance(cls, type) and issubclass(cls, expected)

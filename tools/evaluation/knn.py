@@ -19,8 +19,8 @@ from mstkit.engine.data_root import hook_configs
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation import DEFAULT_KS, PooledEncoder, check_ks, extract_features, feature_loader, knn_accuracy
 from mstkit.files import write_atomically
-from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, read_checkpoint
-from mstkit.registry import DATASETS, MODELS
+from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, read_checkpoint, trusted_part
+from mstkit.registry import DATASETS, MODELS, TRANSFORMS
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,9 +51,24 @@ def read_config(checkpoint: dict[str, Any], path: str | None) -> ConfigDict:
         text = checkpoint.get('meta', {}).get('cfg')
         if not isinstance(text, str):
             raise UsageError('the checkpoint carries no config; give the one that it was trained with by --config.')
-        config = parse_config_text(text)
+        config = trusted(parse_config_text(text))
     if not isinstance(config.get('model'), dict) or 'backbone' not in config['model']:
         raise UsageError('the config has no model.backbone; give the config of a pre-training by --config.')
+    return config
+
+
+def trusted(config: ConfigDict) -> ConfigDict:
+    """The config of a checkpoint, after a look at all that is built from it here."""
+    model = config.get('model')
+    if isinstance(model, dict) and 'backbone' in model:
+        model['backbone'] = trusted_part(model['backbone'], 'model.backbone')
+    for node, place in ((model, 'model.'), (config, '')):
+        if isinstance(node, dict) and 'data_preprocessor' in node:
+            node['data_preprocessor'] = trusted_part(node['data_preprocessor'], f'{place}data_preprocessor')
+    for path, hook in hook_configs(config):
+        images = hook.get('val_dataset')
+        if isinstance(images, dict) and 'pipeline' in images:
+            images['pipeline'] = trusted_part(images['pipeline'], f'{path}.val_dataset.pipeline', TRANSFORMS)
     return config
 
 
