@@ -2,13 +2,15 @@
 
 On several machines, the environment says which: NNODES, NODE_RANK, MASTER_ADDR and PORT. torchrun itself exits with 1
 and a traceback of its own, whatever its processes said; here a user's mistake, or a training that has to stop, about
-which rank 0 has already printed its sentence, exits with the same code: 2 or 3.
+which rank 0 has already printed its sentence, exits with the same code: 2 or 3. Where a process crashes or is killed,
+the others are ended within seconds, and the last line names the one that went first.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -28,6 +30,20 @@ class _MistakesAreSaid(logging.Filter):
         return not said and 'closing signal SIGTERM' not in message
 
 
+def what_happened(rank: int, exit_code: int, pid: int) -> str:
+    """The process that went first, in one sentence; the others failed because it was gone."""
+    if exit_code >= 0:
+        how = f'ended with exit code {exit_code}: what it said is above, marked [rank{rank}]'
+    else:
+        try:
+            name = signal.Signals(-exit_code).name
+        except ValueError:
+            name = f'signal {-exit_code}'
+        often = ', as the system does when memory runs out' if name == 'SIGKILL' else ''
+        how = f'was killed by {name}{often}'
+    return f'error: rank {rank} (process {pid}) {how}. The other ranks cannot go on without it and were ended too.'
+
+
 def main() -> None:
     """Starts the processes and waits for them."""
     for name in ('torch.distributed.elastic.agent.server.api', 'torch.distributed.elastic.multiprocessing.api'):
@@ -43,7 +59,9 @@ def main() -> None:
         for code in SAID:
             if any(failure.exitcode == code for failure in error.failures.values()):
                 sys.exit(code)
-        raise
+        rank, failure = error.get_first_failure()
+        print(what_happened(rank, failure.exitcode, failure.pid), file=sys.stderr, flush=True)
+        sys.exit(1)
 
 
 if __name__ == '__main__':

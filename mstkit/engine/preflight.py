@@ -19,6 +19,7 @@ from mmengine.runner.utils import set_random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mstkit.engine.agreement import check_same_loader
 from mstkit.engine.data_order import sampler_of
 from mstkit.engine.guard import build_guard, check_registered
 from mstkit.engine.hooks.pretrained_backbone_hook import PretrainedBackboneHook
@@ -62,9 +63,9 @@ def build_train_loader(config: DataLoader | dict, randomness: Mapping[str, Any])
     """Builds the training data loader.
 
     Raises:
-        UsageError: the data set cannot be built, or is smaller than a batch.
+        UsageError: the data set cannot be built, is smaller than a batch, or differs between the processes.
     """
-    loader = _build_loader(config, randomness)
+    loader = _build_loader(config, randomness, 'the training set')
     if len(loader) == 0:
         ranks = get_world_size()
         images = len(loader.dataset)  # type: ignore[arg-type]
@@ -80,17 +81,18 @@ def build_val_loader(config: DataLoader | dict | None, randomness: Mapping[str, 
     """Builds the data loader of the validations that come during training, whose data set may hold a mistake as well.
 
     Raises:
-        UsageError: the data set cannot be built.
+        UsageError: the data set cannot be built, or differs between the processes.
     """
-    return None if config is None else _build_loader(config, randomness)
+    return None if config is None else _build_loader(config, randomness, 'the validation set')
 
 
-def _build_loader(config: DataLoader | dict, randomness: Mapping[str, Any]) -> DataLoader:
+def _build_loader(config: DataLoader | dict, randomness: Mapping[str, Any], what: str) -> DataLoader:
     with build_guard():
         loader = Runner.build_dataloader(config, randomness['seed'], randomness.get('diff_rank_seed', False))
     sampler = sampler_of(loader)
     if hasattr(sampler, 'set_loader'):
         sampler.set_loader(batch_size_of(loader), loader.num_workers)
+    check_same_loader(what, loader)
     return loader
 
 

@@ -8,9 +8,11 @@ import sys
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from mstkit.engine.distributed import init_processes, rank_zero_speaks
 from mstkit.errors import UsageError
+from tests.programs import load_program
 
 from . import running, toy
 from .test_resume import ROOT
@@ -87,3 +89,29 @@ def test_batch_norm_on_cpu_processes_is_said(tmp_path, monkeypatch):
     runner.wrap_model(None, runner.model)
     assert (seen['device_ids'], seen['sync_bn'], runner.cfg.sync_bn) == (None, None, 'torch')
     assert len(said) == 1 and 'not synchronised over the 2 CPU processes' in said[0]
+
+
+@pytest.mark.parametrize(
+    ('code', 'said'),
+    [
+        (-9, 'rank 1 (process 77) was killed by SIGKILL, as the system does when memory runs out.'),
+        (-11, 'rank 1 (process 77) was killed by SIGSEGV.'),
+        (1, 'rank 1 (process 77) ended with exit code 1: what it said is above, marked [rank1].'),
+    ],
+)
+def test_the_rank_that_went_first_is_named(monkeypatch, capsys, code, said):
+    torchrun = load_program('tools/torchrun.py')
+    first = ProcessFailure(local_rank=1, pid=77, exitcode=code, error_file='')
+    second = ProcessFailure(local_rank=0, pid=78, exitcode=-15, error_file='')
+    first.timestamp, second.timestamp = 1, 2
+
+    def fails(_) -> None:
+        raise ChildFailedError('train.py', {0: second, 1: first})
+
+    monkeypatch.setattr(torchrun, 'run', fails)
+    monkeypatch.setattr(sys, 'argv', ['torchrun.py', '2', 'train.py'])
+    with pytest.raises(SystemExit) as caught:
+        torchrun.main()
+    assert caught.value.code == 1
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1 and said in error and 'The other ranks cannot go on' in error

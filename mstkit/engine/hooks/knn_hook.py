@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from mstkit.engine.agreement import check_same
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.json_lines import EpochLines
 from mstkit.errors import UsageError
@@ -96,7 +97,12 @@ class KNNHook(Hook):
         self.loaders: dict[str, DataLoader] | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the data sets, before any training, so that a mistake in them shows at once."""
+        """Builds the data sets, before any training, so that a mistake in them shows at once.
+
+        Raises:
+            UsageError: they are not the same in all processes, or one is missing that is ``required``.
+        """
+        datasets, problem = {}, None
         try:
             with undisturbed_randomness():
                 datasets = {name: self._dataset(name) for name in self.dataset_configs}
@@ -106,8 +112,13 @@ class KNNHook(Hook):
         except (UsageError, FileNotFoundError) as error:
             if self.required:
                 raise UsageError(f'k-NN cannot be measured: {error}') from error
-            runner.logger.warning(f'k-NN is off: {error}')
+            problem = str(error)
+        problem = next(filter(None, dist.all_gather_object(problem)), None)  # one that is off would be waited for
+        if problem is not None:
+            runner.logger.warning(f'k-NN is off: {problem}')
             return
+        for name, dataset in datasets.items():
+            check_same(f'the k-NN {name} set', dict(images=len(dataset)))  # type: ignore[arg-type]
         size = len(datasets['train'])  # type: ignore[arg-type]
         if max(self.ks) > size:
             runner.logger.info(
