@@ -88,8 +88,7 @@ def top_attention_hidden(mask: Tensor, importance: Tensor, share: float = 0.1) -
     if not 0 < share <= 1:
         raise ValueError(f'share is a part of the patches, above 0 and up to 1, not {share!r}')
     flat = importance.flatten(1)
-    # 0.3 of 10 is 3, although 0.3 * 10 is a little less in binary.
-    count = max(1, int(share * flat.shape[1] + 1e-9))
+    count = max(1, int(share * flat.shape[1]))
     top = torch.argsort(flat, dim=1, descending=True, stable=True)[:, :count]
     return mask.flatten(1).gather(1, top).float().mean(dim=1)
 

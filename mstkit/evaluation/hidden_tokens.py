@@ -16,7 +16,8 @@ def hide_tokens(images: Tensor, order: Tensor, ratio: float, patch: tuple[int, i
     Args:
         images: (B, C, H, W); not changed.
         order: (B, L) int64, for each image its patches (row-major), the first one to be hidden first.
-        ratio: share of the L patches to hide, from 0 to 1; ratio * L is rounded to the nearest whole number.
+        ratio: share of the L patches to hide, from 0 to 1; int(ratio * L) of them are hidden, as AttMask's code
+            counts.
         patch: height and width of a patch in pixels; they divide H and W.
         fill: (C,), the colour to paint with, normalised as the images are.
 
@@ -33,7 +34,7 @@ def hide_tokens(images: Tensor, order: Tensor, ratio: float, patch: tuple[int, i
     if (rows * patch[0], columns * patch[1]) != (height, width) or order.shape != (len(images), rows * columns):
         raise ValueError(f'images {tuple(images.shape)}, patches of {patch} and an order {tuple(order.shape)}')
     hidden = torch.zeros(order.shape, dtype=torch.bool, device=images.device)
-    hidden.scatter_(1, order[:, : round(ratio * order.shape[1])].to(images.device), True)
+    hidden.scatter_(1, order[:, : int(ratio * order.shape[1])].to(images.device), True)
     mask = hidden.view(-1, 1, rows, columns).repeat_interleave(patch[0], 2).repeat_interleave(patch[1], 3)
     return torch.where(mask, fill.to(images).view(1, -1, 1, 1), images)
 

@@ -54,7 +54,7 @@ def expected_features(subject: Subject, order: str, ratio: float) -> FeatureBank
             tokens = looks.argsort(descending=order == 'salient', stable=True).tolist()
             if order == 'random':
                 tokens = random_orders([index], 16, subject.seed)[0].tolist()
-            features.append(network.features(hidden_by_loops(image, tokens[: round(16 * ratio)], network)[None])[0])
+            features.append(network.features(hidden_by_loops(image, tokens[: int(16 * ratio)], network)[None])[0])
             labels.append(int(sample.gt_label))
             index += 1
     return FeatureBank(torch.stack(features), torch.tensor(labels), subject.classes())

@@ -18,6 +18,7 @@ from mstkit.models import (
     RatioSchedule,
 )
 from mstkit.models.maskers.functional import blocks, importance_of, lowest
+from mstkit.models.maskers.ratio import draw_counts
 from mstkit.registry import MODELS
 from mstkit.structures import Progress, TokenOutput
 
@@ -143,13 +144,41 @@ SHARES = {
 def test_a_ratio_is_an_exact_count(make, grid, ratio):
     """Invariant 2, for every masker that promises a share; AttMaskHint shows some of it again."""
     length = grid[0] * grid[1]
-    expected = int(ratio * length + 1e-9)
+    expected = int(ratio * length)
     if make is AttMaskHint:
-        expected -= min(int(0.1 * ratio * length + 1e-9), expected)
+        expected -= min(int(0.1 * ratio * length), expected)
     for iteration in range(3):
         hidden = at(make(ratio=ratio, image_prob=1.0), iteration)(tokens(batch=16, grid=grid)).flatten(1)
         assert (hidden.sum(1) == expected).all()
     assert not at(make(ratio=ratio, image_prob=0.0), 0)(tokens(grid=grid)).any(), 'invariant 3'
+
+
+@pytest.mark.parametrize('grid', [(14, 14), (7, 7), (10, 10), (12, 10)])
+def test_counts_are_those_of_the_published_code(grid):
+    """int(r * H * W) in iBOT's loader and int(N * r) in AttMask's code, whose products round differently."""
+    length = grid[0] * grid[1]
+    seen, told_apart = tokens(batch=1, grid=grid), 0
+    for hundredths in (*range(0, 101, 7), 29, 57, 58):
+        ratio = hundredths / 100
+        ibot, attmask = int(ratio * grid[0] * grid[1]), int(length * ratio)
+        told_apart += ibot != attmask
+        for make in (RandomMasker, BlockMasker):
+            assert at(make(ratio=ratio, image_prob=1.0), 0)(seen).sum() == ibot, (make, ratio)
+        for make in (AttMaskHigh, AttMaskLow):
+            assert at(make(ratio=ratio, image_prob=1.0), 0)(seen).sum() == attmask, (make, ratio)
+    assert told_apart or grid != (10, 10)
+
+
+def test_drawn_counts_are_whole_parts_of_doubles():
+    """Where single precision would round r L up to the next whole number."""
+    bounds, generator = (0.1, 0.5), torch.Generator()
+    device = torch.device('cpu')
+    found = draw_counts(bounds, (14, 14), 20_000, generator.manual_seed(0), device).flatten().tolist()
+    draws = torch.rand(20_000, generator=generator.manual_seed(0)).tolist()
+    assert found == [int((0.1 + (0.5 - 0.1) * draw) * 14 * 14) for draw in draws]
+    found = draw_counts(bounds, (196,), 20_000, generator.manual_seed(1), device, of=0.1).flatten().tolist()
+    draws = torch.rand(20_000, generator=generator.manual_seed(1)).tolist()
+    assert found == [int((0.1 + (0.5 - 0.1) * draw) * 0.1 * 196) for draw in draws]
 
 
 @pytest.mark.parametrize('make', SHARES.values(), ids=SHARES)

@@ -16,7 +16,7 @@ from mstkit.structures import TokenOutput
 class AttMask(Masker):
     """What the three AttMask strategies share: one ratio per batch, an exact count, and images left whole.
 
-    Each iteration draws one ratio r for the whole batch (each rank its own) and hides floor(r L) patches of an image,
+    Each iteration draws one ratio r for the whole batch (each rank its own) and hides int(r L) patches of an image,
     without chance inside that set. Each image (each crop of it by itself) is masked with probability ``image_prob``,
     and left whole otherwise. Ranking is in float32, whatever the network runs in.
 
@@ -47,7 +47,7 @@ class AttMask(Masker):
         """See :meth:`Masker.hide`."""
         assert tokens.attention is not None
         place = self.places(importance_of(tokens.attention, self.exclude_cls_key))
-        count = draw_counts(self.ratio, place.shape[1], 1, generator, place.device)
+        count = draw_counts(self.ratio, (place.shape[1],), 1, generator, place.device)
         hidden = place < count
         hidden &= ~self.hints(place, generator)
         return hidden & draw_images(self.image_prob, len(place), generator, place.device)
@@ -86,7 +86,7 @@ class AttMaskLow(AttMask):
 class AttMaskHint(AttMaskHigh):
     """Hides the most-attended patches but shows a few of the very first (AttMask-Hint).
 
-    Of the floor(show_max L) most-attended patches, floor(show_max r' L) chosen at random stay visible, where r' is a
+    Of the int(show_max L) most-attended patches, int(show_max r' L) chosen at random stay visible, where r' is a
     second draw from the range of ``ratio``, one for the batch.
 
     Args:
@@ -114,8 +114,7 @@ class AttMaskHint(AttMaskHigh):
     def hints(self, place: Tensor, generator: Generator) -> Tensor:
         """See :meth:`AttMask.hints`."""
         length = place.shape[1]
-        low, high = self.ratio
-        shown = draw_counts((low * self.show_max, high * self.show_max), length, 1, generator, place.device)
+        shown = draw_counts(self.ratio, (length,), 1, generator, place.device, of=self.show_max)
         chance = torch.rand(place.shape, generator=generator, device=place.device)
         # Random places among the first floor(show_max L); the others come after them.
         order = ranks(chance + (place >= count_of(self.show_max, length)))
@@ -123,7 +122,7 @@ class AttMaskHint(AttMaskHigh):
 
     def check_grid(self, length: int) -> None:
         """Refuses a show_max of which no patch is left to show among L."""
-        if count_of(self.show_max * self.ratio[1], length) == 0:
+        if count_of(self.ratio[1] * self.show_max, length) == 0:
             needed = 1 / (max(self.ratio[1], 1e-9) * length)
             way_out = f'use one of at least {needed:.2g}' if needed <= 1 else 'raise the ratio'
             raise UsageError(

@@ -17,7 +17,7 @@ class BlockMasker(Masker):
     """Hides rectangular blocks of patches, up to an exact share of each image.
 
     iBOT's (Zhou et al., ICLR 2022) and BEiT's block-wise masking: every image draws its own ratio r, then rectangles
-    until floor(r L) patches are hidden. Unlike theirs the count is exact (the last block is cut to fit), every cell
+    until int(r L) patches are hidden. Unlike theirs the count is exact (the last block is cut to fit), every cell
     can be hidden, and the time is bounded; see :func:`functional.blocks`.
 
     Args:
@@ -52,9 +52,9 @@ class BlockMasker(Masker):
 
     def hide(self, tokens: TokenOutput, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""
-        (batch, length), device = tokens.patch_tokens.shape[:2], tokens.patch_tokens.device
+        batch, device = len(tokens.patch_tokens), tokens.patch_tokens.device
         min_block = max(1, (min(tokens.grid) // 3) ** 2) if self.min_block is None else self.min_block
-        counts = draw_counts(self.ratio, length, batch, generator, device)
+        counts = draw_counts(self.ratio, tokens.grid, batch, generator, device)
         hidden = blocks(counts, tokens.grid, min_block, self.aspect, generator)
         return hidden & draw_images(self.image_prob, batch, generator, device)
 

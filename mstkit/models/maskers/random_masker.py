@@ -18,7 +18,7 @@ class RandomMasker(Masker):
 
     Args:
         prob: each patch is hidden with this probability by itself (MST eq. 3, BERT's 0.15).
-        ratio: exactly ``floor(ratio * L)`` patches of an image are hidden; with a range such as (0.1, 0.5) each image
+        ratio: exactly ``int(ratio * L)`` patches of an image are hidden; with a range such as (0.1, 0.5) each image
             draws its own ratio from it (iBOT's random masks). Give one of prob and ratio; with neither, ``prob`` is
             0.15.
         image_prob: share of the images that are masked at all.
@@ -50,7 +50,7 @@ class RandomMasker(Masker):
             hidden = bernoulli((batch, length), self.prob, generator, device)
         else:
             places = uniform_places((batch, length), generator, device)
-            hidden = places < draw_counts(self.ratio, length, batch, generator, device)
+            hidden = places < draw_counts(self.ratio, tokens.grid, batch, generator, device)
         return hidden & draw_images(self.image_prob, batch, generator, device)
 
     def extra_repr(self) -> str:

@@ -44,33 +44,51 @@ def amount(bounds: tuple[float, float], image_prob: float) -> str:
     return f'ratio={ratio}' + (f', image_prob={image_prob}' if image_prob < 1 else '')
 
 
-def count_of(share: float, length: int) -> int:
-    """floor(share * L), where 0.3 of 10 is 3 although 0.3 * 10 is a little less in binary."""
-    return int(share * length + 1e-9)
+def count_of(share: float, *sides: int) -> int:
+    """How many patches a share is: int(r N), in the doubles and in the order in which the published code multiplies.
+
+    Args:
+        share: r.
+        sides: what it is multiplied by, one after another: h and w where iBOT's code counts, L in AttMask's. With 0.29
+            of 10 x 10 patches the former comes to 29 and the latter to 28.
+    """
+    for side in sides:
+        share = share * side
+    return int(share)
 
 
 def draw_counts(
-    bounds: tuple[float, float], length: int, draws: int, generator: Generator, device: torch.device
+    bounds: tuple[float, float],
+    sides: tuple[int, ...],
+    draws: int,
+    generator: Generator,
+    device: torch.device,
+    of: float = 1.0,
 ) -> Tensor:
-    """Draws how many of L patches are hidden: floor(r L), r uniform between the bounds.
+    """Draws how many patches are hidden: int(r N), r uniform between the bounds.
 
     Stays on the device, so that no step waits for the host.
 
     Args:
         bounds: (lowest, highest) share.
-        length: L.
+        sides: (h, w) or (L,), see :func:`count_of`.
         draws: how many counts; 1 for one that a whole batch shares.
         generator: on ``device``. Not used where the bounds are equal.
         device: where the counts are needed.
+        of: what the share is a share of, itself a share of the patches.
 
     Returns:
         (draws, 1) int64.
     """
     low, high = bounds
     if low == high:
-        return torch.full((draws, 1), count_of(low, length), device=device)
-    share = low + (high - low) * torch.rand((draws, 1), generator=generator, device=device)
-    return (share * length).floor().long()
+        return torch.full((draws, 1), count_of(low * of, *sides), device=device)
+    # In doubles: in single precision a product may round up to the next whole number.
+    draw = torch.rand((draws, 1), generator=generator, device=device).double()
+    count = (low + (high - low) * draw) * of
+    for side in sides:
+        count = count * side
+    return count.long()
 
 
 def draw_images(prob: float, batch: int, generator: Generator, device: torch.device) -> Tensor:
