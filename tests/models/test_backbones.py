@@ -77,6 +77,57 @@ def test_swin_takes_local_crops():
     assert tokens.patch_tokens.shape == (2, 9, 192)
 
 
+def attention_in_quadrants(attention: torch.nn.Module, x: Tensor, side: int) -> Tensor:
+    """What the 7×7 window of a shifted block does to a padded map of one window, written out.
+
+    Rolling by 3 brings the first three rows (columns) behind the others, and the mask parts what was not neighbours:
+    the map falls into four quadrants that see each other no more, and nothing else changes.
+    """
+    msa = attention.w_msa
+    batch, dims = len(x), x.shape[2]
+    padded = torch.zeros(batch, 7, 7, dims)
+    padded[:, :side, :side] = x.view(batch, side, side, dims)
+    q, k, v = msa.qkv(padded.flatten(1, 2)).view(batch, 49, 3, msa.num_heads, -1).permute(2, 0, 3, 1, 4)
+    rows, columns = torch.arange(49) // 7, torch.arange(49) % 7
+    down, right = (cells[:, None] - cells[None, :] + 6 for cells in (rows, columns))
+    scores = q @ k.transpose(-2, -1) / (dims // msa.num_heads) ** 0.5
+    scores = scores + msa.relative_position_bias_table[down * 13 + right].permute(2, 0, 1)
+    quadrant = (rows < 3) * 2 + (columns < 3)
+    scores = scores.masked_fill(quadrant[:, None] != quadrant[None, :], float('-inf'))
+    out = msa.proj((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+    return out.view(batch, 7, 7, dims)[:, :side, :side].flatten(1, 2)
+
+
+def test_ibots_swin_shifts_the_padded_map_of_a_local_crop():
+    """In the third stage, whose map is larger than a window at 224 px; in the fourth nobody shifts."""
+    model, ours = build('swin', shift_by='img_size'), build('swin')
+    ours.load_state_dict(model.state_dict())
+    for stage in model.stages:
+        for block in stage.blocks:
+            torch.nn.init.normal_(block.attn.w_msa.relative_position_bias_table)
+            torch.nn.init.normal_(block.attn.w_msa.qkv.bias)  # so that the padding is seen
+    shifting = model.stages[2].blocks[1].attn
+    for side in (6, 7):
+        x = torch.randn(2, side**2, 96)
+        torch.testing.assert_close(shifting(x, (side, side)), attention_in_quadrants(shifting, x, side))
+    assert [block.attn.shifts((6, 6)) for block in model.stages[2].blocks] == [False, True]
+    assert not any(block.attn.shifts((6, 6)) for block in ours.stages[2].blocks)
+    # Decided by the map at 224 px, which is one window: neither on a smaller map nor on a larger one.
+    assert not any(block.attn.shifts(grid) for block in model.stages[3].blocks for grid in ((3, 3), (10, 10)))
+    assert model.attention_layers(320) == 2 and ours.attention_layers(320) == 1
+
+
+def test_what_decides_the_shift_does_not_matter_at_the_size_of_the_network():
+    model, ours = build('swin', shift_by='img_size'), build('swin')
+    ours.load_state_dict(model.state_dict())
+    large, small = torch.randn(1, 3, 224, 224), torch.randn(1, 3, 96, 96)
+    assert torch.equal(model.forward_tokens(large).patch_tokens, ours.forward_tokens(large).patch_tokens)
+    apart = (model.forward_tokens(small).pooled - ours.forward_tokens(small).pooled).norm()
+    assert apart > 0.01 * ours.forward_tokens(small).pooled.norm()
+    with pytest.raises(UsageError, match='shift_by is'):
+        MODELS.build({**SWIN, 'shift_by': 'window'})
+
+
 def full_attention(attention: torch.nn.Module, x: Tensor) -> Tensor:
     """Plain softmax(QKᵀ/√d), written without any of the package's code: (B, N, L, L)."""
     batch, length, dims = x.shape

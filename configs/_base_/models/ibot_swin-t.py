@@ -1,6 +1,7 @@
 # iBOT on Swin-T (window 7) at 224 px: masks on the 7x7 grid of the last stage, from epoch 50 on.
 _base_ = ['./ibot_vit-s.py']
 
+norm_cfg = dict(type='LN', eps=1e-6)  # iBOT's; mmpretrain's Swin has 1e-5
 model = dict(
     backbone=dict(
         _delete_=True,
@@ -9,6 +10,10 @@ model = dict(
         img_size=224,
         drop_path_rate=0.1,
         attention_query='received',
+        shift_by='img_size',  # as in iBOT's code, where local crops are shifted wherever global ones are
+        norm_cfg=norm_cfg,
+        patch_cfg=dict(norm_cfg=norm_cfg),
+        stage_cfgs=dict(block_cfgs=dict(norm_cfg=norm_cfg), downsample_cfg=dict(norm_cfg=norm_cfg)),
     ),
     masker=dict(
         _delete_=True,

@@ -10,6 +10,7 @@ from mmpretrain.models.utils import ShiftWindowMSA, resize_pos_embed
 from torch import Tensor
 from torch.nn import functional as F
 
+from mstkit.checks import check_one_of
 from mstkit.errors import UsageError
 from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, init_transformer_weights
 from mstkit.models.lean_layers import LeanFFN
@@ -20,23 +21,35 @@ Query = Literal['received', 'pseudo_cls']
 
 
 class SmallMapWindowMSA(ShiftWindowMSA):
-    """Window attention that also takes maps smaller than a window: padded to it, and never shifted.
+    """Window attention that also takes maps smaller than a window: padded to it, and not shifted.
 
     The official Swin shrinks the window and drops the shift when a map is not larger than the window; mmpretrain
     either refuses such a map or (``pad_small_map``) shifts it all the same, which rolls tokens that are all in one
     window and masks most of their attention. On larger maps nothing differs from mmpretrain.
     """
 
+    shifts_any_map: bool = False
+
+    def decide_shift(self, side: int) -> None:
+        """Lets the map of the size that the network is built for decide, once for all maps (``shift_by='img_size'``).
+
+        Args:
+            side: the shorter one of that map, in tokens.
+        """
+        if side <= self.window_size:
+            self.shift_size = 0
+        self.shifts_any_map = self.pad_small_map = self.shift_size > 0
+
     def forward(self, query: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """Attends inside windows: (B, h*w, C) and (h, w) to (B, h*w, C)."""
-        if min(hw_shape) > self.window_size:
+        if min(hw_shape) > self.window_size or self.shifts(hw_shape):
             return super().forward(query, hw_shape)
         attended = self.w_msa(self._windows(query, hw_shape))
         return self.drop(self._on_map(attended, hw_shape))
 
     def shifts(self, hw_shape: tuple[int, int]) -> bool:
         """Whether this block shifts its windows on a map of that size."""
-        return self.shift_size > 0 and min(hw_shape) > self.window_size
+        return self.shift_size > 0 and (self.shifts_any_map or min(hw_shape) > self.window_size)
 
     def attention_to(self, tokens: Tensor, hw_shape: tuple[int, int], query: Query) -> Tensor:
         """What each token receives inside its window.
@@ -111,13 +124,20 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
     Args:
         attention_query: 'received', the mean over queries (default), or 'pseudo_cls', the attention of the mean
             query, which is nearest to a class token.
+        shift_by: what decides whether the shifting blocks of a stage shift: 'map', that the map before them is larger
+            than a window (default); or 'img_size', that the stage's map of an image of ``img_size`` is, whatever comes
+            in. At 224 px the two are the same. iBOT's Swin goes by the second: it shifts the 6×6 map that a local crop
+            of 96 px has in the third stage, padded to 7×7, because at 224 px that stage's map is 14×14.
     """
 
-    def __init__(self, *args, attention_query: Query = 'received', **kwargs) -> None:
+    def __init__(
+        self, *args, attention_query: Query = 'received', shift_by: Literal['map', 'img_size'] = 'map', **kwargs
+    ) -> None:
         super().__init__(*args, **kwargs)
         if attention_query not in ('received', 'pseudo_cls'):
             raise UsageError(f"attention_query is 'received' or 'pseudo_cls', not {attention_query!r}")
         self.attention_query = attention_query
+        self.shift_by = check_one_of('MaskedSwinTransformer: shift_by', shift_by, ('map', 'img_size'))
         self.embedding_dims = self.embed_dims
         self.feature_dims = self.num_features[-1]
         self.patch_size = self.patch_embed.projection.stride[0]
@@ -126,6 +146,10 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
             for block in stage.blocks:
                 # The block builds its attention itself; only the behaviour on small maps is replaced.
                 block.attn.__class__ = SmallMapWindowMSA
+        if self.shift_by == 'img_size':
+            for depth, stage in enumerate(self.stages):
+                for block in stage.blocks:
+                    block.attn.decide_shift(min(self.patch_resolution) // 2**depth)
         LeanFFN.take_over(self.stages.modules())
 
     def init_weights(self) -> None:
