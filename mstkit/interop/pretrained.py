@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import branch_state
 from mstkit.interop.literal_config import parse_config_text
-from mstkit.interop.resizing import resize_bias_table, resize_positions, square_side
+from mstkit.interop.resizing import resize_bias_table, resize_square_positions, square_side
 
 # Norms on what a backbone puts out. Pre-training has the final one only; downstream has others, or none.
 OUTPUT_NORM = re.compile(r'(norm\d+|ln[12])\.(weight|bias)')
@@ -177,7 +177,8 @@ def _positions_on_grid(module: nn.Module, positions: Tensor, cells: int, extra_t
     grid: Any = getattr(module, 'patch_resolution', None) or (side and (side, side))
     if grid is None:
         return None
-    return resize_positions(positions, tuple(grid), extra_tokens, getattr(module, 'interpolate_mode', 'bicubic'))
+    mode, offset = getattr(module, 'interpolate_mode', 'bicubic'), getattr(module, 'interpolate_offset', 0.0)
+    return resize_square_positions(positions, tuple(grid), extra_tokens, mode, offset)
 
 
 def _check_heads(module: nn.Module, checkpoint: Mapping[str, Any], origin: str) -> None:

@@ -1,4 +1,4 @@
-"""Positions of a backbone that was trained at one size, for one of another: pure functions around mmpretrain's."""
+"""Positions of a backbone that was trained at one size, for one of another: pure functions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from mmpretrain.models.utils import resize_pos_embed, resize_relative_position_bias_table
+from mmpretrain.models.utils import resize_relative_position_bias_table
 from scipy import interpolate
 from torch import Tensor
+
+from mstkit.positions import resize_positions
 
 
 def square_side(count: int) -> int | None:
@@ -19,14 +21,10 @@ def square_side(count: int) -> int | None:
     return side if side and side * side == count else None
 
 
-def resize_positions(positions: Tensor, grid: tuple[int, int], extra_tokens: int, mode: str) -> Tensor | None:
-    """Interpolates position embeddings; those of extra tokens, which come first, stay as they are.
-
-    Args:
-        positions: (1, E + s*s, C), of a square grid.
-        grid: (h, w) wanted.
-        extra_tokens: E, 1 with a class token.
-        mode: of torch's ``interpolate``.
+def resize_square_positions(
+    positions: Tensor, grid: tuple[int, int], extra_tokens: int, mode: str, offset: float = 0.0
+) -> Tensor | None:
+    """As :func:`mstkit.positions.resize_positions`, of positions (1, E + s*s, C) of a square grid.
 
     Returns:
         (1, E + h*w, C), or None where the grid is not a square: its sides cannot be told from its length.
@@ -34,7 +32,7 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], extra_tokens: int
     side = square_side(positions.shape[1] - extra_tokens)
     if side is None:
         return None
-    return resize_pos_embed(positions, (side, side), grid, mode, extra_tokens)
+    return resize_positions(positions, (side, side), grid, extra_tokens, mode, offset)
 
 
 def resize_bias_table(table: Tensor, length: int) -> Tensor | None:

@@ -5,7 +5,8 @@ One class for each library and layout; everything else about a network is writte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 from mmpretrain.models.backbones import BEiTViT, SwinTransformer, VisionTransformer
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from mstkit.errors import UsageError
 from mstkit.models.backbones.encoder_layer import EncoderAttention
 from mstkit.networks.parts import Block, PassThrough
+from mstkit.positions import resize_positions
 
 PRETRAINING = 'mmpretrain.models.selfsup'
 Size = tuple[int, int]
@@ -75,6 +77,15 @@ class Anatomy:
         """Pixels of the image per patch of a stage."""
         raise NotImplementedError
 
+    def positions_at(self, image: Size, offset: float) -> AbstractContextManager[None]:
+        """Makes the network add positions that are interpolated as DINO does, for pictures of another size.
+
+        Args:
+            image: height and width of the pictures; they hold inside the context.
+            offset: as for :func:`mstkit.positions.resize_positions`.
+        """
+        return nullcontext()
+
     def window(self, block: Block, shifted: bool) -> tuple[Size, Size, bool]:
         """Height and width of a Swin block's windows, how far it shifts, and whether it pads before it shifts."""
         raise NotImplementedError
@@ -128,6 +139,16 @@ class MmpretrainViT(_OfMmpretrain):
     def stride(self, stage: int) -> float:
         return self.backbone.patch_embed.projection.stride[0]
 
+    def positions_at(self, image: Size, offset: float) -> AbstractContextManager[None]:
+        backbone, grid = self.backbone, self.grid(image, ())
+        native = tuple(backbone.patch_resolution)
+        if backbone.pos_embed is None or grid == native:
+            return nullcontext()
+        resized = resize_positions(
+            backbone.pos_embed.detach(), native, grid, self.extra, backbone.interpolate_mode, offset
+        )
+        return instead((backbone, 'pos_embed', nn.Parameter(resized, False)), (backbone, 'patch_resolution', grid))
+
     def norm(self, tokens: Tensor) -> Tensor:
         return self.backbone.ln1(tokens) if self.backbone.final_norm else tokens
 
@@ -174,6 +195,19 @@ class MmpretrainSwin(_OfMmpretrain):
     def norm(self, tokens: Tensor) -> Tensor:
         norm = getattr(self.backbone, f'norm{len(self.stages) - 1}', None)
         return tokens if norm is None else norm(tokens)
+
+
+@contextmanager
+def instead(*replaced: tuple[Any, str, Any]) -> Iterator[None]:
+    """Sets attributes, each an owner, a name and a value, and puts back what was there."""
+    before = [getattr(owner, name) for owner, name, _ in replaced]
+    try:
+        for owner, name, value in replaced:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for (owner, name, _), value in zip(replaced, before, strict=True):
+            setattr(owner, name, value)
 
 
 def read_anatomy(backbone: nn.Module) -> Anatomy:

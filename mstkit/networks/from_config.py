@@ -20,6 +20,7 @@ from mstkit.errors import UsageError, nearest
 from mstkit.evaluation.isolation import undisturbed_randomness
 from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, read_checkpoint, trusted_part
 from mstkit.networks.network import Network
+from mstkit.positions import DINO_OFFSET
 from mstkit.registry import MODELS
 
 SEED = 0
@@ -57,7 +58,9 @@ def open_checkpoint(path: str, branch: str | None = None) -> list[Network]:
 def open_mmpretrain(words: str) -> Network:
     """A backbone of mmpretrain: ``NAME`` or ``CONFIG.py``, with weights from ``@FILE`` or random ones.
 
-    A name is one of mmpretrain's model zoo, or an architecture: ``vit-base``, ``deit-small``, ``swin-tiny``.
+    A name is one of mmpretrain's model zoo, or an architecture: ``vit-base``, ``deit-small``, ``swin-tiny``. Those of
+    DINOv2 interpolate their positions as DINO's code does; a config can ask for that by
+    ``dict(type='mstkit.MaskedVisionTransformer', interpolate_offset=0.1)``.
 
     Raises:
         UsageError: there is no such config, name or file, or the weights do not fit completely.
@@ -65,13 +68,14 @@ def open_mmpretrain(words: str) -> Network:
     name, weights = split_weights(words)
     config = _named_config(name)
     label = f'mmpretrain:{Path(name).stem if name.endswith(".py") else name}'
+    offset = DINO_OFFSET if 'dinov2' in name.lower() and not name.endswith('.py') else 0.0
     if weights is None:
-        return _network(_randomly(config, name), config, f'{label} (random)', name, '', f'random, seed {SEED}')
+        return _network(_randomly(config, name), config, f'{label} (random)', name, '', f'random, seed {SEED}', offset)
     checkpoint = read_checkpoint(weights)
     backbone = _build(config, name)
     with told_of(weights):
         loaded = load_strict(backbone, branch_state(checkpoint, 'student'), 'backbone')
-    return _network(backbone, config, label, name, '', f'{weights}, {loaded}')
+    return _network(backbone, config, label, name, '', f'{weights}, {loaded}', offset)
 
 
 def open_random(words: str) -> Network:
@@ -181,7 +185,13 @@ def _randomly(config: Mapping[str, Any], source: str) -> Any:
 
 
 def _network(
-    backbone: nn.Module, config: Mapping[str, Any], name: str, source: str, branch: str, origin: str
+    backbone: nn.Module,
+    config: Mapping[str, Any],
+    name: str,
+    source: str,
+    branch: str,
+    origin: str,
+    interpolate_offset: float = 0.0,
 ) -> Network:
     normalisation = config['model'].get('data_preprocessor') or config.get('data_preprocessor') or {}
     to_rgb = normalisation.get('to_rgb') or normalisation.get('bgr_to_rgb')
@@ -194,7 +204,7 @@ def _network(
         raise UsageError(f'{source}: its config feeds the network pictures in the order BGR; only RGB is known here.')
     image_size, resize = _view(pipelines, config['model']['backbone'])
     with told_of(source):
-        return Network(backbone, name, image_size, mean, std, resize, branch, origin)
+        return Network(backbone, name, image_size, mean, std, resize, branch, origin, interpolate_offset)
 
 
 def _pipelines(config: Mapping[str, Any]) -> Iterator[list[Any]]:

@@ -15,6 +15,7 @@ from mstkit.evaluation.isolation import undisturbed_randomness
 from mstkit.interop import load_strict
 from mstkit.networks.from_config import SEED, split_weights, told_of
 from mstkit.networks.network import Network
+from mstkit.positions import DINO_OFFSET
 
 # What a file has that a network without a classifier lacks.
 CLASSIFIERS = ('head.', 'head_dist.')
@@ -22,6 +23,10 @@ CLASSIFIERS = ('head.', 'head_dist.')
 
 def open_timm(words: str) -> Network:
     """A ViT or Swin of timm without its classifier: ``NAME``, with weights from ``@FILE`` or random ones.
+
+    A name with the tag of DINO's weights, such as ``vit_small_patch16_224.dino``, or of DINOv2 without registers,
+    ``vit_small_patch14_dinov2``, takes pictures of any size, and interpolates its positions for them as DINO's code
+    does.
 
     Args:
         words: the file is a state dict of torch or safetensors. Nothing is downloaded.
@@ -39,7 +44,8 @@ def open_timm(words: str) -> Network:
     with undisturbed_randomness():
         torch.manual_seed(SEED)
         try:
-            backbone: Any = timm.create_model(name, pretrained=False, num_classes=0)
+            any_size: dict[str, Any] = dict(dynamic_img_size=True) if _is_dinos(name) else {}
+            backbone: Any = timm.create_model(name, pretrained=False, num_classes=0, **any_size)
         except Exception as error:  # A name's own function may refuse in any way, such as an unknown tag.
             raise UsageError(f'timm:{name} cannot be built: {error}') from error
     origin = f'random, seed {SEED}'
@@ -59,7 +65,15 @@ def open_timm(words: str) -> Network:
             # The share of the resized picture that is cut out, as timm's own evaluation rounds it.
             math.floor(sides[0] / (described.get('crop_pct') or 1.0)),
             origin=origin,
+            interpolate_offset=DINO_OFFSET if _is_dinos(name) else 0.0,
         )
+
+
+def _is_dinos(name: str) -> bool:
+    """Whether a name of timm's is of weights that were trained with DINO's interpolation of positions."""
+    described = timm.models.get_pretrained_cfg(name)
+    tag = '' if described is None else described.tag
+    return tag == 'dino' or (tag == 'lvd142m' and '_reg' not in name)
 
 
 def _read(path: str, backbone: Any) -> dict[str, Tensor]:

@@ -37,6 +37,9 @@ class Network(nn.Module):
             8/7 of ``image_size``, as 256 is of 224.
         branch: ``'student'``, ``'teacher'``, or empty where there is only one.
         origin: in words, where its weights come from.
+        interpolate_offset: how the positions of a ViT are interpolated for pictures of another size than its own, see
+            :func:`mstkit.positions.resize_positions`: 0.1 for weights of DINO's and its kin's releases, 0 is what
+            the backbone itself does.
 
     Attributes:
         layout: ``'vit'`` or ``'swin'``.
@@ -57,12 +60,14 @@ class Network(nn.Module):
         resize: int | None = None,
         branch: str = '',
         origin: str = '',
+        interpolate_offset: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self._anatomy = read_anatomy(backbone)
         self.name, self.branch, self.origin = name, branch, origin
         self.image_size = image_size
+        self.interpolate_offset: float = interpolate_offset or getattr(backbone, 'interpolate_offset', 0.0)
         self.resize = round(image_size * 256 / 224) if resize is None else resize
         self.mean, self.std = (tuple(float(value) for value in values) for values in (mean, std))
         self.layout = self._anatomy.layout
@@ -84,6 +89,7 @@ class Network(nn.Module):
         found = hashlib.sha256()
         words = [repr(self.backbone), self._anatomy.details(), self.branch, self.image_size, self.mean, self.std]
         words += [_READING[self.layout]] if self.layout in _READING else []
+        words += [f'offset {self.interpolate_offset}'] if self.interpolate_offset else []
         found.update(json.dumps(words, default=str).encode())
         for name, tensor in self.backbone.state_dict().items():
             found.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
@@ -139,6 +145,8 @@ class Network(nn.Module):
                     handles.append(token_hook(self._anatomy, block, on_tokens))
             for handle in handles:
                 hooks.callback(handle.remove)
+            if self.interpolate_offset:
+                hooks.enter_context(self._anatomy.positions_at(size, self.interpolate_offset))
             self._anatomy.run(images)
         tokens, grid = end
         normalised = self._anatomy.norm(tokens)
@@ -208,6 +216,7 @@ class Network(nn.Module):
             self.resize,
             self.branch,
             self.origin,
+            self.interpolate_offset,
         )
 
     def _chosen(self, blocks: Collection[int] | None) -> tuple[Block, ...]:

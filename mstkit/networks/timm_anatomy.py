@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from timm.layers import PatchEmbed
@@ -10,8 +11,9 @@ from timm.models.swin_transformer import SwinTransformer, WindowAttention
 from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
 
-from mstkit.networks.anatomy import Anatomy, Size
+from mstkit.networks.anatomy import Anatomy, Size, instead
 from mstkit.networks.parts import Block
+from mstkit.positions import resize_positions
 
 
 class TimmViT(Anatomy):
@@ -33,6 +35,15 @@ class TimmViT(Anatomy):
 
     def stride(self, stage: int) -> float:
         return self.backbone.patch_embed.patch_size[0]
+
+    def positions_at(self, image: Size, offset: float) -> AbstractContextManager[None]:
+        backbone, embed, grid = self.backbone, self.backbone.patch_embed, self.grid(image, ())
+        native = tuple(embed.grid_size)
+        if backbone.pos_embed is None or grid == native:
+            return nullcontext()
+        extra = 0 if backbone.no_embed_class else self.extra
+        resized = resize_positions(backbone.pos_embed.detach(), native, grid, extra, offset=offset)
+        return instead((backbone, 'pos_embed', nn.Parameter(resized, False)), (embed, 'grid_size', grid))
 
     def norm(self, tokens: Tensor) -> Tensor:
         return self.backbone.norm(tokens)

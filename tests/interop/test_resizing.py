@@ -10,7 +10,7 @@ from scipy import interpolate
 from torch import Tensor
 
 from mstkit.interop import load_backbone
-from mstkit.interop.resizing import resize_bias_table, resize_positions
+from mstkit.interop.resizing import resize_bias_table, resize_square_positions
 
 from ..models.builders import SWIN, TINY
 from .pretrained import (
@@ -69,7 +69,7 @@ def test_absolute_positions_of_swin(tmp_path):
         dict(type='SwinTransformer', window_size=2, pretrain_img_size=64, use_abs_pos_embed=True, **OWN_SWIN), 192
     )
     load_backbone(own.backbone, source.checkpoint)
-    wanted = resize_positions(source.backbone().absolute_pos_embed, (16, 16), 0, 'bicubic')
+    wanted = resize_square_positions(source.backbone().absolute_pos_embed, (16, 16), 0, 'bicubic')
     assert torch.equal(own.backbone.absolute_pos_embed, wanted)
 
 

@@ -8,6 +8,7 @@ from mmpretrain.models.backbones import SwinTransformer, VisionTransformer
 from torch import Tensor
 
 from mstkit.errors import UsageError
+from mstkit.interop import load_backbone
 from mstkit.models.backbones import expand_mask
 from mstkit.registry import MODELS
 from tests.models.builders import BACKBONES, SIZES, SWIN, VIT
@@ -300,6 +301,54 @@ def test_every_tensor_starts_as_in_the_official_code(name):
     assert {'weight', 'bias', *(('cls_token', 'pos_embed') if name == 'vit' else ())} <= seen
     assert model.train() is model
     assert model.eval() is model
+
+
+def dinos_positions(positions: Tensor, height: int, width: int) -> Tensor:
+    """As DINO's code interpolates them, class token first."""
+    side = int((positions.shape[1] - 1) ** 0.5)
+    grid = positions[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    scale = ((height + 0.1) / side, (width + 0.1) / side)
+    grid = torch.nn.functional.interpolate(grid, scale_factor=scale, mode='bicubic')
+    return torch.cat((positions[:, :1], grid.flatten(2).transpose(1, 2)), dim=1)
+
+
+@pytest.mark.parametrize('size', [(96, 96), (224, 96), (320, 224)])
+def test_the_offset_of_dinos_positions(size):
+    """0.1 is added to the sides of the grid; at the network's own size nothing is interpolated."""
+    dino, plain = (build('vit', img_size=224, patch_size=16, interpolate_offset=offset) for offset in (0.1, 0.0))
+    plain.load_state_dict(dino.state_dict())
+    x, grid = torch.randn(2, 3, *size), (size[0] // 16, size[1] // 16)
+    tokens = dino.patch_embed(x)[0]
+    tokens = torch.cat((dino.cls_token.expand(2, -1, -1), tokens), dim=1)
+    tokens = tokens + dinos_positions(dino.pos_embed, *grid)
+    for layer in dino.layers:
+        tokens = layer(tokens)
+    expected = dino.ln1(tokens)
+    torch.testing.assert_close(dino.forward_tokens(x).patch_tokens, expected[:, 1:])
+    torch.testing.assert_close(dino(x)[0], expected[:, 0])
+    assert (plain.forward_tokens(x).patch_tokens - expected[:, 1:]).abs().max() > 1e-3
+    own = torch.randn(1, 3, 224, 224)
+    assert torch.equal(dino.forward_tokens(own).patch_tokens, plain.forward_tokens(own).patch_tokens)
+
+
+def test_with_an_offset_every_output_is_still_mmpretrains():
+    settings = dict(img_size=32, out_indices=[0, 2], out_type='featmap')
+    model = build('vit', interpolate_offset=0.1, **settings)
+    x = torch.randn(2, 3, 32, 32)
+    for mine, other in zip(model(x), original('vit', model, **settings)(x), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_positions_are_loaded_with_the_offset_of_the_network():
+    source = build('vit', img_size=224, patch_size=16)
+    small = build('vit', img_size=96, patch_size=16, interpolate_offset=0.1)
+    small.load_state_dict(source.state_dict())
+    torch.testing.assert_close(small.pos_embed, dinos_positions(source.pos_embed, 6, 6))
+    other = build('vit', img_size=96, patch_size=16, interpolate_offset=0.1)
+    load_backbone(other, dict(state_dict={f'backbone.{k}': v for k, v in source.state_dict().items()}))
+    assert torch.equal(other.pos_embed, small.pos_embed)
+    with pytest.raises(UsageError, match=r'interpolate_offset is -0\.1'):
+        build('vit', interpolate_offset=-0.1)
 
 
 def test_non_square_input():

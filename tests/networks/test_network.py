@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.networks import Network
-from tests.networks.toy import CASES, NETWORKS, SWINS, build, images, network
+from tests.networks.toy import CASES, NETWORKS, SWINS, VIT, build, images, network, sharpen, timm_vit
 
 
 @pytest.mark.parametrize('name', ['mstkit ViT', 'mstkit Swin'])
@@ -111,6 +111,49 @@ def test_features_that_were_kept_from_another_reading_are_not_taken_for_these(mo
     monkeypatch.setattr('mstkit.networks.network._READING', {})  # as when only the very last block was normalised
     assert network('mstkit Swin').fingerprint != swin
     assert network('mstkit ViT').fingerprint == vit
+
+
+@pytest.mark.parametrize('kind', ['mmpretrain', 'timm', 'timm with registers'])
+@pytest.mark.parametrize('size', [(24, 24), (40, 56)])
+def test_positions_of_dinos_weights_are_interpolated_as_dinos_code_does(kind: str, size: tuple[int, int]) -> None:
+    """By scale factors of (cells + 0.1) / cells, against a network whose positions are put there by hand."""
+    registers = dict(reg_tokens=2, no_embed_class=True) if 'registers' in kind else {}
+
+    def made(**arguments: Any) -> Any:
+        if kind == 'mmpretrain':
+            return build('mmpretrain.VisionTransformer', **{**VIT, **arguments})()
+        return timm_vit(**registers, **arguments)()
+
+    any_size = {} if kind == 'mmpretrain' else dict(dynamic_img_size=True)
+    backbone, other = made(**any_size), made(img_size=size)
+    sharpen(backbone)
+    extra = 0 if registers else 1
+    maps = backbone.pos_embed[:, extra:].reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
+    scale = tuple((side // 8 + 0.1) / 4 for side in size)
+    maps = nn.functional.interpolate(maps, scale_factor=scale, mode='bicubic')
+    positions = torch.cat((backbone.pos_embed[:, :extra], maps.flatten(2).transpose(1, 2)), dim=1)
+    other.load_state_dict({**backbone.state_dict(), 'pos_embed': positions})
+    about: dict[str, Any] = dict(name='x', image_size=32, mean=(0.0,) * 3, std=(1.0,) * 3)
+    net, expected = Network(backbone, **about, interpolate_offset=0.1), Network(other, **about)
+    torch.testing.assert_close(net(images(size)).patch_tokens, expected(images(size)).patch_tokens)
+    plain = Network(backbone, **about)
+    assert (plain(images(size)).patch_tokens - net(images(size)).patch_tokens).abs().max() > 1e-3
+    assert torch.equal(plain(images()).patch_tokens, net(images()).patch_tokens)  # its own size
+    assert backbone.pos_embed.shape[1] == 16 + extra, 'what was there is back'
+    assert net.fingerprint != plain.fingerprint and net.without_last(1).interpolate_offset == 0.1
+
+
+def test_a_backbone_may_bring_the_offset_along() -> None:
+    torch.manual_seed(0)
+    backbone = build('MaskedVisionTransformer', **VIT, interpolate_offset=0.1)()
+    plain = build('MaskedVisionTransformer', **VIT)()
+    plain.load_state_dict(backbone.state_dict())
+    about: dict[str, Any] = dict(name='x', image_size=32, mean=(0.0,) * 3, std=(1.0,) * 3)
+    net, given = Network(backbone, **about), Network(plain, **about, interpolate_offset=0.1)
+    assert net.fingerprint == given.fingerprint != Network(plain, **about).fingerprint
+    pictures = images((48, 24))
+    torch.testing.assert_close(net(pictures).patch_tokens, backbone.forward_tokens(pictures).patch_tokens)
+    torch.testing.assert_close(net(pictures).patch_tokens, given(pictures).patch_tokens)
 
 
 @pytest.mark.parametrize('name', ['mstkit Swin', 'mmpretrain BEiT', 'mmpretrain ViT without class token'])

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from mstkit.errors import UsageError
 from mstkit.networks import open_networks, open_several
+from mstkit.networks.from_timm import _is_dinos
 from mstkit.registry import MODELS
 from tests.networks.toy import CONFIG, VIT, images, write_checkpoint
 
@@ -174,3 +175,19 @@ def test_files_that_hold_no_network(tmp_path: Path, checkpoint: Path) -> None:
     refused('cannot be read: NameError', source=f'mmpretrain:{tmp_path}/a.py')
     with pytest.raises(UsageError, match="device 'cuda:99' cannot be used"):
         open_networks(str(checkpoint), device='cuda:99')
+
+
+def test_weights_of_dino_and_its_kin_are_told_by_their_names() -> None:
+    """Their positions are interpolated with DINO's offset, and pictures may have any size."""
+    net = open_networks('timm:vit_small_patch16_224.dino')[0]
+    assert net.interpolate_offset == 0.1 and net.image_size == 224
+    assert net(torch.zeros(1, 3, 64, 96)).grid == (4, 6)
+    assert open_networks('mmpretrain:dinov2-small')[0].interpolate_offset == 0.1
+    assert open_networks('mmpretrain:deit-tiny')[0].interpolate_offset == 0.0
+    names = (
+        'vit_small_patch14_dinov2',
+        'vit_small_patch14_reg4_dinov2',
+        'vit_tiny_patch16_224',
+        'swin_tiny_patch4_window7_224',
+    )
+    assert [_is_dinos(name) for name in names] == [True, False, False, False]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from mmpretrain.models.backbones import SwinTransformer
-from mmpretrain.models.utils import ShiftWindowMSA, resize_pos_embed
+from mmpretrain.models.utils import ShiftWindowMSA
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,6 +14,7 @@ from mstkit.checks import check_one_of
 from mstkit.errors import UsageError
 from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, init_transformer_weights
 from mstkit.models.lean_layers import LeanFFN
+from mstkit.positions import resize_positions
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
@@ -171,8 +172,8 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         tokens, grid = self.patch_embed(images)
         tokens = self.hide(tokens, grid, mask, mask_token)
         if self.use_abs_pos_embed:
-            tokens = tokens + resize_pos_embed(
-                self.absolute_pos_embed, self.patch_resolution, grid, self.interpolate_mode, self.num_extra_tokens
+            tokens = tokens + resize_positions(
+                self.absolute_pos_embed, self.patch_resolution, grid, self.num_extra_tokens, self.interpolate_mode
             )
         tokens = self.drop_after_pos(tokens)
         for stage in self.stages[:-1]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from mmpretrain.models.backbones import VisionTransformer
-from mmpretrain.models.utils import MultiheadAttention, resize_pos_embed
+from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from mstkit.checks import check_number
 from mstkit.models.backbones.encoder_layer import EncoderLayer
 from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, expand_mask, init_transformer_weights
+from mstkit.positions import resize_positions
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
@@ -53,13 +56,19 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
 
     Args:
         *args: as mmpretrain's.
+        interpolate_offset: what is added to the sides of the grid where positions are interpolated for pictures of
+            another size, see :func:`mstkit.positions.resize_positions`. 0.1 is right for weights of DINO's, iBOT's and
+            AttMask's releases, which were trained with it; 0, the default, for those that were trained here.
         with_cp: keep only the input of each layer for the backward pass and compute the layer again there (activation
             checkpointing): a third more time, a fraction of the memory. Named as in mmpretrain's Swin.
         **kwargs: as mmpretrain's.
     """
 
-    def __init__(self, *args, with_cp: bool = False, **kwargs) -> None:
+    def __init__(self, *args, interpolate_offset: float = 0.0, with_cp: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self.interpolate_offset = check_number(
+            'MaskedVisionTransformer: interpolate_offset', interpolate_offset, 0, below=1
+        )
         self.with_cp = with_cp
         self.embedding_dims = self.feature_dims = self.embed_dims
         self.stride = self.patch_embed.projection.stride[0]
@@ -84,15 +93,7 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         read: Read = 'all',
     ) -> TokenOutput:
         """See :meth:`MaskedBackbone.forward_tokens`."""
-        tokens, (height, width) = self.patch_embed(images)
-        grid = (height, width)
-        tokens = self.hide(tokens, grid, mask, mask_token)
-        if self.cls_token is not None:
-            tokens = torch.cat((self.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
-        tokens = tokens + resize_pos_embed(
-            self.pos_embed, self.patch_resolution, grid, self.interpolate_mode, self.num_extra_tokens
-        )
-        tokens = self.pre_norm(self.drop_after_pos(tokens))
+        tokens, grid = self._embed(images, mask, mask_token)
         attention = None
         for depth, layer in enumerate(self.layers, start=-len(self.layers)):
             if return_attention and depth == attention_layer:
@@ -104,6 +105,45 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         patches = tokens[:, self.num_extra_tokens :]
         pooled = tokens[:, 0] if self.num_extra_tokens else patches.mean(dim=1)
         return TokenOutput(patches, pooled, grid, attention)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """mmpretrain's: images (B, 3, H, W) to what ``out_type`` and ``out_indices`` ask for."""
+        if not self.interpolate_offset:
+            return super().forward(x)
+        tokens, grid = self._embed(x)
+        found = []
+        for depth, layer in enumerate(self.layers):
+            tokens = layer(tokens)
+            if depth == len(self.layers) - 1:
+                tokens = self._normalised(tokens)
+            if depth in self.out_indices:
+                found.append(self._format_output(tokens, grid))
+        return tuple(found)
+
+    def _embed(
+        self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """What enters the first layer, (B, E + L, C), and the grid."""
+        tokens, (height, width) = self.patch_embed(images)
+        tokens = self.hide(tokens, (height, width), mask, mask_token)
+        if self.cls_token is not None:
+            tokens = torch.cat((self.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
+        tokens = tokens + self._positions(self.pos_embed, self.patch_resolution, (height, width))
+        return self.pre_norm(self.drop_after_pos(tokens)), (height, width)
+
+    def _positions(self, positions: Tensor, source: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+        mode, offset = self.interpolate_mode, self.interpolate_offset
+        return resize_positions(positions, source, grid, self.num_extra_tokens, mode, offset)
+
+    def _prepare_pos_embed(self, state_dict: dict[str, Tensor], prefix: str, *args, **kwargs) -> None:
+        """mmpretrain's, which resizes positions that are loaded; with the offset where there is one."""
+        found = state_dict.get(f'{prefix}pos_embed')
+        if found is not None and self.interpolate_offset:
+            side = math.isqrt(max(found.shape[1] - self.num_extra_tokens, 0))
+            if side**2 == found.shape[1] - self.num_extra_tokens:
+                grid = self.patch_embed.init_out_size
+                state_dict[f'{prefix}pos_embed'] = self._positions(found, (side, side), tuple(grid))
+        super()._prepare_pos_embed(state_dict, prefix, *args, **kwargs)
 
     def _run(self, layer: nn.Module, tokens: Tensor, **settings: Any) -> Tensor:
         if self.with_cp and torch.is_grad_enabled():
