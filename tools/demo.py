@@ -16,11 +16,14 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from mstkit.engine.launch import build_runner, load_config
+from mstkit.engine.work_dir_lock import LOCK, WorkDirLock, lock_work_dir
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.files import write_atomically
 from mstkit.report import build_page
 
 CONFIG = Path(__file__).resolve().parent.parent / 'configs' / 'demo' / 'mst_vit-nano_scenes.py'
+
+MARK = '.mstkit-demo'  # in a folder that may be emptied
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,17 +36,27 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def empty(work_dir: Path) -> None:
-    """Removes an earlier demo, and nothing that is not one.
+def empty(work_dir: Path) -> WorkDirLock | None:
+    """Removes an earlier demo, and nothing that is not one, nor one that is still training.
+
+    Returns:
+        The lock of the folder, for the training that follows; None where there is no folder yet.
 
     Raises:
-        UsageError: the folder holds something else.
+        UsageError: the folder holds something else, or a demo is training in it.
     """
     if not work_dir.exists():
-        return
-    if not work_dir.is_dir() or (any(work_dir.iterdir()) and not (work_dir / '.mstkit-demo').exists()):
+        return None
+    content = [path for path in work_dir.iterdir() if path.name != LOCK] if work_dir.is_dir() else [work_dir]
+    if content and not (work_dir / MARK).exists():
         raise UsageError(f'{work_dir} holds something that is no earlier demo: choose another --work-dir')
-    shutil.rmtree(work_dir)
+    lock = lock_work_dir(work_dir)
+    for path in content:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != MARK:  # without its mark it would be no demo, were we killed now
+            path.unlink()
+    return lock
 
 
 @exit_cleanly
@@ -53,12 +66,12 @@ def main() -> None:
     started = time.perf_counter()
     config, notes = load_config(args.config, args.cfg_options, work_dir=args.work_dir, seed=args.seed)
     work_dir = Path(config.work_dir)
-    empty(work_dir)
+    lock = empty(work_dir)
     for note in notes:
         print(note, flush=True)
     runner = build_runner(config)
-    work_dir.mkdir(parents=True, exist_ok=True)
-    (work_dir / '.mstkit-demo').touch()
+    del lock  # the runner has it now
+    (work_dir / MARK).touch()
     runner.train()
 
     records = [json.loads(line) for line in (work_dir / 'knn.jsonl').read_text(encoding='utf-8').splitlines()]

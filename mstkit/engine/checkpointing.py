@@ -1,8 +1,7 @@
-"""Writing checkpoints in one step, reading them back without trust, and finding the newest good one."""
+"""Writing checkpoints in one step, and what a model takes of one."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from torch import Tensor
 
 from mstkit.errors import UsageError
 from mstkit.files import write_atomically
-from mstkit.interop.checkpoint import read_checkpoint
-from mstkit.interop.sharded_checkpoint import SUFFIX
 
 
 def save(checkpoint: Mapping[str, Any], path: str | Path) -> None:
@@ -86,30 +83,6 @@ def restore_hub(hub: MessageHub, state: Mapping[str, Any]) -> None:
     hub.load_state_dict(
         dict(log_scalars=scalars, runtime_info=state['runtime_info'], resumed_keys=dict.fromkeys(names, True))
     )
-
-
-def find_latest(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint of a work dir that is furthest on and can be read, or None where there is none.
-
-    The names ``epoch_N.pth`` and ``iter_N.pth`` count, and the folders ``.dcp`` of sharded trainings; one that cannot
-    be read is said, and the one before it is taken.
-    """
-    best: tuple[Path, dict[str, Any]] | None = None
-    for kind in ('epoch', 'iter'):
-        paths = [path for ending in ('.pth', SUFFIX) for path in Path(folder).glob(f'*{ending}')]
-        numbered = [(re.fullmatch(rf'{kind}_(\d+)\.\w+', path.name), path) for path in paths]
-        newest_first = sorted(((int(match[1]), path) for match, path in numbered if match), reverse=True)
-        for _, path in newest_first:
-            try:
-                checkpoint = read_checkpoint(path)
-                iteration = int(checkpoint['meta']['iter'])
-            except (UsageError, KeyError, TypeError) as error:
-                print_log(f'Not resuming from {path}: {error}', logger='current', level=30)
-                continue
-            if best is None or iteration > best[1]['meta']['iter']:
-                best = path, checkpoint
-            break
-    return best
 
 
 def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

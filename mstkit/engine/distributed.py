@@ -8,17 +8,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from mmengine import dist
 from mmengine.dist import init_dist, is_distributed
 from mmengine.model import is_model_wrapper
 from torch import distributed
 
 from mstkit.errors import TrainingStopped, UsageError, exit_code
 
+Result = TypeVar('Result')
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 _PATIENCE = 20.0  # seconds that the other ranks leave rank 0 to report a mistake
 
@@ -60,6 +62,27 @@ def init_processes(launcher: str, dist_cfg: Mapping[str, Any] | None = None) -> 
 def unwrapped(model: Any) -> Any:
     """The model itself, without what distributed training puts around it."""
     return model.module if is_model_wrapper(model) else model
+
+
+def on_rank_zero(work: Callable[[], Result]) -> Result:
+    """Lets rank 0 alone do something to the disk, and tells all ranks what came of it; called by all.
+
+    Args:
+        work: what to do; its result must be picklable.
+
+    Raises:
+        UsageError: that of rank 0, on every rank.
+    """
+    answer: list[Any] = [None, None]
+    if dist.is_main_process():
+        try:
+            answer[0] = work()
+        except UsageError as error:
+            answer[1] = str(error)
+    dist.broadcast_object_list(answer)
+    if answer[1] is not None:
+        raise UsageError(answer[1])
+    return answer[0]
 
 
 def _leave_processes() -> None:

@@ -30,6 +30,7 @@ class ResumableRunner(Runner):
     """
 
     _start: Start
+    _run_id: str | None = None  # the id of the run, the same in all its checkpoints
 
     @cached_property
     def _config_text(self) -> str:
@@ -172,6 +173,7 @@ class ResumableRunner(Runner):
             meta={
                 **reached,
                 'cfg': self._config_text,
+                'run': self._run_id,
                 'seed': self.seed,
                 'experiment_name': self.experiment_name,
                 'time': time.strftime('%Y%m%d_%H%M%S', time.localtime()),

@@ -22,6 +22,7 @@ from mstkit.engine.resumable_runner import ResumableRunner
 from mstkit.engine.safeguards import guard_training
 from mstkit.engine.sharding import is_sharded, shard, wants_sharding
 from mstkit.engine.start import Start, check_start, find_start
+from mstkit.engine.work_dir import WorkDir
 from mstkit.engine.wrapping import ddp_settings
 from mstkit.errors import UsageError
 from mstkit.registry import RUNNERS
@@ -35,6 +36,7 @@ class MSTRunner(ResumableRunner):
 
     * Model, data, hooks, optimizer and the checkpoint to start from are built and checked before the work dir is made.
     * Checkpoints are written in one step, hold plain data only and are read as such.
+    * A work dir belongs to one training at a time, and to one run: what an earlier one left there is set aside.
     * A checkpoint of another model, or of a run with other epochs, is refused.
     * A training that diverges stops, and its good checkpoints stay (see :mod:`mstkit.engine.safeguards`).
     * Iteration-based schedules and epochs converted to them count optimizer steps.
@@ -47,30 +49,42 @@ class MSTRunner(ResumableRunner):
 
     def __init__(self, model: nn.Module | dict, work_dir: str, **settings: Any) -> None:
         self._start = Start()
+        self._work_dir_claim: WorkDir | None = None
         scope = settings.setdefault('default_scope', 'mstkit')
         prepared = cpu.prepare_as(settings)
         init_processes(settings.get('launcher', 'none'), settings.get('env_cfg', {}).get('dist_cfg'))
         with DefaultScope.overwrite_default_scope(scope):
             model = self._prepare(model, work_dir, settings)
         super().__init__(model=model, work_dir=work_dir, **settings)
+        for note in [*self._start.notes, *(self._work_dir_claim.notes if self._work_dir_claim else [])]:
+            self.logger.warning(note)
         if prepared:
             self.logger.info(f'CPU: {"; ".join(prepared)} (env_cfg.cpu)')
 
     def _prepare(self, model: nn.Module | dict, work_dir: str, settings: dict[str, Any]) -> nn.Module:
         """Replaces the configs in ``settings`` by what they describe, and checks it."""
-        self._start = find_start(work_dir, settings.get('load_from'), bool(settings.get('resume')))
+        trains = settings.get('train_cfg') is not None and settings.get('train_dataloader') is not None
+        claim = WorkDir(work_dir, settings.get('default_hooks')) if trains else None
+        if claim is not None:
+            claim.enter()
+        self._start = find_start(
+            work_dir,
+            settings.get('load_from'),
+            bool(settings.get('resume')),
+            run=claim.run if claim else None,
+            more=claim.folders[1:] if claim else (),
+        )
         randomness = preflight.choose_randomness(settings.get('randomness'), self._start)
         settings['randomness'] = randomness
         model = preflight.build_model(model, settings.pop('data_preprocessor', None))
         hooks = settings.get('default_hooks'), settings.get('custom_hooks')
-        training = settings.get('train_cfg') is not None and settings.get('train_dataloader') is not None
         settings['default_hooks'], settings['custom_hooks'] = (
-            guard_training(*hooks) if training else map(preflight.build_hooks, hooks)
+            guard_training(*hooks) if trains else map(preflight.build_hooks, hooks)
         )
         if self._start.path is None:  # otherwise the weights are that file's
             preflight.check_pretrained(model, settings['default_hooks'], settings['custom_hooks'])
         wrapper = counter = None
-        if training:
+        if trains:
             loader = preflight.build_train_loader(settings['train_dataloader'], randomness)
             settings['train_dataloader'] = loader
             check_order(loader, self._start)
@@ -94,7 +108,18 @@ class MSTRunner(ResumableRunner):
             )
         check_start(self._start, model, counter, wrapper)
         check_compiling(model, (settings.get('cfg') or {}).get('compile'))
+        if claim is not None:
+            claim.occupy(self._start)
+            self._work_dir_claim, self._run_id = claim, claim.run
         return model
+
+    def train(self) -> nn.Module:
+        """As mmengine's; other processes may train in the work dir when it is over."""
+        try:
+            return super().train()
+        finally:
+            if self._work_dir_claim is not None:
+                self._work_dir_claim.leave()
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """As mmengine's, with :func:`ddp_settings`; on CPU processes without device ids and without SyncBatchNorm."""

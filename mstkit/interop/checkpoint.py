@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,14 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.interop.sharded_checkpoint import read_sharded
+from mstkit.interop.sharded_checkpoint import REST, read_sharded
 
 BRANCH_PREFIXES = {'student': 'backbone.', 'teacher': 'teacher.backbone.'}
 HISTORY_METHODS = ('min', 'max', 'mean', 'current')
 NUMPY_TYPES = ('bool', 'int8', 'int16', 'int32', 'int64', 'uint8', 'float16', 'float32', 'float64')
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike[str], tensors: bool = True) -> dict[str, Any]:
     """Reads a checkpoint of mmengine's layout onto the CPU.
 
     Only weights, plain containers, NumPy numbers and mmengine's log histories are accepted; anything else in the file
@@ -31,6 +32,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Args:
         path: the file, or the folder that a sharded training wrote (``NAME.dcp``).
+        tensors: read them too; without, only what is not a tensor may be used (the file is mapped, not read), which
+            takes no time and no memory however large the file is.
 
     Returns:
         A dict with at least ``state_dict``.
@@ -39,9 +42,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         UsageError: no such file, not a checkpoint, damaged, holding code, or without a state dict.
     """
     file = Path(path).expanduser()
+    if file.is_dir() and not tensors and (file / REST).is_file():
+        return read_checkpoint(file / REST)
     if file.is_dir():
         return read_sharded(file, read_checkpoint)
-    checkpoint = read_data(file)
+    checkpoint = read_data(file, tensors)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), Mapping):
         found = (
             f'keys {sorted(map(str, checkpoint))[:8]}' if isinstance(checkpoint, dict) else type(checkpoint).__name__
@@ -50,8 +55,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return checkpoint
 
 
-def read_data(file: Path) -> Any:
+def read_data(file: Path, tensors: bool = True) -> Any:
     """Reads a file of torch's onto the CPU, whatever its layout, and executes nothing.
+
+    Args:
+        file: what to read.
+        tensors: see :func:`read_checkpoint`.
 
     Raises:
         UsageError: no such file, damaged, or holding something else than plain data.
@@ -60,7 +69,8 @@ def read_data(file: Path) -> Any:
         raise UsageError(f'checkpoint {file} does not exist; give the path of a .pth file.')
     try:
         with _accepted_globals():
-            return torch.load(file, map_location='cpu', weights_only=True)
+            mapped = not tensors and zipfile.is_zipfile(file)
+            return torch.load(file, map_location='cpu', weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise UsageError(
             f'checkpoint {file} is refused: {_first_line(error)} Nothing in it was executed; use a file that mstkit or '

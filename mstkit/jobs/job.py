@@ -80,7 +80,13 @@ class Job(ABC):
 
     def has_checkpoint(self) -> bool:
         """There is something to resume from."""
-        return any(self.folder.glob('epoch_*.pth')) or any(self.folder.glob('iter_*.pth'))
+        if any(self.folder.glob('epoch_*.pth')) or any(self.folder.glob('iter_*.pth')):
+            return True
+        try:  # of another name
+            last = Path((self.folder / 'last_checkpoint').read_text(encoding='utf-8').strip())
+        except (OSError, UnicodeDecodeError):
+            return False
+        return bool(last.name) and (self.folder / last.name).exists()
 
     def has_left_something(self) -> bool:
         """Something in its folder would be taken for this training's."""

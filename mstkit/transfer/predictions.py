@@ -17,8 +17,9 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 
 from mstkit.datasets.image_reader import read_image
-from mstkit.engine.checkpointing import check_same_model, find_latest, weights_of
+from mstkit.engine.checkpointing import check_same_model, weights_of
 from mstkit.engine.guard import build_guard
+from mstkit.engine.newest_checkpoint import find_newest
 from mstkit.engine.preflight import build_model
 from mstkit.errors import UsageError
 from mstkit.transfer.painting import SCORE, Painter
@@ -74,10 +75,10 @@ def predict(run: Run, count: int) -> tuple[list[Prediction], Painter]:
     Raises:
         UsageError: the run has no checkpoint, or one of another model.
     """
-    found = find_latest(run.folder)
-    if found is None:
+    found = find_newest(run.folder, parts=('meta', 'state_dict'))
+    path, checkpoint = found.path, found.checkpoint
+    if path is None or checkpoint is None:
         raise UsageError(f'{run.folder} has no checkpoint any more, so that its predictions cannot be drawn.')
-    path, checkpoint = found
     config = run.load()
     with _quiet(), DefaultScope.overwrite_default_scope(config.default_scope):
         model: Any = build_model(config.model, config.get('data_preprocessor'))

@@ -58,19 +58,6 @@ def test_message_hub_goes_round(tmp_path):
     assert other.get_info('not plain') is None
 
 
-def test_newest_readable_checkpoint_is_found(tmp_path):
-    assert checkpointing.find_latest(tmp_path) is None
-    assert checkpointing.find_latest(tmp_path / 'missing') is None
-    for name, iteration in (('epoch_9', 36), ('epoch_10', 40), ('iter_38', 38)):
-        checkpointing.save(
-            {'state_dict': {}, 'meta': {'iter': iteration, 'epoch': iteration // 4}}, tmp_path / f'{name}.pth'
-        )
-    (tmp_path / 'best_knn.pth').write_bytes(b'')
-    assert checkpointing.find_latest(tmp_path)[0].name == 'epoch_10.pth'
-    (tmp_path / 'epoch_10.pth').write_bytes(b'PK\x03\x04 torn')
-    assert checkpointing.find_latest(tmp_path)[0].name == 'iter_38.pth'
-
-
 def test_another_model_is_named():
     own = {'a': torch.ones(2), 'b': torch.ones(3), 'c': torch.ones(1)}
     checkpointing.check_same_model(own, dict(own), 'x.pth')

@@ -1,0 +1,162 @@
+"""Which checkpoint of a work dir a run goes on with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mstkit.errors import UsageError
+from mstkit.interop.checkpoint import read_checkpoint
+from mstkit.interop.sharded_checkpoint import SUFFIX
+
+LAST = 'last_checkpoint'
+TO_RESUME = ('meta', 'state_dict', 'optimizer', 'message_hub')  # of a checkpoint
+ENDINGS = ('.pth', SUFFIX)
+# What mmengine's hook, and ours, call the checkpoints of a run.
+_USUAL = re.compile(rf'(?:(?:epoch|iter)_\d+|best_.+)(?:\.pth|{re.escape(SUFFIX)})')
+
+
+@dataclass
+class Newest:
+    """What was found in a work dir.
+
+    Attributes:
+        path: the checkpoint to go on with; None where nothing was ever written.
+        checkpoint: what it holds.
+        notes: what the user should know of the choice.
+    """
+
+    path: Path | None = None
+    checkpoint: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def named_last(work_dir: str | Path) -> Path | None:
+    """The checkpoint that the file ``last_checkpoint`` of a work dir names; None without such a file.
+
+    The file holds a path, which no longer leads anywhere once the folder was moved, and leads to another folder's file
+    once it was copied: the checkpoint beside the file is meant, where there is one of that name.
+
+    Raises:
+        UsageError: the file names nothing.
+    """
+    file = Path(work_dir) / LAST
+    try:
+        written = file.read_bytes().decode().strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f'{file} cannot be read ({error})') from error
+    if not written or '\n' in written or '\0' in written:
+        raise UsageError(f'{file} names no checkpoint')
+    beside = file.parent / Path(written).name
+    return beside if beside.exists() else Path(written)
+
+
+def checkpoints_in(folders: Iterable[str | Path], last: Path | None = None) -> list[Path]:
+    """The files in folders that carry the name of a run's checkpoint.
+
+    These are ``epoch_N.pth``, ``iter_N.pth``, ``best_*.pth``, the same as ``.dcp`` folders of a sharded training, and
+    names like that of ``last``, which a ``filename_tmpl`` of its own may have made.
+
+    Args:
+        folders: where to look, not below.
+        last: what ``last_checkpoint`` names.
+    """
+    alike = re.compile(re.sub(r'\d+(?=\D*$)', r'\\d+', re.escape(last.name))) if last is not None else _USUAL
+    files = [path for path in _files(folders) if _USUAL.fullmatch(path.name) or alike.fullmatch(path.name)]
+    return sorted(files)
+
+
+def find_newest(
+    work_dir: str | Path, run: str | None = None, more: Iterable[str | Path] = (), parts: Sequence[str] = TO_RESUME
+) -> Newest:
+    """The checkpoint that the last run in a work dir goes on with.
+
+    That is the one which ``last_checkpoint`` names. Where it is gone or cannot be read, the newest good one of the
+    same run is taken, which the notes say: the one that was written last, for a folder may hold files of older and
+    longer runs. A ``best_*`` is taken only where there is nothing else.
+
+    Args:
+        work_dir: the folder.
+        run: the id of the run that was last in it, where that is known: checkpoints of other runs are passed over.
+        more: other folders that its checkpoints may lie in.
+        parts: what a checkpoint has to hold.
+
+    Raises:
+        UsageError: there are checkpoints, and none of them can be gone on with.
+    """
+    found, complaint = Newest(), ''
+    last = None
+    try:
+        last = named_last(work_dir)
+        if last is not None:
+            checkpoint, reason = _read(last, parts)
+            if reason is None:
+                return Newest(last, checkpoint)
+            complaint = f'{Path(work_dir) / LAST} names {last}, which cannot be resumed from: {reason}'
+    except UsageError as error:
+        complaint = f'{error}'
+    if complaint:
+        found.notes.append(complaint)
+    candidates = [path for path in _files([work_dir, *more]) if path != last]
+    looks_like_a_run = {*checkpoints_in([work_dir, *more], last)}
+    good = []
+    for path in candidates:
+        content, reason = _read(path, parts, tensors=False)
+        meta = content['meta'] if reason is None else {}
+        other = meta.get('run')
+        if reason is None and None not in (run, other) and run != other:
+            reason = f'it is of another run ({other}, not {run})'
+        if reason is None:
+            iteration = meta['iter'] if isinstance(meta['iter'], int) else -1
+            order = (not path.name.startswith('best_'), other == run, str(meta.get('time', '')), iteration)
+            good.append((order, path))
+        elif path in looks_like_a_run:
+            found.notes.append(f'not resuming from {path}: {reason}')
+    for _, path in sorted(good, reverse=True):
+        checkpoint, reason = _read(path, parts)
+        if reason is None:
+            if found.notes:
+                found.notes.append(f'going on with {path}, the newest that is whole')
+            return Newest(path, checkpoint, found.notes)
+        found.notes.append(f'not resuming from {path}: {reason}')
+    if looks_like_a_run or good or complaint:
+        raise UsageError(
+            f'nothing in {work_dir} can be resumed: {"; ".join(found.notes)}. Name another checkpoint (--resume '
+            'CHECKPOINT), or leave --resume out to start a new run: what is there is then set aside.'
+        )
+    found.notes += [f'{path} is no checkpoint of a run' for path in candidates]
+    return found
+
+
+def _read(path: Path, parts: Sequence[str], tensors: bool = True) -> tuple[dict[str, Any], str | None]:
+    """A checkpoint, and what keeps a run from going on with it."""
+    try:
+        checkpoint = read_checkpoint(path, tensors)
+    except UsageError as error:
+        return {}, str(error).rstrip('.')
+    absent = what_is_missing(checkpoint, parts)
+    return checkpoint, f'it holds no {", ".join(absent)}' if absent else None
+
+
+def what_is_missing(checkpoint: Mapping[str, Any], parts: Sequence[str] = TO_RESUME) -> list[str]:
+    """The parts, and the place in the run, that a checkpoint does not have."""
+    meta = checkpoint.get('meta')
+    absent = [name for name in parts if name not in checkpoint]
+    if 'meta' not in absent:
+        absent += [name for name in ('epoch', 'iter') if not isinstance(meta, Mapping) or name not in meta]
+    return absent
+
+
+def _files(folders: Iterable[str | Path]) -> list[Path]:
+    return [
+        path
+        for folder in dict.fromkeys(Path(one) for one in folders)
+        for ending in ENDINGS
+        for path in sorted(folder.glob(f'*{ending}'))
+        if not path.name.startswith('.')
+    ]
