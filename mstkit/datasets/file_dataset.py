@@ -13,6 +13,9 @@ from mstkit.datasets.sampling import SampleKey
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
 
+# Shorter lists of files stay as they are. Packing one keeps it out of the workers' memory, for which mmengine collects
+# the garbage of the whole process: a second where much is loaded.
+_PACKED_FROM = 10_000
 # Even where half of the files are broken, this many draws in a row fail once in four thousand million samples.
 _MAX_DRAWS = 32
 
@@ -31,7 +34,7 @@ class FileDataset(BaseDataset):
         metainfo: ``classes`` fixes the class names and their order.
         test_mode: as in mmengine.
         lazy_init: read the list of files at first use rather than now.
-        serialize_data: as in mmengine; keeps long lists out of the workers' memory.
+        serialize_data: as in mmengine; keeps long lists, of ten thousand files or more, out of the workers' memory.
     """
 
     def __init__(
@@ -53,6 +56,17 @@ class FileDataset(BaseDataset):
             lazy_init=lazy_init,
             serialize_data=serialize_data,
         )
+
+    def full_init(self) -> None:
+        """Lists the files; see :class:`mmengine.dataset.BaseDataset`."""
+        if self._fully_initialized:
+            return
+        pack: bool = self.serialize_data
+        self.serialize_data: bool = False
+        super().full_init()
+        if pack and len(self.data_list) >= _PACKED_FROM:
+            self.data_bytes, self.data_address = self._serialize_data()
+            self.serialize_data = True
 
     def prepare_data(self, idx: int) -> Any:
         """The sample after the pipeline; unreadable files replaced.

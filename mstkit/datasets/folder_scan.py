@@ -62,7 +62,7 @@ def scan_folder(root: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> Fo
     """
     scan = FolderScan()
     # A stack of open listings instead of recursion; with each, the folders that lead to it, to notice links in circles.
-    stack = [(iter(_listing(root)), '', frozenset([_identity(root)]))]
+    stack = [(iter(listing(root)), '', frozenset([_identity(root)]))]
     next_report = time.monotonic() + _SECONDS_BETWEEN_REPORTS
     while stack:
         entries, prefix, parents = stack[-1]
@@ -78,7 +78,7 @@ def scan_folder(root: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> Fo
             if identity in parents:
                 scan.broken_links += 1
             else:
-                stack.append((iter(_listing(entry.path)), f'{prefix}{entry.name}/', parents | {identity}))
+                stack.append((iter(listing(entry.path)), f'{prefix}{entry.name}/', parents | {identity}))
         elif not _is(entry.is_file):
             scan.broken_links += entry.is_symlink()
         else:
@@ -92,12 +92,12 @@ def scan_folder(root: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> Fo
 
 def class_folders(root: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> list[str]:
     """The names of the sub-folders with an image in them or below them, sorted; see :func:`scan_folder`."""
-    return [entry.name for entry in _listing(root) if _is(entry.is_dir) and _has_image(entry.path, extensions)]
+    return [entry.name for entry in listing(root) if _is(entry.is_dir) and _has_image(entry.path, extensions)]
 
 
 def _has_image(folder: str, extensions: tuple[str, ...]) -> bool:
     inner = []
-    for entry in _listing(folder):
+    for entry in listing(folder):
         if _is(entry.is_dir):
             inner.append(entry)
         elif _is(entry.is_file) and os.path.splitext(entry.name)[1].lower() in extensions:
@@ -105,7 +105,8 @@ def _has_image(folder: str, extensions: tuple[str, ...]) -> bool:
     return any(_has_image(entry.path, extensions) for entry in inner if not entry.is_symlink())
 
 
-def _listing(folder: str) -> list[os.DirEntry[str]]:
+def listing(folder: str) -> list[os.DirEntry[str]]:
+    """The entries of a folder by name, without hidden ones; raises UsageError where it may not be read."""
     try:
         with os.scandir(folder) as entries:
             return sorted((e for e in entries if not e.name.startswith('.')), key=lambda e: e.name)

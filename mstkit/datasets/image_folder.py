@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,10 +12,9 @@ from mmengine.logging import print_log
 from mstkit.checks import check_count
 from mstkit.datasets.file_dataset import FileDataset
 from mstkit.datasets.folder_scan import IMAGE_EXTENSIONS, class_folders, scan_folder
+from mstkit.datasets.splits import find_split, splits_among
 from mstkit.errors import UsageError
 from mstkit.registry import DATASETS
-
-_EVALUATION_SPLITS = ('val', 'valid', 'validation', 'test')
 
 
 @DATASETS.register_module()
@@ -24,7 +24,8 @@ class ImageFolder(FileDataset):
     The folder is ``data_root/split`` where that exists. For ``split='train'`` it may also be ``data_root`` itself.
     Where every image lies below a sub-folder and there are at least two of those, the sub-folders are the classes
     (sorted by name, ``metainfo['classes']``; those without images do not count), and samples have ``gt_label``.
-    Otherwise (flat, or mixed) they have none. The order is that of the names, folder by folder.
+    Otherwise (flat, or mixed) they have none. Sub-folders that are called as splits are (``train`` and ``val``) are no
+    classes, unless ``metainfo`` names them. The order is that of the names, folder by folder.
 
     Args:
         data_root: the folder, or the folder of the splits.
@@ -78,7 +79,10 @@ class ImageFolder(FileDataset):
         if config.get('labelled', 'auto') is not True:
             return None
         folder = find_split(os.fspath(config.get('data_root') or ''), config.get('split', 'train'))
-        return tuple(class_folders(folder, tuple(config.get('extensions', IMAGE_EXTENSIONS))))
+        names = class_folders(folder, tuple(config.get('extensions', IMAGE_EXTENSIONS)))
+        if splits := splits_among(names):
+            raise UsageError(_no_classes(folder, splits))
+        return tuple(names)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Finds the images: dicts with ``img_path`` and, where there are classes, ``gt_label``."""
@@ -111,6 +115,17 @@ class ImageFolder(FileDataset):
             return None
         found = sorted({name for name in names if name is not None})
         fixed = self._metainfo.get('classes')
+        splits = splits_among(name for name in found if fixed is None or name not in set(fixed))
+        if splits and (self.labelled is True or fixed is not None):
+            raise UsageError(_no_classes(self.folder, splits))
+        if splits:
+            print_log(
+                f'ImageFolder: {self.folder} holds {" and ".join(splits)}, which are taken together, as splits of a '
+                'data set and not as classes; give one of them to read it alone.',
+                logger='current',
+                level=logging.WARNING,
+            )
+            return None
         if None in names or (len(found) < 2 and fixed is None):
             if self.labelled is True or fixed is not None:
                 raise UsageError(
@@ -147,38 +162,10 @@ class ImageFolder(FileDataset):
         return samples
 
 
-def find_split(data_root: str, split: str) -> str:
-    """The folder that a split of a data set lies in; see :class:`ImageFolder`.
-
-    Args:
-        data_root: the folder, or the folder of the splits.
-        split: the split's name, or ``''``.
-
-    Returns:
-        ``data_root/split``, or ``data_root``.
-
-    Raises:
-        UsageError: there is no such folder.
-    """
-    if not data_root:
-        raise UsageError('no data root was given: give the folder of images (data_root, or --data-root).')
-    root = os.path.expanduser(data_root)
-    if not os.path.exists(root):
-        raise UsageError(f'the data root {data_root} does not exist: give the folder that holds the images.')
-    if not os.path.isdir(root):
-        raise UsageError(f'the data root {data_root} is a file: give the folder that holds the images.')
-    folder = os.path.join(root, split)
-    if os.path.isdir(folder):
-        return folder if split else root
-    others = [name for name in _EVALUATION_SPLITS if os.path.isdir(os.path.join(root, name))]
-    if split == 'train' and not others:
-        return root
-    if split == 'train':
-        # Else the validation images would be trained on, as a class of their own.
-        raise UsageError(
-            f'{data_root} has a folder {others[0]!r} and no folder {split!r}: name the folder of training images '
-            f'{split!r}, or give the folder of images itself as the data root.'
-        )
-    raise UsageError(
-        f"there is no folder {folder} for the split {split!r}: make it, or give split='' to use {data_root} itself."
+def _no_classes(folder: str, splits: Sequence[str]) -> str:
+    """What to say of a folder of splits that should be one of classes."""
+    others = ', '.join(os.path.join(folder, name) for name in splits)
+    return (
+        f'the folder {folder} holds {" and ".join(splits)}, which are splits of a data set and no classes: give one of '
+        f'them, {others}. Where they are classes all the same, name them in metainfo.classes.'
     )

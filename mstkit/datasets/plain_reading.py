@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from mstkit.datasets.folder_scan import scan_folder
-from mstkit.datasets.image_folder import find_split
 from mstkit.datasets.image_reader import LoadRGB, UnreadableImage
+from mstkit.datasets.splits import find_split
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
 

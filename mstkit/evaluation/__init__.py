@@ -4,9 +4,10 @@ from mstkit.evaluation.collapse import CollapseStatistics, diagnose, effective_r
 from mstkit.evaluation.evaluators import KNNEvaluator
 from mstkit.evaluation.feature_cache import FeatureCache
 from mstkit.evaluation.features import PooledEncoder, ShareSampler, check_labelled, extract_features, feature_loader
+from mstkit.evaluation.image_sets import check_sets, labelled_folder, open_sets
 from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
 from mstkit.evaluation.knn import DEFAULT_KS, best_k, check_ks, clip_ks, knn_accuracy
-from mstkit.evaluation.subject import Subject, labelled_folder
+from mstkit.evaluation.subject import Subject
 
 __all__ = [
     'DEFAULT_KS',
@@ -19,6 +20,7 @@ __all__ = [
     'best_k',
     'check_ks',
     'check_labelled',
+    'check_sets',
     'clip_ks',
     'diagnose',
     'effective_rank',
@@ -28,5 +30,6 @@ __all__ = [
     'feature_loader',
     'knn_accuracy',
     'labelled_folder',
+    'open_sets',
     'undisturbed_randomness',
 ]

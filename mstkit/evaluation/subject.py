@@ -17,6 +17,7 @@ from mstkit.datasets import CenterView, EpochSampler, ImageFolder, LoadRGB, Mult
 from mstkit.errors import UsageError, nearest
 from mstkit.evaluation.feature_cache import FeatureCache, digest_of_files
 from mstkit.evaluation.features import extract_features, feature_loader
+from mstkit.evaluation.image_sets import open_sets
 from mstkit.evaluation.knn import check_classes
 from mstkit.structures import FeatureBank, TokenOutput
 
@@ -66,8 +67,8 @@ class Subject:
 
     Args:
         network: what is evaluated, on ``device``.
-        train: the folder of the images that are learned from; or the folder as :func:`labelled_folder` opened it, so
-            that several subjects look through it once.
+        train: the folder of the images that are learned from; or both folders as
+            :func:`~mstkit.evaluation.open_sets` opened them, so that several subjects look through them once.
         val: the same of the images that are judged.
         device: where features are computed and compared.
         seed: what every random choice of an evaluation follows from.
@@ -76,7 +77,7 @@ class Subject:
         cache: where features are kept on disk; None keeps them in memory alone.
 
     Raises:
-        UsageError: a folder is missing, empty or without classes, or the two have different classes.
+        UsageError: a folder is missing, empty or without classes, or the two have different classes or share images.
     """
 
     def __init__(
@@ -96,11 +97,10 @@ class Subject:
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.cache = cache
-        self.folders = {
-            split: folder if isinstance(folder, ImageFolder) else labelled_folder(folder)
-            for split, folder in (('train', train), ('val', val))
-        }
-        check_classes(*(folder.metainfo['classes'] for folder in self.folders.values()))
+        if not (isinstance(train, ImageFolder) and isinstance(val, ImageFolder)):
+            train, val = open_sets(_path(train), _path(val))
+        check_classes(train.metainfo['classes'], val.metainfo['classes'])
+        self.folders = {'train': train, 'val': val}
         self._labels: dict[str, Tensor] = {}
         self._digests: dict[str, str] = {}
         self._banks: dict[tuple[str, int, bool], FeatureBank] = {}
@@ -233,13 +233,8 @@ class Subject:
         return self.folders[split]
 
 
-def labelled_folder(path: str | os.PathLike[str]) -> ImageFolder:
-    """Looks through a folder of images with one sub-folder per class.
-
-    Raises:
-        UsageError: it is missing, or holds no images, or no classes.
-    """
-    return ImageFolder(os.fspath(path), split='', labelled=True)
+def _path(folder: ImageFolder | str | os.PathLike[str]) -> str | os.PathLike[str]:
+    return folder.folder if isinstance(folder, ImageFolder) else folder
 
 
 def _only_view(results: dict[str, Any]) -> dict[str, Any]:

@@ -141,7 +141,8 @@ def test_mistakes_exit_with_2_and_one_sentence(run, pictures, checkpoint, tmp_pa
         ((checkpoint, *images, '--labels', 'one'), '--labels has 1 names for 2 networks'),
         ((checkpoint, *images, '--labels', 'one', 'one'), "the name 'one' more than once"),
         ((checkpoint, *images, '--train', pictures / 'train'), 'needs both --train and --val'),
-        ((checkpoint, *images, '--train', pictures / 'train', '--val', pictures), 'different classes'),
+        ((checkpoint, *images, '--train', pictures / 'train', '--val', pictures), 'which are splits of a data set'),
+        ((checkpoint, *images, '--train', pictures / 'val', '--val', pictures / 'val'), 'are the same folder'),
         ((checkpoint, *images, '--out', tmp_path / 'file'), 'cannot be made'),
     ]
     for arguments, says in cases:

@@ -266,3 +266,13 @@ def test_mmpretrains_cifar(tmp_path, parent, labels_key):
     assert [tuple(view.shape) for view in first['inputs']] == [(3, 3, 32, 32)] * 2 + [(3, 3, 16, 16)] * 2
     assert all((a == b).all() for a, b in zip(first['inputs'], again['inputs'], strict=True))
     assert [s.gt_label.item() for s in first['data_samples']] == [int(s.sample_idx) for s in first['data_samples']]
+
+
+def test_long_lists_are_packed_and_read_the_same(tmp_path, monkeypatch):
+    make(tmp_path, *(f'train/{name}/{i}.png' for name in 'ab' for i in range(4)))
+    short = ImageFolder(tmp_path)
+    monkeypatch.setattr('mstkit.datasets.file_dataset._PACKED_FROM', 8)
+    long = ImageFolder(tmp_path)
+    assert len(short.data_list) == 8 and not long.data_list and len(long) == len(short) == 8
+    assert [long.get_data_info(i) for i in range(8)] == [short.get_data_info(i) for i in range(8)]
+    assert len(ImageFolder(tmp_path, serialize_data=False).data_list) == 8

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mstkit.errors import UsageError
-from mstkit.evaluation import Subject
+from mstkit.evaluation import Subject, labelled_folder
 from mstkit.evaluation.evaluators import backgrounds
 from mstkit.evaluation.evaluators.backgrounds import BackgroundsEvaluator
 from mstkit.evaluation.in9 import VARIANTS, find_variants, numbers_of, read_class_map
@@ -54,7 +54,7 @@ def head_of(outputs: list[str], classes: list[str] | None = None) -> LinearHead:
 
 @pytest.fixture
 def subject(data: Path) -> Subject:
-    folder = data / 'original' / 'val'
+    folder = labelled_folder(data / 'original' / 'val')
     return Subject(BrightNetwork(), folder, folder, batch_size=4, num_workers=0)
 
 
@@ -134,7 +134,8 @@ def test_mistakes(data: Path, subject: Subject, tmp_path) -> None:
         BackgroundsEvaluator(head, data, tmp_path / 'none.json').check(subject)
     with pytest.raises(UsageError, match=r'none of the 3 classes'):
         BackgroundsEvaluator(head, data).check(subject)
-    other = Subject(BrightNetwork('b', fingerprint='0'), data / 'original/val', data / 'original/val', num_workers=0)
+    folder = labelled_folder(data / 'original/val')
+    other = Subject(BrightNetwork('b', fingerprint='0'), folder, folder, num_workers=0)
     with pytest.raises(UsageError, match='trained on bright'):
         BackgroundsEvaluator(head, data).check(other)
     path = tmp_path / 'map.json'

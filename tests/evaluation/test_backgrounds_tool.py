@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 
 from mstkit.errors import exit_cleanly
-from mstkit.evaluation import Subject
+from mstkit.evaluation import Subject, labelled_folder
 from mstkit.evaluation.evaluators.backgrounds import BackgroundsEvaluator
 from mstkit.evaluation.evaluators.linear import LinearEvaluator
 from mstkit.networks import open_networks
@@ -51,7 +51,8 @@ def files(tmp_path_factory) -> Path:
     config = Config(dict(model=dict(backbone=BACKBONE, data_preprocessor=PREPROCESSOR)))
     torch.save({'meta': {'cfg': config.pretty_text}, 'state_dict': state}, root / 'epoch_1.pth')
     (student,) = open_networks(str(root / 'epoch_1.pth'), 'student')
-    subject = Subject(student, root / 'train', root / 'train', num_workers=0)
+    images = labelled_folder(root / 'train')
+    subject = Subject(student, images, images, num_workers=0)
     LinearEvaluator(features='last', epochs=5, save=str(root / 'head.pth'))(subject)
     return root
 
@@ -72,7 +73,8 @@ def test_numbers_of_the_branch_that_the_head_belongs_to(tool, files: Path, tmp_p
     printed = capsys.readouterr().out
     content = json.loads(out.read_text())
     (student,) = open_networks(str(files / 'epoch_1.pth'), 'student')
-    subject = Subject(student, files / 'train', files / 'train', num_workers=0)
+    images = labelled_folder(files / 'train')
+    subject = Subject(student, images, images, num_workers=0)
     expected = BackgroundsEvaluator(files / 'head.pth', files / 'data')(subject)
     assert content['metrics'] == pytest.approx(expected)
     assert content['missing'] == ['original', 'mixed_next', 'only_fg', 'no_fg', 'only_bg_b', 'only_bg_t']

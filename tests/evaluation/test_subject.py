@@ -187,7 +187,7 @@ def test_augmented_images_are_parts_of_8_to_100_percent_and_half_are_flipped(tmp
     for split in ('train', 'val'):
         for name in 'ab':
             (tmp_path / split / name).mkdir(parents=True)
-            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / split / name / '0.png')
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / split / name / f'{split}.png')
     subject = subject_of(tmp_path)
     parts = torch.cat([images_of(subject, epoch)[0] for epoch in range(150)]).float() / 255
     middle = parts[:, :, 4:12, 4:12]  # eight of sixteen pixels, away from the edges that the filter blurs

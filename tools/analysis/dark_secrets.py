@@ -29,8 +29,8 @@ from mstkit.analysis.network_comparison import (
 from mstkit.datasets.plain_reading import read_pictures
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation import evaluators  # noqa: F401  (registers them)
-from mstkit.evaluation.knn import check_classes
-from mstkit.evaluation.subject import Subject, labelled_folder
+from mstkit.evaluation.image_sets import open_sets
+from mstkit.evaluation.subject import Subject
 from mstkit.files import write_atomically
 from mstkit.interop import BRANCH_PREFIXES
 from mstkit.networks import Network, open_several
@@ -57,6 +57,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--labels', nargs='+', metavar='NAME', help='names in the figure, one per network')
     parser.add_argument('--train', metavar='DIR', help='labelled pictures to learn from, for the last panel')
     parser.add_argument('--val', metavar='DIR', help='labelled pictures to judge by, for the last panel')
+    parser.add_argument('--allow-overlap', action='store_true', help='measure although val has images of train')
     parser.add_argument('--metric', choices=tuple(METRICS), default='knn', help='of the last panel')
     parser.add_argument(
         '--most-dropped', type=int, metavar='N', help='blocks in the last panel; by default all but one'
@@ -136,8 +137,7 @@ def labelled_subjects(args: argparse.Namespace) -> Callable[[Network], Subject] 
     """How a network meets the labelled pictures; None without any. Folders that do not fit are refused."""
     if args.train is None:
         return None
-    train, val = labelled_folder(args.train), labelled_folder(args.val)
-    check_classes(train.metainfo['classes'], val.metainfo['classes'])
+    train, val = open_sets(args.train, args.val, allow_overlap=args.allow_overlap)
     settings = dict(device=args.device, seed=args.seed, batch_size=args.batch_size, num_workers=args.num_workers)
     return lambda network: Subject(network, train, val, **settings)
 

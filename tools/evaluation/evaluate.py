@@ -18,7 +18,7 @@ from mmengine.utils import import_modules_from_strings
 
 import mstkit  # noqa: F401  (registers the components)
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.evaluation import FeatureCache, Subject, labelled_folder
+from mstkit.evaluation import FeatureCache, Subject, open_sets
 from mstkit.evaluation.suite import (
     Evaluator,
     SuiteResult,
@@ -42,6 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('source', nargs='+', help=KINDS_IN_WORDS)
     parser.add_argument('--train', required=True, metavar='DIR', help='images to learn from, one sub-folder per class')
     parser.add_argument('--val', required=True, metavar='DIR', help='images to judge, with the same classes')
+    parser.add_argument('--allow-overlap', action='store_true', help='measure although val has images of train')
     parser.add_argument(
         '--suite', default='knn,linear,lowshot,cluster', metavar='E,E', help=f'among {", ".join(known_evaluations())}'
     )
@@ -88,7 +89,7 @@ def prepare(args: argparse.Namespace, suite: dict[str, Evaluator]) -> list[tuple
     """Everything that may be wrong shows here, before any features are computed."""
     if args.batch_size < 1 or args.num_workers < 0:
         raise UsageError(f'--batch-size {args.batch_size} --num-workers {args.num_workers}: give at least 1 and 0.')
-    train, val = labelled_folder(args.train), labelled_folder(args.val)
+    train, val = open_sets(args.train, args.val, allow_overlap=args.allow_overlap)
     pairs = []
     for source, network in open_all(args):
         subject = Subject(network, train, val, args.device, args.seed, args.batch_size, args.num_workers)

@@ -17,10 +17,18 @@ from torch import nn
 import mstkit  # noqa: F401  (registers the components)
 from mstkit.engine.data_root import hook_configs
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.evaluation import DEFAULT_KS, PooledEncoder, check_ks, extract_features, feature_loader, knn_accuracy
+from mstkit.evaluation import (
+    DEFAULT_KS,
+    PooledEncoder,
+    check_ks,
+    extract_features,
+    feature_loader,
+    knn_accuracy,
+    open_sets,
+)
 from mstkit.files import write_atomically
 from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, read_checkpoint, trusted_part
-from mstkit.registry import DATASETS, MODELS, TRANSFORMS
+from mstkit.registry import MODELS, TRANSFORMS
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,6 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='a checkpoint that tools/train.py wrote')
     parser.add_argument('--train', required=True, help='folder of the images that vote, one sub-folder per class')
     parser.add_argument('--val', required=True, help='folder of the images to classify, with the same classes')
+    parser.add_argument('--allow-overlap', action='store_true', help='measure although val has images of train')
     parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), help='default: all that the checkpoint has')
     parser.add_argument('--k', type=int, nargs='+', default=list(DEFAULT_KS), help='numbers of neighbours')
     parser.add_argument('--temperature', type=float, default=0.07, help='of the votes')
@@ -126,10 +135,8 @@ def main() -> None:
     checkpoint = read_checkpoint(args.checkpoint)
     config = read_config(checkpoint, args.config)
     pipeline = view_pipeline(config, args.image_size)
-    datasets = {
-        name: DATASETS.build(dict(type='ImageFolder', data_root=folder, split='', labelled=True, pipeline=pipeline))
-        for name, folder in (('train', args.train), ('val', args.val))
-    }
+    opened = open_sets(args.train, args.val, pipeline, args.allow_overlap)
+    datasets = dict(zip(('train', 'val'), opened, strict=True))
     loaders = {name: feature_loader(one, args.batch_size, args.num_workers) for name, one in datasets.items()}
     encoders = load_encoders(checkpoint, config, args.branch, device)
     normalisation = config['model'].get('data_preprocessor') or config.get('data_preprocessor') or {}

@@ -24,12 +24,12 @@ from mmengine.dataset import force_full_init
 from mmengine.logging import print_log
 
 from mstkit.datasets.file_dataset import FileDataset
-from mstkit.datasets.image_folder import find_split
 from mstkit.datasets.image_reader import UnreadableImage
 from mstkit.datasets.sampling import SampleKey
 from mstkit.datasets.shards.index import INDEX, ShardIndex, count_samples, read_index
 from mstkit.datasets.shards.locations import expand, is_url, join, last_name, library
 from mstkit.datasets.shards.reader import ShardReader
+from mstkit.datasets.splits import find_split
 from mstkit.errors import UsageError
 from mstkit.registry import DATASETS
 

@@ -17,9 +17,10 @@ from mstkit.engine.agreement import check_same
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.json_lines import EpochLines
 from mstkit.errors import UsageError
-from mstkit.evaluation.features import PooledEncoder, check_labelled, extract_features, feature_loader
+from mstkit.evaluation.features import PooledEncoder, extract_features, feature_loader
+from mstkit.evaluation.image_sets import check_sets
 from mstkit.evaluation.isolation import undisturbed_randomness
-from mstkit.evaluation.knn import DEFAULT_KS, check_classes, check_ks, clip_ks, knn_accuracy
+from mstkit.evaluation.knn import DEFAULT_KS, check_ks, clip_ks, knn_accuracy
 from mstkit.registry import DATASETS, HOOKS
 
 STATE = 'knn_state'
@@ -47,6 +48,7 @@ class KNNHook(Hook):
         max_train: at most this many images in the bank, spread evenly over the data set; None takes all.
         save_best: keep the checkpoint with the best accuracy.
         best_branch: whose accuracy decides which is best; a model without that branch uses its first one.
+        allow_overlap: measure although images of val_dataset are in train_dataset too.
         required: raise where a data set is missing or unlabelled, instead of switching k-NN off with a warning.
     """
 
@@ -69,6 +71,7 @@ class KNNHook(Hook):
         save_best: bool = True,
         best_branch: str = 'teacher',
         required: bool = False,
+        allow_overlap: bool = False,
     ) -> None:
         for name, value, least in (
             ('interval', interval, 1),
@@ -94,6 +97,7 @@ class KNNHook(Hook):
         self.save_best = save_best
         self.best_branch = best_branch
         self.required = required
+        self.allow_overlap = allow_overlap
         self.loaders: dict[str, DataLoader] | None = None
 
     def before_run(self, runner: Runner) -> None:
@@ -106,9 +110,9 @@ class KNNHook(Hook):
         try:
             with undisturbed_randomness():
                 datasets = {name: self._dataset(name) for name in self.dataset_configs}
-                classes = [check_labelled(dataset, f'k-NN {name} set') for name, dataset in datasets.items()]
-                if classes[0] is not None and classes[1] is not None:
-                    check_classes(classes[0], classes[1])
+                if self.dataset_configs['train'] == self.dataset_configs['val'] and not self.allow_overlap:
+                    raise UsageError('train_dataset and val_dataset are the same, so every image would find itself.')
+                check_sets(datasets['train'], datasets['val'], self.allow_overlap, 'set KNNHook.allow_overlap=True')
         except (UsageError, FileNotFoundError) as error:
             if self.required:
                 raise UsageError(f'k-NN cannot be measured: {error}') from error
