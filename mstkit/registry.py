@@ -33,11 +33,15 @@ LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mstkit', locations=['mstk
 RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, scope='mstkit', locations=['mstkit.engine'])
 OPTIM_WRAPPERS = Registry('optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mstkit', locations=['mstkit.engine'])
 
-# No component of ours: here so that mmengine finds the scope everywhere, and mmpretrain's names (its schedules, its
-# visualizer) without a prefix.
 PARAM_SCHEDULERS = Registry(
-    'parameter scheduler', parent=mmpretrain_registry.PARAM_SCHEDULERS, scope='mstkit', locations=_ENGINE
+    'parameter scheduler',
+    parent=mmpretrain_registry.PARAM_SCHEDULERS,
+    scope='mstkit',
+    locations=['mstkit.engine', *_ENGINE],
 )
+
+# No component of ours: here so that mmengine finds the scope everywhere, and mmpretrain's names (its visualizer)
+# without a prefix.
 OPTIMIZERS = Registry('optimizer', parent=mmpretrain_registry.OPTIMIZERS, scope='mstkit', locations=_ENGINE)
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',

@@ -5,5 +5,13 @@ from mstkit.engine.loop import ResumableEpochLoop
 from mstkit.engine.optim_constructor import TrainableOptimWrapperConstructor
 from mstkit.engine.optim_wrapper import DistillationOptimWrapper
 from mstkit.engine.runner import MSTRunner
+from mstkit.engine.warmup_cosine import WarmupCosineLR
 
-__all__ = ['DistillationOptimWrapper', 'MSTRunner', 'ResumableEpochLoop', 'TrainableOptimWrapperConstructor', 'hooks']
+__all__ = [
+    'DistillationOptimWrapper',
+    'MSTRunner',
+    'ResumableEpochLoop',
+    'TrainableOptimWrapperConstructor',
+    'WarmupCosineLR',
+    'hooks',
+]

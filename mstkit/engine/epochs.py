@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from mmengine.config import Config
 
 from mstkit.errors import UsageError
@@ -12,7 +15,8 @@ def set_epochs(config: Config, epochs: int) -> list[str]:
 
     A schedule that ended with the run still does. A phase that ended before, such as the warm-up, keeps its epochs as
     long as it stays within the share of the run that it had, and is shortened to that share (one epoch at least)
-    where the run became shorter. Milestones keep their share of the run.
+    where the run became shorter. So do the epochs of the model's own schedules: the warm-up of the teacher's
+    temperature, the phases of a masker, the last layer that waits. Milestones keep their share of the run.
 
     Args:
         config: changed in place.
@@ -59,6 +63,8 @@ def _set_length(config: Config, length: int, option: str, key: str, by_epoch: bo
         # A begin of 0 stays; any other is the end of the phase before.
         after = (_moved(before[0], old, length) if before[0] else 0, _moved(before[1], old, length))
         scheduler['begin'], scheduler['end'] = after
+        if scheduler.get('warmup'):
+            scheduler['warmup'] = min(_moved(scheduler['warmup'], old, length), length - 1)
         if 'milestones' in scheduler:
             scheduler['milestones'] = sorted({max(1, round(m * length / old)) for m in scheduler['milestones']})
         if after != before:
@@ -67,7 +73,41 @@ def _set_length(config: Config, length: int, option: str, key: str, by_epoch: bo
     config['param_scheduler'] = [
         s for s in config.get('param_scheduler') or [] if s.get('end', length) > s.get('begin', 0)
     ]
+    if by_epoch:
+        changes += [f'{key} {before} -> {after}' for key, before, after in _move_inner_schedules(config, old, length)]
     return [f'{unit}: {old} -> {length}' + (f' ({unit} of the schedules: {", ".join(changes)})' if changes else '')]
+
+
+def _move_inner_schedules(config: Config, old: int, new: int) -> Iterator[tuple[str, Any, Any]]:
+    """Moves what model and optimizer wrapper count in epochs; yields keys, and values before and after."""
+    for path, part in _parts(config.get('model'), 'model'):
+        keys = [key for key in ('warmup_teacher_temp_epochs', 'start_epoch') if part.get(key)]
+        if str(part.get('type')).split('.')[-1] == 'RatioSchedule':
+            keys.append('epochs')
+        for key in keys:
+            before, part[key] = part[key], _moved(part[key], old, new)
+            if part[key] != before:
+                yield f'{path}.{key}', before, part[key]
+        if str(part.get('type')).split('.')[-1] == 'MaskerSchedule' and new < old:
+            before = [start for start, _ in part['phases']]
+            # Of phases that would start in the same epoch, the last one counts.
+            moved = {_moved(start, old, new) if start else 0: masker for start, masker in part['phases']}
+            part['phases'] = [(start, masker) for start, masker in moved.items() if start < new]
+            yield f'{path}.phases', before, [start for start, _ in part['phases']]
+    wrapper = config.get('optim_wrapper') or {}
+    frozen = wrapper.get('freeze_last_layer_epochs', 0)
+    if frozen >= new:  # it would never be trained
+        wrapper['freeze_last_layer_epochs'] = new - 1
+        yield 'optim_wrapper.freeze_last_layer_epochs', frozen, new - 1
+
+
+def _parts(node: Any, path: str) -> Iterator[tuple[str, dict]]:
+    """Every dict of a config, with its dotted path."""
+    if isinstance(node, Mapping):
+        yield path, node  # type: ignore[misc]
+    inner = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for key, value in inner:
+        yield from _parts(value, f'{path}.{key}')
 
 
 def _moved(end: int, old: int, new: int) -> int:

@@ -144,6 +144,14 @@ class DistillationOptimWrapper(OptimWrapper):
                 level=30,
             )
 
+        epochs, length = self.freeze_last_layer_epochs, self._epoch_length
+        if epochs and self._last_layer and length and epochs * length >= max_counts:
+            print_log(
+                f'freeze_last_layer_epochs={epochs} in a run of {max_counts // length} never trains the last layer.',
+                logger='current',
+                level=30,
+            )
+
     def _window(self, count: int) -> tuple[int, int]:
         """The place of an iteration in its accumulation window, and the window's size."""
         length = self._epoch_length or (self._max_counts if self._max_counts > 0 else None)

@@ -12,8 +12,8 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import get_world_size, sync_random_seed
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import HOOKS, MODELS, PARAM_SCHEDULERS
+from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
+from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
 from mmengine.runner.utils import set_random_seed
 from torch import nn
@@ -25,6 +25,7 @@ from mstkit.engine.guard import build_guard, check_registered
 from mstkit.engine.hooks.pretrained_backbone_hook import PretrainedBackboneHook
 from mstkit.engine.hooks.progress_hook import ProgressHook
 from mstkit.engine.progress import StepCounter
+from mstkit.engine.schedules import base_lr, build_schedule, fit_schedules
 from mstkit.engine.start import Start
 from mstkit.errors import UsageError
 from mstkit.registry import OPTIMIZERS
@@ -135,6 +136,20 @@ def check_classes(model: nn.Module, loader: DataLoader) -> None:
             )
 
 
+def with_step_schedules(hooks: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Default hooks in which schedules move once per optimizer step, as MSTRunner builds them.
+
+    mmengine's own hook, which is there where a config names none, moves them once per iteration: with accumulated
+    gradients the learning rate would be at its end after a part of the run.
+    """
+    ours = 'mstkit.StepParamSchedulerHook'
+    given = {'param_scheduler': dict(type=ours), **(hooks or {})}
+    hook = given['param_scheduler']
+    if isinstance(hook, Mapping) and str(hook.get('type')).split('.')[-1] == 'ParamSchedulerHook':
+        given['param_scheduler'] = {**hook, 'type': ours}
+    return given
+
+
 def build_hooks(hooks: Mapping[str, Any] | list | None) -> Any:
     """Builds our own hooks from their configs, so that their mistakes show early.
 
@@ -188,6 +203,25 @@ def check_pretrained(model: nn.Module, *hooks: Mapping[str, Any] | list | None) 
                 hook.check(model)
 
 
+def check_temperatures(model: nn.Module, max_epochs: int) -> None:
+    """Refuses a teacher whose temperature would still be warming up when the run ends.
+
+    Raises:
+        UsageError: with the length that the run needs.
+    """
+    for name, part in model.named_modules():
+        warmup, start = getattr(part, 'warmup_teacher_temp_epochs', 0), getattr(part, 'start_epoch', 0)
+        if warmup and warmup + start > max_epochs and part.warmup_teacher_temp != part.final_teacher_temp:
+            after = f' after epoch {start}' if start else ''
+            reached = part.teacher_temp_at(max_epochs - 1)
+            raise UsageError(
+                f"the teacher's temperature warms up over {warmup} epochs{after} (model.{name}), and the run has "
+                f'{max_epochs}: it would end at {reached:.3g} instead of {part.final_teacher_temp:.3g}. Change the '
+                'length with --epochs, which moves the warm-up along, or set --cfg-options '
+                f'model.{name}.warmup_teacher_temp_epochs={max(max_epochs - start, 0)}.'
+            )
+
+
 def check_driven(model: nn.Module, hooks: list | None) -> None:
     """Refuses to train a model that follows the optimizer without the hook that tells it to.
 
@@ -211,7 +245,7 @@ def try_optimizer(
         The optimizer wrapper, and how the run's steps are counted.
 
     Raises:
-        UsageError: one of them cannot be built.
+        UsageError: one of them cannot be built, or the schedules never reach the learning rate.
     """
     if isinstance(optim_wrapper, Mapping):
         check_registered(optim_wrapper.get('optimizer'), OPTIMIZERS)
@@ -220,11 +254,9 @@ def try_optimizer(
             optim_wrapper if isinstance(optim_wrapper, OptimWrapper) else build_optim_wrapper(model, optim_wrapper)
         )
         counter = StepCounter(iters_per_epoch, max_epochs, getattr(wrapper, '_accumulative_counts', 1))
-        for scheduler in schedulers if isinstance(schedulers, list | tuple) else []:
-            if isinstance(scheduler, Mapping):
-                config = copy.deepcopy(dict(scheduler))
-                defaults = dict(optimizer=_stand_in(wrapper), epoch_length=counter.steps_per_epoch)
-                PARAM_SCHEDULERS.build(config, default_args=defaults)
+        if schedulers and isinstance(wrapper, OptimWrapper) and not isinstance(wrapper, OptimWrapperDict):
+            for config in fit_schedules(schedulers, counter, base_lr(wrapper)).configs:
+                build_schedule(config, _stand_in(wrapper), counter)
     return wrapper, counter
 
 

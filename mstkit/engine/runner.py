@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from mmengine.model import convert_sync_batchnorm, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
-from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
+from mmengine.registry import DefaultScope
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from mmengine.utils.dl_utils import has_batch_norm
 from torch import nn
@@ -20,6 +19,7 @@ from mstkit.engine.data_order import check_order
 from mstkit.engine.distributed import init_processes, unwrapped
 from mstkit.engine.resumable_runner import ResumableRunner
 from mstkit.engine.safeguards import guard_training
+from mstkit.engine.schedules import base_lr, build_schedule, fit_schedules
 from mstkit.engine.sharding import is_sharded, shard, wants_sharding
 from mstkit.engine.start import Start, check_start, find_start
 from mstkit.engine.work_dir import WorkDir
@@ -39,7 +39,7 @@ class MSTRunner(ResumableRunner):
     * A work dir belongs to one training at a time, and to one run: what an earlier one left there is set aside.
     * A checkpoint of another model, or of a run with other epochs, is refused.
     * A training that diverges stops, and its good checkpoints stay (see :mod:`mstkit.engine.safeguards`).
-    * Iteration-based schedules and epochs converted to them count optimizer steps.
+    * Schedules count optimizer steps, whatever their unit in the config, and reach the learning rate.
     * The train loop can go on inside an epoch.
     * Several CPU processes work like several GPUs (gloo).
 
@@ -77,7 +77,7 @@ class MSTRunner(ResumableRunner):
         randomness = preflight.choose_randomness(settings.get('randomness'), self._start)
         settings['randomness'] = randomness
         model = preflight.build_model(model, settings.pop('data_preprocessor', None))
-        hooks = settings.get('default_hooks'), settings.get('custom_hooks')
+        hooks = preflight.with_step_schedules(settings.get('default_hooks')), settings.get('custom_hooks')
         settings['default_hooks'], settings['custom_hooks'] = (
             guard_training(*hooks) if trains else map(preflight.build_hooks, hooks)
         )
@@ -100,6 +100,7 @@ class MSTRunner(ResumableRunner):
                 )
         if counter is not None:
             preflight.check_driven(model, settings['custom_hooks'])
+            preflight.check_temperatures(model, counter.max_epochs)
         scaling = settings.get('auto_scale_lr') or {}
         if scaling.get('enable') and not scaling.get('base_batch_size'):
             raise UsageError(
@@ -172,18 +173,29 @@ class MSTRunner(ResumableRunner):
             loop.pop('by_epoch')
         return super().build_train_loop(loop)
 
-    def _build_param_scheduler(self, scheduler: Any, optim_wrapper: OptimWrapper) -> list[_ParamScheduler]:
-        counter = self.step_counter
-        built = []
-        for config in scheduler if isinstance(scheduler, list | tuple) else [scheduler]:
-            if isinstance(config, _ParamScheduler):
-                built.append(config)
-                continue
-            config = copy.deepcopy(config)
-            config.setdefault('end', self.max_epochs if config.get('by_epoch', True) else counter.total_steps)
-            defaults = dict(optimizer=optim_wrapper, epoch_length=counter.steps_per_epoch)
-            built.append(PARAM_SCHEDULERS.build(config, default_args=defaults))
+    def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper | OptimWrapperDict:
+        """As mmengine's; one that can (``set_epoch_length``) lets no gradient accumulate over the end of an epoch."""
+        built = super().build_optim_wrapper(optim_wrapper)
+        counts, length = getattr(built, '_accumulative_counts', 1), self.train_loop.max_iters // self.max_epochs
+        if hasattr(built, 'set_epoch_length'):
+            built.set_epoch_length(length)
+        elif length % counts:
+            self.logger.warning(
+                f'{type(built).__name__} accumulates {counts} iterations over the ends of epochs of {length}, so that '
+                f'its steps and those of the schedules lie up to {counts - 1} iterations apart. '
+                'DistillationOptimWrapper starts anew with every epoch.'
+            )
         return built
+
+    def _build_param_scheduler(self, scheduler: Any, optim_wrapper: OptimWrapper) -> list[_ParamScheduler]:
+        """As mmengine's, but in optimizer steps, and so that the learning rate is reached; what changed is said."""
+        counter = self.step_counter
+        fit = fit_schedules(scheduler, counter, base_lr(optim_wrapper))
+        for note in fit.notes:
+            self.logger.warning(note)
+        if fit.configs:
+            self.logger.info(f'schedules: {fit}')
+        return [build_schedule(config, optim_wrapper, counter) for config in fit.configs]
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
         """Scales the learning rate with the global batch where asked to, and says what it is either way."""

@@ -13,6 +13,7 @@ NEAR = 0.01
 # A randomly initialised ViT has a deviation near 0.6 and an effective rank near 30 (128 photographs, 64 px).
 DEAD_DEVIATION = 0.05
 DEAD_RANK = 2.0
+UNTRAINED = 0.1  # below this share of its learning rate, a run has hardly been trained
 
 
 class CollapseStatistics(NamedTuple):
@@ -25,6 +26,8 @@ class CollapseStatistics(NamedTuple):
         out_dim: K, the number of prototypes.
         feature_deviation: see :func:`feature_deviation`.
         effective_rank: see :func:`effective_rank`.
+        peak_lr: the highest learning rate that the run has had so far.
+        config_lr: the learning rate of the config, which it should have had.
     """
 
     cross_entropy: float | None = None
@@ -33,6 +36,8 @@ class CollapseStatistics(NamedTuple):
     out_dim: int | None = None
     feature_deviation: float | None = None
     effective_rank: float | None = None
+    peak_lr: float | None = None
+    config_lr: float | None = None
 
 
 def feature_deviation(features: Tensor) -> float:
@@ -75,6 +80,7 @@ def diagnose(statistics: CollapseStatistics) -> list[str]:
         One sentence or two per finding; empty where nothing is wrong.
     """
     findings = []
+    slower = _lower_the_lr(statistics)
     entropy, kl, cross_entropy = statistics.teacher_entropy, statistics.kl, statistics.cross_entropy
     if statistics.out_dim is not None and statistics.out_dim > 1:
         highest = math.log(statistics.out_dim)
@@ -88,9 +94,8 @@ def diagnose(statistics: CollapseStatistics) -> list[str]:
         elif cross_entropy is not None and abs(cross_entropy - highest) < NEAR * highest:
             findings.append(
                 f'the distillation loss sits at ln(out_dim): {cross_entropy:.3f} of {highest:.3f}; the student guesses '
-                'evenly and does not follow the teacher. Lower the learning rate or make its warm-up longer, make '
-                'out_dim smaller for a small data set, make the batch larger, or check that the last layer is frozen '
-                'for the first epoch only.'
+                f'evenly and does not follow the teacher. {slower}, make out_dim smaller for a small data set, make '
+                'the batch larger, or check that the last layer is frozen for the first epoch only.'
             )
         if entropy is not None and kl is not None and entropy < 2 * NEAR * highest and kl < 2 * NEAR * highest:
             findings.append(
@@ -110,15 +115,25 @@ def diagnose(statistics: CollapseStatistics) -> list[str]:
     elif deviation is not None and deviation < DEAD_DEVIATION:
         findings.append(
             f'the features are dead: every image gives nearly the same one (deviation {deviation:.4f}; 1 is spread, 0 '
-            'is dead). Lower the learning rate, make its warm-up longer, lower the weight decay, raise the momentum '
-            'of the teacher, or make the batch larger.'
+            f'is dead). {slower}, lower the weight decay, raise the momentum of the teacher, or make the batch larger.'
         )
     elif rank is not None and rank < DEAD_RANK:
         findings.append(
-            f'the features vary along one line only: their effective rank is {rank:.2f}. Lower the learning '
-            'rate, make the batch larger, or use more and smaller local crops, which ask for more than one thing.'
+            f'the features vary along one line only: their effective rank is {rank:.2f}. {slower}, make the batch '
+            'larger, or use more and smaller local crops, which ask for more than one thing.'
         )
     return findings
+
+
+def _lower_the_lr(statistics: CollapseStatistics) -> str:
+    """The advice about the learning rate: not to lower one that the run has never had."""
+    peak, meant = statistics.peak_lr, statistics.config_lr
+    if peak is None or not meant or peak >= UNTRAINED * meant:
+        return 'Lower the learning rate or make its warm-up longer'
+    return (
+        f'The learning rate has been {peak:.2g} at most so far, {peak / meant:.2g} of the {meant:g} of the config, so '
+        'little could be learned yet: wait for the end of the warm-up or make it shorter. If it stays so after that'
+    )
 
 
 def _check(features: Tensor) -> None:

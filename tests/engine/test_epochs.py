@@ -85,3 +85,42 @@ def test_iterations_leave_schedules_by_epoch_alone_and_validate_at_the_end_at_th
     assert changed.train_cfg == dict(type='IterBasedTrainLoop', max_iters=400, val_interval=400)
     assert spans(changed) == [(0, 10), (10, 400), (0, 5)]
     assert lines[0].startswith('iterations: 40000 -> 400')
+
+
+def test_what_model_and_wrapper_count_in_epochs_moves_along():
+    """800 epochs in 20: the teacher's temperature arrives, patches are hidden, the last layer is trained."""
+    block, hint = dict(type='BlockMasker', ratio=0.3), dict(type='AttMaskHint')
+
+    def recipe() -> Config:
+        return Config(
+            dict(
+                train_cfg=dict(max_epochs=800),
+                model=dict(
+                    head=dict(warmup_teacher_temp_epochs=30, teacher_temp=0.07),
+                    patch_head=dict(warmup_teacher_temp_epochs=200, start_epoch=50),
+                    masker=dict(type='mstkit.MaskerSchedule', phases=[(0, None), (50, block), (400, hint)]),
+                ),
+                optim_wrapper=dict(freeze_last_layer_epochs=1),
+            )
+        )
+
+    changed = recipe()
+    (line,) = set_epochs(changed, 20)
+    assert changed.model.head.warmup_teacher_temp_epochs == 1
+    assert changed.model.patch_head.warmup_teacher_temp_epochs == 5 and changed.model.patch_head.start_epoch == 1
+    assert changed.model.masker.phases == [(0, None), (1, block), (10, hint)]
+    assert changed.optim_wrapper.freeze_last_layer_epochs == 1
+    assert 'model.head.warmup_teacher_temp_epochs 30 -> 1' in line
+    assert 'model.masker.phases [0, 50, 400] -> [0, 1, 10]' in line
+    set_epochs(changed := recipe(), 1600)
+    assert changed.model == recipe().model  # a longer run keeps its warm-ups
+    set_epochs(changed := recipe(), 1)
+    assert changed.optim_wrapper.freeze_last_layer_epochs == 0
+    growing = Config(
+        dict(
+            train_cfg=dict(max_epochs=100),
+            model=dict(masker=dict(type='RatioSchedule', masker=block, start=0.1, end=0.5, epochs=100)),
+        )
+    )
+    set_epochs(growing, 30)
+    assert growing.model.masker.epochs == 30

@@ -81,3 +81,13 @@ def test_too_few_features_are_refused(features: torch.Tensor) -> None:
         feature_deviation(features)
     with pytest.raises(ValueError, match='at least two'):
         effective_rank(features)
+
+
+@pytest.mark.parametrize('change', [dict(cross_entropy=LN_K), dict(feature_deviation=0.01), dict(effective_rank=1.5)])
+def test_a_rate_that_was_never_reached_is_not_to_be_lowered(change):
+    for rates in ({}, dict(peak_lr=1e-3, config_lr=1e-3), dict(peak_lr=2e-4, config_lr=1e-3)):
+        (finding,) = diagnose(HEALTHY._replace(**change, **rates))
+        assert 'Lower the learning rate or make its warm-up longer, ' in finding
+    (finding,) = diagnose(HEALTHY._replace(**change, peak_lr=1e-6, config_lr=1e-3))
+    assert 'Lower' not in finding and 'warm-up longer' not in finding
+    assert 'has been 1e-06 at most so far, 0.001 of the 0.001 of the config' in finding

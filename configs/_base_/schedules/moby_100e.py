@@ -1,5 +1,6 @@
 # MoBY's optimizer and schedule (arXiv 2105.04553): AdamW, lr 1e-3 per 512 images with 5 epochs of linear warm-up from
-# 5e-7 and a cosine to 5e-6, both scaled like it; a constant weight decay; the norm of all gradients clipped together.
+# 5e-7 and timm's cosine to 5e-6, which counts from the start of the warm-up, all three scaled like the lr; a constant
+# weight decay; the norm of all gradients clipped together.
 optim_wrapper = dict(
     type='DistillationOptimWrapper',
     constructor='TrainableOptimWrapperConstructor',
@@ -13,8 +14,16 @@ auto_scale_lr = dict(base_batch_size=512, enable=False)
 
 # A factor and a ratio, not values: so they follow when --auto-scale-lr changes the lr.
 param_scheduler = [
-    dict(type='LinearLR', start_factor=5e-4, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min_ratio=5e-3, by_epoch=True, begin=5, end=100, convert_to_iter_based=True),
+    dict(
+        type='WarmupCosineLR',
+        warmup=5,
+        start_factor=5e-4,
+        eta_min_ratio=5e-3,
+        by_epoch=True,
+        begin=0,
+        end=100,
+        convert_to_iter_based=True,
+    ),
 ]
 
 train_cfg = dict(type='ResumableEpochLoop', max_epochs=100)

@@ -2,8 +2,16 @@
 _base_ = './moby_100e.py'
 
 param_scheduler = [
-    dict(type='LinearLR', start_factor=5e-4, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min_ratio=5e-3, by_epoch=True, begin=5, end=300, convert_to_iter_based=True),
+    dict(
+        type='WarmupCosineLR',
+        warmup=5,
+        start_factor=5e-4,
+        eta_min_ratio=5e-3,
+        by_epoch=True,
+        begin=0,
+        end=300,
+        convert_to_iter_based=True,
+    ),
 ]
 
 train_cfg = dict(max_epochs=300)

@@ -16,6 +16,7 @@ from mstkit.engine.coloured_views import first_view, join, pieces
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.hook_memory import RememberingHook
 from mstkit.engine.json_lines import EpochLines
+from mstkit.engine.schedules import base_lr, config_lr
 from mstkit.errors import UsageError
 from mstkit.evaluation.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
 from mstkit.evaluation.features import PooledEncoder
@@ -29,9 +30,10 @@ class CollapseMonitorHook(RememberingHook):
 
     The first two are means over the epoch of what ``model.last_statistics()`` says, added up on the device, so that
     no iteration waits for the host. The last two are computed on the pooled features of the first view of the last
-    images of the epoch, on all ranks together. Scalars go to the visualizer (``collapse/...``) and to
-    ``work_dir/collapse.jsonl``. A checkpoint inside an epoch holds what was added up so far, and the images kept so far
-    (at most ``num_images``, in its last steps only), so that the epoch's record is the same after a resume.
+    images of the epoch, on all ranks together. What a warning advises depends on the learning rate so far. Scalars go
+    to the visualizer (``collapse/...``) and to ``work_dir/collapse.jsonl``. A checkpoint inside an epoch holds what was
+    added up so far, and the images kept so far (at most ``num_images``, in its last steps only), so that the epoch's
+    record is the same after a resume.
 
     Args:
         num_images: how many images the features are computed on, over all ranks.
@@ -66,17 +68,19 @@ class CollapseMonitorHook(RememberingHook):
         self.counts: dict[str, int] = {}
         self.views: list[dict[str, Any]] = []
         self._recalled = False
+        self.lr, self.peak_lr = 0.0, 0.0
 
     def before_train(self, runner: Runner) -> None:
         """Starts the record, or goes on with it on a resumed run."""
         super().before_train(runner)
         if dist.is_main_process():
             self._lines(runner).keep_until(-1 if runner.iter == 0 else runner.epoch)
+            self.peak_lr = max((record.get('lr', 0.0) for record in self._lines(runner).read()), default=0.0)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Forgets the last epoch; in one that a resumed run completes, goes on with its first part."""
         if not self._recalled:
-            self.sums, self.counts, self.views = {}, {}, []
+            self.sums, self.counts, self.views, self.lr = {}, {}, [], 0.0
         self._recalled = False
 
     def memory(self, inside_epoch: bool) -> dict[str, Any] | None:
@@ -85,14 +89,19 @@ class CollapseMonitorHook(RememberingHook):
             return None
         views = [{name: _on_cpu(value) for name, value in join(self.views).items()}] if self.views else []
         sums = {name: value.cpu() for name, value in self.sums.items()}
-        return dict(sums=sums, counts=dict(self.counts), views=views)
+        return dict(sums=sums, counts=dict(self.counts), views=views, lr=self.lr)
 
     def recall(self, memories: list[Any], rank: int) -> None:
         """Goes on with what this process had added up."""
         own = memories[rank]
         if own is not None:
             self.sums, self.counts, self.views = dict(own['sums']), dict(own['counts']), list(own['views'])
+            self.lr = own.get('lr', 0.0)
             self._recalled = True
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Notes the learning rate of the epoch, its highest."""
+        self.lr = max(self.lr, base_lr(runner.optim_wrapper))
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
@@ -113,6 +122,7 @@ class CollapseMonitorHook(RememberingHook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Computes, logs and records the numbers of the epoch, and warns."""
+        self.peak_lr = max(self.peak_lr, self.lr)
         means = self._means()
         features = self._features(runner)
         self.views = []
@@ -127,9 +137,14 @@ class CollapseMonitorHook(RememberingHook):
             out_dim=_out_dim(runner),
             feature_deviation=feature_deviation(features) if enough else None,
             effective_rank=effective_rank(features) if enough and bool(torch.isfinite(features).all()) else None,
+            peak_lr=self.peak_lr,
+            config_lr=config_lr(runner.optim_wrapper),
         )
         epoch = runner.epoch + 1
-        named = {name: value for name, value in statistics._asdict().items() if value is not None and name != 'out_dim'}
+        not_shown = ('out_dim', 'peak_lr', 'config_lr')
+        named = {
+            key: value for key, value in statistics._asdict().items() if value is not None and key not in not_shown
+        }
         # Not diagnosed, only shown: what the masker hides, and how many of MoBY's queries find their key.
         named.update((name, means[name]) for name in ('hidden_fraction', 'contrast_top1') if name in means)
         for name, value in named.items():
@@ -141,7 +156,8 @@ class CollapseMonitorHook(RememberingHook):
         for finding in findings:
             runner.logger.warning(f'epoch {epoch}: {finding}')
         if dist.is_main_process():
-            self._lines(runner).put({'epoch': epoch, **named, 'num_images': len(features), 'findings': findings})
+            rest = {'num_images': len(features), 'lr': self.lr, 'findings': findings}
+            self._lines(runner).put({'epoch': epoch, **named, **rest})
 
     def _grace(self, runner: Runner) -> int:
         return min(10, max(1, runner.max_epochs // 10)) if self.grace_epochs is None else self.grace_epochs

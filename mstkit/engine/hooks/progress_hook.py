@@ -7,7 +7,6 @@ import random
 import numpy as np
 import torch
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop
 
 from mstkit.engine.distributed import unwrapped
@@ -44,16 +43,6 @@ class ProgressHook(Hook):
         self._rank_seed = mix_seed(runner.seed, runner.rank)
         counts = getattr(wrapper, '_accumulative_counts', 1)
         self._counter = StepCounter(loop.max_iters // loop.max_epochs, loop.max_epochs, counts)
-        if hasattr(wrapper, 'set_epoch_length'):
-            wrapper.set_epoch_length(self._counter.iters_per_epoch)
-        elif self._counter.iters_per_epoch % counts:
-            print_log(
-                f'{type(wrapper).__name__} accumulates {counts} iterations over the ends of epochs of '
-                f'{self._counter.iters_per_epoch}: schedules may run ahead of it by a step per epoch. '
-                'DistillationOptimWrapper does not.',
-                logger='current',
-                level=30,
-            )
 
     def before_train_epoch(self, runner) -> None:
         """Keys what is drawn while the first batch of the epoch is fetched."""

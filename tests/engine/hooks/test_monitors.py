@@ -51,6 +51,25 @@ def test_collapse_is_warned_of_after_the_grace(tmp_path: Path) -> None:
     assert 'WARNING' in log_text(runner) and 'epoch 2: the features are dead' in log_text(runner)
 
 
+def test_advice_knows_the_highest_learning_rate_of_the_run(tmp_path: Path) -> None:
+    """Stuck in its warm-up, or at the low end of a run that has had its rate: not the same advice."""
+    for name, schedule in (
+        ('stuck', dict(type='ConstantLR', factor=0.01, by_epoch=True, begin=0, end=5)),
+        ('ended', dict(type='MultiStepLR', gamma=0.01, by_epoch=True, milestones=[1])),
+    ):
+        model = FakeDistillation(out_dim=16)
+        torch.nn.init.zeros_(model.teacher['backbone'].embed.weight)
+        hooks = [dict(type='CollapseMonitorHook')]
+        runner = make_runner(tmp_path / name, hooks, epochs=2, model=model, param_scheduler=[schedule])
+        runner.train()
+        first, second = lines(tmp_path / name / 'collapse.jsonl')
+        assert (first['lr'], second['lr']) == pytest.approx((5e-4, 5e-4) if name == 'stuck' else (0.05, 5e-4))
+        finding = second['findings'][-1]
+        assert 'features are dead' in finding
+        assert ('Lower the learning rate' in finding) == (name == 'ended')
+        assert ('0.0005 at most so far, 0.01 of the 0.05 of the config' in finding) == (name == 'stuck')
+
+
 def test_collapse_monitor_does_not_disturb(tmp_path: Path) -> None:
     plain = make_runner(tmp_path / 'a', [])
     plain.train()
