@@ -113,11 +113,13 @@ def test_training_overfits_a_batch():
     model = mst(masker=dict(type='RandomMasker', ratio=0.25))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
     inputs = views(batch=4)
-    first = {k: v.item() for k, v in step(model, inputs, 0, optimizer).items()}
+    first = step(model, inputs, 0, optimizer)['loss_restore'].item()
+    apart = model.last_statistics()['kl'].item()
     for index in range(1, 30):
-        last = step(model, inputs, index, optimizer)
-    assert last['loss_restore'] < 0.95 * first['loss_restore']
-    assert last['loss_ce'] < first['loss_ce']
+        last = step(model, inputs, index, optimizer)['loss_restore'].item()
+    assert last < 0.95 * first
+    # The cross-entropy holds the teacher's entropy too, which the centre moves; the distance to the teacher does not.
+    assert model.last_statistics()['kl'] < 0.3 * apart
 
 
 def test_without_decoder_or_masker_nothing_of_them_is_left():
