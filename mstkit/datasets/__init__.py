@@ -4,6 +4,7 @@ from .builtin_scenes import BuiltinScenes
 from .center_view import CenterView
 from .image_folder import ImageFolder
 from .image_reader import LoadRGB, UnreadableImage, read_image
+from .inferencer_picture import InferencerPicture
 from .multi_crop import MultiCrop
 from .pack_views import PackViews
 from .sampling import EpochSampler, SampleKey
@@ -15,6 +16,7 @@ __all__ = [
     'CenterView',
     'EpochSampler',
     'ImageFolder',
+    'InferencerPicture',
     'LoadRGB',
     'MultiCrop',
     'PackViews',

@@ -17,6 +17,7 @@ from mstkit.downstream.coco_checks import check_classes, check_masks, check_pict
 from mstkit.downstream.coco_json import coco_classes, read_coco
 from mstkit.downstream.wording import first_few
 from mstkit.errors import UsageError
+from mstkit.palette import palette
 from mstkit.registry import DATASETS
 
 
@@ -68,8 +69,10 @@ class CocoFolder(CocoDataset):
         super().__init__(
             ann_file=ann_file, data_root=data_root or '', data_prefix=prefix, metainfo=_plain(metainfo), **kwargs
         )
-        if 'classes' not in self._metainfo:  # lazy_init: the file has not been read
+        # lazy_init: the file has not been read. An inferencer asks for the colors in this way, where there may be none.
+        if 'classes' not in self._metainfo and os.path.isfile(self.ann_file):
             self._metainfo['classes'] = coco_classes(self.ann_file)
+        self._choose_colors()
 
     @classmethod
     def classes_of(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -91,8 +94,7 @@ class CocoFolder(CocoDataset):
         known = tuple(category['name'] for category in content['categories'])
         classes = self._metainfo['classes'] = tuple(self._metainfo.get('classes', known))
         check_classes(classes, known, self.ann_file)
-        if classes == CocoDataset.METAINFO['classes']:
-            self._metainfo.setdefault('palette', CocoDataset.METAINFO['palette'])
+        self._choose_colors()
         check_pictures([image['file_name'] for image in content['images']], self.data_prefix['img'], self.ann_file)
         if any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms):
             self.masks_without_area = check_masks(content, self.ann_file)
@@ -105,6 +107,13 @@ class CocoFolder(CocoDataset):
             return super().load_data_list()
         finally:
             del self.COCOAPI
+
+    def _choose_colors(self) -> None:
+        """COCO's own classes are drawn in mmdet's colors, others in any that differ."""
+        classes, coco = self._metainfo.get('classes'), CocoDataset.METAINFO
+        if classes is not None and 'palette' not in self._metainfo:
+            same = tuple(classes) == coco['classes']
+            self._metainfo['palette'] = coco['palette'] if same else [tuple(color) for color in palette(len(classes))]
 
     def filter_data(self) -> list[dict[str, Any]]:
         """What ``filter_cfg`` leaves, with a line in the log on what it does not.

@@ -45,6 +45,14 @@ class CityscapesFolder(CityscapesDataset):
         self._any_format = img_suffix is None
         super().__init__(img_suffix=img_suffix or f'{_PICTURE}.png', **kwargs)
 
+    @classmethod
+    def facts_of(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """``classes`` and ``palette`` of a data set that is only a config as yet."""
+        every = cls.METAINFO
+        colors = dict(zip(every['classes'], every['palette'], strict=True))
+        classes = [name for name in (config.get('metainfo') or {}).get('classes', colors) if name in colors]
+        return dict(classes=tuple(classes), palette=[colors[name] for name in classes])
+
     def load_data_list(self) -> list[dict[str, Any]]:
         """Lists pictures and label maps as mmseg does, and checks them."""
         pictures, maps = _folders(self)
@@ -123,23 +131,20 @@ class LabelMapFolder(BaseSegDataset):
         reduce_zero_label: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.num_classes = check_count('LabelMapFolder.num_classes', num_classes, 1)
-        if num_classes > IGNORED:
-            raise UsageError(f'LabelMapFolder.num_classes is {num_classes}: mmseg reads bytes, {IGNORED} at the most.')
+        names = self.facts_of(dict(num_classes=num_classes, metainfo=metainfo))
+        self.num_classes = num_classes
         first, last = int(reduce_zero_label), num_classes - 1 + int(reduce_zero_label)
         if not last < check_count('LabelMapFolder.ignore_index', ignore_index, 0) <= IGNORED:
             raise UsageError(
                 f'LabelMapFolder.ignore_index is {ignore_index}, but the ids of classes are {first} to {last}: give '
                 f'{last + 1} to {IGNORED}, or where 0 means "no class" and classes begin at 1, reduce_zero_label=True.'
             )
-        names = dict(metainfo or {})
-        classes = names.setdefault('classes', tuple(f'class{index}' for index in range(num_classes)))
+        classes = names['classes']
         if isinstance(classes, str) or len(classes) != num_classes:
             raise UsageError(
                 f'LabelMapFolder.num_classes is {num_classes}, but metainfo.classes are '
                 f'{repr(classes) if isinstance(classes, str) else first_few(classes)}: give a name for each class.'
             )
-        names.setdefault('palette', palette(num_classes))
         super().__init__(
             data_prefix=dict(data_prefix),
             data_root=data_root,
@@ -148,6 +153,16 @@ class LabelMapFolder(BaseSegDataset):
             seg_map_suffix=seg_map_suffix,
             reduce_zero_label=reduce_zero_label,
             **kwargs,
+        )
+
+    @classmethod
+    def facts_of(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The metainfo, with ``classes`` and ``palette``, of a data set that is only a config as yet."""
+        count = check_count('LabelMapFolder.num_classes', config.get('num_classes'), 1)
+        if count > IGNORED:
+            raise UsageError(f'LabelMapFolder.num_classes is {count}: mmseg reads bytes, {IGNORED} at the most.')
+        return dict(classes=tuple(f'class{index}' for index in range(count)), palette=palette(count)) | dict(
+            config.get('metainfo') or {}
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:

@@ -53,17 +53,23 @@ def plain(value: Any) -> Any:
     raise TypeError(f'a {type(value).__name__} cannot be saved in a checkpoint')
 
 
-def hub_state(hub: MessageHub) -> dict[str, Any]:
-    """What a message hub resumes from, as plain data; information that has no such form is left out, and named."""
-    state = hub.state_dict()
-    info, left_out = {}, []
-    for name, value in state['runtime_info'].items():
+def plain_part(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a mapping has a form of plain data; the rest is named in the log."""
+    kept, left_out = {}, []
+    for name, value in values.items():
         try:
-            info[name] = plain(value)
+            kept[name] = plain(value)
         except TypeError:
             left_out.append(name)
     if left_out:
         print_log(f'Not in the checkpoint, because not plain data: {", ".join(left_out)}.', logger='current', level=10)
+    return kept
+
+
+def hub_state(hub: MessageHub) -> dict[str, Any]:
+    """What a message hub resumes from, as plain data; information that has no such form is left out, and named."""
+    state = hub.state_dict()
+    info = plain_part(state['runtime_info'])
     scalars = {
         name: dict(values=torch.as_tensor(buffer.data[0]), counts=torch.as_tensor(buffer.data[1]))
         for name, buffer in state['log_scalars'].items()

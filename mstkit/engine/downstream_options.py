@@ -11,6 +11,7 @@ from mstkit.engine.data_root import dataset_class, dataset_configs
 from mstkit.errors import UsageError
 
 PRETRAINED_HOOK = 'PretrainedBackboneHook'
+CLASS_NAME_VISUALIZER = 'ClassNameVisualizer'
 
 
 def set_pretrained(config: Config, checkpoint: str | None, branch: str | None) -> list[str]:
@@ -86,6 +87,20 @@ def match_classes(config: Config) -> list[str]:
     if not any(_parts_with_classes(config.get('model'), 'model')):
         return []  # it does not classify: a pre-training
     return set_num_classes(config, len(classes))
+
+
+def name_classes(config: Config) -> None:
+    """Writes the names and colors of the training data's classes into the config of a visualizer that keeps them.
+
+    That is for inferencers that have a config and a checkpoint and no data. A data set can tell them when its class
+    has ``facts_of(config)``.
+    """
+    visualizer = config.get('visualizer') or {}
+    train = (config.get('train_dataloader') or {}).get('dataset')
+    kind = dataset_class(train) if isinstance(train, Mapping) else None
+    if str(visualizer.get('type')).split('.')[-1] == CLASS_NAME_VISUALIZER and hasattr(kind, 'facts_of'):
+        facts = kind.facts_of(train)  # type: ignore[union-attr]
+        visualizer.update(classes=list(facts['classes']), palette=[list(color) for color in facts['palette']])
 
 
 def _parts_with_classes(node: Any, path: str) -> Iterator[tuple[str, dict]]:

@@ -14,9 +14,9 @@ from mmengine.registry import DefaultScope
 from mstkit.engine.config_options import apply_options
 from mstkit.engine.data_root import check_data_roots, set_data_root
 from mstkit.engine.distributed import backend_for_device
-from mstkit.engine.downstream_options import match_classes, set_num_classes, set_pretrained
+from mstkit.engine.downstream_options import match_classes, name_classes, set_num_classes, set_pretrained
 from mstkit.engine.epochs import set_epochs, set_iterations
-from mstkit.engine.guard import build_guard
+from mstkit.engine.guard import build_guard, check_registered
 from mstkit.engine.runner import MSTRunner
 from mstkit.errors import UsageError
 from mstkit.registry import RUNNERS
@@ -81,6 +81,7 @@ def load_config(
     notes += match_classes(config)
     if num_classes is not None:
         notes += set_num_classes(config, num_classes)
+    name_classes(config)
     if pretrained is not None or branch is not None:
         notes += set_pretrained(config, pretrained, branch)
     config.work_dir = work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
@@ -157,6 +158,9 @@ def build_runner(config: Config) -> MSTRunner:
     Raises:
         UsageError: anything in the config that cannot work.
     """
-    config.setdefault('runner_type', 'mstkit.MSTRunner')  # by its prefix: the config's scope may be another
+    # Not left in the config of a downstream task: its copy in the work dir is for the tools of mmdet, mmseg and
+    # mmpretrain as well, whose own runner tests without the training data.
+    kind = config.get('runner_type', 'mstkit.MSTRunner')  # by its prefix: the config's scope may be another
+    check_registered(dict(type=kind), RUNNERS)
     with build_guard():
-        return RUNNERS.build(config)
+        return RUNNERS.get(kind).from_cfg(config.copy())

@@ -184,6 +184,7 @@ class ResumableRunner(Runner):
                     max_epochs=counter.max_epochs,
                 ),
                 'data_order': data_order(self.train_loop.dataloader),
+                **self._classes(),
                 **(meta or {}),
             },
             state_dict=model.state_dict(),
@@ -198,3 +199,8 @@ class ResumableRunner(Runner):
             save_sharded(checkpoint, Path(out_dir) / filename)
         else:
             checkpointing.save(checkpoint, Path(out_dir) / filename)
+
+    def _classes(self) -> dict[str, Any]:
+        """The names and colors of the training data's classes, where OpenMMLab's inferencers look for them."""
+        facts = checkpointing.plain_part(getattr(self.train_loop.dataloader.dataset, 'metainfo', None) or {})
+        return dict(dataset_meta=facts) if facts else {}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mstkit import toolbox
 from mstkit.ablation import make_plan
 from mstkit.engine.command_line import parse_seeds
 from mstkit.engine.launch import load_config, read_config
@@ -60,6 +61,9 @@ def test_commands_are_understood(page, command, inside):
         assert rest == ['.venv/bin/activate']
     elif program == 'bash':
         check_script(rest[0].removeprefix('tools/'), rest[1:])
+    elif program == 'torchrun':
+        assert rest[0] == '--nproc_per_node' and rest[1].isdigit() and rest[2] == '-m'
+        check_module(rest[3], rest[4:])
     elif Path(program).name in ('python', 'python3') and rest[0] == '-m':
         check_module(rest[1], rest[2:])
     else:
@@ -110,6 +114,8 @@ def check_pip(words: list[str]) -> None:
 
 def check_module(module: str, arguments: list[str]) -> None:
     assert importlib.util.find_spec(module) is not None
+    if module == 'mstkit.toolbox':
+        assert toolbox.find_tool(arguments[0], arguments[1]).is_file()
     if module == 'pytest':
         assert set(arguments) <= set(named_files())
 

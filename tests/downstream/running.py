@@ -133,6 +133,23 @@ SEGMENTATION = Task(
 TASKS = dict(classification=CLASSIFICATION, detection=DETECTION, segmentation=SEGMENTATION)
 
 
+class Trained(NamedTuple):
+    """A finished run of a task."""
+
+    task: Task
+    work_dir: Path
+    losses: list[float]
+    validated: dict[str, float]
+
+    @property
+    def middle(self) -> Path:
+        return self.work_dir / self.task.middle
+
+    @property
+    def last(self) -> Path:
+        return self.work_dir / self.task.last
+
+
 def write_scenes(folder: Path) -> Path:
     return ensure_scenes(folder, train=16, val=6, size=SIZE)
 
@@ -179,3 +196,8 @@ def train(config: Config) -> Runner:
 def log_of(work_dir: Path) -> str:
     """What the runs in a work dir said."""
     return ''.join(path.read_text(encoding='utf-8') for path in sorted(work_dir.glob('*/*.log')))
+
+
+def losses_of(runner: Runner) -> list[float]:
+    """Of every iteration, those before a resume too."""
+    return runner.message_hub.get_scalar('train/loss').data[0].tolist()

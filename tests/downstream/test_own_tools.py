@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from mstkit import toolbox
 from mstkit.interop import read_checkpoint
 
 from . import running
 from .running import ARCH, TASKS, WITHOUT_WORKERS
-
-
-def own_tool(package: str) -> Path:
-    """``tools/train.py`` as the package brings it along."""
-    spec = importlib.util.find_spec(package)
-    assert spec is not None and spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / '.mim' / 'tools' / 'train.py'
 
 
 class Own(NamedTuple):
@@ -53,10 +45,8 @@ OWN = dict(
 
 
 @pytest.mark.parametrize('name', OWN)
-def test_the_tool_of_the_toolbox_trains_our_config(name, tmp_path):
+def test_the_tool_of_the_toolbox_trains_our_config(name, scenes, pretrained, tmp_path):
     task, own = TASKS[name], OWN[name]
-    scenes = running.write_scenes(tmp_path / 'scenes')
-    pretrained = running.pretrain(tmp_path / 'pretraining')
     folder = tmp_path / 'elsewhere'
     folder.mkdir()
     roots = {f'{loader}_dataloader.dataset.data_root': scenes for loader in ('train', 'val', 'test')}
@@ -65,7 +55,14 @@ def test_the_tool_of_the_toolbox_trains_our_config(name, tmp_path):
         roots |= {f'{part}_evaluator.ann_file': annotations for part in ('val', 'test')}
     start = {'default_hooks.pretrained.checkpoint': pretrained}
     options = {**ARCH, **WITHOUT_WORKERS, **task.options, **roots, **own.options, **start}
-    command = [own_tool(own.package), task.config, '--work-dir', 'here', '--cfg-options', *running.words(options)]
+    command = [
+        toolbox.find_tool(own.package, 'train'),
+        task.config,
+        '--work-dir',
+        'here',
+        '--cfg-options',
+        *running.words(options),
+    ]
     result = subprocess.run(
         [sys.executable, *map(str, command)],
         cwd=folder,

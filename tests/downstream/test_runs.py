@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -22,24 +20,7 @@ from mstkit.interop import read_checkpoint
 from .. import test_downstream_configs as small_configs
 from ..engine.running import same
 from . import running
-from .running import ROOT, TASKS, WITHOUT_WORKERS, Task
-
-
-class Trained(NamedTuple):
-    """A finished run of a task."""
-
-    task: Task
-    work_dir: Path
-    losses: list[float]
-    validated: dict[str, float]
-
-    @property
-    def middle(self) -> Path:
-        return self.work_dir / self.task.middle
-
-    @property
-    def last(self) -> Path:
-        return self.work_dir / self.task.last
+from .running import ROOT, TASKS, WITHOUT_WORKERS, losses_of
 
 
 class Watch(Hook):
@@ -49,42 +30,6 @@ class Watch(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.state = {name: value.clone() for name, value in runner.model.state_dict().items()}
-
-
-@pytest.fixture(scope='module')
-def made(tmp_path_factory) -> dict[str, Any]:
-    """What the tests of this module have made so far; the fixtures below fill it, under the rules of every test."""
-    return dict(folder=tmp_path_factory.mktemp('runs'))
-
-
-@pytest.fixture
-def scenes(made) -> Path:
-    return running.write_scenes(made['folder'] / 'scenes')
-
-
-@pytest.fixture
-def pretrained(made) -> Path:
-    if 'pretrained' not in made:
-        made['pretrained'] = running.pretrain(made['folder'] / 'pretraining')
-    return made['pretrained']
-
-
-@pytest.fixture(params=TASKS)
-def trained(request, made, scenes, pretrained) -> Trained:
-    name = request.param
-    if name not in made:
-        work_dir = made['folder'] / name
-        runner = running.train(running.load(TASKS[name], work_dir, scenes, pretrained=str(pretrained)))
-        scalars = runner.message_hub.log_scalars
-        numbers = {key.removeprefix('val/'): value.current() for key, value in scalars.items() if 'val/' in key}
-        validated = {key: float(value) for key, value in numbers.items() if key not in ('time', 'data_time')}
-        made[name] = Trained(TASKS[name], work_dir, losses_of(runner), validated)
-    return made[name]
-
-
-def losses_of(runner: Runner) -> list[float]:
-    """Of every iteration, those before a resume too."""
-    return runner.message_hub.get_scalar('train/loss').data[0].tolist()
 
 
 def mean(values: list[float]) -> float:

@@ -238,7 +238,7 @@ def test_the_runner_of_mstkit(tmp_path, pretrained, monkeypatch):
 @pytest.mark.parametrize(
     'hook, message',
     [
-        (dict(checkpoint='nowhere.pth'), r'nowhere\.pth does not exist.*checkpoint=None'),
+        (dict(checkpoint='nowhere.pth'), r'nowhere\.pth does not exist'),
         (dict(checkpoint='.'), 'is a folder'),
         (dict(branch='techer'), "branch='techer', but it must be 'student' or 'teacher'"),
         (dict(chekpoint='a.pth'), "no argument 'chekpoint'. Did you mean checkpoint"),

@@ -2,7 +2,9 @@
 _base_ = ['./classify_224.py', './mmpretrain_runtime.py']
 
 model = dict(
-    backbone=dict(type='MaskedVisionTransformer', arch='deit-small', img_size=224, patch_size=16, drop_path_rate=0.1),
+    backbone=dict(
+        type='mstkit.MaskedVisionTransformer', arch='deit-small', img_size=224, patch_size=16, drop_path_rate=0.1
+    ),
     head=dict(in_channels=384),
 )
 train_dataloader = dict(batch_size=150)

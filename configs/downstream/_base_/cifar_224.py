@@ -8,7 +8,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     dataset=dict(
-        _delete_=True, type='CIFAR10', data_root='data/cifar10', split='test', pipeline={{_base_.val_pipeline}}
+        _delete_=True, type='CIFAR10', data_root='data/cifar10', split='test', pipeline={{_base_.test_pipeline}}
     )
 )
 test_dataloader = val_dataloader

@@ -13,7 +13,7 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
-val_pipeline = [
+test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2049, 1025), keep_ratio=True),
     dict(type='LoadAnnotations'),  # after Resize: the metric is taken at the labels' own size
@@ -41,7 +41,7 @@ val_dataloader = dict(
         data_root=data_root,
         data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
         test_mode=True,
-        pipeline=val_pipeline,
+        pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader

@@ -21,7 +21,7 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type='LoadRGB'),
+    dict(type='mstkit.LoadRGB'),
     dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
@@ -44,11 +44,13 @@ train_pipeline = [
     ),
     dict(type='PackInputs'),
 ]
-val_pipeline = [
-    dict(type='LoadRGB'),
-    dict(type='ResizeEdge', scale=256, edge='short', backend='pillow', interpolation='bicubic'),
-    dict(type='CenterCrop', crop_size=224),
-    dict(type='PackInputs'),
+# With prefixes, because an inferencer builds it in whatever scope the program is in.
+test_pipeline = [
+    dict(type='mstkit.InferencerPicture'),
+    dict(type='mstkit.LoadRGB'),
+    dict(type='mmpretrain.ResizeEdge', scale=256, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(type='mmpretrain.CenterCrop', crop_size=224),
+    dict(type='mmpretrain.PackInputs'),
 ]
 train_dataloader = dict(
     batch_size=128,
@@ -65,7 +67,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='ImageFolder', data_root=data_root, split='val', labelled=True, pipeline=val_pipeline),
+    dataset=dict(type='ImageFolder', data_root=data_root, split='val', labelled=True, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='Accuracy', topk=(1, 5))

@@ -10,5 +10,5 @@ default_hooks = dict(
     visualization=dict(type='SegVisualizationHook'),
 )
 sync_bn = 'torch'  # the heads' BatchNorm over all GPUs
-visualizer = dict(type='SegLocalVisualizer')
+visualizer = dict(type='mstkit.ClassNameVisualizer')
 log_processor = dict(by_epoch=False)

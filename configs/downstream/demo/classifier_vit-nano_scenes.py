@@ -20,7 +20,14 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
 ]
-val_pipeline = [dict(type='PackInputs')]
+# The scenes are 48 px already; pictures that an inferencer is given may be of any size.
+test_pipeline = [
+    dict(type='mstkit.InferencerPicture'),
+    dict(type='mstkit.LoadRGB'),
+    dict(type='mmpretrain.ResizeEdge', scale=48, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(type='mmpretrain.CenterCrop', crop_size=48),
+    dict(type='mmpretrain.PackInputs'),
+]
 train_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
@@ -32,7 +39,7 @@ val_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
     dataset=dict(
-        _delete_=True, type='BuiltinScenes', split='val', num_images=1000, image_size=48, pipeline=val_pipeline
+        _delete_=True, type='BuiltinScenes', split='val', num_images=1000, image_size=48, pipeline=test_pipeline
     ),
 )
 test_dataloader = val_dataloader

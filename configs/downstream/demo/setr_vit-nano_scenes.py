@@ -44,7 +44,7 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
-val_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
 classes = (
     'background',
     'ring',
@@ -77,7 +77,7 @@ val_dataloader = dict(
     dataset=dict(
         scenes,
         data_prefix=dict(img_path='val2017', seg_map_path='gtFine/val/scenes'),
-        pipeline=val_pipeline,
+        pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader

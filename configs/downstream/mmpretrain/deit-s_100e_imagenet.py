@@ -9,6 +9,8 @@ paper; its learning rate, 5e-4 per 256 pictures, belongs to a batch of 1024. Not
 _base_ = ['../_base_/classify_224.py', '../_base_/mmpretrain_runtime.py']
 
 model = dict(
-    backbone=dict(type='MaskedVisionTransformer', arch='deit-small', img_size=224, patch_size=16, drop_path_rate=0.1),
+    backbone=dict(
+        type='mstkit.MaskedVisionTransformer', arch='deit-small', img_size=224, patch_size=16, drop_path_rate=0.1
+    ),
     head=dict(in_channels=384),
 )

@@ -9,7 +9,7 @@ per layer, 20 epochs of warm-up. Not reproduced here.
 _base_ = ['../_base_/classify_224.py', '../_base_/mmpretrain_runtime.py']
 
 model = dict(
-    backbone=dict(type='MaskedSwinTransformer', arch='tiny', img_size=224, drop_path_rate=0.1),
+    backbone=dict(type='mstkit.MaskedSwinTransformer', arch='tiny', img_size=224, drop_path_rate=0.1),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(in_channels=768),
 )

@@ -10,7 +10,7 @@ _base_ = ['../_base_/classify_224.py', '../_base_/mmpretrain_runtime.py']
 
 model = dict(
     backbone=dict(
-        type='MaskedVisionTransformer',
+        type='mstkit.MaskedVisionTransformer',
         arch=dict(embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768),
         img_size=64,
         patch_size=8,
@@ -19,19 +19,20 @@ model = dict(
     train_cfg=None,
 )
 train_pipeline = [
-    dict(type='LoadRGB'),
+    dict(type='mstkit.LoadRGB'),
     dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.25, 1.0), backend='pillow', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
 ]
-val_pipeline = [
-    dict(type='LoadRGB'),
-    dict(type='ResizeEdge', scale=73, edge='short', backend='pillow', interpolation='bicubic'),
-    dict(type='CenterCrop', crop_size=64),
-    dict(type='PackInputs'),
+test_pipeline = [
+    dict(type='mstkit.InferencerPicture'),
+    dict(type='mstkit.LoadRGB'),
+    dict(type='mmpretrain.ResizeEdge', scale=73, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(type='mmpretrain.CenterCrop', crop_size=64),
+    dict(type='mmpretrain.PackInputs'),
 ]
 train_dataloader = dict(batch_size=32, num_workers=2, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(batch_size=128, num_workers=2, dataset=dict(pipeline=val_pipeline))
+val_dataloader = dict(batch_size=128, num_workers=2, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(topk=(1,))
 test_evaluator = val_evaluator

@@ -23,7 +23,7 @@ val_dataloader = dict(
         data_root='data/cityscapes/',
         data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
         test_mode=True,
-        pipeline={{_base_.val_pipeline}},
+        pipeline={{_base_.test_pipeline}},
     )
 )
 test_dataloader = val_dataloader

@@ -29,7 +29,8 @@ class PretrainedBackboneHook(Hook):
     itself). What a run started from is noted in its checkpoints: ``message_hub``, ``runtime_info``, ``pretrained``.
 
     Args:
-        checkpoint: the file, read here so that a mistake shows before anything is written; None trains from scratch.
+        checkpoint: the file, read here so that a mistake shows before anything is written; None trains from scratch. A
+            file that is not there is a mistake only where it is needed: who tests or resumes may do without it.
         branch: ``'student'`` or ``'teacher'``.
 
     Raises:
@@ -47,19 +48,14 @@ class PretrainedBackboneHook(Hook):
         self.checkpoint = checkpoint
         self.branch = branch
         self._has_weights = False
-        self._content: dict[str, Any] | None = None if checkpoint is None else self._read()
+        self._content: dict[str, Any] | None = None
+        if checkpoint is not None and Path(checkpoint).expanduser().exists():
+            self._content = self._read()
 
     def _read(self) -> dict[str, Any]:
         """What of the file concerns this run."""
         assert self.checkpoint is not None
-        try:
-            whole = read_checkpoint(self.checkpoint)
-        except UsageError as error:
-            if Path(self.checkpoint).expanduser().exists():
-                raise
-            raise UsageError(
-                f'{error} Resuming and testing do not need it: default_hooks.pretrained.checkpoint=None.'
-            ) from error
+        whole = read_checkpoint(self.checkpoint)
         try:
             return only_branch(whole, self.branch)
         except UsageError as error:
@@ -74,10 +70,11 @@ class PretrainedBackboneHook(Hook):
             model: the whole model, as it was built.
 
         Raises:
-            UsageError: the backbone is not the one of the checkpoint, or the model has none.
+            UsageError: the file is missing, the backbone is not the one of the checkpoint, or the model has none.
         """
-        if self._content is not None:
-            fit_backbone(self._backbone_of(model), self._content, self.branch, str(self.checkpoint))
+        if self.checkpoint is not None:
+            content = self._content or self._read()  # says what is wrong with a file that is not there
+            fit_backbone(self._backbone_of(model), content, self.branch, str(self.checkpoint))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compares what is resumed, or loaded by ``load_from``, with the whole model.
@@ -110,13 +107,13 @@ class PretrainedBackboneHook(Hook):
         """
         content, self._content = self._content, None  # frees the memory
         if self._has_weights:
-            if content is not None:
+            if self.checkpoint is not None:
                 runner.logger.info(f'{self.checkpoint} is not loaded: the run goes on from a checkpoint of its own')
             return
-        if content is None:
-            if self.checkpoint is None:
-                runner.logger.info('backbone: from scratch, no pre-trained checkpoint is given')
+        if self.checkpoint is None:
+            runner.logger.info('backbone: from scratch, no pre-trained checkpoint is given')
             return
+        content = content or self._read()
         backbone = self._backbone_of(unwrapped(runner.model))
         report = load_backbone(backbone, content, self.branch, str(self.checkpoint))
         for line in report.lines():
