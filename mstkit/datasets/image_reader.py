@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -12,10 +13,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 from PIL import Image, ImageChops, UnidentifiedImageError
 
+from mstkit.datasets.deep_pixels import deep_color, grey_to_bytes, raw_modes
 from mstkit.datasets.jpeg import decode_quickly
 from mstkit.datasets.lazy_picture import LazyPicture, largest_step
+from mstkit.datasets.unknown_files import describe, float_tiff
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
 
@@ -33,6 +37,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_OF_SEVERAL_FRAMES = ('TIFF', 'GIF', 'WEBP', 'PNG', 'AVIF')  # an MPO's others are for depth or the second eye
+_frames_said: list[str] = []
 _ON_ITS_SIDE = (5, 6, 7, 8)  # width and height change places
 
 
@@ -57,10 +63,9 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None, 
     """Reads an image file as upright RGB.
 
     Grey and palette images become RGB; transparency is composited on :data:`NEUTRAL_BACKGROUND`; CMYK is converted
-    without its colour profile, with Adobe's inverted JPEGs recognised by their marker. 16-bit grey is scaled
-    (65535 becomes 255). 32-bit integers above 16 bits and floats outside [0, 1] and [0, 255] are stretched between
-    their extremes, since such files do not say what white is. The EXIF orientation is applied; of an animation the
-    first frame is taken.
+    without its colour profile, with Adobe's inverted JPEGs recognised by their marker. How channels of more than 8 bits
+    are scaled is said in :mod:`mstkit.datasets.deep_pixels`. The EXIF orientation is applied; of a file of several
+    frames the first is taken, which the log says once.
 
     Args:
         source: a path, or the bytes of a file.
@@ -76,17 +81,26 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None, 
             converted, or larger than Pillow's limit against decompression bombs.
     """
     name = name or _name_of(source)
-    with _with_reasons(name), _open_stream(source) as stream, Image.open(stream) as image:
+    with _with_reasons(name), _open_stream(source) as stream:
+        image = _opened(stream)
+        if isinstance(image, np.ndarray):
+            return image
         if _is_plain_jpeg(image):
             step = largest_step(reduction)
             stream.seek(0)
             pixels = decode_quickly(stream.read(), image.height, image.width, step)
             if pixels is not None:
-                turn = _UPRIGHT.get(_orientation(image))
-                return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
+                return _turned_upright(pixels, _orientation(image))
             if step > 1:
                 image.draft('RGB', (max(1, image.width // step), max(1, image.height // step)))
-        return _to_rgb(_turn_upright(image))
+        depths = raw_modes(image)
+        _say_frames(image, name)
+        image.load()  # some formats rotate by themselves while loading and then drop the tag
+        orientation = _orientation(image)
+        if any(';16' in depth for depth in depths) and image.mode in ('RGB', 'RGBA', 'LA'):
+            stream.seek(0)
+            image = deep_color(image, stream.read(), depths)
+        return _turned_upright(_to_rgb(image), orientation)
 
 
 def open_image(source: str | os.PathLike[str] | bytes, name: str | None = None) -> LazyPicture | np.ndarray:
@@ -99,7 +113,10 @@ def open_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
         UnreadableImage: as :func:`read_image`; the body of a JPEG file is not looked at yet.
     """
     name = name or _name_of(source)
-    with _with_reasons(name), _open_stream(source) as stream, Image.open(stream) as image:
+    with _with_reasons(name), _open_stream(source) as stream:
+        image = _opened(stream)
+        if isinstance(image, np.ndarray):
+            return image
         lazy, (width, height) = _is_plain_jpeg(image), image.size
         if _orientation(image) in _ON_ITS_SIDE:
             width, height = height, width
@@ -108,6 +125,36 @@ def open_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
     if not lazy:
         return read_image(data, name)
     return LazyPicture(functools.partial(read_image, data, name), height, width)
+
+
+def _opened(stream: BinaryIO) -> Image.Image | np.ndarray:
+    """An image whose head has been read; or all of it, (H, W, 3), where Pillow does not know the kind.
+
+    Raises:
+        _Unknown: it is none that can be read.
+    """
+    try:
+        return Image.open(stream)
+    except UnidentifiedImageError:
+        stream.seek(0)
+        data = stream.read()
+    pixels = float_tiff(data)
+    if pixels is None:
+        raise _Unknown(describe(data))
+    return pixels
+
+
+def _say_frames(image: Image.Image, name: str) -> None:
+    """Says, once in a process, that a file has more than the one picture that is read."""
+    if _frames_said or image.format not in _OF_SEVERAL_FRAMES or (count := getattr(image, 'n_frames', 1)) == 1:
+        return
+    _frames_said.append(name)
+    print_log(
+        f'{name} holds {count} frames: of such files the first frame is read and the others are not '
+        '(said once); write each frame into a file of its own to use them all.',
+        logger='current',
+        level=logging.WARNING,
+    )
 
 
 def _is_plain_jpeg(image: Image.Image) -> bool:
@@ -132,6 +179,10 @@ class _EmptyFile(Exception):
     """Has no byte."""
 
 
+class _Unknown(Exception):
+    """Is no image; its text says what it is."""
+
+
 @contextlib.contextmanager
 def _with_reasons(name: str) -> Iterator[None]:
     """Turns what goes wrong while an image is read into an UnreadableImage with a reason."""
@@ -146,8 +197,8 @@ def _with_reasons(name: str) -> Iterator[None]:
         raise UnreadableImage(name, 'the file is empty') from None
     except FileNotFoundError:
         raise UnreadableImage(name, 'there is no such file') from None
-    except UnidentifiedImageError:
-        raise UnreadableImage(name, 'it is not in an image format that Pillow knows') from None
+    except _Unknown as error:
+        raise UnreadableImage(name, f'it is {error}') from None
     except Image.DecompressionBombError as error:
         reason = f'{error} To read it all the same, raise PIL.Image.MAX_IMAGE_PIXELS'
         raise UnreadableImage(name, reason) from None
@@ -164,23 +215,17 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _UPRIGHT else 1
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
-    """Applies the EXIF orientation."""
-    image.load()  # some formats rotate by themselves while loading and then drop the tag
-    turn = _UPRIGHT.get(_orientation(image))
-    if turn is None:
-        return image
-    turned = image.transpose(turn)
-    turned.info = image.info
-    turned.format = image.format
-    return turned
+def _turned_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Applies the EXIF orientation to (H, W, 3) uint8."""
+    turn = _UPRIGHT.get(orientation)
+    return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
     """Converts a loaded Pillow image of any mode to (H, W, 3) uint8."""
     mode = image.mode
     if mode.startswith('I;16') or mode in ('I', 'F'):
-        return np.repeat(_scale_deep_grey(np.asarray(image), mode)[..., None], 3, axis=2)
+        return np.repeat(grey_to_bytes(image)[..., None], 3, axis=2)
     if mode == 'CMYK' and image.format in ('JPEG', 'MPO') and 'adobe' not in image.info:
         # Pillow takes every CMYK JPEG for Adobe's, which store the inks inverted; without the marker they are not.
         image = ImageChops.invert(image)
@@ -191,21 +236,6 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         background = Image.new('RGBA', layer.size, (*NEUTRAL_BACKGROUND, 255))
         image = Image.alpha_composite(background, layer)
     return np.array(image if image.mode == 'RGB' else image.convert('RGB'))
-
-
-def _scale_deep_grey(values: np.ndarray, mode: str) -> np.ndarray:
-    """Brings grey values of more than 8 bits, (H, W), to uint8."""
-    if mode.startswith('I;16') or (mode == 'I' and values.min() >= 0 and values.max() <= 65535):
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    levels = values.astype(np.float64)
-    low, high = float(levels.min()), float(levels.max())
-    if not np.isfinite([low, high]).all():
-        raise ValueError('it holds values that are not finite')
-    if mode == 'F' and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    elif mode == 'F' and low >= 0 and high <= 255:
-        low, high = 0.0, 255.0
-    return np.rint((levels - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
 
 
 @TRANSFORMS.register_module()
