@@ -17,3 +17,5 @@ train_pipeline = [
     dict(type='PackViews'),
 ]
 train_dataloader = dict(dataset=dict(max_per_class=260, pipeline=train_pipeline))
+# The k-NN bank is the same fifth, as with `--subset 260` of AttMask's evaluation.
+default_hooks = dict(knn=dict(train_dataset=dict(max_per_class=260)))

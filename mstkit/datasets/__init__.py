@@ -7,6 +7,7 @@ from .image_reader import LoadRGB, UnreadableImage, read_image
 from .inferencer_picture import InferencerPicture
 from .multi_crop import MultiCrop
 from .pack_views import PackViews
+from .repeated_augmentation import RoundedRepeatAugSampler
 from .sampling import EpochSampler, SampleKey
 from .shards import ShardDataset, ShardSampler
 from .text_list import TextList
@@ -20,6 +21,7 @@ __all__ = [
     'LoadRGB',
     'MultiCrop',
     'PackViews',
+    'RoundedRepeatAugSampler',
     'SampleKey',
     'ShardDataset',
     'ShardSampler',

@@ -1,4 +1,4 @@
-# 12 epochs of AdamW at batch 16, as in the Swin paper's detection code and mmdet's 1x configs.
+# 12 epochs of AdamW at batch 16, as in mmdet's 1x config for Swin, whose warm-up takes 1000 iterations.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05, fused=True),

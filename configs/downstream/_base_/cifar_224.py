@@ -12,9 +12,3 @@ val_dataloader = dict(
     )
 )
 test_dataloader = val_dataloader
-
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-4, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-8, by_epoch=True, begin=5, end=500, convert_to_iter_based=True),
-]
-train_cfg = dict(max_epochs=500, val_interval=10)

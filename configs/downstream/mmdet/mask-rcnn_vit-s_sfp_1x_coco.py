@@ -1,6 +1,6 @@
 """Mask R-CNN with ViT-S and a simple feature pyramid on COCO, 1x: no row of MST's tables, for ViT checkpoints.
 
-Command: python tools/train.py configs/downstream/mmdet/mask-rcnn_vit-s_sfp_1x_coco.py \
+Command: bash tools/dist_train.sh configs/downstream/mmdet/mask-rcnn_vit-s_sfp_1x_coco.py 8 \
     --pretrained FILE --data-root DIR
 FILE is a ViT-S checkpoint, such as that of configs/attmask/attmask-high_vit-s_100e.py. The pyramid is ViTDet's (arXiv
 2203.16527); attention is global in every block. Not reproduced here.

@@ -1,0 +1,183 @@
+"""Numbers of recipes that papers and their code give, and the commands at the head of every config."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATA_SAMPLERS, MODELS, DefaultScope
+from timm.scheduler import CosineLRScheduler
+
+from mstkit.engine.progress import StepCounter
+from mstkit.engine.schedules import lr_curve
+from mstkit.errors import UsageError
+
+from .docs.pages import commands
+
+ROOT = Path(__file__).resolve().parent.parent / 'configs'
+CONFIGS = sorted(path for path in ROOT.rglob('*.py') if '_base_' not in path.relative_to(ROOT).parts)
+FINE_TUNING = ROOT / 'downstream' / 'mmpretrain'
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@functools.cache
+def read(path: Path) -> Config:
+    return Config.fromfile(path)
+
+
+def head_command(path: Path) -> list[str]:
+    """The words of the command in a config's first lines; none where it has no command of its own."""
+    docstring = path.read_text(encoding='utf-8').split('"""')[1].replace('\\\n', ' ')
+    found = re.search(r'^Command: (.*)$', docstring, re.MULTILINE)
+    return shlex.split(found[1]) if found else []
+
+
+def fits_the_learning_rate(words: list[str]) -> bool:
+    """Whether processes x batch x accumulation of a training is what the lr belongs to, or is made to fit it."""
+    script, path = words[1], ROOT.parent / words[2]
+    processes = int(words[3]) if script == 'tools/dist_train.sh' else 1
+    nodes = [int(word.removeprefix('NNODES=')) for word in words if word.startswith('NNODES=')]
+    config = read(path)
+    options = dict(word.split('=', 1) for word in words if re.match(r'[a-z][\w.]+=', word))
+    batch = int(options.get('train_dataloader.batch_size', config.train_dataloader.batch_size))
+    batch *= int(options.get('optim_wrapper.accumulative_counts', config.optim_wrapper.get('accumulative_counts', 1)))
+    return '--auto-scale-lr' in words or sum(nodes or [1]) * processes * batch == config.auto_scale_lr.base_batch_size
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=name)
+def test_the_command_at_the_head_has_the_batch_of_the_learning_rate(path):
+    words = head_command(path)
+    if path.parent.name == 'ablations':
+        assert words == []  # tools/ablate.py runs them
+        return
+    if words == ['make', 'demo']:
+        words = ['python', 'tools/train.py', f'configs/{name(path)}']
+    assert words[2] == f'configs/{name(path)}'
+    assert words[:2] in (['python', 'tools/train.py'], ['bash', 'tools/dist_train.sh'])
+    assert fits_the_learning_rate(words)
+
+
+@pytest.mark.parametrize(
+    ('page', 'command'),
+    [(page, line) for page, line in commands() if re.search(r'(tools/train\.py|dist_train\.sh) configs/', line)],
+)
+def test_so_have_those_of_the_documentation(page, command):
+    words = shlex.split(command, comments=True)
+    environment = [word for word in words if re.match(r'[A-Z_]+=', word)]
+    words = [*words[len(environment) :], *environment]
+    if (ROOT.parent / words[2]).is_file():  # otherwise one that the page tells to write
+        assert page == 'README.md' or fits_the_learning_rate(words)
+
+
+def timms(steps: int, lr: float, **settings: float) -> list[float]:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+    schedule = CosineLRScheduler(optimizer, t_initial=steps, cycle_limit=1, **settings)
+    return [schedule._get_lr(step)[0] for step in range(steps)]
+
+
+def curve(config: Config, steps_per_epoch: int) -> list[float]:
+    with DefaultScope.overwrite_default_scope('mstkit'):
+        counter = StepCounter(steps_per_epoch, config.train_cfg.max_epochs)
+        return list(lr_curve(config.param_scheduler, counter, config.optim_wrapper.optimizer.lr))
+
+
+@pytest.mark.parametrize(
+    ('recipe', 'epochs'), [('deit-s_500e_cifar10', 500), ('deit-s_500e_cifar100', 500), ('deit-s_1000e_flowers', 1000)]
+)
+def test_attmask_fine_tunes_at_deits_learning_rate(recipe, epochs):
+    """lr 7.5e-6 x 900/512, timm's cosine by the epoch, 5 epochs of warm-up from 1e-6, and an end of 1e-5."""
+    config = Config.fromfile(FINE_TUNING / f'{recipe}.py')
+    assert config.train_cfg.max_epochs == epochs
+    ours = curve(config, 2)
+    theirs = timms(epochs, 7.5e-6 * 6 * 150 / 512, lr_min=1e-5, warmup_t=5, warmup_lr_init=1e-6)
+    assert ours == pytest.approx([value for value in theirs for _ in range(2)], rel=1e-9)
+    assert sum(ours) / len(ours) == pytest.approx(1.155e-5, rel=0.01)
+    assert ours[-1] == pytest.approx(1e-5, rel=1e-3)
+    assert config.train_dataloader.batch_size * 6 == config.auto_scale_lr.base_batch_size == 900
+    assert '--branch' in head_command(FINE_TUNING / f'{recipe}.py')  # the teacher, as in its code
+
+
+def test_attmask_decays_all_but_vectors():
+    config = Config.fromfile(FINE_TUNING / 'deit-s_500e_cifar10.py')
+    config.model.backbone.arch = dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=96)
+    config.model.head.in_channels = 48
+    with DefaultScope.overwrite_default_scope('mstkit'):
+        model = MODELS.build(config.model)
+        wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    decays = {id(p): group['weight_decay'] for group in wrapper.optimizer.param_groups for p in group['params']}
+    for key, parameter in model.named_parameters():
+        assert decays[id(parameter)] == (0.05 if parameter.ndim > 1 else 0.0), key
+    assert {group['lr'] for group in wrapper.optimizer.param_groups} == {7.5e-6 * 900 / 512}
+
+
+@pytest.mark.parametrize(('images', 'each'), [(2040, 298), (50_000, 8320), (100, 16)])
+def test_attmask_repeats_augmentation(monkeypatch, images, each):
+    """Of each image three versions, on neighboring processes; as many samples as DeiT's sampler hands out."""
+    sampler = Config.fromfile(FINE_TUNING / 'deit-s_500e_cifar10.py').train_dataloader.sampler
+    ranks = []
+    for rank in range(6):
+        monkeypatch.setattr('mmpretrain.datasets.samplers.repeat_aug.get_dist_info', lambda rank=rank: (rank, 6))
+        with DefaultScope.overwrite_default_scope('mstkit'):
+            built = DATA_SAMPLERS.build(dict(sampler, dataset=range(images), seed=3))
+        built.set_epoch(2)
+        ranks.append(list(built))
+        assert len(built) == len(ranks[-1]) == each
+    together = [index for position in zip(*ranks, strict=True) for index in position]
+    groups = [together[i : i + 3] for i in range(0, len(together) - 2, 3)]
+    assert all(len(set(group)) == 1 for group in groups)
+    assert len(set(together)) == -(-len(together) // 3)
+
+
+def test_a_sampler_for_nobody_is_refused(monkeypatch):
+    monkeypatch.setattr('mmpretrain.datasets.samplers.repeat_aug.get_dist_info', lambda: (0, 6))
+    with DefaultScope.overwrite_default_scope('mstkit'):
+        with pytest.raises(UsageError, match='5 images for 6 processes'):
+            DATA_SAMPLERS.build(dict(type='RoundedRepeatAugSampler', dataset=range(5), seed=0))
+        with pytest.raises(UsageError, match='num_repeats is 0'):
+            DATA_SAMPLERS.build(dict(type='RoundedRepeatAugSampler', dataset=range(50), seed=0, num_repeats=0))
+
+
+def test_simmims_fine_tuning():
+    """1.25e-3 per 512 images at a batch of 2048, timm's cosine over all steps, both ends at 2.5e-7 per 512 images."""
+    config = Config.fromfile(FINE_TUNING / 'swin-t_100e_imagenet.py')
+    scale = 2048 / 512
+    ends = dict(lr_min=2.5e-7 * scale, warmup_lr_init=2.5e-7 * scale)
+    assert curve(config, 3) == pytest.approx(timms(300, 1.25e-3 * scale, warmup_t=60, **ends), rel=1e-9)
+    assert config.optim_wrapper.clip_grad == dict(max_norm=5.0)
+
+
+def test_the_knn_bank_is_what_is_trained_on():
+    """A network that has seen a fifth of ImageNet is judged with that fifth, as AttMask does."""
+    subsets = []
+    for path in (path for path in CONFIGS if 'downstream' not in path.parts):
+        config = read(path)
+        if 'knn' not in config.default_hooks:
+            continue
+        train, bank = config.train_dataloader.dataset, config.default_hooks.knn.train_dataset
+        different = {key for key in {*train, *bank} if train.get(key) != bank.get(key)}
+        assert different == {'pipeline'}, name(path)
+        subsets += [path] if 'max_per_class' in train else []
+    assert [path.stem for path in subsets] == [path.stem for path in CONFIGS if '20pct' in path.stem]
+    assert len(subsets) == 4
+
+
+@pytest.mark.parametrize(('variant', 'drop_path', 'warmup'), [('', 0.2, 1000), ('_ms-480-800', 0.1, 500)])
+def test_coco_1x_is_what_its_first_lines_say(variant, drop_path, warmup):
+    """One scale: mmdet's 1x config for Swin-T. Several: the Swin paper's own detection code."""
+    path = ROOT / 'downstream' / 'mmdet' / f'mask-rcnn_swin-t_fpn_1x_coco{variant}.py'
+    config = read(path)
+    assert config.model.backbone.drop_path_rate == drop_path
+    first, second = config.param_scheduler
+    assert first == dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=warmup)
+    assert (second.milestones, second.end, config.optim_wrapper.optimizer.lr) == ([8, 11], 12, 1e-4)
+    docstring = ' '.join(path.read_text(encoding='utf-8').split('"""')[1].split())
+    assert str(drop_path) in docstring and f'{warmup} iterations' in docstring
