@@ -13,7 +13,7 @@ from mmcv.transforms import BaseTransform
 from mstkit.checks import check_count, check_range, settings_from
 from mstkit.datasets.lazy_picture import LazyPicture, largest_step
 from mstkit.datasets.photometric import apply_parameters
-from mstkit.datasets.resizing import RESIZE, Box
+from mstkit.datasets.resizing import INTERPOLATION, RESIZE, Box
 from mstkit.datasets.sampling import SampleKey
 from mstkit.datasets.view_recipe import ViewRecipe
 from mstkit.errors import UsageError
@@ -96,7 +96,7 @@ def scale_box(box: Box, step: int, height: int, width: int) -> Box:
 class MultiCrop(BaseTransform):
     """Turns ``img`` into a list of views; DINO's recipe unless told otherwise.
 
-    A view is a random crop, resized with antialiased bicubic interpolation, then flipped and coloured by its recipe.
+    A view is a random crop, resized with antialiased interpolation, then flipped and coloured by its recipe.
     All draws come from the key in ``sample_idx`` (:class:`SampleKey`), one stream per view: the same key gives the
     same views in any process. With a plain number instead of a key every epoch sees the same views, so train with
     :class:`EpochSampler`. Source: DINO, arXiv:2104.14294, section 4.2 and its published recipe.
@@ -110,6 +110,7 @@ class MultiCrop(BaseTransform):
         blur_sigma: blur radius in pixels for the recipes that do not say their own.
         photometric: where the recipes are applied: ``'cpu'``, here; ``'device'``, on the whole batch by the model's
             :class:`ViewDataPreprocessor`. What is drawn is the same.
+        interpolation: ``'bicubic'``, as DINO pre-trains, or ``'bilinear'``, as MoBY does, and as DINO's linear probe.
         resize: ``'torch'``, or ``'pillow'``, which takes five times as long (:mod:`mstkit.datasets.resizing`).
 
     Raises:
@@ -125,6 +126,7 @@ class MultiCrop(BaseTransform):
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         blur_sigma: tuple[float, float] = (0.1, 2.0),
         photometric: str = 'cpu',
+        interpolation: str = 'bicubic',
         resize: str = 'torch',
     ) -> None:
         self.global_crops = _crop_settings('global_crops', global_crops, dict(size=224, scale=(0.4, 1.0), count=2))
@@ -135,10 +137,14 @@ class MultiCrop(BaseTransform):
             raise UsageError(f'MultiCrop.ratio is {tuple(ratio)!r}: give ratios above 0.')
         self.blur_sigma = check_range('MultiCrop.blur_sigma', blur_sigma, 0)
 
-        for name, value, known in (('photometric', photometric, PHOTOMETRIC), ('resize', resize, tuple(RESIZE))):
+        for name, value, known in (
+            ('photometric', photometric, PHOTOMETRIC),
+            ('interpolation', interpolation, INTERPOLATION),
+            ('resize', resize, RESIZE),
+        ):
             if value not in known:
                 raise UsageError(f'MultiCrop.{name} is {value!r}: give {" or ".join(map(repr, known))}.')
-        self.photometric, self.resize = photometric, resize
+        self.photometric, self.interpolation, self.resize = photometric, interpolation, resize
         self._resize = RESIZE[resize]
 
         recipes = [self._recipe(f'global_recipes[{i}]', r) for i, r in enumerate(self._spread(global_recipes))]
@@ -188,7 +194,8 @@ class MultiCrop(BaseTransform):
             image = image.read(step)
             boxes = [scale_box(box, step, *image.shape[:2]) for box in boxes] if step > 1 else boxes
         # Cut first: the filter then sees nothing beyond the crop, as in torchvision, and touches few pixels.
-        views = [self._resize(image, box, size) for box, (_, size, _) in zip(boxes, drawn, strict=True)]
+        sizes = [size for _, size, _ in drawn]
+        views = [self._resize(image, *place, self.interpolation) for place in zip(boxes, sizes, strict=True)]
         if self.photometric == 'cpu':
             views = [apply_parameters(view, parameters) for view, (_, _, parameters) in zip(views, drawn, strict=True)]
         else:

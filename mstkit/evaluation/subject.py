@@ -215,6 +215,7 @@ class Subject:
                 global_crops=dict(size=self.network.image_size, scale=(0.08, 1.0), count=1),
                 global_recipes=dict(flip=0.5, jitter=0.0, gray=0.0, blur=0.0, solarize=0.0),
                 local_crops=dict(count=0),
+                interpolation='bilinear',  # what papers probe with, by torchvision's default; central views are bicubic
             )
             crop = [random, _only_view]
         dataset = copy.copy(self._folder(split))  # shares the list of files

@@ -200,3 +200,17 @@ def test_augmented_images_are_parts_of_8_to_100_percent_and_half_are_flipped(tmp
     assert 0.9 < float(area.max()) < 1.05
     assert float(area.mean()) == pytest.approx(0.54, abs=0.05)
     assert subject.loader('train', 'augmented').sampler is not subject.loader('train').sampler
+
+
+def test_augmented_images_are_bilinear_and_central_ones_bicubic(tmp_path: Path) -> None:
+    """Torchvision's default for random crops, which papers probe with: no value beyond those of the picture."""
+    stripes = np.where(np.arange(64) // 8 % 2, 192, 64).astype(np.uint8)
+    for split in ('train', 'val'):
+        for name in 'ab':
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(np.tile(stripes[:, None], (64, 1, 3))).save(tmp_path / split / name / f'{split}.png')
+    subject = subject_of(tmp_path)
+    cropped = torch.cat([images_of(subject, epoch)[0] for epoch in range(20)])
+    assert (int(cropped.min()), int(cropped.max())) == (64, 192)
+    central = next(iter(subject.loader('train')))['inputs']
+    assert int(central.min()) < 64 and int(central.max()) > 192
