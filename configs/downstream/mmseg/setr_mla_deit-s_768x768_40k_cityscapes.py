@@ -2,8 +2,10 @@
 
 Command: python tools/train.py configs/downstream/mmseg/setr_mla_deit-s_768x768_40k_cityscapes.py \
     --pretrained FILE --data-root DIR
-SETR's own MLA drops the class token before the encoder; pre-training had it, so it stays. Table 3, mIoU: supervised
-71.33, DINO 72.96, MST 74.04, for a variant that the paper does not name. Not reproduced here.
+Table 3, mIoU: supervised 71.33, DINO 72.96, MST 74.04, for a variant that the paper does not name. The classifier is
+the 3x3 convolution of SETR's code, where mmseg's port has a 1x1. Three things differ from that code: it drops the class
+token before the encoder, which stays here, because pre-training had it; its auxiliary classifiers have no bias; and its
+main one starts from torch's default weights, not from normal ones of 0.01. Not reproduced here.
 """
 
 _base_ = [
@@ -23,7 +25,7 @@ model = dict(
         act_cfg=dict(type='ReLU'),
     ),
     decode_head=dict(
-        type='SETRMLAHead',
+        type='mstkit.SETROriginalMLAHead',
         in_channels=(256, 256, 256, 256),
         channels=512,
         in_index=(0, 1, 2, 3),

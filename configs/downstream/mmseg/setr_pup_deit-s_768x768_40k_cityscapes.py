@@ -4,7 +4,9 @@ Command: python tools/train.py configs/downstream/mmseg/setr_pup_deit-s_768x768_
     --pretrained FILE --data-root DIR
 FILE is a DeiT-S checkpoint: configs/mst/mst_deit-s_100e.py or configs/dino/dino_vit-s_100e.py. Table 3, mIoU, mAcc,
 aAcc: supervised 71.33, 80.30, 94.99; DINO 72.96, 81.32, 95.37; MST 74.04, 82.35, 95.42. The paper does not name
-SETR's variant: this one is the nearest to MST's own decoder; naive and MLA are beside it. Not reproduced here.
+SETR's variant: this one is the nearest to MST's own decoder; naive and MLA are beside it. As in SETR's code, there are
+four auxiliary heads, one of them on the last block too, each with one convolution; mmseg's port has three. The last
+enlargement comes before the classifier, after it in SETR's code, which is the same function. Not reproduced here.
 """
 
 _base_ = [
@@ -21,7 +23,7 @@ auxiliary = dict(
     num_classes=19,
     dropout_ratio=0,
     norm_cfg=dict(type='BN'),
-    num_convs=2,
+    num_convs=1,
     up_scale=4,
     kernel_size=3,
     align_corners=False,
@@ -36,5 +38,5 @@ model = dict(
         up_scale=2,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
     ),
-    auxiliary_head=[dict(auxiliary, in_index=index) for index in (0, 1, 2)],
+    auxiliary_head=[dict(auxiliary, in_index=index) for index in range(4)],
 )
