@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mstkit.errors import UsageError
 from mstkit.files import write_atomically
+from mstkit.interop.foreign import plain_names, recognize
 
 
 def save(checkpoint: Mapping[str, Any], path: str | Path) -> None:
@@ -92,9 +93,9 @@ def restore_hub(hub: MessageHub, state: Mapping[str, Any]) -> None:
 
 
 def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights in a checkpoint, without the prefix that distributed training adds."""
-    weights = checkpoint.get('state_dict', checkpoint)
-    return {name.removeprefix('module.'): value for name, value in weights.items() if isinstance(value, Tensor)}
+    """The weights in a checkpoint, without the prefixes that distributed training and ``torch.compile`` add."""
+    weights = plain_names(checkpoint.get('state_dict', checkpoint))
+    return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
 
 
 def check_same_model(own: Mapping[str, Tensor], other: Mapping[str, Tensor], source: str | Path) -> None:
@@ -120,6 +121,7 @@ def check_same_model(own: Mapping[str, Tensor], other: Mapping[str, Tensor], sou
         raise UsageError(
             f'{source} is a checkpoint of another model: {"; ".join(problems)}. Use the config that it was trained '
             'with (it is in the work dir of that run), or another checkpoint.'
+            f'{"" if own.keys() & other.keys() else recognize(list(other))}'
         )
 
 
@@ -149,7 +151,8 @@ def load_what_fits(own: Mapping[str, Tensor], other: Mapping[str, Tensor], sourc
     shapes = _other_shapes(own, other)
     if not common or shapes:
         found = f'shapes differ: {_first(shapes)}' if shapes else f'it holds {_first(other)}'
-        raise UsageError(f'load_from={str(source)!r} does not fit this model: {found}.')
+        kind = '' if common else recognize(list(other))
+        raise UsageError(f'load_from={str(source)!r} does not fit this model: {found}.{kind}')
     missing = [name for name in own if name not in other]
     unused = [name for name in other if name not in own]
     detail = ''.join(

@@ -1,6 +1,14 @@
 """Checkpoints and configs from elsewhere, read as data and never as programs."""
 
-from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state, load_strict, only_branch, read_checkpoint
+from mstkit.interop.checkpoint import (
+    BRANCH_PREFIXES,
+    branch_state,
+    load_strict,
+    only_branch,
+    read_checkpoint,
+    read_data,
+)
+from mstkit.interop.foreign import plain_names, recognize
 from mstkit.interop.literal_config import parse_config_text
 from mstkit.interop.pretrained import LoadReport, fit_backbone, load_backbone
 from mstkit.interop.trusted_config import registered, trusted_part
@@ -14,7 +22,10 @@ __all__ = [
     'load_strict',
     'only_branch',
     'parse_config_text',
+    'plain_names',
     'read_checkpoint',
+    'read_data',
+    'recognize',
     'registered',
     'trusted_part',
 ]

@@ -17,11 +17,21 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
+from mstkit.interop.foreign import plain_names, recognize, recognize_safetensors
 from mstkit.interop.sharded_checkpoint import REST, read_sharded
 
 BRANCH_PREFIXES = {'student': 'backbone.', 'teacher': 'teacher.backbone.'}
 HISTORY_METHODS = ('min', 'max', 'mean', 'current')
 NUMPY_TYPES = ('bool', 'int8', 'int16', 'int32', 'int64', 'uint8', 'float16', 'float32', 'float64')
+
+
+# DINO, iBOT, AttMask, MAE, SimMIM and MoBY save the options of their command line as a Python object.
+_OPTIONS_INSIDE = (
+    ' An argparse.Namespace is among its contents, the options of the program that wrote it, as in whole checkpoints '
+    'of DINO, iBOT, AttMask, MAE and MoBY: a Python object, which is never unpickled here. Where you trust the file, '
+    'save its weights alone once: whole = torch.load(FILE, weights_only=False), then torch.save(whole["teacher"], '
+    'NEW), or whole["model"].'
+)
 
 
 def read_checkpoint(path: str | os.PathLike[str], tensors: bool = True) -> dict[str, Any]:
@@ -51,8 +61,12 @@ def read_checkpoint(path: str | os.PathLike[str], tensors: bool = True) -> dict[
         found = (
             f'keys {sorted(map(str, checkpoint))[:8]}' if isinstance(checkpoint, dict) else type(checkpoint).__name__
         )
-        raise UsageError(f'checkpoint {file} has no state_dict (found {found}); it was not written by mmengine.')
-    return checkpoint
+        raise UsageError(
+            f'checkpoint {file} has no state_dict (found {found}); it was not written by mmengine.'
+            f'{recognize(checkpoint)}'
+        )
+    plain = plain_names(checkpoint['state_dict'])
+    return checkpoint if plain is checkpoint['state_dict'] else {**checkpoint, 'state_dict': plain}
 
 
 def read_data(file: Path, tensors: bool = True) -> Any:
@@ -67,6 +81,8 @@ def read_data(file: Path, tensors: bool = True) -> Any:
     """
     if not file.is_file():
         raise UsageError(f'checkpoint {file} does not exist; give the path of a .pth file.')
+    if (told := recognize_safetensors(file)) is not None:
+        raise UsageError(f'{file} is not a checkpoint of torch’s format. {told}')
     try:
         with _accepted_globals():
             mapped = not tensors and zipfile.is_zipfile(file)
@@ -74,7 +90,7 @@ def read_data(file: Path, tensors: bool = True) -> Any:
     except pickle.UnpicklingError as error:
         raise UsageError(
             f'checkpoint {file} is refused: {_first_line(error)} Nothing in it was executed; use a file that mstkit or '
-            'mmengine wrote.'
+            f'mmengine wrote.{_OPTIONS_INSIDE if "argparse" in str(error) else ""}'
         ) from error
     except Exception as error:  # A damaged file fails in any of torch's, zip's and pickle's ways.
         raise UsageError(
@@ -107,12 +123,14 @@ def branch_state(checkpoint: Mapping[str, Any], branch: str) -> dict[str, Tensor
     if branch not in BRANCH_PREFIXES:
         raise UsageError(f'branch {branch!r} is unknown; there are {" and ".join(BRANCH_PREFIXES)}.')
     prefix = BRANCH_PREFIXES[branch]
-    # "module." is what a checkpoint of a wrapped (distributed) model starts with.
-    state = {key.removeprefix('module.'): value for key, value in checkpoint['state_dict'].items()}
+    state = plain_names(checkpoint['state_dict'])
     found = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     if not found:
         tops = sorted({key.split('.')[0] for key in state})
-        raise UsageError(f'the checkpoint has no {branch} (no key starts with {prefix!r}; the keys start with {tops}).')
+        raise UsageError(
+            f'the checkpoint has no {branch} (no key starts with {prefix!r}; the keys start with {tops}).'
+            f'{recognize(checkpoint)}'
+        )
     return found
 
 
@@ -152,6 +170,7 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], name: str) -> st
     misshapen = [key for key in own if key in state and own[key].shape != state[key].shape]
     counts = f'{len(own) - len(missing) - len(misshapen)} of {len(own)} tensors'
     if missing or unexpected or misshapen:
+        told = recognize(list(state))
         details = [
             f'missing {len(missing)}{_examples(missing)}',
             f'unexpected {len(unexpected)}{_examples(unexpected)}',
@@ -161,7 +180,7 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], name: str) -> st
             details.append(f'other shape {len(misshapen)} ({shapes})')
         raise UsageError(
             f'{name}: only {counts} fit the checkpoint ({"; ".join(details)}); it was trained with another backbone or '
-            'image size, so give the config that it was trained with.'
+            f'image size, so give the config that it was trained with.{"" if len(missing) < len(own) else told}'
         )
     module.load_state_dict(dict(state), strict=True)
     return f'{name}: loaded {counts}, missing 0, unexpected 0'

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import branch_state
+from mstkit.interop.foreign import recognize
 from mstkit.interop.literal_config import parse_config_text
 from mstkit.interop.resizing import resize_bias_table, resize_square_positions, square_side
 
@@ -129,6 +130,7 @@ def fit_backbone(
         raise UsageError(
             f'the {branch} of {source} does not fit the {type(module).__name__} of this model{kinds} '
             f'({"; ".join(problems)}); use a checkpoint of that network, or the arch that it was trained with.'
+            f'{recognize(list(found)) if len(missing) == len(own) else ""}'
         )
     _check_heads(module, checkpoint, f'the {branch} of {source}')
     resized = tuple(

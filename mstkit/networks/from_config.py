@@ -18,7 +18,15 @@ from mstkit.engine.data_root import hook_configs
 from mstkit.engine.guard import build_guard
 from mstkit.errors import UsageError, nearest
 from mstkit.evaluation.isolation import undisturbed_randomness
-from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, read_checkpoint, trusted_part
+from mstkit.interop import (
+    BRANCH_PREFIXES,
+    branch_state,
+    load_strict,
+    parse_config_text,
+    read_checkpoint,
+    recognize,
+    trusted_part,
+)
 from mstkit.networks.network import Network
 from mstkit.positions import DINO_OFFSET
 from mstkit.registry import MODELS
@@ -40,7 +48,7 @@ def open_checkpoint(path: str, branch: str | None = None) -> list[Network]:
     """
     checkpoint = read_checkpoint(path)
     config = _checkpoint_config(checkpoint, path)
-    keys = [key.removeprefix('module.') for key in checkpoint['state_dict']]
+    keys = list(checkpoint['state_dict'])
     present = [name for name, prefix in BRANCH_PREFIXES.items() if any(key.startswith(prefix) for key in keys)]
     if not present:
         raise UsageError(f'{path} has no backbone; its keys start with {sorted({k.split(".")[0] for k in keys})}.')
@@ -149,7 +157,7 @@ def _checkpoint_config(checkpoint: Mapping[str, Any], path: str) -> Mapping[str,
     if not isinstance(text, str):
         raise UsageError(
             f'{path} carries no config, so that its architecture is not known: give it as '
-            f'mmpretrain:CONFIG.py@{path} or timm:NAME@{path}.'
+            f'mmpretrain:CONFIG.py@{path} or timm:NAME@{path}.{recognize(checkpoint)}'
         )
     with told_of(path):
         config = parse_config_text(text)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
+import pickle
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from mstkit.errors import UsageError, nearest
 from mstkit.evaluation.isolation import undisturbed_randomness
-from mstkit.interop import load_strict
+from mstkit.interop import load_strict, read_data, recognize
 from mstkit.networks.from_config import SEED, split_weights, told_of
 from mstkit.networks.network import Network
 from mstkit.positions import DINO_OFFSET
@@ -79,11 +81,18 @@ def _is_dinos(name: str) -> bool:
 def _read(path: str, backbone: Any) -> dict[str, Tensor]:
     """The tensors of a file, under the names and in the shapes of a backbone of timm."""
     try:
-        state: Any = timm.models.load_state_dict(path, weights_only=True)
-        state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        content: Any = timm.models.load_state_dict(path, weights_only=True)
+        state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+        if not state:
+            raise UsageError(f'{path} holds no tensors where timm looks for them.{recognize(content)}')
         # Each family of timm's knows the names that others gave its weights.
         family = importlib.import_module(type(backbone).__module__)
         fitted = getattr(family, 'checkpoint_filter_fn', lambda found, _: found)(state, backbone)
+    except UsageError:
+        raise
+    except pickle.UnpicklingError:
+        read_data(Path(path).expanduser())  # says what is in it that is not read
+        raise
     except Exception as error:  # A damaged file fails in any of torch's, zip's and pickle's ways.
         text = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f'{path} cannot be read as weights of timm: {text[:200]}') from error

@@ -111,7 +111,7 @@ def load_encoders(
     checkpoint: dict[str, Any], config: ConfigDict, branch: str | None, device: torch.device
 ) -> dict[str, nn.Module]:
     """Backbones with the checkpoint's weights, by branch; prints what was loaded."""
-    keys = [key.removeprefix('module.') for key in checkpoint['state_dict']]
+    keys = list(checkpoint['state_dict'])
     present = [name for name, prefix in BRANCH_PREFIXES.items() if any(key.startswith(prefix) for key in keys)]
     if branch is None and not present:
         raise UsageError(
