@@ -13,6 +13,13 @@ _EPOCH = re.compile(r'Epoch\(train\)\s+\[(?P<epoch>\d+)\]\[\s*(?P<iter>\d+)/(?P<
 _ITERATION = re.compile(r'Iter\(train\)\s+\[\s*(?P<iter>\d+)/(?P<length>\d+)\]')
 _SETTING = re.compile(r' {4}(?P<name>[A-Za-z][\w ]*): (?P<value>.+)')
 _PROGRESS = re.compile(r'(?:Epoch|Iter)\((?:train|val|test)\)')
+_TRAINED = re.compile(r'(?:Epoch|Iter)\(train\)')
+# The first is what mstkit.engine.ending writes; the second stood on the screen alone before it did.
+_STOPPED = re.compile(r'the run stopped at iteration (?P<iter>\d+) \(epoch (?P<epoch>\d+)\): (?P<reason>.*)')
+_DIVERGED = re.compile(
+    r'the (?:loss is|weights are) no longer finite\b(?:.*? at iteration (?P<iter>\d+) \(epoch (?P<epoch>\d+)\))?'
+)
+_INTERRUPTED = re.compile(r'interrupted from the keyboard|KeyboardInterrupt')
 # Said once a measurement or for every tensor: it stands elsewhere on the page, or nobody needs it.
 _COMMONPLACE = re.compile(
     r'paramwise_options|Hooks will be executed|Saving checkpoint|k-NN epoch|features epoch|panels of epoch|Exp name'
@@ -21,6 +28,33 @@ _COMMONPLACE = re.compile(
 )
 _LONGEST = 400
 _ENVIRONMENT_LEFT_OUT = ('PyTorch compiling details', 'mp_cfg', 'dist_cfg')
+
+
+@dataclass(frozen=True)
+class Stop:
+    """That a training ended before its time, and why, in its own words.
+
+    Attributes:
+        reason: a sentence, or the last line of a traceback.
+        iteration: where; None where it was not said.
+        epoch: the one that it was in, counted from 1; None where it was not said.
+        final: whether nothing can come after it. A traceback on the screen may be that of a data worker.
+    """
+
+    reason: str
+    iteration: int | None = None
+    epoch: int | None = None
+    final: bool = False
+
+    @property
+    def diverged(self) -> bool:
+        """The loss or the weights were no longer finite."""
+        return _DIVERGED.search(self.reason) is not None
+
+    @property
+    def interrupted(self) -> bool:
+        """Somebody pressed Ctrl-C."""
+        return _INTERRUPTED.match(self.reason) is not None
 
 
 @dataclass
@@ -32,7 +66,7 @@ class LogText:
         chosen: lines of the start that say what was decided or found.
         warnings: how often each was given.
         later: other lines after training began.
-        error: the last lines of a traceback, or the sentence of a refused run; None where there is none.
+        stop: why the newest process stopped before its end; None where it did not, or did not say so.
         epoch_length: iterations of an epoch; None where the run counts in iterations or nothing says it.
         started: when the first process began, as the name of its folder says.
     """
@@ -41,7 +75,7 @@ class LogText:
     chosen: list[str] = field(default_factory=list)
     warnings: dict[str, int] = field(default_factory=dict)
     later: list[str] = field(default_factory=list)
-    error: str | None = None
+    stop: Stop | None = None
     epoch_length: int | None = None
     started: str | None = None
 
@@ -80,6 +114,11 @@ def _read_one(log: LogText, lines: Iterable[str]) -> None:
         epoch = _EPOCH.search(text)
         if epoch:
             log.epoch_length = int(epoch['length'])
+        stopped = _STOPPED.match(text)
+        if stopped:
+            log.stop = Stop(stopped['reason'], int(stopped['iter']), int(stopped['epoch']), final=True)
+        elif _TRAINED.search(text):
+            log.stop = None  # that of an earlier process, from which this one goes on
         if _PROGRESS.search(text):
             begun = True
         elif text and not _COMMONPLACE.search(text):
@@ -102,10 +141,22 @@ def _read_screen(log: LogText, lines: Sequence[str]) -> None:
             break
         notes.append(line.strip()[:_LONGEST])
     log.chosen[:0] = [note for note in notes if note not in log.chosen and not note.startswith('error: ')]
-    refused = [line for line in lines if line.startswith('error: ')]
+    if log.stop is not None:
+        return
+    # What stands before a step of training was said by an earlier process, from which a later one went on.
+    trained = [index for index, line in enumerate(lines) if _TRAINED.search(line)]
+    lines = lines[trained[-1] + 1 :] if trained else lines
+    refused = [line.removeprefix('error: ') for line in lines if line.startswith('error: ')]
     traces = [index for index, line in enumerate(lines) if line.startswith('Traceback (most recent call last)')]
     if traces:
         said = [line for line in lines[traces[-1] + 1 :] if line and not line.startswith((' ', '\t'))]
-        log.error = (said[0] if said else 'a traceback without its last line')[:_LONGEST]
+        log.stop = _as_stop((said[0] if said else 'a traceback without its last line')[:_LONGEST])
     elif refused:
-        log.error = refused[-1][:_LONGEST]
+        log.stop = _as_stop(refused[-1])
+
+
+def _as_stop(reason: str) -> Stop:
+    where = _DIVERGED.search(reason)
+    if where is None or where['iter'] is None:
+        return Stop(reason)
+    return Stop(reason, int(where['iter']), int(where['epoch']))

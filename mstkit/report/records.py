@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,21 @@ def by_epoch(lines: Lines) -> list[dict[str, Any]]:
     return [found[epoch] for epoch in sorted(found)]
 
 
+@dataclass(frozen=True)
+class Divergence:
+    """That the losses were not finite to the end of what was logged.
+
+    Attributes:
+        iteration: of the first such line of the log.
+        before: the last line whose losses were finite; 0 where none was.
+        losses: terms of the first such line that were not.
+    """
+
+    iteration: int
+    before: int
+    losses: dict[str, float]
+
+
 @dataclass
 class Scalars:
     """The ``scalars.json`` of all processes that worked on a run.
@@ -86,6 +102,21 @@ class Scalars:
         """Scalars of training, in the order in which they came."""
         every = dict.fromkeys(name for record in self.training for name in record if is_number(record[name]))
         return [name for name in every if name not in BOOKKEEPING]
+
+    def divergence(self) -> Divergence | None:
+        """Since when the losses were not finite, up to the last line; None where they were finite there.
+
+        Only losses count: gradients overflow now and then under fp16, and an accuracy may be undefined.
+        """
+        found = None
+        for record in reversed(self.training):
+            losses = {name: value for name, value in record.items() if 'loss' in name and is_number(value)}
+            broken = {name: value for name, value in losses.items() if not math.isfinite(value)}
+            if broken:
+                found = Divergence(record['iter'], 0, broken)
+            elif losses:
+                return found and replace(found, before=record['iter'])
+        return found
 
     def metrics(self) -> dict[str, list[Point]]:
         """Numbers of validations, by name."""

@@ -16,7 +16,7 @@ from mstkit.report.evaluations import Evaluation, read_evaluations
 from mstkit.report.log_text import LogText, read_log
 from mstkit.report.records import Scalars, by_epoch, read_json, read_lines, read_scalars
 
-GOING, STOPPED = 'still going', 'stopped'
+GOING, STOPPED, DIVERGED = 'still going', 'stopped', 'diverged'
 SILENCE = 15 * 60  # seconds without a sign of life after which a run is taken for stopped
 TRACES = ('*.jsonl', '*.pth', 'train.log', 'panels/*.png', '*/*.log', '*/vis_data/*')  # of training going on
 _PANEL = re.compile(r'epoch_(\d+)\.png')
@@ -43,7 +43,9 @@ class RunRecord:
         unit: ``'epoch'`` or ``'iteration'``, what its length counts.
         length: how long it was to be; None where nobody knows.
         reached: how far it came, in the same unit.
-        state: ``'finished'``, ``'failed'``, ``'still going'`` or ``'stopped'``.
+        state: ``'finished'``, ``'failed'``, ``'still going'``, ``'stopped'`` or ``'diverged'``: its losses or weights
+            were not finite at the end, however far it came.
+        saved: its numbered checkpoints, by the iteration or epoch that they were written after.
         last_sign: when a file of it was last written, seconds since 1970.
         missing: what is not there or could not be read, in sentences.
     """
@@ -63,6 +65,7 @@ class RunRecord:
     unit: str = 'epoch'
     length: int | None = None
     reached: float = 0.0
+    saved: dict[int, Path] = field(default_factory=dict)
     state: str = STOPPED
     last_sign: float = 0.0
     missing: list[str] = field(default_factory=list)
@@ -79,8 +82,12 @@ class RunRecord:
 
     @property
     def error(self) -> str | None:
-        """Why it failed."""
-        return str(self.job['error']) if self.job.get('error') else self.log.error
+        """Why it ended before its time, as it said itself."""
+        if self.log.stop is not None and self.log.stop.final:
+            return self.log.stop.reason
+        if self.job.get('error'):
+            return str(self.job['error'])
+        return self.log.stop.reason if self.log.stop is not None else None
 
     def command(self) -> str:
         """What trains it again, from the start."""
@@ -177,10 +184,10 @@ def _read_measurements(run: RunRecord) -> None:
 
 def _judge(run: RunRecord, now: float) -> None:
     """How far it came, and how it ended."""
-    checkpoints = (_CHECKPOINT.fullmatch(path.name) for path in run.folder.glob('*.pth'))
+    checkpoints = ((_CHECKPOINT.fullmatch(path.name), path) for path in run.folder.glob('*.pth'))
     kind = 'iter' if run.unit == 'iteration' else 'epoch'
-    saved = [float(match[2]) for match in checkpoints if match and match[1] == kind]
-    reached = [*saved, *(float(record['epoch']) for record in [*run.knn, *run.collapse])]
+    run.saved = dict(sorted((int(match[2]), path) for match, path in checkpoints if match and match[1] == kind))
+    reached = [*map(float, run.saved), *(float(record['epoch']) for record in [*run.knn, *run.collapse])]
     # An iteration of the last epoch is no end yet; what is written after that epoch is.
     at_end = run.length is not None and max(reached, default=0.0) >= run.length
     if run.scalars.training:
@@ -191,10 +198,14 @@ def _judge(run: RunRecord, now: float) -> None:
             reached.append(last / run.epoch_length)
     run.reached = max(reached, default=0.0)
     run.last_sign = max((path.stat().st_mtime for pattern in TRACES for path in run.folder.glob(pattern)), default=0.0)
-    written = run.job.get('status')
-    if written == FINISHED or (written is None and at_end):
+    written, stop, silent = run.job.get('status'), run.log.stop, now - run.last_sign > SILENCE
+    if run.scalars.divergence() or (stop and stop.diverged):
+        run.state = DIVERGED
+    elif written == FINISHED or (written is None and at_end and not (stop and stop.final)):
         run.state = FINISHED
-    elif written == FAILED or (run.log.error and now - run.last_sign > SILENCE):
+    elif stop and stop.interrupted and (stop.final or silent):
+        run.state = STOPPED
+    elif written == FAILED or (stop and (stop.final or silent)):
         run.state = FAILED
     else:
-        run.state = GOING if now - run.last_sign < SILENCE else STOPPED
+        run.state = STOPPED if silent else GOING

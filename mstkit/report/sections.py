@@ -20,10 +20,16 @@ from mstkit.report.markup import (
     slug,
     table,
 )
-from mstkit.report.run import GOING, RunRecord
-from mstkit.report.verdict import COLLAPSED, FINE, progress, verdict
+from mstkit.report.run import DIVERGED, GOING, STOPPED, RunRecord
+from mstkit.report.verdict import COLLAPSED, FINE, divergence, progress, verdict
 
-STATES = {'finished': ('✓', 'good'), 'failed': ('✕', 'bad'), GOING: ('●', 'warn'), 'stopped': ('■', 'warn')}
+STATES = {
+    'finished': ('✓', 'good'),
+    'failed': ('✕', 'bad'),
+    DIVERGED: ('✕', 'bad'),
+    GOING: ('●', 'warn'),
+    STOPPED: ('■', 'warn'),
+}
 VERDICTS = {FINE: 'good', COLLAPSED: 'bad'}
 EXPLAINED = 'k-NN: an image gets the class of its nearest neighbours among the training images, by the features alone.'
 
@@ -74,10 +80,12 @@ def missing(sentences: Sequence[str]) -> Html:
 
 
 def failure(run: RunRecord) -> Html:
-    """What a run that did not finish said last."""
-    if not run.error or run.state == 'finished':
+    """Why a run did not finish in order: what it said last, and since when its losses were not finite."""
+    since = divergence(run)
+    if run.state == 'finished' or not (run.error or since):
         return Html()
-    return element('div', element('p', element('strong', 'It ended with')), element('pre', run.error), class_='card')
+    said = (element('p', element('strong', 'It ended with')), element('pre', run.error)) if run.error else None
+    return element('div', said, element('p', since) if since else None, class_='card')
 
 
 def verdict_card(run: RunRecord) -> Html:

@@ -10,7 +10,7 @@ from mstkit.evaluation.collapse import CollapseStatistics, diagnose
 from mstkit.jobs import FAILED, FINISHED
 from mstkit.report.configs import argument, part
 from mstkit.report.markup import number, several
-from mstkit.report.run import GOING, RunRecord
+from mstkit.report.run import DIVERGED, GOING, RunRecord
 
 FINE, EARLY, COLLAPSED, UNKNOWN = 'no sign of collapse', 'too early to say', 'signs of collapse', 'not watched'
 
@@ -47,6 +47,8 @@ def verdict(run: RunRecord) -> tuple[str, list[str]]:
         return COLLAPSED, [*findings, *sentences]
     if warned:
         sentences.append(f'It was warned of in {_epochs(warned)}, and has gone away since.')
+    if run.state == DIVERGED:
+        sentences.append('That says nothing about the end of the run: it diverged.')
     return FINE, sentences
 
 
@@ -98,8 +100,41 @@ def progress(run: RunRecord) -> str:
     sign = time.strftime('%Y-%m-%d %H:%M', time.localtime(run.last_sign))
     if run.state == FINISHED:
         return f'{where}.'
-    if run.state == FAILED:
-        return f'Failed after {where}, last sign of life {sign}.'
     if run.state == GOING:
         return f'{where} so far, last sign of life {sign}.'
+    stop = run.log.stop
+    if stop is not None and stop.iteration is not None:
+        where = f'{where}, at iteration {stop.iteration} (epoch {stop.epoch})'
+    if run.state == DIVERGED:
+        if stop is not None and stop.diverged:
+            return f'Stopped after {where}, because its loss or its weights were no longer finite.'
+        return f'{where}. Its loss was not finite at the end.'
+    if run.state == FAILED:
+        return f'Failed after {where}, last sign of life {sign}.'
+    if stop is not None and stop.interrupted:
+        return f'Interrupted from the keyboard after {where}, {sign}.'
+    if run.length:
+        return f'Broken off after {where}; the log does not say why, as when it was killed. Last sign of life {sign}.'
     return f'{where}, last sign of life {sign}.'
+
+
+def divergence(run: RunRecord) -> str | None:
+    """Since when its losses were not finite, and which weights are from before; None where they were at the end."""
+    found = run.scalars.divergence()
+    if found is None:
+        return None
+    length = run.epoch_length
+    epoch = f' (epoch {(found.iteration - 1) // length + 1})' if length else ''
+    # The sum of all terms is broken whenever one of them is.
+    terms = {name: value for name, value in found.losses.items() if name != 'loss'} or found.losses
+    said = (
+        f'{several([f"{name} = {value}" for name, value in terms.items()])} from iteration {found.iteration}{epoch} on'
+    )
+    per = length if run.unit == 'epoch' else 1
+    before = [path for at, path in run.saved.items() if per and at * per <= found.before]
+    left = (
+        f'the last checkpoint from before is {before[-1].name}'
+        if before
+        else 'no checkpoint is known to be from before'
+    )
+    return f'The log has {said}: weights that were saved after that are of no use; {left}.'

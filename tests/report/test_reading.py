@@ -73,7 +73,7 @@ def test_lines_that_were_cut_off_are_counted_and_the_rest_is_read(tmp_path):
         for name in ('knn.jsonl', 'collapse.jsonl', 'scalars.json')
     ]
     assert run.state == 'stopped'
-    assert progress(run).startswith('2 of 4 epochs, last sign of life 20')
+    assert progress(run).startswith('Broken off after 2 of 4 epochs; the log does not say why, ')
 
 
 def test_lines_of_another_kind_do_no_harm(tmp_path):
