@@ -13,6 +13,9 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Iterable
+from typing import Any
+
+from mstkit.home import expand_word
 
 USAGE_EXIT, STOPPED_EXIT = 2, 3
 
@@ -32,6 +35,12 @@ class UsageError(ValueError):
 
 class TrainingStopped(RuntimeError):
     """A training that cannot go on, with a message that says where it stopped and what it left behind."""
+
+
+def write_any_name(stream: Any) -> None:
+    """Lets a text stream write file names that are not UTF-8: odd bytes as ``\\udcff``, instead of an exception."""
+    if hasattr(stream, 'reconfigure') and stream.errors != 'backslashreplace':
+        stream.reconfigure(errors='backslashreplace')
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
@@ -58,11 +67,15 @@ def exit_code(error: UsageError | TrainingStopped) -> int:
 def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
     """Wraps a tool's ``main``: :class:`UsageError` and :class:`TrainingStopped` become one line on stderr.
 
-    The exit codes are :data:`USAGE_EXIT` and :data:`STOPPED_EXIT`.
+    The exit codes are :data:`USAGE_EXIT` and :data:`STOPPED_EXIT`. Before, ``~`` becomes the home folder in the words
+    of the command line, and the output learns to write any file name.
     """
 
     @functools.wraps(main)
     def wrapper() -> None:
+        sys.argv[1:] = map(expand_word, sys.argv[1:])
+        for stream in (sys.stdout, sys.stderr):
+            write_any_name(stream)
         try:
             main()
         except (UsageError, TrainingStopped) as error:

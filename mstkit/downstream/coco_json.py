@@ -58,7 +58,7 @@ def coco_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
-        with open(path, encoding='utf-8') as file:
+        with open(path, encoding='utf-8-sig') as file:
             text = file.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UsageError(f'there is no annotation file {path}{_beside(os.fspath(path))}') from None

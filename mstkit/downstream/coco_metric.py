@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import os
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mmdet.evaluation import CocoMetric
@@ -10,6 +14,12 @@ from mmdet.evaluation import CocoMetric
 from mstkit.registry import METRICS
 
 _ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+
+
+def _has_mark(path: str) -> bool:
+    """Whether a file begins with the mark that Windows puts before UTF-8, which pycocotools stumbles over."""
+    with open(path, 'rb') as file:
+        return file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
 
 
 @METRICS.register_module()
@@ -24,7 +34,15 @@ class CocoFolderMetric(CocoMetric):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{'sort_categories': True, **kwargs})
+        settings = {'sort_categories': True, **kwargs}
+        path = settings.get('ann_file')
+        if not path or not os.path.isfile(path) or not _has_mark(path):
+            super().__init__(**settings)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            plain = Path(folder, os.path.basename(path))
+            plain.write_bytes(Path(path).read_bytes()[len(codecs.BOM_UTF8) :])
+            super().__init__(**{**settings, 'ann_file': str(plain)})
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """The average precisions, 0 to 1, of all classes together."""

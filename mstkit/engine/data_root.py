@@ -50,6 +50,7 @@ def set_data_root(config: Config | dict[str, Any], data_root: str) -> list[str]:
     Raises:
         UsageError: there is no such folder, or the config generates its own pictures.
     """
+    data_root = os.path.expanduser(data_root)
     is_url = '://' in data_root
     if not is_url and not Path(data_root).is_dir():
         raise UsageError(f'--data-root {data_root}: there is no such folder.')

@@ -19,6 +19,7 @@ from mstkit.engine.epochs import set_epochs, set_iterations
 from mstkit.engine.guard import build_guard, check_registered
 from mstkit.engine.runner import MSTRunner
 from mstkit.errors import UsageError
+from mstkit.home import expand_homes
 from mstkit.registry import RUNNERS
 
 SCOPE = 'mstkit'
@@ -113,7 +114,9 @@ def read_config(path: str | Path) -> Config:
     if not Path(path).is_file():
         raise UsageError(f'there is no config file {path}; the ones that come with mstkit are in configs/.')
     try:
-        return Config.fromfile(str(path))
+        config = Config.fromfile(str(path))
+        expand_homes(config._cfg_dict)
+        return config
     except Exception as error:  # a config is a program: it may fail in any way
         reason = ' '.join(str(error).split()) or 'no reason given'
         raise UsageError(f'config {path} cannot be read: {type(error).__name__}: {reason}') from error

@@ -9,6 +9,7 @@ from typing import Any
 
 import mmengine
 from mmengine.dist import is_main_process
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from mstkit.engine import checkpointing
@@ -18,7 +19,7 @@ from mstkit.engine.progress import StepCounter
 from mstkit.engine.sharded_saving import save_sharded
 from mstkit.engine.sharding import is_sharded, spread_like, spread_optimizer_state
 from mstkit.engine.start import Start
-from mstkit.errors import UsageError
+from mstkit.errors import UsageError, write_any_name
 from mstkit.interop.checkpoint import read_checkpoint
 
 
@@ -42,6 +43,13 @@ class ResumableRunner(Runner):
         counts = getattr(self.optim_wrapper, '_accumulative_counts', 1)
         max_epochs = max(self.train_loop.max_epochs, 1)
         return StepCounter(self.train_loop.max_iters // max_epochs, max_epochs, counts)
+
+    def build_logger(self, *args: Any, **settings: Any) -> MMLogger:
+        """As mmengine's, but a file name that is not UTF-8 can be logged."""
+        logger = super().build_logger(*args, **settings)
+        for handler in logger.handlers:
+            write_any_name(getattr(handler, 'stream', None))
+        return logger
 
     def load_or_resume(self) -> None:
         """Starts from the checkpoint that was found and checked when the runner was built."""

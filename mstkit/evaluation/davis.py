@@ -85,7 +85,7 @@ def find_videos(root: str | os.PathLike[str], split: str = 'val', names: Sequenc
     if not listed.is_file():
         known = [path.stem for path in sets.glob('*.txt')]
         raise UsageError(f'there is no {listed}: the splits here are {", ".join(sorted(known)) or "none"}.')
-    lines = (line.strip() for line in listed.read_text(encoding='utf-8').splitlines())
+    lines = (line.strip() for line in listed.read_text(encoding='utf-8-sig').splitlines())
     every = [line for line in lines if line]
     if not every:
         raise UsageError(f'{listed} names no sequences: unpack it again.')

@@ -71,7 +71,7 @@ def read_class_map(path: str | os.PathLike[str], classes: int) -> Tensor:
             'out for a head that was trained on the classes of the folders.'
         )
     try:
-        content = json.loads(file.read_text(encoding='utf-8'))
+        content = json.loads(file.read_text(encoding='utf-8-sig'))
         pairs = {int(key): value for key, value in content.items()}
     except (ValueError, AttributeError) as error:
         raise UsageError(

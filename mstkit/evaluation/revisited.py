@@ -66,7 +66,7 @@ def read_ground_truth(path: str | os.PathLike[str]) -> GroundTruth:
         raise UsageError(f'the ground truth {path} does not exist: give gnd_roxford5k.pkl or gnd_rparis6k.pkl.')
     if path.suffix.lower() == '.json':
         try:
-            data = json.loads(path.read_text(encoding='utf-8'))
+            data = json.loads(path.read_text(encoding='utf-8-sig'))
         except ValueError as error:
             raise UsageError(f'the ground truth {path} is no JSON ({error}): write it again.') from error
     else:
