@@ -27,7 +27,10 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on with this checkpoint, or without a name with the newest one in the work dir',
+        help='go on with this checkpoint, or without a name with the last one of the work dir',
+    )
+    parser.add_argument(
+        '--accept-changes', action='store_true', help='resume although the config says otherwise than the checkpoint'
     )
     add_training_arguments(parser)
     add_downstream_arguments(parser)
@@ -44,6 +47,7 @@ def main() -> None:
             epochs=args.epochs,
             iterations=args.iterations,
             resume=args.resume,
+            accept_changes=args.accept_changes,
             auto_scale_lr=args.auto_scale_lr,
             amp=args.amp,
             pretrained=args.pretrained,

@@ -11,6 +11,7 @@ from mstkit.errors import UsageError, nearest
 
 # What a config may hold without one of ours holding it: read by mmengine's Runner or by our launcher.
 OPTIONAL_KEYS = (
+    'accept_changes',
     'activation_checkpointing',
     'compile',
     'data_preprocessor',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -27,9 +28,10 @@ def check_order(loader: DataLoader, start: Start) -> None:
     Raises:
         UsageError: naming what differs.
     """
-    if not start.resume or start.checkpoint is None or start.checkpoint['meta']['iter'] % len(loader) == 0:
+    if not start.meta or start.meta['iter'] % len(loader) == 0:
         return
-    saved, now = start.checkpoint['meta'].get('data_order'), data_order(loader)
+    saved, now = start.meta.get('data_order'), data_order(loader)
+    saved = saved if isinstance(saved, Mapping) else None
     if saved == now:
         return
     names = [name for name in (saved or now or {}) if (saved or {}).get(name) != (now or {}).get(name)]

@@ -33,6 +33,7 @@ def load_config(
     seed: int | None = None,
     launcher: str = 'none',
     resume: str | None = None,
+    accept_changes: bool = False,
     auto_scale_lr: bool = False,
     amp: bool = False,
     epochs: int | None = None,
@@ -51,6 +52,7 @@ def load_config(
         seed: the run's seed; wins over the config.
         launcher: who started the processes.
         resume: ``'auto'`` goes on with the newest checkpoint of the work dir, a path with that one; None does not.
+        accept_changes: resume although the config, or the images, are not those of the checkpoint.
         auto_scale_lr: scale the learning rate with the global batch.
         amp: mixed precision; ``DistillationOptimWrapper`` has it by default.
         epochs: another length for the run and its schedules.
@@ -90,6 +92,8 @@ def load_config(
     if resume is not None:
         config.resume = True
         config.load_from = None if resume == 'auto' else resume
+    if accept_changes:
+        config.accept_changes = True
     if auto_scale_lr:
         config.auto_scale_lr = {**(config.get('auto_scale_lr') or {}), 'enable': True}
     if amp:

@@ -38,13 +38,13 @@ def choose_randomness(randomness: Mapping[str, Any] | None, start: Start) -> dic
         UsageError: the run to be resumed had another seed, so that its data order cannot be continued.
     """
     chosen = dict(randomness or {})
-    saved = start.checkpoint['meta'].get('seed') if start.resume and start.checkpoint else None
+    saved = start.meta.get('seed')
     if chosen.get('seed') is None:
         chosen['seed'] = sync_random_seed() if saved is None else saved
     elif saved is not None and saved != chosen['seed']:
         raise UsageError(
             f'{start.path} was trained with seed {saved}, this run asks for {chosen["seed"]}: '
-            f'resume with --seed {saved}, or start a new run in another --work-dir.'
+            f'resume with --seed {saved}, or leave --resume out to start a new run.'
         )
     set_random_seed(**chosen)
     return chosen

@@ -16,11 +16,21 @@ from mstkit.engine import checkpointing
 from mstkit.engine.data_order import data_order
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.progress import StepCounter
+from mstkit.engine.resumed_schedules import (
+    changed_settings,
+    keep_implementation,
+    settings_of,
+    shapes_differ,
+    steps_done,
+    take_settings,
+)
 from mstkit.engine.sharded_saving import save_sharded
 from mstkit.engine.sharding import is_sharded, spread_like, spread_optimizer_state
 from mstkit.engine.start import Start
 from mstkit.errors import UsageError, write_any_name
 from mstkit.interop.checkpoint import read_checkpoint
+
+_SAID = ('lr', 'weight_decay')
 
 
 class ResumableRunner(Runner):
@@ -31,6 +41,7 @@ class ResumableRunner(Runner):
     """
 
     _start: Start
+    _data: dict[str, Any] | None = None  # the fingerprint of the training set
     _run_id: str | None = None  # the id of the run, the same in all its checkpoints
 
     @cached_property
@@ -120,28 +131,49 @@ class ResumableRunner(Runner):
         checkpoint = self.load_checkpoint(filename, strict=True)
         meta = checkpoint['meta']
         self.train_loop._epoch, self.train_loop._iter = meta['epoch'], meta['iter']
-        saved = meta.get('counter')
-        if saved and saved['max_epochs'] != self.max_epochs:
-            self.logger.warning(
-                f'{filename} is of a run of {saved["max_epochs"]} epochs, this one has {self.max_epochs}: '
-                'the learning-rate and weight-decay schedules keep the shape of the former.'
-            )
         checkpointing.restore_hub(self.message_hub, checkpoint['message_hub'])
+        self._rename_files_of_the_hub()
+        restored = ['the log']
+        states = checkpoint.get('param_schedulers', []) if resume_param_scheduler and self.param_schedulers else []
         if resume_optimizer:
-            state = checkpoint['optimizer']
-            if is_sharded(self.model):
-                state = spread_optimizer_state(state, self.optim_wrapper.optimizer)
-            self.optim_wrapper.load_state_dict(state)
-        if resume_param_scheduler and self.param_schedulers is not None:
-            states = checkpoint.get('param_schedulers', [])
-            if len(states) != len(self.param_schedulers):
-                raise UsageError(
-                    f'{filename} holds {len(states)} schedules, this config has {len(self.param_schedulers)}: '
-                    'resume with the param_scheduler of that run.'
-                )
-            for scheduler, state in zip(self.param_schedulers, states, strict=True):
-                scheduler.load_state_dict(state)
-        self.logger.info(f'resumed {filename}: epoch {self.epoch}, iteration {self.iter}')
+            self._resume_steps(checkpoint['optimizer'], states, meta['iter'])
+            entries = checkpoint['optimizer'].get('state', {})
+            parameters = sum(len(group['params']) for group in self.optim_wrapper.optimizer.param_groups)
+            restored.insert(0, f'optimizer state of {len(entries)} of {parameters} parameters')
+        if states:
+            restored.insert(1, f'{len(states)} schedules')
+        first = self.optim_wrapper.param_groups[0]
+        values = ''.join(f', {name} now {first[name]:g}' for name in _SAID if name in first)
+        self.logger.info(
+            f'resumed {filename}: {", ".join(restored)}; epoch {self.epoch} of {self.max_epochs}, '
+            f'iteration {self.iter} of {self.max_iters}{values}'
+        )
+
+    def _resume_steps(self, state: dict, states: list[dict], iteration: int) -> None:
+        """Takes up the optimizer and its schedules; what this run's config says otherwise wins."""
+        wrapper, schedulers = self.optim_wrapper, self.param_schedulers or []
+        fresh = settings_of(wrapper)
+        state = keep_implementation(state, fresh)
+        if is_sharded(self.model):
+            state = spread_optimizer_state(state, wrapper.optimizer)
+        wrapper.load_state_dict(state)
+        changed = changed_settings(fresh, settings_of(wrapper))
+        reshaped = bool(self.cfg.get('accept_changes')) and shapes_differ(schedulers, states)
+        if not reshaped:
+            for scheduler, saved in zip(schedulers, states, strict=True):
+                scheduler.load_state_dict(saved)
+        if changed or reshaped:
+            take_settings(wrapper, schedulers, fresh, *steps_done(states, iteration, self.step_counter))
+        for name, (old, new) in changed.items():
+            self.logger.info(f'{name} of the optimizer: {old} -> {new}, before any schedule')
+        if reshaped:
+            self.logger.info('the schedules are those of this config, from the place where the run stands')
+
+    def _rename_files_of_the_hub(self) -> None:
+        """Best checkpoints that the hub names are those in this work dir: of another folder none may be removed."""
+        for name, value in list(self.message_hub.runtime_info.items()):
+            if name.startswith(('best_ckpt', 'last_ckpt')) and isinstance(value, str):
+                self.message_hub.update_info(name, str(Path(self.work_dir) / Path(value).name))
 
     def save_checkpoint(
         self,
@@ -191,6 +223,7 @@ class ResumableRunner(Runner):
                     accumulative_counts=counter.accumulative_counts,
                     max_epochs=counter.max_epochs,
                 ),
+                'data': self._data,
                 'data_order': data_order(self.train_loop.dataloader),
                 **self._classes(),
                 **(meta or {}),

@@ -15,13 +15,14 @@ from torch import nn
 from mstkit.engine import cpu, preflight
 from mstkit.engine.coloured_views import check_coloured
 from mstkit.engine.compiling import check_compiling, compile_parts
+from mstkit.engine.data_fingerprint import fingerprint
 from mstkit.engine.data_order import check_order
 from mstkit.engine.distributed import init_processes, unwrapped
 from mstkit.engine.resumable_runner import ResumableRunner
 from mstkit.engine.safeguards import guard_training
 from mstkit.engine.schedules import base_lr, build_schedule, fit_schedules
 from mstkit.engine.sharding import is_sharded, shard, wants_sharding
-from mstkit.engine.start import Start, check_start, find_start
+from mstkit.engine.start import Built, Start, check_start, find_start
 from mstkit.engine.work_dir import WorkDir
 from mstkit.engine.wrapping import ddp_settings
 from mstkit.errors import UsageError
@@ -83,7 +84,7 @@ class MSTRunner(ResumableRunner):
         )
         if self._start.path is None:  # otherwise the weights are that file's
             preflight.check_pretrained(model, settings['default_hooks'], settings['custom_hooks'])
-        wrapper = counter = None
+        built = Built(model, settings.get('cfg') or {})
         if trains:
             loader = preflight.build_train_loader(settings['train_dataloader'], randomness)
             settings['train_dataloader'] = loader
@@ -93,21 +94,25 @@ class MSTRunner(ResumableRunner):
             check_coloured(model, loader)
             preflight.check_global_batch(model, loader)
             preflight.check_classes(model, loader)
-            length = _run_length(settings, len(loader))
+            built.data = self._data = fingerprint(loader.dataset)
+            length, built.by_epoch = _run_length(settings, len(loader))
             if isinstance(settings.get('optim_wrapper'), OptimWrapper | dict):
-                wrapper, counter = preflight.try_optimizer(
+                built.wrapper, built.counter = preflight.try_optimizer(
                     model, settings['optim_wrapper'], settings.get('param_scheduler'), *length
                 )
-        if counter is not None:
+                if self._start.resume:
+                    lr = base_lr(built.wrapper)
+                    built.schedules = len(fit_schedules(settings.get('param_scheduler'), built.counter, lr).configs)
+        if built.counter is not None:
             preflight.check_driven(model, settings['custom_hooks'])
-            preflight.check_temperatures(model, counter.max_epochs)
+            preflight.check_temperatures(model, built.counter.max_epochs)
         scaling = settings.get('auto_scale_lr') or {}
         if scaling.get('enable') and not scaling.get('base_batch_size'):
             raise UsageError(
                 '--auto-scale-lr needs the batch size that the lr of the config is meant for: '
                 '--cfg-options auto_scale_lr.base_batch_size=256, for example.'
             )
-        check_start(self._start, model, counter, wrapper)
+        self._start.notes += check_start(self._start, built)
         check_compiling(model, (settings.get('cfg') or {}).get('compile'))
         if claim is not None:
             claim.occupy(self._start)
@@ -219,8 +224,10 @@ class MSTRunner(ResumableRunner):
         )
 
 
-def _run_length(settings: dict[str, Any], batches: int) -> tuple[int, int]:
-    """Iterations of an epoch, and epochs; a run that counts in iterations is one epoch of all of them.
+def _run_length(settings: dict[str, Any], batches: int) -> tuple[tuple[int, int], bool]:
+    """Iterations of an epoch, and epochs; and whether the run counts in them.
+
+    A run that counts in iterations is one epoch of all of them.
 
     Args:
         settings: of the runner.
@@ -231,11 +238,12 @@ def _run_length(settings: dict[str, Any], batches: int) -> tuple[int, int]:
     """
     loop = settings['train_cfg']
     if not isinstance(loop, dict):
-        return (loop.max_iters, 1) if isinstance(loop, IterBasedTrainLoop) else (batches, loop.max_epochs)
+        by_iteration = isinstance(loop, IterBasedTrainLoop)
+        return (loop.max_iters, 1) if by_iteration else (batches, loop.max_epochs), not by_iteration
     unit = 'max_iters' if 'max_iters' in loop else 'max_epochs'
     if unit not in loop:
         raise UsageError('train_cfg has no max_epochs: train_cfg=dict(by_epoch=True, max_epochs=100), for example.')
     length = loop[unit]
     if not isinstance(length, int) or length < 1:
         raise UsageError(f'train_cfg.{unit} must be a whole number of 1 or more, but is {length!r}.')
-    return (length, 1) if unit == 'max_iters' else (batches, length)
+    return ((length, 1), False) if unit == 'max_iters' else ((batches, length), True)

@@ -14,6 +14,8 @@ from mstkit.engine.checkpointing import check_same_model, load_what_fits, weight
 from mstkit.engine.distributed import on_rank_zero
 from mstkit.engine.newest_checkpoint import Newest, find_newest, what_is_missing
 from mstkit.engine.progress import StepCounter
+from mstkit.engine.resume_changes import check_changes
+from mstkit.engine.resume_checks import check_hub, check_optimizer, check_place, check_schedules
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import read_checkpoint
 
@@ -40,6 +42,29 @@ class Start:
     def meta(self) -> Mapping[str, Any]:
         """What a checkpoint that is resumed says of its run; empty for a new run."""
         return self.checkpoint['meta'] if self.resume and self.checkpoint is not None else {}
+
+
+@dataclass
+class Built:
+    """What was built for a run before it starts.
+
+    Attributes:
+        model: with its first weights.
+        config: of the whole run.
+        data: the fingerprint of its training set.
+        counter: how its iterations become steps; None where that is not known.
+        wrapper: an optimizer as the run will have it; None where that is not known.
+        schedules: how many it will have.
+        by_epoch: it counts epochs, not iterations.
+    """
+
+    model: nn.Module
+    config: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    counter: StepCounter | None = None
+    wrapper: OptimWrapper | None = None
+    schedules: int = 0
+    by_epoch: bool = True
 
 
 def find_start(
@@ -71,47 +96,78 @@ def find_start(
         checkpoint = newest.checkpoint
         if path is not None and checkpoint is None:
             checkpoint = read_checkpoint(path)
-        return Start(path, checkpoint, resume, notes=notes)
+        return _sound(Start(path, checkpoint, resume, notes=notes))
     if '://' in str(load_from):
         raise UsageError(f'load_from={load_from!r} is not a file: download it first and give its path.')
     path, checkpoint = Path(load_from), read_checkpoint(load_from)
     absent = what_is_missing(checkpoint) if resume else []
     if absent:
-        raise UsageError(
-            f'{path} cannot be resumed from: it holds no {", ".join(absent)}. To start a new run from its weights, '
-            f'use --cfg-options load_from={path} instead of --resume.'
-        )
-    return Start(path, checkpoint, resume, named=True)
+        raise _cannot(path, f'it holds no {", ".join(absent)}')
+    return _sound(Start(path, checkpoint, resume, named=True))
 
 
-def check_start(start: Start, model: nn.Module, counter: StepCounter | None, wrapper: OptimWrapper | None) -> None:
+def _sound(start: Start) -> Start:
+    """The start itself, if the place in the run that it names is one."""
+    if start.meta and start.path is not None:
+        try:
+            check_place(start.meta)
+        except UsageError as error:
+            raise _cannot(start.path, str(error)) from error
+    return start
+
+
+def _cannot(path: Path, reason: str) -> UsageError:
+    return UsageError(
+        f'{path} cannot be resumed from: {reason}. To start a new run from its weights, use --cfg-options '
+        f'load_from={path} instead of --resume.'
+    )
+
+
+def check_start(start: Start, run: Built) -> list[str]:
     """Refuses to start from a checkpoint that does not belong to this run.
 
+    Args:
+        start: what it starts from.
+        run: what was built for it.
+
+    Returns:
+        Lines for the log, about what is not as it was.
+
     Raises:
-        UsageError: another model, another optimizer, or epochs of another length.
+        UsageError: another model, another optimizer, epochs of another length, other settings or images, or a damaged
+            part of the checkpoint.
     """
     if start.checkpoint is None or start.path is None:
-        return
+        return []
+    weights, own = weights_of(start.checkpoint), run.model.state_dict()
     if not start.resume:
-        load_what_fits(model.state_dict(), weights_of(start.checkpoint), start.path)
+        load_what_fits(own, weights, start.path)
+        return []
+    check_same_model(own, weights, start.path)
+    _check_length(start, run)
+    meta, path = start.meta, start.path
+    try:
+        check_place(meta, run.counter, run.by_epoch)
+        check_hub(start.checkpoint['message_hub'])
+        if run.wrapper is not None:
+            check_optimizer(start.checkpoint['optimizer'], run.wrapper, meta['iter'])
+            schedules = start.checkpoint.get('param_schedulers', [])
+            check_schedules(schedules, None if run.config.get('accept_changes') else run.schedules)
+    except UsageError as error:
+        raise _cannot(path, str(error)) from error
+    return check_changes(path, meta, run.config, run.data)
+
+
+def _check_length(start: Start, run: Built) -> None:
+    saved, counter = start.meta.get('counter'), run.counter
+    if not isinstance(saved, Mapping) or counter is None:
         return
-    check_same_model(model.state_dict(), weights_of(start.checkpoint), start.path)
-    saved = start.checkpoint['meta'].get('counter')
-    if saved is not None and counter is not None:
-        for name, now in (
-            ('iters_per_epoch', counter.iters_per_epoch),
-            ('accumulative_counts', counter.accumulative_counts),
-        ):
-            if saved[name] != now:
-                raise UsageError(
-                    f'{start.path} was trained with {name}={saved[name]}, this run has {now}: resume with the same data'
-                    ', number of processes, batch size and accumulation, or start a new run with '
-                    f'--cfg-options load_from={start.path}.'
-                )
-    if wrapper is not None:
-        groups = [len(group['params']) for group in start.checkpoint['optimizer'].get('param_groups', [])]
-        if groups != [len(group['params']) for group in wrapper.optimizer.param_groups]:
+    # A run that counts in iterations is one epoch of all of them, and may be made longer.
+    now = dict(iters_per_epoch=counter.iters_per_epoch) if run.by_epoch else {}
+    for name, value in {**now, 'accumulative_counts': counter.accumulative_counts}.items():
+        if saved.get(name, value) != value:
             raise UsageError(
-                f'the optimizer of {start.path} has other parameter groups than this run: resume with the optim_wrapper'
-                f' settings of that run, or start a new run with --cfg-options load_from={start.path}.'
+                f'{start.path} was trained with {name}={saved[name]}, this run has {value}: resume with the same data'
+                ', number of processes, batch size and accumulation, or start a new run with '
+                f'--cfg-options load_from={start.path}.'
             )

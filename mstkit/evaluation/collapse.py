@@ -109,8 +109,8 @@ def diagnose(statistics: CollapseStatistics) -> list[str]:
     unusable = [value for value in (deviation, rank, entropy, kl, cross_entropy) if value is not None]
     if any(not math.isfinite(value) for value in unusable):
         findings.append(
-            'the features or the losses are no longer finite. Go back to the last good checkpoint, lower the learning '
-            'rate, clip gradients harder, or use bf16 or fp32 instead of fp16.'
+            'the features or the losses are no longer finite. Go back to the last good checkpoint, if there is one; '
+            'lower the learning rate, clip gradients harder, or use bf16 or fp32 instead of fp16.'
         )
     elif deviation is not None and deviation < DEAD_DEVIATION:
         findings.append(

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.runner import Runner
-
-from mstkit.engine.config_options import OPTIONAL_KEYS
+from mstkit.engine.config_values import flatten
 from mstkit.errors import UsageError
 from mstkit.interop.literal_config import parse_config_text
 from mstkit.interop.trusted_config import registered
 from mstkit.registry import MODELS
-
-# What a runner reads. The rest of a config are variables of its file, already used up in these.
-RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) | set(OPTIONAL_KEYS)
-NOT_COMPARED = ('work_dir', 'resume', 'load_from', 'launcher')
 
 
 def read_config_file(path: Path) -> tuple[dict[str, Any] | None, str | None]:
@@ -54,28 +48,6 @@ def argument(component: Any, name: str, default: Any = None) -> Any:
         if parameter is not None and parameter.default is not inspect.Parameter.empty:
             return parameter.default
     return default
-
-
-def flatten(config: Mapping[str, Any]) -> dict[str, str]:
-    """Every value that a runner reads, as Python writes it, by dotted path."""
-    found: dict[str, str] = {}
-    for name, value in config.items():
-        if name in RUNNER_KEYS and name not in NOT_COMPARED:
-            found.update(_leaves(value, name))
-    return found
-
-
-def _leaves(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    inner: Any = None
-    if isinstance(node, Mapping) and node:
-        inner = node.items()
-    elif isinstance(node, list | tuple) and any(isinstance(item, Mapping) for item in node):
-        inner = enumerate(node)
-    if inner is None:
-        yield path, repr(dict(node) if isinstance(node, Mapping) else node)
-        return
-    for name, value in inner:
-        yield from _leaves(value, f'{path}.{name}')
 
 
 def differences(configs: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, list[str | None]]]:

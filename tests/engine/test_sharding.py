@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mstkit.engine import checkpointing
+from mstkit.engine.newest_checkpoint import checkpoints_in, find_newest
 from mstkit.engine.sharded_saving import save_sharded
 from mstkit.engine.sharding import is_sharded, shard, spread_like, spread_optimizer_state, wants_sharding
 from mstkit.errors import UsageError
@@ -90,10 +91,16 @@ def test_sharded_moby_equals_ddp(trained):
 
 
 def test_the_newest_checkpoint_may_be_a_folder(tmp_path):
-    save_sharded(dict(meta=dict(iter=4), state_dict=dict(a=torch.ones(2))), tmp_path / 'epoch_2.pth')
-    checkpointing.save(dict(meta=dict(iter=2), state_dict=dict(a=torch.zeros(2))), tmp_path / 'epoch_1.pth')
-    path, checkpoint = checkpointing.find_latest(tmp_path)
+    def content(iteration: int, value: float) -> dict:
+        meta = dict(iter=iteration, epoch=iteration // 2)
+        return dict(meta=meta, state_dict=dict(a=torch.full((2,), value)), optimizer={}, message_hub={})
+
+    save_sharded(content(4, 1.0), tmp_path / 'epoch_2.pth')
+    checkpointing.save(content(2, 0.0), tmp_path / 'epoch_1.pth')
+    found = find_newest(tmp_path)
+    path, checkpoint = found.path, found.checkpoint
     assert path == tmp_path / 'epoch_2.dcp' and checkpoint['state_dict']['a'].tolist() == [1, 1]
+    assert checkpoints_in([tmp_path]) == [tmp_path / 'epoch_1.pth', path]
     save_sharded(dict(meta=dict(iter=6), state_dict=dict(a=torch.full((2,), 3.0))), tmp_path / 'epoch_2.pth')
     assert read_checkpoint(path)['state_dict']['a'].tolist() == [3, 3] and len(list(tmp_path.iterdir())) == 2
 

@@ -153,6 +153,13 @@ class ShardDataset(FileDataset):
         return int(self.firsts[-1])
 
     @force_full_init
+    def sample_names(self) -> list[str]:
+        """The shards and their sizes, which tell its samples from those of another data set; none is opened."""
+        return [
+            f'{os.path.basename(url)} {count}' for url, count in zip(self.index.urls, self.index.counts, strict=True)
+        ]
+
+    @force_full_init
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """The sample before the pipeline.
 

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from mmengine import dist
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from torch import Tensor
 
 from mstkit.engine.distributed import unwrapped
+from mstkit.engine.remedies import what_helps
 from mstkit.engine.step_values import Step, StepValuesHook
 from mstkit.errors import TrainingStopped
 from mstkit.local_parts import local_parts
 from mstkit.registry import HOOKS
-
-REMEDIES = (
-    'What helps: resume from that checkpoint with a lower learning rate or a longer warm-up, clip gradients harder, '
-    'use bf16 or fp32 instead of fp16, and look for images that are broken or blank.'
-)
 
 
 class NonFiniteLossError(TrainingStopped):
@@ -91,7 +86,7 @@ class NonFiniteLossHook(StepValuesHook):
         what = ', '.join(f'{name} = {value}' for name, value in named.items()) or 'a loss term of another rank'
         raise NonFiniteLossError(
             f'the loss is no longer finite: {what}, at iteration {step.iteration} (epoch {step.epoch}). '
-            f'{self._last_good(runner)} {REMEDIES}'
+            f'{what_helps(runner)}'
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -114,15 +109,8 @@ class NonFiniteLossHook(StepValuesHook):
         if names:
             raise NonFiniteLossError(
                 f'the weights are no longer finite, first {names[0]}, at iteration {runner.iter} '
-                f'(epoch {runner.epoch + 1}); no checkpoint is written. {self._last_good(runner)} {REMEDIES}'
+                f'(epoch {runner.epoch + 1}); no checkpoint is written. {what_helps(runner)}'
             )
-
-    @staticmethod
-    def _last_good(runner: Runner) -> str:
-        path = find_latest_checkpoint(runner.work_dir) if Path(runner.work_dir).is_dir() else None
-        if path is None:
-            return 'No checkpoint had been written yet.'
-        return f'The last good checkpoint is {path}.'
 
 
 def _broken(step: Step) -> dict[str, float]:

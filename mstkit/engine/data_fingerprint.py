@@ -1,0 +1,69 @@
+"""Whether the images of a run are those that it began with, wherever they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import BaseDataset, ConcatDataset
+
+# Of a larger data set, this many names stand for all, evenly spread: a name more or less moves all those after it.
+_NAMES = 1 << 14
+
+
+def fingerprint(dataset: Any) -> dict[str, Any]:
+    """What tells the samples of a data set from others: how many they are, and a hash of their names in order.
+
+    Names are paths below the folder that all of them share, so that a data set may be moved; with them go the labels
+    of whole images. Files are not opened.
+
+    Args:
+        dataset: as a data loader has it.
+
+    Returns:
+        ``count``, and ``names``, None where the data set names no samples.
+    """
+    names = _names(dataset)
+    if names is None:
+        return dict(count=len(dataset), names=None)
+    paths = [name for name, _ in names if os.path.isabs(name) or os.sep in name]
+    shared = os.path.commonpath(paths) if len({os.path.isabs(path) for path in paths}) == 1 else ''
+    if shared in paths:
+        shared = os.path.dirname(shared)
+    digest = hashlib.sha256()
+    for name, rest in names:
+        inside = os.path.relpath(name, shared) if shared and name.startswith(shared) else name
+        digest.update(f'{inside}\0{rest}\n'.encode(errors='surrogateescape'))
+    return dict(count=len(dataset), names=digest.hexdigest()[:32])
+
+
+def _names(dataset: Any) -> list[tuple[str, str]] | None:
+    """(name, what else is known) of samples that are evenly spread over a data set."""
+    if hasattr(dataset, 'sample_names'):
+        return [(name, '') for name in dataset.sample_names()]
+    if isinstance(dataset, ConcatDataset):
+        parts = [_names(part) for part in dataset.datasets]
+        return [name for part in parts for name in part or ()] if all(part is not None for part in parts) else None
+    if not isinstance(dataset, BaseDataset):
+        inner = getattr(dataset, 'dataset', None)  # RepeatDataset, ClassBalancedDataset, Subset
+        return None if inner is None else _names(inner)
+    dataset.full_init()
+    return [_name(dataset, int(index)) for index in _spread(len(dataset))]
+
+
+def _name(dataset: BaseDataset, index: int) -> tuple[str, str]:
+    info = BaseDataset.get_data_info(dataset, index)  # the annotation alone: a data set's own may read the image
+    path = info.get('img_path') or info.get('filename')
+    label = info.get('gt_label')
+    rest = np.asarray(label).tolist() if label is not None else ''
+    if path is not None:
+        return os.fspath(path), str(rest)
+    numbering = ('sample_idx', 'row')  # where it lies in this process, not what it is
+    known = {key: value for key, value in info.items() if isinstance(value, int | str) and key not in numbering}
+    return str(sorted(known.items())), ''
+
+
+def _spread(size: int) -> np.ndarray:
+    return np.unique(np.linspace(0, max(size - 1, 0), min(size, _NAMES)).round().astype(int))
