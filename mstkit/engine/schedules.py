@@ -187,15 +187,16 @@ def _cut(fit: Schedules, counter: StepCounter, lr: float) -> Schedules:
                 f'reach {fit.peak:g} of {lr:g}; the warm-up is left out.'
             )
         elif _is_warmup(config) and not config.get('by_epoch', True) and end - begin > room:
-            configs[index] = _moved(config, begin, begin + room)
+            fits = begin + room <= total
+            configs[index] = _moved(config, begin, begin + room) if fits else None
             for other, follower in enumerate(configs):
-                if not follower.get('by_epoch', True) and follower.get('begin') == end:
+                if follower and not follower.get('by_epoch', True) and follower.get('begin') == end:
                     configs[other] = {**follower, 'begin': begin + room}
             notes.append(
                 f'{config["type"]}: with a warm-up of {end - begin} {unit}s in a run of {total} the lr would reach '
-                f'{fit.peak:g} of {lr:g}; it takes {room} {unit}s.'
+                f'{fit.peak:g} of {lr:g}; {f"it takes {room} {unit}s" if fits else "it is left out"}.'
             )
-    return replace(fit, configs=configs, notes=notes)
+    return replace(fit, configs=[config for config in configs if config is not None], notes=notes)
 
 
 def _never_reaches(fit: Schedules, counter: StepCounter, lr: float) -> str:

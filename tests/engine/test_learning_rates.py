@@ -50,7 +50,7 @@ def fitted(config: Config, counter: StepCounter):
 
 def check_small_sets(read: Config) -> None:
     """60 images and --epochs 20, 48 in the classification recipe, and shorter still."""
-    for images, length in ((60, 20), (48, 20), (48, 5), (60, 2), (40, 1), (2000, 3)):
+    for images, length in ((60, 20), (48, 20), (48, 5), (60, 2), (40, 1), (2, 1), (2000, 3)):
         config = copy.deepcopy(read)
         (set_iterations if 'max_iters' in config.train_cfg else set_epochs)(config, length)
         fit, curve = fitted(config, counter_of(config, images))
@@ -144,6 +144,13 @@ def test_a_warm_up_in_iterations_that_outlasts_a_run_in_epochs_is_cut():
     assert max(curve) == pytest.approx(1e-4) and curve[27] == pytest.approx(1e-4)
     assert 'a warm-up of 1000 steps in a run of 288 the lr would reach' in fit.notes[0]
     assert fit.notes[0].endswith('it takes 28 steps.')
+
+
+def test_in_a_run_of_one_step_it_is_left_out():
+    warmup = dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000)
+    fit, curve = small_run(StepCounter(1, 1), warmup, dict(type='MultiStepLR', end=1, milestones=[1]))
+    assert curve == [1e-3] and [config['type'] for config in fit.configs] == ['MultiStepLR']
+    assert fit.notes[0].endswith('the lr would reach 1e-06 of 0.001; it is left out.')
 
 
 def test_what_cannot_reach_it_is_refused_with_the_numbers():
