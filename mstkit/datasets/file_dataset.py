@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmengine.dataset import BaseDataset
 
-from mstkit.datasets.image_reader import UnreadableImage
+from mstkit.datasets.replacing import ReplacesUnreadable
 from mstkit.datasets.sampling import SampleKey
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
@@ -16,23 +16,19 @@ from mstkit.registry import TRANSFORMS
 # Shorter lists of files stay as they are. Packing one keeps it out of the workers' memory, for which mmengine collects
 # the garbage of the whole process: a second where much is loaded.
 _PACKED_FROM = 10_000
-# Even where half of the files are broken, this many draws in a row fail once in four thousand million samples.
-_MAX_DRAWS = 32
 
 
-class FileDataset(BaseDataset):
+class FileDataset(ReplacesUnreadable, BaseDataset):
     """A data set of image files.
 
-    A file that the pipeline cannot read is replaced by another one, drawn by the sample's key, hence the same one in
-    every repetition. ``sample_idx`` stays that of the sample asked for; ``img_path`` and ``gt_label`` are those of the
-    file that is seen. The packed sample says so: ``replaced`` lists the paths, ``replaced_reasons`` why. Count them
-    with :class:`mstkit.engine.hooks.unreadable_image_hook.UnreadableImageHook`.
+    A file that the pipeline cannot read is replaced by another one (:class:`ReplacesUnreadable`). ``sample_idx`` stays
+    that of the sample asked for; ``img_path`` and ``gt_label`` are those of the file that is seen.
 
     Args:
         data_root: where the files are.
         pipeline: transforms or their configs; names are looked up in mstkit's registry, then in mmpretrain's.
         metainfo: ``classes`` fixes the class names and their order.
-        test_mode: as in mmengine.
+        test_mode: the data is measured on: a file that cannot be read is refused and not replaced.
         lazy_init: read the list of files at first use rather than now.
         serialize_data: as in mmengine; keeps long lists, of ten thousand files or more, out of the workers' memory.
     """
@@ -68,35 +64,12 @@ class FileDataset(BaseDataset):
             self.data_bytes, self.data_address = self._serialize_data()
             self.serialize_data = True
 
-    def prepare_data(self, idx: int) -> Any:
-        """The sample after the pipeline; unreadable files replaced.
-
-        Raises:
-            UsageError: a great many files in a row cannot be read.
-        """
-        key = SampleKey.of(idx if idx >= 0 else len(self) + idx)
-        failed: dict[str, str] = {}
-        for candidate in self._candidates(key):
-            try:
-                results = self.get_data_info(int(candidate))
-                results['sample_idx'] = key
-                if failed:
-                    results.update(replaced=list(failed), replaced_reasons=list(failed.values()))
-                return self.pipeline(results)
-            except UnreadableImage as error:
-                failed[error.path] = error.reason
-        path, reason = next(iter(failed.items()))
-        raise UsageError(
-            f'{len(failed)} different images in a row cannot be read, the first is {path} ({reason}): '
-            'check that the data set was copied completely and that these are images.'
-        )
-
-    def _candidates(self, key: SampleKey) -> Iterator[int]:
-        """The sample itself, then others; drawn far apart, for broken files tend to lie next to each other."""
-        yield int(key)
-        generator = key.generator('replacement')
-        for _ in range(_MAX_DRAWS):
-            yield int(generator.integers(len(self)))
+    def _prepare_one(self, index: int, key: SampleKey, failed: dict[str, str]) -> Any:
+        results = self.get_data_info(index)
+        results['sample_idx'] = key
+        if failed:
+            results.update(replaced=list(failed), replaced_reasons=list(failed.values()))
+        return self.pipeline(results)
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """The sample's class in a list, as mmengine's ``ClassBalancedDataset`` wants it."""

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mstkit.downstream.run_lengths import fault_of
 from mstkit.downstream.wording import first_few
 from mstkit.errors import UsageError, nearest
 
@@ -146,6 +147,11 @@ def check_masks(content: Mapping[str, Any], path: str | os.PathLike[str]) -> int
                 raise UsageError(
                     f'{path}: the run-length mask of annotation {number} is of size {mask.get("size")} and its image '
                     f'of {size} (height, width): write it again from the image as it is listed.'
+                )
+            if fault := fault_of(mask['counts'], *size):
+                raise UsageError(
+                    f'{path}: the run-length mask of annotation {number} is broken, {fault}: write it again, or remove '
+                    'that annotation.'
                 )
         elif not isinstance(mask, list) or not all(isinstance(polygon, list) for polygon in mask):
             raise UsageError(

@@ -15,6 +15,8 @@ from mmengine.logging import print_log
 
 from mstkit.downstream.coco_checks import check_classes, check_masks, check_pictures
 from mstkit.downstream.coco_json import coco_classes, read_coco
+from mstkit.downstream.picture_heads import compare_sizes, turns_upright
+from mstkit.downstream.picture_reading import ReadsPictures
 from mstkit.downstream.wording import first_few
 from mstkit.errors import UsageError
 from mstkit.palette import palette
@@ -22,7 +24,7 @@ from mstkit.registry import DATASETS
 
 
 @DATASETS.register_module()
-class CocoFolder(CocoDataset):
+class CocoFolder(ReadsPictures, CocoDataset):
     """Pictures with an annotation file in COCO's format, on the local disk.
 
     Before anything long starts, the file is checked entry by entry and the folder is looked through for the pictures,
@@ -42,8 +44,8 @@ class CocoFolder(CocoDataset):
         **kwargs: as in mmdet: ``filter_cfg``, ``pipeline``, ``test_mode``, ``indices``, ``lazy_init`` ...
 
     Raises:
-        UsageError: the file, its classes or its pictures are missing or do not fit together; the pipeline wants masks
-            and the file has none; no annotation is left.
+        UsageError: the file, its classes or its pictures are missing or do not fit together, a picture is of another
+            size than the file says; the pipeline wants masks and the file has none; no annotation is left.
     """
 
     METAINFO: dict[str, Any] = {}  # noqa: RUF012  (mmengine's own form; the parent's would be COCO's 80 classes)
@@ -98,6 +100,7 @@ class CocoFolder(CocoDataset):
         check_pictures([image['file_name'] for image in content['images']], self.data_prefix['img'], self.ann_file)
         if any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms):
             self.masks_without_area = check_masks(content, self.ann_file)
+        self._check_sizes(content['images'])
         if self.test_mode:
             self._warn_evaluation(listed, content['annotations'])
             self._warn_others(content)
@@ -146,7 +149,30 @@ class CocoFolder(CocoDataset):
             f'{len(self.cat_ids)} classes of {self.ann_file}{f"; left out: {left_out}" if left_out else ""}',
             logger='current',
         )
+        self._warn_empty(kept)
         return kept
+
+    def _check_sizes(self, images: list[dict[str, Any]]) -> None:
+        """Compares the pictures with the sizes that the file gives."""
+        paths = [os.path.join(self.data_prefix['img'], image['file_name']) for image in images]
+        listed = [(int(image['width']), int(image['height'])) for image in images]
+        remedy = (
+            'Boxes and masks would lie elsewhere: give the pictures that were annotated, or write width, height, boxes '
+            'and masks anew for these'
+        )
+        compare_sizes(paths, listed, turns_upright(self.pipeline)).check(self.ann_file, remedy, self.test_mode)
+
+    def _warn_empty(self, samples: list[dict[str, Any]]) -> None:
+        """Names the classes that a training never sees."""
+        seen = {instance['bbox_label'] for sample in samples for instance in sample['instances']}
+        never = [name for label, name in enumerate(self._metainfo['classes']) if label not in seen]
+        if never and not self.test_mode:
+            print_log(
+                f'{len(never)} of the {len(self._metainfo["classes"])} classes of {self.ann_file} have no annotation '
+                f'to train on and cannot be learned: {first_few(never, 10)}.',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def _warn_evaluation(self, category_ids: list[int], annotations: list[dict[str, Any]]) -> None:
         """Says where mmdet's evaluation of this file would count wrongly."""
@@ -166,14 +192,15 @@ class CocoFolder(CocoDataset):
             )
 
     def _warn_others(self, content: dict[str, Any]) -> None:
-        """Counts what is not evaluated because its category is none of the classes."""
+        """Names the categories that are not evaluated because they are none of the classes."""
         classes = set(self._metainfo['classes'])
         others = {entry['id']: entry['name'] for entry in content['categories'] if entry['name'] not in classes}
         count = sum(annotation['category_id'] in others for annotation in content['annotations'])
-        if count:
+        if others:
             print_log(
-                f'{self.ann_file}: {count} of {len(content["annotations"])} annotations are not evaluated, their '
-                f'categories ({first_few(list(others.values()))}) are none of the {len(classes)} classes of the run.',
+                f'{self.ann_file}: {len(others)} of its {len(content["categories"])} categories '
+                f'({first_few(list(others.values()))}), with {count} of {len(content["annotations"])} annotations, are '
+                f'not evaluated: they are none of the {len(classes)} classes that are trained.',
                 logger='current',
                 level=logging.WARNING,
             )

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
 from PIL import Image
 
 from mstkit.checks import check_count
-from mstkit.datasets.image_reader import UnreadableImage, read_image
 from mstkit.downstream.wording import first_few
 from mstkit.errors import UsageError
+from mstkit.progress_bar import track
 from mstkit.registry import TRANSFORMS
 
+_READERS = 2  # label maps that are decoded at a time
 IGNORED = 255  # what mmseg's losses, metrics, crops and padding leave out unless each of them is told otherwise
 
 
@@ -86,25 +92,90 @@ def check_labels(
         )
 
 
-def check_some(pairs: Sequence[tuple[str, str]], most: int, num_ids: int, ignored: int = IGNORED) -> None:
-    """Checks a few pairs, evenly spread over all of them, before a run begins.
+@dataclass
+class LabelSurvey:
+    """Which ids label maps hold.
 
-    Args:
-        pairs: paths of a picture and of its label map.
-        most: how many pairs are read.
+    Attributes:
+        folder: of the label maps, for messages.
+        names: of the classes in the files, by id.
         num_ids: ids are 0 to one less.
         ignored: the id of pixels that do not count.
+        wanted: the classes that are trained on; all without it.
+        looked_at: label maps that were read.
+        pixels: (256,) how many pixels have each id.
+    """
+
+    folder: str
+    names: Mapping[int, str]
+    num_ids: int
+    ignored: int = IGNORED
+    wanted: Sequence[str] | None = None
+    looked_at: int = 0
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+
+    def empty(self) -> LabelSurvey:
+        """The same before anything was looked at."""
+        return LabelSurvey(self.folder, self.names, self.num_ids, self.ignored, self.wanted)
+
+    def seen(self) -> list[str]:
+        """The classes of which a pixel was seen."""
+        return [name for number, name in self.names.items() if self.pixels[number]]
+
+    def only_one_class(self) -> bool:
+        """Whether there is nothing to tell apart: one of several classes at most, beside pixels that do not count."""
+        seen = len(self.seen())
+        return len(self.names) > 1 and (seen == 0 or (seen == 1 and self.pixels[self.ignored] > 0))
+
+    def judge(self, total: int) -> None:
+        """Refuses label maps from which nothing can be learned, and warns of classes that do not occur.
+
+        Args:
+            total: label maps of the data set.
+
+        Raises:
+            UsageError: :meth:`only_one_class`.
+        """
+        some = f' that were looked at ({total} in all)' if self.looked_at < total else ''
+        maps = f'the {self.looked_at} label maps in {self.folder}{some}'
+        seen = self.seen()
+        if self.only_one_class():
+            share = 100 * self.pixels[self.ignored] / max(self.pixels.sum(), 1)
+            raise UsageError(
+                f'{maps} hold no class but {repr(seen[0]) if seen else "none"} of {len(self.names)}, and the id '
+                f'{self.ignored}, which does not count, on {share:.2g} % of their pixels: there is nothing to learn. '
+                'Masks that are drawn as 0 and 255 have to be written as 0 and 1 (255 means "does not count", unless '
+                'ignore_index of LabelMapFolder names another id).'
+            )
+        wanted = list(self.names.values()) if self.wanted is None else self.wanted
+        missing = [name for name in wanted if name not in seen]
+        if missing:
+            print_log(
+                f'{len(missing)} of the {len(wanted)} classes occur nowhere in {maps}: {first_few(missing, 10)}.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def survey_labels(paths: Sequence[str], survey: LabelSurvey, most: int) -> None:
+    """Reads label maps, evenly spread over all of them, and checks each.
+
+    Args:
+        paths: of the label maps.
+        survey: counts what they hold.
+        most: how many are read.
 
     Raises:
         UsageError: one of them cannot be trained on, or not be read.
     """
-    count = min(most, len(pairs))
-    for picture, path in (pairs[index * len(pairs) // count] for index in range(count)):
-        try:
-            size = read_image(picture).shape[:2]
-        except UnreadableImage as error:
-            raise UsageError(f'the picture {picture} cannot be read ({error.reason}): copy it again.') from error
-        check_labels(read_label_map(path), path, num_ids, ignored, size)
+    count = min(most, len(paths))
+    chosen = [paths[index * len(paths) // count] for index in range(count)]
+    with ThreadPoolExecutor(_READERS) as pool:  # Pillow decodes without holding Python's lock
+        read = pool.map(read_label_map, chosen)
+        for path, labels in zip(chosen, track(read, count, 'label maps looked at', is_main_process()), strict=True):
+            check_labels(labels, path, survey.num_ids, survey.ignored)
+            survey.pixels += np.bincount(labels.reshape(-1).astype(np.intp), minlength=256)
+            survey.looked_at += 1
 
 
 @TRANSFORMS.register_module()

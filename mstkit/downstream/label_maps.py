@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.logging import print_log
@@ -12,18 +12,21 @@ from mmseg.datasets import BaseSegDataset, CityscapesDataset
 from mstkit.checks import check_count
 from mstkit.datasets.folder_scan import scan_folder
 from mstkit.downstream.cityscapes_ids import LABEL_IDS, TOOL, TRAIN_IDS
-from mstkit.downstream.label_checks import IGNORED, check_some
+from mstkit.downstream.label_checks import IGNORED, LabelSurvey, survey_labels
+from mstkit.downstream.picture_heads import compare_sizes, turns_upright
+from mstkit.downstream.picture_reading import ReadsPictures
 from mstkit.downstream.wording import first_few
 from mstkit.errors import UsageError
 from mstkit.palette import palette
 from mstkit.registry import DATASETS
 
-_CHECKED_AT_START = 16
+_CHECKED_AT_START = 16  # label maps that are read of a validation; of a training more, to see which classes occur
+_SURVEYED_AT_START = 200
 _PICTURE = '_leftImg8bit'
 
 
 @DATASETS.register_module()
-class CityscapesFolder(CityscapesDataset):
+class CityscapesFolder(ReadsPictures, CityscapesDataset):
     """Cityscapes in its official layout; at the start it checks that every picture has its label map.
 
     ``DIR/leftImg8bit/{train,val}/CITY/*_leftImg8bit.png`` with ``DIR/gtFine/{train,val}/CITY/*_labelTrainIds.png``,
@@ -76,7 +79,7 @@ class CityscapesFolder(CityscapesDataset):
             )
         self._check_present(samples, pictures, maps)
         pairs = [(sample['img_path'], sample['seg_map_path']) for sample in samples]
-        check_some(pairs, _CHECKED_AT_START, len(self.METAINFO['classes']) + self.reduce_zero_label)
+        _check_pairs(self, pairs, self.METAINFO['classes'])
         return _with_classes(self, samples)
 
     def _check_present(self, samples: list[dict[str, Any]], pictures: str, maps: str) -> None:
@@ -97,7 +100,7 @@ class CityscapesFolder(CityscapesDataset):
 
 
 @DATASETS.register_module()
-class LabelMapFolder(BaseSegDataset):
+class LabelMapFolder(ReadsPictures, BaseSegDataset):
     """Pictures of any format with PNG label maps of the same name, in any depth of sub-folders.
 
     ``DIR/images/{train,val}/NAME.jpg`` belongs to ``DIR/labels/{train,val}/NAME.png``, a picture with one channel (or
@@ -194,7 +197,7 @@ class LabelMapFolder(BaseSegDataset):
             (os.path.join(folders[0], name), os.path.join(folders[1], by_name[stem]))
             for name, stem in zip(pictures.images, stems, strict=True)
         ]
-        check_some(pairs, _CHECKED_AT_START, self.num_classes + self.reduce_zero_label, self.ignore_index)
+        _check_pairs(self, pairs, self._metainfo['classes'], self.ignore_index)
         unused = len(maps.images) - len(pairs)
         print_log(
             f'LabelMapFolder: {len(pairs)} pictures in {folders[0]} with label maps of {self.num_classes} classes'
@@ -216,6 +219,31 @@ def _folders(dataset: BaseSegDataset) -> tuple[str, str]:
             'seg_map_path=...).'
         )
     return prefix['img_path'], prefix['seg_map_path']
+
+
+def _check_pairs(
+    dataset: BaseSegDataset, pairs: list[tuple[str, str]], classes: Sequence[str], ignored: int = IGNORED
+) -> None:
+    """Refuses what cannot be trained or measured on, and warns of classes that a training does not see.
+
+    Args:
+        dataset: for its settings.
+        pairs: paths of pictures and of their label maps.
+        classes: those that the files have.
+        ignored: the id of pixels that do not count.
+    """
+    folder = dataset.data_prefix['seg_map_path']
+    pictures, maps = [picture for picture, _ in pairs], [path for _, path in pairs]
+    names = dict(enumerate(classes, start=int(dataset.reduce_zero_label)))
+    survey = LabelSurvey(folder, names, max(names) + 1, ignored, dataset._metainfo['classes'])
+    remedy = 'Give label maps of the size of their pictures'
+    compare_sizes(pictures, maps, turns_upright(dataset.pipeline)).check(folder, remedy, dataset.test_mode)
+    survey_labels(maps, survey, _CHECKED_AT_START if dataset.test_mode else _SURVEYED_AT_START)
+    if not dataset.test_mode:
+        if survey.only_one_class() and survey.looked_at < len(maps):
+            survey = survey.empty()
+            survey_labels(maps, survey, len(maps))  # before a training is refused for it
+        survey.judge(len(maps))
 
 
 def _with_classes(dataset: BaseSegDataset, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:

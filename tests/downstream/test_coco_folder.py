@@ -20,7 +20,7 @@ from mstkit.downstream.coco_json import coco_classes
 from mstkit.downstream.coco_metric import CocoFolderMetric
 from mstkit.errors import UsageError
 
-from .toy import SIZE, coco_content, crowd_mask, write_coco
+from .toy import SIZE, coco_content, crowd_mask, write_coco, write_picture
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -80,6 +80,7 @@ def test_what_is_left_out_is_counted(tmp_path, said):
     content = coco_content()
     content['images'][2]['width'] = 5
     write_coco(tmp_path, content)
+    write_picture(tmp_path / 'pictures' / 'sub' / '9.png', (5, SIZE[1]))
     assert len(build(tmp_path, filter_cfg=dict(min_size=6))) == 2
     assert 'left out: 1 images smaller than 6 px, 1 annotations' in said[2][1]
     write_coco(tmp_path, changed('segmentation', [[1, 1, 5, 5]]))
@@ -168,7 +169,10 @@ def test_categories_that_are_not_evaluated_are_warned_of(tmp_path, said):
     write_coco(tmp_path, content)
     build(tmp_path, test_mode=True, metainfo=dict(classes=['cat', 'dog']))
     assert said[0][0] == logging.WARNING
-    assert ': 2 of 4 annotations are not evaluated, their categories (tree) are none of the 2 classes' in said[0][1]
+    assert (
+        ': 1 of its 3 categories (tree), with 2 of 4 annotations, are not evaluated: they are none of the 2 '
+        in said[0][1]
+    )
     del said[:]
     build(tmp_path, test_mode=True)
     assert [level for level, _ in said] == [logging.INFO]

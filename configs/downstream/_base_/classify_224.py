@@ -67,7 +67,9 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='ImageFolder', data_root=data_root, split='val', labelled=True, pipeline=test_pipeline),
+    dataset=dict(
+        type='ImageFolder', data_root=data_root, split='val', labelled=True, test_mode=True, pipeline=test_pipeline
+    ),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='Accuracy', topk=(1, 5))

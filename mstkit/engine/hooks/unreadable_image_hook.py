@@ -76,5 +76,9 @@ class UnreadableImageHook(RememberingHook):
     def _option(self, runner: Runner) -> str:
         """How the command line calls ``max_fraction``: the hook's place in the config is part of the name."""
         name = type(self).__name__
-        places = [path for path, hook in hook_configs(getattr(runner, 'cfg', {})) if hook.get('type') == name]
+        places = [
+            path
+            for path, hook in hook_configs(getattr(runner, 'cfg', {}))
+            if str(hook.get('type')).split('.')[-1] == name
+        ]
         return f'--cfg-options {places[0]}.max_fraction' if places else f'{name}.max_fraction'

@@ -1,0 +1,45 @@
+"""COCO's run-length masks, read far enough to see whether they are whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_ZERO, _MORE, _NEGATIVE = 48, 32, 16  # of the characters that compressed counts are made of, 5 bits in each
+
+
+def fault_of(counts: Sequence[int] | str, height: int, width: int) -> str | None:
+    """What is wrong with a mask's counts, in a few words; None where nothing is.
+
+    Args:
+        counts: run lengths by columns, beginning with the zeros; or the same as COCO's compressed text.
+        height, width: of the mask, px.
+    """
+    if isinstance(counts, str):
+        decoded = _decoded(counts)
+        if decoded is None:
+            return 'its counts are no whole compressed text'
+        counts = decoded
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        return 'its counts are not all whole numbers from 0'
+    if sum(counts) != height * width:
+        return f'its counts are of {sum(counts)} pixels and not of {height} x {width} = {height * width}'
+    return None
+
+
+def _decoded(text: str) -> list[int] | None:
+    """The run lengths in a compressed text, from the third on stored as differences to the one before the last."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - _ZERO
+        if not 0 <= code < 64:
+            return None
+        value |= (code & 31) << shift
+        shift += 5
+        if code & _MORE:
+            continue
+        if code & _NEGATIVE:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    return runs if shift == 0 else None
