@@ -79,6 +79,11 @@ def check_probability(name: str, value: Any) -> float:
     return check_number(name, value, 0, 1)
 
 
+def check_temperature(name: str, value: Any) -> float:
+    """The value as a float, when logits can be divided by it in float32; otherwise a UsageError."""
+    return check_number(name, value, 1e-6, 1e6)
+
+
 def check_count(name: str, value: Any, low: int, high: float = math.inf) -> int:
     """The value as an int, when it is a whole number in [low, high]; otherwise a UsageError. 2.0 is not whole here."""
     if isinstance(value, numbers.Integral) and not isinstance(value, bool) and low <= (whole := int(value)) <= high:

@@ -7,11 +7,27 @@ and friends in :mod:`mstkit`. A component is registered under the scope ``mstkit
 makes the default one.
 """
 
+from __future__ import annotations
+
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
-from mmengine.registry import Registry
+from mmengine.registry import Registry as MMEngineRegistry
 from mmpretrain import registry as mmpretrain_registry
+
+from mstkit.kinds import CALLED, checked
+
+
+class Registry(MMEngineRegistry):
+    """mmengine's; components of mstkit that enter it are held to the annotations of their arguments."""
+
+    def _register_module(self, module: type, module_name: str | list[str] | None = None, force: bool = False) -> None:
+        if isinstance(module, type) and module.__module__.startswith('mstkit.'):
+            checked(module)
+            if self.name == 'evaluator':
+                setattr(module, CALLED, module_name)
+        super()._register_module(module, module_name, force)
+
 
 MODELS = Registry('model', parent=mmpretrain_registry.MODELS, scope='mstkit', locations=['mstkit.models'])
 DATASETS = Registry('dataset', parent=mmpretrain_registry.DATASETS, scope='mstkit', locations=['mstkit.datasets'])

@@ -9,7 +9,8 @@ import numpy as np
 from mmengine.dataset import BaseDataset, force_full_init
 from mmengine.logging import print_log
 
-from mstkit.datasets.scenes import CLASSES, render_scene, scene_label
+from mstkit.checks import check_count
+from mstkit.datasets.scenes import CLASSES, SIZES, render_scene, scene_label
 from mstkit.errors import UsageError
 from mstkit.registry import DATASETS, TRANSFORMS
 
@@ -53,8 +54,8 @@ class BuiltinScenes(BaseDataset):
         test_mode: bool = False,
         lazy_init: bool = False,
     ) -> None:
-        if isinstance(num_images, bool) or not isinstance(num_images, int) or num_images < 1:
-            raise UsageError(f'num_images of BuiltinScenes is {num_images!r}: give a whole number of at least 1.')
+        check_count('BuiltinScenes.num_images', num_images, 1, 10**7)
+        check_count('BuiltinScenes.image_size', image_size, *SIZES)
         chosen = [] if indices is None else [abs(indices)] if isinstance(indices, int) else [i + 1 for i in indices]
         for count in chosen:
             if not 1 <= count <= num_images:

@@ -8,7 +8,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
-from mstkit.checks import check_count
+from mstkit.checks import check_size
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
 
@@ -26,8 +26,8 @@ class CenterView(BaseTransform):
     """
 
     def __init__(self, resize: int = 256, crop: int = 224) -> None:
-        self.resize = check_count('CenterView.resize', resize, 1)
-        self.crop = check_count('CenterView.crop', crop, 1)
+        self.resize = check_size('CenterView.resize', resize)
+        self.crop = check_size('CenterView.crop', crop)
         if crop > resize:
             raise UsageError(f'CenterView.crop is {crop} and resize is {resize}: the crop must not exceed the resize.')
 

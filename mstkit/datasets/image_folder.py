@@ -44,7 +44,7 @@ class ImageFolder(FileDataset):
 
     def __init__(
         self,
-        data_root: str | os.PathLike[str],
+        data_root: str | os.PathLike[str] | None,
         split: str = 'train',
         pipeline: Sequence[Mapping[str, Any] | Callable] = (),
         labelled: bool | str = 'auto',
@@ -68,7 +68,7 @@ class ImageFolder(FileDataset):
         self.max_per_class = max_per_class
         self.max_images = max_images
         self.folder = find_split(os.fspath(data_root or ''), split)
-        super().__init__(data_root, pipeline, metainfo, test_mode, lazy_init, serialize_data)
+        super().__init__(data_root or '', pipeline, metainfo, test_mode, lazy_init, serialize_data)
 
     @classmethod
     def classes_of(cls, config: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ import torch
 from mmcv.cnn.bricks import DropPath
 from torch import nn
 
+from mstkit.checks import check_one_of, check_probability
 from mstkit.errors import UsageError
 from mstkit.local_parts import local_parts
 from mstkit.registry import MODELS
@@ -44,13 +45,14 @@ class MomentumTeacher(nn.Module):
         buffers: Literal['own', 'copy', 'average'] = 'own',
     ) -> None:
         super().__init__()
+        check_probability('MomentumTeacher.momentum', momentum)
+        check_probability('MomentumTeacher.end_momentum', end_momentum)
         if not 0 <= momentum <= end_momentum <= 1:
             raise UsageError(
                 f'MomentumTeacher: momentum rises from momentum to end_momentum inside [0, 1], '
                 f'not from {momentum!r} to {end_momentum!r}'
             )
-        if buffers not in ('own', 'copy', 'average'):
-            raise UsageError(f"MomentumTeacher: buffers is 'own', 'copy' or 'average', not {buffers!r}")
+        check_one_of('MomentumTeacher.buffers', buffers, ('own', 'copy', 'average'))
         self.start_momentum, self.end_momentum, self.buffer_policy = momentum, end_momentum, buffers
         self.momentum = momentum
         for name, module in student.items():

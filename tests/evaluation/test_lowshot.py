@@ -126,7 +126,7 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for settings, says in (
         (dict(shots=[0]), 'lowshot.shots is 0'),
         (dict(shots=[]), 'lowshot.shots is empty'),
-        (dict(shots=[2.5]), r'lowshot.shots is 2\.5'),
+        (dict(shots=[2.5]), r'lowshot.shots is \[2\.5\]'),
         (dict(runs=0), 'lowshot.runs is 0'),
         (dict(draws='slice'), "'slice' is none of slices, random. Did you mean slices"),
         (dict(classifiers=['knn', 'svm']), "'svm' is none of knn, logistic"),

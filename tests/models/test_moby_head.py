@@ -164,10 +164,10 @@ def test_two_processes_equal_one(free_port):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(dim=0), 'dim is a whole number from 1, not 0'),
-        (dict(queue_size=12.0), r'queue_size is a whole number from 1, not 12\.0'),
+        (dict(dim=0), 'dim is 0: give a whole number'),
+        (dict(queue_size=12.0), r'queue_size is 12\.0: give a whole number'),
         (dict(queue_size=True), 'queue_size'),
-        (dict(temperature=0), 'temperature is a positive number, not 0'),
+        (dict(temperature=0), 'temperature is 0: give a number in'),
     ],
 )
 def test_mistakes_are_told(options, message):

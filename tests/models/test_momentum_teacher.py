@@ -91,5 +91,5 @@ def test_mistakes_are_told():
     for options in (dict(momentum=1.5), dict(momentum=-0.1), dict(momentum=0.99, end_momentum=0.5)):
         with pytest.raises(UsageError, match='momentum'):
             MomentumTeacher(student(), **options)
-    with pytest.raises(UsageError, match="'own', 'copy' or 'average', not 'ema'"):
+    with pytest.raises(UsageError, match="buffers is 'ema': give 'own', 'copy' or 'average'"):
         MomentumTeacher(student(), buffers='ema')

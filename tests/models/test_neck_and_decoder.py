@@ -232,7 +232,7 @@ def test_mistakes_are_told():
             CNNImageDecoder(4, stride=stride)
     with pytest.raises(UsageError, match='out_dim'):
         neck(out_dim=0)
-    with pytest.raises(UsageError, match="batch_norm is 'local': give None, 'global_only' or 'all'"):
+    with pytest.raises(UsageError, match="batch_norm is 'local': give 'global_only', 'all' or None"):
         neck(batch_norm='local')
     with pytest.raises(UsageError, match=r"batch_norm is 'al': .*Did you mean all"):
         CNNImageDecoder(4, batch_norm='al')

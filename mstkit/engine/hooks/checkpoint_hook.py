@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
+from mstkit.checks import check_count
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.hooks.progress_hook import optimizer_stepped
 from mstkit.engine.sharding import is_sharded
@@ -45,7 +46,14 @@ class AtomicCheckpointHook(CheckpointHook):
         for name in ('backend_args', 'file_client_args'):
             if kwargs.get(name) is not None:
                 raise UsageError(f'checkpoint.{name} is not supported: checkpoints are written to a local folder.')
-        super().__init__(interval=interval, by_epoch=by_epoch, max_keep_ckpts=max_keep_ckpts, **kwargs)
+        if interval != -1:  # mmengine's word for never
+            check_count('checkpoint.interval', interval, 1)
+        check_count('checkpoint.save_begin', kwargs.get('save_begin', 0), 0)
+        try:
+            super().__init__(interval=interval, by_epoch=by_epoch, max_keep_ckpts=max_keep_ckpts, **kwargs)
+        except (ValueError, TypeError, AssertionError, KeyError) as error:
+            given = ', '.join(f'{name}={value!r}' for name, value in kwargs.items())
+            raise UsageError(f'checkpoint: mmengine cannot save with {given}: {error}') from error
         self._overdue = False
 
     def before_train(self, runner) -> None:

@@ -12,12 +12,12 @@ from mmengine import dist
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mstkit.checks import check_count
 from mstkit.engine.coloured_views import first_view, join, pieces
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.hook_memory import RememberingHook
 from mstkit.engine.json_lines import EpochLines
 from mstkit.engine.schedules import base_lr, config_lr
-from mstkit.errors import UsageError
 from mstkit.evaluation.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
 from mstkit.evaluation.features import PooledEncoder
 from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
@@ -52,12 +52,10 @@ class CollapseMonitorHook(RememberingHook):
         loss_key: str = 'loss_ce',
         batch_size: int = 64,
     ) -> None:
-        if num_images < 2:
-            raise UsageError(f'CollapseMonitorHook: num_images={num_images!r}, but at least 2 are needed.')
-        if batch_size < 1:
-            raise UsageError(f'CollapseMonitorHook: batch_size={batch_size!r}, but it must be at least 1.')
-        if grace_epochs is not None and grace_epochs < 0:
-            raise UsageError(f'CollapseMonitorHook: grace_epochs={grace_epochs!r}, but it must be 0 or more.')
+        check_count('CollapseMonitorHook.num_images', num_images, 2)
+        check_count('CollapseMonitorHook.batch_size', batch_size, 1)
+        if grace_epochs is not None:
+            check_count('CollapseMonitorHook.grace_epochs', grace_epochs, 0)
         super().__init__()
         self.num_images = num_images
         self.branch = branch

@@ -29,7 +29,7 @@ class KNNEvaluator:
 
     def __init__(
         self,
-        ks: Sequence[int] | None = None,
+        ks: Sequence[int] | int | None = None,
         temperature: float = 0.07,
         last_blocks: int = 1,
         mean_patch: bool = False,

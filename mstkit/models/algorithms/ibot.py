@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mstkit.models.algorithms.self_distillation import SelfDistillation
+from mstkit.models.maskers import Masker
 from mstkit.registry import MODELS
 
 
@@ -19,5 +20,5 @@ class IBOT(SelfDistillation):
         **kwargs: see :class:`SelfDistillation`.
     """
 
-    def __init__(self, *, masker: dict, patch_head: dict, **kwargs) -> None:
+    def __init__(self, *, masker: dict | Masker | str | None, patch_head: dict | None, **kwargs) -> None:
         super().__init__(masker=masker, patch_head=patch_head, **kwargs)

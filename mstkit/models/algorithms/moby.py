@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.models.algorithms.teacher_student import TeacherStudent
+from mstkit.models.maskers import Masker
 from mstkit.registry import MODELS
 
 VIEWS = 2
@@ -48,7 +49,7 @@ class MoBY(TeacherStudent):
         predictor: dict,
         head: dict,
         teacher: dict | None = None,
-        masker: dict | None = None,
+        masker: dict | Masker | str | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:

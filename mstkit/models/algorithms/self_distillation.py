@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mstkit.checks import check_number
 from mstkit.errors import UsageError
 from mstkit.models.algorithms.teacher_student import TeacherStudent, as_map
 from mstkit.models.backbones import Read
 from mstkit.models.heads import patch_weights, step_together
+from mstkit.models.maskers import Masker
 from mstkit.registry import MODELS
 from mstkit.structures import Progress, TokenOutput
 
@@ -64,7 +66,7 @@ class SelfDistillation(TeacherStudent):
         neck: dict,
         head: dict,
         teacher: dict | None = None,
-        masker: dict | None = None,
+        masker: dict | Masker | str | None = None,
         patch_head: dict | None = None,
         patch_neck: dict | None = None,
         decoder: dict | None = None,
@@ -85,9 +87,12 @@ class SelfDistillation(TeacherStudent):
         self.add_teacher(teacher)
         sizes = dict(channels, stride=self.backbone.stride)
         self.decoder = None if decoder is None else MODELS.build(decoder, default_args=sizes)
-        self.loss_weight_ce = loss_weight_ce
-        self.loss_weight_patch = loss_weight_patch
-        self.loss_weight_restore = loss_weight_restore
+        self.loss_weight_ce = self._weight('loss_weight_ce', loss_weight_ce)
+        self.loss_weight_patch = self._weight('loss_weight_patch', loss_weight_patch)
+        self.loss_weight_restore = self._weight('loss_weight_restore', loss_weight_restore)
+
+    def _weight(self, name: str, value: float) -> float:
+        return check_number(f'{type(self).__name__}.{name}', value, 0, 1e6)
 
     def _add_patch_loss(self, head: dict | None, neck: dict | None, channels: dict[str, int]) -> None:
         self.patch_neck = self.patch_head = None
@@ -125,6 +130,11 @@ class SelfDistillation(TeacherStudent):
         """
         self.check_driven()
         views, count = len(inputs), self.global_views
+        if views < max(count, 2):
+            raise UsageError(
+                f'{type(self).__name__} compares views, of which the first global_views={count} are global, and was '
+                f'given {views}: set global_crops.count={count} of MultiCrop, and give it two views in all at least'
+            )
         images = torch.cat(inputs[:count])
         of_teacher, of_student = self.reads()
         seen, mask = self.look(images, read=of_teacher)

@@ -9,10 +9,10 @@ from mmengine import dist
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor, nn
 
-from mstkit.checks import check_flag, check_number
+from mstkit.checks import check_count, check_flag, check_number
 from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone, Read
-from mstkit.models.maskers import build_masker
+from mstkit.models.maskers import Masker, build_masker
 from mstkit.registry import MODELS
 from mstkit.structures import PanelData, Progress, TokenOutput
 
@@ -41,7 +41,7 @@ class TeacherStudent(BaseSelfSupervisor):
     def __init__(
         self,
         backbone: dict,
-        masker: dict | None = None,
+        masker: dict | Masker | str | None = None,
         global_views: int = 2,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -68,9 +68,9 @@ class TeacherStudent(BaseSelfSupervisor):
                     )
             self.mask_token = nn.Parameter(torch.zeros(student.embedding_dims))
         name = type(self).__name__
-        self.mask_token_std = check_number(f'{name}: mask_token_std', mask_token_std, 0)
+        self.mask_token_std = check_number(f'{name}: mask_token_std', mask_token_std, 0, 1e3)
         self.mask_token_decay = check_flag(f'{name}: mask_token_decay', mask_token_decay)
-        self.global_views = global_views
+        self.global_views = check_count(f'{name}.global_views', global_views, 1, 100)
         self._statistics: dict[str, Tensor] = {}
         self._driven = False
         self._undriven_losses = 0

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from mstkit.checks import check_one_of
 from mstkit.errors import UsageError
+from mstkit.models.backbones.arguments import swin_arguments
 from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, init_transformer_weights
 from mstkit.models.lean_layers import LeanFFN
 from mstkit.positions import resize_positions
@@ -134,7 +135,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
     def __init__(
         self, *args, attention_query: Query = 'received', shift_by: Literal['map', 'img_size'] = 'map', **kwargs
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(**swin_arguments(type(self).__name__, args, kwargs))
         if attention_query not in ('received', 'pseudo_cls'):
             raise UsageError(f"attention_query is 'received' or 'pseudo_cls', not {attention_query!r}")
         self.attention_query = attention_query

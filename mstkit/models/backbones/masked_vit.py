@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mstkit.checks import check_number
+from mstkit.models.backbones.arguments import vit_arguments
 from mstkit.models.backbones.encoder_layer import EncoderLayer
 from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, expand_mask, init_transformer_weights
 from mstkit.positions import resize_positions
@@ -65,7 +66,7 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
     """
 
     def __init__(self, *args, interpolate_offset: float = 0.0, with_cp: bool = False, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(**vit_arguments(type(self).__name__, args, kwargs))
         self.interpolate_offset = check_number(
             'MaskedVisionTransformer: interpolate_offset', interpolate_offset, 0, below=1
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from mmpretrain.models.utils.data_preprocessor import SelfSupDataPreprocessor
 from torch import Tensor
 
+from mstkit.checks import check_list, check_number
+from mstkit.errors import UsageError
 from mstkit.models.data_preprocessors import photometric
 from mstkit.registry import MODELS
 from mstkit.view_parameters import BLUR, FACTORS, FLIP, GRAY, NO_SOLARIZATION, ORDER, SOLARIZE
@@ -33,11 +35,31 @@ class ViewDataPreprocessor(SelfSupDataPreprocessor):
     which operation meets which pictures, hence nothing waits for the device.
 
     Args:
-        mean, std: of the channels, on the scale 0..255.
+        mean, std: of the channels, on the scale 0..255; both or neither.
         non_blocking: copy to the device asynchronously; needs ``pin_memory`` in the data loader.
+        **kwargs: as mmpretrain's.
+
+    Raises:
+        UsageError: a mean or a deviation that is no number, the one without the other, or one that is not positive.
     """
 
     applies_photometric = True
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if (mean is None) != (std is None):
+            raise UsageError(f'ViewDataPreprocessor: mean is {mean!r} and std is {std!r}: give both, or neither.')
+        for name, values, bounds in (('mean', mean, {}), ('std', std, dict(above=0))):
+            if values is not None:
+                check_list(f'ViewDataPreprocessor.{name}', values, check_number, **bounds)
+                if len(values) not in (1, 3):
+                    raise UsageError(f'ViewDataPreprocessor.{name} is {values!r}: give 3 numbers, or 1 for gray.')
+        super().__init__(mean=mean, std=std, non_blocking=non_blocking, **kwargs)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Brings a batch to the device, coloured and normalised.

@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mstkit.checks import check_one_of
+from mstkit.checks import check_one_of, check_size
 from mstkit.errors import UsageError
 from mstkit.models.batch_norm import BATCH_NORMS, normalise_views
 from mstkit.registry import MODELS
@@ -64,8 +64,10 @@ class CNNImageDecoder(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        for name, value in dict(in_channels=in_channels, channels=channels, out_channels=out_channels).items():
+            check_size(f'CNNImageDecoder.{name}', value)
         steps = int(math.log2(stride)) if stride > 1 else 0
-        if steps < 1 or 2**steps != stride:
+        if not 1 <= steps <= 10 or 2**steps != stride:
             raise UsageError(f'CNNImageDecoder doubles the resolution, so stride is a power of two, not {stride!r}')
         self.batch_norm = check_one_of('CNNImageDecoder: batch_norm', batch_norm, (*BATCH_NORMS, True, False))
         self.blocks = nn.ModuleList(

@@ -10,8 +10,10 @@ from mmengine import dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mstkit.errors import UsageError
+from mstkit.checks import check_count, check_number, check_size, check_temperature
 from mstkit.structures import Progress
+
+LARGEST_OUT_DIM = 2**22  # prototypes; the published methods have 2**13 to 2**16
 
 
 class CentredHead(nn.Module):
@@ -49,14 +51,11 @@ class CentredHead(nn.Module):
             student_temp=student_temp, teacher_temp=teacher_temp, warmup_teacher_temp=warmup_teacher_temp
         )
         for key, value in temperatures.items():
-            if not value > 0:
-                raise UsageError(f'{name}: {key} is a positive number, not {value!r}')
-        if not 0 <= centre_momentum < 1:
-            raise UsageError(f'{name}: centre_momentum is in [0, 1), not {centre_momentum!r}')
-        for key, epochs in dict(warmup_teacher_temp_epochs=warmup_teacher_temp_epochs, start_epoch=start_epoch).items():
-            if epochs < 0:
-                raise UsageError(f'{name}: {key} is not negative: {epochs!r}')
-        self.out_dim = out_dim
+            check_temperature(f'{name}.{key}', value)
+        check_number(f'{name}.centre_momentum', centre_momentum, 0, below=1)
+        check_count(f'{name}.warmup_teacher_temp_epochs', warmup_teacher_temp_epochs, 0)
+        check_count(f'{name}.start_epoch', start_epoch, 0)
+        self.out_dim = check_size(f'{name}.out_dim', out_dim, high=LARGEST_OUT_DIM)
         self.student_temp = student_temp
         self.final_teacher_temp = teacher_temp
         self.warmup_teacher_temp = warmup_teacher_temp

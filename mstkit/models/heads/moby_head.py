@@ -9,6 +9,7 @@ from mmengine import dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mstkit.checks import check_size, check_temperature
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS
 
@@ -36,14 +37,9 @@ class MoBYHead(nn.Module):
 
     def __init__(self, dim: int = 256, queue_size: int = 4096, temperature: float = 0.2) -> None:
         super().__init__()
-        for name, value in dict(dim=dim, queue_size=queue_size).items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(f'MoBYHead: {name} is a whole number from 1, not {value!r}')
-        if not temperature > 0:
-            raise UsageError(f'MoBYHead: temperature is a positive number, not {temperature!r}')
-        self.dim = dim
-        self.queue_size = queue_size
-        self.temperature = temperature
+        self.dim = check_size('MoBYHead.dim', dim)
+        self.queue_size = check_size('MoBYHead.queue_size', queue_size)
+        self.temperature = check_temperature('MoBYHead.temperature', temperature)
         self.register_buffer('queue1', F.normalize(torch.randn(queue_size, dim), dim=1))
         self.register_buffer('queue2', F.normalize(torch.randn(queue_size, dim), dim=1))
         # Where the next key goes, in both queues. It stays on the device: nothing waits for the host.

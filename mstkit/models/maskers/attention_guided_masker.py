@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
+from mstkit.checks import check_count
 from mstkit.errors import UsageError
 from mstkit.models.maskers.base import Masker, check_layer, check_probability
 from mstkit.models.maskers.functional import bernoulli, importance_of, lowest
@@ -34,11 +35,7 @@ class AttentionGuidedMasker(Masker):
 
     def __init__(self, num: int = 8, prob: float = 0.10, exclude_cls_key: bool = False, layer: int = -1) -> None:
         super().__init__()
-        if isinstance(num, bool) or not isinstance(num, int) or num < 1:
-            raise UsageError(
-                f'AttentionGuidedMasker: one patch in num is a candidate, so num is a whole number from 1, not {num!r}'
-            )
-        self.num = num
+        self.num = check_count('AttentionGuidedMasker.num', num, 1)
         self.prob = check_probability(prob, 'prob', self)
         self.exclude_cls_key = exclude_cls_key
         self.layer = check_layer(layer, self)

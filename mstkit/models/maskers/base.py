@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from mstkit import checks
 from mstkit.errors import UsageError
 from mstkit.structures import Progress, TokenOutput
 
@@ -93,15 +94,12 @@ class Masker(nn.Module):
 
 def check_probability(value: float, name: str, owner: object) -> float:
     """Refuses what is not a number in [0, 1]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise UsageError(f'{type(owner).__name__}: {name} is a probability, from 0 to 1, not {value!r}')
-    return float(value)
+    return checks.check_probability(f'{type(owner).__name__}.{name}', value)
 
 
 def check_layer(layer: int, owner: object) -> int:
     """Refuses what does not count blocks from the end."""
-    if isinstance(layer, bool) or not isinstance(layer, int) or layer >= 0:
-        raise UsageError(
-            f'{type(owner).__name__}: layer counts blocks from the end, so it is -1 (the last) or below, not {layer!r}'
-        )
-    return layer
+    name = f'{type(owner).__name__}.layer'
+    if isinstance(layer, int) and layer >= 0:
+        raise UsageError(f'{name} counts blocks from the end, so it is -1 (the last) or below, not {layer!r}')
+    return checks.check_count(name, layer, -(2**20))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from mstkit.errors import UsageError
+from mstkit.checks import check_count, check_range
 from mstkit.models.maskers.base import Masker, check_probability
 from mstkit.models.maskers.functional import blocks
 from mstkit.models.maskers.ratio import Ratio, amount, check_ratio, draw_counts, draw_images
@@ -43,12 +43,8 @@ class BlockMasker(Masker):
         super().__init__()
         self.ratio = check_ratio(ratio, self)
         self.image_prob = check_probability(image_prob, 'image_prob', self)
-        if not isinstance(aspect, tuple | list) or len(aspect) != 2 or not 0 < aspect[0] <= aspect[1]:
-            raise UsageError(f'BlockMasker: aspect is a range of positive numbers such as (0.3, 3.3), not {aspect!r}')
-        if min_block is not None and (isinstance(min_block, bool) or not isinstance(min_block, int) or min_block < 1):
-            raise UsageError(f'BlockMasker: min_block is a whole number of patches from 1, not {min_block!r}')
-        self.aspect = (float(aspect[0]), float(aspect[1]))
-        self.min_block = min_block
+        self.aspect = check_range('BlockMasker.aspect', aspect, above=0)
+        self.min_block = None if min_block is None else check_count('BlockMasker.min_block', min_block, 1)
 
     def hide(self, tokens: TokenOutput, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""

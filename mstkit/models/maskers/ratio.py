@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Generator, Tensor
 
-from mstkit.errors import UsageError
+from mstkit.checks import check_number, check_range
 
 Ratio = float | tuple[float, float] | list[float]
 
 
-def check_ratio(ratio: Ratio, owner: object) -> tuple[float, float]:
+def check_ratio(ratio: Ratio, owner: object, name: str = 'ratio') -> tuple[float, float]:
     """Reads a ratio or a range of them.
 
     Args:
         ratio: a share of the patches, or (lowest, highest).
         owner: whose argument it is, for the message.
+        name: of the argument.
 
     Returns:
         (lowest, highest), equal for a single share.
@@ -25,17 +24,11 @@ def check_ratio(ratio: Ratio, owner: object) -> tuple[float, float]:
     Raises:
         UsageError: outside [0, 1], the wrong way round, or neither a number nor two.
     """
-    bounds = tuple(ratio) if isinstance(ratio, tuple | list) else (ratio, ratio)
-    numbers = [b for b in bounds if isinstance(b, int | float) and not isinstance(b, bool) and not math.isnan(b)]
-    name = type(owner).__name__
-    if len(bounds) != 2 or len(numbers) != 2:
-        raise UsageError(f'{name}: ratio is a share of the patches or a range such as (0.1, 0.5), not {ratio!r}')
-    low, high = float(numbers[0]), float(numbers[1])
-    if not 0 <= min(low, high) <= max(low, high) <= 1:
-        raise UsageError(f'{name}: a ratio is a share of the patches, from 0 to 1, not {ratio!r}')
-    if low > high:
-        raise UsageError(f'{name}: the range of ratio goes from the lower to the higher share, not {ratio!r}')
-    return low, high
+    place = f'{type(owner).__name__}.{name}'
+    if isinstance(ratio, tuple | list):
+        return check_range(place, ratio, 0, 1)
+    share = check_number(place, ratio, 0, 1)
+    return share, share
 
 
 def amount(bounds: tuple[float, float], image_prob: float) -> str:

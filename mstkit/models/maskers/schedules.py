@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from mstkit.checks import check_count
 from mstkit.errors import UsageError
 from mstkit.models.maskers.base import Masker
 from mstkit.models.maskers.ratio import Ratio, check_ratio
@@ -44,7 +45,7 @@ class MaskerSchedule(Masker):
         UsageError: no phase, a first one that does not start at 0, or epochs that do not rise.
     """
 
-    def __init__(self, phases: Sequence[tuple[int, dict | Masker | None]]) -> None:
+    def __init__(self, phases: Sequence[tuple[int, dict | Masker | str | None]]) -> None:
         super().__init__()
         if not isinstance(phases, Sequence) or not all(isinstance(p, tuple | list) and len(p) == 2 for p in phases):
             raise UsageError(f'MaskerSchedule: phases are pairs of an epoch and a masker, not {phases!r}')
@@ -113,15 +114,14 @@ class RatioSchedule(Masker):
 
     masker: Any
 
-    def __init__(self, masker: dict | Masker, start: Ratio, end: Ratio, epochs: int) -> None:
+    def __init__(self, masker: dict | Masker | str | None, start: Ratio, end: Ratio, epochs: int) -> None:
         super().__init__()
         built = build_masker(masker)
         if built is None or getattr(built, 'ratio', None) is None:
             raise UsageError(f'RatioSchedule: the masker has no ratio that could change: {masker!r}')
-        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-            raise UsageError(f'RatioSchedule: epochs is a whole number from 1, not {epochs!r}')
+        check_count('RatioSchedule.epochs', epochs, 1)
         self.masker = built
-        self.start, self.end, self.epochs = check_ratio(start, self), check_ratio(end, self), epochs
+        self.start, self.end, self.epochs = check_ratio(start, self, 'start'), check_ratio(end, self, 'end'), epochs
         self.masker.ratio = self.start
 
     @property

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from mstkit.checks import check_one_of
-from mstkit.errors import UsageError
+from mstkit.checks import check_count, check_one_of, check_size
 from mstkit.models.batch_norm import BATCH_NORMS, normalise_views
 from mstkit.registry import MODELS
 
@@ -55,9 +54,9 @@ class DINONeck(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         sizes = dict(in_channels=in_channels, out_dim=out_dim, hidden_dim=hidden_dim, bottleneck_dim=bottleneck_dim)
-        for name, value in {**sizes, 'num_layers': num_layers}.items():
-            if not isinstance(value, int) or value < 1:
-                raise UsageError(f'DINONeck: {name} is a whole number from 1, not {value!r}')
+        for name, value in sizes.items():
+            check_size(f'DINONeck.{name}', value)
+        check_count('DINONeck.num_layers', num_layers, 1, 100)
         self.out_dim = out_dim
         self.batch_norm = check_one_of('DINONeck: batch_norm', batch_norm, BATCH_NORMS)
         widths = [in_channels] + [hidden_dim] * (num_layers - 1) + [bottleneck_dim]

@@ -10,6 +10,7 @@ from mmpretrain.models.utils import build_norm_layer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mstkit.checks import check_count, check_size
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS
 
@@ -49,9 +50,9 @@ class SimpleFPN(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        for name, value in dict(in_channels=in_channels, out_channels=out_channels, num_outs=num_outs).items():
-            if not isinstance(value, int) or value < 1:
-                raise UsageError(f'SimpleFPN: {name} is a whole number from 1, not {value!r}')
+        check_size('SimpleFPN.in_channels', in_channels)
+        check_size('SimpleFPN.out_channels', out_channels)
+        check_count('SimpleFPN.num_outs', num_outs, 1, 16)
         if not isinstance(scale_factors, Sequence) or not scale_factors or set(scale_factors) - set(SCALE_FACTORS):
             raise UsageError(f'SimpleFPN: scale_factors are some of {SCALE_FACTORS}, not {scale_factors!r}')
         if any(smaller >= larger for larger, smaller in pairwise(scale_factors)):

@@ -1,0 +1,189 @@
+"""Values that no argument, or hardly one, can take, and what becomes of them in a constructor."""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import inspect
+import math
+import os
+import resource
+import signal
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mstkit.engine.guard import build_guard
+from mstkit.errors import UsageError
+
+VALUES: tuple[Any, ...] = (
+    -1,
+    0,
+    1,
+    3,
+    10**9,
+    10**400,
+    -0.5,
+    0.5,
+    1.5,
+    1e30,
+    math.nan,
+    math.inf,
+    -math.inf,
+    True,
+    False,
+    None,
+    '',
+    'text',
+    b'text',
+    [],
+    (1,),
+    (1, 2, 3),
+    (0.5, 0.1),
+    (-1, 2),
+    (math.nan, 1.0),
+    (True, 1),
+    ['text'],
+    {},
+    {'text': 1},
+    object(),
+)
+
+
+@contextlib.contextmanager
+def bounded(seconds: int = 5, memory: int = 2 << 30) -> Iterator[None]:
+    """Little time and little new memory: what asks for more fails in here, and not the machine."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f'it takes longer than {seconds} s')
+
+    with open('/proc/self/statm') as sizes:
+        used = int(sizes.read().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    handler = signal.signal(signal.SIGALRM, stop)
+    resource.setrlimit(resource.RLIMIT_AS, (used + memory, before[1]))
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, handler)
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def arguments(cls: type) -> dict[str, Any]:
+    """The arguments of a class with their annotations, its bases' too where it passes them on."""
+    found: dict[str, Any] = {}
+    for kind in cls.__mro__:
+        if '__init__' not in vars(kind) or kind in (object, nn.Module):
+            continue
+        constructor = vars(kind)['__init__']
+        try:
+            hints = typing.get_type_hints(constructor)
+        except NameError:  # only known to the type checker
+            hints = {}
+        parameters = inspect.signature(constructor).parameters.values()
+        for one in parameters:
+            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name != 'self':
+                found.setdefault(one.name, hints.get(one.name, Any))
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            break
+    return found
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of the annotated kind; a number has to be finite, and True is none."""
+    if hint is Any or isinstance(hint, str | typing.TypeVar) or hint is inspect.Parameter.empty:
+        return True
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, one) for one in inner)
+    if origin is typing.Literal:
+        return any(type(value) is type(one) and value == one for one in inner)
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if origin is tuple and Ellipsis not in inner:
+        return isinstance(value, tuple | list) and len(value) == len(inner) and all(map(fits, value, inner))
+    if origin in (list, tuple, collections.abc.Sequence):
+        is_list = isinstance(value, tuple | list) or (isinstance(value, str) and fits(value, inner[0]))
+        return is_list and all(fits(one, inner[0]) for one in value)
+    if origin in (dict, collections.abc.Mapping) or hint is dict:
+        return isinstance(value, Mapping)
+    if origin is collections.abc.Callable or hint is Callable:
+        return callable(value)
+    if origin is os.PathLike:
+        return isinstance(value, os.PathLike)
+    return isinstance(value, origin or hint)
+
+
+def numbers_in(value: Any) -> Iterator[Any]:
+    """Every tensor, array and number of a nested result."""
+    if isinstance(value, torch.Tensor | np.ndarray | float | int):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from numbers_in(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from numbers_in(one)
+
+
+def complaint(
+    cls: type, base: Mapping[str, Any], name: str, hint: Any, value: Any, use: Callable | None, words: str | None = None
+) -> str | None:
+    """As :func:`_complaint`, within bounds; ``words`` is how a message calls the argument, where not by its name."""
+    with bounded():
+        return _complaint(cls, base, name, hint, value, use, words or name)
+
+
+def _complaint(
+    cls: type, base: Mapping[str, Any], name: str, hint: Any, value: Any, use: Callable | None, words: str
+) -> str | None:
+    """What is wrong with how a class takes a value; None where it is right.
+
+    Args:
+        cls: the class.
+        base: arguments with which it can be built.
+        name: the argument that gets the value.
+        hint: its annotation.
+        value: what is tried.
+        use: uses what was built and returns what it computes.
+        words: how a message calls the argument.
+    """
+    shown = repr(value)[:24]
+    # What a config's dict lacks is explained where configs are built; there, only the message counts.
+    guard = build_guard() if isinstance(value, Mapping) else contextlib.nullcontext()
+    try:
+        with guard:
+            built = cls(**{**base, name: value})
+    except UsageError as error:
+        said = str(error)
+        if isinstance(value, Mapping) or name in said or words in said:
+            return None
+        return f'{name}={shown}: the refusal does not name it: {said[:110]}'
+    except Exception as error:
+        return f'{name}={shown}: {type(error).__name__}: {str(error)[:80]}'
+    if not fits(value, hint):
+        return f'{name}={shown}: accepted'
+    if use is None:
+        return None
+    try:
+        results = list(numbers_in(use(built)))
+    except UsageError as error:
+        return None if name in str(error) else f'{name}={shown}: in use, and not named: {str(error)[:110]}'
+    except Exception as error:
+        return f'{name}={shown}: in use: {type(error).__name__}: {str(error)[:80]}'
+    if not all(bool(torch.as_tensor(one).isfinite().all()) for one in results):
+        return f'{name}={shown}: not finite'
+    return None

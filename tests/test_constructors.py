@@ -1,0 +1,252 @@
+"""Every component refuses what its arguments cannot be, by their names, and computes finite numbers with the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import Registry
+from torch import nn
+
+from mstkit import registry as registries
+from mstkit.structures import Progress, TokenOutput
+
+from .contracts import VALUES, arguments, complaint
+from .evaluation.frozen import write_pictures
+from .models.builders import NECK, SWIN, VIT, views
+
+CHANNELS = 16
+
+
+def tokens() -> TokenOutput:
+    generator = torch.Generator().manual_seed(0)
+    patches, attention = (torch.rand(size, generator=generator) for size in ((2, 16, CHANNELS), (2, 3, 16)))
+    return TokenOutput(patches, patches.mean(dim=1), (4, 4), attention)
+
+
+def hide(masker: Any) -> Any:
+    masker.check_grid(16)
+    masker.set_progress(Progress(3, 10, 2))
+    return masker(tokens()).float()
+
+
+def distill(head: Any) -> Any:
+    logits = torch.randn(4, head.out_dim, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    head.set_progress(Progress(3, 10, 2))
+    third = torch.full((4,), 0.25) if type(head).__name__ == 'IBOTHead' else 2
+    loss = head.loss(logits, logits, third)
+    head.step()
+    return [loss, *torch.autograd.grad(loss, logits), head.centre]
+
+
+def contrast(head: Any) -> Any:
+    queries = torch.randn(4, head.dim, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    head.check_batch(1)
+    loss = head.eval().loss(queries, queries.detach())
+    return [loss, *torch.autograd.grad(loss, queries)]
+
+
+def step(model: Any) -> Any:
+    """The losses of one step and their gradients."""
+    model.init_weights()
+    model.train()
+    model.set_progress(Progress(3, 10, 2))
+    shown = views(local=0)
+    losses = model.loss(shown)
+    sum(losses.values()).backward()
+    model.after_step()
+    return [losses, [p.grad for p in model.parameters() if p.grad is not None]]
+
+
+def encode(backbone: Any) -> Any:
+    size = 32 if 'Vision' in type(backbone).__name__ else 64
+    channels = backbone.patch_embed.projection.in_channels
+    return [*backbone.train().forward_tokens(torch.randn(2, channels, size, size))[:2]]
+
+
+def cut(transform: Any) -> Any:
+    picture = np.random.default_rng(0).integers(0, 255, (20, 24, 3)).astype(np.uint8)
+    return transform(dict(img=picture, sample_idx=0)).get('img')
+
+
+def first_of(dataset: Any) -> Any:
+    return len(dataset), dataset[0].get('img') if len(dataset) else ()
+
+
+class Rows(nn.Module):
+    """What optimizer wrappers and samplers are built for."""
+
+    def __len__(self) -> int:
+        return 6
+
+
+def optimizer() -> torch.optim.Optimizer:
+    return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+
+
+MASKER = dict(type='RandomMasker', ratio=0.5)
+HEAD = dict(type='DINOHead')
+PROJECTION = dict(type='NonLinearNeck', in_channels=16, hid_channels=8, out_channels=8, with_avg_pool=False)
+SMALL = dict(VIT, arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=16))
+METHOD: dict[str, Any] = dict(backbone=SMALL, neck=NECK, head=HEAD, teacher=dict(momentum=0.9))
+MOBY = dict(
+    backbone=SMALL,
+    neck=PROJECTION,
+    predictor={**PROJECTION, 'in_channels': 8},
+    head=dict(type='MoBYHead', queue_size=4),
+)
+MOBY['neck'], MOBY['predictor'] = ({**one, 'norm_cfg': dict(type='BN1d')} for one in (MOBY['neck'], MOBY['predictor']))
+DECODER = dict(type='CNNImageDecoder', channels=4)
+LINEAR = dict(student=dict(backbone=nn.Linear(2, 2)))
+HEADS = dict(out_dim=8)
+VIT_BASE = {key: value for key, value in VIT.items() if key != 'type'}
+SWIN_BASE = {key: value for key, value in SWIN.items() if key != 'type'}
+CROPS = dict(global_crops=dict(size=8), local_crops=dict(size=4, count=1))
+
+# How each can be built, and, where that is cheap, what it is then asked to compute.
+BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
+    'MaskedVisionTransformer': (VIT_BASE, encode),
+    'MaskedSwinTransformer': (SWIN_BASE, encode),
+    'AttentionGuidedMasker': ({}, hide),
+    'AttMaskHigh': ({}, hide),
+    'AttMaskLow': ({}, hide),
+    'AttMaskHint': (dict(show_max=0.5), hide),
+    'BlockMasker': ({}, hide),
+    'RandomMasker': ({}, hide),
+    'MaskerSchedule': (dict(phases=[(0, None), (1, MASKER)]), hide),
+    'RatioSchedule': (dict(masker=MASKER, start=0.1, end=0.5, epochs=2), hide),
+    'DINOHead': (HEADS, distill),
+    'IBOTHead': (HEADS, distill),
+    'MoBYHead': (dict(dim=8, queue_size=4), contrast),
+    'DINO': (METHOD, step),
+    'IBOT': (dict(METHOD, masker=MASKER, patch_head=dict(type='IBOTHead')), step),
+    'MoBY': (MOBY, step),
+    'MSTAlgorithm': (dict(METHOD, masker=MASKER, decoder=DECODER), step),
+    'ViewDataPreprocessor': (
+        dict(mean=[120.0] * 3, std=[60.0] * 3),
+        lambda one: one({'inputs': torch.zeros(1, 3, 4, 4, dtype=torch.uint8), 'data_samples': []})['inputs'],
+    ),
+    'CNNImageDecoder': (
+        dict(in_channels=CHANNELS, channels=4),
+        lambda one: one(torch.randn(2, one.blocks[0].conv.in_channels, 2, 2)),
+    ),
+    'MomentumTeacher': (LINEAR, lambda one: one.momentum_at(Progress(3, 10, 2))),
+    'DINONeck': (
+        dict(in_channels=CHANNELS, out_dim=8, hidden_dim=8, bottleneck_dim=4),
+        lambda one: one(torch.randn(4, one.mlp[0].in_features), 2),
+    ),
+    'SimpleFPN': (
+        dict(in_channels=CHANNELS, out_channels=4),
+        lambda one: one([torch.randn(1, CHANNELS, 4, 4)]),
+    ),
+    'BuiltinScenes': (dict(num_images=2, image_size=16), first_of),
+    'ImageFolder': (
+        dict(data_root='pictures', split='', serialize_data=False, pipeline=[dict(type='LoadRGB')]),
+        first_of,
+    ),
+    'TextList': (
+        dict(list_file='list.txt', data_root='pictures', serialize_data=False, pipeline=[dict(type='LoadRGB')]),
+        first_of,
+    ),
+    'CenterView': (dict(resize=8, crop=6), cut),
+    'LoadRGB': ({}, None),
+    'MultiCrop': (CROPS, cut),
+    'PackViews': ({}, None),
+    'EpochSampler': (dict(dataset=Rows()), lambda one: [len(one), *one]),
+    'RoundedRepeatAugSampler': (dict(dataset=Rows()), None),
+    'AtomicCheckpointHook': ({}, None),
+    'CollapseMonitorHook': ({}, None),
+    'KNNHook': (dict(train_dataset=dict(type='BuiltinScenes'), val_dataset=dict(type='BuiltinScenes')), None),
+    'PanelHook': ({}, None),
+    'PretrainedBackboneHook': ({}, None),
+    'UnreadableImageHook': ({}, None),
+    'cluster': ({}, None),
+    'knn': ({}, None),
+    'linear': ({}, None),
+    'lowshot': ({}, None),
+    'retrieval': ({}, None),
+    'masked_images': ({}, None),
+    'DistillationOptimWrapper': (dict(optimizer=optimizer()), None),
+}
+# How messages call arguments that they do not call by their names.
+OTHER_WORDS = {
+    'ImageFolder': {'data_root': 'the data root', 'extensions': 'holds no images'},
+    'TextList': {'list_file': 'the list of images', 'data_root': 'green/000.png'},
+    'EpochSampler': {'dataset': 'the data set'},
+    'RoundedRepeatAugSampler': {'dataset': 'the data set'},
+    'KNNHook': {'ks': 'k-NN'},
+    'knn': {'ks': 'k-NN'},
+    'linear': {'rates': 'the learning rate'},
+    'retrieval': {'ranks': 'mP@k'},
+}
+# Those without an argument of their own, or that are built of other things than values; and where they are tested.
+NOT_HERE = {
+    'NonFiniteLossHook': 'takes no argument',
+    'StepInfoHook': 'takes no argument',
+    'ProgressHook': 'takes no argument',
+    'StepParamSchedulerHook': 'takes no argument',
+    'InferencerPicture': 'takes no argument',
+    'WarmupCosineLR': 'a schedule of an optimizer: tests/engine/test_schedule.py',
+    'MSTRunner': 'tests/engine/test_bad_input.py',
+    'ResumableEpochLoop': 'tests/engine/test_bad_input.py',
+    'TrainableOptimWrapperConstructor': 'tests/engine/test_bad_input.py',
+    'ShardDataset': 'reads shards: tests/datasets/test_shards.py',
+    'ShardSampler': 'reads shards: tests/datasets/test_shards.py',
+    'backgrounds': 'reads a head: tests/evaluation/test_backgrounds.py',
+    'CocoFolder': 'needs mmdet or mmseg: tests/downstream',
+    'CocoFolderMetric': 'needs mmdet or mmseg: tests/downstream',
+    'CityscapesFolder': 'needs mmdet or mmseg: tests/downstream',
+    'LabelMapFolder': 'needs mmdet or mmseg: tests/downstream',
+    'ClassNameVisualizer': 'needs mmdet or mmseg: tests/downstream',
+    'CheckLabels': 'needs mmdet or mmseg: tests/downstream',
+    'FullPrecisionRoIExtractor': 'needs mmdet or mmseg: tests/downstream',
+    'FullPrecisionAnchorGenerator': 'needs mmdet or mmseg: tests/downstream',
+}
+
+
+def ours() -> Iterator[tuple[str, type]]:
+    """Every component that mstkit registers."""
+    for registry in vars(registries).values():
+        if isinstance(registry, Registry):
+            registry.import_from_location()
+            for name, cls in registry.module_dict.items():
+                if cls.__module__.startswith('mstkit.'):
+                    yield name, cls
+
+
+CLASSES = dict(ours())
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_pictures(Path('pictures'), dict(green=1, red=1), size=30)
+    Path('list.txt').write_text('green/000.png\n')
+
+
+def test_every_component_is_known_here():
+    downstream = {name for name, where in NOT_HERE.items() if 'downstream' in where}
+    assert set(CLASSES) - downstream == {*BASES, *NOT_HERE} - downstream
+    assert not set(BASES) & set(NOT_HERE)
+
+
+@pytest.mark.parametrize('name', BASES)
+def test_a_component_with_values_that_it_cannot_take(name):
+    cls, (base, use) = CLASSES[name], BASES[name]
+    built = cls(**base)
+    if use is not None:
+        use(built)
+    taken = {one: hint for one, hint in arguments(cls).items() if one != 'init_cfg'}
+    assert taken, f'{name} takes no argument'
+    said_as = OTHER_WORDS.get(name, {})
+    found = [
+        said
+        for argument, hint in taken.items()
+        for value in VALUES
+        if (said := complaint(cls, base, argument, hint, value, use, said_as.get(argument)))
+    ]
+    assert not found, f'{name}: {len(found)}\n' + '\n'.join(found)
