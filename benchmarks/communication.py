@@ -7,6 +7,8 @@ See docs/en/scaling.md.
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import gc
 import math

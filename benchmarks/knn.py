@@ -6,6 +6,8 @@ turns. See benchmarks/README.md.
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import gc
 import importlib.metadata

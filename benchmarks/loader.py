@@ -5,6 +5,8 @@ The loader as a training builds it, feeding a consumer that is busy for a given 
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import os
 import statistics

@@ -5,6 +5,8 @@ Ours against DINO's recipe on torchvision and Pillow, by turns, on one thread. S
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import itertools
 import random

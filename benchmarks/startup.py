@@ -6,6 +6,8 @@ training to the end of its first iteration. See benchmarks/README.md.
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import os
 import signal

@@ -6,6 +6,8 @@ against the time that the step's matrix products take alone. See benchmarks/READ
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import statistics
 from pathlib import Path

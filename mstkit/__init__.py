@@ -5,15 +5,20 @@ Importing the package registers its components, and makes mmpretrain's known, so
 
 from __future__ import annotations
 
+import re
 import sys
 
 from .version import __version__
 
 # `python -m mstkit.doctor` imports this file first and has to run where torch is missing or broken: for it, and for
 # nothing else, the package stays empty. While Python looks for the module to run, sys.argv[0] is '-m'.
-_FOR_DOCTOR = sys.argv[:1] == ['-m'] and any(word.endswith('mstkit.doctor') for word in sys.orig_argv)
+_AS_COMMAND = [word for word in sys.orig_argv if sys.argv[:1] == ['-m'] and re.fullmatch(r'(-\w*m)?mstkit\.\w+', word)]
+_FOR_DOCTOR = any(word.endswith('mstkit.doctor') for word in _AS_COMMAND)
 
 if not _FOR_DOCTOR:
+    if _AS_COMMAND:
+        import mstkit_waiting  # noqa: F401  (the other commands, as the programs do; importing mstkit sets nothing)
+
     from ._dependencies import load
 
     load()

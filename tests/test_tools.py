@@ -111,6 +111,7 @@ def test_ones_own_pictures_then_knn_of_the_checkpoint(tmp_path, pictures):
         '--cfg-options', *small,
     ).stdout  # fmt: skip
     assert 'epochs: 100 -> 2' in out
+    assert 'idle threads ' in out, 'how they wait, and who chose it'
     assert '25 images in 2 classes' in out
     assert 'global batch 8 = 8 per device x 1 processes x 1 accumulated; lr 0.001' in out
     recorded = json.loads((work_dir / 'knn.jsonl').read_text().splitlines()[-1])['branches']

@@ -6,6 +6,8 @@ are finished are not run again; interrupted ones go on.
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import functools
 import os

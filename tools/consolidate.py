@@ -6,6 +6,8 @@ with any number of processes, sharded or not. Needs as much memory as the file i
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import os
 from pathlib import Path

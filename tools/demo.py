@@ -7,6 +7,8 @@ Takes the options of ``tools/train.py`` that make sense here, for example
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import json
 import shutil

@@ -8,6 +8,8 @@ without files, through the data set BuiltinScenes.
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 
 from mstkit.datasets.scene_files import ensure_scenes

@@ -8,6 +8,8 @@ and writes the index that ShardDataset needs where they are read from a URL.
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import os
 

@@ -6,6 +6,8 @@ loads nothing, neither from a network nor from the disk, and can be sent to some
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 from pathlib import Path
 

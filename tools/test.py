@@ -6,6 +6,8 @@ For a pre-trained model it is the weighted k-NN of the config's ``KNNHook``; a c
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import json
 

@@ -5,6 +5,8 @@ A config in configs/downstream takes the backbone of a pre-trained checkpoint: `
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 
 from mstkit.engine.command_line import (

@@ -6,6 +6,8 @@ goes on where it was interrupted. Options that take ``TASK=VALUE`` take several 
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import functools
 import sys

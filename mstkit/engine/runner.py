@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from mstkit_waiting import how_threads_wait
+
+import os
 from typing import Any
 
 import torch
@@ -61,6 +64,7 @@ class MSTRunner(ResumableRunner):
             self.logger.warning(note)
         if prepared:
             self.logger.info(f'CPU: {"; ".join(prepared)} (env_cfg.cpu)')
+        self.logger.info(how_threads_wait(os.environ))
 
     def _prepare(self, model: nn.Module | dict, work_dir: str, settings: dict[str, Any]) -> nn.Module:
         """Replaces the configs in ``settings`` by what they describe, and checks it."""

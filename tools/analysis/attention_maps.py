@@ -7,6 +7,8 @@ is FILE.pth, timm:NAME[@WEIGHTS], mmpretrain:NAME_OR_CONFIG.py[@WEIGHTS], random
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -10,6 +10,8 @@ random:CONFIG.py or random:FILE.pth for the same network with random weights.
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

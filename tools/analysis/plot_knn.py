@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import json
 from pathlib import Path

@@ -7,6 +7,8 @@ the named maskers of configs/_base_/ablation_choices.py and the config's own.
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import math
 from pathlib import Path

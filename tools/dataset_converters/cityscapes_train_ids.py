@@ -7,6 +7,8 @@ goes on where it was.
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import os
 

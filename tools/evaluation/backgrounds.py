@@ -8,6 +8,8 @@ checkpoint of mstkit, timm:NAME@FILE or mmpretrain:NAME@FILE.
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import json
 from pathlib import Path

@@ -6,6 +6,8 @@ work dir. Features are kept in a cache, so that the same command again goes on w
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import shlex
 import sys

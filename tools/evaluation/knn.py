@@ -5,6 +5,8 @@ DIR has one sub-folder per class. The network and its normalisation come from th
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import json
 from pathlib import Path

@@ -7,6 +7,8 @@ same keys). SOURCE is a checkpoint of mstkit, timm:NAME, mmpretrain:NAME or rand
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import json
 from collections.abc import Sequence

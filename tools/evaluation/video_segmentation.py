@@ -8,6 +8,8 @@ davis.json, and NETWORK.png with a few frames.
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import csv
 import io

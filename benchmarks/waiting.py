@@ -1,0 +1,165 @@
+"""A training step with idle threads that sleep, and with ones that spin: python benchmarks/waiting.py [CONFIG]
+
+The commands set OMP_WAIT_POLICY=PASSIVE. What that costs on a quiet machine, and what it saves beside a process that
+keeps a core busy: by turns, each policy in its own process. See benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import mstkit_waiting  # first, while torch is not loaded
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from contest.json_line import machine, print_line
+from contest.worker import Worker
+from mmengine.config import DictAction
+
+from mstkit.errors import UsageError, exit_cleanly
+
+PASSIVE, LIBRARY = mstkit_waiting.OURS, mstkit_waiting.LIBRARY
+BUSY = 'while True: pass'
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description='What it costs and saves that idle threads sleep.')
+    parser.add_argument('config', nargs='?', default='configs/demo/mst_vit-nano_scenes.py')
+    parser.add_argument('--batch-size', type=int, default=16)
+    parser.add_argument('--steps', type=int, default=30, help='timed, of each policy, quiet and beside the neighbors')
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='of a step; all cores by default')
+    parser.add_argument('--neighbors', type=int, default=1, help='processes that each keep a core busy')
+    parser.add_argument('--limit', type=float, default=60.0, metavar='SECONDS', help='of each of the two measurements')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    parser.add_argument('--json', metavar='OUT', help='also write the line of JSON to this file')
+    return parser.parse_args()
+
+
+def environment_of(policy: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a process in which idle threads wait in one way, whatever the present ones say of it.
+
+    Args:
+        policy: :data:`PASSIVE`, or :data:`LIBRARY`, which spins for a while.
+        environment: the present variables.
+    """
+    about = (*mstkit_waiting.THEIRS, mstkit_waiting.MARK)
+    found = {name: value for name, value in environment.items() if name not in about}
+    if policy == LIBRARY:
+        found[mstkit_waiting.MARK] = LIBRARY
+    else:
+        mstkit_waiting.wait_passively(found)
+    return found
+
+
+@contextlib.contextmanager
+def environment(content: Mapping[str, str]) -> Iterator[None]:
+    """Variables that a process gets which is started inside."""
+    before = dict(os.environ)
+    try:
+        os.environ.clear()
+        os.environ.update(content)
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def neighbors(count: int) -> Iterator[None]:
+    """Processes that each keep a core busy, as another training would."""
+    processes = [subprocess.Popen([sys.executable, '-S', '-c', BUSY]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def take_turns(workers: Mapping[str, Worker], steps: int, limit: float) -> dict[str, list[float]]:
+    """Seconds of each step, in pairs whose order alternates; fewer steps where the limit is reached, one at least."""
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    start = time.perf_counter()
+    for turn in range(steps):
+        if turn and time.perf_counter() - start > limit:
+            break
+        for name in workers if turn % 2 == 0 else reversed(list(workers)):
+            seconds[name].append(workers[name].ask('step'))
+    return seconds
+
+
+def summary(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Medians of each policy, and by which factor a step is slower where idle threads spin: the median of the pairs."""
+    ratios = [spinning / sleeping for sleeping, spinning in zip(seconds[PASSIVE], seconds[LIBRARY], strict=True)]
+    return dict(
+        steps=len(ratios),
+        seconds={name: round(statistics.median(values), 5) for name, values in seconds.items()},
+        slowest={name: round(max(values), 5) for name, values in seconds.items()},
+        spinning_over_passive=round(statistics.median(ratios), 4),
+    )
+
+
+def measure(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Summaries by what else the machine does."""
+    settings = dict(
+        name=args.config,
+        options=args.cfg_options,
+        batch=args.batch_size,
+        device='cpu',
+        dtype='float32',
+        out_dim=None,
+        threads=args.threads,
+    )
+    workers: dict[str, Worker] = {}
+    try:
+        for policy in (PASSIVE, LIBRARY):
+            with environment(environment_of(policy, os.environ)):
+                workers[policy] = Worker(settings)
+        take_turns(workers, 2, args.limit)  # what is set up once does not count
+        found = {'alone': summary(take_turns(workers, args.steps, args.limit))}
+        with neighbors(args.neighbors):
+            found['beside neighbors'] = summary(take_turns(workers, args.steps, args.limit))
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return found
+
+
+def main() -> None:
+    """Measures and prints."""
+    args = parse_args()
+    for name in ('batch_size', 'steps', 'threads', 'neighbors'):
+        if getattr(args, name) < 1:
+            raise UsageError(f'--{name.replace("_", "-")} is {getattr(args, name)}: give at least 1.')
+    if args.threads < 2:
+        print('note: with one thread nobody waits for another: the policy changes nothing; give --threads 2 or more.')
+    load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
+    found = measure(args)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    busy = '' if load is None else f', load {load:.1f} at the start'
+    print(
+        f'{args.config}: batch {args.batch_size}, {args.threads} threads on {cores} cores{busy}, {args.neighbors} '
+        f'neighbors; torch {torch.__version__}'
+    )
+    for name, one in found.items():
+        sleeping, spinning = one['seconds'][PASSIVE], one['seconds'][LIBRARY]
+        print(
+            f'{name:16} {sleeping:8.4f} s a step where idle threads sleep, {spinning:8.4f} s where they spin: '
+            f'{one["spinning_over_passive"]:.2f} times as long ({one["steps"]} pairs)'
+        )
+    names = ('config', 'batch_size', 'threads', 'neighbors')
+    settings = {name: getattr(args, name) for name in names}
+    about = dict(cores=cores, load_at_start=load, machine=machine(), torch=torch.__version__)
+    print_line({**settings, **about, 'results': found}, args.json)
+
+
+if __name__ == '__main__':
+    exit_cleanly(main)()

@@ -1,0 +1,147 @@
+"""How idle threads wait: what the programs set before torch is imported, and what importing mstkit leaves alone."""
+
+from __future__ import annotations
+
+import mstkit_waiting
+from mstkit_waiting import MARK, THEIRS, how_threads_wait, wait_passively
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .programs import load_program
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted([*(ROOT / 'tools').rglob('*.py'), *(ROOT / 'benchmarks').rglob('*.py')])
+PROGRAMS = [path for path in FILES if "__name__ == '__main__'" in path.read_text(encoding='utf-8')]
+# It computes nothing itself, and finds mstkit for the processes that it starts, which are programs, where that is not
+# installed.
+STARTER = ROOT / 'tools' / 'torchrun.py'
+
+
+def place(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path):
+    """The modules that a program imports when it is run, in order."""
+    for node in ast.parse(path.read_text(encoding='utf-8')).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+        elif isinstance(node, ast.If | ast.Try | ast.With):
+            inner = [one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom)]
+            yield from (f'inside a statement, line {one.lineno}' for one in inner)
+
+
+def loads_torch(path):
+    """It imports more than Python's own library."""
+    return any(name.split('.')[0] not in sys.stdlib_module_names for name in imports(path))
+
+
+@pytest.mark.parametrize('path', PROGRAMS, ids=place)
+def test_a_program_sets_it_before_anything_that_could_import_torch(path):
+    if path == STARTER or not loads_torch(path):
+        assert 'mstkit_waiting' not in imports(path)
+        return
+    assert next(name for name in imports(path) if name != '__future__') == 'mstkit_waiting'
+
+
+def test_programs_are_found():
+    found = {place(path) for path in PROGRAMS}
+    assert {'tools/train.py', 'tools/evaluation/knn.py', 'benchmarks/train_step.py', 'tools/setup_venv.py'} <= found
+    assert loads_torch(ROOT / 'tools' / 'train.py')
+    assert not loads_torch(ROOT / 'tools' / 'setup_venv.py')
+
+
+def test_the_module_needs_the_standard_library_alone():
+    assert not loads_torch(Path(mstkit_waiting.__file__))
+
+
+def run(*words, **environment):
+    """Of a fresh interpreter in which the user has set nothing but ``environment``."""
+    clean = {name: value for name, value in os.environ.items() if name not in (*THEIRS, MARK)}
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', *words],
+        cwd=ROOT,
+        env={**clean, 'PYTHONPATH': str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    ('environment', 'policy'),
+    [
+        ({}, 'PASSIVE'),
+        ({'OMP_WAIT_POLICY': 'ACTIVE'}, 'ACTIVE'),
+    ],
+    ids=['of the command', 'of the user'],
+)
+@pytest.mark.skipif(sys.platform != 'linux', reason='libgomp, which can be asked, is that of the Linux wheels')
+def test_the_library_takes_it(environment, policy):
+    code = 'import mstkit_waiting, os, torch; print(mstkit_waiting.how_threads_wait(os.environ))'
+    done = run('-c', code, OMP_DISPLAY_ENV='true', **environment)
+    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
+    whose = 'idle threads wait as the environment says' if environment else 'idle threads sleep'
+    assert done.stdout.startswith(f'{whose} (OMP_WAIT_POLICY={policy}')
+
+
+def test_importing_mstkit_sets_nothing():
+    code = 'import mstkit, mstkit_waiting, os; print([name for name in os.environ if name in {}])'
+    assert run('-c', code.format((*THEIRS, MARK))).stdout == '[]\n'
+
+
+def test_a_module_that_is_run_as_a_command_sets_it(tmp_path):
+    # Python's own start-up file shows the variable at the end, as the command's process has it.
+    (tmp_path / 'sitecustomize.py').write_text(
+        'import atexit, os\natexit.register(lambda: print(os.environ.get("OMP_WAIT_POLICY")))\n'
+    )
+    paths = os.pathsep.join((str(ROOT), str(tmp_path)))
+    assert run('-m', 'mstkit.toolbox', '--help', PYTHONPATH=paths).stdout.splitlines()[-1] == 'PASSIVE'
+
+
+@pytest.mark.parametrize('name', [*THEIRS, MARK])
+@pytest.mark.parametrize('value', ['', '7'])
+def test_what_the_user_set_wins(name, value):
+    environment = {name: value}
+    wait_passively(environment)
+    assert environment == {name: value}
+    said = how_threads_wait(environment)
+    assert 'set by the command' not in said
+    assert (f'{name}={value}' in said) == (name != MARK)
+
+
+def test_a_process_that_a_command_started_knows_who_chose():
+    environment = {'PATH': 'x'}
+    wait_passively(environment)
+    before = dict(environment)
+    wait_passively(environment)
+    assert environment == before == {'PATH': 'x', 'OMP_WAIT_POLICY': 'PASSIVE', MARK: 'passive'}
+    assert how_threads_wait(environment) == (
+        'idle threads sleep (OMP_WAIT_POLICY=PASSIVE, set by the command; OMP_WAIT_POLICY, GOMP_SPINCOUNT or '
+        'KMP_BLOCKTIME of your own wins)'
+    )
+    environment['OMP_WAIT_POLICY'] = 'ACTIVE'  # by a script in between
+    assert how_threads_wait(environment) == 'idle threads wait as the environment says (OMP_WAIT_POLICY=ACTIVE)'
+    assert how_threads_wait({}) == 'idle threads wait as the OpenMP library has it (OMP_WAIT_POLICY is not set)'
+
+
+def test_the_benchmark_gives_each_contestant_its_own_environment():
+    benchmark = load_program('benchmarks/waiting.py')
+    present = {'PATH': 'x', 'OMP_WAIT_POLICY': 'ACTIVE', 'GOMP_SPINCOUNT': '3'}
+    sleeping = benchmark.environment_of('passive', present)
+    spinning = benchmark.environment_of('library', present)
+    assert sleeping == {'PATH': 'x', 'OMP_WAIT_POLICY': 'PASSIVE', MARK: 'passive'}
+    wait_passively(spinning)  # as the contestant does, which imports the program anew
+    assert spinning == {'PATH': 'x', MARK: 'library'}
+    one = benchmark.summary({'passive': [1.0, 2.0, 4.0], 'library': [3.0, 4.0, 4.0]})
+    assert one['spinning_over_passive'] == 2.0
+    assert one['seconds'] == {'passive': 2.0, 'library': 4.0}
