@@ -2,13 +2,14 @@
 
 Anything that a user can get wrong (a value in a config, a folder, a checkpoint) raises :class:`UsageError`
 with one sentence that holds the offending value and the way out. The tools print that sentence and exit with 2;
-from Python it is an ordinary ``ValueError``. A training that has to end although the command was right (it diverged,
-the disk is full) raises :class:`TrainingStopped`, which is printed in the same way and exits with 3.
+from Python it is an ordinary ``ValueError``. Work that has to end although the command was right (a training
+diverged, the disk is full) raises :class:`WorkStopped`, which is printed in the same way and exits with 3.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
 import re
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 from mstkit.home import expand_word
 
 USAGE_EXIT, STOPPED_EXIT = 2, 3
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UsageError(ValueError):
@@ -33,8 +35,17 @@ class UsageError(ValueError):
         super().__init__(message)
 
 
-class TrainingStopped(RuntimeError):
-    """A training that cannot go on, with a message that says where it stopped and what it left behind."""
+class WorkStopped(RuntimeError):
+    """Work that cannot go on though the command was right; the message says where it stopped and what it left."""
+
+
+class DiskError(WorkStopped):
+    """A file that the disk would not take, whole; what was there under its name is still there."""
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, or somebody's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in DISK_FULL
 
 
 def write_any_name(stream: Any) -> None:
@@ -59,16 +70,16 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     return f' Did you mean {" or ".join(by_lower[word] for word in close)}?' if close else ''
 
 
-def exit_code(error: UsageError | TrainingStopped) -> int:
+def exit_code(error: UsageError | WorkStopped) -> int:
     """What a tool exits with after one of our errors."""
     return USAGE_EXIT if isinstance(error, UsageError) else STOPPED_EXIT
 
 
 def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
-    """Wraps a tool's ``main``: :class:`UsageError` and :class:`TrainingStopped` become one line on stderr.
+    """Wraps a tool's ``main``: :class:`UsageError` and :class:`WorkStopped` become one line on stderr.
 
-    The exit codes are :data:`USAGE_EXIT` and :data:`STOPPED_EXIT`. Before, ``~`` becomes the home folder in the words
-    of the command line, and the output learns to write any file name.
+    So does a full disk, whoever met it. The exit codes are :data:`USAGE_EXIT` and :data:`STOPPED_EXIT`. Before, ``~``
+    becomes the home folder in the words of the command line, and the output learns to write any file name.
     """
 
     @functools.wraps(main)
@@ -78,8 +89,15 @@ def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
             write_any_name(stream)
         try:
             main()
-        except (UsageError, TrainingStopped) as error:
+        except (UsageError, WorkStopped) as error:
             print(f'error: {error}', file=sys.stderr, flush=True)
             sys.exit(exit_code(error))
+        except OSError as error:
+            if not disk_is_full(error):
+                raise
+            print(
+                f'error: {error.filename or "a file"} cannot be written: the disk is full.', file=sys.stderr, flush=True
+            )
+            sys.exit(STOPPED_EXIT)
 
     return wrapper

@@ -2,38 +2,95 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import os
+import re
 import shutil
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from mstkit.errors import DISK_FULL, DiskError, disk_is_full
 
 PARTIAL = '.partial'
+_REFUSED = (
+    *DISK_FULL,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+)
+_HOST = re.sub(r'[^A-Za-z0-9-]', '-', socket.gethostname())
+_OWNER = re.compile(rf'\.(?P<host>[A-Za-z0-9-]+)_(?P<pid>\d+){re.escape(PARTIAL)}')
+_SILENCE = 600.0  # seconds without a write after which a partial file of a process that is not there is nobody's
+_TIDIED: set[Path] = set()
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], object]) -> None:
+class _Watched(io.BufferedWriter):
+    """An open file that remembers why a write failed: torch and PIL put errors of their own in the place of that.
+
+    It has no descriptor for others, who would write past it.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation('written through Python alone')
+
+
+def write_atomically(
+    path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], object], size: int | None = None
+) -> None:
     """Writes a file so that its name always stands for a whole one, also when the machine dies in between.
 
-    The content goes to a temporary file in the same folder, which is flushed to the disk and then renamed.
+    The content goes to a temporary file in the same folder, which is flushed to the disk and then renamed. What killed
+    processes left half-written in that folder is removed on the way.
 
     Args:
         path: the file; its folder is made where missing.
         content: the bytes, or a function that writes them to an open file.
+        size: about how many bytes a function will write, for the message when they do not fit.
+
+    Raises:
+        DiskError: the disk is full, or the file system takes no file of that name.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}{PARTIAL}')
+    size = len(content) if isinstance(content, bytes) else size
+    partial = path.with_name(f'.{path.name}.{_HOST}_{os.getpid()}{PARTIAL}')
+    file: _Watched | None = None
     try:
-        with open(partial, 'wb') as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _tidy_once(path.parent)
+        raw = _open(partial)
+        with _Watched(raw) as file:
             if isinstance(content, bytes):
                 file.write(content)
             else:
                 content(file)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(raw.fileno())
         os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        _remove(partial)
+        reason = (file and file.failure) or error
+        if isinstance(reason, OSError) and is_refusal(reason):
+            raise DiskError(refusal(path, reason, size)) from error
         raise
     if hasattr(os, 'O_DIRECTORY'):  # the rename itself has to reach the disk too
         folder = os.open(path.parent, os.O_DIRECTORY)
@@ -43,8 +100,81 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | Callable[[Bi
             os.close(folder)
 
 
+def _open(path: Path) -> io.FileIO:
+    return io.FileIO(path, 'w')
+
+
+def free_space(folder: str | os.PathLike[str]) -> str:
+    """What is left on the disk of a folder, in words; empty where nobody knows."""
+    try:
+        return f'{_in_words(shutil.disk_usage(folder).free)} free'
+    except OSError:
+        return ''
+
+
+def is_refusal(error: OSError) -> bool:
+    """Whether the disk or the file system would not take a file."""
+    return error.errno in _REFUSED
+
+
+def refusal(path: Path, error: OSError, size: int | None = None) -> str:
+    """One sentence for a file that could not be written, and what helps.
+
+    Args:
+        path: the file.
+        error: of the disk; see :func:`is_refusal`.
+        size: about how many bytes it would have had.
+    """
+    known = [f'it needs about {_in_words(size)}' if size else '', free_space(path.parent)]
+    detail = ', '.join(filter(None, known))
+    if disk_is_full(error):
+        why = 'the disk is full' if error.errno == errno.ENOSPC else 'your share of the disk is used up'
+        why, way_out = f'{why}{f" ({detail})" if detail else ""}', 'Free some space, or write to another disk.'
+    else:
+        why, way_out = str(error.strerror).lower(), 'Make the folder writable, or write to another one.'
+    return f'{path} cannot be written: {why}; nothing of it is left behind. {way_out}'
+
+
+def _in_words(size: int) -> str:
+    return f'{size / 1e9:.1f} GB' if size >= 1e9 else f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # of a folder that is none: the first error is the one to be told
+        path.unlink(missing_ok=True)
+
+
+def _tidy_once(folder: Path) -> None:
+    """Removes what killed processes left in a folder, when this one first writes there."""
+    folder = folder.absolute()
+    if folder in _TIDIED:
+        return
+    _TIDIED.add(folder)
+    for leftover in folder.glob(f'.*{PARTIAL}'):
+        if _is_nobodys(leftover):
+            _remove(leftover)
+
+
+def _is_nobodys(partial: Path) -> bool:
+    owner = _OWNER.search(partial.name)
+    try:
+        if owner is None or partial.is_dir() or time.time() - partial.stat().st_mtime < _SILENCE:
+            return False
+        if owner['host'] != _HOST:
+            return time.time() - partial.stat().st_mtime > 100 * _SILENCE
+        os.kill(int(owner['pid']), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # it belongs to somebody else's process, or is gone
+        return False
+    return False
+
+
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
-    """Removes what killed runs left half-written in a folder, and names it."""
+    """Removes what killed runs left half-written in a folder, and names it.
+
+    Only for a folder into which nobody else writes; :func:`write_atomically` removes what is certainly nobody's.
+    """
     leftovers = sorted(Path(folder).glob(f'.*{PARTIAL}'))
     for leftover in leftovers:
         if leftover.is_dir():

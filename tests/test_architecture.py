@@ -76,6 +76,7 @@ ALLOWED = {
     'mstkit/checks.py': ('mstkit.errors',),
     'mstkit/errors.py': ('mstkit.home',),
     'mstkit/kinds.py': ('mstkit.checks', 'mstkit.errors'),
+    'mstkit/files.py': ('mstkit.errors',),
 }
 
 

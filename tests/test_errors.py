@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from mstkit.errors import STOPPED_EXIT, USAGE_EXIT, TrainingStopped, UsageError, exit_cleanly
+from mstkit.errors import STOPPED_EXIT, USAGE_EXIT, UsageError, WorkStopped, exit_cleanly
 from tests.programs import load_program
 
 MESSAGE = "the picture 'a: b.jpg' cannot be read (UsageError: no reason): copy it again."
@@ -37,7 +38,7 @@ def test_a_message_that_names_another_is_kept_whole():
     assert str(pickle.loads(pickle.dumps(UsageError(message)))) == message
 
 
-@pytest.mark.parametrize(('error', 'code'), [(UsageError('no'), 2), (TrainingStopped('diverged'), 3)])
+@pytest.mark.parametrize(('error', 'code'), [(UsageError('no'), 2), (WorkStopped('diverged'), 3)])
 def test_a_tool_says_one_line_and_exits(error, code, capsys):
     def main() -> None:
         raise error
@@ -46,6 +47,18 @@ def test_a_tool_says_one_line_and_exits(error, code, capsys):
         exit_cleanly(main)()
     assert caught.value.code == code
     assert capsys.readouterr().err == f'error: {error}\n'
+
+
+@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EDQUOT, errno.ENOENT])
+def test_a_full_disk_is_one_line_whoever_met_it(number, capsys):
+    def main() -> None:
+        raise OSError(number, 'no', 'scalars.json')
+
+    with pytest.raises(FileNotFoundError if number == errno.ENOENT else SystemExit) as caught:
+        exit_cleanly(main)()
+    if number != errno.ENOENT:
+        assert caught.value.code == STOPPED_EXIT
+        assert capsys.readouterr().err == 'error: scalars.json cannot be written: the disk is full.\n'
 
 
 def test_the_launcher_knows_the_codes():

@@ -21,9 +21,18 @@ def save(checkpoint: Mapping[str, Any], path: str | Path) -> None:
 
     Raises:
         TypeError: something in it is neither a tensor nor plain data.
+        DiskError: the disk is full, or does not take the file for another reason.
     """
     content = plain(checkpoint)
-    write_atomically(path, lambda file: torch.save(content, file))
+    write_atomically(path, lambda file: torch.save(content, file), _bytes_of(content))
+
+
+def _bytes_of(value: Any) -> int:
+    """Of the tensors in a nested structure, which is nearly all that a checkpoint takes on the disk."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return sum(_bytes_of(item) for item in inner)
 
 
 def plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ from mmengine.dist import init_dist, is_distributed
 from mmengine.model import is_model_wrapper
 from torch import distributed
 
-from mstkit.errors import TrainingStopped, UsageError, exit_code
+from mstkit.errors import UsageError, WorkStopped, exit_code
 
 Result = TypeVar('Result')
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -121,7 +121,7 @@ def rank_zero_speaks() -> Iterator[None]:
     """
     try:
         yield
-    except (UsageError, TrainingStopped) as error:
+    except (UsageError, WorkStopped) as error:
         rank = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')))
         if rank == 0:
             raise

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.runner import Runner
 
-from mstkit.engine.newest_checkpoint import named_last
-from mstkit.errors import UsageError
+from mstkit.engine.ending import last_good
 
 _LR = 'optim_wrapper.optimizer.lr'
 
@@ -21,7 +19,7 @@ def what_helps(runner: Runner) -> str:
     Only what can help this run is named: a longer warm-up where it was still warming up, another precision where it
     had fp16. The options do what they say when a run is resumed (:mod:`mstkit.engine.resume_rules`).
     """
-    checkpoint = _last_good(runner)
+    checkpoint = last_good(runner.work_dir)
     if checkpoint is None:
         found = 'No checkpoint had been written yet. What helps: start again, with the same command and'
         words = accept = ''
@@ -44,14 +42,6 @@ def what_helps(runner: Runner) -> str:
     if not ways:
         ways.append('a lower learning rate')
     return f'{found} {", or ".join(ways)}. Look for images that are broken or blank, too.'
-
-
-def _last_good(runner: Runner) -> Path | None:
-    try:
-        path = named_last(runner.work_dir)
-    except UsageError:
-        return None
-    return path if path is not None and path.exists() else None
 
 
 def _longer_warm_up(config: Mapping[str, Any], runner: Runner) -> str:

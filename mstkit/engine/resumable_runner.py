@@ -11,10 +11,12 @@ import mmengine
 from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from torch import nn
 
 from mstkit.engine import checkpointing
 from mstkit.engine.data_order import data_order
 from mstkit.engine.distributed import unwrapped
+from mstkit.engine.ending import as_stop, say_why_it_stopped
 from mstkit.engine.progress import StepCounter
 from mstkit.engine.resumed_schedules import (
     changed_settings,
@@ -61,6 +63,21 @@ class ResumableRunner(Runner):
         for handler in logger.handlers:
             write_any_name(getattr(handler, 'stream', None))
         return logger
+
+    def train(self) -> nn.Module:
+        """As mmengine's; a run that stops before its end says in its log where and why.
+
+        Raises:
+            DiskError: the disk is full; the message names the last good checkpoint.
+        """
+        try:
+            return super().train()
+        except BaseException as error:
+            stop = as_stop(self, error)
+            say_why_it_stopped(self, stop)
+            if stop is error:
+                raise
+            raise stop from error
 
     def load_or_resume(self) -> None:
         """Starts from the checkpoint that was found and checked when the runner was built."""

@@ -10,7 +10,8 @@ from typing import Any
 from mmengine import dist
 
 from mstkit.engine import checkpointing
-from mstkit.files import PARTIAL
+from mstkit.errors import DiskError
+from mstkit.files import PARTIAL, is_refusal, refusal
 from mstkit.interop.sharded_checkpoint import REST, SUFFIX, take_tensors
 
 _SPREAD = ('state_dict', 'optimizer')
@@ -27,6 +28,9 @@ def save_sharded(checkpoint: Mapping[str, Any], path: Path) -> Path:
 
     Returns:
         The folder.
+
+    Raises:
+        DiskError: the disk is full, or does not take the folder for another reason.
     """
     from torch.distributed.checkpoint import FileSystemWriter, save
 
@@ -40,7 +44,15 @@ def save_sharded(checkpoint: Mapping[str, Any], path: Path) -> Path:
     rest = {
         name: take_tensors(value, name, tensors) if name in _SPREAD else value for name, value in checkpoint.items()
     }
-    save(tensors, storage_writer=FileSystemWriter(partial))
+    try:
+        save(tensors, storage_writer=FileSystemWriter(partial))
+    except BaseException as error:  # after all processes have ended their part
+        if dist.is_main_process():
+            shutil.rmtree(partial, ignore_errors=True)
+        reason = _refused_by_disk(error)
+        if reason is None:
+            raise
+        raise DiskError(refusal(path, reason)) from error
     if dist.is_main_process():
         checkpointing.save(rest, partial / REST)
         old = path.with_name(f'.{path.name}.old{PARTIAL}')
@@ -50,3 +62,22 @@ def save_sharded(checkpoint: Mapping[str, Any], path: Path) -> Path:
         shutil.rmtree(old, ignore_errors=True)
     dist.barrier()
     return path
+
+
+def _refused_by_disk(error: BaseException) -> OSError | None:
+    """The disk's own error, of any process: torch gathers them all, and wraps each in others."""
+    waiting, seen = [error], set()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, OSError) and is_refusal(one):
+            return one
+        seen.add(id(one))
+        # Of torch's CheckpointException: by rank, each an error with its traceback.
+        failures = getattr(one, 'failures', None)
+        of_ranks = [failure[0] for failure in failures.values()] if isinstance(failures, Mapping) else []
+        waiting += [
+            other
+            for other in (one.__cause__, one.__context__, *of_ranks)
+            if isinstance(other, BaseException) and id(other) not in seen
+        ]
+    return None

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # "2026/11/21 10:44:26 - mmengine - INFO - ..." in the log file, without the year on the screen.
-_LINE = re.compile(r'(?:\d{4}/)?\d\d/\d\d \d\d:\d\d:\d\d - [\w.-]+ - (?P<level>[A-Z]+) - (?P<text>.*)')
+# mmengine says of an error where in the code it was logged: file, function, line.
+_LINE = re.compile(
+    r'(?:\d{4}/)?\d\d/\d\d \d\d:\d\d:\d\d - [\w.-]+ - (?P<level>[A-Z]+) - (?:.+?\.py - [\w<>]+ - \d+ - )?(?P<text>.*)'
+)
 _EPOCH = re.compile(r'Epoch\(train\)\s+\[(?P<epoch>\d+)\]\[\s*(?P<iter>\d+)/(?P<length>\d+)\]')
 _ITERATION = re.compile(r'Iter\(train\)\s+\[\s*(?P<iter>\d+)/(?P<length>\d+)\]')
 _SETTING = re.compile(r' {4}(?P<name>[A-Za-z][\w ]*): (?P<value>.+)')

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from mstkit.engine.hooks import AtomicCheckpointHook, NonFiniteLossHook
 from mstkit.engine.launch import build_runner
 from mstkit.engine.safeguards import guard_training
-from mstkit.errors import TrainingStopped
+from mstkit.errors import WorkStopped
 from mstkit.interop import read_checkpoint
 from tests.test_downstream_configs import CONFIGS, name
 
@@ -34,7 +34,7 @@ def test_a_classification_that_diverges_stops(build, tmp_path):
     """Also under mmengine's own Runner, which the tools of the toolboxes use."""
     config = running.load(running.CLASSIFICATION, tmp_path, tmp_path, cfg_options=ABSURD, epochs=4)
     runner = build(config)
-    with pytest.raises(TrainingStopped, match=r'no longer finite.*The last good checkpoint is .*epoch_\d\.pth'):
+    with pytest.raises(WorkStopped, match=r'no longer finite.*The last good checkpoint is .*epoch_\d\.pth'):
         runner.train()
     kept = sorted(tmp_path.glob('*.pth'))
     assert [path.name.split('_')[0] for path in kept] == ['best', 'epoch']

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import sys
 from enum import Enum
@@ -15,7 +17,7 @@ from mstkit.engine import checkpointing
 from mstkit.engine.newest_checkpoint import checkpoints_in, find_newest
 from mstkit.engine.sharded_saving import save_sharded
 from mstkit.engine.sharding import is_sharded, shard, spread_like, spread_optimizer_state, wants_sharding
-from mstkit.errors import UsageError
+from mstkit.errors import DiskError, UsageError
 from mstkit.interop.checkpoint import read_checkpoint
 from tests.docs.pages import tool
 from tests.engine.processes import STEPS, in_ddp, in_parts, join, leave, model, run_two, train, whole, wrapper_of
@@ -177,3 +179,22 @@ def test_settings():
     assert not is_sharded(torch.nn.Linear(1, 1))
     with pytest.raises(UsageError, match="has no setting 'mixed'; it has reshard_after_forward"):
         shard(torch.nn.Linear(1, 1), dict(type='FullyShard', mixed=True))
+
+
+def test_a_full_disk_under_the_pieces_is_one_sentence(tmp_path, monkeypatch):
+    """torch gathers what every process met in an exception of its own, with a traceback for each."""
+    import torch.distributed.checkpoint as dcp
+
+    def fill(tensors, storage_writer) -> None:
+        (tmp_path / '.epoch_3.dcp.partial' / '__0_0.distcp').write_bytes(b'half')
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            wrapped = RuntimeError('unexpected pos 64 vs 0')
+            wrapped.__cause__ = error
+        raise dcp.CheckpointException('write', {1: (wrapped, None)})  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(dcp, 'save', fill)
+    with pytest.raises(DiskError, match=r'epoch_3\.dcp cannot be written: the disk is full \('):
+        save_sharded(dict(state_dict={}, meta={}), tmp_path / 'epoch_3.pth')
+    assert list(tmp_path.iterdir()) == []

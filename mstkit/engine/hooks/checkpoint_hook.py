@@ -57,13 +57,15 @@ class AtomicCheckpointHook(CheckpointHook):
         self._overdue = False
 
     def before_train(self, runner) -> None:
-        """Finds the folder, and removes what a killed run left half-written in it."""
+        """Finds the folder, and removes what a killed run left half-written in it and in those of the work dir."""
         super().before_train(runner)
         if is_sharded(unwrapped(runner.model)):
             self.filename_tmpl: str = str(Path(self.filename_tmpl).with_suffix(SUFFIX))
         if is_main_process():
-            for leftover in remove_leftovers(self.out_dir):
-                runner.logger.info(f'Removed {leftover}, which a killed run had left half-written.')
+            own = Path(runner.work_dir)
+            for folder in dict.fromkeys([Path(self.out_dir), own, *filter(Path.is_dir, own.glob('*'))]):
+                for leftover in remove_leftovers(folder):
+                    runner.logger.info(f'Removed {leftover}, which a killed run had left half-written.')
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Saves every ``interval`` iterations, at the next optimizer step."""

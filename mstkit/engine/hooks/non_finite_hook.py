@@ -12,14 +12,16 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mstkit.engine.distributed import unwrapped
+from mstkit.engine.ending import say_why_it_stopped
 from mstkit.engine.remedies import what_helps
+from mstkit.engine.resumable_runner import ResumableRunner
 from mstkit.engine.step_values import Step, StepValuesHook
-from mstkit.errors import TrainingStopped
+from mstkit.errors import WorkStopped
 from mstkit.local_parts import local_parts
 from mstkit.registry import HOOKS
 
 
-class NonFiniteLossError(TrainingStopped):
+class NonFiniteLossError(WorkStopped):
     """The training diverged; the message says where, and what to go back to."""
 
 
@@ -84,9 +86,10 @@ class NonFiniteLossHook(StepValuesHook):
         # The sum of all terms is broken whenever one of them is: name it only where it is alone.
         named = {name: value for name, value in broken.items() if name != 'loss'} or broken
         what = ', '.join(f'{name} = {value}' for name, value in named.items()) or 'a loss term of another rank'
-        raise NonFiniteLossError(
+        _end(
+            runner,
             f'the loss is no longer finite: {what}, at iteration {step.iteration} (epoch {step.epoch}). '
-            f'{what_helps(runner)}'
+            f'{what_helps(runner)}',
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -107,10 +110,19 @@ class NonFiniteLossHook(StepValuesHook):
     def _stop_at(self, runner: Runner, names: Sequence[str]) -> None:
         names = [name for name in names if name not in self._infinite_by_design]
         if names:
-            raise NonFiniteLossError(
+            _end(
+                runner,
                 f'the weights are no longer finite, first {names[0]}, at iteration {runner.iter} '
-                f'(epoch {runner.epoch + 1}); no checkpoint is written. {what_helps(runner)}'
+                f'(epoch {runner.epoch + 1}); no checkpoint is written. {what_helps(runner)}',
             )
+
+
+def _end(runner: Runner, message: str) -> NoReturn:
+    """Ends the training on all ranks."""
+    error = NonFiniteLossError(message)
+    if not isinstance(runner, ResumableRunner):  # which says so itself, whatever the reason
+        say_why_it_stopped(runner, error)
+    raise error
 
 
 def _broken(step: Step) -> dict[str, float]:

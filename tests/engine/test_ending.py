@@ -1,0 +1,93 @@
+"""A training that stops before its end says where and why, in one sentence and in its log."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from mmengine.hooks import Hook
+
+from mstkit import files
+from mstkit.errors import DiskError, UsageError
+from mstkit.report.log_text import read_log
+from tests.test_files import FullDisk
+
+from . import running
+from .hooks.fakes import log_text
+
+
+class Raise(Hook):
+    """Raises in iteration 6, of the second epoch."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if runner.iter == 5:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ('error', 'said'),
+    [
+        (KeyError('x'), "KeyError: 'x'"),
+        (UsageError('too many images cannot be read'), 'too many images cannot be read'),
+        (KeyboardInterrupt(), 'interrupted from the keyboard'),
+        (RuntimeError('first line\nmore'), 'RuntimeError: first line'),
+    ],
+)
+def test_the_log_says_where_and_why(tmp_path, error, said):
+    runner = running.build(tmp_path)
+    runner.register_hook(Raise(error))
+    with pytest.raises(type(error)) as caught:
+        runner.train()
+    assert caught.value is error
+    (line,) = [line for line in log_text(runner).splitlines() if 'the run stopped' in line]
+    assert ' - ERROR - ' in line
+    assert line.endswith(f'the run stopped at iteration 5 (epoch 2): {said}')
+    stop = read_log([*tmp_path.rglob('*.log')]).stop
+    assert (stop.reason, stop.iteration, stop.epoch) == (said, 5, 2)
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    """torch alone says "unexpected pos 64 vs 0"."""
+    runner = running.build(tmp_path)
+
+    class Fill(Hook):
+        def before_train_epoch(self, runner) -> None:
+            if runner.epoch == 1:
+                FullDisk(monkeypatch, takes=200)
+
+    runner.register_hook(Fill())
+    with pytest.raises(DiskError) as caught:
+        runner.train()
+    said = str(caught.value)
+    assert f'{tmp_path / "epoch_2.pth"} cannot be written: the disk is full (it needs about ' in said
+    assert f'The last good checkpoint is {tmp_path / "epoch_1.pth"}; --resume goes on from there.' in said
+    assert sorted(path.name for path in tmp_path.glob('*.pth')) == ['epoch_1.pth']
+    assert not list(tmp_path.rglob('*.partial'))
+    monkeypatch.undo()
+    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
+    assert running.train(tmp_path, resume=True).iter == 12
+
+
+def test_a_full_disk_under_somebody_elses_file_too(tmp_path):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / 'scalars.json'))
+    runner = running.build(tmp_path)
+    runner.register_hook(Raise(full))
+    with pytest.raises(DiskError, match=r'scalars\.json cannot be written: the disk is full \(.* free\).*epoch_1\.pth'):
+        runner.train()
+
+
+def test_what_a_killed_run_left_is_removed_everywhere(tmp_path):
+    left = [tmp_path / '.epoch_9.pth.x_1.partial', tmp_path / 'panels' / '.epoch_009.png.x_1.partial']
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b'half')
+    running.train(tmp_path)
+    assert not any(map(Path.exists, left))
+    assert files.remove_leftovers(tmp_path) == []
