@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.files import write_atomically
+from mstkit.outputs import output_file
 from mstkit.report import build_page
 
 
@@ -34,11 +35,9 @@ def write_report(work_dirs: list[str], out: str | None = None) -> Path:
     path = Path(out) if out else folders[0] / 'report.html'
     if path.suffix.lower() not in ('.html', '.htm'):
         raise UsageError(f'--out {path}: the report is an HTML file, so its name ends in .html.')
-    page = build_page(folders)
-    try:
-        write_atomically(path, page.encode())
-    except OSError as error:
-        raise UsageError(f'--out {path} cannot be written: {error.strerror}.') from error
+    if out or path.parent.is_dir():  # else it is the work dir that is named wrongly
+        output_file('--out', path)
+    write_atomically(path, build_page(folders).encode())
     return path
 
 
