@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
+from mstkit.engine.ending import say_why_it_stopped
+from mstkit.engine.hooks.non_finite_hook import NonFiniteLossError
+from mstkit.errors import UsageError
 from mstkit.report import build_page, read_run
 from mstkit.report.verdict import divergence, progress, verdict
 
@@ -184,3 +188,21 @@ def test_what_stopped_an_earlier_process_is_over_when_a_later_one_trains(tmp_pat
     assert any(LOST[:40] in warning for warning in run.log.warnings), 'it can still be read'
     say(folder, stop_line('RuntimeError: new'), stamp=later)
     assert read_run(folder).error == 'RuntimeError: new'
+
+
+@pytest.mark.parametrize(
+    ('error', 'state', 'said'),
+    [
+        (NonFiniteLossError(LOST), 'diverged', LOST),
+        (UsageError('2 of 60 images could not be read.'), 'failed', '2 of 60 images could not be read.'),
+        (RuntimeError('out of patience\nand more'), 'failed', 'RuntimeError: out of patience'),
+        (KeyboardInterrupt(), 'stopped', 'interrupted from the keyboard'),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_training_writes_is_what_the_report_reads(tmp_path, error, state, said):
+    folder = make_run(tmp_path / 'run', epochs=2)
+    logger = SimpleNamespace(error=lambda text: say(folder, LINE.format('ERROR', text)))
+    say_why_it_stopped(SimpleNamespace(iter=27, epoch=2, logger=logger), error)
+    run = read_run(folder)
+    assert (run.state, run.error, run.log.stop.iteration, run.log.stop.epoch) == (state, said, 27, 3)
