@@ -11,7 +11,7 @@ from mstkit.errors import UsageError
 
 
 def output_file(name: str, path: str | os.PathLike[str]) -> Path:
-    """The path of a file to be written; its folder is made, and takes files.
+    """The path of a file that is going to be written; it is not made yet, nor is its folder.
 
     Args:
         name: how the user gives it, such as ``--json``.
@@ -24,13 +24,11 @@ def output_file(name: str, path: str | os.PathLike[str]) -> Path:
     if os.path.isdir(path):
         raise UsageError(f'{name} {path} is a folder: give the name of a file, such as {path / "results"}.')
     _try(name, path, path.parent)
-    if os.path.exists(path) and not os.access(path, os.W_OK):
-        raise UsageError(f'{name} {path} cannot be written: it is protected. Give another file.')
     return path
 
 
 def output_folder(name: str, path: str | os.PathLike[str]) -> Path:
-    """The path of a folder to write into; it is made, and takes files.
+    """The path of a folder that is going to be written into; it is not made yet.
 
     Args:
         name: how the user gives it, such as ``--out`` or ``--work-dir``.
@@ -45,37 +43,22 @@ def output_folder(name: str, path: str | os.PathLike[str]) -> Path:
 
 
 def _try(name: str, path: Path, folder: Path) -> None:
-    """Makes a folder, and writes a file that vanishes: only that tells of quotas, mounts and rights alike."""
-    made = _first_missing(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        if made is not None:
-            _remove_empty(folder, made)
-        raise UsageError(f'{name} {path} cannot be written: {_reason(folder, error)}.') from error
+    """Writes a file that vanishes into a folder, or into the one that it will be made in.
 
-
-def _reason(folder: Path, error: OSError) -> str:
-    """What stands in the way, and the way out."""
-    for part in (folder, *folder.parents):
-        if os.path.exists(part) and not os.path.isdir(part):
-            return f'{part} is a file, not a folder; remove it, or give another place'
-    why = str(error.strerror or error).lower()
-    return f'{why}; make {folder} writable, or give another place'
-
-
-def _first_missing(folder: Path) -> Path | None:
-    """The outermost folder that has to be made."""
-    missing = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
-    return missing[-1] if missing else None
-
-
-def _remove_empty(folder: Path, outermost: Path) -> None:
-    """Takes folders back that were made for nothing."""
-    for part in (folder, *folder.parents):
-        with contextlib.suppress(OSError):  # it was never made, or somebody else writes there
-            part.rmdir()
-        if part == outermost:
-            return
+    Only that tells of rights, read-only mounts and quotas alike.
+    """
+    there = next((part for part in (folder, *folder.parents) if os.path.lexists(part)), Path())
+    reason = ''
+    if not os.path.isdir(there):
+        reason = f'{there} is not a folder; remove it, or give another place'
+    else:
+        try:
+            with tempfile.TemporaryFile(dir=there):
+                pass
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(path)  # which knows how long a name may be
+        except OSError as error:
+            why = str(error.strerror or error).lower()
+            reason = f'{why} in {there}; make that folder writable, or give another place'
+    if reason:
+        raise UsageError(f'{name} {path} cannot be written: {reason}.')

@@ -20,6 +20,7 @@ from mstkit.ablation import Plan, make_plan, write_report
 from mstkit.engine.command_line import add_training_arguments, parse_seeds
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.jobs import failures, run_jobs
+from mstkit.outputs import output_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 CHOICES = ROOT / 'configs' / '_base_' / 'ablation_choices.py'
@@ -62,6 +63,8 @@ def list_cells(plan: Plan) -> None:
 def main() -> None:
     """Plans, trains, reports."""
     args = parse_args()
+    if args.work_dir:
+        output_folder('--work-dir', args.work_dir)
     if args.jobs < 1:
         raise UsageError(f'--jobs is a whole number from 1, not {args.jobs}')
     plan = make_plan(
@@ -83,6 +86,7 @@ def main() -> None:
     if args.dry_run:
         list_cells(plan)
         return
+    output_folder('--work-dir', plan.folder)  # also where it is the default
     plan.write_configs()
     write_report(plan, args.k)  # a damaged file in there is found now rather than later
 

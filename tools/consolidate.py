@@ -15,6 +15,7 @@ from pathlib import Path
 from mstkit.engine import checkpointing
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.interop.checkpoint import read_checkpoint
+from mstkit.outputs import output_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,6 +37,7 @@ def main() -> None:
     out = Path(args.out or folder.with_suffix('.pth'))
     if out.exists():
         raise UsageError(f'{out} is there already: remove it, or give another --out.')
+    output_file('--out', out)
     checkpoint = read_checkpoint(folder)
     if args.weights_only:
         checkpoint = {name: value for name, value in checkpoint.items() if name in ('meta', 'state_dict')}

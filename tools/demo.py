@@ -21,6 +21,7 @@ from mstkit.engine.launch import build_runner, load_config
 from mstkit.engine.work_dir_lock import LOCK, WorkDirLock, lock_work_dir
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.files import write_atomically
+from mstkit.outputs import output_folder
 from mstkit.report import build_page
 
 CONFIG = Path(__file__).resolve().parent.parent / 'configs' / 'demo' / 'mst_vit-nano_scenes.py'
@@ -65,6 +66,7 @@ def empty(work_dir: Path) -> WorkDirLock | None:
 def main() -> None:
     """Trains, then reads the run's own records."""
     args = parse_args()
+    output_folder('--work-dir', args.work_dir)
     started = time.perf_counter()
     config, notes = load_config(args.config, args.cfg_options, work_dir=args.work_dir, seed=args.seed)
     work_dir = Path(config.work_dir)

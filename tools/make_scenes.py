@@ -14,6 +14,7 @@ import argparse
 
 from mstkit.datasets.scene_files import ensure_scenes
 from mstkit.errors import exit_cleanly
+from mstkit.outputs import output_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,6 +33,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Writes what is missing, and says where it is."""
     args = parse_args()
+    output_folder('DIR', args.folder)
     folder = ensure_scenes(args.folder, args.train, args.val, args.size, args.objects, args.seed)
     print(f'the scenes are in {folder}')
 

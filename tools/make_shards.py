@@ -18,6 +18,7 @@ from mstkit.datasets.shards.index import count_samples, write_index
 from mstkit.datasets.shards.locations import expand, local_path
 from mstkit.datasets.shards.writer import write_shards
 from mstkit.errors import UsageError, exit_cleanly
+from mstkit.outputs import output_file, output_folder
 
 _SHOWN = 10
 
@@ -44,6 +45,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Writes, and says what."""
     args = parse_args()
+    (output_file if args.index else output_folder)('--out', args.out)
     if args.index is not None:
         if os.path.exists(args.out):
             raise UsageError(f'{args.out} is there already: remove it, or give another --out.')

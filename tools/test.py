@@ -15,6 +15,8 @@ from mstkit.engine.command_line import add_run_arguments, config_from, speaks
 from mstkit.engine.distributed import rank_zero_speaks
 from mstkit.engine.measure import measure_checkpoint
 from mstkit.errors import exit_cleanly
+from mstkit.files import write_atomically
+from mstkit.outputs import output_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,12 +33,13 @@ def main() -> None:
     """Tests."""
     args = parse_args()
     with rank_zero_speaks():
+        if args.out:
+            output_file('--out', args.out)
         results = measure_checkpoint(config_from(args), args.checkpoint)
     if speaks():
         print(json.dumps(results, indent=2), flush=True)
         if args.out:
-            with open(args.out, 'w', encoding='utf-8') as file:
-                json.dump(results, file, indent=2)
+            write_atomically(args.out, (json.dumps(results, indent=2) + '\n').encode())
 
 
 if __name__ == '__main__':

@@ -20,6 +20,7 @@ from mstkit.engine.command_line import parse_seeds
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.interop.checkpoint import BRANCH_PREFIXES
 from mstkit.jobs import FINISHED, failures, run_jobs
+from mstkit.outputs import output_folder
 from mstkit.transfer import TASKS, Plan, TaskOptions, check_task, make_plan, read_source, write_report
 from mstkit.transfer.predictions import draw_predictions
 
@@ -124,6 +125,7 @@ def draw(plan: Plan, count: int, say: Callable[[str], object]) -> list[str]:
 def main() -> None:
     """Trains, measures, draws."""
     args = parse_args()
+    output_folder('--work-dir', args.work_dir)
     for option, value, least in (('--jobs', args.jobs, 1), ('--pictures', args.pictures, 0)):
         if value < least:
             raise UsageError(f'{option} is a whole number from {least}, not {value}')

@@ -11,6 +11,7 @@ from mstkit.engine.distributed import LAUNCHERS
 from mstkit.engine.launch import load_config
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import BRANCH_PREFIXES
+from mstkit.outputs import output_folder
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, config_help: str) -> None:
@@ -78,6 +79,8 @@ def config_from(args: argparse.Namespace, **changes: object) -> Config:
         **changes: further arguments of :func:`mstkit.engine.launch.load_config`.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.work_dir:
+        output_folder('--work-dir', args.work_dir)
     config, notes = load_config(
         args.config,
         cfg_options=args.cfg_options,

@@ -11,6 +11,7 @@ from mstkit.engine.distributed import on_rank_zero
 from mstkit.engine.earlier_runs import finish_moves, folders_of, set_aside_later, set_aside_run
 from mstkit.engine.start import Start
 from mstkit.engine.work_dir_lock import WorkDirLock, is_used, lock_work_dir
+from mstkit.outputs import output_folder
 
 
 class WorkDir:
@@ -36,11 +37,13 @@ class WorkDir:
         """Makes sure, before anything is read, that nobody trains in the folder; it is not made if it is missing.
 
         Raises:
-            UsageError: another process does.
+            UsageError: another process does, or the folder cannot be written into.
         """
         self.run = on_rank_zero(self._enter)
 
     def _enter(self) -> str | None:
+        for folder in self.folders:
+            output_folder('the work dir', folder)
         if not is_used(self.folders[0]):
             return None
         self._lock = lock_work_dir(self.folders[0])

@@ -143,7 +143,7 @@ def test_mistakes_exit_with_2_and_one_sentence(run, pictures, checkpoint, tmp_pa
         ((checkpoint, *images, '--train', pictures / 'train'), 'needs both --train and --val'),
         ((checkpoint, *images, '--train', pictures / 'train', '--val', pictures), 'which are splits of a data set'),
         ((checkpoint, *images, '--train', pictures / 'val', '--val', pictures / 'val'), 'are the same folder'),
-        ((checkpoint, *images, '--out', tmp_path / 'file'), 'cannot be made'),
+        ((checkpoint, *images, '--out', tmp_path / 'file'), 'cannot be written'),
     ]
     for arguments, says in cases:
         message = run(*arguments, expect=2)

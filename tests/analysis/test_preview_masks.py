@@ -192,7 +192,7 @@ def test_mistakes_exit_with_2_and_one_sentence(run, pictures, tmp_path):
         ((config, *images, '--draws', 0), '--draws is 0'),
         ((config, *images, '--num-images', -1), '--num-images is -1'),
         ((config, *images, '--cfg-options', 'modle.masker.num=4'), 'Did you mean model'),
-        ((config, *images, '--out', tmp_path / 'file'), 'cannot be made'),
+        ((config, *images, '--out', tmp_path / 'file'), 'cannot be written'),
     ]
     for arguments, says in cases:
         message = run(*arguments, expect=2)

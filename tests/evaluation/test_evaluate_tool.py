@@ -149,7 +149,7 @@ def test_mistakes_exit_with_2_before_anything_is_written(tool, data, checkpoint,
     assert not work.exists()
     (tmp_path / 'file').write_text('')
     assert run(tool, monkeypatch, checkpoint, *train, *val, '--suite', 'knn', '--work-dir', tmp_path / 'file') == 2
-    assert 'cannot be made' in capsys.readouterr().err
+    assert 'cannot be written' in capsys.readouterr().err
 
 
 def test_several_networks_of_one_name_are_told_apart(tool, data, tmp_path, monkeypatch, capsys) -> None:

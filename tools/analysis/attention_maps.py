@@ -25,6 +25,7 @@ from mstkit.datasets.plain_reading import read_pictures
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.interop import BRANCH_PREFIXES
 from mstkit.networks import AttentionMaps, Network, open_several, received_attention
+from mstkit.outputs import output_file
 from mstkit.progress_bar import track
 from mstkit.visualization.attention_sheet import AttentionRow, draw_attention_sheet
 
@@ -108,6 +109,7 @@ def main() -> None:
     """Opens, reads, looks, draws."""
     args = parse_args()
     check(args)
+    output_file('--out', args.out)
     networks = open_several(args.sources, args.branch, args.device)
     for network in networks:
         if not -len(network.blocks) <= args.block < len(network.blocks):

@@ -14,7 +14,6 @@ import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -36,6 +35,7 @@ from mstkit.evaluation.subject import Subject
 from mstkit.files import write_atomically
 from mstkit.interop import BRANCH_PREFIXES
 from mstkit.networks import Network, open_several
+from mstkit.outputs import output_folder
 from mstkit.progress_bar import track
 from mstkit.registry import EVALUATORS
 from mstkit.visualization.network_comparison import draw_comparison
@@ -168,14 +168,10 @@ def drop_blocks(
 def main() -> None:
     """Opens, looks, measures, draws, writes."""
     args = parse_args()
+    out = output_folder('--out', args.out)
     networks = open_all(args)
     subject_of = labelled_subjects(args)
     pictures, unreadable = read_all(args.images, networks.values(), args.max_images, args.seed)
-    out = Path(args.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f'--out {args.out} cannot be made: {error.strerror}.') from error
 
     measured = []
     for name, network in networks.items():

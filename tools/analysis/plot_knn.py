@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from mstkit.errors import UsageError, exit_cleanly
+from mstkit.outputs import output_file
 from mstkit.visualization import Curve, draw_curves
 
 
@@ -37,6 +38,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Draws."""
     args = parse_args()
+    output_file('--out', args.out)
     runs = {Path(folder): read(Path(folder)) for folder in args.work_dirs}
     labels = args.labels or [folder.name for folder in runs]
     if len(labels) != len(runs):

@@ -41,6 +41,7 @@ from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, read_chec
 from mstkit.models import Masker
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.maskers.named import OWN, choose_maskers
+from mstkit.outputs import output_folder
 from mstkit.progress_bar import track
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
@@ -166,6 +167,7 @@ def draw_sheet(
 def main() -> None:
     """Reads, looks, masks, draws, writes."""
     args = parse_args()
+    output_folder('--out', args.out)
     config = read_config(args.config)
     for note in apply_options(config, args.cfg_options or {}):
         print(note)
@@ -179,10 +181,6 @@ def main() -> None:
     if not strategies:
         raise UsageError(f'no strategy fits the {view["crop"]} px of {args.config}.')
     images, unreadable = read_pictures(args.images, [view], args.max_images)
-    try:
-        Path(args.out).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f'--out {args.out} cannot be made: {error.strerror}.') from error
 
     normalisation = config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}
     preprocess = MODELS.build({'type': 'SelfSupDataPreprocessor', **normalisation})

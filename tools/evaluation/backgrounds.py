@@ -24,6 +24,7 @@ from mstkit.evaluation.evaluators.backgrounds import BackgroundsEvaluator
 from mstkit.evaluation.linear_head import LinearHead, load_head
 from mstkit.files import write_atomically
 from mstkit.networks import Network, open_networks
+from mstkit.outputs import output_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,6 +51,8 @@ def network_of(head: LinearHead, networks: list[Network]) -> Network:
 def main() -> None:
     """Loads, checks, measures, prints."""
     args = parse_args()
+    if args.json:
+        output_file('--json', args.json)
     head = load_head(args.head)
     evaluator = BackgroundsEvaluator(head, args.data, args.class_map, args.variants)
     network = network_of(head, open_networks(args.source, args.branch, args.device))

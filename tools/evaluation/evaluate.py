@@ -33,6 +33,7 @@ from mstkit.evaluation.suite_files import is_work_dir, write_beside, write_resul
 from mstkit.evaluation.suite_table import DEVIATION, markdown_table, plain_table
 from mstkit.files import write_atomically
 from mstkit.networks import KINDS_IN_WORDS, Network, open_networks
+from mstkit.outputs import output_folder
 from mstkit.visualization.dots import draw_dots
 
 PICTURE = 'results.png'
@@ -137,6 +138,9 @@ def draw(results: Sequence[SuiteResult], path: Path) -> bool:
 def main() -> None:
     """Checks, measures, writes, prints; leaves with 1 where an evaluation failed."""
     args = parse_args()
+    output_folder('--work-dir', args.work_dir)
+    if args.cache:
+        output_folder('--cache', args.cache)
     suite = build(args)
     waiting = prepare(args, suite)
     results, folder = [result for _, result in waiting], Path(args.work_dir)

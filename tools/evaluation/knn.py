@@ -30,6 +30,7 @@ from mstkit.evaluation import (
 )
 from mstkit.files import write_atomically
 from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, read_checkpoint, trusted_part
+from mstkit.outputs import output_file
 from mstkit.registry import MODELS, TRANSFORMS
 
 
@@ -132,6 +133,8 @@ def load_encoders(
 def main() -> None:
     """Loads, extracts, compares, prints."""
     args = parse_args()
+    if args.json:
+        output_file('--json', args.json)
     ks = check_ks(args.k)
     device = build_device(args.device)
     checkpoint = read_checkpoint(args.checkpoint)

@@ -21,6 +21,7 @@ from mstkit.evaluation.revisited import GroundTruth, find_pictures, read_ground_
 from mstkit.evaluation.whole_pictures import SCALES, WholePictures, patch_stride, whole_picture_features
 from mstkit.files import write_atomically
 from mstkit.networks import KINDS_IN_WORDS, Network, open_networks
+from mstkit.outputs import output_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -68,6 +69,8 @@ def measure(
 def main() -> None:
     """Loads, extracts, ranks, prints."""
     args = parse_args()
+    if args.json:
+        output_file('--json', args.json)
     if args.image_size < 1 or args.num_workers < 0:
         raise UsageError(f'--image-size {args.image_size} --num-workers {args.num_workers}: give at least 1 and 0.')
     truth = read_ground_truth(args.ground_truth)

@@ -37,6 +37,7 @@ from mstkit.evaluation.propagation import DINO, Propagation
 from mstkit.evaluation.video_labels import segment_video
 from mstkit.files import write_atomically
 from mstkit.networks import KINDS_IN_WORDS, open_networks
+from mstkit.outputs import output_folder
 from mstkit.visualization.sheet import lay_out
 
 SHOWN = 5  # frames of a video in the picture
@@ -96,6 +97,8 @@ def write_tables(out: Path, results: dict[str, dict[str, dict[int, ObjectScores]
 def main() -> None:
     """Loads, follows, compares, prints."""
     args = parse_args()
+    if args.out:
+        output_folder('--out', args.out)
     settings = Propagation(args.frames, args.radius, args.neighbours, args.temperature)
     settings.check()
     videos = find_videos(args.data, args.split, args.sequences)
