@@ -80,7 +80,7 @@ def _set_length(config: Config, length: int, option: str, key: str, by_epoch: bo
 
 def _move_inner_schedules(config: Config, old: int, new: int) -> Iterator[tuple[str, Any, Any]]:
     """Moves what model and optimizer wrapper count in epochs; yields keys, and values before and after."""
-    for path, part in _parts(config.get('model'), 'model'):
+    for path, part in parts_of(config.get('model'), 'model'):
         keys = [key for key in ('warmup_teacher_temp_epochs', 'start_epoch') if part.get(key)]
         if str(part.get('type')).split('.')[-1] == 'RatioSchedule':
             keys.append('epochs')
@@ -101,13 +101,13 @@ def _move_inner_schedules(config: Config, old: int, new: int) -> Iterator[tuple[
         yield 'optim_wrapper.freeze_last_layer_epochs', frozen, new - 1
 
 
-def _parts(node: Any, path: str) -> Iterator[tuple[str, dict]]:
+def parts_of(node: Any, path: str) -> Iterator[tuple[str, dict]]:
     """Every dict of a config, with its dotted path."""
     if isinstance(node, Mapping):
         yield path, node  # type: ignore[misc]
     inner = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
     for key, value in inner:
-        yield from _parts(value, f'{path}.{key}')
+        yield from parts_of(value, f'{path}.{key}')
 
 
 def _moved(end: int, old: int, new: int) -> int:

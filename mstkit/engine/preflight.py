@@ -102,17 +102,6 @@ def batch_size_of(loader: DataLoader) -> int:
     return loader.batch_size or loader.batch_sampler.batch_size  # type: ignore[union-attr]
 
 
-def check_view_sizes(model: nn.Module, loader: DataLoader) -> None:
-    """Lets a model that can (``check_views``) refuse the crop sizes of the first sample's views."""
-    if not hasattr(model, 'check_views'):
-        return
-    with build_guard():
-        views = loader.dataset[0]['inputs']
-        sizes = [view.shape[-1] for view in views] if isinstance(views, list | tuple) else [views.shape[-1]]
-        local = sizes[-1] if sizes[-1] != sizes[0] else None
-        model.check_views(sizes[0], local)  # type: ignore[operator]
-
-
 def check_global_batch(model: nn.Module, loader: DataLoader) -> None:
     """Lets a model that can (``check_batch``) refuse the images of one iteration, over all ranks."""
     if hasattr(model, 'check_batch'):

@@ -26,6 +26,7 @@ from mstkit.engine.safeguards import guard_training
 from mstkit.engine.schedules import base_lr, build_schedule, fit_schedules
 from mstkit.engine.sharding import is_sharded, shard, wants_sharding
 from mstkit.engine.start import Built, Start, check_start, find_start
+from mstkit.engine.view_checks import check_views
 from mstkit.engine.work_dir import WorkDir
 from mstkit.engine.wrapping import ddp_settings
 from mstkit.errors import UsageError
@@ -94,7 +95,7 @@ class MSTRunner(ResumableRunner):
             settings['train_dataloader'] = loader
             check_order(loader, self._start)
             settings['val_dataloader'] = preflight.build_val_loader(settings.get('val_dataloader'), randomness)
-            preflight.check_view_sizes(model, loader)
+            check_views(model, loader, settings.get('cfg'))
             check_coloured(model, loader)
             preflight.check_global_batch(model, loader)
             preflight.check_classes(model, loader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -88,11 +89,7 @@ class MoBY(TeacherStudent):
             ``loss_contrast``, the sum over both views.
         """
         self.check_driven()
-        if len(inputs) != VIEWS:
-            raise UsageError(
-                f'MoBY compares two views of an image, not {len(inputs)}: set global_crops.count=2 and '
-                'local_crops.count=0 of MultiCrop'
-            )
+        self.check_view_count([view.shape[-1] for view in inputs])
         self.follow()
         images = torch.cat(inputs)
         seen, mask = self.look(images, read='pooled')
@@ -132,9 +129,21 @@ class MoBY(TeacherStudent):
             )
         super().check_views(global_size)
 
+    def check_view_count(self, sizes: Sequence[int]) -> None:
+        """See :meth:`TeacherStudent.check_view_count`: exactly two global views."""
+        if len(sizes) != VIEWS or sizes[0] != sizes[1]:
+            raise UsageError(
+                f'MoBY compares two global views of an image, and is given views of {_listed(sizes)} px: set '
+                'global_crops.count=2 and local_crops.count=0 of MultiCrop'
+            )
+
     def check_batch(self, images: int) -> None:
         """See :meth:`TeacherStudent.check_batch`: the queues take whole batches."""
         self.head.check_batch(images)
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return ', '.join(map(str, sizes))
 
 
 def _per_view(neck: nn.Module, features: Tensor) -> Tensor:

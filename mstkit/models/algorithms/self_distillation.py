@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -130,11 +131,7 @@ class SelfDistillation(TeacherStudent):
         """
         self.check_driven()
         views, count = len(inputs), self.global_views
-        if views < max(count, 2):
-            raise UsageError(
-                f'{type(self).__name__} compares views, of which the first global_views={count} are global, and was '
-                f'given {views}: set global_crops.count={count} of MultiCrop, and give it two views in all at least'
-            )
+        self.check_view_count([view.shape[-1] for view in inputs])
         images = torch.cat(inputs[:count])
         of_teacher, of_student = self.reads()
         seen, mask = self.look(images, read=of_teacher)
@@ -148,6 +145,21 @@ class SelfDistillation(TeacherStudent):
         cross_view = self.head.loss(logits, targets, views, count)
         self.note(dict(self.head.statistics, cross_view=cross_view.detach()), mask)
         return {'loss_ce': self.loss_weight_ce * cross_view, **self.more_losses(images, seen, student, mask)}
+
+    def check_view_count(self, sizes: Sequence[int]) -> None:
+        """See :meth:`TeacherStudent.check_view_count`: the global views, and two at least."""
+        name, needed = type(self).__name__, self.global_views
+        alike = next((i for i, size in enumerate(sizes) if size != sizes[0]), len(sizes))  # how many look global
+        if alike < needed:
+            raise UsageError(
+                f'{name} takes the first {needed} views of an image as its global ones (model.global_views), and of '
+                f'the {len(sizes)} that it is given {alike} can be: set global_crops.count={needed} of MultiCrop'
+            )
+        if len(sizes) < 2:
+            raise UsageError(
+                f'{name} compares the views of an image, and is given one: set local_crops.count of MultiCrop to 1 '
+                'or more'
+            )
 
     def reads(self) -> tuple[Read, Read]:
         """Which tokens of the global views the losses read, the teacher's and the student's.

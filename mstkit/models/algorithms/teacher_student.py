@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -173,6 +174,16 @@ class TeacherStudent(BaseSelfSupervisor):
             self.backbone.check_image_size(local_size, masked=False)
         if self.masker is not None:
             self.masker.check_view(self.backbone, global_size)
+
+    def check_view_count(self, sizes: Sequence[int]) -> None:
+        """Refuses views of which there are not those that the method compares, before anything runs.
+
+        Args:
+            sizes: the side of each view, in pixels, in their order.
+
+        Raises:
+            UsageError: with what to set in MultiCrop.
+        """
 
     def check_batch(self, images: int) -> None:
         """Refuses a global batch that the method cannot take, before anything runs. Raises UsageError."""
