@@ -24,8 +24,9 @@ _SIMPLE: dict[Any, tuple[Callable[[str, Any], Any], str]] = {
     float: (check_number, 'a number'),
     bool: (check_flag, 'True or False'),
 }
-# Whose annotations say what is taken; some of mmdet's and mmseg's say less.
-_EXACT = ('mstkit.', 'mmengine.', 'mmpretrain.')
+# Whose annotations say what is taken. Many of mmengine's say less (a hook may be None, a backend of the visualizer a
+# dict), and so do some of mmdet's and mmseg's.
+_EXACT = ('mstkit.', 'mmengine.hooks.', 'mmpretrain.')
 CALLED = 'called_by_users'  # set on a class that users know by another name than its own
 _MARK = 'holds_to_annotations'
 _LISTS = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
