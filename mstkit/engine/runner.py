@@ -16,6 +16,7 @@ from mmengine.utils.dl_utils import has_batch_norm
 from torch import nn
 
 from mstkit.engine import cpu, preflight
+from mstkit.engine.batch_norm_checks import check_batch_norms
 from mstkit.engine.coloured_views import check_coloured
 from mstkit.engine.compiling import check_compiling, compile_parts
 from mstkit.engine.data_fingerprint import fingerprint
@@ -98,6 +99,7 @@ class MSTRunner(ResumableRunner):
             check_views(model, loader, settings.get('cfg'))
             check_coloured(model, loader)
             preflight.check_global_batch(model, loader)
+            check_batch_norms(model, loader, settings.get('cfg'))
             preflight.check_classes(model, loader)
             built.data = self._data = fingerprint(loader.dataset)
             length, built.by_epoch = _run_length(settings, len(loader))

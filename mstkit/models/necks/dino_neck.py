@@ -111,6 +111,10 @@ class DINONeck(BaseModule):
         """
         return self.prototypes(self.bottleneck(x, views, global_views))
 
+    def values_per_statistic(self, images: int, views: int) -> int:
+        """How many numbers each batch statistic is taken of, of so many images of which the teacher sees ``views``."""
+        return images * views if self.batch_norm == 'all' else images
+
     def bottleneck(self, x: Tensor, views: int = 1, global_views: int | None = None) -> Tensor:
         """The L2-normalised features before the last layer: (V*B, C) to (V*B, bottleneck_dim); see :meth:`forward`."""
         updating = views if global_views is None else global_views
