@@ -82,8 +82,8 @@ def pictures(tmp_path_factory) -> Path:
 
 def test_demo_prints_its_line_last_and_leaves_panels(tmp_path):
     out = run(
-        sys.executable, 'tools/demo.py', '--work-dir', tmp_path / 'demo', '--cfg-options', *SMALL_DEMO,
-        'train_cfg.max_epochs=1', 'randomness.seed=3',
+        sys.executable, 'tools/demo.py', '--work-dir', tmp_path / 'demo', '--epochs', '1', '--cfg-options',
+        *SMALL_DEMO, 'randomness.seed=3',
     ).stdout  # fmt: skip
     last = out.strip().splitlines()[-1]
     assert last.startswith('demo: k-NN top-1 random-init ')
@@ -217,8 +217,8 @@ def mistakes(pictures: Path, tmp: Path) -> list[tuple[str, list[str], str | None
             None,
             'ResNet cannot be pre-trained with masks',
         ),
-        (DEMO, ['model.masker.num=0'], None, 'not 0'),
-        (DEMO, ['model.masker.prob=1.5'], None, r'0 to 1, not 1\.5'),
+        (DEMO, ['model.masker.num=0'], None, 'num is 0: give a whole number of at least 1'),
+        (DEMO, ['model.masker.prob=1.5'], None, r'prob is 1\.5: give a number in \[0, 1\]'),
         (
             DEMO,
             ['train_dataloader.dataset.pipeline.1.global_crops.size=50'],
@@ -232,8 +232,13 @@ def mistakes(pictures: Path, tmp: Path) -> list[tuple[str, list[str], str | None
         (FOLDER, [], str(textual), 'texts'),
         (FOLDER, [], None, 'data/pictures.*--data-root'),
         (DEMO, [], str(pictures), 'built-in|BuiltinScenes'),
-        (DEMO, ['model.masker.type=AttMaskHigh', 'model.masker.ratio=1.5'], None, r'0 to 1, not 1\.5'),
-        (DEMO, ['model.masker.type=AttMaskLow', 'model.masker.ratio=(0.5,0.1)'], None, 'from the lower to the higher'),
+        (
+            DEMO,
+            ['model.masker.type=AttMaskHigh', 'model.masker.ratio=1.5'],
+            None,
+            r'ratio is 1\.5: give a number in \[0, 1\]',
+        ),
+        (DEMO, ['model.masker.type=AttMaskLow', 'model.masker.ratio=(0.5,0.1)'], None, 'give the smaller number first'),
         (DEMO, ['model.masker.type=AttMaskHint', 'model.masker.show_max=0.01'], None, 'shows not one of 36 patches'),
         (DEMO, ['model.masker.type=AttMaskHigh', 'model.masker.layer=-9'], None, 'one of -4 to -1'),
         (IBOT, ['model.masker=none'], str(pictures), 'nothing hides any: give a masker'),
@@ -264,13 +269,14 @@ def test_a_mistake_on_the_command_line_exits_with_two(tmp_path):
 
 def test_resuming_from_another_models_checkpoint_is_refused(tmp_path):
     def small(*words):
-        return options(*SMALL_DEMO, 'train_cfg.max_epochs=1', *words)
+        return options(*SMALL_DEMO, *words)
 
-    config, _ = load_config(ROOT / DEMO, small(), work_dir=str(tmp_path / 'first'))
+    config, _ = load_config(ROOT / DEMO, small(), work_dir=str(tmp_path / 'first'), epochs=1)
     build_runner(config).train()
     first = tmp_path / 'first' / 'epoch_1.pth'
     for words, message in ((['model.neck.out_dim=16'], 'last_layer'), (['model.masker=none'], 'mask_token')):
         with pytest.raises(UsageError, match=message):
-            config, _ = load_config(ROOT / DEMO, small(*words), work_dir=str(tmp_path / 'second'), resume=str(first))
+            second = dict(work_dir=str(tmp_path / 'second'), resume=str(first), epochs=1)
+            config, _ = load_config(ROOT / DEMO, small(*words), **second)
             build_runner(config)
     assert not (tmp_path / 'second').exists()

@@ -35,6 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--config', default=str(CONFIG), help='another demo config')
     parser.add_argument('--work-dir', default='work_dirs/demo', metavar='DIR', help='emptied first')
     parser.add_argument('--seed', type=int, help='the same as --cfg-options randomness.seed=SEED')
+    parser.add_argument('--epochs', type=int, help='another length for the run and its schedules')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides')
     return parser.parse_args()
 
@@ -68,7 +69,9 @@ def main() -> None:
     args = parse_args()
     output_folder('--work-dir', args.work_dir)
     started = time.perf_counter()
-    config, notes = load_config(args.config, args.cfg_options, work_dir=args.work_dir, seed=args.seed)
+    config, notes = load_config(
+        args.config, args.cfg_options, work_dir=args.work_dir, seed=args.seed, epochs=args.epochs
+    )
     work_dir = Path(config.work_dir)
     lock = empty(work_dir)
     for note in notes:
