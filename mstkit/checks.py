@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -89,6 +90,15 @@ def check_count(name: str, value: Any, low: int, high: float = math.inf) -> int:
     if isinstance(value, numbers.Integral) and not isinstance(value, bool) and low <= (whole := int(value)) <= high:
         return whole
     raise UsageError(f'{name} is {value!r}: give a whole number{_limits(low, high)}.')
+
+
+def check_workers(name: str, value: Any) -> int:
+    """The value as an int, when so many processes can load images here; otherwise a UsageError.
+
+    More than one per processor are of use where the disk is slow. Hundreds on a small machine take its memory before
+    the first image is read.
+    """
+    return check_count(name, value, 0, max(128, 8 * (os.cpu_count() or 1)))
 
 
 def check_size(name: str, value: Any, low: int = 1, high: int = LARGEST_SIZE) -> int:

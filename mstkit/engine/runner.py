@@ -22,6 +22,7 @@ from mstkit.engine.compiling import check_compiling, compile_parts
 from mstkit.engine.data_fingerprint import fingerprint
 from mstkit.engine.data_order import check_order
 from mstkit.engine.distributed import init_processes, unwrapped
+from mstkit.engine.loader_checks import check_settings
 from mstkit.engine.resumable_runner import ResumableRunner
 from mstkit.engine.safeguards import guard_training
 from mstkit.engine.schedules import base_lr, build_schedule, fit_schedules
@@ -64,12 +65,15 @@ class MSTRunner(ResumableRunner):
         super().__init__(model=model, work_dir=work_dir, **settings)
         for note in [*self._start.notes, *(self._work_dir_claim.notes if self._work_dir_claim else [])]:
             self.logger.warning(note)
+        for remark in self._remarks:
+            self.logger.info(remark)
         if prepared:
             self.logger.info(f'CPU: {"; ".join(prepared)} (env_cfg.cpu)')
         self.logger.info(how_threads_wait(os.environ))
 
     def _prepare(self, model: nn.Module | dict, work_dir: str, settings: dict[str, Any]) -> nn.Module:
         """Replaces the configs in ``settings`` by what they describe, and checks it."""
+        self._remarks = check_settings(settings)
         trains = settings.get('train_cfg') is not None and settings.get('train_dataloader') is not None
         claim = WorkDir(work_dir, settings.get('default_hooks')) if trains else None
         if claim is not None:
@@ -241,7 +245,7 @@ def _run_length(settings: dict[str, Any], batches: int) -> tuple[tuple[int, int]
         batches: of the training loader.
 
     Raises:
-        UsageError: no length, or none that makes sense.
+        UsageError: no length.
     """
     loop = settings['train_cfg']
     if not isinstance(loop, dict):
@@ -251,6 +255,4 @@ def _run_length(settings: dict[str, Any], batches: int) -> tuple[tuple[int, int]
     if unit not in loop:
         raise UsageError('train_cfg has no max_epochs: train_cfg=dict(by_epoch=True, max_epochs=100), for example.')
     length = loop[unit]
-    if not isinstance(length, int) or length < 1:
-        raise UsageError(f'train_cfg.{unit} must be a whole number of 1 or more, but is {length!r}.')
     return ((length, 1), False) if unit == 'max_iters' else ((batches, length), True)

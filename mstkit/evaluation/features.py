@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
+from mstkit.checks import check_count, check_workers
 from mstkit.datasets.unreadable import replaced_in
 from mstkit.errors import UsageError
 from mstkit.evaluation.isolation import evaluation_mode
@@ -57,10 +58,8 @@ def feature_loader(dataset: Dataset, batch_size: int = 64, num_workers: int = 0)
 
     It draws from a generator of its own, so that iterating it does not move torch's global one.
     """
-    if batch_size < 1:
-        raise UsageError(f'batch_size is {batch_size}; features need batches of at least one image.')
-    if num_workers < 0:
-        raise UsageError(f'num_workers is {num_workers}; it must be 0 (no worker processes) or more.')
+    check_count('batch_size', batch_size, 1)
+    check_workers('num_workers', num_workers)
     sampler = ShareSampler(len(dataset), dist.get_rank(), dist.get_world_size())  # type: ignore[arg-type]
     return DataLoader(
         dataset,

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from mstkit.checks import check_count, check_workers
 from mstkit.engine.agreement import check_same
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.json_lines import EpochLines
@@ -73,14 +74,11 @@ class KNNHook(Hook):
         required: bool = False,
         allow_overlap: bool = False,
     ) -> None:
-        for name, value, least in (
-            ('interval', interval, 1),
-            ('batch_size', batch_size, 1),
-            ('num_workers', num_workers, 0),
-            ('max_train', 1 if max_train is None else max_train, 1),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f'KNNHook: {name}={value!r}, but it must be a whole number of at least {least}.')
+        for name, value in dict(interval=interval, batch_size=batch_size).items():
+            check_count(f'KNNHook.{name}', value, 1)
+        if max_train is not None:
+            check_count('KNNHook.max_train', max_train, 1)
+        check_workers('KNNHook.num_workers', num_workers)
         self.ks = check_ks(ks)
         if headline_k not in self.ks:
             raise UsageError(f'KNNHook: headline_k={headline_k!r} is not one of ks={list(self.ks)}.')
