@@ -21,6 +21,7 @@ from mstkit.checks import (
     check_range,
     check_size,
     check_text,
+    check_workers,
     settings_from,
 )
 from mstkit.errors import UsageError
@@ -159,3 +160,12 @@ def test_settings_of_a_dataclass():
     ]:
         with pytest.raises(UsageError, match=words):
             settings_from(Settings, values, 'a.b')
+
+
+@pytest.mark.parametrize(('processors', 'most'), [(None, 128), (2, 128), (64, 512)])
+def test_worker_processes_are_bounded_by_the_machine(monkeypatch, processors, most):
+    monkeypatch.setattr('os.cpu_count', lambda: processors)
+    assert [check_workers('n', count) for count in (0, 1, most)] == [0, 1, most]
+    for bad in (-1, most + 1, *NO_NUMBERS):
+        with pytest.raises(UsageError, match=r'^n is .*: give a whole number in'):
+            check_workers('n', bad)
