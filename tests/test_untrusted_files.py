@@ -261,7 +261,18 @@ def of_backgrounds(checkpoint: Path) -> list[object]:
 
 def of_labelled(checkpoint: Path) -> list[object]:
     pictures = labelled_pictures(Path('pictures'))
-    return [checkpoint, '--train', pictures, '--val', pictures, '--device', 'cpu', '--num-workers', 0]
+    return [
+        checkpoint,
+        '--train',
+        pictures,
+        '--val',
+        pictures,
+        '--allow-overlap',
+        '--device',
+        'cpu',
+        '--num-workers',
+        0,
+    ]
 
 
 def of_training(checkpoint: Path) -> list[object]:

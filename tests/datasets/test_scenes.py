@@ -282,7 +282,7 @@ def test_two_workers_see_what_one_process_sees() -> None:
         ({'split': 'valid'}, "'valid'.*Did you mean val"),
         ({'num_images': 0}, 'num_images.*0'),
         ({'num_images': 2.5}, 'num_images.*2.5'),
-        ({'image_size': 8}, 'is 8.*16 to 512'),
+        ({'image_size': 8}, r'is 8.*\[16, 512\]'),
         ({'image_size': 32.0}, '32.0'),
         ({'seed': -1}, 'seed.*-1'),
         ({'seed': 0.5}, 'seed.*0.5'),

@@ -55,7 +55,7 @@ class LinearEvaluator:
         self,
         preset: str = 'sweep',
         features: str | None = None,
-        rates: Sequence[float] | None = None,
+        rates: Sequence[float] | float | None = None,
         per_256: bool | None = None,
         batch_size: int | None = None,
         epochs: int | None = None,

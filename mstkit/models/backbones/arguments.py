@@ -65,7 +65,7 @@ def swin_arguments(owner: str, args: tuple, settings: Mapping[str, Any]) -> dict
     given = _given(SwinTransformer, owner, args, settings)
     arch = _arch(owner, given['arch'], SwinTransformer, ('depths', 'num_heads'))
     width = check_size(f'{owner}.arch.embed_dims', arch['embed_dims'])
-    depths = check_list(f'{owner}.arch.depths', arch['depths'], check_count, 1, MOST_LAYERS)
+    depths = check_list(f'{owner}.arch.depths', arch['depths'], check_count, 0, MOST_LAYERS)
     heads = check_list(f'{owner}.arch.num_heads', arch['num_heads'], check_count, 1)
     if len(depths) != len(heads) or len(depths) > 8:
         raise UsageError(
