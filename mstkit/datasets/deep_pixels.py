@@ -18,8 +18,8 @@ _WHITE_IS_ZERO = 0
 _MIGHT_BE_LESS = 64  # a high byte from here on belongs to 16 bits for certain
 
 
-def grey_to_bytes(image: Image.Image) -> np.ndarray:
-    """Brings a grey image of Pillow's deep modes (``I;16``, ``I``, ``F``) to uint8.
+def gray_to_bytes(image: Image.Image) -> np.ndarray:
+    """Brings a gray image of Pillow's deep modes (``I;16``, ``I``, ``F``) to uint8.
 
     Whole numbers from 0 to 65535 are divided by their white (:func:`white_of`), floats in [0, 1] and in [0, 255] by 1
     and 255. Others have no white of their own and are stretched between their extremes. A TIFF whose zero is white
@@ -35,12 +35,12 @@ def grey_to_bytes(image: Image.Image) -> np.ndarray:
     broken = 0 if values.dtype.kind != 'f' else int((~np.isfinite(values)).sum())
     if broken:
         raise ValueError(f'{broken} of its {values.size} values are not finite (NaN for missing data?)')
-    grey = floats_to_bytes(values) if values.dtype.kind == 'f' else _whole_to_bytes(values, image)
-    return 255 - grey if _tags(image).get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
+    gray = floats_to_bytes(values) if values.dtype.kind == 'f' else _whole_to_bytes(values, image)
+    return 255 - gray if _tags(image).get(_PHOTOMETRIC) == _WHITE_IS_ZERO else gray
 
 
 def floats_to_bytes(values: np.ndarray) -> np.ndarray:
-    """Brings finite floats of any shape to uint8; see :func:`grey_to_bytes`."""
+    """Brings finite floats of any shape to uint8; see :func:`gray_to_bytes`."""
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 255:
         low, high = 0.0, 1.0 if high <= 1 else 255.0

@@ -16,7 +16,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 from PIL import Image, ImageChops, UnidentifiedImageError
 
-from mstkit.datasets.deep_pixels import deep_color, grey_to_bytes, raw_modes
+from mstkit.datasets.deep_pixels import deep_color, gray_to_bytes, raw_modes
 from mstkit.datasets.jpeg import decode_quickly
 from mstkit.datasets.lazy_picture import LazyPicture, largest_step
 from mstkit.datasets.unknown_files import describe, float_tiff
@@ -225,7 +225,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     """Converts a loaded Pillow image of any mode to (H, W, 3) uint8."""
     mode = image.mode
     if mode.startswith('I;16') or mode in ('I', 'F'):
-        return np.repeat(grey_to_bytes(image)[..., None], 3, axis=2)
+        return np.repeat(gray_to_bytes(image)[..., None], 3, axis=2)
     if mode == 'CMYK' and image.format in ('JPEG', 'MPO') and 'adobe' not in image.info:
         # Pillow takes every CMYK JPEG for Adobe's, which store the inks inverted; without the marker they are not.
         image = ImageChops.invert(image)

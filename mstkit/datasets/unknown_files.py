@@ -59,7 +59,7 @@ def float_tiff(data: bytes) -> np.ndarray | None:
     """Reads a TIFF of one or three bands of 32 or 64-bit floats, which Pillow knows only in part.
 
     Returns:
-        (H, W, 3) uint8 RGB, scaled as :func:`mstkit.datasets.deep_pixels.grey_to_bytes` says, all bands alike; None
+        (H, W, 3) uint8 RGB, scaled as :func:`mstkit.datasets.deep_pixels.gray_to_bytes` says, all bands alike; None
         where it is another file.
 
     Raises:

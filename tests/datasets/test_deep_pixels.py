@@ -55,7 +55,7 @@ def ramp(largest: float, kind: Any = np.uint16, bands: int = 0) -> np.ndarray:
     return values if not bands else np.stack([np.roll(values, 7 * band, 1) for band in range(bands)], 2)
 
 
-def grey(values: np.ndarray) -> np.ndarray:
+def gray(values: np.ndarray) -> np.ndarray:
     """(H, W) in 0..255 as the uint8 RGB that is expected."""
     return np.repeat(np.rint(values).astype(np.uint8)[..., None], 3, 2)
 
@@ -71,7 +71,7 @@ def close(read: np.ndarray, expected: np.ndarray) -> None:
 )
 def test_white_is_that_of_the_depth_that_is_used(write, largest, white):
     values = ramp(largest)
-    close(read_image(write(values)), grey(values * 255.0 / white))
+    close(read_image(write(values)), gray(values * 255.0 / white))
     colors = ramp(largest, bands=3)
     close(read_image(write(colors)), np.rint(colors * 255.0 / white))
 
@@ -79,8 +79,8 @@ def test_white_is_that_of_the_depth_that_is_used(write, largest, white):
 def test_a_dark_picture_of_a_file_that_says_its_depth():
     values = ramp(900)
     for tags in (dict(_281=[4095]), dict(_341=[4095])):
-        close(read_image(tiff(values, **tags)), grey(values * 255.0 / 4095))
-    close(read_image(tiff(values, _281=[900])), grey(values * 255.0 / 1023))  # that of the picture: its depth counts
+        close(read_image(tiff(values, **tags)), gray(values * 255.0 / 4095))
+    close(read_image(tiff(values, _281=[900])), gray(values * 255.0 / 1023))  # that of the picture: its depth counts
     colors = ramp(900, bands=3)
     close(read_image(tiff(colors, _281=[4095] * 3)), np.rint(colors * 255.0 / 4095))
 
@@ -88,7 +88,7 @@ def test_a_dark_picture_of_a_file_that_says_its_depth():
 def test_formats_that_declare_white_are_believed():
     values = ramp(900)
     head = b'P5 40 24 4095\n'
-    close(read_image(head + values.astype('>u2').tobytes()), grey(values * 255.0 / 4095))
+    close(read_image(head + values.astype('>u2').tobytes()), gray(values * 255.0 / 4095))
 
 
 def test_color_with_alpha_in_16_bits():
@@ -104,10 +104,10 @@ def test_color_with_alpha_in_16_bits():
 def test_zero_is_white_where_the_file_says_so(kind):
     largest = {np.uint8: 255, np.uint16: 4095, np.float32: 1}[kind]
     values = ramp(largest, kind)
-    close(read_image(tiff(values, 0)), 255 - grey(values * 255.0 / largest))
+    close(read_image(tiff(values, 0)), 255 - gray(values * 255.0 / largest))
     for orientation in (3, 6):  # the tags are not forgotten when the picture is turned
         stored = np.rot90(values, 2 if orientation == 3 else 1)
-        close(read_image(tiff(stored, 0, _274=[orientation])), 255 - grey(values * 255.0 / largest))
+        close(read_image(tiff(stored, 0, _274=[orientation])), 255 - gray(values * 255.0 / largest))
 
 
 @pytest.mark.parametrize('kind', [np.float32, np.float64])
@@ -116,7 +116,7 @@ def test_floats(kind, bands):
     for low, largest, black, white in ((0, 1, 0, 1), (0, 200, 0, 255), (-5, 800, -5, 800), (0, 3000, 0, 3000)):
         values = (ramp(largest - low, kind, bands) + low).astype(kind)
         expected = (values.astype(float) - black) * 255 / (white - black)
-        close(read_image(tiff(values)), grey(expected) if not bands else np.rint(expected))
+        close(read_image(tiff(values)), gray(expected) if not bands else np.rint(expected))
         values[3, 3] = np.nan
         with pytest.raises(UnreadableImage, match=r'[13] of its .* values are not finite'):
             read_image(tiff(values))
@@ -124,7 +124,7 @@ def test_floats(kind, bands):
 
 def test_signed_values_are_stretched():
     values = ramp(3000, np.int16) - np.int16(1000)
-    close(read_image(tiff(values)), grey((values + 1000.0) * 255 / 3000))
+    close(read_image(tiff(values)), gray((values + 1000.0) * 255 / 3000))
 
 
 def test_five_bands():
@@ -173,5 +173,5 @@ def test_of_several_frames_the_first_is_read_and_that_is_said_once(tmp_path, mon
     assert not said
     for name in ('a.tif', 'b.tif'):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
-        close(read_image(tmp_path / name), grey(ramp(4095) * 255.0 / 4095))
+        close(read_image(tmp_path / name), gray(ramp(4095) * 255.0 / 4095))
     assert len(said) == 1 and said[0].startswith(f'{tmp_path}/a.tif holds 3 frames')
