@@ -283,7 +283,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, to
         ((scenes, '--size', 32), 'train 3 instead of 400, val 2 instead of 100, size 16 instead of 32, objects'),
         ((mine, *little), f'{mine} holds thesis.txt'),
         ((file, *little), f'{file} is not a folder; remove it, or give another place'),
-        ((file / 'below', *little), f'{file / "below"} cannot be written (Not a directory)'),
+        ((file / 'below', *little), f'{file / "below"} cannot be written: {file} is not a folder'),
         ((strange, *little), f'{strange / "scenes.json"} says nothing about scenes'),
     ):
         code, _, error = tool(*arguments)
