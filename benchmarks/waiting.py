@@ -1,7 +1,7 @@
-"""A training step with idle threads that sleep, and with ones that spin: python benchmarks/waiting.py [CONFIG]
+"""A training step with idle threads that soon sleep, and with ones that spin: python benchmarks/waiting.py [CONFIG]
 
-The commands set OMP_WAIT_POLICY=PASSIVE. What that costs on a quiet machine, and what it saves beside a process that
-keeps a core busy: by turns, each policy in its own process. See benchmarks/README.md.
+The commands set GOMP_SPINCOUNT. What that costs on a quiet machine, and what it saves beside a process that keeps a
+core busy: by turns, each way of waiting in its own process. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from mmengine.config import DictAction
 
 from mstkit.errors import UsageError, exit_cleanly
 
-PASSIVE, LIBRARY = mstkit_waiting.OURS, mstkit_waiting.LIBRARY
+SHORT, LIBRARY = mstkit_waiting.OURS, mstkit_waiting.LIBRARY
 BUSY = 'while True: pass'
 
 
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description='What it costs and saves that idle threads sleep.')
+    parser = argparse.ArgumentParser(description='What it costs and saves that idle threads sleep soon.')
     parser.add_argument('config', nargs='?', default='configs/demo/mst_vit-nano_scenes.py')
     parser.add_argument('--batch-size', type=int, default=16)
-    parser.add_argument('--steps', type=int, default=30, help='timed, of each policy, quiet and beside the neighbors')
+    parser.add_argument('--steps', type=int, default=30, help='timed, of each way, quiet and beside the neighbors')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='of a step; all cores by default')
     parser.add_argument('--neighbors', type=int, default=1, help='processes that each keep a core busy')
     parser.add_argument('--limit', type=float, default=60.0, metavar='SECONDS', help='of each of the two measurements')
@@ -47,7 +47,7 @@ def environment_of(policy: str, environment: Mapping[str, str]) -> dict[str, str
     """The variables of a process in which idle threads wait in one way, whatever the present ones say of it.
 
     Args:
-        policy: :data:`PASSIVE`, or :data:`LIBRARY`, which spins for a while.
+        policy: :data:`SHORT`, or :data:`LIBRARY`, which spins for longer.
         environment: the present variables.
     """
     about = (*mstkit_waiting.THEIRS, mstkit_waiting.MARK)
@@ -55,7 +55,7 @@ def environment_of(policy: str, environment: Mapping[str, str]) -> dict[str, str
     if policy == LIBRARY:
         found[mstkit_waiting.MARK] = LIBRARY
     else:
-        mstkit_waiting.wait_passively(found)
+        mstkit_waiting.wait_shortly(found)
     return found
 
 
@@ -98,12 +98,12 @@ def take_turns(workers: Mapping[str, Worker], steps: int, limit: float) -> dict[
 
 def summary(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Medians of each policy, and by which factor a step is slower where idle threads spin: the median of the pairs."""
-    ratios = [spinning / sleeping for sleeping, spinning in zip(seconds[PASSIVE], seconds[LIBRARY], strict=True)]
+    ratios = [spinning / sleeping for sleeping, spinning in zip(seconds[SHORT], seconds[LIBRARY], strict=True)]
     return dict(
         steps=len(ratios),
         seconds={name: round(statistics.median(values), 5) for name, values in seconds.items()},
         slowest={name: round(max(values), 5) for name, values in seconds.items()},
-        spinning_over_passive=round(statistics.median(ratios), 4),
+        library_over_short=round(statistics.median(ratios), 4),
     )
 
 
@@ -120,7 +120,7 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     )
     workers: dict[str, Worker] = {}
     try:
-        for policy in (PASSIVE, LIBRARY):
+        for policy in (SHORT, LIBRARY):
             with environment(environment_of(policy, os.environ)):
                 workers[policy] = Worker(settings)
         take_turns(workers, 2, args.limit)  # what is set up once does not count
@@ -140,7 +140,7 @@ def main() -> None:
         if getattr(args, name) < 1:
             raise UsageError(f'--{name.replace("_", "-")} is {getattr(args, name)}: give at least 1.')
     if args.threads < 2:
-        print('note: with one thread nobody waits for another: the policy changes nothing; give --threads 2 or more.')
+        print('note: with one thread nobody waits for another: this changes nothing; give --threads 2 or more.')
     load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
     found = measure(args)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
@@ -150,10 +150,10 @@ def main() -> None:
         f'neighbors; torch {torch.__version__}'
     )
     for name, one in found.items():
-        sleeping, spinning = one['seconds'][PASSIVE], one['seconds'][LIBRARY]
+        sleeping, spinning = one['seconds'][SHORT], one['seconds'][LIBRARY]
         print(
-            f'{name:16} {sleeping:8.4f} s a step where idle threads sleep, {spinning:8.4f} s where they spin: '
-            f'{one["spinning_over_passive"]:.2f} times as long ({one["steps"]} pairs)'
+            f'{name:16} {sleeping:8.4f} s a step where idle threads soon sleep, {spinning:8.4f} s where they spin on: '
+            f'{one["library_over_short"]:.2f} times as long ({one["steps"]} pairs)'
         )
     names = ('config', 'batch_size', 'threads', 'neighbors')
     settings = {name: getattr(args, name) for name in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mstkit_waiting
-from mstkit_waiting import MARK, THEIRS, how_threads_wait, wait_passively
+from mstkit_waiting import MARK, THEIRS, how_threads_wait, wait_shortly
 
 import ast
 import os
@@ -78,20 +78,20 @@ def run(*words, **environment):
 
 
 @pytest.mark.parametrize(
-    ('environment', 'policy'),
+    ('environment', 'spins'),
     [
-        ({}, 'PASSIVE'),
-        ({'OMP_WAIT_POLICY': 'ACTIVE'}, 'ACTIVE'),
+        ({}, '3000'),
+        ({'GOMP_SPINCOUNT': '70'}, '70'),
     ],
     ids=['of the command', 'of the user'],
 )
 @pytest.mark.skipif(sys.platform != 'linux', reason='libgomp, which can be asked, is that of the Linux wheels')
-def test_the_library_takes_it(environment, policy):
+def test_the_library_takes_it(environment, spins):
     code = 'import mstkit_waiting, os, torch; print(mstkit_waiting.how_threads_wait(os.environ))'
-    done = run('-c', code, OMP_DISPLAY_ENV='true', **environment)
-    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
-    whose = 'idle threads wait as the environment says' if environment else 'idle threads sleep'
-    assert done.stdout.startswith(f'{whose} (OMP_WAIT_POLICY={policy}')
+    done = run('-c', code, OMP_DISPLAY_ENV='verbose', **environment)
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
+    whose = 'idle threads wait as the environment says' if environment else 'idle threads soon sleep'
+    assert done.stdout.startswith(f'{whose} (GOMP_SPINCOUNT={spins}')
 
 
 def test_importing_mstkit_sets_nothing():
@@ -102,17 +102,17 @@ def test_importing_mstkit_sets_nothing():
 def test_a_module_that_is_run_as_a_command_sets_it(tmp_path):
     # Python's own start-up file shows the variable at the end, as the command's process has it.
     (tmp_path / 'sitecustomize.py').write_text(
-        'import atexit, os\natexit.register(lambda: print(os.environ.get("OMP_WAIT_POLICY")))\n'
+        'import atexit, os\natexit.register(lambda: print(os.environ.get("GOMP_SPINCOUNT")))\n'
     )
     paths = os.pathsep.join((str(ROOT), str(tmp_path)))
-    assert run('-m', 'mstkit.toolbox', '--help', PYTHONPATH=paths).stdout.splitlines()[-1] == 'PASSIVE'
+    assert run('-m', 'mstkit.toolbox', '--help', PYTHONPATH=paths).stdout.splitlines()[-1] == '3000'
 
 
 @pytest.mark.parametrize('name', [*THEIRS, MARK])
 @pytest.mark.parametrize('value', ['', '7'])
 def test_what_the_user_set_wins(name, value):
     environment = {name: value}
-    wait_passively(environment)
+    wait_shortly(environment)
     assert environment == {name: value}
     said = how_threads_wait(environment)
     assert 'set by the command' not in said
@@ -121,27 +121,27 @@ def test_what_the_user_set_wins(name, value):
 
 def test_a_process_that_a_command_started_knows_who_chose():
     environment = {'PATH': 'x'}
-    wait_passively(environment)
+    wait_shortly(environment)
     before = dict(environment)
-    wait_passively(environment)
-    assert environment == before == {'PATH': 'x', 'OMP_WAIT_POLICY': 'PASSIVE', MARK: 'passive'}
+    wait_shortly(environment)
+    assert environment == before == {'PATH': 'x', 'GOMP_SPINCOUNT': '3000', MARK: 'short'}
     assert how_threads_wait(environment) == (
-        'idle threads sleep (OMP_WAIT_POLICY=PASSIVE, set by the command; OMP_WAIT_POLICY, GOMP_SPINCOUNT or '
+        'idle threads soon sleep (GOMP_SPINCOUNT=3000, set by the command; OMP_WAIT_POLICY, GOMP_SPINCOUNT or '
         'KMP_BLOCKTIME of your own wins)'
     )
-    environment['OMP_WAIT_POLICY'] = 'ACTIVE'  # by a script in between
-    assert how_threads_wait(environment) == 'idle threads wait as the environment says (OMP_WAIT_POLICY=ACTIVE)'
-    assert how_threads_wait({}) == 'idle threads wait as the OpenMP library has it (OMP_WAIT_POLICY is not set)'
+    environment['GOMP_SPINCOUNT'] = '7'  # by a script in between
+    assert how_threads_wait(environment) == 'idle threads wait as the environment says (GOMP_SPINCOUNT=7)'
+    assert how_threads_wait({}) == 'idle threads wait as the OpenMP library has it (GOMP_SPINCOUNT is not set)'
 
 
 def test_the_benchmark_gives_each_contestant_its_own_environment():
     benchmark = load_program('benchmarks/waiting.py')
     present = {'PATH': 'x', 'OMP_WAIT_POLICY': 'ACTIVE', 'GOMP_SPINCOUNT': '3'}
-    sleeping = benchmark.environment_of('passive', present)
+    sleeping = benchmark.environment_of('short', present)
     spinning = benchmark.environment_of('library', present)
-    assert sleeping == {'PATH': 'x', 'OMP_WAIT_POLICY': 'PASSIVE', MARK: 'passive'}
-    wait_passively(spinning)  # as the contestant does, which imports the program anew
+    assert sleeping == {'PATH': 'x', 'GOMP_SPINCOUNT': '3000', MARK: 'short'}
+    wait_shortly(spinning)  # as the contestant does, which imports the program anew
     assert spinning == {'PATH': 'x', MARK: 'library'}
-    one = benchmark.summary({'passive': [1.0, 2.0, 4.0], 'library': [3.0, 4.0, 4.0]})
-    assert one['spinning_over_passive'] == 2.0
-    assert one['seconds'] == {'passive': 2.0, 'library': 4.0}
+    one = benchmark.summary({'short': [1.0, 2.0, 4.0], 'library': [3.0, 4.0, 4.0]})
+    assert one['library_over_short'] == 2.0
+    assert one['seconds'] == {'short': 2.0, 'library': 4.0}
