@@ -1,12 +1,15 @@
 """What five seeded steps of every kind of method come to: python -m tests.engine.same_numbers writes it down anew.
 
-Speed may not change what is trained. The numbers in same_numbers.json were made before anything was made faster.
+Neither speed nor order may change what is trained. Every number of a model is drawn by the *role* that it plays, so it
+does not matter in which order the modules are built or how they are called: only :data:`ROLES` names the parameters of
+today, and it is all that has to follow when they are renamed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -30,6 +33,40 @@ CASES = (
     'moby/moby_vit-tiny_folder',
     'dino/dino_swin-t_100e',
 )
+# Which part of a method a parameter or a random buffer belongs to, by how its name starts; the longest start decides.
+# A teacher starts with the numbers of what it follows. What follows after the start is the part's own name for it.
+ROLES = {
+    'backbone.': 'backbone',
+    'neck.': 'projection',
+    'patch_neck.': 'projection of patches',
+    'predictor.': 'predictor',
+    'decoder.': 'decoder',
+    'mask_token': 'mask token',
+    'head.queue': 'queue of keys',
+    'teacher.backbone.': 'backbone, teacher',
+    'teacher.neck.': 'projection, teacher',
+    'teacher.patch_neck.': 'projection of patches, teacher',
+}
+TEACHER = ', teacher'
+
+
+def roles(model: nn.Module) -> Iterator[tuple[str, str, torch.Tensor]]:
+    """Role of the part, the part's own name, and the tensor, of every parameter and every queue."""
+    tensors = dict(model.named_parameters()) | {n: b for n, b in model.named_buffers() if 'queue' in n}
+    for name, tensor in tensors.items():
+        start = max((start for start in ROLES if name.startswith(start)), key=len, default=None)
+        assert start is not None, f'{name} plays no role that is known: add it to ROLES'
+        yield ROLES[start], name.removeprefix(start), tensor
+
+
+@torch.no_grad()
+def draw(model: nn.Module) -> None:
+    """Draws every parameter anew: by how much it leaves 1, for what is built as ones (norms), and 0, for all others."""
+    for role, name, tensor in roles(model):
+        seed = zlib.crc32(f'{role.removesuffix(TEACHER)}/{name}'.encode())
+        built = tensor.mean().round() if tensor.numel() > 1 else torch.zeros(())
+        fresh = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seed)) * 0.05
+        tensor.copy_(nn.functional.normalize(fresh, dim=1) if 'queue' in role else fresh + built)
 
 
 def small(case: str) -> Config:
@@ -59,13 +96,13 @@ def trained(case: str, before_step: Callable[[int, nn.Module], None] = lambda st
         before_step: called with the number of the step and the model.
 
     Returns:
-        ``loss`` per step; ``student`` and ``teacher``: for each, the product of all weights with fixed random numbers,
-        by root of their count.
+        ``loss`` per step; ``student`` and ``teacher``: for each, the product of all weights, in the order of their
+        roles, with fixed random numbers, by root of their count.
     """
     config = small(case)
-    torch.manual_seed(3)
     model = MODELS.build(config.model)
     model.init_weights()
+    draw(model)
     model.train()
     with DefaultScope.overwrite_default_scope('mstkit'):
         wrapper = build_optim_wrapper(model, config.optim_wrapper)
@@ -86,15 +123,17 @@ def trained(case: str, before_step: Callable[[int, nn.Module], None] = lambda st
         logged = model.train_step(dict(inputs=views, data_samples=None), optim_wrapper=wrapper)
         model.after_step()
         losses.append(logged['loss'].item())
+    parameters = {(role, name): tensor for role, name, tensor in roles(model) if isinstance(tensor, nn.Parameter)}
+    teacher = {key for key in parameters if key[0].endswith(TEACHER)}
     return dict(
         loss=losses,
-        student=[_place(dict(model.named_parameters()), lambda name: not name.startswith('teacher.'))],
-        teacher=[_place(dict(model.named_parameters()), lambda name: name.startswith('teacher.'))],
+        student=[_place([parameters[key] for key in sorted(parameters.keys() - teacher)])],
+        teacher=[_place([parameters[key] for key in sorted(teacher)])],
     )
 
 
-def _place(parameters: dict[str, torch.Tensor], wanted) -> float:
-    flat = torch.cat([parameters[name].detach().flatten() for name in sorted(parameters) if wanted(name)]).double()
+def _place(parameters: list[nn.Parameter]) -> float:
+    flat = torch.cat([parameter.detach().flatten() for parameter in parameters]).double()
     direction = torch.randn(len(flat), generator=torch.Generator().manual_seed(9), dtype=torch.float64)
     return float(flat @ direction / len(flat) ** 0.5)
 
