@@ -16,10 +16,11 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from mstkit.ablation import Plan, make_plan, write_report
 from mstkit.engine.command_line import add_training_arguments, parse_seeds
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.jobs import failures, run_jobs
+from mstkit.experiments import failures, run_jobs
+from mstkit.experiments.ablation import Plan, make_plan
+from mstkit.experiments.ablation_report import write_report
 from mstkit.outputs import output_folder
 
 ROOT = Path(__file__).resolve().parent.parent

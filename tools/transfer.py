@@ -18,11 +18,14 @@ from typing import Any
 from mstkit.datasets.scene_files import ensure_scenes
 from mstkit.engine.command_line import parse_seeds
 from mstkit.errors import UsageError, exit_cleanly
+from mstkit.experiments import FINISHED, failures, run_jobs
+from mstkit.experiments.predictions import draw_predictions
+from mstkit.experiments.source import read_source
+from mstkit.experiments.tasks import TASKS, check_task
+from mstkit.experiments.transfer import Plan, TaskOptions, make_plan
+from mstkit.experiments.transfer_report import write_report
 from mstkit.interop.checkpoint import BRANCH_PREFIXES
-from mstkit.jobs import FINISHED, failures, run_jobs
 from mstkit.outputs import output_folder
-from mstkit.transfer import TASKS, Plan, TaskOptions, check_task, make_plan, read_source, write_report
-from mstkit.transfer.predictions import draw_predictions
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ROOT / 'tools' / 'train.py'

@@ -7,15 +7,15 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from mstkit.ablation.results import accuracy
 from mstkit.evaluation.collapse import DEAD_DEVIATION, DEAD_RANK
+from mstkit.experiments.ablation_results import accuracy
+from mstkit.experiments.tasks import TASKS
+from mstkit.experiments.validation_curves import read_curves
 from mstkit.report.charts import STYLES, Chart, Line
 from mstkit.report.run import RunRecord
 from mstkit.report.scales import Point
 from mstkit.report.schedules import momentum_curve, temperature_curve
 from mstkit.report.verdict import prototypes
-from mstkit.transfer.curves import read_curves
-from mstkit.transfer.tasks import TASKS
 
 PLANNED = 'Computed from the config, as the run computes it; it is not logged.'
 
@@ -98,7 +98,7 @@ def _knn(run: RunRecord, k: int | None) -> Iterator[Quantity]:
 
 
 def _validations(run: RunRecord) -> Iterator[Quantity]:
-    """Metrics of the known tasks in percent, as mstkit.transfer reads them; everything else as it was logged."""
+    """Metrics of the known tasks in percent, as mstkit.experiments reads them; everything else as it was logged."""
     logged = run.scalars.metrics()
     files = sorted(run.folder.glob('*/vis_data/scalars.json'))
     for task in TASKS.values():

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mstkit.jobs import Spread, spread
+from mstkit.experiments import Spread, spread
 from mstkit.report.configs import part
 from mstkit.report.curves import HIDDEN, VALIDATION, VALIDATION_MORE, accuracy_curves, monitored
 from mstkit.report.run import RunRecord

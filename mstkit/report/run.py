@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mstkit.errors import UsageError
-from mstkit.jobs import FAILED, FINISHED
+from mstkit.experiments import FAILED, FINISHED
 from mstkit.report.configs import part, read_config_file
 from mstkit.report.evaluations import Evaluation, read_evaluations
 from mstkit.report.log_text import LogText, read_log

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mstkit.ablation.cells import Cell
-from mstkit.ablation.report import NAME as ABLATION
 from mstkit.errors import UsageError
+from mstkit.experiments.ablation_report import NAME as ABLATION
+from mstkit.experiments.cells import Cell
+from mstkit.experiments.fine_tuning import Run
+from mstkit.experiments.transfer_report import NAME as TRANSFER
 from mstkit.report.curves import Group
 from mstkit.report.records import read_json
 from mstkit.report.run import RunRecord, read_run
-from mstkit.transfer.report import NAME as TRANSFER
-from mstkit.transfer.runs import Run
 
 
 @dataclass

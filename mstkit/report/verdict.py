@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from mstkit.evaluation.collapse import CollapseStatistics, diagnose
-from mstkit.jobs import FAILED, FINISHED
+from mstkit.experiments import FAILED, FINISHED
 from mstkit.report.configs import argument, part
 from mstkit.report.markup import number, several
 from mstkit.report.run import DIVERGED, GOING, RunRecord

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from mstkit import toolbox
-from mstkit.ablation import make_plan
 from mstkit.engine.command_line import parse_seeds
 from mstkit.engine.launch import load_config, read_config
+from mstkit.experiments.ablation import make_plan
 from mstkit.registry import MODELS
 
 from .pages import FOLDER_CONFIG, PAGES, ROOT, commands, named_files, parser_of, spans, text_of

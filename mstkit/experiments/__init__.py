@@ -1,0 +1,22 @@
+"""Trainings that belong together: planned, run as processes of their own, gone on with, and put into one report.
+
+``ablation`` varies one config over seeds, ``transfer`` fine-tunes one backbone in several tasks; what they share is
+imported here.
+"""
+
+from mstkit.experiments.job import FAILED, FINISHED, RUNNING, STOPPED, Job
+from mstkit.experiments.schedule import failures, run_jobs
+from mstkit.experiments.seed_statistics import Spread, mean_curve, spread
+
+__all__ = [
+    'FAILED',
+    'FINISHED',
+    'RUNNING',
+    'STOPPED',
+    'Job',
+    'Spread',
+    'failures',
+    'mean_curve',
+    'run_jobs',
+    'spread',
+]

@@ -1,0 +1,163 @@
+"""From a command line to the cells of an ablation, with every check that needs no training."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mstkit.engine.config_options import apply_options
+from mstkit.engine.data_root import hook_configs
+from mstkit.engine.launch import load_config, read_config
+from mstkit.errors import UsageError
+from mstkit.evaluation.knn import DEFAULT_KS
+from mstkit.experiments.cells import Cell
+from mstkit.experiments.choices import Choice, expand, parse_axes, read_table
+from mstkit.experiments.config_keys import LENGTH, find
+from mstkit.experiments.job import FINISHED
+from mstkit.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An ablation, ready to be run.
+
+    Attributes:
+        base: the config that is varied.
+        folder: where everything is written.
+        cells: seed by seed, so that a table of the first seed is complete early.
+        configs: the whole config of every choice, by its name.
+        notes: what was changed in the base config beyond the user's words.
+    """
+
+    base: Path
+    folder: Path
+    cells: list[Cell]
+    configs: dict[str, Config]
+    notes: list[str]
+
+    @property
+    def choices(self) -> list[Choice]:
+        return list({cell.choice.name: cell.choice for cell in self.cells}.values())
+
+    def write_configs(self) -> None:
+        """Writes a complete config beside every cell that is not finished, which ``tools/train.py`` can run alone.
+
+        Raises:
+            UsageError: the folder cannot be written to.
+        """
+        texts: dict[str, str] = {}  # formatting a config takes a while
+        for cell in self.cells:
+            name = cell.choice.name
+            if cell.record().get('status') == FINISHED:
+                continue
+            if name not in texts:
+                words = ', '.join(f'{key}={word}' for key, word in cell.choice.words.items())
+                texts[name] = (
+                    f'# {self.base} with {words}; written by tools/ablate.py.\n{self.configs[name].pretty_text}'
+                )
+            try:
+                write_atomically(cell.config, texts[name].encode())
+            except OSError as error:
+                raise UsageError(f'--work-dir {self.folder} cannot be written to: {error}') from error
+
+
+def make_plan(
+    base: str | Path,
+    vary: Sequence[str],
+    seeds: Sequence[int],
+    table: str | Path,
+    k: int,
+    work_dir: str | Path | None = None,
+    cfg_options: Mapping[str, Any] | None = None,
+    data_root: str | None = None,
+    epochs: int | None = None,
+    auto_scale_lr: bool = False,
+    amp: bool = False,
+) -> Plan:
+    """Expands the grid; nothing is written.
+
+    Args:
+        base: the config file.
+        vary: one ``KEY=VALUE,VALUE`` per varied key.
+        seeds: every choice is trained with each.
+        table: the file of the named choices.
+        k: the neighbours of the table's accuracies, which the config has to measure.
+        work_dir: where everything is written; ``./work_dirs/ablate_CONFIG-NAME`` by default.
+        cfg_options: overrides for all cells, laid over the config before it is varied.
+        data_root: as ``tools/train.py`` takes it; so are the rest.
+        epochs: another length of all cells.
+        auto_scale_lr: scale the learning rate with the batch.
+        amp: mixed precision.
+
+    Raises:
+        UsageError: anything in it that cannot work, or a folder that holds other cells.
+    """
+    options = dict(cfg_options or {})
+    config = read_config(base)
+    notes = apply_options(config, options)
+    knn = _knn_hook(config, base, k)
+    # A cell without an accuracy would be trained for nothing: it has to say so before and not after.
+    required = {f'{knn}.required': True}
+    _, more = load_config(base, {**options, **required}, data_root, epochs=epochs, auto_scale_lr=auto_scale_lr, amp=amp)
+    apply_options(config, required)
+    axes = parse_axes(vary, config, read_table(table))
+    for axis in axes:
+        lost = [path for path in options if f'{path}.'.startswith(f'{axis.key}.')]
+        if lost:
+            raise UsageError(f'--cfg-options {lost[0]}: --vary {axis.key} replaces it; leave one of them out.')
+        if axis.key == LENGTH and epochs is not None:
+            raise UsageError(f'--epochs {epochs}: --vary {LENGTH} gives the length; leave one of them out.')
+    folder = Path(work_dir or Path('work_dirs') / f'ablate_{Path(base).stem}')
+    passed = ['--data-root', data_root] if data_root else []
+    passed += ['--epochs', str(epochs)] if epochs else []
+    passed += ['--auto-scale-lr'] if auto_scale_lr else []
+    passed += ['--amp'] if amp else []
+    choices = expand(axes)
+    configs = {choice.name: _varied(config, choice) for choice in choices}
+    cells = [_cell(folder, choice, seed, configs[choice.name], passed, epochs) for seed in seeds for choice in choices]
+    for cell in cells:
+        cell.check_ours()
+    return Plan(Path(base), folder, cells, configs, [*notes, *(note for note in more if note not in notes)])
+
+
+def _knn_hook(config: Config, base: str | Path, k: int) -> str:
+    """The path of the hook that measures k-NN, which is what an ablation compares."""
+    for path, hook in hook_configs(config):
+        if str(hook.get('type')).split('.')[-1] == 'KNNHook':
+            ks = list(hook.get('ks', DEFAULT_KS))
+            if k not in ks:
+                raise UsageError(
+                    f'--k {k}: {base} measures k-NN with {", ".join(map(str, ks))}. Take one of these, or give '
+                    f'--cfg-options {shlex.quote(f"{path}.ks=[{k},...]")}.'
+                )
+            return path
+    raise UsageError(f'{base} has no KNNHook: there would be no accuracies to compare.')
+
+
+def _varied(config: Config, choice: Choice) -> Config:
+    varied = copy.deepcopy(config)
+    choice.apply(varied)
+    return varied
+
+
+def _cell(folder: Path, choice: Choice, seed: int, config: Config, options: list[str], epochs: int | None) -> Cell:
+    content = json.dumps([config._cfg_dict.to_dict(), options], sort_keys=True, default=repr)
+    exists, masker = find(config, 'model.masker')
+    return Cell(
+        choice=choice,
+        seed=seed,
+        folder=folder / choice.folder / f'seed{seed}',
+        config=folder / choice.folder / f'seed{seed}.py',
+        options=tuple(options),
+        length=epochs or find(config, LENGTH)[1],
+        fingerprint=hashlib.sha256(content.encode()).hexdigest()[:16],
+        hides_nothing=exists and masker is None,
+    )

@@ -1,0 +1,135 @@
+"""Predictions of the runs of a task, drawn on pictures of its validation set beside the truth."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS, DefaultScope
+from mmengine.structures import BaseDataElement
+from PIL import Image
+
+from mstkit.datasets.image_reader import read_image
+from mstkit.engine.checkpointing import check_same_model, weights_of
+from mstkit.engine.guard import build_guard
+from mstkit.engine.newest_checkpoint import find_newest
+from mstkit.engine.preflight import build_model
+from mstkit.errors import UsageError
+from mstkit.experiments.fine_tuning import Run
+from mstkit.experiments.painting import SCORE, Painter
+from mstkit.visualization.panels import save_picture
+from mstkit.visualization.sheet import lay_out
+
+
+class Prediction(NamedTuple):
+    """A picture, (H, W, 3) uint8 RGB, and the data sample with its truth and what a run predicts."""
+
+    picture: np.ndarray
+    sample: BaseDataElement
+
+
+def draw_predictions(runs: Mapping[str, Run], path: Path, count: int = 4) -> None:
+    """Draws a sheet: a row per picture, the truth first, then what each run predicts.
+
+    Args:
+        runs: trained runs of one task, by the title of their column.
+        path: of the PNG; it appears whole or not at all.
+        count: pictures, evenly spread over those of the validation set that show something to find.
+
+    Raises:
+        UsageError: a run has no checkpoint any more.
+    """
+    columns: dict[str, list[np.ndarray]] = {}
+    unnamed: set[int] = set()
+    for title, run in runs.items():
+        predictions, painter = predict(run, count)
+        if not columns:
+            columns['truth'] = [painter.truth(*one) for one in predictions]
+        columns[title] = [painter.prediction(*one) for one in predictions]
+        unnamed |= painter.unnamed
+    first = next(iter(runs.values()))
+    heading = f'{first.task}, seed {first.seed}'
+    heading += f'; detections of {100 * SCORE:.0f} % and more' if first.task == 'detection' else ''
+    size = tuple(max(cell.shape[axis] for column in columns.values() for cell in column) for axis in (1, 0))
+    cells = {title: [_padded(cell, size) for cell in column] for title, column in columns.items()}
+    save_picture(Image.fromarray(lay_out(cells, size, [heading], legend=painter.legend(unnamed))), path)
+
+
+def predict(run: Run, count: int) -> tuple[list[Prediction], Painter]:
+    """Lets the newest checkpoint of a run predict.
+
+    Args:
+        run: trained.
+        count: pictures, evenly spread over those of its validation set that show something to find.
+
+    Returns:
+        The predictions, and who can draw them.
+
+    Raises:
+        UsageError: the run has no checkpoint, or one of another model.
+    """
+    found = find_newest(run.folder, parts=('meta', 'state_dict'))
+    path, checkpoint = found.path, found.checkpoint
+    if path is None or checkpoint is None:
+        raise UsageError(f'{run.folder} has no checkpoint any more, so that its predictions cannot be drawn.')
+    config = run.load()
+    with _quiet(), DefaultScope.overwrite_default_scope(config.default_scope):
+        model: Any = build_model(config.model, config.get('data_preprocessor'))
+        with build_guard():
+            dataset: Any = DATASETS.build(config.val_dataloader.dataset)
+        weights = weights_of(checkpoint)
+        check_same_model(model.state_dict(), weights, path)
+        model.load_state_dict(weights)
+        model.eval()
+        predictions = []
+        shown = _with_objects(dataset)
+        for index in (shown[place] for place in _evenly(count, len(shown))):
+            with torch.no_grad():
+                (sample,) = model.test_step(pseudo_collate([dataset[index]]))
+            predictions.append(Prediction(_picture(dataset.get_data_info(index)), sample.cpu()))
+    return predictions, Painter(dataset.metainfo)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the notices of data sets and losses, which were there when it was trained."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', module='mm')
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _evenly(count: int, length: int) -> list[int]:
+    """Numbers of pictures, evenly spread."""
+    count = min(count, length)
+    return [(2 * i + 1) * length // (2 * count) for i in range(count)]
+
+
+def _with_objects(dataset: Any) -> list[int]:
+    """Numbers of the pictures with objects, where the data set lists objects; of all where it does not or has none."""
+    everything = list(range(len(dataset)))
+    return [index for index in everything if dataset.get_data_info(index).get('instances', True)] or everything
+
+
+def _picture(info: Mapping[str, Any]) -> np.ndarray:
+    """The original picture of a data set's entry, RGB."""
+    return np.asarray(info['img']) if info.get('img') is not None else read_image(info['img_path'])
+
+
+def _padded(cell: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """The cell in the corner of a white one of the given width and height."""
+    whole = np.full((size[1], size[0], 3), 255, np.uint8)
+    whole[: cell.shape[0], : cell.shape[1]] = cell
+    return whole
