@@ -38,6 +38,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mstkit', 'mstkit.*']),
+    package_data={'mstkit': ['py.typed']},
     py_modules=['mstkit_waiting'],
     install_requires=requirements('runtime'),
     extras_require=extras,

@@ -61,6 +61,8 @@ def test_runtime_requirements_are_lower_bounds_only() -> None:
 def test_every_folder_of_the_package_is_packed(packaging: dict) -> None:
     folders = {file.parent.relative_to(ROOT) for file in (ROOT / 'mstkit').rglob('*.py')}
     assert set(packaging['packages']) == {'.'.join(folder.parts) for folder in folders}
+    assert 'py.typed' in packaging['package_data']['mstkit']
+    assert (ROOT / 'mstkit' / 'py.typed').is_file()
 
 
 def test_setup_imports_no_torch() -> None:
