@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
 
 from mstkit.registry import LOOPS
 
@@ -27,7 +28,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         kwargs: the other arguments of mmengine's ``EpochBasedTrainLoop``.
     """
 
-    def __init__(self, runner, dataloader, max_epochs: int, **kwargs) -> None:
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, max_epochs: int, **kwargs: Any) -> None:
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         self.iters_per_epoch = self._max_iters // self._max_epochs
 

@@ -30,7 +30,7 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             self.paramwise_cfg: Any = {**settings, 'custom_keys': {**named, **settings.get('custom_keys', {})}}
         return super().__call__(model)
 
-    def add_params(self, params: list[dict], module: nn.Module, *args, **kwargs) -> None:
+    def add_params(self, params: list[dict], module: nn.Module, *args: Any, **kwargs: Any) -> None:
         """See mmengine; called for each module, its children included."""
         if any(parameter.requires_grad for parameter in module.parameters()):
             super().add_params(params, module, *args, **kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine import dist
@@ -184,7 +185,7 @@ class DistillationOptimWrapper(OptimWrapper):
         ):
             yield
 
-    def backward(self, loss: Tensor, **kwargs) -> None:
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Back-propagates, through the loss scaler where there is one."""
         (loss if self.loss_scaler is None else self.loss_scaler.scale(loss)).backward(**kwargs)
         self._inner_count += 1
@@ -194,7 +195,7 @@ class DistillationOptimWrapper(OptimWrapper):
         self.stepped = False
         super().update_params(loss, step_kwargs, zero_kwargs)
 
-    def step(self, **kwargs) -> None:
+    def step(self, **kwargs: Any) -> None:
         """Unscales, clips, withholds the last layer's gradients while it is frozen, then updates the weights."""
         scaler = self.loss_scaler
         if scaler is not None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
 
 from mstkit.checks import check_count
 from mstkit.engine.distributed import unwrapped
@@ -40,7 +42,7 @@ class AtomicCheckpointHook(CheckpointHook):
         UsageError: ``max_keep_ckpts=0``, or a storage backend (only local folders can be written atomically).
     """
 
-    def __init__(self, interval: int = 1, by_epoch: bool = True, max_keep_ckpts: int = -1, **kwargs) -> None:
+    def __init__(self, interval: int = 1, by_epoch: bool = True, max_keep_ckpts: int = -1, **kwargs: Any) -> None:
         if max_keep_ckpts == 0 or max_keep_ckpts < -1:
             raise UsageError(f'checkpoint.max_keep_ckpts must be 1 or more, or -1 for all, but is {max_keep_ckpts}.')
         for name in ('backend_args', 'file_client_args'):
@@ -56,7 +58,7 @@ class AtomicCheckpointHook(CheckpointHook):
             raise UsageError(f'checkpoint: mmengine cannot save with {given}: {error}') from error
         self._overdue = False
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Finds the folder, and removes what a killed run left half-written in it and in those of the work dir."""
         super().before_train(runner)
         if is_sharded(unwrapped(runner.model)):
@@ -67,7 +69,9 @@ class AtomicCheckpointHook(CheckpointHook):
                 for leftover in remove_leftovers(folder):
                     runner.logger.info(f'Removed {leftover}, which a killed run had left half-written.')
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         """Saves every ``interval`` iterations, at the next optimizer step."""
         if self.by_epoch:
             return
@@ -79,7 +83,7 @@ class AtomicCheckpointHook(CheckpointHook):
             runner.logger.info(f'Saving checkpoint at {runner.iter + 1} iterations')
             self._save_checkpoint(runner)
 
-    def _save_best_checkpoint(self, runner, metrics) -> None:
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
         """mmengine removes the best checkpoint before it writes the better one: a save that fails leaves neither."""
         if not self.save_best:
             return
@@ -105,7 +109,7 @@ class AtomicCheckpointHook(CheckpointHook):
         else:
             self.best_ckpt_path_dict = paths
 
-    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         path = Path(self.out_dir) / self.filename_tmpl.format(step)
         self.last_ckpt = str(path)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)

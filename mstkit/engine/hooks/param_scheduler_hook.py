@@ -21,7 +21,9 @@ class StepParamSchedulerHook(ParamSchedulerHook):
         """Reads how the run's steps are counted."""
         self._counter = getattr(runner, 'step_counter', None)
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         """Moves the schedules where a step ends."""
         counter = self._counter
         if counter is None or counter.step_of(runner.iter + 1) > counter.step_of(runner.iter):

@@ -7,7 +7,8 @@ import random
 import numpy as np
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.optim import OptimWrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.progress import StepCounter, mix_seed
@@ -31,7 +32,7 @@ class ProgressHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Reads the length of the run; see :class:`mstkit.engine.progress.StepCounter`."""
         loop, wrapper = runner.train_loop, runner.optim_wrapper
         if not isinstance(loop, EpochBasedTrainLoop):
@@ -44,15 +45,15 @@ class ProgressHook(Hook):
         counts = getattr(wrapper, '_accumulative_counts', 1)
         self._counter = StepCounter(loop.max_iters // loop.max_epochs, loop.max_epochs, counts)
 
-    def before_train_epoch(self, runner) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         """Keys what is drawn while the first batch of the epoch is fetched."""
         self._reseed(runner.iter, _FETCH)
 
-    def before_first_fetch(self, runner) -> None:
+    def before_first_fetch(self, runner: Runner) -> None:
         """The same once the data loader's iterator exists; called by ``ResumableEpochLoop``."""
         self._reseed(runner.iter, _FETCH)
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Hands out the progress and keys the randomness of the forward pass."""
         progress = self._counter.progress(runner.iter, self._rank_seed)
         if hasattr(self._model, 'set_progress'):
@@ -61,7 +62,9 @@ class ProgressHook(Hook):
             runner.optim_wrapper.set_progress(progress)
         self._reseed(runner.iter, _STEP)
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         """Lets the model follow the optimizer (teacher, centre), and keys the fetching of the next batch."""
         if optimizer_stepped(runner.optim_wrapper) and hasattr(self._model, 'after_step'):
             self._model.after_step()
@@ -74,7 +77,7 @@ class ProgressHook(Hook):
         random.seed(seed)
 
 
-def optimizer_stepped(optim_wrapper) -> bool:
+def optimizer_stepped(optim_wrapper: OptimWrapper) -> bool:
     """Whether the iteration that just ended was one in which the optimizer had its turn."""
     stepped = getattr(optim_wrapper, 'stepped', None)
     return optim_wrapper.should_update() if stepped is None else stepped
