@@ -57,6 +57,7 @@ def test_a_full_disk_is_one_line_whoever_met_it(number, capsys):
     with pytest.raises(FileNotFoundError if number == errno.ENOENT else SystemExit) as caught:
         exit_cleanly(main)()
     if number != errno.ENOENT:
+        assert isinstance(caught.value, SystemExit)
         assert caught.value.code == STOPPED_EXIT
         assert capsys.readouterr().err == 'error: scalars.json cannot be written: the disk is full.\n'
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +177,7 @@ def test_two_cpu_processes_equal_one(tmp_path, free_port):
     one, two = weights(tmp_path / 'one' / 'epoch_2.pth'), weights(tmp_path / 'two' / 'epoch_2.pth')
     assert one.keys() == two.keys()
     for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f'{n}: {m}')
+        torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-5, msg=partial('{}: {}'.format, name))
     assert one['head.centre'].abs().max() > 0
     losses = []
     for which in ('one', 'two'):

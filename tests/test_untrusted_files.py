@@ -41,7 +41,7 @@ REFUSED = 'nothing was imported or run'
 
 def calls(command: str) -> dict[str, Any]:
     """A component that makes a folder when it is built."""
-    return {
+    components: dict[str, dict[str, Any]] = {
         'os.mkdir': dict(type='os.mkdir', path=CANARY),
         'os.system': dict(type='os.system', command=f'mkdir {CANARY}'),
         'subprocess.run': dict(type='subprocess.run', args=['mkdir', CANARY]),
@@ -51,7 +51,8 @@ def calls(command: str) -> dict[str, Any]:
         'mmengine.utils.mkdir_or_exist': dict(type='mmengine.mkdir_or_exist', dir_name=CANARY),
         'scope': dict(type='Backbone', _scope_=f'{MODULE}_package'),
         'prefix': dict(type=f'{MODULE}_package.Backbone'),
-    }[command]
+    }
+    return components[command]
 
 
 def config_with(**backbone: Any) -> dict[str, Any]:

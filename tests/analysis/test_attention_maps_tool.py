@@ -56,7 +56,7 @@ def test_draws_what_was_asked_for(call, tool: ModuleType, work: Path, monkeypatc
 
     monkeypatch.setattr(tool, 'draw_attention_sheet', keep)
     call('epoch_1.pth', 'random:epoch_1.pth', '--images', 'pictures', '--out', 'out/a.png', '--pca', '--block', 1)
-    rows: list = seen['rows']  # type: ignore[assignment]
+    rows: list = seen['rows']
     folder = work.name
     names = [f'{folder}/epoch_1 student', f'{folder}/epoch_1 teacher', 'random epoch_1']
     assert [row.network for row in rows] == names * 3  # the broken one is left out, and said

@@ -246,10 +246,7 @@ def test_built_from_a_config_through_mmengines_root_registry(tmp_path):
 
 @pytest.mark.parametrize(('parent', 'labels_key'), [(CIFAR10, 'labels'), (CIFAR100, 'fine_labels')])
 def test_mmpretrains_cifar(tmp_path, parent, labels_key):
-    class Small(parent):
-        train_list = [['batch', None]]  # noqa: RUF012 (its parent's own convention)
-        test_list = []  # noqa: RUF012
-
+    small = type('Small', (parent,), dict(train_list=[['batch', None]], test_list=[]))
     data = np.random.default_rng(0).integers(0, 256, (6, 3072), dtype=np.uint8)
     folder = tmp_path / parent.base_folder
     folder.mkdir()
@@ -260,7 +257,7 @@ def test_mmpretrains_cifar(tmp_path, parent, labels_key):
         dict(type='PackViews'),
     ]
     with DefaultScope.overwrite_default_scope('mstkit'):
-        dataset = Small(data_root=str(tmp_path), download=False, pipeline=pipeline)
+        dataset = small(data_root=str(tmp_path), download=False, pipeline=pipeline)
     loader = DataLoader(dataset, 3, sampler=EpochSampler(dataset, seed=1), collate_fn=default_collate)
     first, again = next(iter(loader)), next(iter(loader))
     assert [tuple(view.shape) for view in first['inputs']] == [(3, 3, 32, 32)] * 2 + [(3, 3, 16, 16)] * 2

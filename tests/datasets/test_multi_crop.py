@@ -108,7 +108,7 @@ def test_crops_are_distributed_as_torchvisions(shape, scale):
 def test_images_of_any_shape(shape):
     made = views(MultiCrop(**SMALL), SampleKey(0), picture(*shape))
     assert [view.shape for view in made] == [(32, 32, 3)] * 2 + [(16, 16, 3)] * 3
-    left, top, w, h = draw_crop(*shape, (0.9, 1.0), (3 / 4, 4 / 3), np.random.default_rng(0))
+    left, top, w, h = draw_crop(shape[0], shape[1], (0.9, 1.0), (3 / 4, 4 / 3), np.random.default_rng(0))
     assert w >= 1 and h >= 1 and left >= 0 and top >= 0 and left + w <= shape[1] and top + h <= shape[0]
 
 
@@ -136,7 +136,9 @@ def test_probabilities(name, probability):
 def test_jitter_draws_its_factors_from_the_whole_range():
     grey = np.full((4, 4, 3), 100, np.uint8)
     only = PLAIN | dict(jitter=1.0, brightness=0.4, contrast=0.0, saturation=0.0, hue=0.0)
-    levels = np.array([ViewRecipe(**only).apply(grey, SampleKey(i).generator())[0, 0, 0] for i in range(2000)], float)
+    levels = np.array(
+        [ViewRecipe(**only).apply(grey, SampleKey(i).generator())[0, 0, 0] for i in range(2000)], np.float64
+    )
     assert 60 <= levels.min() <= 62 and 138 <= levels.max() <= 140
     assert abs(levels.mean() - 99.5) < 2 and abs(levels.std() - 80 / np.sqrt(12)) < 1
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -227,7 +227,7 @@ def test_hardly_visible_objects_are_left_out_and_counted(tmp_path: Path, monkeyp
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator:
+def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs the tool; gives its exit code, what it printed and the last line of its errors."""
     module = load_program('tools/make_scenes.py')
 

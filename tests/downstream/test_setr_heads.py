@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -11,11 +12,14 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+if TYPE_CHECKING:
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'downstream' / 'mmseg'
 GRID, IMAGE = 6, 96  # patches and pixels a side
 
 
-def heads_of(variant: str) -> tuple[nn.Module, list[nn.Module], Config]:
+def heads_of(variant: str) -> tuple[BaseDecodeHead, list[BaseDecodeHead], Config]:
     config = Config.fromfile(CONFIGS / f'setr_{variant}_deit-s_768x768_40k_cityscapes.py')
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmseg'):

@@ -65,6 +65,7 @@ def test_rank_zero_speaks_first(monkeypatch, capsys, rank):
     if rank == '0':
         assert waited == []
     else:
+        assert isinstance(caught.value, SystemExit)
         assert caught.value.code == 2
         assert len(waited) == 1
         assert capsys.readouterr().err == 'error on rank 1: the mistake\n'

@@ -28,8 +28,8 @@ from .test_resume import MID_EPOCH, interrupt
 class WatchedToy(toy.ToyDistiller):
     """Says something about each of its steps, and has features."""
 
-    def forward(self, inputs: Tensor, mode: str = 'tensor', **others: Any) -> Any:
-        losses = super().forward(inputs, others['index'], mode)
+    def forward(self, inputs: Tensor, index: Tensor, mode: str = 'tensor', **others: Any) -> dict[str, Tensor]:
+        losses = super().forward(inputs, index, mode)
         self.entropy = losses['loss'].detach().sqrt()
         return {**losses, 'loss_ce': 2 * losses['loss']}
 

@@ -192,7 +192,7 @@ def test_a_full_disk_under_the_pieces_is_one_sentence(tmp_path, monkeypatch):
         except OSError as error:
             wrapped = RuntimeError('unexpected pos 64 vs 0')
             wrapped.__cause__ = error
-        raise dcp.CheckpointException('write', {1: (wrapped, None)})  # type: ignore[attr-defined]
+        raise dcp.CheckpointException('write', {1: (wrapped, None)})
 
     monkeypatch.setattr(dcp, 'save', fill)
     with pytest.raises(DiskError, match=r'epoch_3\.dcp cannot be written: the disk is full \('):

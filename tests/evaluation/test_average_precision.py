@@ -147,7 +147,7 @@ def test_mistakes():
         labelled_retrieval(data, data._replace(classes=('x', 'y', 'z')))
     for ranks in ((0,), (True,), 5, ('1',)):
         with pytest.raises(UsageError, match='mP@k'):
-            labelled_retrieval(data, data, ranks=ranks)  # type: ignore[arg-type]
+            labelled_retrieval(data, data, ranks=ranks)
     broken = data._replace(features=data.features.clone())
     broken.features[3, 1] = math.nan
     with pytest.raises(UsageError, match='1 of 20'):

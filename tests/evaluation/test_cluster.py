@@ -135,7 +135,7 @@ def test_mistakes(tmp_path: Path) -> None:
         (dict(iterations=1.5), r'iterations is 1\.5'),
     ):
         with pytest.raises(UsageError, match=says):
-            ClusterEvaluator(**settings)  # type: ignore[arg-type]
+            ClusterEvaluator(**settings)
     subject = subject_of(make_folders(tmp_path, train=1, val=1), CountingNetwork())
     ClusterEvaluator().check(subject)
     subject._labels['val'] = torch.tensor([0, 1])

@@ -150,7 +150,7 @@ def test_mistakes(tmp_path: Path) -> None:
         bank_of(cache, ColourDataset(SIZE, labelled=False))
     unnamed = [ColourDataset(SIZE)[index] for index in range(SIZE)]
     with pytest.raises(UsageError, match='does not name its classes'):
-        bank_of(cache, unnamed)  # type: ignore[arg-type]
+        bank_of(cache, unnamed)
 
 
 def worker(rank: int, folder: str) -> None:

@@ -130,9 +130,9 @@ def test_label_without_a_class_name_is_refused() -> None:
     samples = Named(ColourDataset(6, classes=3)[index] for index in range(6))
     samples.metainfo = {'classes': ('a', 'b')}
     with pytest.raises(UsageError, match='labels from 0 to 2, but names 2 classes'):
-        extract_features(mean_colour, feature_loader(samples), 'cpu', preprocess, 'test')  # type: ignore[arg-type]
+        extract_features(mean_colour, feature_loader(samples), 'cpu', preprocess, 'test')
     samples.metainfo = {}
-    found = extract_features(mean_colour, feature_loader(samples), 'cpu', preprocess, 'test')  # type: ignore[arg-type]
+    found = extract_features(mean_colour, feature_loader(samples), 'cpu', preprocess, 'test')
     assert found.classes == ('0', '1', '2')
 
 

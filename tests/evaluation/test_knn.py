@@ -88,7 +88,7 @@ def test_k_is_clipped_to_the_bank() -> None:
 def test_k_out_of_range(ks: object) -> None:
     data = bank(15, 3, seed=13)
     with pytest.raises(UsageError, match='k-NN'):
-        knn_accuracy(data, data, ks=ks)  # type: ignore[arg-type]
+        knn_accuracy(data, data, ks=ks)
 
 
 @pytest.mark.parametrize('temperature', [0.0, -1.0, float('nan')])

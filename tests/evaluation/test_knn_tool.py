@@ -69,7 +69,7 @@ def test_table_and_file_hold_the_right_numbers(tool, data, checkpoint, tmp_path,
             dataset = DATASETS.build(dict(type='ImageFolder', data_root=str(data), split=split, pipeline=PIPELINE))
             loader = feature_loader(dataset, 5)
             banks.append(extract_features(PooledEncoder(backbone), loader, 'cpu', preprocess, 'check'))
-        assert found['branches'][branch] == pytest.approx(knn_accuracy(*banks, ks=(3, 5)))
+        assert found['branches'][branch] == pytest.approx(knn_accuracy(banks[0], banks[1], ks=(3, 5)))
         assert f'{branch}: loaded {len(own)} of {len(own)} tensors' in printed
         assert f'{found["branches"][branch]["k3_top1"]:.2f}' in printed
 

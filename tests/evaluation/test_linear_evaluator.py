@@ -53,6 +53,7 @@ def test_stored_features_go_through_the_probe(subject: Subject, said: list[str])
         assert metrics[f'lr{name}/best_top1'] == result.top1[:, index].max()
         assert metrics[f'lr{name}/last_top1'] == result.top1[-1, index]
     assert metrics['linear_best_top1'] > 90
+    assert isinstance(subject.network, BrightNetwork)
     assert subject.network.seen == 1 + 24 + 15  # the look at a blank image, and every picture once
     assert 'preset sweep, features last_mean, augmentation none, 6 epochs in batches of 64' in said[0]
     assert 'learning rates 0.1, 1 (times 0.25)' in said[0]
@@ -102,6 +103,7 @@ def test_crops_are_new_in_every_epoch_and_the_same_in_every_run(subject: Subject
 def test_training_on_crops(subject: Subject) -> None:
     evaluator = LinearEvaluator('dino', rates=[3.0, 10.0], epochs=4, batch_size=8)
     metrics = evaluator(subject)
+    assert isinstance(subject.network, BrightNetwork)
     assert subject.network.seen == 15 + 4 * 24
     assert metrics['linear_best_top1'] > 60
     assert not {'lr0.001/best_top1'} & set(metrics)

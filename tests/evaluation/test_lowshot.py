@@ -135,7 +135,7 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (dict(penalty=-1.0), r'penalty is -1\.0'),
     ):
         with pytest.raises(UsageError, match=says):
-            LowShotEvaluator(**settings)  # type: ignore[arg-type]
+            LowShotEvaluator(**settings)
     subject = subject_of(make_folders(tmp_path, train=8))
     with pytest.raises(UsageError, match="class 'dark' has 8 train images, fewer than the 10 shots"):
         LowShotEvaluator(shots=[5, 10], draws='random').check(subject)

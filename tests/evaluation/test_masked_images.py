@@ -46,6 +46,7 @@ def hidden_by_loops(image: torch.Tensor, tokens: list[int], network: BrightNetwo
 def expected_features(subject: Subject, order: str, ratio: float) -> FeatureBank:
     """One image at a time, by the definition."""
     network, features, labels = subject.network, [], []
+    assert isinstance(network, BrightNetwork)
     index = 0
     for batch in subject.loader('val'):
         for image, sample in zip(subject.preprocess(batch), batch['data_samples'], strict=True):

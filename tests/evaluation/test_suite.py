@@ -38,7 +38,7 @@ def broken() -> Iterator[str]:
 
 def result_of(name: str = 'a', **values: object) -> SuiteResult:
     given = dict(source='a.pth', branch='', fingerprint='f', train='t', val='v', seed=0) | values
-    return SuiteResult(name, **given)  # type: ignore[arg-type]
+    return SuiteResult(name, **given)
 
 
 def test_a_suite_is_built_from_names_and_settings() -> None:

@@ -155,7 +155,9 @@ def test_what_wrappers_put_before_names_is_taken_off(tmp_path):
 
 def test_a_compiled_model_is_read_whole(tmp_path):
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
-    torch.save(dict(state_dict=torch.compile(model).state_dict()), tmp_path / 'a.pth')
+    compiled = torch.compile(model)
+    assert isinstance(compiled, torch.nn.Module)
+    torch.save(dict(state_dict=compiled.state_dict()), tmp_path / 'a.pth')
     other = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
     assert 'missing 0, unexpected 0' in load_strict(other, read_checkpoint(tmp_path / 'a.pth')['state_dict'], 'whole')
     assert torch.equal(other[0].weight, model[0].weight)

@@ -15,7 +15,7 @@ from tests.networks.toy import CASES, NETWORKS, SWINS, VIT, build, images, netwo
 def test_tokens_are_those_of_our_backbones(name: str) -> None:
     net = network(name)
     for size in NETWORKS[name][1]:
-        expected: Any = net.backbone.forward_tokens(images(size))  # type: ignore[operator]
+        expected: Any = net.backbone.forward_tokens(images(size))
         output = net(images(size))
         assert torch.equal(output.patch_tokens, expected.patch_tokens) and output.grid == tuple(expected.grid)
         assert torch.equal(output.pooled, expected.pooled) and output.attention is None

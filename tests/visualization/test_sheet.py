@@ -11,7 +11,7 @@ GREY = np.full((40, 90, 3), 128, np.uint8)
 
 
 def swatches(sheet: np.ndarray, colour: tuple[int, ...]) -> np.ndarray:
-    return (np.abs(sheet.astype(int) - colour) <= 3).all(axis=2)
+    return np.all(np.abs(sheet.astype(int) - colour) <= 3, axis=2)
 
 
 @pytest.mark.parametrize('count', [1, 12])

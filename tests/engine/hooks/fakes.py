@@ -35,7 +35,7 @@ class FakeDistillation(BaseModel):
         self.teacher = torch.nn.ModuleDict({'backbone': copy.deepcopy(self.backbone)})
         self.teacher.requires_grad_(False)
         self.neck = torch.nn.Linear(6, out_dim)
-        self.neck.out_dim = out_dim  # type: ignore[assignment]
+        self.neck.out_dim = out_dim
         self.entropy, self.kl = 1.0, 0.5
         self.break_at: int | None = None
         self.steps = 0

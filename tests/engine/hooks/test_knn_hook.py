@@ -44,7 +44,7 @@ def test_run_is_measured_recorded_and_kept(tmp_path: Path) -> None:
         )
         for size in (30, 9)
     ]
-    assert found[-1]['branches']['student'] == pytest.approx(knn_accuracy(*banks, ks=(5, 20, 30)))
+    assert found[-1]['branches']['student'] == pytest.approx(knn_accuracy(banks[0], banks[1], ks=(5, 20, 30)))
     text = log_text(runner)
     assert 'k-NN epoch 2: student ' in text and '(k=20; random init ' in text
     scalars = (next(tmp_path.glob('*/vis_data/scalars.json'))).read_text()
@@ -96,7 +96,7 @@ def test_max_train_takes_an_even_spread(tmp_path: Path) -> None:
     hook.before_run(make_runner(tmp_path, []))
     assert hook.loaders is not None
     assert hook.loaders['train'].dataset.indices == [0, 10, 19, 29]  # type: ignore[attr-defined]
-    assert len(hook.loaders['val'].dataset) == 9  # type: ignore[arg-type]
+    assert len(hook.loaders['val'].dataset) == 9
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_non_finite_weights_are_not_saved(tmp_path: Path) -> None:
     model = FakeDistillation()
     model.neck.weight.data[0, 0] = float('inf')
     model.neck.requires_grad_(False)
-    model.neck.forward = lambda value: value  # type: ignore[method-assign]  # the loss stays finite
+    model.neck.forward = lambda value: value  # the loss stays finite
     runner = make_runner(tmp_path, [dict(type='NonFiniteLossHook')], epochs=1, model=model)
     with pytest.raises(NonFiniteLossError, match=r'first neck\.weight.*No checkpoint had been written yet'):
         runner.train()
