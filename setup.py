@@ -38,7 +38,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mstkit', 'mstkit.*']),
-    package_data={'mstkit': ['py.typed']},
+    package_data={'mstkit': ['py.typed'], 'mstkit.report': ['templates/*', 'templates/sections/*']},
     py_modules=['mstkit_waiting'],
     install_requires=requirements('runtime'),
     extras_require=extras,

@@ -55,7 +55,7 @@ def test_setup_reads_the_requirement_files(packaging: dict) -> None:
 
 def test_runtime_requirements_are_lower_bounds_only() -> None:
     for line in lines_of('runtime'):
-        assert re.fullmatch(r'[a-z-]+>=[0-9.]+', line), line
+        assert re.fullmatch(r'[a-z][a-z0-9-]*>=[0-9.]+', line), line
 
 
 def test_every_folder_of_the_package_is_packed(packaging: dict) -> None:
@@ -63,6 +63,18 @@ def test_every_folder_of_the_package_is_packed(packaging: dict) -> None:
     assert set(packaging['packages']) == {'.'.join(folder.parts) for folder in folders}
     assert 'py.typed' in packaging['package_data']['mstkit']
     assert (ROOT / 'mstkit' / 'py.typed').is_file()
+
+
+def test_every_file_of_the_package_is_packed(packaging: dict, tmp_path: Path) -> None:
+    command = setuptools.Distribution(packaging).get_command_obj('build_py')
+    command.distribution.script_name = 'setup.py'
+    command.build_lib = str(tmp_path)
+    command.ensure_finalized()
+    packed = {Path(file).relative_to(tmp_path) for file in command.get_outputs(include_bytecode=False)}
+    data = [file.relative_to(ROOT) for file in (ROOT / 'mstkit').rglob('*.*') if file.suffix not in ('.py', '.pyc')]
+    assert Path('mstkit/report/templates/style.css') in data
+    for file in data:
+        assert file in packed, f'{file} is missing: setup.py, package_data'
 
 
 def test_setup_imports_no_torch() -> None:

@@ -1,18 +1,16 @@
-"""Charts as SVG, drawn by hand: text stays text, colours follow the page's light or dark mode, nothing is loaded."""
+"""Charts, and where everything in them is drawn; ``templates/chart.html.j2`` writes the SVG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from mstkit.report.markup import Html, element, number
 from mstkit.report.scales import Point, domain, linear_ticks, log_ticks, scale, smooth, thin
+from mstkit.report.words import number
 
-# A chart is as wide as a phone's screen and is scaled up from there, so that its text can be read on both.
-WIDTH, HEIGHT = 360, 220
-LEFT, RIGHT, TOP, BOTTOM = 46, 350, 10, 186
-STYLES = 8  # colours, and as many dashes and marks; see style.py
+STYLES = 8  # colors, and as many dashes and marks; see templates/style.css
 EVERY_POINT = 20  # up to here each point has its mark
 
 # Around (0, 0), each about as heavy as the others.
@@ -28,6 +26,21 @@ MARKS = (
 )
 
 
+class Frame(NamedTuple):
+    """The size of a chart, and the edges of what is inside its axes."""
+
+    width: int
+    height: int
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+
+# As wide as a phone's screen, and scaled up from there, so that its text can be read on both.
+FRAME = Frame(width=360, height=220, left=46, right=350, top=10, bottom=186)
+
+
 @dataclass(frozen=True)
 class Line:
     """A curve.
@@ -35,7 +48,7 @@ class Line:
     Attributes:
         name: in the legend.
         points: in order of x; values that are not finite leave a gap.
-        style: number of its colour, dash and mark.
+        style: number of its color, dash and mark.
         behind: curves that it is the mean of, drawn faintly.
     """
 
@@ -78,46 +91,98 @@ class Chart:
         return min(values) > 0 and max(values) > 4 * min(values)
 
 
-def draw(chart: Chart, identity: str) -> Html:
-    """The picture of a chart, with a title and a description; a second, logarithmic one in it where that is useful."""
+class Style(NamedTuple):
+    """How a line looks.
+
+    Attributes:
+        number: of its color, dash and mark.
+        classes: that give it color and dash.
+        mark: the path of its mark, around (0, 0).
+    """
+
+    number: int
+    classes: str
+    mark: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line as it is drawn.
+
+    Attributes:
+        style: of it.
+        faint: paths of the curves that it is the mean of, and how many points each stands for.
+        raw: the path of the values as logged where ``line`` is their running mean; empty otherwise.
+        line: its path.
+        count: how many points the path of the logged values stands for.
+        marks: the places of its marks.
+    """
+
+    style: Style
+    faint: Sequence[tuple[str, int]]
+    raw: str
+    line: str
+    count: int
+    marks: Sequence[Point]
+
+
+class Level(NamedTuple):
+    """A horizontal line at ``y``, and the baseline of the name above or below it."""
+
+    name: str
+    y: float
+    baseline: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Everything over one kind of y axis.
+
+    Attributes:
+        kind: ``'linear'`` or ``'logarithmic'``.
+        ticks: values on the axis, and where they are.
+        levels: horizontal lines.
+        curves: the last one lies on top.
+    """
+
+    kind: str
+    ticks: Sequence[tuple[float, float]]
+    levels: Sequence[Level]
+    curves: Sequence[Curve]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Where everything of a chart is.
+
+    Attributes:
+        across: the ends of the x axis.
+        ticks: values on it, and where they are.
+        layers: a linear one, and a logarithmic one where that shows more.
+        frame: around all of it.
+    """
+
+    across: tuple[float, float]
+    ticks: Sequence[tuple[float, float]]
+    layers: Sequence[Layer]
+    frame: Frame = FRAME
+
+
+def draw(chart: Chart) -> Drawing:
+    """Places everything of a chart."""
     xs = [x for x, _ in chart.finite()]
     across = (min(xs), max(xs)) if min(xs) < max(xs) else (min(xs) - 1, max(xs) + 1)
-    to_x = scale(across, (LEFT, RIGHT))
-    layers = [element('g', _layer(chart, to_x, logarithmic=False), class_='linear')]
-    if chart.wide():
-        layers.append(element('g', _layer(chart, to_x, logarithmic=True), class_='logarithmic'))
-    return element(
-        'svg',
-        element('title', chart.title, id=f'{identity}-title'),
-        element('desc', describe(chart), id=f'{identity}-desc'),
-        _x_axis(across, to_x, chart.x),
-        layers,
-        element('line', class_='cursor', x1=0, x2=0, y1=TOP, y2=BOTTOM),
-        viewBox=f'0 0 {WIDTH} {HEIGHT}',
-        role='img',
-        aria_labelledby=f'{identity}-title {identity}-desc',
-        data_ends=f'{across[0]!r} {across[1]!r}',
-        data_edges=f'{LEFT / WIDTH:.5f} {RIGHT / WIDTH:.5f}',
-        data_width=WIDTH,
-    )
+    to_x = scale(across, (FRAME.left, FRAME.right))
+    ticks = linear_ticks(*across, about=5, whole=True) or [across[0]]
+    kinds = [False, True] if chart.wide() else [False]
+    layers = [_layer(chart, to_x, logarithmic) for logarithmic in kinds]
+    return Drawing(across, [(tick, to_x(tick)) for tick in ticks], layers)
 
 
-def swatch(style: int) -> Html:
-    """A piece of a line, for the legend."""
-    return element(
-        'svg',
-        element('path', d='M1 6H31', class_='line'),
-        element('path', d=MARKS[style % STYLES], transform='translate(16 6)', class_='mark'),
-        viewBox='0 0 32 12',
-        class_=f'swatch {style_class(style)}',
-        aria_hidden='true',
-        focusable='false',
-    )
-
-
-def style_class(style: int) -> str:
-    """The classes of a style; past the last colour they begin again with other dashes."""
-    return f'c{style % STYLES} d{(style + style // STYLES) % STYLES}'
+def style(number: int) -> Style:
+    """The style of a number; past the last color they begin again with other dashes."""
+    classes = f'c{number % STYLES} d{(number + number // STYLES) % STYLES}'
+    return Style(number, classes, MARKS[number % STYLES])
 
 
 def describe(chart: Chart) -> str:
@@ -140,55 +205,38 @@ def describe(chart: Chart) -> str:
     return ' '.join([f'{chart.title}{unit} over {chart.x}s.', *words, *levels])
 
 
-def _x_axis(across: tuple[float, float], to_x: Callable[[float], float], unit: str) -> Html:
-    ticks = linear_ticks(*across, about=5, whole=True) or [across[0]]
-    texts = [element('text', number(tick, 7), x=f'{to_x(tick):.1f}', y=BOTTOM + 15) for tick in ticks]
-    strokes = ''.join(f'M{to_x(tick):.1f} {BOTTOM}v4' for tick in ticks)
-    return element(
-        'g',
-        element('path', d=f'M{LEFT} {BOTTOM}H{RIGHT}{strokes}', class_='axis'),
-        texts,
-        element('text', unit, x=(LEFT + RIGHT) / 2, y=HEIGHT - 4),
-        class_='x',
-    )
-
-
-def _layer(chart: Chart, to_x: Callable[[float], float], logarithmic: bool) -> list[Html]:
+def _layer(chart: Chart, to_x: Callable[[float], float], logarithmic: bool) -> Layer:
     """Axis, levels and curves over one kind of y."""
     values = [y for _, y in chart.finite()]
     levels = {name: level for name, level in (chart.levels or {}).items() if level > 0 or not logarithmic}
     ends = domain([*values, *levels.values()], logarithmic)
-    to_y = scale(ends, (BOTTOM, TOP), logarithmic)
+    to_y = scale(ends, (FRAME.bottom, FRAME.top), logarithmic)
     ticks = log_ticks(*ends) if logarithmic else linear_ticks(*ends, about=5)
-    parts = [element('path', d=''.join(f'M{LEFT} {to_y(tick):.1f}H{RIGHT}' for tick in ticks), class_='grid')]
-    parts.append(
-        element(
-            'g',
-            (element('text', number(tick), x=LEFT - 5, y=f'{to_y(tick) + 4:.1f}') for tick in ticks),
-            class_='y',
-        )
-    )
+    placed = []
     for name, level in levels.items():
         y = to_y(level)
-        parts.append(element('path', d=f'M{LEFT} {y:.1f}H{RIGHT}', class_='level'))
-        parts.append(element('text', name, x=RIGHT, y=f'{y - 4 if y > TOP + 14 else y + 12:.1f}', class_='level-name'))
-    for line in sorted(chart.lines, key=lambda line: -line.style):  # the first one lies on top
-        drawn = _curve(line, to_x, to_y, chart.smoothed)
-        parts.append(element('g', drawn, class_=f'{style_class(line.style)} curve', data_line=line.style))
-    return parts
+        placed.append(Level(name, y, y - 4 if y > FRAME.top + 14 else y + 12))
+    return Layer(
+        'logarithmic' if logarithmic else 'linear',
+        [(tick, to_y(tick)) for tick in ticks],
+        placed,
+        [_curve(line, to_x, to_y, chart.smoothed) for line in sorted(chart.lines, key=lambda line: -line.style)],
+    )
 
 
-def _curve(line: Line, to_x: Callable[[float], float], to_y: Callable[[float], float], smoothed: bool) -> list[object]:
-    """A line with its marks; of a long one the raw values, and their running mean over them."""
-    placed = [(to_x(x), to_y(y) if math.isfinite(y) else math.nan) for x, y in thin(line.points)]
-    faint = [element('path', d=_path(thin(c), to_x, to_y), class_='faint', data_points=len(c)) for c in line.behind]
+def _curve(line: Line, to_x: Callable[[float], float], to_y: Callable[[float], float], smoothed: bool) -> Curve:
+    """A line with its marks; of a long one the logged values, and their running mean over them."""
+    logged = thin(line.points)
     running = smooth(line.points) if smoothed else None
-    if running is not None:
-        raw = element('path', d=_path(thin(line.points), to_x, to_y), class_='raw', data_points=len(line.points))
-        mean = [(to_x(x), to_y(y)) for x, y in thin(running[0])]
-        return [*faint, raw, element('path', d=_path(thin(running[0]), to_x, to_y), class_='line'), _marks(line, mean)]
-    drawn = element('path', d=_path(thin(line.points), to_x, to_y), class_='line', data_points=len(line.points))
-    return [*faint, drawn, _marks(line, placed)]
+    drawn = thin(running[0]) if running is not None else logged
+    return Curve(
+        style(line.style),
+        [(_path(thin(curve), to_x, to_y), len(curve)) for curve in line.behind],
+        _path(logged, to_x, to_y) if running is not None else '',
+        _path(drawn, to_x, to_y),
+        len(line.points),
+        _marks([(to_x(x), to_y(y)) for x, y in drawn if math.isfinite(y)]),
+    )
 
 
 def _path(points: Sequence[Point], to_x: Callable[[float], float], to_y: Callable[[float], float]) -> str:
@@ -203,10 +251,7 @@ def _path(points: Sequence[Point], to_x: Callable[[float], float], to_y: Callabl
     return ''.join(words)
 
 
-def _marks(line: Line, placed: Sequence[Point]) -> list[Html]:
+def _marks(placed: Sequence[Point]) -> Sequence[Point]:
     """At every point of a short line, at a few of a long one, and always at its end."""
-    finite = [point for point in placed if math.isfinite(point[1])]
-    every = 1 if len(finite) <= EVERY_POINT else max(1, len(finite) // 6)
-    shape = MARKS[line.style % STYLES]
-    chosen = finite[::-1][::every]
-    return [element('path', d=shape, transform=f'translate({x:.1f} {y:.1f})', class_='mark') for x, y in chosen]
+    every = 1 if len(placed) <= EVERY_POINT else max(1, len(placed) // 6)
+    return placed[::-1][::every]

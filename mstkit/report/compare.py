@@ -1,68 +1,78 @@
-"""The sections of a page that compares runs."""
+"""The facts of a page that compares runs, section by section."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mstkit.report import sections
-from mstkit.report.charts import swatch
+from mstkit.report.charts import style
 from mstkit.report.configs import differences
 from mstkit.report.curves import Group, charts_comparing
 from mstkit.report.facts import accuracies, hidden_share, mean_of, training_seconds
-from mstkit.report.figures import gallery
-from mstkit.report.markdown import to_html
-from mstkit.report.markup import NOTHING, Html, bullets, duration, element, folded, joined, number, table
-from mstkit.report.panel_section import panels
-from mstkit.report.panels import embed
+from mstkit.report.figures import figures
+from mstkit.report.markdown import blocks
+from mstkit.report.panels import embed, panels
 from mstkit.report.run import RunRecord
+from mstkit.report.sections import Section
 from mstkit.report.sources import Comparison
 from mstkit.report.verdict import COLLAPSED, FINE, progress, verdict
+from mstkit.report.words import NOTHING, duration, number, slug
 
 MOST_PANELS = 8  # runs whose panels are shown
 LONGEST = 120  # characters of a value of a config
 
 
-def comparison_sections(comparison: Comparison, before: str = '') -> list[tuple[str, str, Html]]:
-    """Title, anchor and content of each section.
+def comparison_sections(comparison: Comparison, before: str = '') -> list[Section]:
+    """The sections of a comparison that have something to show.
 
     Args:
         comparison: what is compared.
         before: goes in front of every title, where the page has several comparisons.
     """
     groups, runs = comparison.groups, comparison.runs
+    place = slug(comparison.title)
     charts = charts_comparing(groups, comparison.k)
-    place = sections.place_of(comparison.title)
-    page = own_page(comparison.page) if comparison.page else Html()
+    drawn = {name: figures(some, f'{place} {name}') for name, some in charts.items()}
     shown = [runs[0] for _, runs in groups][:MOST_PANELS]
-    content = {
-        'Summary': joined([overview(groups, comparison.k), page]),
-        'Predictions': predictions(comparison.pictures),
-        'Accuracy': gallery(charts.get('accuracy', []), f'{place} accuracy'),
-        'Collapse': joined([verdicts(runs), gallery(charts.get('collapse', []), f'{place} collapse')]),
-        'Masks': gallery(charts.get('masks', []), f'{place} masks'),
-        'Panels': panels(shown, f'{place}-panels', rows=2 if len(shown) > 3 else 4),
-        'Training': gallery(charts.get('training', []), f'{place} training'),
-        'Evaluations': sections.evaluations([(run.name, result) for run in runs for result in run.evaluations]),
-        'Differences': differing(groups),
-        'Each run': joined(each(run) for run in runs),
-    }
-    return [(f'{before}{title}', sections.place_of(place, title), body) for title, body in content.items() if body]
+    collapse = dict(runs=verdicts(runs), charts=drawn.get('collapse', []))
+    content: list[tuple[str, str, Any]] = [
+        ('Summary', 'summary', dict(overview=overview(groups, comparison.k), page=own_page(comparison.page))),
+        ('Predictions', 'predictions', predictions(comparison.pictures)),
+        ('Accuracy', 'charts', drawn.get('accuracy')),
+        ('Collapse', 'collapses', collapse if any(collapse.values()) else {}),
+        ('Masks', 'charts', drawn.get('masks')),
+        ('Panels', 'panels', panels(shown, f'{place}-panels', rows=2 if len(shown) > 3 else 4)),
+        ('Training', 'charts', drawn.get('training')),
+        (
+            'Evaluations',
+            'evaluations',
+            sections.evaluations([(run.name, one) for run in runs for one in run.evaluations]),
+        ),
+        ('Differences', 'differences', differing(groups)),
+        ('Each run', 'each_run', [each(run) for run in runs]),
+    ]
+    return [
+        Section(f'{before}{title}', slug(f'{place} {title}'), template, facts)
+        for title, template, facts in content
+        if facts
+    ]
 
 
-def overview(groups: Sequence[Group], k: int | None) -> Html:
+def overview(groups: Sequence[Group], k: int | None) -> dict[str, Any]:
     """A row per group: how far it came and what it reached."""
     reached = [[{one.name: one for one in accuracies(run, k)} for run in group.runs] for group in groups]
     names = list(dict.fromkeys(name for group in reached for run in group for name in run))
     hidden = any(hidden_share(run) for group in groups for run in group.runs)
-    headings = ['', 'state', *(f'{name}, {what}, %' for name in names for what in ('last', 'best'))]
     started = any(one.start is not None for group in reached for run in group for one in run.values())
+    headings = ['', 'state', *(f'{name}, {what}, %' for name in names for what in ('last', 'best'))]
     headings += ['before training, %'] if started else []
     headings += ['hidden, %'] if hidden else []
     headings += ['time of training']
     rows = []
-    for style, (group, results) in enumerate(zip(groups, reached, strict=True)):
-        row: list[object] = [element('span', swatch(style), ' ', group.name, class_='named'), _states(group)]
+    for index, (group, results) in enumerate(zip(groups, reached, strict=True)):
+        row = [_states(group)]
         for name in names:
             row.append(_spread([run[name].last[1] if name in run else None for run in results]))
             row.append(_spread([run[name].best[1] if name in run else None for run in results]))
@@ -73,110 +83,65 @@ def overview(groups: Sequence[Group], k: int | None) -> Html:
         row += [_spread([share[0] if share else None for share in shares])] if hidden else []
         seconds = mean_of([training_seconds(run) for run in group.runs])
         row.append(duration(seconds.mean) if seconds else NOTHING)
-        rows.append(row)
-    many = any(len(group.runs) > 1 for group in groups)
-    notes = ['Best: the highest of the measurements after training began; on few pictures it flatters.']
-    notes += ['Mean ± sample standard deviation over the seeds, unfinished ones included.'] if many else []
-    caption = 'What the runs reached'
-    return element(
-        'div',
-        table(headings, rows, caption, class_='overview'),
-        element('p', ' '.join(notes), class_='note'),
-        class_='card',
+        rows.append(dict(name=group.name, style=style(index), cells=row))
+    return dict(headings=headings, rows=rows, seeds=any(len(group.runs) > 1 for group in groups))
+
+
+def own_page(path: Path | None) -> dict[str, Any]:
+    """What the tool that trained the runs wrote: its table, its words, its images."""
+    if path is None:
+        return {}
+    found = blocks(path.read_text(encoding='utf-8', errors='replace'))
+    images = {block['file']: embed(path.parent / block['file']) for block in found if block['kind'] == 'image'}
+    return dict(name=path.name, blocks=found, images=images)
+
+
+def predictions(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """What the networks of a transfer predict, as tools/transfer.py drew it."""
+    found = [(file.stem.replace('_', ' '), embed(file)) for file in files]
+    return [dict(name=name, image=image) for name, image in found if image is not None]
+
+
+def verdicts(runs: Sequence[RunRecord]) -> dict[str, Any]:
+    """The runs that show signs of collapse, those that do not, and those of which it is too early to say."""
+    judged = [(run.name, *verdict(run)) for run in runs if run.collapse]
+    if not judged:
+        return {}
+    return dict(
+        bad=[(name, sentences) for name, word, sentences in judged if word == COLLAPSED],
+        fine=[f'{name}: {" ".join(sentences)}' for name, word, sentences in judged if word == FINE],
+        early=[name for name, word, _ in judged if word not in (FINE, COLLAPSED)],
+        count=len(judged),
     )
 
 
-def own_page(path: Path) -> Html:
-    """What the tool that trained the runs wrote: its table, its words, its pictures."""
-
-    def picture(words: str, file: str) -> Html:
-        found = embed(path.parent / file)
-        if found is None:
-            return element('p', f'{file} cannot be read.', class_='note')
-        source, (width, height) = found
-        return element('p', element('img', src=source, alt=words, width=width, height=height, class_='whole'))
-
-    body = to_html(path.read_text(encoding='utf-8', errors='replace'), picture)
-    return element('div', folded(f'{path.name}, as the tool wrote it', body, opened=False), class_='card')
-
-
-def predictions(files: Sequence[Path]) -> Html:
-    """What the networks of a transfer predict, as tools/transfer.py drew it."""
-    shown = []
-    for file in files:
-        found = embed(file)
-        if found is not None:
-            source, (width, height) = found
-            words = f'{file.stem.replace("_", " ")}: pictures with what each network predicts'
-            shown.append(element('img', src=source, alt=words, width=width, height=height, class_='whole'))
-    return joined(shown)
-
-
-def verdicts(runs: Sequence[RunRecord]) -> Html:
-    """Those that show signs of collapse at length, the others by their number."""
-    judged = [(run, verdict(run)) for run in runs if run.collapse]
-    if not judged:
-        return Html()
-    bad = [(run, sentences) for run, (word, sentences) in judged if word == COLLAPSED]
-    fine = [run for run, (word, _) in judged if word == FINE]
-    parts: list[Html] = []
-    for run, sentences in bad:
-        heading = element('p', f'{run.name}: signs of collapse', class_='word')
-        parts.append(element('div', heading, (element('p', said) for said in sentences), class_='card verdict bad'))
-    if fine:
-        words = f'No sign of collapse in {len(fine)} of {len(judged)} runs'
-        detail = bullets(f'{run.name}: {" ".join(verdict(run)[1])}' for run in fine)
-        parts.append(
-            element(
-                'div',
-                element('p', words, class_='word'),
-                folded('The numbers of each', detail),
-                class_='card verdict good',
-            )
-        )
-    early = [run.name for run, (word, _) in judged if word not in (FINE, COLLAPSED)]
-    if early:
-        parts.append(element('p', f'Too early to say: {", ".join(early)}.'))
-    return joined(parts)
-
-
-def differing(groups: Sequence[Group]) -> Html:
+def differing(groups: Sequence[Group]) -> dict[str, Any]:
     """Settings and environment in which the groups differ, seen at the first run of each."""
     runs = [group.runs[0] for group in groups]
     if len(runs) < 2:
-        return Html()
-    names = [group.name for group in groups]
-    parts = []
+        return {}
     known = [run.config for run in runs]
-    if all(known):
-        rows = [[path, *map(_short, values)] for path, values in differences(known)]
-        same = 'All settings are the same, apart from where the runs wrote.'
-        shown = table(['setting', *names], rows, 'Settings that differ', class_='differ')
-        parts.append(element('div', shown, class_='card') if rows else element('p', same))
-    else:
-        parts.append(element('p', 'The configs cannot be compared: not every run has a complete one.'))
     environments = [run.log.environment for run in runs]
     keys = dict.fromkeys(key for one in environments for key in one)
-    rows = [[key, *(one.get(key, NOTHING) for one in environments)] for key in keys]
-    rows = [row for row in rows if len(set(row[1:])) > 1]
-    if rows:
-        parts.append(element('h3', 'Environment'))
-        parts.append(element('div', table(['', *names], rows, 'Environments that differ'), class_='card'))
-    return joined(parts)
+    versions = [[key, *(one.get(key, NOTHING) for one in environments)] for key in keys]
+    return dict(
+        names=[group.name for group in groups],
+        comparable=all(known),
+        settings=[[path, *map(_short, values)] for path, values in differences(known)] if all(known) else [],
+        environment=[row for row in versions if len(set(row[1:])) > 1],
+    )
 
 
-def each(run: RunRecord) -> Html:
-    """What is known of one of many runs, folded."""
-    body = [
-        element('p', progress(run)),
-        sections.failure(run),
-        sections.missing(run.missing),
-        element('h3', 'Run it again'),
-        sections.again(run),
-        sections.configuration(run),
-        folded('Environment', sections.environment(run)) if run.log.environment else None,
-    ]
-    return folded(joined([run.name, ' ', sections.badge(run.state)]), body)
+def each(run: RunRecord) -> dict[str, Any]:
+    """What is known of one of many runs."""
+    return dict(
+        run=run,
+        progress=progress(run),
+        failed=sections.failure(run),
+        again=run.command(),
+        configuration=sections.configuration(run),
+        environment=sections.environment(run),
+    )
 
 
 def _states(group: Group) -> str:

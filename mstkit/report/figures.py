@@ -1,75 +1,75 @@
-"""A chart with all that belongs to it: legend, values to read, switches, and the same numbers as a table."""
+"""What stands around a chart: legend, values to read, notes, and the same numbers as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from mstkit.report.charts import Chart, describe, draw, swatch
-from mstkit.report.markup import NOTHING, Html, element, folded, joined, number, several, slug, table
+from mstkit.report.charts import Chart, Drawing, Style, describe, draw, style
 from mstkit.report.scales import choose_rows, smooth, thin, value_at
+from mstkit.report.words import NOTHING, number, several, slug
 
 
-def figure(chart: Chart, place: str) -> Html:
-    """Draws a chart for the page.
+@dataclass(frozen=True)
+class Figure:
+    """A chart as the page shows it.
+
+    Attributes:
+        identity: tells it from all others on the page.
+        chart: what it shows.
+        drawing: of the chart.
+        description: of the chart, in words.
+        newest: the last x that anything was measured at; the script replaces it by the one under the pointer.
+        legend: style, name and newest value of each line.
+        notes: what one has to know about how it is drawn.
+        rows: its numbers, x first.
+        rows_note: which of the rows are left out; empty where none is.
+    """
+
+    identity: str
+    chart: Chart
+    drawing: Drawing
+    description: str
+    newest: str
+    legend: list[tuple[Style, str, str]]
+    notes: list[str]
+    rows: list[list[str]]
+    rows_note: str
+
+
+def figures(charts: Sequence[Chart], place: str) -> list[Figure]:
+    """Prepares charts for the page.
 
     Args:
-        chart: with something in it.
-        place: tells it from other charts of the same title.
+        charts: each with something in it.
+        place: tells them from other charts of the same titles.
     """
-    identity = slug(f'{place} {chart.title}')
-    heading = [element('h3', chart.title)]
-    if chart.wide():
-        box = element('input', type='checkbox', class_='log', id=f'{identity}-log')
-        heading.append(element('label', box, ' logarithmic', class_='switch', for_=f'{identity}-log'))
-    plot = element(
-        'div',
-        draw(chart, identity),
-        class_='plot',
-        tabindex=0,
-        role='group',
-        aria_label=f'{chart.title}: left and right arrow read the values',
+    return [figure(chart, place) for chart in charts]
+
+
+def figure(chart: Chart, place: str) -> Figure:
+    """Prepares one chart; the arguments are those of :func:`figures`."""
+    newest = max((line.points[-1][0] for line in chart.lines if line.points), default=0)
+    shown, total = choose_rows([line.points for line in chart.lines])
+    rows = []
+    for x in shown:
+        found = [value_at(line.points, x) for line in chart.lines]
+        rows.append([_at(x), *(NOTHING if value is None else number(value, 5) for value in found)])
+    left_out = f'{len(rows)} of {total} rows: evenly spaced ones, and where each curve is lowest and highest.'
+    return Figure(
+        slug(f'{place} {chart.title}'),
+        chart,
+        draw(chart),
+        describe(chart),
+        _at(newest),
+        [(style(o.style), o.name, number(o.points[-1][1]) if o.points else NOTHING) for o in chart.lines],
+        _notes(chart),
+        rows,
+        left_out if len(rows) < total else '',
     )
-    return element(
-        'figure',
-        element('figcaption', heading),
-        element('p', chart.unit, class_='unit') if chart.unit else None,
-        plot,
-        _legend(chart),
-        element('p', ' '.join(_notes(chart)), class_='note') if _notes(chart) else None,
-        folded('Numbers', element('p', describe(chart), class_='note'), _values(chart)),
-        class_='chart',
-        id=identity,
-    )
-
-
-def gallery(charts: Sequence[Chart], place: str, *beside: Html) -> Html:
-    """Charts side by side, as many as fit, and what else belongs to them."""
-    shown = joined([[figure(chart, place) for chart in charts], beside])
-    return element('div', shown, class_='gallery') if shown else Html()
-
-
-def _legend(chart: Chart) -> Html:
-    """Each line with its newest value, which the script replaces by the one under the pointer."""
-    items = []
-    for line in chart.lines:
-        last = number(line.points[-1][1]) if line.points else NOTHING
-        items.append(
-            element(
-                'li',
-                swatch(line.style),
-                element('span', line.name),
-                ' ',
-                element('output', last),
-                data_line=line.style,
-            )
-        )
-    at = max((line.points[-1][0] for line in chart.lines if line.points), default=0)
-    where = element('p', f'{chart.x} ', element('output', _at(at)), class_='where', aria_live='polite')
-    return element('div', where, element('ul', items, class_='legend'))
 
 
 def _notes(chart: Chart) -> list[str]:
-    """What one has to know about how it is drawn."""
     notes = [chart.note] if chart.note else []
     means = sorted({running[1] for line in chart.lines if (running := smooth(line.points))})
     if means and chart.smoothed:
@@ -81,19 +81,6 @@ def _notes(chart: Chart) -> list[str]:
     if any(line.behind for line in chart.lines):
         notes.append('Strong lines are means over the seeds, faint ones single seeds.')
     return notes
-
-
-def _values(chart: Chart) -> Html:
-    rows, total = choose_rows([line.points for line in chart.lines])
-    body = []
-    for x in rows:
-        found = [value_at(line.points, x) for line in chart.lines]
-        body.append([_at(x), *(NOTHING if value is None else number(value, 5) for value in found)])
-    shown = table([chart.x, *(line.name for line in chart.lines)], body, f'Values of {chart.title}', stacked=False)
-    if total == len(rows):
-        return shown
-    note = f'{len(rows)} of {total} rows: evenly spaced ones, and where each curve is lowest and highest.'
-    return element('div', element('p', note, class_='note'), shown)
 
 
 def _at(x: float) -> str:

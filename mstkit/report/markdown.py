@@ -1,45 +1,38 @@
-"""The Markdown that tools/ablate.py and tools/transfer.py write, as HTML."""
+"""The Markdown that tools/ablate.py and tools/transfer.py write, as blocks for ``templates/markdown.html.j2``."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-from mstkit.report.markup import Html, bullets, element, joined, table
-
-_PICTURE = re.compile(r'!\[(?P<words>[^\]]*)\]\((?P<file>[^)]+)\)')
-_CODE = re.compile(r'`([^`]+)`')
+_IMAGE = re.compile(r'!\[(?P<words>[^\]]*)\]\((?P<file>[^)]+)\)')
 _CELLS = re.compile(r'(?<!\\)\|')
 
 
-def to_html(text: str, picture: Callable[[str, str], Html]) -> Html:
-    """Converts a page; the first heading is left out, for the section around it has one.
+def blocks(text: str) -> list[dict[str, Any]]:
+    """Takes a page apart; the first heading is left out, for the section around it has one.
 
     Args:
         text: paragraphs with empty lines between them.
-        picture: gets the words for a picture and its file name.
     """
-    blocks = [block.strip('\n') for block in re.split(r'\n\s*\n', text) if block.strip()]
-    return joined(_block(block.split('\n'), picture) for block in blocks if not block.startswith('# '))
+    found = [block.strip('\n') for block in re.split(r'\n\s*\n', text) if block.strip()]
+    return [_block(block.split('\n')) for block in found if not block.startswith('# ')]
 
 
-def _block(lines: Sequence[str], picture: Callable[[str, str], Html]) -> Html:
-    shown = _PICTURE.fullmatch(lines[0].strip())
-    if shown:
-        return picture(shown['words'], shown['file'])
+def _block(lines: Sequence[str]) -> dict[str, Any]:
+    image = _IMAGE.fullmatch(lines[0].strip())
+    if image:
+        return dict(kind='image', **image.groupdict())
     if len(lines) > 1 and lines[0].startswith('|') and set(lines[1]) <= set('|-: '):
         headings, *rows = (_cells(line) for line in (lines[0], *lines[2:]))
-        body = [[_words(cell) for cell in (*row, *[''] * len(headings))[: len(headings)]] for row in rows]
-        return table(headings, body, f'Table by {headings[0]}')
+        return dict(
+            kind='table', headings=headings, rows=[[*row, *[''] * len(headings)][: len(headings)] for row in rows]
+        )
     if all(line.startswith('- ') for line in lines):
-        return bullets(_words(line[2:]) for line in lines)
-    return element('p', _words(' '.join(lines)))
+        return dict(kind='list', items=[line[2:] for line in lines])
+    return dict(kind='paragraph', text=' '.join(lines))
 
 
 def _cells(line: str) -> list[str]:
     return [cell.strip().replace('\\|', '|') for cell in _CELLS.split(line.strip().strip('|'))]
-
-
-def _words(text: str) -> list[object]:
-    """Text with what stands in backticks as code."""
-    return [element('code', part) if index % 2 else part for index, part in enumerate(_CODE.split(text))]

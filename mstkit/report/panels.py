@@ -7,10 +7,13 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from mstkit.report.run import RunRecord
+from mstkit.report.words import several
 from mstkit.visualization.panels import GAP, HIDDEN, TITLE
 
 MOST_EPOCHS = 12
@@ -36,6 +39,46 @@ class Sheet:
     rows: tuple[str, ...]
     size: tuple[int, int]
     hidden: float | None = None
+
+
+class Embedded(NamedTuple):
+    """An image as a data URI, and its width and height, px."""
+
+    source: str
+    size: tuple[int, int]
+
+
+def panels(runs: Sequence[RunRecord], place: str, rows: int) -> dict[str, Any]:
+    """The sheets of runs over epochs, and what has to be said of them; empty where there is nothing.
+
+    Args:
+        runs: in the order in which they are shown.
+        place: of the section on the page.
+        rows: of each sheet, at most.
+    """
+    sheets, damaged, left_out = [], [], 0
+    for index, run in enumerate(runs):
+        chosen = choose(run.panels)
+        left_out = max(left_out, len(run.panels) - len(chosen))
+        for epoch, path in chosen.items():
+            sheet = read_sheet(epoch, path, rows)
+            if sheet is None:
+                damaged.append(f'{run.name}: {path.name} cannot be read.')
+            else:
+                sheets.append(dict(index=index, run=run.name, sheet=sheet, **_titles(sheet)))
+    if not sheets:
+        return dict(sheets=[], notes=damaged) if damaged else {}
+    epochs = sorted({one['sheet'].epoch for one in sheets})
+    notes = [f'Of each run {left_out} more epochs are in its folder panels.'] if left_out else []
+    notes += ['The same pictures throughout, as the training sees them; hidden patches are grey.', *damaged]
+    return dict(sheets=sheets, epochs=epochs, identity=f'{place}-slider', named=len(runs) > 1, notes=notes)
+
+
+def _titles(sheet: Sheet) -> dict[str, Any]:
+    """The titles of the columns, and what a sheet shows, in words."""
+    share = '' if sheet.hidden is None else f' ({100 * sheet.hidden:.0f} % hidden)'
+    titles = [f'{name}{share}' if name == 'mask' else name for name in sheet.columns]
+    return dict(titles=titles, said=f'{several(titles)}, from left to right' if titles else 'the whole sheet')
 
 
 def choose(panels: dict[int, Path], most: int = MOST_EPOCHS) -> dict[int, Path]:
@@ -76,8 +119,8 @@ def data_uri(picture: Image.Image) -> str:
     return f'data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}'
 
 
-def embed(path: Path, width: int = 1600) -> tuple[str, tuple[int, int]] | None:
-    """A picture of any kind as a data URI, no wider than ``width``, and its size; None where it cannot be read."""
+def embed(path: Path, width: int = 1600) -> Embedded | None:
+    """An image of any kind, no wider than ``width``; None where it cannot be read."""
     try:
         with Image.open(path) as file:
             picture = file.convert('RGBA')
@@ -86,7 +129,7 @@ def embed(path: Path, width: int = 1600) -> tuple[str, tuple[int, int]] | None:
     paper = Image.new('RGBA', picture.size, 'white')
     picture = Image.alpha_composite(paper, picture).convert('RGB')
     picture.thumbnail((width, 100_000))
-    return data_uri(picture), picture.size
+    return Embedded(data_uri(picture), picture.size)
 
 
 def _cells(pixels: np.ndarray) -> list[list[np.ndarray]] | None:

@@ -1,53 +1,60 @@
-"""The sections of a page about one run, each from what was read to markup."""
+"""The facts of a page about one run, section by section; the templates of the same names show them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from mstkit.report.configs import argument, highlights, part
+from mstkit.report.curves import charts_of
 from mstkit.report.evaluations import Evaluation
 from mstkit.report.facts import accuracies, hidden_share, training_seconds
-from mstkit.report.markup import (
-    NOTHING,
-    Html,
-    bullets,
-    duration,
-    element,
-    folded,
-    joined,
-    number,
-    several,
-    slug,
-    table,
-)
-from mstkit.report.run import DIVERGED, GOING, STOPPED, RunRecord
-from mstkit.report.verdict import COLLAPSED, FINE, divergence, progress, verdict
-
-STATES = {
-    'finished': ('✓', 'good'),
-    'failed': ('✕', 'bad'),
-    DIVERGED: ('✕', 'bad'),
-    GOING: ('●', 'warn'),
-    STOPPED: ('■', 'warn'),
-}
-VERDICTS = {FINE: 'good', COLLAPSED: 'bad'}
-EXPLAINED = 'k-NN: an image gets the class of its nearest neighbours among the training images, by the features alone.'
+from mstkit.report.figures import figures
+from mstkit.report.panels import panels
+from mstkit.report.run import RunRecord
+from mstkit.report.verdict import COLLAPSED, FINE, divergence, verdict
+from mstkit.report.words import duration, number, plain, several
 
 
-def section(title: str, place: str, *content: object) -> Html:
-    """A part of the page with a heading; nothing where it would be empty."""
-    body = joined(content)
-    return element('section', element('h2', title, id=place), body, aria_labelledby=place) if body else Html()
+class Section(NamedTuple):
+    """A part of the page with a heading.
+
+    Attributes:
+        title: the heading.
+        place: its anchor.
+        template: what shows it, in the folder ``templates/sections``.
+        facts: what the template shows; empty or None for a section that is left out.
+    """
+
+    title: str
+    place: str
+    template: str
+    facts: Any
 
 
-def badge(state: str) -> Html:
-    """How a run ended, as a sign and a word."""
-    sign, tone = STATES[state]
-    return element('span', element('span', f'{sign} ', aria_hidden='true'), state, class_=f'badge {tone}')
+def run_sections(run: RunRecord) -> list[Section]:
+    """The sections of the page of one run that have something to show."""
+    charts = {place: figures(some, place) for place, some in charts_of(run).items()}
+    sections = [
+        Section('Accuracy', 'accuracy', 'accuracy', _any(charts=charts.get('accuracy', []), table=all_neighbors(run))),
+        Section('Collapse', 'collapse', 'collapse', judged(run, charts.get('collapse', []))),
+        Section('Panels', 'panels', 'panels', panels([run], 'panels', rows=8)),
+        Section('Masks', 'masks', 'masks', _any(charts=charts.get('masks', []), card=masks(run))),
+        Section('Training', 'training', 'charts', charts.get('training')),
+        Section('Evaluations', 'evaluation', 'evaluations', evaluations([('', one) for one in run.evaluations])),
+        Section('Configuration', 'configuration', 'configuration', configuration(run)),
+        Section('Environment', 'environment', 'environment', environment(run)),
+        Section('Run it again', 'again', 'again', run.command()),
+    ]
+    return [section for section in sections if section.facts]
 
 
-def tiles(run: RunRecord) -> Html:
-    """The few numbers that one looks for first."""
+def _any(**facts: Any) -> dict[str, Any]:
+    return facts if any(facts.values()) else {}
+
+
+def tiles(run: RunRecord) -> list[tuple[str, str, str]]:
+    """The few numbers that one looks for first: what each is, its value, and what else there is to say of it."""
     shown: list[tuple[str, str, str]] = []
     for name, start, last, best in accuracies(run)[:4]:
         more = [f'best {best[1]:.1f} ({run.unit} {number(best[0], 7)})'] if best[1] > last[1] else []
@@ -64,63 +71,44 @@ def tiles(run: RunRecord) -> Html:
     if seconds:
         per = run.scalars.training[-1].get('time')
         shown.append(('time of training', duration(seconds), f'{number(per, 3)} s an iteration at the end'))
-    items = (
-        element('div', element('dt', name), element('dd', value, element('small', more) if more else None))
-        for name, value, more in shown
-    )
-    return element('dl', items, class_='tiles') if shown else Html()
+    return shown
 
 
-def missing(sentences: Sequence[str]) -> Html:
-    """What is not on the page, and why."""
-    if not sentences:
-        return Html()
-    heading = element('p', element('strong', 'Not on this page'))
-    return element('div', heading, bullets(dict.fromkeys(sentences)), class_='card missing')
-
-
-def failure(run: RunRecord) -> Html:
+def failure(run: RunRecord) -> dict[str, str | None]:
     """Why a run did not finish in order: what it said last, and since when its losses were not finite."""
     since = divergence(run)
-    if run.state == 'finished' or not (run.error or since):
-        return Html()
-    said = (element('p', element('strong', 'It ended with')), element('pre', run.error)) if run.error else None
-    return element('div', said, element('p', since) if since else None, class_='card')
+    return {} if run.state == 'finished' or not (run.error or since) else dict(error=run.error, since=since)
 
 
-def verdict_card(run: RunRecord) -> Html:
-    """The verdict on collapse, in words."""
+def judged(run: RunRecord, charts: Sequence[Any]) -> dict[str, Any]:
+    """The verdict on collapse, in words, and the charts that it is read from."""
+    if not run.collapse:
+        return {}
     word, sentences = verdict(run)
-    tone = VERDICTS.get(word, 'warn')
-    heading = element('p', f'{word[0].upper()}{word[1:]}', class_='word')
-    return element('div', heading, (element('p', _capital(said)) for said in sentences), class_=f'card verdict {tone}')
+    tone = {FINE: 'good', COLLAPSED: 'bad'}.get(word, 'warn')
+    return dict(word=word, sentences=sentences, tone=tone, charts=charts)
 
 
-def all_neighbours(run: RunRecord) -> Html:
-    """Accuracy for every k at the last measurement."""
+def all_neighbors(run: RunRecord) -> dict[str, Any]:
+    """Accuracy for every k at the last measurement; empty where there is one k only."""
     if not run.knn:
-        return Html()
+        return {}
     branches = {name: values for name, values in run.knn[-1]['branches'].items() if isinstance(values, dict)}
     ks = dict.fromkeys(name for values in branches.values() for name in values if name.endswith('_top1'))
-    if len(ks) < 2:
-        return Html()
     rows = [
         [name.removeprefix('k').removesuffix('_top1'), *(_percent(values.get(name)) for values in branches.values())]
         for name in ks
     ]
-    title = f'Every k, epoch {run.knn[-1]["epoch"]}'
-    rest = table(['k', *branches], rows, 'k-NN accuracy in percent by k', stacked=False)
-    explained = element('p', EXPLAINED, class_='note')
-    return element('div', element('h3', title), rest, explained, class_='card side')
+    return dict(epoch=run.knn[-1]['epoch'], headings=['k', *branches], rows=rows) if len(ks) > 1 else {}
 
 
-def masks(run: RunRecord) -> Html:
+def masks(run: RunRecord) -> dict[str, Any]:
     """What the config says about the mask, and how much was hidden."""
     masker = part(run.config, 'model.masker')
-    rows: list[tuple[str, object]] = []
+    rows: list[tuple[str, str]] = []
     if isinstance(masker, dict):
         rows.append(('masker', str(masker.get('type'))))
-        rows += [(name.replace('_', ' '), _plain(value)) for name, value in masker.items() if name != 'type']
+        rows += [(name.replace('_', ' '), plain(value)) for name, value in masker.items() if name != 'type']
         if argument(masker, 'needs_attention', None) is not None:
             rows.append(('needs attention', str(argument(masker, 'needs_attention'))))
     elif run.config is not None and part(run.config, 'model.teacher') is not None:
@@ -130,24 +118,20 @@ def masks(run: RunRecord) -> Html:
         mean, low, high = hidden
         rows.append(('hidden, mean over the run', f'{mean:.2f} %'))
         rows.append(('lowest and highest epoch', f'{low:.2f} % and {high:.2f} %'))
-    if not rows:
-        return Html()
-    hint = 'Where a mask lies and how connected it is are not logged; tools/analysis/preview_masks.py measures it.'
-    shown = table(['', ''], rows, 'The masker and how much it hid', class_='facts')
-    return element('div', shown, element('p', hint, class_='note') if masker else None, class_='card')
+    return dict(rows=rows, has_masker=bool(masker)) if rows else {}
 
 
-def evaluations(results: Sequence[tuple[str, Evaluation]]) -> Html:
+def evaluations(results: Sequence[tuple[str, Evaluation]]) -> dict[str, Any]:
     """Results of evaluations: a row per metric, a column per network.
 
     Args:
         results: pairs of what goes in front of the network's name, such as a run, and a result.
     """
     if not results:
-        return Html()
+        return {}
     headings = [', '.join(filter(None, (before, result.name))) for before, result in results]
-    main: list[list[object]] = []
-    rest: list[list[object]] = []
+    main: list[list[str]] = []
+    rest: list[list[str]] = []
     metrics = dict.fromkeys(
         (evaluation, metric) for _, one in results for evaluation, values in one.metrics.items() for metric in values
     )
@@ -166,73 +150,26 @@ def evaluations(results: Sequence[tuple[str, Evaluation]]) -> Html:
         for heading, (_, result) in zip(headings, results, strict=True)
         for evaluation, reason in result.failed.items()
     ]
-    columns = ['metric', *headings]
-    return element(
-        'div',
-        table(columns, main, 'Results of the evaluations') if main else None,
-        folded(f'{len(rest)} more numbers', table(columns, rest, 'More results')) if rest else None,
-        bullets(failed) if failed else None,
-        folded('Data and dates', bullets(notes)),
-        class_='card',
+    return dict(headings=['metric', *headings], main=main, rest=rest, failed=failed, notes=notes)
+
+
+def configuration(run: RunRecord) -> dict[str, Any]:
+    """What was set, what was chosen at the start, and the whole config."""
+    seed, given = run.log.environment.get('seed'), part(run.config, 'randomness.seed')
+    drawn = [f'seed {seed}, drawn because the config has none'] if seed and run.config and given is None else []
+    return _any(
+        chosen=[*drawn, *run.log.chosen] if run.log.chosen else [],
+        warnings=[f'{text}{f" ({count} times)" if count > 1 else ""}' for text, count in run.log.warnings.items()],
+        settings=highlights(run.config) if run.config else [],
+        text=run.config_text,
     )
 
 
-def configuration(run: RunRecord) -> Html:
-    """What was set, what was chosen at the start, and the whole config."""
-    parts = []
-    if run.log.chosen:
-        seed = run.log.environment.get('seed')
-        given = part(run.config, 'randomness.seed')
-        drawn = [f'seed {seed}, drawn because the config has none'] if seed and run.config and given is None else []
-        parts.append(element('h3', 'Chosen and found at the start'))
-        parts.append(element('div', bullets([*drawn, *run.log.chosen]), class_='card'))
-    if run.log.warnings:
-        lines = [f'{text}{f" ({count} times)" if count > 1 else ""}' for text, count in run.log.warnings.items()]
-        parts.append(folded(f'Warnings of the log ({len(lines)})', bullets(lines)))
-    if run.config:
-        parts.append(element('h3', 'Settings'))
-        facts = table(['', ''], highlights(run.config), 'The main settings', class_='facts')
-        parts.append(element('div', facts, class_='card'))
-    if run.config_text:
-        parts.append(element('div', folded('The whole config', element('pre', run.config_text)), class_='config'))
-    return joined(parts)
-
-
-def environment(run: RunRecord) -> Html:
+def environment(run: RunRecord) -> list[tuple[str, str]]:
     """Versions and machine, as mmengine lists them."""
-    if not run.log.environment:
-        return Html()
     # mmengine calls the number of processes so, with or without a GPU.
-    rows = [('processes' if name == 'GPU number' else name, value) for name, value in run.log.environment.items()]
-    return element('div', table(['', ''], rows, 'Environment of the run', class_='facts'), class_='card')
-
-
-def again(run: RunRecord) -> Html:
-    """The command that trains it again."""
-    command = run.command()
-    if not command:
-        return Html()
-    words = 'In the folder of mstkit; the config is the complete one that the run saved, data paths included.'
-    return joined([element('pre', command), element('p', words, class_='note')])
-
-
-def lead(run: RunRecord) -> Html:
-    """State and progress, in one line."""
-    return element('p', badge(run.state), ' ', progress(run))
-
-
-def place_of(*words: str) -> str:
-    """The anchor of a section."""
-    return slug(' '.join(words))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _plain(value: object) -> str:
-    return f'{value:g}' if isinstance(value, float) else str(value)
+    return [('processes' if name == 'GPU number' else name, value) for name, value in run.log.environment.items()]
 
 
 def _percent(value: float | None) -> str:
-    return NOTHING if value is None else f'{value:.2f}'
+    return number(None) if value is None else f'{value:.2f}'

@@ -9,8 +9,8 @@ from typing import Any
 from mstkit.evaluation.collapse import CollapseStatistics, diagnose
 from mstkit.experiments import FAILED, FINISHED
 from mstkit.report.configs import argument, part
-from mstkit.report.markup import number, several
 from mstkit.report.run import DIVERGED, GOING, RunRecord
+from mstkit.report.words import number, several
 
 FINE, EARLY, COLLAPSED, UNKNOWN = 'no sign of collapse', 'too early to say', 'signs of collapse', 'not watched'
 

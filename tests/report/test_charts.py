@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import html.parser
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
+from markupsafe import Markup
 
-from mstkit.report.charts import MARKS, STYLES, Chart, Line, describe, draw, style_class
-from mstkit.report.figures import figure
-from mstkit.report.markdown import to_html
-from mstkit.report.markup import Html, duration, element, number, several, table
+from mstkit.report.charts import MARKS, STYLES, Chart, Line, describe, style
+from mstkit.report.markdown import blocks
+from mstkit.report.panels import Embedded
 from mstkit.report.scales import choose_rows, domain, linear_ticks, log_ticks, scale, smooth, thin
-from mstkit.report.style import CURVES, DASHES, SURFACES
+from mstkit.report.templates import code_spans, environment
+from mstkit.report.words import duration, number, several
+
+from . import pieces
+from .pieces import colors, dashes, figure, piece
 
 
 def svg(chart):
-    return ElementTree.fromstring(draw(chart, 'x'))
+    return ElementTree.fromstring(pieces.svg(chart, 'x'))
 
 
 def path_points(element):
@@ -27,12 +33,31 @@ def path_points(element):
 
 
 def test_text_is_escaped_and_markup_is_not():
-    assert element('p', '<b>&', Html('<i>x</i>'), None, ['a', 1]) == '<p>&lt;b&gt;&amp;<i>x</i>a1</p>'
-    assert element('a', 'x', href='"><script>', class_='k', hidden=True, id=None) == (
-        '<a href="&quot;&gt;&lt;script&gt;" class="k" hidden>x</a>'
+    evil = '"><script>'
+    shown = environment().from_string('<a href="{{ x }}" class="k">{{ x }}{{ y }}</a>').render(x=evil, y=Markup('<i>'))
+    assert shown == '<a href="&#34;&gt;&lt;script&gt;" class="k">&#34;&gt;&lt;script&gt;<i></a>'
+    assert (
+        piece('parts.html.j2', 'bullets', ['<b>&', Markup('<i>x</i>')])
+        == '<ul><li>&lt;b&gt;&amp;</li><li><i>x</i></li></ul>'
     )
-    assert element('img', alt='', width=3) == '<img alt="" width="3">'
-    assert '<b>' not in table(['<b>', '<b>'], [['<b>', '<b>']], '<b>')
+    table = piece('parts.html.j2', 'table', ['<b>', '"<b>'], [['<b>', '<b>']], '<b>', stacked=False)
+    assert '<b>' not in table
+    assert table.count('&lt;b&gt;') == 7
+    assert code_spans('<b> `<i>`') == '&lt;b&gt; <code>&lt;i&gt;</code>'
+
+
+def test_every_template_escapes_and_none_switches_it_off():
+    names = environment().list_templates(extensions=['j2'])
+    assert 'page.html.j2' in names
+    for name in names:
+        source, _, _ = environment().loader.get_source(environment(), name)
+        assert environment().autoescape is True
+        assert not re.search(r'\|\s*safe\b|autoescape|Markup', source), name
+
+
+def test_a_name_that_nobody_gave_is_an_error():
+    with pytest.raises(UndefinedError, match='nobody'):
+        environment().from_string('{{ nobody }}').render()
 
 
 def test_numbers_in_words():
@@ -140,8 +165,9 @@ def test_each_picture_has_words():
 
 
 def test_styles_differ_by_more_than_colour():
-    assert len(set(MARKS)) == len(set(DASHES)) == len(CURVES) == STYLES
-    assert len({style_class(style) for style in range(4 * STYLES)}) == 4 * STYLES
+    curves = [name for name in colors()[0] if name.startswith('curve')]
+    assert len(set(MARKS)) == len(set(dashes())) == len(curves) == STYLES
+    assert len({style(number).classes for number in range(4 * STYLES)}) == 4 * STYLES
 
 
 def luminance(colour):
@@ -159,25 +185,29 @@ def contrast(one, two):
 def test_contrast(mode):
     """WCAG 2.2: 4.5 for text (1.4.3), 3 for what carries information in a figure (1.4.11)."""
     assert contrast('#000000', '#FFFFFF') == pytest.approx(21)
+    named = colors()[mode]
     for behind in ('page', 'card'):
         for name in ('text', 'soft', 'link', 'good', 'warn', 'bad'):
-            assert contrast(SURFACES[name][mode], SURFACES[behind][mode]) >= 4.5, (name, behind)
-    for colours in CURVES:
-        assert contrast(colours[mode], SURFACES['card'][mode]) >= 3, colours
+            assert contrast(named[name], named[behind]) >= 4.5, (name, behind)
+    for index in range(STYLES):
+        assert contrast(named[f'curve{index}'], named['card']) >= 3, index
 
 
 def test_markdown_of_the_tools():
     text = (
         '# Title\n\n| a | b \\| c |\n| --- | --- |\n| `x` | <i> |\n\n- one\n- two\n\nWords `code` <b>.\n\n![p](q.png)\n'
     )
-    shown = to_html(text, lambda words, file: Html(f'[{words} {file}]'))
+    found = blocks(text)
+    shown = piece('markdown.html.j2', 'markdown', found, {'q.png': Embedded('data:,q', (3, 2))})
     assert 'Title' not in shown
     assert '<th scope="col">b | c</th>' in shown
     assert '<code>x</code>' in shown
     assert '&lt;i&gt;' in shown
     assert '<ul><li>one</li><li>two</li></ul>' in shown
     assert '<p>Words <code>code</code> &lt;b&gt;.</p>' in shown
-    assert '[p q.png]' in shown
+    assert '<img src="data:,q" alt="p" width="3" height="2" class="whole">' in shown
+    unread = piece('markdown.html.j2', 'markdown', found, {'q.png': None})
+    assert '<p class="note">q.png cannot be read.</p>' in unread
 
 
 def test_the_parts_of_a_figure_belong_together():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mstkit.report import build_page
-from mstkit.report.style import SURFACES
 
 from .browser import NAMES, PROGRAM, Browser
+from .pieces import colors
 from .toy import STAMP, make_ablation, make_run, training, write_lines
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason=f'no browser: none of {", ".join(NAMES)} is installed')
@@ -170,7 +170,7 @@ def test_light_and_dark(browser, pages):
             " getComputedStyle(document.querySelector('figure.chart')).backgroundColor,"
             " getComputedStyle(document.querySelector('.note, .unit')).color]"
         )
-        assert [colour(one) for one in found] == [SURFACES[name][mode] for name in ('page', 'text', 'card', 'soft')]
+        assert [colour(one) for one in found] == [colors()[mode][name] for name in ('page', 'text', 'card', 'soft')]
 
 
 def test_without_its_script_everything_essential_is_there(browser, pages):

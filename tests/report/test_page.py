@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html.parser
 import json
 import re
@@ -88,8 +90,12 @@ def test_nothing_is_loaded_and_nothing_but_our_script_may_run(tmp_path):
     assert 'url(' not in text
     assert '@import' not in text
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
-    assert policy.startswith('default-src &#x27;none&#x27;; img-src data:; style-src &#x27;sha256-')
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
     assert 'unsafe' not in policy
+    for tag in ('style', 'script'):
+        (content,) = re.findall(rf'<{tag}>(.*?)</{tag}>', text, flags=re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
 
 
 def test_words_of_others_stay_words(tmp_path):

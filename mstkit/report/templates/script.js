@@ -1,10 +1,5 @@
-"""What the page does beyond showing.
-
-Values under the pointer, by touch or by the arrow keys; one curve picked out of many; the slider of the panels.
-Everything essential is there without it. The values are read from the tables of the page.
-"""
-
-SCRIPT = """
+// Values under the pointer, by touch or by the arrow keys; one curve picked out of many; the slider of the panels.
+// Everything essential is there without it. The values are read from the tables of the page.
 'use strict';
 document.documentElement.classList.add('js');
 
@@ -110,4 +105,3 @@ function slide(panels) {
 
 document.querySelectorAll('figure.chart').forEach(readable);
 document.querySelectorAll('.panels').forEach(slide);
-"""
