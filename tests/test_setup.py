@@ -1,4 +1,4 @@
-"""Packaging and the road from a fresh clone: setup.py, the Makefile, tools/setup_venv.py, .ci/run.
+"""Packaging and the road from a fresh clone: setup.py, the Makefile, .ci/run.
 
 Nothing is installed here: ``.venv/bin/python`` of a copy of the project is a stub that writes down its calls of pip.
 """
@@ -6,7 +6,6 @@ Nothing is installed here: ``.venv/bin/python`` of a copy of the project is a st
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import re
 import runpy
@@ -14,7 +13,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import setuptools
@@ -102,23 +100,29 @@ def project(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / 'requirements', copy / 'requirements')
     for name in ('Makefile', 'setup.py', 'pyproject.toml'):
         shutil.copy(ROOT / name, copy / name)
-    (copy / 'tools').mkdir()
-    shutil.copy(ROOT / 'tools' / 'setup_venv.py', copy / 'tools')
     write_script(copy / 'tools' / 'demo.py', 'import sys\nprint("demo: the last line", *sys.argv[1:])\n')
-    write_script(
-        copy / '.venv' / 'bin' / 'python',
-        f"""#!/bin/sh
-if [ "$1 $2" = "-m pip" ]; then
-    echo "$@" >>'{copy}/pip-calls'
-    [ -z "$PIP_SAYS" ] && exit 0
-    echo "$PIP_SAYS" >&2
-    exit 1
-fi
-[ "$2" = "import cv2" ] && exit 0
-exec '{sys.executable}' "$@"
-""",
-    )
+    write_script(copy / '.venv' / 'bin' / 'python', stub(copy))
     return copy
+
+
+def stub(project: Path) -> str:
+    """A Python that installs nothing; its version, pip and cv2 are as the environment says."""
+    return f"""#!/bin/sh
+case "$*" in
+"-m pip install"*)
+    echo "$@" >>'{project}/pip-calls'
+    [ -z "$PIP_SAYS" ] && exit 0
+    echo "$PIP_SAYS" | tee '{project}/.venv/pip.log' >&2
+    exit 1 ;;
+"-m pip freeze") printf 'numpy==2.3.5\\nopencv-python==4.12.0.88\\n' ;;
+"-m venv --clear .venv") echo "$@" >>'{project}/venv-calls' ; [ -z "$VENV_FAILS" ] ;;
+"-c import cv2") [ -z "$NO_LIBGL" ] ;;
+"-c import venv, ensurepip") [ -z "$NO_VENV_MODULE" ] ;;
+"-c import pip; import sys; "*) [ -z "$NO_PIP" ] && echo "${{VENV_VERSION:-3.12}}" ;;
+"-c import sys; print("*) echo "${{VERSION:-3.12}}" ;;
+*) exec '{sys.executable}' "$@" ;;
+esac
+"""
 
 
 def pip_calls(project: Path) -> list[str]:
@@ -192,11 +196,8 @@ def test_failed_renewal_leaves_no_stamp(project: Path) -> None:
 def test_old_python_is_told_the_command(project: Path, newer_exists: bool) -> None:
     shutil.rmtree(project / '.venv')
     bin_folder = project / 'bin'
-    pretend = 'import runpy, sys; sys.version_info = (3, 8, 18); sys.argv = sys.argv[1:]; '
-    pretend += 'runpy.run_path(sys.argv[0], run_name="__main__")'
-    python = f"exec '{sys.executable}'"
-    old_script = f'#!/bin/sh\n[ "$1" = -c ] && {python} "$@"\n{python} -c \'{pretend}\' "$@"\n'
-    old = write_script(bin_folder / 'python3.8', old_script)
+    old = write_script(bin_folder / 'python3.8', '#!/bin/sh\necho 3.8\n')
+    write_script(bin_folder / 'python3', '#!/bin/sh\necho 3.9\n')
     if newer_exists:
         write_script(bin_folder / 'python3.11', f'#!/bin/sh\nexec \'{sys.executable}\' "$@"\n')
     done = make(project, 'demo', f'PYTHON={old}', PATH=str(bin_folder))
@@ -209,6 +210,12 @@ def test_old_python_is_told_the_command(project: Path, newer_exists: bool) -> No
     assert errors_of(done) == [f'error: Python 3.8 is too old, mstkit needs 3.10 or newer: {way_out}.']
     assert not (project / '.venv').exists()
     assert pip_calls(project) == []
+
+
+@needs_make
+def test_a_very_old_python_understands_the_question_for_its_version(project: Path) -> None:
+    (question,) = re.findall(r"-c '\$\(2\)(.*?)' ", (project / 'Makefile').read_text(encoding='utf-8'))
+    ast.parse(question, feature_version=(3, 6))
 
 
 @needs_make
@@ -228,63 +235,102 @@ def test_help_is_the_default_and_names_the_targets(project: Path) -> None:
     assert pip_calls(project) == []
 
 
-# --- tools/setup_venv.py by itself ------------------------------------------------------------------------------------
+# --- .venv: when it is made, when something is installed --------------------------------------------------------------
 
 
 @pytest.fixture
-def script(project: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location('setup_venv', project / 'tools' / 'setup_venv.py')
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def python(project: Path) -> str:
+    """An interpreter that makes no environment but says that it was asked to; of version 3.12 unless VERSION is set."""
+    return str(write_script(project / 'bin' / 'python3', stub(project)))
 
 
-def test_groups_become_extras(project: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, 'argv', ['setup_venv.py', 'runtime'])
-    assert script.main() == 0
-    monkeypatch.setattr(sys, 'argv', ['setup_venv.py', 'runtime', 'tests'])
-    assert script.main() == 0
-    assert script.main() == 0
+def times_made(project: Path) -> int:
+    calls = project / 'venv-calls'
+    return len(calls.read_text(encoding='utf-8').splitlines()) if calls.exists() else 0
+
+
+@needs_make
+def test_groups_become_extras(project: Path) -> None:
+    for goal in ('demo', 'lint', 'lint', 'demo'):
+        make(project, goal)
     assert [call.split()[-1] for call in pip_calls(project)] == ['.', '.[tests]']
 
 
+@needs_make
+def test_changed_requirements_of_the_tests_are_nothing_to_the_demo(project: Path) -> None:
+    make(project, 'lint')
+    with (project / 'requirements' / 'tests.txt').open('a') as file:
+        file.write('# another\n')
+    make(project, 'demo')
+    assert len(pip_calls(project)) == 1
+    make(project, 'lint')
+    assert [call.split()[-1] for call in pip_calls(project)] == ['.[tests]', '.[tests]']
+
+
+@needs_make
+def test_a_folder_that_was_moved_is_installed_again(project: Path) -> None:
+    make(project, 'demo')
+    moved = project.rename(project.parent / 'elsewhere')
+    write_script(moved / '.venv' / 'bin' / 'python', stub(moved))
+    assert make(moved, 'demo').returncode == 0
+    assert len(pip_calls(moved)) == 2
+
+
+@needs_make
 @pytest.mark.parametrize(('chosen', 'made'), [(True, 1), (False, 0)])
-def test_another_python_makes_the_environment_again(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch, chosen: bool, made: int
-) -> None:
-    calls: list[int] = []
-    monkeypatch.setattr(script, 'version_of', lambda python: (3, 99))
-    monkeypatch.setattr(script, 'create_venv', lambda: calls.append(1))
-    script.ensure_venv('demo', chosen)
-    assert len(calls) == made
+def test_another_python_makes_the_environment_again(project: Path, python: str, chosen: bool, made: int) -> None:
+    make(project, 'demo')
+    path = f'{Path(python).parent}{os.pathsep}{os.environ["PATH"]}'
+    done = make(project, 'demo', *([f'PYTHON={python}'] if chosen else []), PATH=path, VERSION='3.99')
+    assert times_made(project) == made
+    assert len(pip_calls(project)) == 1 + made
+    assert ('.venv has Python 3.12: making it again with Python 3.99' in done.stdout) == chosen
+    make(project, 'demo', f'PYTHON={python}')
+    assert times_made(project) == made  # it is of the version that is named now
 
 
-def test_environment_without_pip_is_made_again(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-    real = script.ask
-    monkeypatch.setattr(script, 'ask', lambda python, code: None if code == 'import pip' else real(python, code))
-    monkeypatch.setattr(script, 'create_venv', lambda: calls.append(1))
-    script.ensure_venv('demo', False)
-    assert calls == [1]
+@needs_make
+@pytest.mark.parametrize('fault', [dict(NO_PIP='yes'), dict(VENV_VERSION='3.9')], ids=['no pip', 'too old'])
+def test_environment_that_cannot_be_used_is_made_again(project: Path, python: str, fault: dict[str, str]) -> None:
+    make(project, 'demo')
+    make(project, 'demo', f'PYTHON={python}', **fault)
+    assert times_made(project) == 1
+    assert len(pip_calls(project)) == 2
 
 
-def test_python_without_venv_module(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(script, 'ask', lambda python, code: None)
-    with pytest.raises(script.SetupError, match=r'python3\.\d+-venv"\), then run "make test" again\.$'):
-        script.check_interpreter('test')
+@needs_make
+@pytest.mark.parametrize('broken', [True, False])
+def test_environment_that_is_missing_or_does_not_run_is_made(project: Path, python: str, broken: bool) -> None:
+    (project / '.venv' / 'bin' / 'python').unlink()
+    if broken:  # as after the system's Python was replaced
+        (project / '.venv' / 'bin' / 'python').symlink_to('/nowhere/python3')
+    done = make(project, 'demo', f'PYTHON={python}')
+    assert times_made(project) == 1
+    assert 'Making .venv with Python 3.12' in done.stdout
 
 
-def test_opencv_without_libgl_is_replaced(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed: list[list[str]] = []
-    monkeypatch.setattr(script, 'ask', lambda python, code: None if code == 'import cv2' else '4.12.0.88')
-    monkeypatch.setattr(script, 'pip_install', lambda arguments: installed.append(arguments))
-    script.ensure_cv2()
-    assert installed == [['--force-reinstall', '--no-deps', 'opencv-python-headless==4.12.0.88']]
+@needs_make
+def test_python_without_venv_module(project: Path, python: str) -> None:
+    shutil.rmtree(project / '.venv')
+    (sentence,) = errors_of(make(project, 'test', f'PYTHON={python}', NO_VENV_MODULE='yes'))
+    assert re.search(r'python3\.\d+-venv"\), then run "make test" again\.$', sentence)
+    assert times_made(project) == 0
 
 
-def test_script_is_readable_by_an_old_python() -> None:
-    ast.parse((ROOT / 'tools' / 'setup_venv.py').read_text(encoding='utf-8'), feature_version=(3, 6))
+@needs_make
+def test_environment_that_cannot_be_made(project: Path, python: str) -> None:
+    shutil.rmtree(project / '.venv')
+    (sentence,) = errors_of(make(project, 'test', f'PYTHON={python}', VENV_FAILS='yes'))
+    assert sentence.startswith('error: Could not make .venv: ') and sentence.endswith('then run "make test" again.')
+    assert pip_calls(project) == []
+
+
+@needs_make
+def test_opencv_without_libgl_is_replaced(project: Path) -> None:
+    assert make(project, 'demo', NO_LIBGL='yes').returncode == 0
+    assert pip_calls(project)[1:] == [
+        '-m pip install --force-reinstall --no-deps opencv-python-headless==4.12.0.88',
+    ]
 
 
 # --- .ci/run ----------------------------------------------------------------------------------------------------------

@@ -317,7 +317,6 @@ OTHERS = (
     'demo.py',
     'make_scenes.py',
     'make_shards.py',
-    'setup_venv.py',
     'torchrun.py',
 )
 

@@ -54,9 +54,8 @@ def test_a_program_sets_it_before_anything_that_could_import_torch(path):
 
 def test_programs_are_found():
     found = {place(path) for path in PROGRAMS}
-    assert {'tools/train.py', 'tools/evaluation/knn.py', 'benchmarks/train_step.py', 'tools/setup_venv.py'} <= found
+    assert {'tools/train.py', 'tools/evaluation/knn.py', 'benchmarks/train_step.py'} <= found
     assert loads_torch(ROOT / 'tools' / 'train.py')
-    assert not loads_torch(ROOT / 'tools' / 'setup_venv.py')
 
 
 def test_the_module_needs_the_standard_library_alone():
