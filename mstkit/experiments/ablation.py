@@ -1,10 +1,7 @@
-"""From a command line to the cells of an ablation, with every check that needs no training."""
+"""An ablation: one config, varied and repeated over seeds; all that can be checked without training is."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +15,52 @@ from mstkit.engine.data_root import hook_configs
 from mstkit.engine.launch import load_config, read_config
 from mstkit.errors import UsageError
 from mstkit.evaluation.knn import DEFAULT_KS
-from mstkit.experiments.cells import Cell
 from mstkit.experiments.choices import Choice, expand, parse_axes, read_table
 from mstkit.experiments.config_keys import LENGTH, find
-from mstkit.experiments.job import FINISHED
+from mstkit.experiments.job import FINISHED, Curves, Job, fingerprint_of
+from mstkit.experiments.measurements import knn_curves
 from mstkit.files import write_atomically
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell(Job):
+    """One training of an ablation: one choice with one seed.
+
+    Attributes:
+        choice: what the config gets.
+        config: the file with its whole config; not in its folder, where the runner writes its own copy.
+        options: more for the command line of ``tools/train.py``.
+        hides_nothing: its model has no masker.
+    """
+
+    choice: Choice
+    options: tuple[str, ...]
+    hides_nothing: bool = False
+
+    RECORD = 'cell.json'
+    KIND = 'cell'
+    MEASURED = 'k-NN accuracy'
+    BEFORE_NUMBERS = ', k-NN '
+
+    @property
+    def group(self) -> str:
+        return self.choice.name
+
+    def arguments(self) -> list[str]:
+        return [str(self.config), '--seed', str(self.seed), '--work-dir', str(self.folder), *self.options]
+
+    def description(self) -> dict[str, Any]:
+        return dict(choice=self.choice.words, seed=self.seed)
+
+    def other_settings(self, record: dict[str, Any]) -> str:
+        return ' (config, options or choices)'
+
+    def results(self) -> list[Path]:
+        return [self.folder / 'knn.jsonl']
+
+    def curves(self, k: int | None = None) -> Curves:
+        """k-NN accuracy by branch; see :func:`mstkit.experiments.measurements.knn_curves`."""
+        return knn_curves(self.folder / 'knn.jsonl', k)
 
 
 @dataclass(frozen=True)
@@ -48,25 +86,16 @@ class Plan:
         return list({cell.choice.name: cell.choice for cell in self.cells}.values())
 
     def write_configs(self) -> None:
-        """Writes a complete config beside every cell that is not finished, which ``tools/train.py`` can run alone.
-
-        Raises:
-            UsageError: the folder cannot be written to.
-        """
+        """Writes a complete config beside every cell that is not finished, which ``tools/train.py`` can run alone."""
         texts: dict[str, str] = {}  # formatting a config takes a while
         for cell in self.cells:
-            name = cell.choice.name
             if cell.record().get('status') == FINISHED:
                 continue
-            if name not in texts:
+            if cell.group not in texts:
                 words = ', '.join(f'{key}={word}' for key, word in cell.choice.words.items())
-                texts[name] = (
-                    f'# {self.base} with {words}; written by tools/ablate.py.\n{self.configs[name].pretty_text}'
-                )
-            try:
-                write_atomically(cell.config, texts[name].encode())
-            except OSError as error:
-                raise UsageError(f'--work-dir {self.folder} cannot be written to: {error}') from error
+                heading = f'# {self.base} with {words}; written by tools/ablate.py.'
+                texts[cell.group] = f'{heading}\n{self.configs[cell.group].pretty_text}'
+            write_atomically(cell.config, texts[cell.group].encode())
 
 
 def make_plan(
@@ -121,7 +150,7 @@ def make_plan(
     passed += ['--auto-scale-lr'] if auto_scale_lr else []
     passed += ['--amp'] if amp else []
     choices = expand(axes)
-    configs = {choice.name: _varied(config, choice) for choice in choices}
+    configs = {choice.name: choice.applied_to(config) for choice in choices}
     cells = [_cell(folder, choice, seed, configs[choice.name], passed, epochs) for seed in seeds for choice in choices]
     for cell in cells:
         cell.check_ours()
@@ -142,14 +171,7 @@ def _knn_hook(config: Config, base: str | Path, k: int) -> str:
     raise UsageError(f'{base} has no KNNHook: there would be no accuracies to compare.')
 
 
-def _varied(config: Config, choice: Choice) -> Config:
-    varied = copy.deepcopy(config)
-    choice.apply(varied)
-    return varied
-
-
 def _cell(folder: Path, choice: Choice, seed: int, config: Config, options: list[str], epochs: int | None) -> Cell:
-    content = json.dumps([config._cfg_dict.to_dict(), options], sort_keys=True, default=repr)
     exists, masker = find(config, 'model.masker')
     return Cell(
         choice=choice,
@@ -158,6 +180,6 @@ def _cell(folder: Path, choice: Choice, seed: int, config: Config, options: list
         config=folder / choice.folder / f'seed{seed}.py',
         options=tuple(options),
         length=epochs or find(config, LENGTH)[1],
-        fingerprint=hashlib.sha256(content.encode()).hexdigest()[:16],
+        fingerprint=fingerprint_of([config._cfg_dict.to_dict(), options]),
         hides_nothing=exists and masker is None,
     )

@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from mstkit.experiments.ablation import Plan
-from mstkit.experiments.ablation_results import Result, read_result
-from mstkit.experiments.job import FAILED
-from mstkit.experiments.seed_statistics import Spread, mean_curve, spread
-from mstkit.files import write_atomically
-from mstkit.visualization import Curve, draw_curves
+from mstkit.experiments.ablation import Cell, Plan
+from mstkit.experiments.job_results import NOTHING, Result, csv_rows, markdown_rows, mean_curves, write_page
+from mstkit.experiments.measurements import epoch_lines
+from mstkit.experiments.seed_statistics import spread
+from mstkit.visualization import draw_curves
 
 NAME = 'ablation'
-NOTHING = '–'
 USUAL_BRANCHES = ('student', 'teacher')
+
+
+@dataclass(frozen=True)
+class CellResult(Result):
+    """What is known of one cell; it has curves once it is finished.
+
+    Attributes:
+        hidden: the share of patches that was hidden, mean over the epochs; None where nothing says it.
+    """
+
+    job: Cell
+    hidden: float | None = None
+
+    def untrained(self) -> float | None:
+        """Accuracy of the untrained network, in which all branches are equal."""
+        return next(iter(self.curves.values()), {}).get(0)
+
+
+def read_result(cell: Cell, k: int) -> CellResult:
+    """Reads the records of a cell.
+
+    Args:
+        cell: finished or not.
+        k: number of neighbours; where the bank was smaller, all of it.
+
+    Raises:
+        UsageError: a file in its folder was damaged.
+    """
+    result = CellResult(cell, cell.record(), {})
+    if not result.finished:
+        return result
+    lines = epoch_lines(cell.folder / 'collapse.jsonl')
+    shares = [line['hidden_fraction'] for line in lines if 'hidden_fraction' in line]
+    hidden = statistics.fmean(shares) if shares else 0.0 if cell.hides_nothing else None
+    return CellResult(cell, result.record, cell.curves(k), hidden)
 
 
 def write_report(plan: Plan, k: int) -> str:
@@ -34,89 +67,77 @@ def write_report(plan: Plan, k: int) -> str:
     """
     results = [read_result(cell, k) for cell in plan.cells]
     table = markdown_table(results)
-    drawn = any(result.curves for result in results)
     page = [f'# Ablation of {plan.base}', table, _explanation(k)]
-    page += [_failures(results)] if any(result.record.get('status') == FAILED for result in results) else []
+    failed = [
+        [result.job.name, str(result.record.get('exit_code')), str(result.record.get('error'))]
+        for result in results
+        if result.failed
+    ]
+    page += [markdown_rows(['failed cell', 'exit code', 'what it said last'], failed)] if failed else []
+    drawn = any(result.curves for result in results)
     page += [f'![k-NN over epochs]({NAME}.png)'] if drawn else []
-    write_atomically(plan.folder / f'{NAME}.md', ('\n\n'.join(page) + '\n').encode())
-    write_atomically(plan.folder / f'{NAME}.csv', csv_table(results, k).encode())
+    write_page(plan.folder, NAME, page, csv_table(results, k))
     if drawn:
         draw_report(results, plan.folder / f'{NAME}.png', k)
     return table
 
 
-def by_choice(results: Sequence[Result]) -> dict[str, list[Result]]:
+def by_choice(results: Sequence[CellResult]) -> dict[str, list[CellResult]]:
     """The cells of each choice, one per seed."""
-    groups: dict[str, list[Result]] = {}
+    groups: dict[str, list[CellResult]] = {}
     for result in results:
-        groups.setdefault(result.cell.choice.name, []).append(result)
+        groups.setdefault(result.job.group, []).append(result)
     return groups
 
 
-def branches(results: Sequence[Result]) -> list[str]:
+def branches(results: Sequence[CellResult]) -> list[str]:
     """The networks that were measured."""
     return list(dict.fromkeys(branch for result in results for branch in result.curves) or USUAL_BRANCHES)
 
 
-def markdown_table(results: Sequence[Result]) -> str:
+def markdown_table(results: Sequence[CellResult]) -> str:
     """One row per choice; accuracies in percent, mean ± sample standard deviation over the finished seeds."""
-    accuracies = [f'{branch}, {which}' for branch in branches(results) for which in ('last', 'best')]
-    headings = ['choice', *accuracies, 'random init', 'hidden, %', 's per cell', 'seeds finished', 'failed']
-    lines = [f'| {" | ".join(headings)} |', '|' + ' --- |' * len(headings)]
-    for name, group in by_choice(results).items():
+    measured = [f'{branch}, {which}' for branch in branches(results) for which in ('last', 'best')]
+    rows = []
+    for choice, group in by_choice(results).items():
         done = [result for result in group if result.finished]
-        cells = [name]
+        row = [choice]
         for branch in branches(results):
-            cells.append(_shown(_accuracies([result.last(branch) for result in done])))
-            best = [result.best(branch) for result in done]
-            epochs = '/'.join(str(point[0]) for point in best if point)
-            cells.append(_shown(_accuracies(best)) + (f' ({epochs})' if epochs else ''))
+            best = [point for result in done if (point := result.best(branch))]
+            epochs = f' ({"/".join(str(epoch) for epoch, _ in best)})' if best else ''
+            row.append(_mean(point[1] for result in done if (point := result.last(branch))))
+            row.append(_mean(value for _, value in best) + epochs)
+        row.append(_mean(result.untrained() for result in done))
         hidden, seconds = spread(r.hidden for r in done), spread(r.record.get('seconds') for r in done)
-        cells.append(_shown(spread(r.start() for r in done)))
-        cells.append(f'{100 * hidden.mean:.1f}' if hidden else NOTHING)
-        cells.append(f'{seconds.mean:.0f}' if seconds else NOTHING)
-        cells.append(f'{len(done)} of {len(group)}')
-        cells.append(str(sum(result.record.get('status') == FAILED for result in group)))
-        lines.append(f'| {" | ".join(map(_escaped, cells))} |')
-    return '\n'.join(lines)
+        row.append(f'{100 * hidden.mean:.1f}' if hidden else NOTHING)
+        row.append(f'{seconds.mean:.0f}' if seconds else NOTHING)
+        rows.append([*row, f'{len(done)} of {len(group)}', str(sum(result.failed for result in group))])
+    headings = ['choice', *measured, 'random init', 'hidden, %', 's per cell', 'seeds finished', 'failed']
+    return markdown_rows(headings, rows)
 
 
-def csv_table(results: Sequence[Result], k: int) -> str:
+def csv_table(results: Sequence[CellResult], k: int) -> str:
     """One row per cell, every number as it was measured."""
-    out = io.StringIO()
-    keys = list(results[0].cell.choice.words) if results else []
-    writer = csv.writer(out, lineterminator='\n')
-    measured = [
-        f'{branch}_{what}' for branch in branches(results) for what in ('last', 'last_epoch', 'best', 'best_epoch')
-    ]
-    head = ['choice', *keys, 'seed', 'status', 'k', 'random_init']
-    tail = ['hidden_fraction', 'seconds', 'jobs', 'exit_code', 'error', 'work_dir', 'command']
-    writer.writerow([*head, *measured, *tail])
+    rows = []
     for result in results:
-        cell, record = result.cell, result.record
-        row: list[object] = [cell.choice.name, *cell.choice.words.values(), cell.seed]
-        row += [record.get('status', 'waiting'), k, result.start()]
+        cell, record = result.job, result.record
+        row: dict[str, object] = {'choice': cell.choice.name, **cell.choice.words, 'seed': cell.seed}
+        row.update(status=record.get('status', 'waiting'), k=k, random_init=result.untrained())
         for branch in branches(results):
-            for point in (result.last(branch), result.best(branch)):
-                row += [point[1], point[0]] if point else [None, None]
-        row += [result.hidden, *(record.get(name) for name in ('seconds', 'jobs', 'exit_code', 'error'))]
-        writer.writerow([*row, cell.folder, record.get('command')])
-    return out.getvalue()
+            for which, point in (('last', result.last(branch)), ('best', result.best(branch))):
+                epoch, accuracy = point or (None, None)
+                row.update({f'{branch}_{which}': accuracy, f'{branch}_{which}_epoch': epoch})
+        row['hidden_fraction'] = result.hidden
+        row.update({name: record.get(name) for name in ('seconds', 'jobs', 'exit_code', 'error')})
+        rows.append({**row, 'work_dir': cell.folder, 'command': record.get('command')})
+    return csv_rows(rows)
 
 
-def draw_report(results: Sequence[Result], path: Path, k: int) -> None:
+def draw_report(results: Sequence[CellResult], path: Path, k: int) -> None:
     """A panel per branch, a line per choice: the mean of its seeds, and the seeds faintly behind it."""
-    panels: dict[str, list[Curve]] = {branch: [] for branch in branches(results)}
-    for number, (name, group) in enumerate(by_choice(results).items()):
-        for branch, curves in panels.items():
-            seeds = [result.curves[branch] for result in group if branch in result.curves]
-            if seeds:
-                curves.append(Curve(name, list(mean_curve(seeds).items()), number))
-            if len(seeds) > 1:
-                curves += [Curve(None, list(seed.items()), number, faint=True) for seed in seeds]
-    start = spread(result.start() for result in results)
-    drawn = {branch: curves for branch, curves in panels.items() if curves}
-    draw_curves(drawn, path, f'k-NN top-1 (k = {k}), %', untrained=start.mean if start else None)
+    untrained = spread(result.untrained() for result in results)
+    panels = mean_curves(by_choice(results), branches(results))
+    draw_curves(panels, path, f'k-NN top-1 (k = {k}), %', untrained=untrained.mean if untrained else None)
 
 
 def _explanation(k: int) -> str:
@@ -129,22 +150,5 @@ def _explanation(k: int) -> str:
     )
 
 
-def _failures(results: Sequence[Result]) -> str:
-    lines = ['| failed cell | exit code | what it said last |', '| --- | --- | --- |']
-    for result in results:
-        if result.record.get('status') == FAILED:
-            said = _escaped(str(result.record.get('error')))
-            lines.append(f'| {_escaped(result.cell.name)} | {result.record.get("exit_code")} | {said} |')
-    return '\n'.join(lines)
-
-
-def _accuracies(points: Sequence[tuple[int, float] | None]) -> Spread | None:
-    return spread(point and point[1] for point in points)
-
-
-def _shown(value: Spread | None) -> str:
-    return NOTHING if value is None else str(value)
-
-
-def _escaped(text: str) -> str:
-    return text.replace('|', '\\|').replace('\n', ' ')
+def _mean(values: Iterable[float | None]) -> str:
+    return str(spread(values) or NOTHING)

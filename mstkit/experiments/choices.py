@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import re
@@ -57,10 +58,12 @@ class Choice:
             return clean
         return f'{clean}-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}'
 
-    def apply(self, config: Config) -> None:
-        """Lays the choice over a config, in place."""
+    def applied_to(self, config: Config) -> Config:
+        """A copy of a config with the choice laid over it."""
+        changed = copy.deepcopy(config)
         for key, value in self.values.items():
-            replace(config, key, value)
+            replace(changed, key, value)
+        return changed
 
 
 def read_table(path: str | Path) -> dict[str, dict[str, Any]]:

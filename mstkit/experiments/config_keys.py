@@ -9,10 +9,10 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import Registry
-from mmengine.runner import Runner
 
 from mstkit import registry as mstkit_registry
 from mstkit.engine.config_options import OPTIONAL_KEYS, apply_options
+from mstkit.engine.config_values import RUNNER_KEYS
 from mstkit.engine.epochs import set_epochs
 from mstkit.engine.guard import accepted_arguments
 from mstkit.errors import UsageError, nearest
@@ -25,7 +25,6 @@ RESERVED = {
     'resume': 'cells resume by themselves',
     'launcher': 'a cell is one process, and --jobs says how many run at once',
 }
-_READ_BY_RUNNER = {*inspect.signature(Runner.__init__).parameters, *OPTIONAL_KEYS, 'runner_type'}
 
 
 def find(config: Config | Mapping[str, Any], key: str) -> tuple[bool, Any]:
@@ -72,7 +71,7 @@ def check_key(config: Config, key: str) -> None:
     if not find(config, key)[0] and name not in arguments and key not in OPTIONAL_KEYS:
         known = [*paths(config), *(f'{parent}.{argument}' for argument in arguments)]
         raise UsageError(f'--vary {key}: the config has no {key!r}.{nearest(key, known)}')
-    if top not in _READ_BY_RUNNER:
+    if top not in RUNNER_KEYS and top != 'runner_type':
         raise UsageError(
             f'--vary {key}: {top!r} is a variable of the config file, used up while the file is read; changed '
             f'afterwards it would change nothing. Vary the key where it is used'

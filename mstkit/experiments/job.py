@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shlex
@@ -24,30 +25,43 @@ STATES = {
     STOPPED: 'interrupted, goes on',
 }
 
+Curves = dict[str, dict[int, float]]  # percent by what was measured and after how many epochs or iterations, in order
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Job(ABC):
     """One training by ``tools/train.py``.
 
     Attributes:
         seed: the run's.
         folder: its work dir.
+        config: the config file.
         length: epochs or iterations, whichever it counts in; None where nobody knows.
+        unit: ``'epoch'`` or ``'iteration'``, what its length counts.
         fingerprint: of all that decides what the training does; it tells a job from another one in the same folder.
     """
 
     seed: int
     folder: Path
+    config: Path
     length: int | None
+    unit: str = 'epoch'
     fingerprint: str
 
     RECORD: ClassVar[str]  # the file in its folder
     KIND: ClassVar[str]  # what messages call it
+    MEASURED: ClassVar[str] = 'anything'  # what messages call its measurements
+    BEFORE_NUMBERS: ClassVar[str] = ': '  # in a headline
 
     @property
     @abstractmethod
+    def group(self) -> str:
+        """What it has in common with the jobs that differ from it in the seed alone, in words."""
+
+    @property
     def name(self) -> str:
         """What tells it from the others, in words."""
+        return f'{self.group}, seed {self.seed}'
 
     @abstractmethod
     def arguments(self) -> list[str]:
@@ -62,12 +76,36 @@ class Job(ABC):
         """The files, present or not, that change when something was measured."""
 
     @abstractmethod
-    def headline(self) -> str | None:
-        """The newest measurement in words; None where there is none that can be read."""
+    def curves(self) -> Curves:
+        """What was measured so far.
+
+        Raises:
+            UsageError: a file in its folder was damaged.
+        """
 
     @abstractmethod
+    def other_settings(self, record: dict[str, Any]) -> str:
+        """Which settings those of a record with another fingerprint are, to follow these words."""
+
+    def headline(self) -> str | None:
+        """The newest measurement in words; None where there is none that can be read."""
+        try:
+            curves = self.curves()
+        except UsageError:
+            return None
+        step = newest(curves)
+        if step is None:
+            return None
+        numbers = ', '.join(f'{name} {curve[step]:.1f}' for name, curve in curves.items() if step in curve)
+        return f'{self.unit} {step}{f" of {self.length}" if self.length else ""}{self.BEFORE_NUMBERS}{numbers}'
+
     def complaint(self) -> str | None:
         """What is wrong with the measurements of a training that ended in order; None where nothing is."""
+        try:
+            measured = newest(self.curves()) is not None
+        except UsageError as error:
+            return str(error)
+        return None if measured else f'it ended without having measured {self.MEASURED}'
 
     def resume_arguments(self) -> list[str]:
         """What makes ``tools/train.py`` go on with it; nothing where it has to start."""
@@ -137,10 +175,6 @@ class Job(ABC):
                 '--work-dir, or remove that folder.'
             )
 
-    def other_settings(self, record: dict[str, Any]) -> str:
-        """Which settings those of a record with another fingerprint are, to follow these words."""
-        return ''
-
     def lock(self) -> int | None:
         """Claims it for a process that trains it.
 
@@ -164,7 +198,16 @@ class Job(ABC):
         if not (self.folder / '.lock').exists():
             return False
         descriptor = self.lock()
-        if descriptor is None:
-            return True
-        os.close(descriptor)
-        return False
+        if descriptor is not None:
+            os.close(descriptor)
+        return descriptor is None
+
+
+def newest(curves: Curves) -> int | None:
+    """The last step at which something was measured."""
+    return max((step for curve in curves.values() for step in curve), default=None)
+
+
+def fingerprint_of(content: Any) -> str:
+    """A short digest of plain data; equal content has an equal one."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:16]

@@ -22,8 +22,8 @@ from mstkit.engine.guard import build_guard
 from mstkit.engine.newest_checkpoint import find_newest
 from mstkit.engine.preflight import build_model
 from mstkit.errors import UsageError
-from mstkit.experiments.fine_tuning import Run
 from mstkit.experiments.painting import SCORE, Painter
+from mstkit.experiments.transfer import FineTuning
 from mstkit.visualization.panels import save_picture
 from mstkit.visualization.sheet import lay_out
 
@@ -35,7 +35,7 @@ class Prediction(NamedTuple):
     sample: BaseDataElement
 
 
-def draw_predictions(runs: Mapping[str, Run], path: Path, count: int = 4) -> None:
+def draw_predictions(runs: Mapping[str, FineTuning], path: Path, count: int = 4) -> None:
     """Draws a sheet: a row per picture, the truth first, then what each run predicts.
 
     Args:
@@ -62,7 +62,7 @@ def draw_predictions(runs: Mapping[str, Run], path: Path, count: int = 4) -> Non
     save_picture(Image.fromarray(lay_out(cells, size, [heading], legend=painter.legend(unnamed))), path)
 
 
-def predict(run: Run, count: int) -> tuple[list[Prediction], Painter]:
+def predict(run: FineTuning, count: int) -> tuple[list[Prediction], Painter]:
     """Lets the newest checkpoint of a run predict.
 
     Args:
@@ -130,6 +130,5 @@ def _picture(info: Mapping[str, Any]) -> np.ndarray:
 
 def _padded(cell: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """The cell in the corner of a white one of the given width and height."""
-    whole = np.full((size[1], size[0], 3), 255, np.uint8)
-    whole[: cell.shape[0], : cell.shape[1]] = cell
-    return whole
+    right, below = (length - cell.shape[axis] for length, axis in zip(size, (1, 0), strict=True))
+    return np.pad(cell, ((0, below), (0, right), (0, 0)), constant_values=255)

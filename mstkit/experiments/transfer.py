@@ -1,9 +1,9 @@
-"""From options to the runs of a transfer, with every check that needs no training."""
+"""A transfer: one pre-trained backbone, fine-tuned in several tasks; all that can be checked without training is."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,98 @@ from mmengine.config import Config
 
 from mstkit.engine.launch import load_config, read_config
 from mstkit.errors import UsageError
-from mstkit.experiments.fine_tuning import PRETRAINED, SCRATCH, Run
+from mstkit.experiments.job import Curves, Job, fingerprint_of, newest
+from mstkit.experiments.measurements import validation_curves
 from mstkit.experiments.source import Source
 from mstkit.experiments.tasks import TASKS, check_task
+
+PRETRAINED, SCRATCH = 'pre-trained', 'random init'
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning(Job):
+    """One training of a downstream task, from one start with one seed.
+
+    Attributes:
+        task: a key of ``TASKS``.
+        start: ``PRETRAINED`` or ``SCRATCH``.
+        settings: further arguments of :func:`mstkit.engine.launch.load_config`.
+    """
+
+    task: str
+    start: str
+    settings: Mapping[str, Any]
+
+    RECORD = 'run.json'
+    KIND = 'run'
+
+    @property
+    def group(self) -> str:
+        return f'{self.task}, {self.start}'
+
+    def arguments(self) -> list[str]:
+        words = [str(self.config), '--work-dir', str(self.folder), '--seed', str(self.seed)]
+        for key, value in self.settings.items():
+            words += [f'--{key.replace("_", "-")}', str(value)]
+        return words
+
+    def description(self) -> dict[str, Any]:
+        return dict(task=self.task, start=self.start, seed=self.seed, arguments=self.arguments())
+
+    def other_settings(self, record: dict[str, Any]) -> str:
+        known = record.get('arguments')
+        if known == self.arguments():
+            return ' (the checkpoint or the config is no longer what it was)'
+        return f' ({shlex.join(map(str, known or []))})'
+
+    def has_left_something(self) -> bool:
+        """Also measurements without a checkpoint would be mixed up with those to come."""
+        return super().has_left_something() or newest(self.curves()) is not None
+
+    def load(self) -> Config:
+        """The run's config, complete.
+
+        Raises:
+            UsageError: it does not fit the data or the options.
+        """
+        config, _ = load_config(self.config, work_dir=str(self.folder), seed=self.seed, **self.settings)
+        return config
+
+    def results(self) -> list[Path]:
+        """mmengine's logs, one of each process that worked on it, in their order."""
+        return sorted(self.folder.glob('*/vis_data/scalars.json'))
+
+    def curves(self) -> Curves:
+        """Its metrics; see :func:`mstkit.experiments.measurements.validation_curves`."""
+        return validation_curves(self.results(), TASKS[self.task].metrics)
+
+    def complaint(self) -> str | None:
+        last = newest(self.curves())
+        if last is None or self._is_end(last):
+            return super().complaint()
+        return f'it was last measured at {self.unit} {last} of {self.length}'
+
+    def resume_arguments(self) -> list[str]:
+        """From its newest checkpoint.
+
+        A run that was stopped between its last checkpoint and the end of the validation after it would have nothing
+        left to do, and never be measured: it does its last part again, from the checkpoint before.
+        """
+        last, checkpoints = newest(self.curves()), self._checkpoints()
+        measured_at_end = last is not None and self._is_end(last)
+        if not checkpoints or self.length is None or max(checkpoints) < self.length or measured_at_end:
+            return super().resume_arguments()
+        earlier = [step for step in checkpoints if step < self.length]
+        return ['--resume', str(checkpoints[max(earlier)])] if earlier else []
+
+    def _is_end(self, step: int) -> bool:
+        return self.length is None or step >= self.length
+
+    def _checkpoints(self) -> dict[int, Path]:
+        """By the epochs, or the iterations, after which they were written."""
+        kind = 'iter' if self.unit == 'iteration' else self.unit
+        found = ((re.fullmatch(rf'{kind}_(\d+)\.pth', path.name), path) for path in self.folder.glob(f'{kind}_*.pth'))
+        return {int(match[1]): path for match, path in found if match}
 
 
 @dataclass(frozen=True)
@@ -43,7 +132,7 @@ class TaskOptions:
 class Plan(NamedTuple):
     """A transfer, ready to be run: its runs in order, the options by task, the backbone, and where the report goes."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[FineTuning, ...]
     tasks: Mapping[str, TaskOptions]
     source: Source
     folder: Path
@@ -71,7 +160,7 @@ def make_plan(
     if not tasks:
         raise UsageError(f'there is no task to train; there are {", ".join(TASKS)}.')
     starts = (PRETRAINED, SCRATCH) if from_scratch_too else (PRETRAINED,)
-    runs: list[Run] = []
+    runs: list[FineTuning] = []
     for task, options in tasks.items():
         runs += _runs_of(check_task(task), options, source, folder, starts, seeds)
     for run in runs:
@@ -81,7 +170,7 @@ def make_plan(
 
 def _runs_of(
     task: str, options: TaskOptions, source: Source, folder: Path, starts: Sequence[str], seeds: Sequence[int]
-) -> list[Run]:
+) -> list[FineTuning]:
     """The runs of one task, whose config is read with all its options to find mistakes in them."""
     raw = read_config(options.config)
     unit = 'iteration' if 'max_iters' in (raw.get('train_cfg') or {}) else 'epoch'
@@ -91,24 +180,20 @@ def _runs_of(
     source.check_fits(config)
     weights = {PRETRAINED: [source.digest, source.branch], SCRATCH: None}
     return [
-        Run(
-            seed=seed,
-            folder=folder / task / start.replace(' ', '-') / f'seed{seed}',
-            length=_length(config, unit),
-            fingerprint=_fingerprint([raw._cfg_dict.to_dict(), settings[SCRATCH], weights[start], seed]),
+        FineTuning(
             task=task,
             start=start,
+            seed=seed,
+            folder=folder / task / start.replace(' ', '-') / f'seed{seed}',
             config=options.config,
             settings=settings[start],
+            length=_length(config, unit),
             unit=unit,
+            fingerprint=fingerprint_of([raw._cfg_dict.to_dict(), settings[SCRATCH], weights[start], seed]),
         )
         for start in starts
         for seed in seeds
     ]
-
-
-def _fingerprint(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:16]
 
 
 def _length(config: Config, unit: str) -> int | None:

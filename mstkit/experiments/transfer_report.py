@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from mstkit.experiments.fine_tuning import PRETRAINED, SCRATCH, Run
-from mstkit.experiments.job import FAILED, FINISHED
-from mstkit.experiments.seed_statistics import Spread, mean_curve, spread
+from mstkit.experiments.job_results import NOTHING, Result, csv_rows, markdown_rows, mean_curves, write_page
+from mstkit.experiments.seed_statistics import spread
 from mstkit.experiments.tasks import TASKS
-from mstkit.experiments.transfer import Plan
-from mstkit.experiments.validation_curves import newest
-from mstkit.files import write_atomically
-from mstkit.visualization import Curve, draw_curves
+from mstkit.experiments.transfer import PRETRAINED, SCRATCH, FineTuning, Plan
+from mstkit.visualization import draw_curves
 
 NAME = 'transfer'
-NOTHING = '–'
 EXPLANATION = (
     'Percent on the validation set at the end of each run: mean ± sample standard deviation over the finished seeds. '
     'The difference is that of the means. A validation in which nothing was detected counts as AP 0. '
     f'Every validation of every run, and its command, are in {NAME}.csv.'
 )
+
+
+@dataclass(frozen=True)
+class RunResult(Result):
+    """What is known of one run, with the curves of all that it measured."""
+
+    job: FineTuning
+
+
+def read_results(runs: Sequence[FineTuning]) -> list[RunResult]:
+    """Reads the records of runs, finished or not.
+
+    Raises:
+        UsageError: a record in the folder of a run was damaged.
+    """
+    return [RunResult(run, run.record(), run.curves()) for run in runs]
 
 
 def write_report(plan: Plan, pictures: Sequence[str] = ()) -> str:
@@ -37,71 +48,65 @@ def write_report(plan: Plan, pictures: Sequence[str] = ()) -> str:
     Raises:
         UsageError: a record in the folder of a run was damaged.
     """
-    table = markdown_table(plan.runs)
+    results = read_results(plan.runs)
+    table = markdown_table(results)
     page = ['# Transfer', f'Backbone: the {plan.source}.', _settings(plan), table, EXPLANATION]
-    records = [(run, run.record()) for run in plan.runs]
-    waiting = [run.name for run, record in records if record.get('status') not in (FINISHED, FAILED)]
-    failed = [f'- {run.name}: {record["error"]}' for run, record in records if record.get('status') == FAILED]
+    waiting = [result.job.name for result in results if not (result.finished or result.failed)]
+    failed = [f'- {result.job.name}: {result.record["error"]}' for result in results if result.failed]
     page += [f'Not finished: {"; ".join(waiting)}.'] if waiting else []
     page += ['\n'.join(['Failed:', '', *failed])] if failed else []
-    page += [f'![{task} over the run]({file})' for task, file in draw_plots(plan).items()]
+    page += [f'![{task} over the run]({file})' for task, file in draw_plots(plan, results).items()]
     page += [f'![{file.removesuffix(".png").replace("_", ": ")}]({file})' for file in pictures]
-    write_atomically(plan.folder / f'{NAME}.md', ('\n\n'.join(page) + '\n').encode())
-    write_atomically(plan.folder / f'{NAME}.csv', csv_table(plan.runs).encode())
+    write_page(plan.folder, NAME, page, csv_table(results))
     return table
 
 
-def markdown_table(runs: Sequence[Run]) -> str:
+def by_start(results: Sequence[RunResult], task: str) -> dict[str, list[RunResult]]:
+    """The runs of a task by where they started, one per seed."""
+    of_task = [result for result in results if result.job.task == task]
+    return {start: [one for one in of_task if one.job.start == start] for start in (PRETRAINED, SCRATCH)}
+
+
+def markdown_table(results: Sequence[RunResult]) -> str:
     """A row per task and metric."""
-    starts = [start for start in (PRETRAINED, SCRATCH) if any(run.start == start for run in runs)]
-    both = len(starts) == 2
-    headings = ['task', 'metric', *starts, *(['difference'] if both else []), 'seeds finished']
-    lines = [f'| {" | ".join(headings)} |', '|' + ' --- |' * len(headings)]
-    for task in dict.fromkeys(run.task for run in runs):
-        groups = [[run for run in runs if (run.task, run.start) == (task, start)] for start in starts]
-        done = [[run.curves() for run in group if run.record().get('status') == FINISHED] for group in groups]
-        counts = [f'{len(some)} of {len(group)}' for some, group in zip(done, groups, strict=True)]
+    starts = [start for start in (PRETRAINED, SCRATCH) if any(result.job.start == start for result in results)]
+    rows = []
+    for task in dict.fromkeys(result.job.task for result in results):
+        groups = [by_start(results, task)[start] for start in starts]
+        done = [[result for result in group if result.finished] for group in groups]
+        counts = ', '.join(f'{len(some)} of {len(group)}' for some, group in zip(done, groups, strict=True))
         for metric in TASKS[task].metrics:
-            reached = [spread(_last(curves[metric.name]) for curves in some) for some in done]
-            cells = [task, metric.name, *(NOTHING if one is None else str(one) for one in reached)]
-            cells += [_difference(*reached)] if both else []
-            lines.append(f'| {" | ".join([*cells, ", ".join(counts)])} |')
-    return '\n'.join(lines)
+            reached = [spread(point and point[1] for point in (one.last(metric.name) for one in some)) for some in done]
+            cells = [task, metric.name, *(str(one or NOTHING) for one in reached)]
+            if len(starts) == 2:
+                first, second = reached
+                cells.append(f'{first.mean - second.mean:+.1f}' if first and second else NOTHING)
+            rows.append([*cells, counts])
+    difference = ['difference'] if len(starts) == 2 else []
+    return markdown_rows(['task', 'metric', *starts, *difference, 'seeds finished'], rows)
 
 
-def csv_table(runs: Sequence[Run]) -> str:
+def csv_table(results: Sequence[RunResult]) -> str:
     """A row per run, validation and metric, unrounded; one without numbers for a run that was never measured."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator='\n')
-    writer.writerow(
-        ['task', 'start', 'seed', 'status', 'seconds', 'step', 'unit', 'metric', 'percent', 'error', 'command']
-    )
-    for run in runs:
-        record = run.record()
-        head = [run.task, run.start, run.seed, record.get('status', 'waiting'), record.get('seconds')]
-        tail = [record.get('error'), record.get('command')]
-        curves = run.curves()
-        for name, curve in curves.items():
-            writer.writerows([*head, step, run.unit, name, value, *tail] for step, value in curve.items())
-        if newest(curves) is None:
-            writer.writerow([*head, None, run.unit, None, None, *tail])
-    return out.getvalue()
+    rows: list[dict[str, object]] = []
+    for result in results:
+        run, record = result.job, result.record
+        head = dict(task=run.task, start=run.start, seed=run.seed, status=record.get('status', 'waiting'))
+        points = [(name, *point) for name, curve in result.curves.items() for point in curve.items()]
+        for name, step, percent in points or [(None, None, None)]:
+            measured = dict(seconds=record.get('seconds'), step=step, unit=run.unit, metric=name, percent=percent)
+            rows.append({**head, **measured, 'error': record.get('error'), 'command': record.get('command')})
+    return csv_rows(rows)
 
 
-def draw_plots(plan: Plan) -> dict[str, str]:
+def draw_plots(plan: Plan, results: Sequence[RunResult]) -> dict[str, str]:
     """The metrics over the runs, mean over the seeds and each of them faintly behind; returns the files by task."""
     files = {}
-    for task in dict.fromkeys(run.task for run in plan.runs):
-        panels: dict[str, list[Curve]] = {metric.name: [] for metric in TASKS[task].metrics}
-        for number, start in enumerate((PRETRAINED, SCRATCH)):
-            measured = [run.curves() for run in plan.runs if (run.task, run.start) == (task, start)]
-            for metric, drawn in panels.items():
-                curves = [curves[metric] for curves in measured if curves[metric]]
-                drawn += [Curve(start, list(mean_curve(curves).items()), number)] if curves else []
-                drawn += [Curve(None, list(one.items()), number, faint=True) for one in curves if len(curves) > 1]
+    for task in dict.fromkeys(result.job.task for result in results):
+        panels = mean_curves(by_start(results, task), [metric.name for metric in TASKS[task].metrics])
         if any(panels.values()):
             files[task] = f'{task}.png'
-            unit = next(run.unit for run in plan.runs if run.task == task)
+            unit = next(result.job.unit for result in results if result.job.task == task)
             draw_curves(panels, plan.folder / files[task], ylabel='%', xlabel=unit)
     return files
 
@@ -117,11 +122,3 @@ def _settings(plan: Plan) -> str:
         words += [f'{options.num_classes} classes'] if options.num_classes else []
         lines.append(f'- {task}: {", ".join(words)}')
     return '\n'.join(lines)
-
-
-def _last(curve: dict[int, float]) -> float | None:
-    return list(curve.values())[-1] if curve else None
-
-
-def _difference(first: Spread | None, second: Spread | None) -> str:
-    return NOTHING if first is None or second is None else f'{first.mean - second.mean:+.1f}'

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mstkit.evaluation.collapse import DEAD_DEVIATION, DEAD_RANK
-from mstkit.experiments.ablation_results import accuracy
+from mstkit.experiments.measurements import accuracy, validation_curves
 from mstkit.experiments.tasks import TASKS
-from mstkit.experiments.validation_curves import read_curves
 from mstkit.report.charts import STYLES, Chart, Line
 from mstkit.report.run import RunRecord
 from mstkit.report.scales import Point
@@ -103,7 +102,7 @@ def _validations(run: RunRecord) -> Iterator[Quantity]:
     files = sorted(run.folder.glob('*/vis_data/scalars.json'))
     for task in TASKS.values():
         known = [metric for metric in task.metrics if logged.pop(metric.key, None)]
-        for name, curve in read_curves(files, known).items() if known else ():
+        for name, curve in validation_curves(files, known).items() if known else ():
             yield Quantity(VALIDATION, name, [(float(step), value) for step, value in curve.items()])
     for name, points in logged.items():
         measured = [point for point in points if point[1] != -1 or 'mAP' not in name]  # -1: nothing to detect

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mstkit.errors import UsageError
+from mstkit.experiments.ablation import Cell
 from mstkit.experiments.ablation_report import NAME as ABLATION
-from mstkit.experiments.cells import Cell
-from mstkit.experiments.fine_tuning import Run
+from mstkit.experiments.transfer import FineTuning
 from mstkit.experiments.transfer_report import NAME as TRANSFER
 from mstkit.report.curves import Group
 from mstkit.report.records import read_json
@@ -60,7 +60,7 @@ def read_sources(folders: Sequence[Path]) -> list[Comparison]:
             raise UsageError(f'there is no folder {folder}.')
         if any(folder.glob(f'*/seed*/{Cell.RECORD}')):
             comparisons.append(_ablation(folder, name))
-        elif any(folder.glob(f'*/*/seed*/{Run.RECORD}')):
+        elif any(folder.glob(f'*/*/seed*/{FineTuning.RECORD}')):
             comparisons += _transfer(folder, name)
         else:
             plain.append(Group(name, [read_run(folder, name)]))
@@ -124,7 +124,7 @@ def _ablation(folder: Path, name: str) -> Comparison:
 def _transfer(folder: Path, name: str) -> list[Comparison]:
     page = folder / f'{TRANSFER}.md'
     comparisons = []
-    for number, task in enumerate(sorted({file.parents[2] for file in folder.glob(f'*/*/seed*/{Run.RECORD}')})):
+    for number, task in enumerate(sorted({file.parents[2] for file in folder.glob(f'*/*/seed*/{FineTuning.RECORD}')})):
         pictures = sorted(folder.glob(f'{task.name}_predictions*.png'))
         comparison = Comparison(f'Transfer {name}: {task.name}', [], pictures=pictures)
         if number == 0 and page.is_file():  # one page for all tasks

@@ -10,8 +10,14 @@ import pytest
 from PIL import Image
 
 from mstkit.experiments import FAILED, FINISHED, ablation_report, mean_curve, spread
-from mstkit.experiments.ablation_report import branches, csv_table, draw_report, markdown_table, write_report
-from mstkit.experiments.ablation_results import read_result
+from mstkit.experiments.ablation_report import (
+    branches,
+    csv_table,
+    draw_report,
+    markdown_table,
+    read_result,
+    write_report,
+)
 
 from .toy_ablation import make, record_run
 

@@ -65,9 +65,8 @@ def test_a_choice_replaces_all_that_was_there(config):
         ('random-matched', dict(type='RandomMasker', prob=0.0125)),
         ('mst', dict(type='AttentionGuidedMasker', num=8, prob=0.1)),
     ):
-        changed = Config.fromstring(CONFIG, '.py')
-        (choice,) = expand(parse_axes([f'model.masker={name}'], changed, table))
-        choice.apply(changed)
+        (choice,) = expand(parse_axes([f'model.masker={name}'], config, table))
+        changed = choice.applied_to(config)
         assert changed.model.masker == expected
         assert changed.model.backbone == config.model.backbone
 

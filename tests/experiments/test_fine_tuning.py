@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from mstkit.experiments import FAILED, FINISHED, STOPPED, run_jobs, schedule
-from mstkit.experiments.fine_tuning import Run
+from mstkit.experiments.transfer import FineTuning
 from mstkit.experiments.transfer_report import write_report
 
 from .toy_transfer import log, make_plan, make_run, program
 
 
-def train(runs: list[Run], folder: Path, jobs: int = 1) -> list[str]:
+def train(runs: list[FineTuning], folder: Path, jobs: int = 1) -> list[str]:
     """Trains them with the toy program; what was said."""
     said: list[str] = []
     plan = make_plan(folder, runs)
@@ -26,7 +26,7 @@ def train(runs: list[Run], folder: Path, jobs: int = 1) -> list[str]:
     return said
 
 
-def calls(run: Run) -> list[list[str]]:
+def calls(run: FineTuning) -> list[list[str]]:
     """With what the program was called."""
     file = run.folder / 'calls.txt'
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []

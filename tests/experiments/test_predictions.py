@@ -15,9 +15,9 @@ from PIL import Image
 from mstkit.engine.checkpointing import save
 from mstkit.engine.preflight import build_model
 from mstkit.errors import UsageError
-from mstkit.experiments.fine_tuning import PRETRAINED, SCRATCH, Run
 from mstkit.experiments.painting import SIDE
 from mstkit.experiments.predictions import _with_objects, draw_predictions, predict
+from mstkit.experiments.transfer import PRETRAINED, SCRATCH, FineTuning
 from mstkit.visualization.panels import GAP
 from mstkit.visualization.sheet import LINE
 
@@ -31,7 +31,7 @@ def made() -> dict[str, Any]:
 
 
 @pytest.fixture(params=CONFIGS)
-def trained(request, made, scenes, tmp_path_factory) -> dict[str, Run]:
+def trained(request, made, scenes, tmp_path_factory) -> dict[str, FineTuning]:
     """Two runs of a task, each with a checkpoint of an untrained network of its own."""
     task = request.param
     if task not in made:

@@ -12,10 +12,9 @@ from mmengine.config import Config
 
 from mstkit.errors import UsageError
 from mstkit.experiments import FINISHED
-from mstkit.experiments.fine_tuning import PRETRAINED, SCRATCH
 from mstkit.experiments.source import read_source
 from mstkit.experiments.tasks import TASKS, check_task
-from mstkit.experiments.transfer import Plan, TaskOptions, make_plan
+from mstkit.experiments.transfer import PRETRAINED, SCRATCH, Plan, TaskOptions, make_plan
 
 from .toy_transfer import CONFIGS, DOWNSTREAM, log
 

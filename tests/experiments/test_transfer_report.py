@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from mstkit.experiments import FAILED, FINISHED, RUNNING, transfer_report
-from mstkit.experiments.fine_tuning import PRETRAINED, SCRATCH
-from mstkit.experiments.transfer_report import csv_table, draw_plots, markdown_table, write_report
+from mstkit.experiments.transfer import PRETRAINED, SCRATCH
+from mstkit.experiments.transfer_report import csv_table, draw_plots, markdown_table, read_results, write_report
 
 from .toy_transfer import NOTHING_DETECTED, log, make_plan, make_run
 
@@ -48,7 +48,7 @@ def test_numbers_of_the_table(runs):
         percent = [100 * value for value in values]
         return f'{statistics.fmean(percent):.1f} ± {statistics.stdev(percent):.1f}'
 
-    rows = cells(markdown_table(runs))
+    rows = cells(markdown_table(read_results(runs)))
     assert rows[0] == ['task', 'metric', 'pre-trained', 'random init', 'difference', 'seeds finished']
     gain = 100 * ((0.31 + 0.27 + 0.305) / 3 - (0.2 + 0.12) / 2)
     assert rows[2] == [
@@ -65,7 +65,7 @@ def test_one_start_has_no_difference_and_one_seed_no_deviation(tmp_path):
     run = make_run(tmp_path, 'classification')
     log(run, (2, {'accuracy/top1': 45.25, 'accuracy/top5': 90.0}))
     run.write(status=FINISHED, seconds=1.0)
-    assert cells(markdown_table([run])) == [
+    assert cells(markdown_table(read_results([run]))) == [
         ['task', 'metric', 'pre-trained', 'seeds finished'],
         ['---'] * 4,
         ['classification', 'top-1', '45.2', '1 of 1'],
@@ -73,11 +73,11 @@ def test_one_start_has_no_difference_and_one_seed_no_deviation(tmp_path):
     worse = make_run(tmp_path, 'classification', SCRATCH)
     log(worse, (2, {'accuracy/top1': 50.0}))
     worse.write(status=FINISHED, seconds=1.0)
-    assert cells(markdown_table([run, worse]))[2][2:5] == ['45.2', '50.0', '-4.8']
+    assert cells(markdown_table(read_results([run, worse])))[2][2:5] == ['45.2', '50.0', '-4.8']
 
 
 def test_the_csv_has_every_validation_unrounded(runs):
-    rows = list(csv.DictReader(io.StringIO(csv_table(runs))))
+    rows = list(csv.DictReader(io.StringIO(csv_table(read_results(runs)))))
     assert len(rows) == 5 * 4 + 2 + 1
     last = [row for row in rows if row['start'] == PRETRAINED and row['seed'] == '2' and row['metric'] == 'mask AP']
     assert [(row['step'], row['unit'], float(row['percent'])) for row in last] == [
@@ -93,7 +93,9 @@ def test_the_csv_has_every_validation_unrounded(runs):
 def test_plots_show_means_and_seeds(runs, tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(transfer_report, 'draw_curves', lambda panels, path, **more: drawn.update(panels, **more))
-    assert draw_plots(make_plan(tmp_path, runs)) == {'detection': 'detection.png'}, 'nothing of the segmentation'
+    assert draw_plots(make_plan(tmp_path, runs), read_results(runs)) == {'detection': 'detection.png'}, (
+        'nothing of the segmentation'
+    )
     assert drawn['xlabel'] == 'epoch'
     first, *seeds = (curve for curve in drawn['box AP'] if curve.colour == 0)
     assert (first.label, first.points) == (PRETRAINED, [(1, 0.0), (2, pytest.approx(29.5))])
@@ -113,7 +115,7 @@ def test_the_page_says_what_was_done_and_what_is_missing(runs, tmp_path):
     assert 'Failed:\n\n- segmentation, pre-trained, seed 0: no label maps' in page
     assert '![detection over the run](detection.png)' in page
     assert '![detection: predictions](detection_predictions.png)' in page
-    assert (tmp_path / 'transfer.csv').read_text() == csv_table(runs)
+    assert (tmp_path / 'transfer.csv').read_text() == csv_table(read_results(runs))
     with Image.open(tmp_path / 'detection.png') as picture:
         assert picture.size[0] > picture.size[1] > 300
     assert not (tmp_path / 'segmentation.png').exists()

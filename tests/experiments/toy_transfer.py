@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mstkit.experiments.fine_tuning import PRETRAINED, Run
 from mstkit.experiments.source import Source
-from mstkit.experiments.transfer import Plan, TaskOptions
+from mstkit.experiments.transfer import PRETRAINED, FineTuning, Plan, TaskOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 DOWNSTREAM = ROOT / 'configs' / 'downstream'
@@ -64,7 +63,9 @@ for epoch in (1, 2):
 """
 
 
-def make_run(folder: Path, task: str = 'detection', start: str = PRETRAINED, seed: int = 0, **changes: Any) -> Run:
+def make_run(
+    folder: Path, task: str = 'detection', start: str = PRETRAINED, seed: int = 0, **changes: Any
+) -> FineTuning:
     """A run of two epochs below a folder."""
     settings: dict[str, Any] = dict(
         folder=folder / task / start.replace(' ', '-') / f'seed{seed}',
@@ -74,10 +75,10 @@ def make_run(folder: Path, task: str = 'detection', start: str = PRETRAINED, see
         settings={},
         unit='epoch',
     )
-    return Run(task=task, start=start, seed=seed, **{**settings, **changes})
+    return FineTuning(task=task, start=start, seed=seed, **{**settings, **changes})
 
 
-def make_plan(folder: Path, runs: list[Run]) -> Plan:
+def make_plan(folder: Path, runs: list[FineTuning]) -> Plan:
     tasks = {run.task: TaskOptions(run.config) for run in runs}
     return Plan(tuple(runs), tasks, Source('epoch_9.pth', 'teacher', 9, 'abcd', {}), folder)
 
@@ -88,7 +89,9 @@ def program(folder: Path) -> Path:
     return path
 
 
-def log(run: Run, *validations: tuple[int, dict[str, float]], stamp: str = '20260101_000000', more: str = '') -> None:
+def log(
+    run: FineTuning, *validations: tuple[int, dict[str, float]], stamp: str = '20260101_000000', more: str = ''
+) -> None:
     """Writes what a process that trained and validated leaves; ``more`` follows as it is."""
     file = run.folder / stamp / 'vis_data' / 'scalars.json'
     file.parent.mkdir(parents=True, exist_ok=True)

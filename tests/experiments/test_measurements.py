@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 
 from mstkit.engine.launch import build_runner, load_config
-from mstkit.experiments.validation_curves import newest
+from mstkit.experiments.job import newest
 
 from ..test_downstream_configs import reduced
 from .toy_transfer import CONFIGS, DETECTED, NOTHING_DETECTED, TRAINING, log, make_run

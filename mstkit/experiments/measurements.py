@@ -1,4 +1,4 @@
-"""What a run reached, read from the logs that mmengine writes."""
+"""Curves of what runs measured, read from the files that they write."""
 
 from __future__ import annotations
 
@@ -7,13 +7,49 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mstkit.engine.json_lines import EpochLines
+from mstkit.errors import UsageError
+from mstkit.experiments.job import Curves
 from mstkit.experiments.tasks import Metric
 
-Curve = dict[int, float]  # percent by epoch or iteration, in order
+
+def epoch_lines(file: Path) -> list[dict[str, Any]]:
+    """The records of a ``.jsonl`` file in order of epoch; empty where there is none.
+
+    Raises:
+        UsageError: the file was damaged.
+    """
+    try:
+        return EpochLines(file).read()
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
-def read_curves(files: Sequence[Path], metrics: Sequence[Metric]) -> dict[str, Curve]:
-    """The metrics of a run's validations.
+def knn_curves(file: Path, k: int | None = None) -> Curves:
+    """k-NN accuracy by branch, over epochs; epoch 0 is the untrained network.
+
+    Args:
+        file: ``knn.jsonl`` of a run.
+        k: number of neighbours; the one that the run itself reports by default.
+
+    Raises:
+        UsageError: the file was damaged.
+    """
+    curves: Curves = {}
+    for line in epoch_lines(file):
+        for branch, values in line['branches'].items():
+            curves.setdefault(branch, {})[line['epoch']] = accuracy(values, k or line['k'])
+    return curves
+
+
+def accuracy(values: Mapping[str, float], k: int) -> float:
+    """Top-1 of one branch at one epoch; a k that the bank could not give is the largest that it could."""
+    largest = max(int(name.removeprefix('k').removesuffix('_top1')) for name in values if name.endswith('_top1'))
+    return values[f'k{min(k, largest)}_top1']
+
+
+def validation_curves(files: Sequence[Path], metrics: Sequence[Metric]) -> Curves:
+    """The metrics of a run's validations, from mmengine's logs.
 
     A validation in which no object was detected leaves a line without any metric; it counts as ``Metric.empty``. One
     that was done again, after a resume, takes the place of the earlier one. Neither NaN nor mmdet's AP of -1, where
@@ -21,12 +57,9 @@ def read_curves(files: Sequence[Path], metrics: Sequence[Metric]) -> dict[str, C
 
     Args:
         files: ``scalars.json`` of each process that worked on the run, in their order.
-        metrics: to be read.
-
-    Returns:
-        Percent by step, by the metric's name; empty where nothing was measured.
+        metrics: to be read; a metric that was not measured has an empty curve.
     """
-    curves: dict[str, Curve] = {metric.name: {} for metric in metrics}
+    curves: Curves = {metric.name: {} for metric in metrics}
     written: set[str] = set()
     for record in _validations(files):
         step, empty = int(record['step']), {'time'} <= set(record) <= {'step', 'time', 'data_time'}
@@ -40,11 +73,6 @@ def read_curves(files: Sequence[Path], metrics: Sequence[Metric]) -> dict[str, C
     # A config that does not measure a metric has no zeros of it either.
     kept = written or set(curves)
     return {name: dict(sorted(curve.items())) if name in kept else {} for name, curve in curves.items()}
-
-
-def newest(curves: Mapping[str, Curve]) -> int | None:
-    """The last step at which something was measured."""
-    return max((step for curve in curves.values() for step in curve), default=None)
 
 
 def _validations(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
