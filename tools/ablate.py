@@ -54,10 +54,10 @@ def parse_args() -> argparse.Namespace:
 
 def list_cells(plan: Plan) -> None:
     """Prints what would be run."""
-    width = max(len(cell.choice.name) for cell in plan.cells)
+    width = max(len(cell.group) for cell in plan.cells)
     for number, cell in enumerate(plan.cells, start=1):
-        print(f'{number:4}  {cell.choice.name:{width}}  seed {cell.seed}  {cell.folder}  {cell.state()}')
-    print(f'{len(plan.cells)} cells: {len(plan.choices)} choices, {len(plan.cells) // len(plan.choices)} seeds')
+        print(f'{number:4}  {cell.group:{width}}  seed {cell.seed}  {cell.folder}  {cell.state()}')
+    print(f'{len(plan.cells)} cells: {len(plan.configs)} choices, {len(plan.cells) // len(plan.configs)} seeds')
 
 
 @exit_cleanly

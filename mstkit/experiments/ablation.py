@@ -26,41 +26,23 @@ from mstkit.files import write_atomically
 class Cell(Job):
     """One training of an ablation: one choice with one seed.
 
+    Its config, which is the whole of it, is not in its folder: the runner writes a copy of its own there.
+
     Attributes:
-        choice: what the config gets.
-        config: the file with its whole config; not in its folder, where the runner writes its own copy.
-        options: more for the command line of ``tools/train.py``.
         hides_nothing: its model has no masker.
     """
 
-    choice: Choice
-    options: tuple[str, ...]
     hides_nothing: bool = False
 
-    RECORD = 'cell.json'
     KIND = 'cell'
+    RECORD = 'cell.json'
+    MEASURED_IN = 'knn.jsonl'
     MEASURED = 'k-NN accuracy'
     BEFORE_NUMBERS = ', k-NN '
 
-    @property
-    def group(self) -> str:
-        return self.choice.name
-
-    def arguments(self) -> list[str]:
-        return [str(self.config), '--seed', str(self.seed), '--work-dir', str(self.folder), *self.options]
-
-    def description(self) -> dict[str, Any]:
-        return dict(choice=self.choice.words, seed=self.seed)
-
-    def other_settings(self, record: dict[str, Any]) -> str:
-        return ' (config, options or choices)'
-
-    def results(self) -> list[Path]:
-        return [self.folder / 'knn.jsonl']
-
     def curves(self, k: int | None = None) -> Curves:
         """k-NN accuracy by branch; see :func:`mstkit.experiments.measurements.knn_curves`."""
-        return knn_curves(self.folder / 'knn.jsonl', k)
+        return knn_curves(self.folder / self.MEASURED_IN, k)
 
 
 @dataclass(frozen=True)
@@ -81,10 +63,6 @@ class Plan:
     configs: dict[str, Config]
     notes: list[str]
 
-    @property
-    def choices(self) -> list[Choice]:
-        return list({cell.choice.name: cell.choice for cell in self.cells}.values())
-
     def write_configs(self) -> None:
         """Writes a complete config beside every cell that is not finished, which ``tools/train.py`` can run alone."""
         texts: dict[str, str] = {}  # formatting a config takes a while
@@ -92,7 +70,7 @@ class Plan:
             if cell.record().get('status') == FINISHED:
                 continue
             if cell.group not in texts:
-                words = ', '.join(f'{key}={word}' for key, word in cell.choice.words.items())
+                words = ', '.join(f'{key}={word}' for key, word in cell.about['choice'].items())
                 heading = f'# {self.base} with {words}; written by tools/ablate.py.'
                 texts[cell.group] = f'{heading}\n{self.configs[cell.group].pretty_text}'
             write_atomically(cell.config, texts[cell.group].encode())
@@ -172,13 +150,16 @@ def _knn_hook(config: Config, base: str | Path, k: int) -> str:
 
 
 def _cell(folder: Path, choice: Choice, seed: int, config: Config, options: list[str], epochs: int | None) -> Cell:
+    work_dir = folder / choice.folder / f'seed{seed}'
+    file = work_dir.with_suffix('.py')
     exists, masker = find(config, 'model.masker')
     return Cell(
-        choice=choice,
+        group=choice.name,
         seed=seed,
-        folder=folder / choice.folder / f'seed{seed}',
-        config=folder / choice.folder / f'seed{seed}.py',
-        options=tuple(options),
+        folder=work_dir,
+        config=file,
+        arguments=[str(file), '--seed', str(seed), '--work-dir', str(work_dir), *options],
+        about=dict(choice=choice.words, seed=seed),
         length=epochs or find(config, LENGTH)[1],
         fingerprint=fingerprint_of([config._cfg_dict.to_dict(), options]),
         hides_nothing=exists and masker is None,

@@ -121,7 +121,7 @@ def csv_table(results: Sequence[CellResult], k: int) -> str:
     rows = []
     for result in results:
         cell, record = result.job, result.record
-        row: dict[str, object] = {'choice': cell.choice.name, **cell.choice.words, 'seed': cell.seed}
+        row: dict[str, object] = {'choice': cell.group, **cell.about['choice'], 'seed': cell.seed}
         row.update(status=record.get('status', 'waiting'), k=k, random_init=result.untrained())
         for branch in branches(results):
             for which, point in (('last', result.last(branch)), ('best', result.best(branch))):

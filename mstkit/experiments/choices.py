@@ -1,7 +1,8 @@
-"""What is varied: the words of ``--vary`` become axes, and the axes a grid of choices."""
+"""What is varied: the words of ``--vary`` are read as Python, become axes, and the axes a grid of choices."""
 
 from __future__ import annotations
 
+import ast
 import copy
 import hashlib
 import itertools
@@ -16,9 +17,10 @@ from mmengine.config import Config
 from mstkit.engine.launch import read_config
 from mstkit.errors import UsageError, nearest
 from mstkit.experiments.config_keys import check_key, find, replace
-from mstkit.experiments.values import check_kind, read_value, split_values
 
 _LONGEST_FOLDER = 80
+_BARE_WORD = re.compile(r'[\w./:+@~-]+')
+_WORDS = {'true': True, 'false': False, 'none': None}
 
 
 @dataclass(frozen=True)
@@ -140,3 +142,58 @@ def _short(key: str) -> str:
     while start and (parts[start].isdigit() or parts[start] == 'type'):
         start -= 1
     return '.'.join(parts[start:])
+
+
+def split_values(text: str) -> list[str]:
+    """Cuts at commas, but not at those inside brackets or quotes.
+
+    Raises:
+        UsageError: brackets or quotes that do not close, or nothing between two commas.
+    """
+    values, depth, quote = [''], 0, ''
+    for character in text:
+        if character == ',' and not (depth or quote):
+            values.append('')
+            continue
+        values[-1] += character
+        if quote:
+            quote = '' if character == quote else quote
+        elif character in '"\'':
+            quote = character
+        else:
+            depth += (character in '([{') - (character in ')]}')
+    values = [value.strip() for value in values]
+    if depth or quote:
+        raise UsageError(f'--vary: brackets or quotes in {text!r} do not close.')
+    if '' in values:
+        raise UsageError(f'--vary: {text!r} has an empty value; values are separated by single commas.')
+    return values
+
+
+def read_value(text: str) -> Any:
+    """Reads a Python literal; a bare word that is none, such as ``bf16``, is a string.
+
+    Raises:
+        UsageError: neither of the two.
+    """
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        pass
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if _BARE_WORD.fullmatch(text):
+        return text
+    raise UsageError(f'--vary: {text!r} is no Python value: give a number, a string, a list, a tuple or a dict.')
+
+
+def check_kind(key: str, value: Any, old: Any) -> None:
+    """Refuses a value that cannot stand where the old one stood; catches ``lr=1e-3x`` before hours of training.
+
+    Raises:
+        UsageError: a word in place of a number, or neither a dict nor None in place of a component.
+    """
+    if isinstance(old, int | float) and isinstance(value, str):
+        raise UsageError(f'--vary {key}: the config has the number {old!r} there, and {value!r} is none.')
+    if isinstance(old, Mapping) and value is not None and not isinstance(value, Mapping):
+        raise UsageError(f'--vary {key}: the config has a dict there; give a dict or None, not {value!r}.')

@@ -112,10 +112,10 @@ def _arguments(node: Any) -> list[str]:
 
 
 def _registered(name: str) -> Any:
+    registry: Any
     for registry in vars(mstkit_registry).values():
-        level = registry if isinstance(registry, Registry) else None
-        while level is not None:
-            if name in level.module_dict:
-                return level.module_dict[name]
-            level = level.parent
+        while isinstance(registry, Registry):
+            if name in registry.module_dict:
+                return registry.module_dict[name]
+            registry = registry.parent
     return None

@@ -33,47 +33,37 @@ class Job(ABC):
     """One training by ``tools/train.py``.
 
     Attributes:
+        group: what it has in common with the jobs that differ from it in the seed alone, in words.
         seed: the run's.
         folder: its work dir.
         config: the config file.
+        arguments: the command line of ``tools/train.py`` that trains it from the start.
+        about: what its record says about it, apart from how far it is.
         length: epochs or iterations, whichever it counts in; None where nobody knows.
         unit: ``'epoch'`` or ``'iteration'``, what its length counts.
         fingerprint: of all that decides what the training does; it tells a job from another one in the same folder.
     """
 
+    group: str
     seed: int
     folder: Path
     config: Path
+    arguments: list[str]
+    about: dict[str, Any]
     length: int | None
     unit: str = 'epoch'
     fingerprint: str
 
-    RECORD: ClassVar[str]  # the file in its folder
     KIND: ClassVar[str]  # what messages call it
+    RECORD: ClassVar[str]  # the file in its folder
+    MEASURED_IN: ClassVar[str]  # a pattern of the files in its folder that change when something was measured
     MEASURED: ClassVar[str] = 'anything'  # what messages call its measurements
     BEFORE_NUMBERS: ClassVar[str] = ': '  # in a headline
-
-    @property
-    @abstractmethod
-    def group(self) -> str:
-        """What it has in common with the jobs that differ from it in the seed alone, in words."""
 
     @property
     def name(self) -> str:
         """What tells it from the others, in words."""
         return f'{self.group}, seed {self.seed}'
-
-    @abstractmethod
-    def arguments(self) -> list[str]:
-        """The command line of ``tools/train.py`` that trains it from the start."""
-
-    @abstractmethod
-    def description(self) -> dict[str, Any]:
-        """What its record says about it, apart from how far it is."""
-
-    @abstractmethod
-    def results(self) -> list[Path]:
-        """The files, present or not, that change when something was measured."""
 
     @abstractmethod
     def curves(self) -> Curves:
@@ -83,9 +73,9 @@ class Job(ABC):
             UsageError: a file in its folder was damaged.
         """
 
-    @abstractmethod
-    def other_settings(self, record: dict[str, Any]) -> str:
-        """Which settings those of a record with another fingerprint are, to follow these words."""
+    def results(self) -> list[Path]:
+        """The files with its measurements, in the order of the processes that wrote them."""
+        return sorted(self.folder.glob(self.MEASURED_IN))
 
     def headline(self) -> str | None:
         """The newest measurement in words; None where there is none that can be read."""
@@ -114,7 +104,7 @@ class Job(ABC):
     def command(self, program: str | Path, environment: dict[str, str] | None = None) -> str:
         """What trains it from the start, as one line for a shell."""
         before = ''.join(f'{name}={shlex.quote(value)} ' for name, value in (environment or {}).items())
-        return before + shlex.join(['python', str(program), *self.arguments()])
+        return before + shlex.join(['python', str(program), *self.arguments])
 
     def has_checkpoint(self) -> bool:
         """There is something to resume from."""
@@ -151,7 +141,7 @@ class Job(ABC):
 
     def write(self, **fields: Any) -> None:
         """Writes the record anew, in one step."""
-        content = {**self.description(), 'fingerprint': self.fingerprint, **fields}
+        content = {**self.about, 'fingerprint': self.fingerprint, **fields}
         write_atomically(self.folder / self.RECORD, (json.dumps(content, indent=2) + '\n').encode())
 
     def state(self) -> str:
@@ -168,12 +158,18 @@ class Job(ABC):
             UsageError: the folder belongs to another training.
         """
         record = self.record()
-        if record.get('fingerprint') != self.fingerprint and self.has_left_something():
-            whose = f'a {self.KIND} with other settings{self.other_settings(record)}'
-            raise UsageError(
-                f'{self.folder} holds {whose if record else f"a run that is no {self.KIND}"}: choose another '
-                '--work-dir, or remove that folder.'
-            )
+        if record.get('fingerprint') == self.fingerprint or not self.has_left_something():
+            return
+        settings = record.get('arguments')
+        if not record:
+            whose = f'a run that is no {self.KIND}'
+        elif settings is None:
+            whose = f'a {self.KIND} with other settings (config, options or choices)'
+        elif settings == self.arguments:
+            whose = f'a {self.KIND} with other settings (the checkpoint or the config is no longer what it was)'
+        else:
+            whose = f'a {self.KIND} with other settings ({shlex.join(map(str, settings))})'
+        raise UsageError(f'{self.folder} holds {whose}: choose another --work-dir, or remove that folder.')
 
     def lock(self) -> int | None:
         """Claims it for a process that trains it.

@@ -22,8 +22,8 @@ from mstkit.engine.guard import build_guard
 from mstkit.engine.newest_checkpoint import find_newest
 from mstkit.engine.preflight import build_model
 from mstkit.errors import UsageError
-from mstkit.experiments.painting import SCORE, Painter
 from mstkit.experiments.transfer import FineTuning
+from mstkit.visualization.data_samples import SCORE, Painter
 from mstkit.visualization.panels import save_picture
 from mstkit.visualization.sheet import lay_out
 

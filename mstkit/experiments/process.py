@@ -49,7 +49,7 @@ class Training:
             self._write(RUNNING)
             with open(self.log, 'ab') as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, str(program), *job.arguments(), *resume],
+                    [sys.executable, str(program), *job.arguments, *resume],
                     env={**os.environ, **environment},
                     stdin=subprocess.DEVNULL,
                     stdout=log,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,27 +35,9 @@ class FineTuning(Job):
     start: str
     settings: Mapping[str, Any]
 
-    RECORD = 'run.json'
     KIND = 'run'
-
-    @property
-    def group(self) -> str:
-        return f'{self.task}, {self.start}'
-
-    def arguments(self) -> list[str]:
-        words = [str(self.config), '--work-dir', str(self.folder), '--seed', str(self.seed)]
-        for key, value in self.settings.items():
-            words += [f'--{key.replace("_", "-")}', str(value)]
-        return words
-
-    def description(self) -> dict[str, Any]:
-        return dict(task=self.task, start=self.start, seed=self.seed, arguments=self.arguments())
-
-    def other_settings(self, record: dict[str, Any]) -> str:
-        known = record.get('arguments')
-        if known == self.arguments():
-            return ' (the checkpoint or the config is no longer what it was)'
-        return f' ({shlex.join(map(str, known or []))})'
+    RECORD = 'run.json'
+    MEASURED_IN = '*/vis_data/scalars.json'  # mmengine's log, one of each process that worked on it
 
     def has_left_something(self) -> bool:
         """Also measurements without a checkpoint would be mixed up with those to come."""
@@ -69,10 +51,6 @@ class FineTuning(Job):
         """
         config, _ = load_config(self.config, work_dir=str(self.folder), seed=self.seed, **self.settings)
         return config
-
-    def results(self) -> list[Path]:
-        """mmengine's logs, one of each process that worked on it, in their order."""
-        return sorted(self.folder.glob('*/vis_data/scalars.json'))
 
     def curves(self) -> Curves:
         """Its metrics; see :func:`mstkit.experiments.measurements.validation_curves`."""
@@ -179,21 +157,26 @@ def _runs_of(
     config, _ = load_config(options.config, **settings[PRETRAINED])
     source.check_fits(config)
     weights = {PRETRAINED: [source.digest, source.branch], SCRATCH: None}
-    return [
-        FineTuning(
-            task=task,
-            start=start,
-            seed=seed,
-            folder=folder / task / start.replace(' ', '-') / f'seed{seed}',
-            config=options.config,
-            settings=settings[start],
-            length=_length(config, unit),
-            unit=unit,
-            fingerprint=fingerprint_of([raw._cfg_dict.to_dict(), settings[SCRATCH], weights[start], seed]),
-        )
-        for start in starts
-        for seed in seeds
-    ]
+    runs = []
+    for start, seed in itertools.product(starts, seeds):
+        digest = fingerprint_of([raw._cfg_dict.to_dict(), settings[SCRATCH], weights[start], seed])
+        more = dict(length=_length(config, unit), unit=unit, fingerprint=digest)
+        runs.append(fine_tuning(folder, task, start, seed, options.config, settings[start], **more))
+    return runs
+
+
+def fine_tuning(
+    folder: Path, task: str, start: str, seed: int, config: Path, settings: Mapping[str, Any], **more: Any
+) -> FineTuning:
+    """One run of a transfer, in its place below the folder of all; ``more`` are further attributes of it."""
+    work_dir = folder / task / start.replace(' ', '-') / f'seed{seed}'
+    words = [str(config), '--work-dir', str(work_dir), '--seed', str(seed)]
+    for key, value in settings.items():
+        words += [f'--{key.replace("_", "-")}', str(value)]
+    about = dict(task=task, start=start, seed=seed, arguments=words)
+    group = f'{task}, {start}'
+    known = dict(folder=work_dir, config=config, settings=settings, arguments=words, about=about)
+    return FineTuning(task=task, start=start, seed=seed, group=group, **known, **more)
 
 
 def _length(config: Config, unit: str) -> int | None:

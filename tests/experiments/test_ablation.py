@@ -20,7 +20,7 @@ def test_cells_go_seed_by_seed_each_in_its_own_folder(tmp_path):
     plan = make(tmp_path, 'model.masker=none,mst', seeds=(0, 2))
     assert [cell.name for cell in plan.cells] == ['none, seed 0', 'mst, seed 0', 'none, seed 2', 'mst, seed 2']
     assert plan.cells[3].folder == tmp_path / 'work' / 'mst' / 'seed2'
-    assert [choice.name for choice in plan.choices] == ['none', 'mst']
+    assert list(plan.configs) == ['none', 'mst']
     assert [cell.hides_nothing for cell in plan.cells[:2]] == [True, False]
     assert {cell.length for cell in plan.cells} == {2}
     assert not (tmp_path / 'work').exists(), 'a plan writes nothing'

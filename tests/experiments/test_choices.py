@@ -9,9 +9,8 @@ from mmengine.config import Config
 
 from mstkit.engine.guard import accepted_arguments
 from mstkit.errors import UsageError
-from mstkit.experiments.choices import expand, parse_axes, read_table
+from mstkit.experiments.choices import expand, parse_axes, read_table, read_value, split_values
 from mstkit.experiments.config_keys import replace
-from mstkit.experiments.values import read_value, split_values
 from mstkit.registry import MODELS
 
 from .toy_ablation import CONFIG, TABLE

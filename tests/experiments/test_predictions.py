@@ -15,9 +15,9 @@ from PIL import Image
 from mstkit.engine.checkpointing import save
 from mstkit.engine.preflight import build_model
 from mstkit.errors import UsageError
-from mstkit.experiments.painting import SIDE
 from mstkit.experiments.predictions import _with_objects, draw_predictions, predict
 from mstkit.experiments.transfer import PRETRAINED, SCRATCH, FineTuning
+from mstkit.visualization.data_samples import SIDE
 from mstkit.visualization.panels import GAP
 from mstkit.visualization.sheet import LINE
 

@@ -37,12 +37,12 @@ def test_every_task_start_and_seed_is_a_run(checkpoint, scenes, tmp_path):
     ]
     assert len({run.folder for run in made.runs}) == len({run.fingerprint for run in made.runs}) == 12
     assert made.runs[3].folder == tmp_path / 'work' / 'detection' / 'random-init' / 'seed5'
-    assert made.runs[0].arguments() == [
+    assert made.runs[0].arguments == [
         str(CONFIGS['detection']), '--work-dir', str(made.runs[0].folder), '--seed', '0',
         '--data-root', str(scenes), '--pretrained', str(checkpoint), '--branch', 'student',
     ]  # fmt: skip
-    assert made.runs[2].arguments()[-2:] == ['--data-root', str(scenes)]
-    assert made.runs[4].arguments()[-4:] == made.runs[0].arguments()[-4:]
+    assert made.runs[2].arguments[-2:] == ['--data-root', str(scenes)]
+    assert made.runs[4].arguments[-4:] == made.runs[0].arguments[-4:]
     assert [run.unit for run in made.runs[::4]] == ['epoch', 'iteration', 'epoch']
     assert str(made.source) == f'student of {checkpoint}, epoch 3'
     assert not (tmp_path / 'work').exists(), 'a plan writes nothing'
@@ -56,9 +56,9 @@ def test_lengths_are_epochs_or_iterations(checkpoint, scenes, tmp_path):
     pixels, pictures = plan(checkpoint, tmp_path, tasks=tasks).runs
     assert (pixels.length, pixels.unit) == (70, 'iteration')
     assert (pictures.length, pictures.unit) == (3, 'epoch')
-    words = pixels.arguments()
+    words = pixels.arguments
     assert words[words.index('--num-classes') :][:4] == ['--num-classes', '11', '--iterations', '70']
-    assert '--iterations' not in pictures.arguments() and '--epochs' in pictures.arguments()
+    assert '--iterations' not in pictures.arguments and '--epochs' in pictures.arguments
     loaded = pixels.load()
     assert loaded.train_cfg.max_iters == 70 and loaded.default_hooks.pretrained.checkpoint == str(checkpoint)
     assert pictures.load().train_cfg.max_epochs == 3
@@ -150,4 +150,4 @@ def test_what_was_measured_before_is_not_mixed_up(checkpoint, tmp_path):
     (run.folder / 'run.json').unlink()
     with pytest.raises(UsageError, match='a run that is no run'):
         plan(checkpoint, tmp_path)
-    assert json.dumps(run.description())
+    assert json.dumps(run.about)

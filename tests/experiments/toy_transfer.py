@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mstkit.experiments.source import Source
-from mstkit.experiments.transfer import PRETRAINED, FineTuning, Plan, TaskOptions
+from mstkit.experiments.transfer import PRETRAINED, FineTuning, Plan, TaskOptions, fine_tuning
 
 ROOT = Path(__file__).resolve().parents[2]
 DOWNSTREAM = ROOT / 'configs' / 'downstream'
@@ -67,15 +67,8 @@ def make_run(
     folder: Path, task: str = 'detection', start: str = PRETRAINED, seed: int = 0, **changes: Any
 ) -> FineTuning:
     """A run of two epochs below a folder."""
-    settings: dict[str, Any] = dict(
-        folder=folder / task / start.replace(' ', '-') / f'seed{seed}',
-        length=2,
-        fingerprint='0123',
-        config=CONFIGS[task],
-        settings={},
-        unit='epoch',
-    )
-    return FineTuning(task=task, start=start, seed=seed, **{**settings, **changes})
+    known: dict[str, Any] = dict(length=2, fingerprint='0123', config=CONFIGS[task], settings={}, unit='epoch')
+    return fine_tuning(folder, task, start, seed, **{**known, **changes})
 
 
 def make_plan(folder: Path, runs: list[FineTuning]) -> Plan:

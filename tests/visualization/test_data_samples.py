@@ -10,7 +10,7 @@ import torch
 from mmengine.structures import BaseDataElement, InstanceData, LabelData, PixelData
 from mmpretrain.structures import DataSample
 
-from mstkit.experiments.painting import SIDE, Painter
+from mstkit.visualization.data_samples import SIDE, Painter
 from mstkit.visualization.sheet import LINE
 
 CLASSES = ('cat', 'dog', 'owl')

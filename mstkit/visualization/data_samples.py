@@ -1,4 +1,4 @@
-"""One picture with its truth, or with what a model predicts for it."""
+"""One picture with what a data sample says about it: its truth, or what a model predicts for it."""
 
 from __future__ import annotations
 
