@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
@@ -62,5 +62,6 @@ def read_source(path: str, branch: str = 'student') -> Source:
         UsageError: not a checkpoint, or one without that branch.
     """
     content = only_branch(read_checkpoint(path), branch)
-    digest = hashlib.sha256(np.memmap(Path(path).expanduser(), mode='r')).hexdigest()[:16]
+    with open(Path(path).expanduser(), 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        digest = hashlib.sha256(mapped).hexdigest()[:16]
     return Source(path, branch, content['meta'].get('epoch'), digest, content)

@@ -160,7 +160,7 @@ def _runs_of(
     runs = []
     for start, seed in itertools.product(starts, seeds):
         digest = fingerprint_of([raw._cfg_dict.to_dict(), settings[SCRATCH], weights[start], seed])
-        more = dict(length=_length(config, unit), unit=unit, fingerprint=digest)
+        more: dict[str, Any] = dict(length=_length(config, unit), unit=unit, fingerprint=digest)
         runs.append(fine_tuning(folder, task, start, seed, options.config, settings[start], **more))
     return runs
 
@@ -173,10 +173,18 @@ def fine_tuning(
     words = [str(config), '--work-dir', str(work_dir), '--seed', str(seed)]
     for key, value in settings.items():
         words += [f'--{key.replace("_", "-")}', str(value)]
-    about = dict(task=task, start=start, seed=seed, arguments=words)
-    group = f'{task}, {start}'
-    known = dict(folder=work_dir, config=config, settings=settings, arguments=words, about=about)
-    return FineTuning(task=task, start=start, seed=seed, group=group, **known, **more)
+    return FineTuning(
+        task=task,
+        start=start,
+        group=f'{task}, {start}',
+        seed=seed,
+        folder=work_dir,
+        config=config,
+        settings=settings,
+        arguments=words,
+        about=dict(task=task, start=start, seed=seed, arguments=words),
+        **more,
+    )
 
 
 def _length(config: Config, unit: str) -> int | None:

@@ -92,7 +92,9 @@ def csv_table(results: Sequence[RunResult]) -> str:
     for result in results:
         run, record = result.job, result.record
         head = dict(task=run.task, start=run.start, seed=run.seed, status=record.get('status', 'waiting'))
-        points = [(name, *point) for name, curve in result.curves.items() for point in curve.items()]
+        points: list[tuple[object, ...]] = [
+            (name, *point) for name, curve in result.curves.items() for point in curve.items()
+        ]
         for name, step, percent in points or [(None, None, None)]:
             measured = dict(seconds=record.get('seconds'), step=step, unit=run.unit, metric=name, percent=percent)
             rows.append({**head, **measured, 'error': record.get('error'), 'command': record.get('command')})
