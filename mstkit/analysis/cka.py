@@ -63,7 +63,9 @@ class LinearCKA:
         count = first.shape[1]
         one, two = first.flatten(1), second.flatten(1)
         scale = count * (count - 3)
-        batch = one @ two.T / scale, one.square().sum(dim=1) / scale, two.square().sum(dim=1) / scale
+        cross = torch.stack([torch.stack([_product(a, b) for b in two]) for a in one])
+        own_first, own_second = (torch.stack([_product(a, a) for a in layers]) for layers in (one, two))
+        batch = cross / scale, own_first / scale, own_second / scale
         old = self.sums
         self.sums = batch if old is None else (old[0] + batch[0], old[1] + batch[1], old[2] + batch[2])
 
@@ -73,6 +75,15 @@ class LinearCKA:
             raise ValueError('no features were added')
         cross, one, two = self.sums
         return cross / torch.sqrt(one[:, None] * two[None, :])
+
+
+def _product(one: Tensor, two: Tensor) -> Tensor:
+    """The sum of the products of two vectors, of the same bits whichever comes first and whatever it is part of.
+
+    A matrix product adds up in another order for each place in the matrix: equal layers would then be similar to each
+    other a little more or less than to themselves, and A to B otherwise than B to A.
+    """
+    return (one * two).sum()
 
 
 def linear_cka(first: Tensor, second: Tensor) -> float:

@@ -51,9 +51,20 @@ def test_mini_batches_against_a_plain_loop():
     assert found.shape == (2, 3)
     assert found[0, 0].item() == pytest.approx(expected, abs=1e-6)
     assert found[1, 1].item() == pytest.approx(expected, abs=1e-6)
-    assert found[0, 1].item() == pytest.approx(1)
-    assert found[1, 0].item() == pytest.approx(1)
+    assert found[0, 1].item() == found[1, 0].item() == 1, 'to the bit: they are the same features'
     assert 0.1 < expected < 0.9, 'neither trivial'
+
+
+def test_the_order_of_layers_and_networks_changes_no_bit():
+    grams = torch.stack([centred_gram(features(37, size, seed)) for seed, size in enumerate((3, 11, 64, 5, 300))])
+    order = torch.tensor([3, 0, 4, 1, 2])
+    one, other, moved = LinearCKA(), LinearCKA(), LinearCKA()
+    one.update(grams[:3], grams)
+    other.update(grams, grams[:3])
+    moved.update(grams[order])
+    assert torch.equal(one.result(), other.result().T)
+    assert torch.equal(moved.result()[:, (order < 3).nonzero().flatten()], other.result()[order][:, order[order < 3]])
+    assert torch.equal(moved.result().diagonal(), torch.ones(5, dtype=torch.float64))
 
 
 def test_same_features_and_what_they_may_be_turned_into():
