@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.special import entr
+import scipy  # each of its parts is loaded when it is first used: they take long, and few programs come to them
 from torch import Tensor
 
 
@@ -22,7 +21,7 @@ def hungarian_accuracy(table: np.ndarray) -> float:
         table: (K, C) from :func:`contingency`. Clusters beyond the number of classes, or the other way round, are left
             over, and their images count as wrong.
     """
-    rows, columns = linear_sum_assignment(table, maximize=True)
+    rows, columns = scipy.optimize.linear_sum_assignment(table, maximize=True)
     return 100.0 * float(table[rows, columns].sum()) / float(table.sum())
 
 
@@ -34,6 +33,7 @@ def normalised_mutual_information(table: np.ndarray) -> float:
     """
     joint = table / table.sum()
     by_cluster, by_class = joint.sum(axis=1), joint.sum(axis=0)
+    entr = scipy.special.entr
     entropies = entr(by_cluster).sum(), entr(by_class).sum()
     if max(entropies) == 0:
         return 1.0  # one cluster, one class

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
+import scipy  # its parts are loaded when they are first used
 
 TOLERANCE = 0.008  # of the picture's diagonal, within which boundaries match
 _GOOD = 0.5  # recall counts frames above it
@@ -90,5 +90,5 @@ def over_frames(values: Sequence[float]) -> Statistics:
 def _covered(points: np.ndarray, others: np.ndarray, radius: int) -> float:
     """The share of pixels, (n, 2), that lie within a distance of the nearest other one."""
     # Squared distances are whole numbers, so that half of one more excludes nothing and includes nothing.
-    distances, _ = cKDTree(others).query(points, distance_upper_bound=math.sqrt(radius**2 + 0.5))
+    distances, _ = scipy.spatial.cKDTree(others).query(points, distance_upper_bound=math.sqrt(radius**2 + 0.5))
     return float(np.isfinite(distances).mean())

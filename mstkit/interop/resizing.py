@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are loaded when they are first used
 from mmpretrain.models.utils import resize_relative_position_bias_table
-from scipy import interpolate
 from torch import Tensor
 
 from mstkit.positions import resize_positions
@@ -55,13 +55,14 @@ def resize_bias_table(table: Tensor, length: int) -> Tensor | None:
 def _spline(x: Any, y: Any, z: np.ndarray, kind: str) -> Callable[[Any, Any], np.ndarray]:
     """What ``interp2d`` did on a regular grid, as SciPy's guide for its removal says."""
     degree = min({'linear': 1, 'cubic': 3}[kind], len(x) - 1)
-    spline = interpolate.RectBivariateSpline(x, y, z.T, kx=degree, ky=degree)
+    spline = scipy.interpolate.RectBivariateSpline(x, y, z.T, kx=degree, ky=degree)
     return lambda new_x, new_y: spline(new_x, new_y).T
 
 
 @contextmanager
 def _interp2d() -> Iterator[None]:
     """Gives mmpretrain the function that it asks SciPy for, which SciPy 1.14 removed."""
+    interpolate = scipy.interpolate
     before = getattr(interpolate, 'interp2d', None)
     interpolate.interp2d = _spline
     try:
