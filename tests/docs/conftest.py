@@ -16,20 +16,27 @@ from .pages import ROOT, named_files
 
 @pytest.fixture(scope='package')
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder, importable; what was imported from it is forgotten afterwards."""
+    """The folder, importable; what was imported from it is forgotten afterwards.
+
+    What the pages register under a name is theirs meanwhile, also where somebody has followed a page in mstkit itself.
+    """
     folder = tmp_path_factory.mktemp('project')
     shutil.copytree(ROOT / 'configs', folder / 'configs')
     for name, body in named_files().items():
         (folder / name).write_text(body, encoding='utf-8')
     for name in ('DIR', 'data/imagenet', 'lists'):
         (folder / name).mkdir(parents=True)
+    registered = ((MODELS, 'CheckerboardMasker'), (EVALUATORS, 'class_means'))
+    own = [registry.module_dict.pop(name, None) for registry, name in registered]
     sys.path.insert(0, str(folder))
     yield folder
     sys.path.remove(str(folder))
     for module in [name for name in sys.modules if f'{name}.py' in named_files()]:
         del sys.modules[module]
-    MODELS.module_dict.pop('CheckerboardMasker', None)
-    EVALUATORS.module_dict.pop('class_means', None)
+    for (registry, name), cls in zip(registered, own, strict=True):
+        registry.module_dict.pop(name, None)
+        if cls is not None:
+            registry.module_dict[name] = cls
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from mstkit.structures import Progress
 from tests.models.builders import BACKBONES, NECK, SIZES, views
 
 NO_MASK = 'none'
-STRATEGIES: dict[str, dict[str, Any] | None] = {
-    NO_MASK: None,
+REGISTERED = [cls for cls in MODELS.module_dict.values() if isinstance(cls, type)]
+# What is not named here is built from its defaults.
+SETTINGS: dict[str, dict[str, Any]] = {
     'AttMaskHigh': dict(ratio=(0.1, 0.5), image_prob=1.0),
     'AttMaskHint': dict(ratio=(0.1, 0.5), image_prob=1.0, show_max=0.4),
     'AttMaskLow': dict(ratio=(0.1, 0.5), image_prob=1.0),
@@ -26,6 +27,8 @@ STRATEGIES: dict[str, dict[str, Any] | None] = {
     'RandomMasker': dict(ratio=(0.1, 0.5)),
     'RatioSchedule': dict(masker=dict(type='BlockMasker', image_prob=1.0), start=0.2, end=0.5, epochs=3),
 }
+MASKERS = sorted(cls.__name__ for cls in REGISTERED if issubclass(cls, Masker))
+STRATEGIES: dict[str, dict[str, Any] | None] = {NO_MASK: None, **{name: SETTINGS.get(name, {}) for name in MASKERS}}
 PATCHES = dict(patch_head=dict(type='IBOTHead'))
 PICTURES = dict(decoder=dict(type='CNNImageDecoder', channels=8))
 METHODS: dict[str, dict[str, Any]] = {
@@ -36,6 +39,9 @@ METHODS: dict[str, dict[str, Any]] = {
     'MSTAlgorithm': dict(type='MSTAlgorithm', **PICTURES),
     'MSTAlgorithm and patches': dict(type='MSTAlgorithm', **PICTURES, **PATCHES),
 }
+_OTHERS = {cls.__name__ for cls in REGISTERED if issubclass(cls, SelfDistillation)}
+_OTHERS -= {config['type'] for config in METHODS.values()}
+METHODS.update((name, dict(type=name)) for name in sorted(_OTHERS))
 CELLS = [(s, m, b) for s in STRATEGIES for m in METHODS for b in BACKBONES]
 
 
@@ -62,12 +68,12 @@ def build(strategy: str, method: str, backbone: str, **parts: Any) -> SelfDistil
 
 def test_the_matrix_is_whole():
     """Every registered masker and method is in it."""
-    registered = [cls for cls in MODELS.module_dict.values() if isinstance(cls, type)]
-    assert set(STRATEGIES) == {cls.__name__ for cls in registered if issubclass(cls, Masker)} | {NO_MASK}
-    methods = {cls.__name__ for cls in registered if issubclass(cls, SelfDistillation)}
+    assert set(STRATEGIES) == {cls.__name__ for cls in REGISTERED if issubclass(cls, Masker)} | {NO_MASK}
+    assert set(SETTINGS) <= set(STRATEGIES), 'settings of a masker that is gone'
+    methods = {cls.__name__ for cls in REGISTERED if issubclass(cls, SelfDistillation)}
     assert {config['type'] for config in METHODS.values()} == methods
-    assert all(issubclass(cls, TeacherStudent) for cls in registered if issubclass(cls, SelfDistillation))
-    assert len(CELLS) == 9 * 6 * 2
+    assert all(issubclass(cls, TeacherStudent) for cls in REGISTERED if issubclass(cls, SelfDistillation))
+    assert len(STRATEGIES) >= 9 and len(METHODS) >= 6 and len(CELLS) == len(STRATEGIES) * len(METHODS) * 2
 
 
 @pytest.mark.parametrize(('strategy', 'method', 'backbone'), CELLS)
