@@ -1,11 +1,15 @@
-"""Programs of tools/ and benchmarks/ as modules."""
+"""Programs of tools/ and benchmarks/ in the process of a test: as modules, or run with the words of a command line."""
 
 from __future__ import annotations
 
 import importlib.util
+import io
+import runpy
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import pytest
 
@@ -23,3 +27,44 @@ def load_program(path: str) -> ModuleType:
         sys.modules[spec.name] = module  # where a dataclass of it looks
         spec.loader.exec_module(module)
     return module
+
+
+class Finished(NamedTuple):
+    """What a program ended with and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_program(path: str, *words: object) -> Finished:
+    """Runs a program as ``python PATH WORDS`` does in the repository, without a process of its own.
+
+    A new process imports everything first, which takes longer than most programs then run. What is about processes
+    (signals, launchers, what is imported when) needs one all the same. An exception that the program does not handle
+    is the test's.
+    """
+    stdout, stderr = io.StringIO(), io.StringIO()
+    code: object = 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
+        patch.setattr(sys, 'argv', [path, *map(str, words)])
+        patch.syspath_prepend((ROOT / path).parent)  # as Python does
+        patch.chdir(ROOT)
+        # A Runner asks compilers and drivers for their versions, which takes seconds each time.
+        patch.setattr('mmengine.runner.runner.collect_env', dict)
+        try:
+            runpy.run_path(str(ROOT / path), run_name='__main__')
+        except SystemExit as stop:
+            code = stop.code
+    if isinstance(code, str):  # as Python does with it
+        print(code, file=stderr)
+        code = 1
+    assert code is None or isinstance(code, int)
+    return Finished(code or 0, stdout.getvalue(), stderr.getvalue())
+
+
+def run_on_rank(rank: int, path: str, *words: object) -> Finished:
+    """:func:`run_program` for ``run_two``; a rank does not wait for the launcher to end it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mstkit.engine.distributed._PATIENCE', 0)
+        return run_program(path, *words, '--launcher', 'pytorch')

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from .programs import Finished, run_program
 
 BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
 SMALL = (
@@ -85,9 +85,8 @@ def test_a_clock_books_inner_phases_once():
     assert clock.seconds['a'] + clock.seconds['b'] < 5
 
 
-def run(*words: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, 'benchmarks/train_step.py', *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=BENCHMARKS.parent)
+def run(*words: object) -> Finished:
+    return run_program('benchmarks/train_step.py', *words)
 
 
 def test_a_config_against_another(tmp_path):

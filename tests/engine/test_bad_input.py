@@ -15,9 +15,10 @@ from mstkit.engine.guard import build_guard
 from mstkit.engine.launch import build_runner, load_config
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS
+from tests.programs import ROOT, run_program
 
 from . import running, toy
-from .test_resume import ROOT, run_tool, toy_config
+from .test_resume import toy_config
 
 
 def written(folder: Path, **changes) -> Path:
@@ -156,7 +157,8 @@ def test_guard_keeps_the_cause():
 
 def test_the_tool_exits_with_two_and_one_line(tmp_path):
     config = toy_config(tmp_path)
-    result = run_tool(config, tmp_path / 'work', '--cfg-options', 'model.type=ToyDistillr')
+    words = ('--work-dir', tmp_path / 'work', '--cfg-options', 'model.type=ToyDistillr')
+    result = run_program('tools/train.py', config, *words)
     assert result.returncode == 2
     assert result.stderr.strip().splitlines()[-1].startswith("error: there is no model called 'ToyDistillr'.")
     assert 'Traceback' not in result.stderr

@@ -12,6 +12,7 @@ import torch
 from mmengine.hooks import Hook
 
 from mstkit.errors import UsageError
+from tests.programs import run_program
 
 from . import running
 
@@ -148,7 +149,7 @@ def test_killed_while_training_and_while_saving(tmp_path):
     assert second.returncode == -9, second.stderr
     assert [path.name for path in work_dir.glob('*.pth')] == ['epoch_1.pth']
     assert len(list(work_dir.glob('.epoch_2.pth.*.partial'))) == 1
-    third = run_tool(config, work_dir, '--resume')
+    third = run_program('tools/train.py', config, '--work-dir', work_dir, '--resume')
     assert third.returncode == 0, third.stderr
     assert not list(work_dir.glob('.*.partial'))
     assert len(whole.model.seen) == 12

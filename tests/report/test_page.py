@@ -7,9 +7,6 @@ import hashlib
 import html.parser
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,10 +18,10 @@ from mstkit.report import build_page
 from mstkit.report.panels import choose, read_sheet
 from mstkit.structures import PanelData
 from mstkit.visualization import draw_panels
+from tests.programs import load_program, run_program
 
 from .toy import CONFIG, make_ablation, make_downstream, make_run
 
-ROOT = Path(__file__).resolve().parents[2]
 VOID = ('meta', 'link', 'img', 'input', 'br')
 
 
@@ -191,19 +188,14 @@ def test_another_kind_of_sheet_is_shown_whole_and_a_damaged_one_not_at_all(tmp_p
     assert list(chosen) == [0, 25, 50, 74, 99]
 
 
-def run_tool(*words):
-    command = [sys.executable, 'tools/report.py', *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-
-
 def test_the_tool_writes_the_page_or_one_clear_message(tmp_path):
     folder = make_run(tmp_path / 'run')
-    done = run_tool(folder)
+    done = run_program('tools/report.py', folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f'written: {folder}/report.html (')
     assert (folder / 'report.html').read_text().startswith('<!DOCTYPE html>')
     (tmp_path / 'empty').mkdir()
-    refused = run_tool(folder, tmp_path / 'empty', '--out', tmp_path / 'x.html')
+    refused = run_program('tools/report.py', folder, tmp_path / 'empty', '--out', tmp_path / 'x.html')
     assert refused.returncode == 2
     assert refused.stderr.strip().splitlines() == [
         f'error: {tmp_path}/empty holds no logs of a run: give a work dir of tools/train.py, tools/ablate.py or '
@@ -213,11 +205,7 @@ def test_the_tool_writes_the_page_or_one_clear_message(tmp_path):
 
 
 def test_a_wrong_name_for_the_page_is_refused(tmp_path):
-    sys.path.insert(0, str(ROOT / 'tools'))
-    try:
-        from report import write_report
-    finally:
-        sys.path.pop(0)
+    write_report = load_program('tools/report.py').write_report
     folder = make_run(tmp_path / 'run')
     with pytest.raises(UsageError, match=r'its name ends in .html'):
         write_report([str(folder)], str(tmp_path / 'x.pdf'))
