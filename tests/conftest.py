@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from mmengine.registry import DefaultScope
 
 import mstkit  # noqa: F401  registers every component
 from tests.ports import unused_port
+from tests.programs import ROOT
+from tests.two_processes import TwoProcesses
 
 torch.set_num_threads(1)
 
@@ -46,3 +50,41 @@ def _quiet_initialisation() -> Iterator[None]:
 def free_port() -> int:
     """A port of this machine's that nothing listens on."""
     return unused_port()
+
+
+@pytest.fixture(scope='session')
+def run_two() -> Iterator[TwoProcesses]:
+    """Runs a function in two processes, which serve all the tests that ask for them."""
+    processes = TwoProcesses()
+    yield processes
+    processes.close()
+
+
+# A process of xdist (make test) gets a file whole, and these files together, so that what tests share is made once:
+# the runs that the tests of downstream tasks look at, and the two processes. They come first, being longest.
+DOWNSTREAM, TWO_PROCESSES = 'tests/downstream/', 'run_two'
+
+
+@functools.cache
+def _group_of(file: str) -> str:
+    if file.startswith(DOWNSTREAM):
+        return DOWNSTREAM
+    return TWO_PROCESSES if 'run_two' in (ROOT / file).read_text(encoding='utf-8') else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the long groups first, so that no process waits for another at the end."""
+    items.sort(key=lambda item: _group_of(item.nodeid.split('::')[0]) not in (DOWNSTREAM, TWO_PROCESSES))
+
+
+@pytest.hookimpl(optionalhook=True)  # there may be no xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hands out groups, in their order."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group_of(nodeid.split('::')[0])
+
+    config.option.loadscopereorder = False
+    return GroupScheduling(config, log)

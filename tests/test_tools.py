@@ -20,7 +20,8 @@ from PIL import Image
 from mstkit.engine.launch import build_runner, load_config
 from mstkit.errors import UsageError
 
-ROOT = Path(__file__).resolve().parent.parent
+from .programs import ROOT, run_on_rank, run_program
+
 DEMO = 'configs/demo/mst_vit-nano_scenes.py'
 FOLDER = 'configs/mst/mst_vit-tiny_folder.py'
 IBOT = 'configs/ibot/ibot_vit-tiny_folder.py'
@@ -35,26 +36,19 @@ SMALL = [
     'model.backbone.drop_path_rate=0.1',
     'train_dataloader.batch_size=8',
 ]
-SMALL_DEMO = [
-    *SMALL,
+FEW_SCENES = [  # each is drawn
     'train_dataloader.dataset.num_images=32',
     'default_hooks.knn.train_dataset.num_images=40',
     'default_hooks.knn.val_dataset.num_images=20',
-    'default_hooks.checkpoint.interval=1',
 ]
+SMALL_DEMO = [*SMALL, *FEW_SCENES, 'default_hooks.checkpoint.interval=1']
 
 
-def run(*command: str | Path, expect: int = 0, **environment: str) -> subprocess.CompletedProcess:
-    result = subprocess.run(
-        [str(word) for word in command],
-        cwd=ROOT,
-        env={**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', **environment},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert result.returncode == expect, f'{result.stdout[-3000:]}\n{result.stderr[-3000:]}'
-    return result
+def run(path: str, *words: object) -> str:
+    """What a program said that ended well."""
+    result = run_program(path, *words)
+    assert result.returncode == 0, f'{result.stdout[-3000:]}\n{result.stderr[-3000:]}'
+    return result.stdout
 
 
 def options(*words: str) -> dict:
@@ -83,9 +77,9 @@ def pictures(tmp_path_factory) -> Path:
 
 def test_demo_prints_its_line_last_and_leaves_panels(tmp_path):
     out = run(
-        sys.executable, 'tools/demo.py', '--work-dir', tmp_path / 'demo', '--epochs', '1', '--cfg-options',
+        'tools/demo.py', '--work-dir', tmp_path / 'demo', '--epochs', '1', '--cfg-options',
         *SMALL_DEMO, 'randomness.seed=3',
-    ).stdout  # fmt: skip
+    )  # fmt: skip
     last = out.strip().splitlines()[-1]
     assert last.startswith('demo: k-NN top-1 random-init ')
     numbers = [float(part.split()[-1]) for part in last.removeprefix('demo: k-NN top-1 ').split(', ')]
@@ -97,8 +91,9 @@ def test_demo_prints_its_line_last_and_leaves_panels(tmp_path):
     assert str(tmp_path / 'demo' / 'panels') in out
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'thesis.txt').touch()
-    error = run(sys.executable, 'tools/demo.py', '--work-dir', tmp_path / 'mine', expect=2).stderr
-    assert 'no earlier demo' in error
+    refused = run_program('tools/demo.py', '--work-dir', tmp_path / 'mine')
+    assert refused.returncode == 2
+    assert 'no earlier demo' in refused.stderr
     assert (tmp_path / 'mine' / 'thesis.txt').exists()
 
 
@@ -108,21 +103,21 @@ def test_ones_own_pictures_then_knn_of_the_checkpoint(tmp_path, pictures):
     small = [*SMALL, 'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
     small += ['default_hooks.knn.num_workers=0', 'default_hooks.knn.ks=[1,5]', 'default_hooks.knn.headline_k=5']
     out = run(
-        sys.executable, 'tools/train.py', FOLDER, '--data-root', pictures, '--work-dir', work_dir, '--epochs', '2',
+        'tools/train.py', FOLDER, '--data-root', pictures, '--work-dir', work_dir, '--epochs', '2',
         '--cfg-options', *small,
-    ).stdout  # fmt: skip
+    )  # fmt: skip
     assert 'epochs: 100 -> 2' in out
     assert 'idle threads ' in out, 'how they wait, and who chose it'
     assert '25 images in 2 classes' in out
     assert 'global batch 8 = 8 per device x 1 processes x 1 accumulated; lr 0.001' in out
     recorded = json.loads((work_dir / 'knn.jsonl').read_text().splitlines()[-1])['branches']
     run(
-        sys.executable, 'tools/evaluation/knn.py', work_dir / 'epoch_2.pth', '--train', pictures / 'train',
+        'tools/evaluation/knn.py', work_dir / 'epoch_2.pth', '--train', pictures / 'train',
         '--val', pictures / 'val', '--k', '1', '5', '--json', tmp_path / 'knn.json', '--num-workers', '0',
     )  # fmt: skip
     measured = json.loads((tmp_path / 'knn.json').read_text())
     run(
-        sys.executable, 'tools/test.py', FOLDER, work_dir / 'epoch_2.pth', '--data-root', pictures,
+        'tools/test.py', FOLDER, work_dir / 'epoch_2.pth', '--data-root', pictures,
         '--work-dir', tmp_path / 'test', '--out', tmp_path / 'test.json', '--cfg-options', *small,
     )  # fmt: skip
     tested = json.loads((tmp_path / 'test.json').read_text())
@@ -134,12 +129,12 @@ def test_ones_own_pictures_then_knn_of_the_checkpoint(tmp_path, pictures):
 
 def test_killed_and_resumed_is_bit_identical(tmp_path):
     """The real model, with drop path, mask and batch normalisation, killed at a moment of the clock."""
-    command = [sys.executable, 'tools/train.py', DEMO, '--epochs', '4', '--cfg-options', *SMALL_DEMO]
+    command = ['tools/train.py', DEMO, '--epochs', '4', '--cfg-options', *SMALL_DEMO]
     command += ["model.neck.batch_norm='global_only'", 'randomness.seed=5']
     run(*command, '--work-dir', tmp_path / 'whole')
     killed = tmp_path / 'killed'
     process = subprocess.Popen(
-        [*command, '--work-dir', str(killed)],
+        [sys.executable, *command, '--work-dir', str(killed)],
         cwd=ROOT,
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
         stdout=subprocess.DEVNULL,
@@ -151,7 +146,7 @@ def test_killed_and_resumed_is_bit_identical(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (killed / 'epoch_2.pth').exists()
-    out = run(*command, '--work-dir', killed, '--resume').stdout
+    out = run(*command, '--work-dir', killed, '--resume')
     one, two = weights(tmp_path / 'whole' / 'epoch_4.pth'), weights(killed / 'epoch_4.pth')
     assert 'resumed' in out or process.returncode == 0
     assert one.keys() == two.keys()
@@ -161,19 +156,17 @@ def test_killed_and_resumed_is_bit_identical(tmp_path):
     assert lines[0] == lines[1]
 
 
-def test_two_cpu_processes_equal_one(tmp_path, free_port):
+def test_two_cpu_processes_equal_one(tmp_path, run_two):
     """Half the batch each: same losses, centre and weights, in a model without batch normalisation or masks."""
     common = [*SMALL_DEMO, 'model.masker=none', 'model.decoder.batch_norm=False', 'model.backbone.drop_path_rate=0.0']
     # SGD: Adam turns the last bit of a small gradient into a whole step.
     common += ['optim_wrapper.precision=fp32', 'default_hooks.knn.save_best=False', 'default_hooks.logger.interval=1']
     common += ['optim_wrapper.optimizer.type=SGD', 'optim_wrapper.optimizer.lr=0.05']
     command = [DEMO, '--epochs', '2', '--work-dir']
-    run(sys.executable, 'tools/train.py', *command, tmp_path / 'one', '--cfg-options', *common)
+    run('tools/train.py', *command, tmp_path / 'one', '--cfg-options', *common)
     halved = [word for word in common if 'batch_size' not in word] + ['train_dataloader.batch_size=4']
-    run(
-        'bash', 'tools/dist_train.sh', DEMO, '2', *command[1:], tmp_path / 'two', '--cfg-options', *halved,
-        PORT=str(free_port),
-    )  # fmt: skip
+    for rank in run_two(run_on_rank, 'tools/train.py', *command, tmp_path / 'two', '--cfg-options', *halved):
+        assert rank.returncode == 0, rank
     one, two = weights(tmp_path / 'one' / 'epoch_2.pth'), weights(tmp_path / 'two' / 'epoch_2.pth')
     assert one.keys() == two.keys()
     for name, tensor in one.items():
@@ -252,17 +245,17 @@ def test_mistakes_get_one_message_and_leave_nothing(tmp_path, pictures, index):
     path, words, data_root, message = mistakes(pictures, tmp_path)[index]
     work_dir = tmp_path / 'run'
     with pytest.raises(UsageError, match=message) as caught:
-        config, _ = load_config(ROOT / path, options(*words), data_root=data_root, work_dir=str(work_dir))
+        few = FEW_SCENES if path == DEMO else ()
+        config, _ = load_config(ROOT / path, options(*few, *words), data_root=data_root, work_dir=str(work_dir))
         build_runner(config)
     assert '\n' not in str(caught.value)
     assert not work_dir.exists()
 
 
 def test_a_mistake_on_the_command_line_exits_with_two(tmp_path):
-    result = run(
-        sys.executable, 'tools/train.py', DEMO, '--work-dir', tmp_path / 'run', '--cfg-options', 'model.masker.num=-1',
-        expect=2,
-    )  # fmt: skip
+    command = ['tools/train.py', DEMO, '--work-dir', str(tmp_path / 'run'), '--cfg-options', 'model.masker.num=-1']
+    result = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert result.returncode == 2
     assert result.stderr.strip().splitlines()[-1].startswith('error: ')
     assert 'Traceback' not in result.stderr
     assert not (tmp_path / 'run').exists()

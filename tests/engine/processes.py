@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.multiprocessing as mp
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 
@@ -17,7 +14,6 @@ from mstkit.engine.wrapping import ddp_settings
 from mstkit.local_parts import is_spread
 from mstkit.structures import Progress
 from tests.models.builders import NECK, mst, views
-from tests.ports import unused_port
 
 STEPS = 4
 
@@ -66,24 +62,3 @@ def in_parts(built: Any) -> Any:
 
 def whole(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: (value.full_tensor() if is_spread(value) else value).clone() for name, value in state.items()}
-
-
-def run_two(rank: Callable[..., None], *arguments: Any) -> list[dict[str, Any]]:
-    """Runs ``rank(rank, port, *arguments, out)`` in two processes; what each put into ``out``, in their order."""
-    queue = mp.get_context('spawn').Manager().Queue()
-    mp.spawn(rank, (unused_port(), *arguments, queue), nprocs=2)
-    found = dict(queue.get(timeout=10) for _ in range(2))
-    return [found[0], found[1]]
-
-
-def join(rank: int, port: int) -> None:
-    """Makes this process one of the two."""
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', rank=rank, world_size=2)
-
-
-def leave() -> None:
-    """Waits for the other."""
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()

@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
-import mstkit  # noqa: F401  (the processes of the test import this module alone)
 from mstkit.engine import agreement
 from mstkit.engine.agreement import check_same, check_same_loader
 from mstkit.engine.hooks import KNNHook
 from mstkit.errors import UsageError
 from tests.engine import running, toy
 from tests.engine.hooks.fakes import HookColours, make_runner  # noqa: F401  (registers the data set)
-from tests.engine.processes import join, leave, run_two
 
 
 def _said(call: Any, *arguments: Any) -> str | None:
@@ -26,8 +24,7 @@ def _said(call: Any, *arguments: Any) -> str | None:
     return None
 
 
-def _rank(rank: int, port: int, folder: Path, out: Any) -> None:
-    join(rank, port)
+def _rank(rank: int, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     found['loaders'] = _said(check_same_loader, 'the training set', DataLoader(toy.ToyVectors(6 - rank), batch_size=1))
     found['equal'] = _said(check_same_loader, 'the training set', DataLoader(toy.ToyVectors(6), batch_size=2))
@@ -47,11 +44,10 @@ def _rank(rank: int, port: int, folder: Path, out: Any) -> None:
     hook.before_run(runner)
     found['knn'] = (hook.loaders is None, warned)
     found['knn differs'] = _said(KNNHook(dict(train, size=12 + rank), val).before_run, runner)
-    out.put((rank, found))
-    leave()
+    return found
 
 
-def test_two_processes_with_different_data(tmp_path):
+def test_two_processes_with_different_data(run_two, tmp_path):
     zero, one = run_two(_rank, tmp_path)
     assert zero == one, 'both are told the same'
     assert zero['loaders'].startswith('the training set is not the same in all processes, images: 6 on rank 0, 5 on')

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from PIL import Image
 from mstkit.engine.launch import build_runner, load_config
 from mstkit.errors import UsageError
 from tests.models.test_moby import mlp, moby
+from tests.programs import run_on_rank
 
 from . import running
 from .hooks.fakes import log_text, make_runner
@@ -77,22 +75,17 @@ def test_a_queue_that_the_batch_does_not_divide_leaves_nothing_behind(tmp_path):
     assert not (tmp_path / 'work').exists()
 
 
-def test_the_batch_of_two_processes_counts(tmp_path, free_port):
+def test_the_batch_of_two_processes_counts(tmp_path, run_two):
     """The 4 images of each divide the queue of 12 keys, the 8 of both do not: exit code 2 and one line."""
     settings = dict(running.toy.settings(**RUN), custom_imports=dict(imports=['tests.engine.toy']))
     path = tmp_path / 'moby.py'
     path.write_text(''.join(f'{name} = {value!r}\n' for name, value in settings.items()))
-    result = subprocess.run(
-        ['bash', ROOT / 'tools' / 'dist_train.sh', path, '2', '--work-dir', tmp_path / 'work'],
-        cwd=ROOT,
-        env={**os.environ, 'PYTHON': sys.executable, 'PORT': str(free_port), 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 2, result.stderr
-    errors = [line for line in result.stderr.splitlines() if line.startswith('error')]
-    assert len(errors) == 1 and '8 images of one iteration' in errors[0], result.stderr
+    ranks = run_two(run_on_rank, 'tools/train.py', path, '--work-dir', tmp_path / 'work')
+    for result, start in zip(ranks, ('error: ', 'error on rank 1: '), strict=True):
+        assert result.returncode == 2, result.stderr
+        errors = [line for line in result.stderr.splitlines() if line.startswith('error')]
+        assert len(errors) == 1 and errors[0].startswith(start), result.stderr
+        assert '8 images of one iteration' in errors[0]
     assert not (tmp_path / 'work').exists()
 
 

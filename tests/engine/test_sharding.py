@@ -20,12 +20,11 @@ from mstkit.engine.sharding import is_sharded, shard, spread_like, spread_optimi
 from mstkit.errors import DiskError, UsageError
 from mstkit.interop.checkpoint import read_checkpoint
 from tests.docs.pages import tool
-from tests.engine.processes import STEPS, in_ddp, in_parts, join, leave, model, run_two, train, whole, wrapper_of
+from tests.engine.processes import STEPS, in_ddp, in_parts, model, train, whole, wrapper_of
 from tests.models.moby import moby
 
 
-def _rank(rank: int, port: int, folder: Path, out: Any) -> None:
-    join(rank, port)
+def _rank(rank: int, folder: Path) -> dict[str, Any]:
     built = model()
     train(rank, built, in_ddp(built), wrapper_of(built), range(STEPS))
     found = dict(ddp=whole(built.state_dict()))
@@ -59,12 +58,11 @@ def _rank(rank: int, port: int, folder: Path, out: Any) -> None:
         run = in_ddp(built) if kind == 'ddp' else in_parts(built)
         train(rank, built, run, wrapper_of(built), range(3), local=0)
         found[f'moby {kind}'] = whole(built.state_dict())
-    out.put((rank, found))
-    leave()
+    return found
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory) -> tuple[list[dict], Path]:
+def trained(run_two, tmp_path_factory) -> tuple[list[dict], Path]:
     folder = tmp_path_factory.mktemp('sharded')
     return run_two(_rank, folder), folder
 

@@ -17,7 +17,7 @@ from mstkit.engine.work_dir_lock import LOCK, lock_work_dir
 from mstkit.errors import UsageError
 from tests.programs import load_program
 
-from . import processes, running
+from . import running
 from .test_resume import interrupt
 
 
@@ -204,18 +204,16 @@ def test_a_demo_empties_no_folder_that_another_one_is_training_in(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [demo.MARK, LOCK]
 
 
-def _rank(rank: int, port: int, work_dir: str, out) -> None:
-    processes.join(rank, port)
+def _rank(rank: int, work_dir: str) -> str:
     try:
         running.build(work_dir)
-        out.put((rank, 'built'))
+        return 'built'
     except UsageError as error:
-        out.put((rank, str(error)))
-    processes.leave()
+        return str(error)
 
 
-def test_all_ranks_learn_that_a_folder_is_taken(tmp_path):
+def test_all_ranks_learn_that_a_folder_is_taken(run_two, tmp_path):
     descriptor = lock_as_another(tmp_path)
-    found = processes.run_two(_rank, str(tmp_path))
+    found = run_two(_rank, str(tmp_path))
     os.close(descriptor)
     assert all('process 77 on there' in message for message in found)

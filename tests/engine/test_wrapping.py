@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -10,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine import dist
 from mmengine.model import MMDistributedDataParallel
 from torch import nn
@@ -63,21 +61,13 @@ def trained(rank: int, settings: dict[str, Any]) -> tuple[dict[str, torch.Tensor
     return {name: value.clone() for name, value in built.state_dict().items()}, len(exchanges)
 
 
-def _rank(rank: int, port: int, out) -> None:
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', rank=rank, world_size=2)
+def _rank(rank: int) -> tuple[dict[str, Any], dict[str, Any]]:
     ours = ddp_settings(model(), None, None)
-    results = {name: trained(rank, settings) for name, settings in (('plain', PLAIN), ('ours', ours))}
-    out.put((rank, ours, results))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    return ours, {name: trained(rank, settings) for name, settings in (('plain', PLAIN), ('ours', ours))}
 
 
-def test_two_processes_get_what_plain_ddp_gives(free_port):
-    queue = mp.get_context('spawn').Manager().Queue()
-    mp.spawn(_rank, (free_port, queue), nprocs=2)
-    (_, settings, first), (_, _, second) = sorted((queue.get(timeout=10) for _ in range(2)), key=lambda found: found[0])
+def test_two_processes_get_what_plain_ddp_gives(run_two):
+    (settings, first), (_, second) = run_two(_rank)
     assert settings['static_graph'] and settings['gradient_as_bucket_view']
     start = model().state_dict()
     for found in (first, second):

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from lightly.loss import DINOLoss
 from mmengine import dist
 
@@ -113,31 +112,21 @@ def test_evaluation_leaves_the_centre_alone():
     assert torch.equal(built.centre, before)
 
 
-def _rank(rank: int, world: int, port: int, out) -> None:
-    import os
-
-    os.environ.update(
-        MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank)
-    )
-    torch.distributed.init_process_group('gloo', rank=rank, world_size=world)
+def _rank(rank: int, world: int) -> torch.Tensor:
     built = head()
     teacher = logits(2, batch=6, seed=3).view(2, 6, 11)[:, rank::world].reshape(-1, 11)
     built.loss(teacher, teacher, 2)
     built.step()
     assert dist.get_world_size() == world
-    out.put(built.centre)
-    torch.distributed.destroy_process_group()
+    return built.centre
 
 
-def test_centre_of_two_processes_equals_one(free_port):
+def test_centre_of_two_processes_equals_one(run_two):
     single = head()
     single.loss(logits(2, batch=6, seed=3), logits(2, batch=6, seed=3), 2)
     single.step()
-    context = mp.get_context('spawn')
-    queue = context.Manager().Queue()
-    mp.spawn(_rank, (2, free_port, queue), nprocs=2)
-    for _ in range(2):
-        torch.testing.assert_close(queue.get(timeout=10), single.centre)
+    for centre in run_two(_rank, 2):
+        torch.testing.assert_close(centre, single.centre)
 
 
 def test_statistics_say_what_the_loss_is_made_of():

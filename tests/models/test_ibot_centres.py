@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
-import torch.multiprocessing as mp
 
 from mstkit.models import SelfDistillation
 from mstkit.registry import MODELS
@@ -42,20 +39,10 @@ def centres(rank: int, world: int) -> dict[str, torch.Tensor]:
     return {name: value for name, value in built.state_dict().items() if name.endswith('head.centre')}
 
 
-def _rank(rank: int, world: int, port: int, out) -> None:
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-    torch.distributed.init_process_group('gloo', rank=rank, world_size=world)
-    out.put(centres(rank, world))
-    torch.distributed.destroy_process_group()
-
-
-def test_centres_of_two_processes_equal_those_of_one(free_port):
+def test_centres_of_two_processes_equal_those_of_one(run_two):
     expected = centres(0, 1)
     assert set(expected) == {'head.centre', 'patch_head.centre'}
     assert all(value.abs().max() > 1e-4 for value in expected.values())
-    queue = mp.get_context('spawn').Manager().Queue()
-    mp.spawn(_rank, (2, free_port, queue), nprocs=2)
-    for _ in range(2):
-        found = queue.get(timeout=10)
+    for found in run_two(centres, 2):
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)

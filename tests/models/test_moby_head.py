@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch.nn import functional as F
 
 from mstkit.errors import UsageError
@@ -131,29 +130,20 @@ def test_dead_features_cost_what_uniform_ones_do_and_find_nothing():
     assert built.statistics['contrast_top1'].item() == 0.0
 
 
-def _rank(rank: int, world: int, port: int, out) -> None:
-    import os
-
-    os.environ.update(
-        MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank)
-    )
-    torch.distributed.init_process_group('gloo', rank=rank, world_size=world)
+def _rank(rank: int, world: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     built = head()
     losses = []
     for step in range(5):
         mine = [draw(seed=s).view(2, 4, DIM)[:, rank::world].reshape(-1, DIM) for s in (step, 50 + step)]
         losses.append(built.loss(*mine))
-    out.put((torch.stack(losses), built.state_dict()))
-    torch.distributed.destroy_process_group()
+    return torch.stack(losses), built.state_dict()
 
 
-def test_two_processes_equal_one(free_port):
+def test_two_processes_equal_one(run_two):
     """The queues to the bit, and the mean of both losses."""
     single = head()
     losses = torch.stack([single.loss(draw(seed=step), draw(seed=50 + step)) for step in range(5)])
-    queue = mp.get_context('spawn').Manager().Queue()
-    mp.spawn(_rank, (2, free_port, queue), nprocs=2)
-    found = [queue.get(timeout=10) for _ in range(2)]
+    found = run_two(_rank, 2)
     torch.testing.assert_close((found[0][0] + found[1][0]) / 2, losses)
     for _, state in found:
         assert state.keys() == single.state_dict().keys()

@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from mstkit.models import MomentumTeacher
@@ -124,28 +123,9 @@ def _train(rank: int, world: int) -> tuple[list[Tensor], dict[str, Tensor]]:
     return losses, model.state_dict()
 
 
-def _rank(rank: int, world: int, port: int, out) -> None:
-    import os
-
-    from mmengine.registry import DefaultScope
-
-    import mstkit  # noqa: F401  registers every component
-
-    torch.set_num_threads(1)
-    DefaultScope.get_instance('tests', scope_name='mstkit')
-    os.environ.update(
-        MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank)
-    )
-    torch.distributed.init_process_group('gloo', rank=rank, world_size=world)
-    out.put(_train(rank, world))
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_equal_one(free_port):
+def test_two_processes_equal_one(run_two):
     losses, state = _train(0, 1)
-    queue = mp.get_context('spawn').Manager().Queue()
-    mp.spawn(_rank, (2, free_port, queue), nprocs=2)
-    (losses1, state1), (losses2, state2) = (queue.get(timeout=10) for _ in range(2))
+    (losses1, state1), (losses2, state2) = run_two(_train, 2)
     for one, two, both in zip(losses1, losses2, losses, strict=True):
         torch.testing.assert_close((one + two) / 2, both)
     for name, tensor in state.items():
