@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def make(tmp_path: Path, *vary: str, seeds: tuple[int, ...] = (0,), **more: Any)
     base = tmp_path / 'base.py'
     base.write_text(more.pop('text', CONFIG))
     settings = dict(table=TABLE, k=20, work_dir=tmp_path / 'work')
-    return make_plan(base, vary, seeds, **{**settings, **more})  # type: ignore[arg-type]
+    return make_plan(base, vary, seeds, **{**settings, **more})
 
 
 def program(tmp_path: Path) -> Path:
@@ -75,8 +76,8 @@ def program(tmp_path: Path) -> Path:
 
 
 def record_run(
-    folder: Path, curves: dict[str, dict[int, float]], hidden: list[float] = (), seconds: float = 10.0
-) -> None:  # type: ignore[assignment]
+    folder: Path, curves: dict[str, dict[int, float]], hidden: Sequence[float] = (), seconds: float = 10.0
+) -> None:
     """What a finished cell leaves behind, apart from its ``cell.json``; k = 20, and another k that must not be read."""
     folder.mkdir(parents=True, exist_ok=True)
     epochs = sorted(next(iter(curves.values())))

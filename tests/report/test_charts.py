@@ -88,7 +88,9 @@ def test_thinning_keeps_the_spikes():
 def test_the_running_mean_is_that_of_a_plain_loop():
     values = np.random.default_rng(1).normal(size=200)
     points = [(float(x), float(y)) for x, y in enumerate(values)]
-    curve, count = smooth(points)
+    smoothed = smooth(points)
+    assert smoothed is not None
+    curve, count = smoothed
     assert count == 11
     for index, (x, mean) in enumerate(curve):
         reach = min(5, index, 199 - index)
