@@ -25,6 +25,14 @@ FORBIDDEN = {
     'mstkit/downstream/': TRAINERS,
     'mstkit/experiments/': ('mstkit.models', 'mstkit.report'),
     'mstkit/experiments/ablation': ('mstkit.datasets', 'mstkit.experiments.transfer'),
+    **dict.fromkeys(
+        [f'mstkit/experiments/{name}.py' for name in ('choices', 'config_keys')],
+        ('mstkit.datasets', 'mstkit.experiments.transfer'),
+    ),
+    **dict.fromkeys(
+        [f'mstkit/experiments/{name}.py' for name in ('tasks', 'predictions', 'measurements', 'job_results')],
+        ('mstkit.evaluation', 'mstkit.experiments.ablation'),
+    ),
     'mstkit/experiments/transfer': ('mstkit.datasets', 'mstkit.evaluation', 'mstkit.experiments.ablation'),
     **dict.fromkeys(
         [f'mstkit/experiments/{name}.py' for name in ('job', 'process', 'schedule', 'devices', 'seed_statistics')],

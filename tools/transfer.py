@@ -20,10 +20,10 @@ from mstkit.engine.command_line import parse_seeds
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.experiments import FINISHED, failures, run_jobs
 from mstkit.experiments.predictions import draw_predictions
-from mstkit.experiments.source import read_source
 from mstkit.experiments.tasks import TASKS, check_task
 from mstkit.experiments.transfer import Plan, TaskOptions, make_plan
 from mstkit.experiments.transfer_report import write_report
+from mstkit.experiments.transfer_source import read_source
 from mstkit.interop.checkpoint import BRANCH_PREFIXES
 from mstkit.outputs import output_folder
 

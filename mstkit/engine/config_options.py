@@ -71,7 +71,7 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> list[str]:
     merged = dict(options)
     lines = []
     for path, value in options.items():
-        old = _lookup(config, path)
+        old = find(config, path)[1]
         if isinstance(value, str) and value.lower() == 'none' and (old is None or isinstance(old, Mapping)):
             merged[path] = None
             lines.append(f'{path}: {_type_of(old)} -> none')
@@ -87,7 +87,7 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> list[str]:
 
 def _swap(config: Config, component: str, new_type: str, options: Mapping[str, Any]) -> str | None:
     """Empties the node of a component that is about to change its type, and says what went."""
-    old = _lookup(config, component)
+    old = find(config, component)[1]
     if old is not None and not isinstance(old, Mapping):
         raise UsageError(f'--cfg-options {component}.type={new_type}: {component} is {old!r}, not a component.')
     if old is not None and _type_of(old).split('.')[-1] == new_type.split('.')[-1]:
@@ -97,7 +97,7 @@ def _swap(config: Config, component: str, new_type: str, options: Mapping[str, A
     kept = {key: old[key] for key in SLOT_KEYS.get(name, ()) if key in old} if old else {}
     stale = [key for key in (old or {}) if key not in given and key not in kept and key not in ('type', '_scope_')]
     dropped = ', '.join(f'{key}={old[key]!r}' for key in stale) if old else ''
-    parent = _lookup(config, component.rpartition('.')[0]) if '.' in component else config
+    parent = find(config, component.rpartition('.')[0])[1] if '.' in component else config
     if parent is None:
         return None  # nothing there yet: merging makes it
     parent[int(name) if isinstance(parent, list) else name] = kept
@@ -108,14 +108,18 @@ def _type_of(component: Any) -> str:
     return str(component.get('type', 'a dict')) if isinstance(component, Mapping) else 'none'
 
 
-def _lookup(config: Any, path: str) -> Any:
-    """What stands at a dotted path, or None where there is nothing."""
-    node = config
+def find(config: Config | Mapping[str, Any], path: str) -> tuple[bool, Any]:
+    """Looks a dotted path up.
+
+    Returns:
+        Whether there is something, and what, or None; a key with the value None is there.
+    """
+    node: Any = config
     for name in path.split('.'):
-        if isinstance(node, list | tuple):
-            node = node[int(name)] if name.isdigit() and int(name) < len(node) else None
-        elif isinstance(node, Mapping | Config):
-            node = node.get(name)
+        if isinstance(node, Config | Mapping) and name in node:
+            node = node[name]
+        elif isinstance(node, list | tuple) and name.isdigit() and int(name) < len(node):
+            node = node[int(name)]
         else:
-            return None
-    return node
+            return False, None
+    return True, node

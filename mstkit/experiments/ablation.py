@@ -10,13 +10,13 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mstkit.engine.config_options import apply_options
+from mstkit.engine.config_options import apply_options, find
 from mstkit.engine.data_root import hook_configs
 from mstkit.engine.launch import load_config, read_config
 from mstkit.errors import UsageError
 from mstkit.evaluation.knn import DEFAULT_KS
 from mstkit.experiments.choices import Choice, expand, parse_axes, read_table
-from mstkit.experiments.config_keys import LENGTH, find
+from mstkit.experiments.config_keys import LENGTH
 from mstkit.experiments.job import FINISHED, Curves, Job, fingerprint_of
 from mstkit.experiments.measurements import knn_curves
 from mstkit.files import write_atomically
@@ -96,7 +96,7 @@ def make_plan(
         vary: one ``KEY=VALUE,VALUE`` per varied key.
         seeds: every choice is trained with each.
         table: the file of the named choices.
-        k: the neighbours of the table's accuracies, which the config has to measure.
+        k: the neighbors of the table's accuracies, which the config has to measure.
         work_dir: where everything is written; ``./work_dirs/ablate_CONFIG-NAME`` by default.
         cfg_options: overrides for all cells, laid over the config before it is varied.
         data_root: as ``tools/train.py`` takes it; so are the rest.

@@ -38,7 +38,7 @@ def read_result(cell: Cell, k: int) -> CellResult:
 
     Args:
         cell: finished or not.
-        k: number of neighbours; where the bank was smaller, all of it.
+        k: number of neighbors; where the bank was smaller, all of it.
 
     Raises:
         UsageError: a file in its folder was damaged.
@@ -57,7 +57,7 @@ def write_report(plan: Plan, k: int) -> str:
 
     Args:
         plan: the ablation.
-        k: neighbours of the accuracies.
+        k: neighbors of the accuracies.
 
     Returns:
         The table, in Markdown.

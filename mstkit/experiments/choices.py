@@ -14,9 +14,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mstkit.engine.config_options import find
 from mstkit.engine.launch import read_config
 from mstkit.errors import UsageError, nearest
-from mstkit.experiments.config_keys import check_key, find, replace
+from mstkit.experiments.config_keys import check_key, replace
 
 _LONGEST_FOLDER = 80
 _BARE_WORD = re.compile(r'[\w./:+@~-]+')

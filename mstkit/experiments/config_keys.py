@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import Registry
 
 from mstkit import registry as mstkit_registry
-from mstkit.engine.config_options import OPTIONAL_KEYS, apply_options
+from mstkit.engine.config_options import OPTIONAL_KEYS, apply_options, find
 from mstkit.engine.config_values import RUNNER_KEYS
 from mstkit.engine.epochs import set_epochs
 from mstkit.engine.guard import accepted_arguments
@@ -25,23 +25,6 @@ RESERVED = {
     'resume': 'cells resume by themselves',
     'launcher': 'a cell is one process, and --jobs says how many run at once',
 }
-
-
-def find(config: Config | Mapping[str, Any], key: str) -> tuple[bool, Any]:
-    """Looks a dotted path up.
-
-    Returns:
-        Whether there is something, and what; a key with the value None is there.
-    """
-    node: Any = config
-    for name in key.split('.'):
-        if isinstance(node, Config | Mapping) and name in node:
-            node = node[name]
-        elif isinstance(node, list | tuple) and name.isdigit() and int(name) < len(node):
-            node = node[int(name)]
-        else:
-            return False, None
-    return True, node
 
 
 def paths(node: Any, prefix: str = '') -> Iterator[str]:

@@ -30,7 +30,7 @@ def knn_curves(file: Path, k: int | None = None) -> Curves:
 
     Args:
         file: ``knn.jsonl`` of a run.
-        k: number of neighbours; the one that the run itself reports by default.
+        k: number of neighbors; the one that the run itself reports by default.
 
     Raises:
         UsageError: the file was damaged.

@@ -51,7 +51,7 @@ def run_jobs(
                 time.sleep(_POLL)
                 if received:
                     raise KeyboardInterrupt
-                if schedule.look():
+                if schedule.watch():
                     try:
                         after_each()
                     except (OSError, UsageError) as error:
@@ -92,7 +92,7 @@ class _Schedule:
                 self.running[slot] = Training(job, self.program, environment, self.slots)
         return bool(self.running)
 
-    def look(self) -> bool:
+    def watch(self) -> bool:
         """Tells what is new, and whether a training has ended."""
         ended = False
         for slot, training in list(self.running.items()):

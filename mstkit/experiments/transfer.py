@@ -15,8 +15,8 @@ from mstkit.engine.launch import load_config, read_config
 from mstkit.errors import UsageError
 from mstkit.experiments.job import Curves, Job, fingerprint_of, newest
 from mstkit.experiments.measurements import validation_curves
-from mstkit.experiments.source import Source
 from mstkit.experiments.tasks import TASKS, check_task
+from mstkit.experiments.transfer_source import Source
 
 PRETRAINED, SCRATCH = 'pre-trained', 'random init'
 

@@ -12,9 +12,9 @@ from mmengine.config import Config
 
 from mstkit.errors import UsageError
 from mstkit.experiments import FINISHED
-from mstkit.experiments.source import read_source
 from mstkit.experiments.tasks import TASKS, check_task
 from mstkit.experiments.transfer import PRETRAINED, SCRATCH, Plan, TaskOptions, make_plan
+from mstkit.experiments.transfer_source import read_source
 
 from .toy_transfer import CONFIGS, DOWNSTREAM, log
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mstkit.experiments.source import Source
 from mstkit.experiments.transfer import PRETRAINED, FineTuning, Plan, TaskOptions, fine_tuning
+from mstkit.experiments.transfer_source import Source
 
 ROOT = Path(__file__).resolve().parents[2]
 DOWNSTREAM = ROOT / 'configs' / 'downstream'
