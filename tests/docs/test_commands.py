@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import re
 import shlex
@@ -76,10 +77,14 @@ def test_commands_are_understood(page, command, inside):
         check_tool(rest[0].removeprefix('tools/'), rest[1:])
 
 
+@functools.cache
+def known_options() -> set[str]:
+    return {option for tool in TOOLS for option in parser_of(tool)._option_string_actions}
+
+
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_options_in_the_text_exist(page, inside):
-    parsers = [parser_of(tool) for tool in TOOLS]
-    known = {option for parser in parsers for option in parser._option_string_actions}
+    known = known_options()
     for span in spans(page):
         if not span.startswith('--'):
             continue
