@@ -16,7 +16,6 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
-import mstkit  # noqa: F401  registers every component, in the two processes too
 from tests.ports import unused_port
 
 SIZE = 2
