@@ -79,7 +79,13 @@ def test_names_that_are_not_utf8_are_logged_and_printed(tmp_path, monkeypatch):
         (root / ODD).write_bytes(b'')
     except OSError:
         pytest.skip('this disk takes UTF-8 names only')
-    runner = SimpleNamespace(_log_dir=str(tmp_path), timestamp='now', _experiment_name='odd names', _distributed=False)
+    runner = SimpleNamespace(
+        _log_dir=str(tmp_path),
+        _work_dir=str(tmp_path),
+        timestamp='now',
+        _experiment_name='odd names',
+        _distributed=False,
+    )
     monkeypatch.setattr(logging, 'raiseExceptions', True)
     monkeypatch.setattr(ResumableRunner, 'timestamp', 'now')
     odd = ResumableRunner.__new__(ResumableRunner)

@@ -76,7 +76,7 @@ def main() -> None:
     lock = empty(work_dir)
     for note in notes:
         print(note, flush=True)
-    runner = build_runner(config)
+    runner = build_runner(config, notes)
     del lock  # the runner has it now
     (work_dir / MARK).touch()
     runner.train()

@@ -43,9 +43,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Trains."""
     args = parse_args()
+    changes: list[str] = []
     with rank_zero_speaks():
         config = config_from(
             args,
+            changes,
             epochs=args.epochs,
             iterations=args.iterations,
             resume=args.resume,
@@ -56,7 +58,7 @@ def main() -> None:
             branch=args.branch,
             num_classes=args.num_classes,
         )
-        build_runner(config).train()
+        build_runner(config, changes).train()
 
 
 if __name__ == '__main__':

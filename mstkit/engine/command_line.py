@@ -71,11 +71,12 @@ def speaks() -> bool:
     return os.environ.get('RANK', '0') == '0'
 
 
-def config_from(args: argparse.Namespace, **changes: object) -> Config:
+def config_from(args: argparse.Namespace, said: list[str] | None = None, **changes: object) -> Config:
     """Reads the config that the command line names, and says what was changed in it.
 
     Args:
         args: parsed by a parser with :func:`add_run_arguments`.
+        said: gets the lines that were printed.
         **changes: further arguments of :func:`mstkit.engine.launch.load_config`.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -93,4 +94,6 @@ def config_from(args: argparse.Namespace, **changes: object) -> Config:
     if speaks():
         for note in notes:
             print(note, flush=True)
+    if said is not None:
+        said += notes
     return config

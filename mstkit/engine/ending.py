@@ -1,19 +1,33 @@
-"""How a training that stops before its end says so: in its log, where a report finds it, and in one sentence."""
+"""How a training that stops before its end says so: in its log and its record of events, and in one sentence."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from mmengine.runner import Runner
 
 from mstkit.engine.newest_checkpoint import named_last
+from mstkit.engine.run_events import DIVERGED, FAILED, INTERRUPTED, record_stop
 from mstkit.errors import DiskError, UsageError, WorkStopped, disk_is_full
 from mstkit.files import free_space
 
 
+class NonFiniteLossError(WorkStopped):
+    """The training diverged; the message says where, and what to go back to."""
+
+
 def say_why_it_stopped(runner: Runner, error: BaseException) -> None:
-    """Writes to the log where a training stopped, and why; :mod:`mstkit.report.log_text` reads it."""
-    runner.logger.error(f'the run stopped at iteration {runner.iter} (epoch {runner.epoch + 1}): {_reason(error)}')
+    """Writes where a training stopped, and why, to its log and to :mod:`mstkit.engine.run_events`."""
+    reason, epoch = _reason(error), runner.epoch + 1
+    runner.logger.error(f'the run stopped at iteration {runner.iter} (epoch {epoch}): {reason}')
+    kind = FAILED
+    if isinstance(error, NonFiniteLossError):
+        kind = DIVERGED
+    elif isinstance(error, KeyboardInterrupt):
+        kind = INTERRUPTED
+    with contextlib.suppress(OSError):  # a full disk, which may be why it stopped: that error is the one to be seen
+        record_stop(runner.work_dir, kind, reason, runner.iter, epoch)
 
 
 def _reason(error: BaseException) -> str:

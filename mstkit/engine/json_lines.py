@@ -1,9 +1,10 @@
-"""A small table on disk, one JSON object per line and per epoch, that survives being killed and resumed."""
+"""Small tables on disk, one JSON object per line, that survive being killed and resumed."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,21 @@ class EpochLines:
 
     def _write(self, records: list[dict[str, Any]]) -> None:
         write_atomically(self.path, ''.join(json.dumps(record) + '\n' for record in records).encode())
+
+
+def append_line(path: str | os.PathLike[str], record: Mapping[str, Any]) -> None:
+    """Adds a record at the end of a ``.jsonl`` file in one write; its folder is made where missing.
+
+    A line that a killed process left unfinished is ended first, so that it damages no other.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'a+b', buffering=0) as file:
+        broken_off = False
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            broken_off = file.read(1) != b'\n'
+        file.write((b'\n' if broken_off else b'') + (json.dumps(record) + '\n').encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +159,12 @@ def set_environment(config: Config) -> None:
         sampler.setdefault('seed', seed)
 
 
-def build_runner(config: Config) -> MSTRunner:
+def build_runner(config: Config, changes: Sequence[str] = ()) -> MSTRunner:
     """Builds the runner of a config, completely, before its work dir is touched.
+
+    Args:
+        config: of the run.
+        changes: lines of :func:`load_config`, for the record of the run.
 
     Raises:
         UsageError: anything in the config that cannot work.
@@ -170,4 +174,6 @@ def build_runner(config: Config) -> MSTRunner:
     kind = config.get('runner_type', 'mstkit.MSTRunner')  # by its prefix: the config's scope may be another
     check_registered(dict(type=kind), RUNNERS)
     with build_guard():
-        return RUNNERS.get(kind).from_cfg(config.copy())
+        runner = RUNNERS.get(kind).from_cfg(config.copy())
+    runner.events.changes += changes
+    return runner

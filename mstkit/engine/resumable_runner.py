@@ -11,6 +11,7 @@ import mmengine
 from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from mmengine.utils.dl_utils import collect_env
 from torch import nn
 
 from mstkit.engine import checkpointing
@@ -26,6 +27,7 @@ from mstkit.engine.resumed_schedules import (
     steps_done,
     take_settings,
 )
+from mstkit.engine.run_events import FirstIterationHook, RunEvents
 from mstkit.engine.sharded_saving import save_sharded
 from mstkit.engine.sharding import is_sharded, spread_like, spread_optimizer_state
 from mstkit.engine.start import Start
@@ -62,15 +64,34 @@ class ResumableRunner(Runner):
         logger = super().build_logger(*args, **settings)
         for handler in logger.handlers:
             write_any_name(getattr(handler, 'stream', None))
+        self.events = RunEvents(self.work_dir)
+        logger.addHandler(self.events)
         return logger
 
+    def _log_env(self, env_cfg: dict) -> None:
+        """As mmengine's, whose words these are; what it lists is kept for the record of the run as well."""
+        machine, settings = collect_env(), dict(env_cfg, **self._randomness_cfg)
+        settings |= {'seed': self._seed, 'Distributed launcher': self._launcher}
+        settings |= {'Distributed training': self._distributed, 'GPU number': self._world_size}
+        self.events.environment = {name: str(value) for name, value in {**machine, **settings}.items()}
+        of_machine, of_run = (
+            ''.join(f'\n    {name}: {value}' for name, value in one.items()) for one in (machine, settings)
+        )
+        line = '-' * 60
+        said = [f'\n{line}\nSystem environment:{of_machine}\n\nRuntime environment:{of_run}\n{line}\n']
+        said += [f'Config:\n{self.cfg.pretty_text}'] if self.cfg._cfg_dict else []
+        for text in said:
+            self.logger.info(text, stacklevel=2)  # said by mmengine: the record has it in a form of its own
+
     def train(self) -> nn.Module:
-        """As mmengine's; a run that stops before its end says in its log where and why.
+        """As mmengine's; what happens is recorded, and a run that stops before its end says where and why.
 
         Raises:
             DiskError: the disk is full; the message names the last good checkpoint.
         """
+        self.register_hook(FirstIterationHook(self.events))
         try:
+            self.events.open(self)
             return super().train()
         except BaseException as error:
             stop = as_stop(self, error)
@@ -78,6 +99,8 @@ class ResumableRunner(Runner):
             if stop is error:
                 raise
             raise stop from error
+        finally:
+            self.logger.removeHandler(self.events)
 
     def load_or_resume(self) -> None:
         """Starts from the checkpoint that was found and checked when the runner was built."""

@@ -121,7 +121,7 @@ def differing(groups: Sequence[Group]) -> dict[str, Any]:
     if len(runs) < 2:
         return {}
     known = [run.config for run in runs]
-    environments = [run.log.environment for run in runs]
+    environments = [run.events.environment for run in runs]
     keys = dict.fromkeys(key for one in environments for key in one)
     versions = [[key, *(one.get(key, NOTHING) for one in environments)] for key in keys]
     return dict(

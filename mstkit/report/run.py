@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mstkit.engine.run_events import NAME as EVENTS
 from mstkit.errors import UsageError
 from mstkit.experiments import FAILED, FINISHED
 from mstkit.report.configs import part, read_config_file
 from mstkit.report.evaluations import Evaluation, read_evaluations
-from mstkit.report.log_text import LogText, read_log
+from mstkit.report.events import Events, read_events
 from mstkit.report.records import Scalars, by_epoch, read_json, read_lines, read_scalars
 
 GOING, STOPPED, DIVERGED = 'still going', 'stopped', 'diverged'
 SILENCE = 15 * 60  # seconds without a sign of life after which a run is taken for stopped
+SIGNS = ('*/*.log', 'train.log', 'knn.jsonl', 'collapse.jsonl', EVENTS)  # of a training that there was
 TRACES = ('*.jsonl', '*.pth', 'train.log', 'panels/*.png', '*/*.log', '*/vis_data/*')  # of training going on
 _PANEL = re.compile(r'epoch_(\d+)\.png')
 _CHECKPOINT = re.compile(r'(epoch|iter)_(\d+)\.pth')
@@ -38,7 +40,7 @@ class RunRecord:
         collapse: records of ``collapse.jsonl``.
         panels: pictures by epoch.
         evaluations: results below ``evaluation/``.
-        log: what the text log says.
+        events: what it recorded of itself.
         job: ``cell.json`` or ``run.json`` of the tool that started it; empty otherwise.
         unit: ``'epoch'`` or ``'iteration'``, what its length counts.
         length: how long it was to be; None where nobody knows.
@@ -60,7 +62,7 @@ class RunRecord:
     collapse: list[dict[str, Any]] = field(default_factory=list)
     panels: dict[int, Path] = field(default_factory=dict)
     evaluations: list[Evaluation] = field(default_factory=list)
-    log: LogText = field(default_factory=LogText)
+    events: Events = field(default_factory=Events)
     job: dict[str, Any] = field(default_factory=dict)
     unit: str = 'epoch'
     length: int | None = None
@@ -75,19 +77,17 @@ class RunRecord:
         """Iterations of an epoch; None in a run that counts iterations."""
         if self.unit == 'iteration':
             return None
-        if self.log.epoch_length:
-            return self.log.epoch_length
+        if self.events.epoch_length:
+            return self.events.epoch_length
         counted = [(r['epoch'], r['iter']) for r in self.knn if isinstance(r.get('iter'), int) and r['epoch'] > 0]
         return counted[-1][1] // counted[-1][0] if counted else None
 
     @property
     def error(self) -> str | None:
         """Why it ended before its time, as it said itself."""
-        if self.log.stop is not None and self.log.stop.final:
-            return self.log.stop.reason
-        if self.job.get('error'):
-            return str(self.job['error'])
-        return self.log.stop.reason if self.log.stop is not None else None
+        if self.events.stop is not None:
+            return self.events.stop.reason
+        return str(self.job['error']) if self.job.get('error') else None
 
     def command(self) -> str:
         """What trains it again, from the start."""
@@ -95,13 +95,12 @@ class RunRecord:
             return self.job['command']
         if self.config_file is None:
             return ''
-        processes = self.log.environment.get('GPU number', '1')
-        several = part(self.config, 'launcher') not in (None, 'none') and processes.isdigit() and int(processes) > 1
-        config = str(self.config_file)
-        words = ['bash', 'tools/dist_train.sh', config, processes] if several else ['python', 'tools/train.py', config]
+        processes = self.events.processes
+        several = part(self.config, 'launcher') not in (None, 'none') and processes > 1
+        program = ['bash', 'tools/dist_train.sh'] if several else ['python', 'tools/train.py']
+        words = [*program, str(self.config_file), *([str(processes)] if several else [])]
         words += ['--work-dir', f'{self.folder}_again']
-        seed = self.log.environment.get('seed', '')
-        words += ['--seed', seed] if seed.isdigit() else []
+        words += ['--seed', str(self.events.seed)] if self.events.seed is not None else []
         return shlex.join(words)
 
 
@@ -117,21 +116,20 @@ def read_run(folder: Path, name: str | None = None, now: float | None = None) ->
         UsageError: no run has logged anything there.
     """
     stamps = sorted(path.parent.parent for path in folder.glob('*/vis_data/scalars.json'))
-    logs = sorted(folder.glob('*/*.log'))
-    screen = folder / 'train.log'
     if not folder.is_dir():
         raise UsageError(f'there is no folder {folder}.')
-    if not any(
-        (stamps, logs, screen.is_file(), (folder / 'knn.jsonl').is_file(), (folder / 'collapse.jsonl').is_file())
-    ):
+    if not stamps and not any(any(folder.glob(pattern)) for pattern in SIGNS):
         raise UsageError(
             f'{folder} holds no logs of a run: give a work dir of tools/train.py, tools/ablate.py or tools/transfer.py.'
         )
     run = RunRecord(folder, name or folder.resolve().name)
     _read_config(run)
-    run.log = read_log(logs, screen)
-    if not logs:
-        run.missing.append('There is no text log: environment and what was chosen at the start are not known.')
+    run.events = read_events(folder / EVENTS)
+    if not run.events.recorded:
+        run.missing.append(
+            f'There is no {EVENTS}: environment, what was chosen at the start, warnings and why it stopped are not '
+            'recorded, as in runs of earlier versions and of other runners.'
+        )
     run.scalars = read_scalars([stamp / 'vis_data' / 'scalars.json' for stamp in stamps])
     if not run.scalars.training:
         run.missing.append('No iteration of training was logged: there are no curves of losses.')
@@ -167,6 +165,7 @@ def _read_measurements(run: RunRecord) -> None:
         ('knn.jsonl', knn.damaged),
         ('collapse.jsonl', collapse.damaged),
         ('scalars.json', run.scalars.damaged),
+        (EVENTS, run.events.damaged),
     ):
         if damaged:
             lines = 'line' if damaged == 1 else 'lines'
@@ -198,14 +197,14 @@ def _judge(run: RunRecord, now: float) -> None:
             reached.append(last / run.epoch_length)
     run.reached = max(reached, default=0.0)
     run.last_sign = max((path.stat().st_mtime for pattern in TRACES for path in run.folder.glob(pattern)), default=0.0)
-    written, stop, silent = run.job.get('status'), run.log.stop, now - run.last_sign > SILENCE
+    written, stop, silent = run.job.get('status'), run.events.stop, now - run.last_sign > SILENCE
     if run.scalars.divergence() or (stop and stop.diverged):
         run.state = DIVERGED
-    elif written == FINISHED or (written is None and at_end and not (stop and stop.final)):
+    elif written == FINISHED or (written is None and at_end and not stop):
         run.state = FINISHED
-    elif stop and stop.interrupted and (stop.final or silent):
+    elif stop and stop.interrupted:
         run.state = STOPPED
-    elif written == FAILED or (stop and (stop.final or silent)):
+    elif written == FAILED or stop:
         run.state = FAILED
     else:
         run.state = STOPPED if silent else GOING

@@ -155,11 +155,12 @@ def evaluations(results: Sequence[tuple[str, Evaluation]]) -> dict[str, Any]:
 
 def configuration(run: RunRecord) -> dict[str, Any]:
     """What was set, what was chosen at the start, and the whole config."""
-    seed, given = run.log.environment.get('seed'), part(run.config, 'randomness.seed')
-    drawn = [f'seed {seed}, drawn because the config has none'] if seed and run.config and given is None else []
+    seed, given = run.events.seed, part(run.config, 'randomness.seed')
+    is_drawn = seed is not None and run.config and given is None
+    drawn = [f'seed {seed}, drawn because the config has none'] if is_drawn else []
     return _any(
-        chosen=[*drawn, *run.log.chosen] if run.log.chosen else [],
-        warnings=[f'{text}{f" ({count} times)" if count > 1 else ""}' for text, count in run.log.warnings.items()],
+        chosen=[*drawn, *run.events.chosen] if run.events.chosen else [],
+        warnings=[f'{text}{f" ({count} times)" if count > 1 else ""}' for text, count in run.events.warnings.items()],
         settings=highlights(run.config) if run.config else [],
         text=run.config_text,
     )
@@ -168,7 +169,7 @@ def configuration(run: RunRecord) -> dict[str, Any]:
 def environment(run: RunRecord) -> list[tuple[str, str]]:
     """Versions and machine, as mmengine lists them."""
     # mmengine calls the number of processes so, with or without a GPU.
-    return [('processes' if name == 'GPU number' else name, value) for name, value in run.log.environment.items()]
+    return [('processes' if name == 'GPU number' else name, value) for name, value in run.events.environment.items()]
 
 
 def _percent(value: float | None) -> str:

@@ -102,8 +102,8 @@ def progress(run: RunRecord) -> str:
         return f'{where}.'
     if run.state == GOING:
         return f'{where} so far, last sign of life {sign}.'
-    stop = run.log.stop
-    if stop is not None and stop.iteration is not None:
+    stop = run.events.stop
+    if stop is not None:
         where = f'{where}, at iteration {stop.iteration} (epoch {stop.epoch})'
     if run.state == DIVERGED:
         if stop is not None and stop.diverged:
@@ -113,6 +113,8 @@ def progress(run: RunRecord) -> str:
         return f'Failed after {where}, last sign of life {sign}.'
     if stop is not None and stop.interrupted:
         return f'Interrupted from the keyboard after {where}, {sign}.'
+    if run.length and not run.events.recorded:
+        return f'Broken off after {where}; why is not recorded. Last sign of life {sign}.'
     if run.length:
         return f'Broken off after {where}; the log does not say why, as when it was killed. Last sign of life {sign}.'
     return f'{where}, last sign of life {sign}.'

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 
 from mstkit import files
 from mstkit.errors import DiskError, UsageError
-from mstkit.report.log_text import read_log
+from mstkit.report.events import read_events
 from tests.test_files import FullDisk
 
 from . import running
@@ -49,8 +49,9 @@ def test_the_log_says_where_and_why(tmp_path, error, said):
     (line,) = [line for line in log_text(runner).splitlines() if 'the run stopped' in line]
     assert ' - ERROR - ' in line
     assert line.endswith(f'the run stopped at iteration 5 (epoch 2): {said}')
-    stop = read_log([*tmp_path.rglob('*.log')]).stop
+    stop = read_events(tmp_path / 'events.jsonl').stop
     assert (stop.reason, stop.iteration, stop.epoch) == (said, 5, 2)
+    assert stop.interrupted == isinstance(error, KeyboardInterrupt)
 
 
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint(tmp_path, monkeypatch):
@@ -71,7 +72,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.glob('*.pth')) == ['epoch_1.pth']
     assert not list(tmp_path.rglob('*.partial'))
     monkeypatch.undo()
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
+    monkeypatch.setattr('mstkit.engine.resumable_runner.collect_env', dict)
     assert running.train(tmp_path, resume=True).iter == 12
 
 

@@ -45,7 +45,7 @@ def cut(tmp_path_factory) -> Path:
     """A run of twelve iterations that was killed in its second epoch, with a checkpoint of every iteration."""
     folder = tmp_path_factory.mktemp('resume') / 'cut'
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmengine.runner.runner.collect_env', dict)
+        patch.setattr('mstkit.engine.resumable_runner.collect_env', dict)
         interrupt(folder, 6, default_hooks__checkpoint=MID_EPOCH)
     return folder / 'iter_6.pth'
 

@@ -10,15 +10,15 @@ import pytest
 
 from mstkit.engine.ending import say_why_it_stopped
 from mstkit.engine.hooks.non_finite_hook import NonFiniteLossError
+from mstkit.engine.json_lines import append_line
 from mstkit.errors import UsageError
 from mstkit.report import build_page, read_run
 from mstkit.report.verdict import divergence, progress, verdict
 
-from .toy import STAMP, age, make_downstream, make_run, training, write_lines
+from .toy import EVENTS, STAMP, age, make_downstream, make_run, training, write_lines
 
 NOW = 2_000_000_000.0
-LINE = '2026/01/02 03:04:09 - mmengine - {} - {}\n'
-STEP = LINE.format('INFO', 'Epoch(train)  [3][ 5/10]  lr: 1.0e-03  loss: 3.0')
+STEP = dict(event='training', iteration=21, epoch_length=10)
 LOST = (
     'the loss is no longer finite: head.loss_ce = nan, at iteration 27 (epoch 3). The last good checkpoint is '
     'x/epoch_2.pth. What helps: resume from it with a lower learning rate.'
@@ -26,15 +26,14 @@ LOST = (
 ADRIFT = 'the weights are no longer finite, first head.weight, at iteration 27 (epoch 3); no checkpoint is written.'
 
 
-def stop_line(reason):
-    return LINE.format('ERROR', f'the run stopped at iteration 27 (epoch 3): {reason}')
+def stop(reason, kind='failed'):
+    return dict(event='stop', kind=kind, reason=reason, iteration=27, epoch=3)
 
 
-def say(folder, *lines, stamp=STAMP):
-    """Adds to the log of a process."""
-    (folder / stamp).mkdir(exist_ok=True)
-    with open(folder / stamp / f'{stamp}.log', 'a') as log:
-        log.writelines(lines)
+def say(folder, *records):
+    """Adds to the events of a run."""
+    for record in records:
+        append_line(folder / 'events.jsonl', record)
 
 
 def log_losses(folder, iterations, stamp=STAMP, **losses):
@@ -47,7 +46,7 @@ def log_losses(folder, iterations, stamp=STAMP, **losses):
 @pytest.mark.parametrize('epochs', [2, 4], ids=['before its end', 'in its last epoch'])
 def test_a_run_that_was_stopped_because_it_diverged_says_where_and_why(tmp_path, reason, epochs):
     folder = make_run(tmp_path / 'run', epochs=epochs)
-    say(folder, stop_line(reason))
+    say(folder, stop(reason, 'diverged'))
     run = read_run(folder)
     assert run.state == 'diverged'
     assert run.error == reason, 'whole, however long'
@@ -61,13 +60,13 @@ def test_a_run_that_was_stopped_because_it_diverged_says_where_and_why(tmp_path,
     assert '</span>finished' not in page
 
 
-def test_what_an_older_version_said_on_the_screen_is_found(tmp_path):
+def test_of_a_run_without_a_record_the_tool_that_started_it_knows_the_reason(tmp_path):
     folder = make_run(tmp_path / 'run', epochs=2)
-    (folder / 'train.log').write_text(f'{STEP}error: {LOST}\n')
-    (folder / 'cell.json').write_text(json.dumps(dict(status='failed', error='exit code 3')))
+    (folder / 'events.jsonl').unlink()
+    (folder / 'cell.json').write_text(json.dumps(dict(status='failed', error=LOST)))
     run = read_run(folder)
-    assert (run.state, run.log.stop.reason) == ('diverged', LOST)
-    assert 'at iteration 27 (epoch 3)' in progress(run)
+    assert (run.state, run.events.stop, run.error) == ('failed', None, LOST)
+    assert LOST in build_page([folder])
 
 
 @pytest.mark.parametrize('value', [math.nan, math.inf])
@@ -139,7 +138,7 @@ def test_other_numbers_that_are_not_finite_leave_a_run_finished(tmp_path, broken
 def test_a_crash_shows_its_reason_at_once(tmp_path, reason):
     folder = make_run(tmp_path / 'run', epochs=2)
     age(folder, 60, NOW)
-    say(folder, stop_line(reason))
+    say(folder, stop(reason))
     run = read_run(folder, now=NOW)
     assert (run.state, run.error) == ('failed', reason)
     assert progress(run).startswith('Failed after 2 of 4 epochs, at iteration 27 (epoch 3), last sign of life 20')
@@ -148,18 +147,15 @@ def test_a_crash_shows_its_reason_at_once(tmp_path, reason):
 
 def test_a_crash_after_the_last_epoch_is_none_the_less_one(tmp_path):
     folder = make_run(tmp_path / 'run')
-    say(folder, stop_line('RuntimeError: out of patience'))
+    say(folder, stop('RuntimeError: out of patience'))
     assert read_run(folder).state == 'failed'
 
 
-@pytest.mark.parametrize('where', ['log', 'screen'])
-def test_an_interrupted_run_is_stopped(tmp_path, where):
+@pytest.mark.parametrize('silence', [60, 3600])
+def test_an_interrupted_run_is_stopped(tmp_path, silence):
     folder = make_run(tmp_path / 'run', epochs=2)
-    if where == 'log':
-        say(folder, stop_line('interrupted from the keyboard'))
-    else:
-        (folder / 'train.log').write_text(f'{STEP}Traceback (most recent call last):\n  x\nKeyboardInterrupt\n')
-    age(folder, 3600, NOW)
+    say(folder, stop('interrupted from the keyboard', 'interrupted'))
+    age(folder, silence, NOW)
     run = read_run(folder, now=NOW)
     assert run.state == 'stopped'
     assert progress(run).startswith('Interrupted from the keyboard after 2 of 4 epochs')
@@ -177,16 +173,15 @@ def test_a_killed_run_has_said_nothing(tmp_path):
 
 def test_what_stopped_an_earlier_process_is_over_when_a_later_one_trains(tmp_path):
     folder = make_run(tmp_path / 'run')
-    say(folder, stop_line(LOST))
-    (folder / 'train.log').write_text(f'Traceback (most recent call last):\n  x\nRuntimeError: old\n{STEP}')
-    later = '20260103_030405'
-    say(folder, LINE.format('INFO', 'resumed epoch: 2'), stamp=later)
+    said = dict(event='warning', level='ERROR', text=f'the run stopped at iteration 27 (epoch 3): {LOST}')
+    say(folder, said, stop(LOST, 'diverged'))
+    say(folder, EVENTS[0], dict(event='note', text='resumed epoch: 2'))
     assert read_run(folder).state == 'diverged', 'nothing was trained since'
-    say(folder, STEP, stamp=later)
+    say(folder, STEP)
     run = read_run(folder)
     assert (run.state, run.error) == ('finished', None)
-    assert any(LOST[:40] in warning for warning in run.log.warnings), 'it can still be read'
-    say(folder, stop_line('RuntimeError: new'), stamp=later)
+    assert any(LOST[:40] in warning for warning in run.events.warnings), 'it can still be read'
+    say(folder, stop('RuntimeError: new'))
     assert read_run(folder).error == 'RuntimeError: new'
 
 
@@ -202,7 +197,9 @@ def test_what_stopped_an_earlier_process_is_over_when_a_later_one_trains(tmp_pat
 )
 def test_what_a_training_writes_is_what_the_report_reads(tmp_path, error, state, said):
     folder = make_run(tmp_path / 'run', epochs=2)
-    logger = SimpleNamespace(error=lambda text: say(folder, LINE.format('ERROR', text)))
-    say_why_it_stopped(SimpleNamespace(iter=27, epoch=2, logger=logger), error)
+    said_in_log = []
+    logger = SimpleNamespace(error=said_in_log.append)
+    say_why_it_stopped(SimpleNamespace(iter=27, epoch=2, logger=logger, work_dir=folder), error)
     run = read_run(folder)
-    assert (run.state, run.error, run.log.stop.iteration, run.log.stop.epoch) == (state, said, 27, 3)
+    assert (run.state, run.error, run.events.stop.iteration, run.events.stop.epoch) == (state, said, 27, 3)
+    assert said_in_log == [f'the run stopped at iteration 27 (epoch 3): {said}']

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 
 import pytest
 
+from mstkit.engine.json_lines import append_line
 from mstkit.errors import UsageError
 from mstkit.models.heads.dino_head import DINOHead
 from mstkit.models.momentum_teacher import MomentumTeacher
-from mstkit.report import read_run
+from mstkit.report import build_page, read_run
 from mstkit.report.configs import differences, flatten
 from mstkit.report.curves import charts_comparing, charts_of, quantities
 from mstkit.report.facts import accuracies, hidden_share, training_seconds
@@ -19,7 +21,7 @@ from mstkit.report.sources import read_sources
 from mstkit.report.verdict import COLLAPSED, EARLY, FINE, progress, prototypes, verdict
 from mstkit.structures import Progress
 
-from .toy import STAMP, age, make_ablation, make_downstream, make_run, training, write_lines
+from .toy import CONFIG, EVENTS, STAMP, age, make_ablation, make_downstream, make_run, training, write_lines
 
 NOW = 2_000_000_000.0
 
@@ -32,9 +34,9 @@ def test_a_whole_run(tmp_path):
     run = read_run(make_run(tmp_path / 'run'))
     assert run.missing == []
     assert (run.state, run.reached, run.length, run.unit, run.epoch_length) == ('finished', 4, 4, 'epoch', 10)
-    assert run.log.environment == {'Python': '3.11.7', 'PyTorch': '2.9.0', 'seed': '1234', 'GPU number': '1'}
-    assert run.log.chosen == ['ImageFolder: 80 images in 5 classes in pictures/train']
-    assert run.log.warnings == {'two things <script>alert(1)</script>': 2}
+    assert run.events.environment == {'Python': '3.11.7', 'PyTorch': '2.9.0', 'seed': '1234', 'GPU number': '1'}
+    assert run.events.chosen == ['ImageFolder: 80 images in 5 classes in pictures/train']
+    assert run.events.warnings == {'two things <script>alert(1)</script>': 2}
     assert curve(run, 'loss')[:2] == [(0.1, 5.0), (0.2, 4.5)]
     assert curve(run, 'student') == [(0, 30), (1, 35), (2, 40), (3, 45), (4, 50)]
     assert [(one.name, one.start, one.last, one.best) for one in accuracies(run, k=10)] == [
@@ -62,7 +64,7 @@ def test_schedules_are_those_of_the_parts_themselves(tmp_path):
 def test_lines_that_were_cut_off_are_counted_and_the_rest_is_read(tmp_path):
     folder = make_run(tmp_path / 'run', epochs=2)
     scalars = folder / STAMP / 'vis_data' / 'scalars.json'
-    for file in (scalars, folder / 'knn.jsonl', folder / 'collapse.jsonl'):
+    for file in (scalars, folder / 'knn.jsonl', folder / 'collapse.jsonl', folder / 'events.jsonl'):
         text = file.read_text()
         file.write_text(text[: len(text) - 20])
     run = read_run(folder, now=NOW)
@@ -70,7 +72,7 @@ def test_lines_that_were_cut_off_are_counted_and_the_rest_is_read(tmp_path):
     assert [record['epoch'] for record in run.knn] == [0, 1]
     assert [sentence for sentence in run.missing if 'could not be read' in sentence] == [
         f'1 line of {name} could not be read, as of a run that was cut off.'
-        for name in ('knn.jsonl', 'collapse.jsonl', 'scalars.json')
+        for name in ('knn.jsonl', 'collapse.jsonl', 'scalars.json', 'events.jsonl')
     ]
     assert run.state == 'stopped'
     assert progress(run).startswith('Broken off after 2 of 4 epochs; the log does not say why, ')
@@ -80,6 +82,9 @@ def test_lines_of_another_kind_do_no_harm(tmp_path):
     folder = make_run(tmp_path / 'run')
     (folder / 'knn.jsonl').write_text('[1]\n{"epoch": "two"}\n{"epoch": 1, "branches": 3}\n\n{"epoch": 2}\n')
     (folder / 'collapse.jsonl').write_bytes(b'\xff\xfe\x00\n')
+    (folder / 'events.jsonl').write_text(
+        '{"event": "start", "environment": 3}\n{"event": "stop", "reason": "x"}\n{"text": "x"}\n[]\n{"event": "new"}\n'
+    )
     (folder / 'panels' / 'epoch_002.png').write_bytes(b'no picture')
     (folder / 'cell.json').write_text('{"status"')
     (folder / 'evaluation').mkdir()
@@ -87,6 +92,8 @@ def test_lines_of_another_kind_do_no_harm(tmp_path):
     run = read_run(folder)
     assert run.knn == []
     assert '2 lines of knn.jsonl could not be read, as of a run that was cut off.' in run.missing
+    assert '4 lines of events.jsonl could not be read, as of a run that was cut off.' in run.missing
+    assert run.events.stop is None
     assert 'evaluation/x.json holds no results that can be read.' in run.missing
 
 
@@ -96,14 +103,47 @@ def test_a_run_is_going_stopped_or_failed(tmp_path):
     assert read_run(folder, now=NOW).state == 'still going'
     age(folder, 3600, NOW)
     assert read_run(folder, now=NOW).state == 'stopped'
-    (folder / 'train.log').write_text(
-        'data root pictures for all\n01/02 03:04:05 - mmengine - INFO - x\nTraceback (most recent call last):\n'
-        '  File "x.py", line 1\nRuntimeError: out of patience\nmore\n'
+    append_line(
+        folder / 'events.jsonl',
+        dict(event='stop', kind='failed', reason='RuntimeError: out of patience', iteration=27, epoch=3),
     )
     age(folder, 3600, NOW)
     run = read_run(folder, now=NOW)
     assert (run.state, run.error) == ('failed', 'RuntimeError: out of patience')
-    assert run.log.chosen[0] == 'data root pictures for all'
+
+
+def test_what_the_command_line_changed_comes_first(tmp_path):
+    folder = make_run(tmp_path / 'run')
+    start = {**EVENTS[0], 'changes': ['data root pictures for all']}
+    write_lines(folder / 'events.jsonl', [start, *EVENTS[1:], {**start, 'seed': 1234}, *EVENTS[1:]])
+    run = read_run(folder)
+    assert run.events.chosen == ['data root pictures for all', 'ImageFolder: 80 images in 5 classes in pictures/train']
+    assert run.events.warnings == {'two things <script>alert(1)</script>': 4}
+
+
+def test_several_processes_are_started_again(tmp_path):
+    folder = make_run(tmp_path / 'run', config=CONFIG.replace("launcher = 'none'", "launcher = 'pytorch'"))
+    write_lines(folder / 'events.jsonl', [{**EVENTS[0], 'processes': 4}])
+    command = f'bash tools/dist_train.sh {tmp_path}/run/base.py 4 --work-dir {tmp_path}/run_again --seed 1234'
+    assert read_run(folder).command() == command
+
+
+def test_a_run_without_a_record_of_events_still_gets_its_page(tmp_path):
+    """As those of earlier versions, which said all this in their text log only."""
+    folder = make_run(tmp_path / 'run', epochs=2)
+    (folder / 'events.jsonl').unlink()
+    (folder / STAMP / f'{STAMP}.log').write_text('2026/01/02 03:04:05 - mmengine - INFO - x\n')
+    age(folder, 3600, NOW)
+    run = read_run(folder, now=NOW)
+    assert not run.events.recorded
+    assert run.missing == [
+        'There is no events.jsonl: environment, what was chosen at the start, warnings and why it stopped are not '
+        'recorded, as in runs of earlier versions and of other runners.'
+    ]
+    assert progress(run).startswith('Broken off after 2 of 4 epochs; why is not recorded. Last sign of life ')
+    assert (run.state, run.epoch_length, len(run.scalars.training)) == ('stopped', 10, 20)
+    assert run.command() == f'python tools/train.py {tmp_path}/run/base.py --work-dir {tmp_path}/run_again'
+    assert run.missing[0] in html.unescape(build_page([folder]))
 
 
 def test_what_is_missing_is_said(tmp_path):
@@ -112,7 +152,7 @@ def test_what_is_missing_is_said(tmp_path):
     run = read_run(folder)
     assert [sentence.split(':')[0] for sentence in run.missing] == [
         'There is no config',
-        'There is no text log',
+        'There is no events.jsonl',
         'No iteration of training was logged',
         'There is no collapse.jsonl',
         'There are no panels',
@@ -247,7 +287,7 @@ def test_one_chart_holds_the_terms_of_a_run(tmp_path):
 
 def test_without_the_length_of_an_epoch_curves_run_over_iterations(tmp_path):
     folder = make_run(tmp_path / 'run')
-    (folder / STAMP / f'{STAMP}.log').unlink()
+    (folder / 'events.jsonl').unlink()
     (folder / 'knn.jsonl').unlink()
     charts = charts_of(read_run(folder))
     assert charts['training'][0].x == 'iteration'

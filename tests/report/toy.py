@@ -29,27 +29,20 @@ epochs = 100
 launcher = 'none'
 work_dir = 'x'
 """
-LOG = """2026/01/02 03:04:05 - mmengine - INFO -
-------------------------------------------------------------
-System environment:
-    Python: 3.11.7
-    PyTorch: 2.9.0
-
-Runtime environment:
-    seed: 1234
-    GPU number: 1
-------------------------------------------------------------
-
-2026/01/02 03:04:05 - mmengine - INFO - Config:
-model = dict(
-    backbone: nothing)
-
-2026/01/02 03:04:05 - mmengine - INFO - paramwise_options -- mask_token:weight_decay=0.0
-2026/01/02 03:04:05 - mmengine - INFO - ImageFolder: 80 images in 5 classes in pictures/train
-2026/01/02 03:04:06 - mmengine - WARNING - two things <script>alert(1)</script>
-2026/01/02 03:04:07 - mmengine - INFO - Epoch(train)  [1][ 5/10]  lr: 1.0e-03  loss: 3.0
-2026/01/02 03:04:08 - mmengine - WARNING - two things <script>alert(1)</script>
-"""
+EVENTS: list[dict[str, Any]] = [
+    dict(
+        event='start',
+        environment={'Python': '3.11.7', 'PyTorch': '2.9.0', 'seed': '1234', 'mp_cfg': '{}', 'GPU number': '1'},
+        processes=1,
+        seed=1234,
+        changes=[],
+    ),
+    dict(event='note', text='ImageFolder: 80 images in 5 classes in pictures/train'),
+    dict(event='note', text='k-NN epoch 0: random init 3.0'),
+    dict(event='warning', level='WARNING', text='two things <script>alert(1)</script>'),
+    dict(event='training', iteration=1, epoch_length=10),
+    dict(event='warning', level='WARNING', text='two things <script>alert(1)</script>'),
+]
 STAMP = '20260102_030405'
 
 
@@ -70,7 +63,7 @@ def make_run(folder: Path, epochs: int = 4, loss: float = 4.0, config: str = CON
     """A pre-training of four epochs of ten iterations that has come to ``epochs``."""
     stamp = folder / STAMP
     (stamp / 'vis_data').mkdir(parents=True)
-    (stamp / f'{STAMP}.log').write_text(LOG)
+    write_lines(folder / 'events.jsonl', EVENTS)
     (stamp / 'vis_data' / 'config.py').write_text(config)
     (folder / 'base.py').write_text(config)
     write_lines(stamp / 'vis_data' / 'scalars.json', training(range(1, 10 * epochs + 1), loss))
@@ -130,7 +123,7 @@ def make_downstream(folder: Path, best: float = 0.4) -> Path:
     config = "model = dict(type='MaskRCNN')\ntrain_cfg = dict(by_epoch=True, max_epochs=2)\n"
     stamp = folder / STAMP
     (stamp / 'vis_data').mkdir(parents=True)
-    (stamp / f'{STAMP}.log').write_text(LOG)
+    write_lines(folder / 'events.jsonl', EVENTS)
     (stamp / 'vis_data' / 'config.py').write_text(config)
     validations: list[dict[str, Any]] = [
         {'data_time': 0.1, 'time': 0.2, 'step': 1},  # nothing was detected

@@ -12,17 +12,12 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mstkit.engine.distributed import unwrapped
-from mstkit.engine.ending import say_why_it_stopped
+from mstkit.engine.ending import NonFiniteLossError, say_why_it_stopped
 from mstkit.engine.remedies import what_helps
 from mstkit.engine.resumable_runner import ResumableRunner
 from mstkit.engine.step_values import Step, StepValuesHook
-from mstkit.errors import WorkStopped
 from mstkit.local_parts import local_parts
 from mstkit.registry import HOOKS
-
-
-class NonFiniteLossError(WorkStopped):
-    """The training diverged; the message says where, and what to go back to."""
 
 
 @HOOKS.register_module()
