@@ -36,6 +36,7 @@ from mstkit.engine.optim_wrapper import DistillationOptimWrapper
 from mstkit.engine.sharding import shard
 from mstkit.engine.wrapping import ddp_settings
 from mstkit.errors import UsageError, exit_cleanly
+from mstkit.models import Step
 from mstkit.registry import MODELS, TRANSFORMS
 from mstkit.structures import Progress
 
@@ -115,14 +116,14 @@ def count_operations(config: Config, arch: str) -> dict[str, float]:
     """
     with torch.device('meta'):
         model = built(config, arch)
-        if getattr(model, 'patch_head', None) is not None:
+        if 'patch' in model.objectives:
             raise UsageError('how many patches are hidden depends on the masks: give a config without a patch_head.')
         model.masker = None
         model.set_progress(Progress(0, 10, 5))
         with FlopCounterMode(display=False) as teacher:
-            images = torch.cat(views_of(config, 'meta')[: model.global_views])
+            step = Step(model, views_of(config, 'meta'))
             with torch.no_grad():
-                model.teacher.neck(model.look(images, **_pooled(model))[0].pooled)
+                step.teacher_part('ce', 'neck')(step.teacher.pooled)
         with FlopCounterMode(display=False) as forward:
             loss = sum(model.loss(views_of(config, 'meta')).values())
         with FlopCounterMode(display=False) as backward:
@@ -135,11 +136,6 @@ def count_operations(config: Config, arch: str) -> dict[str, float]:
         step=total,
     )
     return {name: value / IMAGES for name, value in parts.items()}
-
-
-def _pooled(model: Any) -> dict[str, Any]:
-    """What the step asks the teacher for, where a model can leave tokens out."""
-    return dict(read=model.reads()[0]) if hasattr(model, 'reads') else {}
 
 
 # Of which argument of an exchange the size counts: what all processes have together at its end, or at its start.

@@ -9,9 +9,13 @@ is never part of it. Patch tokens are row-major: token ``l`` sits at row ``l // 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
+
+# Which tokens of the last layer somebody reads: all, the pooled one, or that and the hidden patches.
+Read = Literal['all', 'hidden', 'pooled']
 
 
 class TokenOutput(NamedTuple):
@@ -33,6 +37,33 @@ class TokenOutput(NamedTuple):
     grid: tuple[int, int]
     attention: Tensor | None = None
     hidden: Tensor | None = None
+
+
+class MaskContext(NamedTuple):
+    """What a masker may look at to decide what to hide in B images.
+
+    Attributes:
+        images: (B, 3, H, W), normalized, whole.
+        grid: (h, w), the patches to decide on, h * w = L.
+        tokens: (B, L, C), the guide's patch tokens; None for a masker that does not say ``needs_tokens``.
+        scores: (B, N, L), the guide's attention, per head: what each patch receives from the pooled query; None for a
+            masker that does not say ``needs_scores``.
+    """
+
+    images: Tensor
+    grid: tuple[int, int]
+    tokens: Tensor | None = None
+    scores: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, L)."""
+        return len(self.images), self.grid[0] * self.grid[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the mask is needed."""
+        return self.images.device
 
 
 class FeatureBank(NamedTuple):

@@ -14,7 +14,8 @@ from torch import nn
 
 from mstkit import registry as registries
 from mstkit.models import Masker
-from mstkit.structures import Progress, TokenOutput
+from mstkit.models.objectives import Surroundings
+from mstkit.structures import MaskContext, Progress
 
 from .contracts import VALUES, arguments, complaint
 from .evaluation.frozen import write_pictures
@@ -23,16 +24,16 @@ from .models.builders import NECK, SWIN, VIT, views
 CHANNELS = 16
 
 
-def tokens() -> TokenOutput:
+def context() -> MaskContext:
     generator = torch.Generator().manual_seed(0)
     patches, attention = (torch.rand(size, generator=generator) for size in ((2, 16, CHANNELS), (2, 3, 16)))
-    return TokenOutput(patches, patches.mean(dim=1), (4, 4), attention)
+    return MaskContext(torch.zeros(2, 3, 32, 32), (4, 4), patches, attention)
 
 
 def hide(masker: Any) -> Any:
     masker.check_grid(16)
     masker.set_progress(Progress(3, 10, 2))
-    return masker(tokens()).float()
+    return masker(context()).float()
 
 
 def distill(head: Any) -> Any:
@@ -41,7 +42,7 @@ def distill(head: Any) -> Any:
     third = torch.full((4,), 0.25) if type(head).__name__ == 'IBOTHead' else 2
     loss = head.loss(logits, logits, third)
     head.step()
-    return [loss, *torch.autograd.grad(loss, logits), head.centre]
+    return [loss, *torch.autograd.grad(loss, logits), head.center]
 
 
 def contrast(head: Any) -> Any:
@@ -102,6 +103,9 @@ MOBY = dict(
 )
 MOBY['neck'], MOBY['predictor'] = ({**one, 'norm_cfg': dict(type='BN1d')} for one in (MOBY['neck'], MOBY['predictor']))
 DECODER = dict(type='CNNImageDecoder', channels=4)
+CROSS_VIEW = dict(type='CrossView', neck=NECK, head=HEAD)
+KEYS = {key: MOBY[key] for key in ('neck', 'predictor', 'head')}
+SURROUNDINGS = Surroundings(registries.MODELS.build(SMALL), registries.MODELS.build(MASKER), {}, 'a test')
 LINEAR = dict(student=dict(backbone=nn.Linear(2, 2)))
 HEADS = dict(out_dim=8)
 VIT_BASE = {key: value for key, value in VIT.items() if key != 'type'}
@@ -127,6 +131,11 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'IBOT': (dict(METHOD, masker=MASKER, patch_head=dict(type='IBOTHead')), step),
     'MoBY': (MOBY, step),
     'MSTAlgorithm': (dict(METHOD, masker=MASKER, decoder=DECODER), step),
+    'Pretrainer': (dict(backbone=SMALL, objectives=dict(ce=CROSS_VIEW), masker=MASKER), step),
+    'CrossView': (dict(neck=NECK, head=HEAD, surroundings=SURROUNDINGS), None),
+    'PatchDistillation': (dict(head=dict(type='IBOTHead'), neck=NECK, surroundings=SURROUNDINGS), None),
+    'ImageRestoration': (dict(decoder=DECODER, surroundings=SURROUNDINGS), None),
+    'KeyContrast': ({**KEYS, 'surroundings': SURROUNDINGS}, None),
     'ViewDataPreprocessor': (
         dict(mean=[120.0] * 3, std=[60.0] * 3),
         lambda one: one({'inputs': torch.zeros(1, 3, 4, 4, dtype=torch.uint8), 'data_samples': []})['inputs'],
@@ -186,6 +195,7 @@ OTHER_WORDS = {
 }
 # Those without an argument of their own, or that are built of other things than values; and where they are tested.
 NOT_HERE = {
+    'TeacherGuide': 'takes no argument',
     'NonFiniteLossHook': 'takes no argument',
     'StepInfoHook': 'takes no argument',
     'ProgressHook': 'takes no argument',

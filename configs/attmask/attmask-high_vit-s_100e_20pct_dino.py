@@ -7,4 +7,13 @@ AttMask's paper (Kakogeorgiou et al., ECCV 2022) compares masks in DINO in its t
 
 _base_ = './attmask-high_vit-s_100e_20pct.py'
 
-model = dict(type='DINO', patch_head=None)
+model = dict(
+    _delete_=True,
+    type='DINO',
+    data_preprocessor=_base_.model.data_preprocessor,
+    backbone=_base_.model.backbone,
+    neck=_base_.model.neck,
+    head=_base_.model.head,
+    teacher=_base_.model.teacher,
+    masker=_base_.model.masker,
+)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mstkit.analysis.masks import MaskSummary, summarise
-from mstkit.structures import Progress, TokenOutput
+from mstkit.structures import MaskContext, Progress
 
 
 class DrawsMasks(Protocol):
@@ -18,7 +18,7 @@ class DrawsMasks(Protocol):
     def set_progress(self, progress: Progress) -> None:
         """Keys the randomness of the coming draw."""
 
-    def __call__(self, tokens: TokenOutput, /) -> Tensor:
+    def __call__(self, context: MaskContext, /) -> Tensor:
         """Gives (B, h, w) bool."""
 
 
@@ -27,22 +27,22 @@ def progress_at(seed: int, iteration: int, epoch: int = 0) -> Progress:
     return Progress(step=epoch, total_steps=epoch + 1, steps_per_epoch=1, rank_seed=seed, iteration=iteration)
 
 
-def draw_with(masker: DrawsMasks, tokens: TokenOutput, seed: int, iteration: int, epoch: int = 0) -> Tensor:
+def draw_with(masker: DrawsMasks, context: MaskContext, seed: int, iteration: int, epoch: int = 0) -> Tensor:
     """The mask of one iteration: (B, h, w) bool.
 
     Args:
         masker: any; its progress is set.
-        tokens: what it looks at.
+        context: what it looks at.
         seed: stands for the run and its rank.
         iteration: which draw.
         epoch: for maskers that change over a run, from 0.
     """
     masker.set_progress(progress_at(seed, iteration, epoch))
-    return masker(tokens)
+    return masker(context)
 
 
 def measure_masker(
-    masker: DrawsMasks, seen: Sequence[TokenOutput], seed: int, draws: int, epoch: int = 0, share: float = 0.1
+    masker: DrawsMasks, seen: Sequence[MaskContext], seed: int, draws: int, epoch: int = 0, share: float = 0.1
 ) -> MaskSummary:
     """Means over the images of several batches and over several draws for each.
 
@@ -50,7 +50,7 @@ def measure_masker(
 
     Args:
         masker: as configured, pictures that it leaves whole included.
-        seen: batches with attention; its mean over heads is the importance.
+        seen: batches with scores; its mean over heads is the importance.
         seed: see :func:`draw_with`.
         draws: how often each batch is masked.
         epoch: see :func:`draw_with`.
@@ -58,21 +58,21 @@ def measure_masker(
     """
     masks, importance = [], []
     for draw in range(draws):
-        for index, tokens in enumerate(seen):
-            mask = draw_with(masker, tokens, seed, draw * len(seen) + index, epoch)
+        for index, context in enumerate(seen):
+            mask = draw_with(masker, context, seed, draw * len(seen) + index, epoch)
             masks.append(mask.cpu())
-            importance.append(importance_map(tokens).cpu())
+            importance.append(importance_map(context).cpu())
     return summarise(torch.cat(masks), torch.cat(importance), share)
 
 
 def draw_until_masked(
-    masker: DrawsMasks, tokens: TokenOutput, seed: int, epoch: int = 0, tries: int = 64
+    masker: DrawsMasks, context: MaskContext, seed: int, epoch: int = 0, tries: int = 64
 ) -> tuple[Tensor, Tensor]:
     """A draw for each image that hides something in it, taken from as few iterations as that needs.
 
     Args:
         masker: any.
-        tokens: of B images.
+        context: of B images.
         seed: see :func:`draw_with`.
         epoch: see :func:`draw_with`.
         tries: iterations after which an image stays whole.
@@ -80,19 +80,19 @@ def draw_until_masked(
     Returns:
         (B, h, w) bool, and (B,) bool: which images are masked.
     """
-    shown = draw_with(masker, tokens, seed, 0, epoch)
+    shown = draw_with(masker, context, seed, 0, epoch)
     masked = shown.flatten(1).any(dim=1)
     for iteration in range(1, tries):
         if masked.all():
             break
-        fresh = draw_with(masker, tokens, seed, iteration, epoch)
+        fresh = draw_with(masker, context, seed, iteration, epoch)
         shown = torch.where(masked[:, None, None], shown, fresh)
         masked = shown.flatten(1).any(dim=1)
     return shown, masked
 
 
-def importance_map(tokens: TokenOutput) -> Tensor:
+def importance_map(context: MaskContext) -> Tensor:
     """The attention that each patch receives, mean over heads: (B, h, w) float32."""
-    if tokens.attention is None:
-        raise ValueError('the tokens have no attention')
-    return tokens.attention.float().mean(dim=1).view(-1, *tokens.grid)
+    if context.scores is None:
+        raise ValueError('the context has no scores: attention was not asked for')
+    return context.scores.float().mean(dim=1).view(-1, *context.grid)

@@ -14,6 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from mstkit.engine.data_order import sampler_of
 from mstkit.errors import UsageError
+from mstkit.models import interface_of
 
 _TO_ONE_PIXEL = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
 
@@ -47,6 +48,7 @@ def check_batch_norms(model: nn.Module, loader: DataLoader, config: Mapping[str,
         told = getattr(part, 'values_per_statistic', None)
         count = smallest if told is None else told(smallest, views)
         if count < 2:
+            name = interface_of(model).config_key(name)
             raise UsageError(f'model.{name} has batch normalization, which needs two images at least: {_reason(sizes)}')
 
 

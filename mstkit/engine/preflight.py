@@ -28,6 +28,7 @@ from mstkit.engine.progress import StepCounter
 from mstkit.engine.schedules import base_lr, build_schedule, fit_schedules
 from mstkit.engine.start import Start
 from mstkit.errors import UsageError
+from mstkit.models import interface_of
 from mstkit.registry import OPTIMIZERS
 
 
@@ -104,8 +105,7 @@ def batch_size_of(loader: DataLoader) -> int:
 
 def check_global_batch(model: nn.Module, loader: DataLoader) -> None:
     """Lets a model that can (``check_batch``) refuse the images of one iteration, over all ranks."""
-    if hasattr(model, 'check_batch'):
-        model.check_batch(batch_size_of(loader) * get_world_size())  # type: ignore[operator]
+    interface_of(model).check_batch(batch_size_of(loader) * get_world_size())
 
 
 def check_classes(model: nn.Module, loader: DataLoader) -> None:
@@ -198,7 +198,8 @@ def check_temperatures(model: nn.Module, max_epochs: int) -> None:
     Raises:
         UsageError: with the length that the run needs.
     """
-    for name, part in model.named_modules():
+    for module, part in model.named_modules():
+        name = interface_of(model).config_key(module)
         warmup, start = getattr(part, 'warmup_teacher_temp_epochs', 0), getattr(part, 'start_epoch', 0)
         if warmup and warmup + start > max_epochs and part.warmup_teacher_temp != part.final_teacher_temp:
             after = f' after epoch {start}' if start else ''
@@ -217,8 +218,7 @@ def check_driven(model: nn.Module, hooks: list | None) -> None:
     Raises:
         UsageError: ProgressHook is missing.
     """
-    needs = [name for name in ('set_progress', 'after_step') if hasattr(model, name)]
-    if needs and not any(isinstance(hook, ProgressHook) for hook in hooks or ()):
+    if interface_of(model).needs_progress and not any(isinstance(hook, ProgressHook) for hook in hooks or ()):
         raise UsageError(
             f'{type(model).__name__} has to be called after every step, but custom_hooks has no '
             "dict(type='ProgressHook'): add it (configs/_base_/default_runtime.py has it)."

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.local_parts import is_spread
+from mstkit.models import Pretrainer, interface_of
 
 FULLY_SHARD = 'FullyShard'
 _SETTINGS = ('type', 'reshard_after_forward', 'bf16_weights')
@@ -49,7 +50,7 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
     likewise; all that is left (necks, decoder, mask token) is gathered for the whole step.
 
     Args:
-        model: with ``branches()``, not yet trained; it is whole on every process until now.
+        model: not yet trained; it is whole on every process until now.
         settings: ``model_wrapper_cfg``: ``reshard_after_forward`` (True; False keeps the student's blocks gathered
             until the backward pass, which is faster and needs more memory), ``bf16_weights`` (False; True gathers the
             blocks' weights in bfloat16, half the bytes; gradients are still added up in float32).
@@ -81,7 +82,7 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
     policy = MixedPrecisionPolicy()
     if settings.get('bf16_weights'):
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
-    branches = model.branches() if hasattr(model, 'branches') else {}  # type: ignore[operator]
+    branches = interface_of(model).branches()
     for backbone in branches.values():
         trained = any(parameter.requires_grad for parameter in backbone.parameters())
         again = bool(settings.get('reshard_after_forward', True)) or not trained
@@ -90,16 +91,16 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
             if isinstance(first := getattr(block, 'ln1', None), nn.Module):
                 first.register_forward_pre_hook(functools.partial(_gather, block))
         fully_shard(backbone, mesh=mesh, reshard_after_forward=again)
-    if hasattr(model, 'follow'):
-        # MoBY's teacher follows inside the forward pass, while what is gathered for the whole step is not in parts.
-        for parts in (model.followed(), dict(model.teacher.named_children())):  # type: ignore[operator,union-attr]
+    if isinstance(model, Pretrainer) and model.teacher is not None and model.teacher.follow == 'before_step':
+        # The teacher follows inside the forward pass, while what is gathered for the whole step is not in parts.
+        for parts in (model.followed(), dict(model.teacher.named_children())):
             for part in parts.values():
                 if not isinstance(part, FSDPModule):
                     fully_shard(part, mesh=mesh, reshard_after_forward=True)
     fully_shard(model, mesh=mesh)
     for module in (model, *branches.values()):
         for name in _ENTRANCES:
-            if hasattr(module, name):
+            if callable(getattr(module, name, None)):
                 register_fsdp_forward_method(module, name)
     # k-NN may ask a backbone for features before the first step: the whole model stays the root all the same.
     model._get_fsdp_state()._lazy_init()  # type: ignore[operator]

@@ -11,29 +11,30 @@ from torch.utils.data import DataLoader
 from mstkit.engine.epochs import parts_of
 from mstkit.engine.guard import build_guard
 from mstkit.errors import UsageError
+from mstkit.models import ForeignModel, interface_of
 
 
 def check_views(model: nn.Module, loader: DataLoader, config: Mapping[str, Any] | None = None) -> None:
     """Lets a model that can refuse the views of the first sample.
 
     Args:
-        model: asked are its ``check_view_count`` and its ``check_views``.
+        model: any; a :class:`mstkit.models.TrainedModel` is asked.
         loader: of its training data.
         config: of the whole run, for the place of the transform that makes the views.
 
     Raises:
         UsageError: a number or a size of views that the model cannot train with.
     """
-    if not hasattr(model, 'check_views'):
-        return
+    asked = interface_of(model)
+    if isinstance(asked, ForeignModel):
+        return  # whatever its data are, it says itself what it cannot take
     with build_guard():
         views = loader.dataset[0]['inputs']
     sizes = [view.shape[-1] for view in (views if isinstance(views, list | tuple) else [views])]
     try:
-        if hasattr(model, 'check_view_count'):
-            model.check_view_count(sizes)  # type: ignore[operator]
+        asked.check_view_count(sizes)
         with build_guard():
-            model.check_views(sizes[0], sizes[-1] if sizes[-1] != sizes[0] else None)  # type: ignore[operator]
+            asked.check_views(sizes[0], sizes[-1] if sizes[-1] != sizes[0] else None)
     except UsageError as error:
         place = _place_of_crops(config or {})
         if place is None or 'MultiCrop' not in str(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, overload
@@ -36,8 +37,37 @@ class PooledEncoder(nn.Module):
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> Tensor:
-        tokens = self.backbone.forward_tokens(images)  # type: ignore[operator]
-        return tokens.pooled.float()
+        return pooled_features(self.backbone, images).float()
+
+
+def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
+    """One feature (B, C) per image, of a backbone of ours or of another library's.
+
+    Args:
+        backbone: with ``forward_tokens``; or one that gives tokens (B, L, C) with a class token first where it has
+            one, maps (B, C, h, w), features (B, C), or a tuple whose last is one of these, as mmpretrain's do.
+        images: (B, 3, H, W), normalized.
+
+    Raises:
+        UsageError: it gives something else.
+    """
+    if hasattr(backbone, 'forward_tokens'):
+        return backbone.forward_tokens(images).pooled  # type: ignore[operator]
+    # mmpretrain's backbones for masked image modeling hide patches unless they are told not to.
+    masked = 'mask' in inspect.signature(backbone.forward).parameters
+    output = backbone(images, mask=None) if masked else backbone(images)
+    while isinstance(output, tuple | list) and output:
+        output = output[-1]
+    if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
+        raise UsageError(
+            f'{type(backbone).__name__} gives {type(output).__name__}, of which one feature per image cannot be taken: '
+            'it takes tokens (B, L, C), maps (B, C, h, w) or features (B, C)'
+        )
+    if output.ndim == 4:
+        return output.mean(dim=(2, 3))
+    if output.ndim == 3:
+        return output[:, 0] if getattr(backbone, 'cls_token', None) is not None else output.mean(dim=1)
+    return output
 
 
 class ShareSampler(Sampler[int]):

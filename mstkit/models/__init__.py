@@ -1,8 +1,10 @@
-from mstkit.models.algorithms import DINO, IBOT, MoBY, MSTAlgorithm, SelfDistillation, TeacherStudent
+from mstkit.models.algorithms import DINO, IBOT, MoBY, MSTAlgorithm
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.data_preprocessors import ViewDataPreprocessor
 from mstkit.models.decoders import CNNImageDecoder
+from mstkit.models.guides import Guide, TeacherGuide
 from mstkit.models.heads import DINOHead, IBOTHead, MoBYHead
+from mstkit.models.interface import ForeignModel, TrainedModel, interface_of
 from mstkit.models.maskers import (
     AttentionGuidedMasker,
     AttMaskHigh,
@@ -16,6 +18,9 @@ from mstkit.models.maskers import (
 )
 from mstkit.models.momentum_teacher import MomentumTeacher
 from mstkit.models.necks import DINONeck, SimpleFPN
+from mstkit.models.objectives import CrossView, ImageRestoration, KeyContrast, Objective, PatchDistillation
+from mstkit.models.pretrainer import Pretrainer
+from mstkit.models.step import Step
 
 __all__ = [
     'DINO',
@@ -26,9 +31,14 @@ __all__ = [
     'AttentionGuidedMasker',
     'BlockMasker',
     'CNNImageDecoder',
+    'CrossView',
     'DINOHead',
     'DINONeck',
+    'ForeignModel',
+    'Guide',
     'IBOTHead',
+    'ImageRestoration',
+    'KeyContrast',
     'MSTAlgorithm',
     'MaskedBackbone',
     'MaskedSwinTransformer',
@@ -38,10 +48,15 @@ __all__ = [
     'MoBY',
     'MoBYHead',
     'MomentumTeacher',
+    'Objective',
+    'PatchDistillation',
+    'Pretrainer',
     'RandomMasker',
     'RatioSchedule',
-    'SelfDistillation',
     'SimpleFPN',
-    'TeacherStudent',
+    'Step',
+    'TeacherGuide',
+    'TrainedModel',
     'ViewDataPreprocessor',
+    'interface_of',
 ]

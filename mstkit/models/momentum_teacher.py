@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from mmcv.cnn.bricks import DropPath
@@ -24,7 +24,7 @@ class MomentumTeacher(nn.Module):
 
     The parts are reached as attributes under their names (``teacher.backbone``). They take no gradient and have no
     dropout or stochastic depth, whatever the student has; otherwise they are in the student's mode, so batch
-    normalisation in a training teacher uses its own batch, as in DINO.
+    normalization in a training teacher uses its own batch, as in DINO.
 
     Args:
         student: the parts to follow, by name.
@@ -32,6 +32,9 @@ class MomentumTeacher(nn.Module):
         end_momentum: m at the end of the run; it rises by half a cosine, per optimizer step.
         buffers: 'own', the teacher's running statistics come from what it sees itself (DINO, the default); 'copy',
             they are the student's; 'average', they follow the student's like the weights.
+        follow: 'after_step', at once after an optimizer step (DINO, the default); 'before_step', when the next
+            iteration starts, with that one's momentum (MoBY). Whether it still has to is then in a buffer, so that a
+            resumed run follows when the uninterrupted one would have.
 
     Raises:
         UsageError: a momentum outside [0, 1], a start above the end, or an unknown buffer policy.
@@ -43,6 +46,7 @@ class MomentumTeacher(nn.Module):
         momentum: float = 0.996,
         end_momentum: float = 1.0,
         buffers: Literal['own', 'copy', 'average'] = 'own',
+        follow: Literal['after_step', 'before_step'] = 'after_step',
     ) -> None:
         super().__init__()
         check_probability('MomentumTeacher.momentum', momentum)
@@ -55,6 +59,14 @@ class MomentumTeacher(nn.Module):
         check_one_of('MomentumTeacher.buffers', buffers, ('own', 'copy', 'average'))
         self.start_momentum, self.end_momentum, self.buffer_policy = momentum, end_momentum, buffers
         self.momentum = momentum
+        self.follow = check_one_of('MomentumTeacher.follow', follow, ('after_step', 'before_step'))
+        # Optimizer steps that it has not followed yet; on the host as well, where reading does not wait for the device:
+        # None where it has to be read, at the start and after loading.
+        self.pending_steps: torch.Tensor | None = None
+        if follow == 'before_step':
+            del self.pending_steps
+            self.register_buffer('pending_steps', torch.zeros((), dtype=torch.long))
+        self._pending: int | None = None
         for name, module in student.items():
             part = copy.deepcopy(module).requires_grad_(False)
             _without_drops(part)
@@ -69,9 +81,33 @@ class MomentumTeacher(nn.Module):
         """Sets the momentum for the coming step."""
         self.momentum = self.momentum_at(progress)
 
+    def before_step(self, student: Mapping[str, nn.Module]) -> None:
+        """Called when a training iteration starts: follows if that is its time and the optimizer stepped since."""
+        if self.pending_steps is None:
+            return
+        if self._pending is None:
+            self._pending = int(self.pending_steps)
+        if self._pending:
+            self.update(student)
+            self.pending_steps.zero_()
+            self._pending = 0
+
+    def after_step(self, student: Mapping[str, nn.Module]) -> None:
+        """Called after an optimizer step: follows, or notes that it has to."""
+        if self.pending_steps is None:
+            self.update(student)
+            return
+        self.pending_steps += 1
+        if self._pending is not None:
+            self._pending += 1
+
+    def _load_from_state_dict(self, *args: Any, **settings: Any) -> None:
+        super()._load_from_state_dict(*args, **settings)
+        self._pending = None
+
     @torch.no_grad()
     def copy_from(self, student: Mapping[str, nn.Module]) -> None:
-        """Makes the teacher equal to the student, buffers included; called after the student was initialised."""
+        """Makes the teacher equal to the student, buffers included; called after the student was initialized."""
         for name, module in student.items():
             own, theirs = _tensors(self.get_submodule(name)), _tensors(module)
             for key, tensor in own.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 from mstkit.errors import UsageError
 from mstkit.interop import registered
-from mstkit.models.heads.centred_head import CentredHead
+from mstkit.models.heads.centered_head import CenteredHead
 from mstkit.models.momentum_teacher import MomentumTeacher
 from mstkit.registry import MODELS
 from mstkit.report.configs import argument, part
@@ -44,11 +44,11 @@ def momentum_curve(config: Mapping[str, Any] | None, epochs: int | None, epoch_l
 def temperature_curve(config: Mapping[str, Any] | None, epochs: int | None) -> list[Point]:
     """The teacher's temperature in each epoch; empty where the config's head has none."""
     component = part(config, 'model.head')
-    if not epochs or not _is(component, CentredHead):
+    if not epochs or not _is(component, CenteredHead):
         return []
     names = ('teacher_temp', 'warmup_teacher_temp', 'warmup_teacher_temp_epochs', 'start_epoch')
     try:
-        head = CentredHead(out_dim=1, **{name: component[name] for name in names if name in component})
+        head = CenteredHead(out_dim=1, **{name: component[name] for name in names if name in component})
     except UsageError:
         return []
     return [(float(epoch), head.teacher_temp_at(epoch)) for epoch in range(epochs)]

@@ -109,8 +109,8 @@ def masks(run: RunRecord) -> dict[str, Any]:
     if isinstance(masker, dict):
         rows.append(('masker', str(masker.get('type'))))
         rows += [(name.replace('_', ' '), plain(value)) for name, value in masker.items() if name != 'type']
-        if argument(masker, 'needs_attention', None) is not None:
-            rows.append(('needs attention', str(argument(masker, 'needs_attention'))))
+        if argument(masker, 'needs_scores', None) is not None:
+            rows.append(('needs scores', str(argument(masker, 'needs_scores'))))
     elif run.config is not None and part(run.config, 'model.teacher') is not None:
         rows.append(('masker', 'none: nothing is hidden'))
     hidden = hidden_share(run)

@@ -13,20 +13,20 @@ from mstkit.models import (
     RandomMasker,
     RatioSchedule,
 )
-from mstkit.structures import TokenOutput
+from mstkit.structures import MaskContext
 
 
-def batch(images: int = 8, grid: tuple[int, int] = (8, 8), seed: int = 0) -> TokenOutput:
+def batch(images: int = 8, grid: tuple[int, int] = (8, 8), seed: int = 0) -> MaskContext:
     length = grid[0] * grid[1]
     generator = torch.Generator().manual_seed(seed)
     attention = torch.softmax(2 * torch.randn(images, 2, length, generator=generator), dim=-1)
-    return TokenOutput(torch.zeros(images, length, 4), torch.zeros(images, 4), grid, attention)
+    return MaskContext(torch.zeros(images, 3, 1, 1), grid, scores=attention)
 
 
 def test_importance_is_the_mean_over_heads_on_the_grid():
     seen = batch(2, (3, 5))
     assert importance_map(seen).shape == (2, 3, 5)
-    assert importance_map(seen)[1, 2, 4] == seen.attention[1, :, 14].mean()
+    assert importance_map(seen)[1, 2, 4] == seen.scores[1, :, 14].mean()
     with pytest.raises(ValueError, match='attention'):
         importance_map(seen._replace(attention=None))
 

@@ -11,17 +11,17 @@ from mstkit.analysis import draw_with
 from mstkit.analysis.mask_table import COLUMNS
 from mstkit.engine.launch import load_config, read_config
 from mstkit.registry import MODELS
-from mstkit.structures import TokenOutput
+from mstkit.structures import MaskContext
 
 from .pages import ROOT, rows, text_of
 
 PAGE = 'masks.md'
 
 
-def seen(images: int = 400, side: int = 14) -> TokenOutput:
+def seen(images: int = 400, side: int = 14) -> MaskContext:
     generator = torch.Generator().manual_seed(0)
     attention = torch.rand(images, 2, side * side, generator=generator)
-    return TokenOutput(torch.zeros(images, side * side, 1), torch.zeros(images, 1), (side, side), attention)
+    return MaskContext(torch.zeros(images, 3, 1, 1), (side, side), scores=attention)
 
 
 def test_the_named_strategies_are_those_of_the_choices():
@@ -30,7 +30,7 @@ def test_the_named_strategies_are_those_of_the_choices():
     assert list(documented) == list(choices)
     for name, masker in choices.items():
         assert documented[name][1].strip('`') == ('None' if masker is None else masker['type'])
-        needs = masker is not None and MODELS.build(masker).needs_attention
+        needs = masker is not None and MODELS.build(masker).needs_scores
         assert documented[name][3] == ('yes' if needs else 'no'), name
 
 

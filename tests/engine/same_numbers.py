@@ -37,14 +37,16 @@ CASES = (
 # A teacher starts with the numbers of what it follows. What follows after the start is the part's own name for it.
 ROLES = {
     'backbone.': 'backbone',
-    'neck.': 'projection',
-    'patch_neck.': 'projection of patches',
-    'predictor.': 'predictor',
-    'decoder.': 'decoder',
+    'objectives.ce.neck.': 'projection',
+    'objectives.contrast.neck.': 'projection',
+    'objectives.patch.neck.': 'projection of patches',
+    'objectives.contrast.predictor.': 'predictor',
+    'objectives.restore.decoder.': 'decoder',
     'mask_token': 'mask token',
-    'head.queue': 'queue of keys',
+    'objectives.contrast.head.queue': 'queue of keys',
     'teacher.backbone.': 'backbone, teacher',
-    'teacher.neck.': 'projection, teacher',
+    'teacher.ce_neck.': 'projection, teacher',
+    'teacher.contrast_neck.': 'projection, teacher',
     'teacher.patch_neck.': 'projection of patches, teacher',
 }
 TEACHER = ', teacher'

@@ -18,7 +18,7 @@ from mstkit.engine.preflight import check_temperatures
 from mstkit.engine.progress import StepCounter
 from mstkit.engine.schedules import build_schedule, fit_schedules, lr_curve
 from mstkit.errors import UsageError
-from mstkit.models.heads.centred_head import CentredHead
+from mstkit.models.heads.centered_head import CenteredHead
 from mstkit.registry import MODELS
 
 from . import running
@@ -232,14 +232,14 @@ def test_a_run_on_a_set_of_one_batch_is_trained_at_its_rate(tmp_path, monkeypatc
 
 def test_a_temperature_that_never_arrives_is_refused():
     model = torch.nn.Module()
-    model.head = CentredHead(8, teacher_temp=0.07, warmup_teacher_temp=0.04, warmup_teacher_temp_epochs=30)
+    model.head = CenteredHead(8, teacher_temp=0.07, warmup_teacher_temp=0.04, warmup_teacher_temp_epochs=30)
     check_temperatures(model, 30)
     wanted = (
         r'over 30 epochs \(model\.head\), and the run has 20: it would end at 0\.0597 instead of 0\.07.*epochs=20\.'
     )
     with pytest.raises(UsageError, match=wanted):
         check_temperatures(model, 20)
-    model.head = CentredHead(8, teacher_temp=0.04, warmup_teacher_temp_epochs=30)  # it does not change
+    model.head = CenteredHead(8, teacher_temp=0.04, warmup_teacher_temp_epochs=30)  # it does not change
     check_temperatures(model, 20)
 
 

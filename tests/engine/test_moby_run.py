@@ -60,7 +60,7 @@ def test_resumed_inside_an_epoch(tmp_path, accumulate, stop):
     running.train(tmp_path / 'cut', resume=True, **settings)
     assert running.same_state(tmp_path / 'whole' / 'iter_12.pth', tmp_path / 'cut' / 'iter_12.pth')
     state = torch.load(tmp_path / 'cut' / 'iter_12.pth', weights_only=True)['state_dict']
-    assert (state['head.pointer'].item(), state['pending_steps'].item()) == (0, 1)
+    assert (state['objectives.contrast.head.pointer'].item(), state['teacher.pending_steps'].item()) == (0, 1)
 
 
 def test_a_queue_that_the_batch_does_not_divide_leaves_nothing_behind(tmp_path):

@@ -21,6 +21,7 @@ from mstkit.errors import DiskError, UsageError
 from mstkit.interop.checkpoint import read_checkpoint
 from tests.docs.pages import tool
 from tests.engine.processes import STEPS, in_ddp, in_parts, model, train, whole, wrapper_of
+from tests.models.builders import part_of
 from tests.models.moby import moby
 
 
@@ -61,6 +62,9 @@ def _rank(rank: int, folder: Path) -> dict[str, Any]:
     return found
 
 
+CONTRAST = ('neck.fc0.weight', 'predictor.fc0.weight', 'head.queue1')
+
+
 @pytest.fixture(scope='module')
 def trained(run_two, tmp_path_factory) -> tuple[list[dict], Path]:
     folder = tmp_path_factory.mktemp('sharded')
@@ -77,8 +81,8 @@ def test_sharded_equals_ddp(trained):
                 torch.testing.assert_close(found[kind][name], value, rtol=1e-4, atol=1e-6, msg=f'{kind} {name}')
         assert 0.45 < found['held'] < 0.55  # of two processes, each has half
         assert found['panel'] == (2, 4, 4)
-    moved = {name.split('.')[0] for name, value in ranks[0]['sharded'].items() if not torch.equal(value, start[name])}
-    assert moved == {'backbone', 'neck', 'head', 'patch_head', 'decoder', 'mask_token', 'teacher'}
+    moved = {part_of(name) for name, value in ranks[0]['sharded'].items() if not torch.equal(value, start[name])}
+    assert moved == {'backbone', 'ce.neck', 'ce.head', 'patch.head', 'restore.decoder', 'mask_token', 'teacher'}
 
 
 def test_sharded_moby_equals_ddp(trained):
@@ -87,7 +91,7 @@ def test_sharded_moby_equals_ddp(trained):
         for name, value in found['moby ddp'].items():
             torch.testing.assert_close(found['moby sharded'][name], value, rtol=1e-4, atol=1e-5, msg=name)
         moved = [name for name, value in found['moby sharded'].items() if not torch.equal(value, start[name])]
-        assert {'teacher.neck.fc0.weight', 'neck.fc0.weight', 'predictor.fc0.weight', 'head.queue1'} <= set(moved)
+        assert {'teacher.contrast_neck.fc0.weight', *(f'objectives.contrast.{name}' for name in CONTRAST)} <= set(moved)
 
 
 def test_the_newest_checkpoint_may_be_a_folder(tmp_path):

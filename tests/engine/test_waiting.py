@@ -66,7 +66,7 @@ def test_a_step_waits_for_nothing_but_the_number_of_hidden_patches(case, monkeyp
 
 def test_the_count_would_be_seen():
     with Waits() as waits:
-        mstkit.models.heads.centred_head.F.log_softmax(torch.zeros(2), dim=0)
+        mstkit.models.heads.centered_head.F.log_softmax(torch.zeros(2), dim=0)
         assert not waits.found
         mstkit.evaluation.effective_rank(torch.randn(8, 4))
     assert waits.found

@@ -16,7 +16,7 @@ from torch import nn
 from mstkit.engine.optim_wrapper import DistillationOptimWrapper
 from mstkit.engine.wrapping import ddp_settings
 from mstkit.structures import Progress
-from tests.models.builders import NECK, mst, views
+from tests.models.builders import NECK, mst, part_of, views
 
 STEPS = 3
 PLAIN = dict(broadcast_buffers=False, find_unused_parameters=False)
@@ -73,8 +73,8 @@ def test_two_processes_get_what_plain_ddp_gives(run_two):
     for found in (first, second):
         for name, value in found['plain'][0].items():
             torch.testing.assert_close(found['ours'][0][name], value, rtol=0, atol=0, msg=name)
-    moved = {name.split('.')[0] for name, value in first['ours'][0].items() if not torch.equal(value, start[name])}
-    assert moved == {'backbone', 'neck', 'head', 'patch_head', 'decoder', 'mask_token', 'teacher'}
+    moved = {part_of(name) for name, value in first['ours'][0].items() if not torch.equal(value, start[name])}
+    assert moved == {'backbone', 'ce.neck', 'ce.head', 'patch.head', 'restore.decoder', 'mask_token', 'teacher'}
     assert first['ours'][1] == second['ours'][1] == 1  # one exchange for both centres
 
 

@@ -1,4 +1,4 @@
-"""A model of a few numbers with everything that makes resuming hard: dropout, a teacher, a centre, a last layer."""
+"""A model of a few numbers with everything that makes resuming hard: dropout, a teacher, a center, a last layer."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from mstkit.models import TrainedModel
 from mstkit.registry import DATASETS, HOOKS, MODELS
 from mstkit.structures import Progress
 
@@ -38,8 +39,8 @@ class ToyVectors(Dataset):
 
 
 @MODELS.register_module(force=True)
-class ToyDistiller(BaseModel):
-    """Student, teacher and centre; ``seen`` keeps what each iteration was told and given."""
+class ToyDistiller(TrainedModel, BaseModel):
+    """Student, teacher and center; ``seen`` keeps what each iteration was told and given."""
 
     def __init__(self, width: int = 8, dropout: float = 0.2, batch_norm: bool = False) -> None:
         super().__init__()
@@ -50,7 +51,7 @@ class ToyDistiller(BaseModel):
         self.last_layer = nn.Linear(width, 4, bias=False)
         self.dropout = nn.Dropout(dropout)
         self.register_buffer('teacher', torch.zeros(4, width))
-        self.register_buffer('centre', torch.zeros(4))
+        self.register_buffer('center', torch.zeros(4))
         self.seen: list[tuple[Progress, list[int]]] = []
         self.steps = 0
         self.progress: Progress | None = None
@@ -68,7 +69,7 @@ class ToyDistiller(BaseModel):
         logits = self.last_layer(self.dropout(self.body(inputs))).float()
         target = inputs.sum(dim=1, keepdim=True) * torch.arange(4.0)
         with torch.no_grad():
-            self.centre.mul_(0.9).add_(logits.mean(dim=0), alpha=0.1)
+            self.center.mul_(0.9).add_(logits.mean(dim=0), alpha=0.1)
         return {'loss': (logits - target).square().mean()}
 
 

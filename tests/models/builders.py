@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mstkit.models import SelfDistillation
+from mstkit.models import Pretrainer
 from mstkit.registry import MODELS
 
 TINY = dict(embed_dims=48, num_layers=3, num_heads=3, feedforward_channels=96)
@@ -23,8 +23,8 @@ SIZES = {'vit': (32, 16), 'swin': (224, 96)}
 BACKBONES = {'vit': VIT, 'swin': SWIN}
 
 
-def mst(network: str = 'vit', **parts: Any) -> SelfDistillation:
-    """An initialised MST model in training mode; ``parts`` replace those of the default config."""
+def mst(network: str = 'vit', **parts: Any) -> Pretrainer:
+    """An initialized MST model in training mode; ``parts`` replace those of the default config."""
     config: dict[str, Any] = dict(
         type='MSTAlgorithm',
         backbone=BACKBONES[network],
@@ -40,6 +40,12 @@ def mst(network: str = 'vit', **parts: Any) -> SelfDistillation:
     model.init_weights()
     model.train()
     return model
+
+
+def part_of(parameter: str) -> str:
+    """Of which part of a model it is: 'backbone', 'teacher', or 'ce.neck' of the objective 'ce'."""
+    first, *rest = parameter.split('.')
+    return '.'.join(rest[:2]) if first == 'objectives' else first
 
 
 def views(backbone: str = 'vit', batch: int = 2, local: int = 2, seed: int = 0) -> list[Tensor]:

@@ -68,5 +68,6 @@ def iterate(model, optimizer, iteration: int, accumulate: int = 1, inputs: list[
 
 
 def followed_weights(model: MoBY, of: nn.Module) -> dict[str, Tensor]:
-    parts = {name: getattr(of, name) for name in model.followed()}
+    """Of the parts that the teacher follows: the student's (``of`` is the model), or the teacher's own."""
+    parts = {name: part if of is model else getattr(of, name) for name, part in model.followed().items()}
     return {f'{name}.{key}': p.detach().clone() for name, part in parts.items() for key, p in part.named_parameters()}

@@ -1,4 +1,4 @@
-"""DINO's loss against a plain double loop and against lightly's; its centre; its temperature."""
+"""DINO's loss against a plain double loop and against lightly's; its center; its temperature."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def logits(views: int, batch: int = 5, classes: int = 11, seed: int = 0) -> torc
 
 def head(**options) -> DINOHead:
     built = DINOHead(out_dim=11, **options)
-    built.centre.normal_(generator=torch.Generator().manual_seed(9))
+    built.center.normal_(generator=torch.Generator().manual_seed(9))
     return built
 
 
-def loop_loss(student, teacher, centre, views, student_temp=0.1, teacher_temp=0.04):
+def loop_loss(student, teacher, center, views, student_temp=0.1, teacher_temp=0.04):
     """MST eq. 2 as it is printed, pair by pair, as a mean."""
     students, teachers = student.chunk(views), teacher.chunk(2)
     terms = []
@@ -32,7 +32,7 @@ def loop_loss(student, teacher, centre, views, student_temp=0.1, teacher_temp=0.
         for j, s in enumerate(students):
             if i == j:
                 continue
-            p = ((t - centre) / teacher_temp).softmax(-1)
+            p = ((t - center) / teacher_temp).softmax(-1)
             terms.append(
                 torch.stack([-(p[b] * (s[b] / student_temp).log_softmax(-1)).sum() for b in range(len(s))]).mean()
             )
@@ -44,7 +44,7 @@ def test_loss_and_gradient_equal_the_double_loop(views):
     built = head()
     student = logits(views).requires_grad_()
     teacher = logits(2, seed=1)
-    expected = loop_loss(student, teacher, built.centre, views)
+    expected = loop_loss(student, teacher, built.center, views)
     (wanted,) = torch.autograd.grad(expected, student)
     loss = built.loss(student, teacher, views)
     (got,) = torch.autograd.grad(loss, student)
@@ -62,7 +62,7 @@ def test_loss_and_centre_equal_lightlys():
         expected = reference(list(teacher.chunk(2)), list(student.chunk(6)), epoch=epoch)
         built.step()
         torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(built.centre, reference.center.view(1, -1))
+        torch.testing.assert_close(built.center, reference.center.view(1, -1))
 
 
 def test_temperature_rises_once_an_epoch_like_a_linspace():
@@ -92,24 +92,24 @@ def test_centre_follows_once_per_step_over_all_that_was_accumulated():
     whole, parts = head(), head()
     teacher = logits(2, batch=6, seed=3)
     student = logits(2, batch=6, seed=4)
-    before = whole.centre.clone()
+    before = whole.center.clone()
     whole.loss(student, teacher, 2)
     whole.step()
-    torch.testing.assert_close(whole.centre, 0.9 * before + 0.1 * teacher.mean(0, keepdim=True))
+    torch.testing.assert_close(whole.center, 0.9 * before + 0.1 * teacher.mean(0, keepdim=True))
     for t, s in zip(teacher.view(2, 6, 11).split(2, 1), student.view(2, 6, 11).split(2, 1), strict=True):
         parts.loss(s.reshape(-1, 11), t.reshape(-1, 11), 2)
     parts.step()
-    torch.testing.assert_close(parts.centre, whole.centre)
+    torch.testing.assert_close(parts.center, whole.center)
     parts.step()
-    torch.testing.assert_close(parts.centre, whole.centre, msg='nothing new was seen')
+    torch.testing.assert_close(parts.center, whole.center, msg='nothing new was seen')
 
 
 def test_evaluation_leaves_the_centre_alone():
     built = head().eval()
-    before = built.centre.clone()
+    before = built.center.clone()
     built.loss(logits(2), logits(2, seed=1), 2)
     built.step()
-    assert torch.equal(built.centre, before)
+    assert torch.equal(built.center, before)
 
 
 def _rank(rank: int, world: int) -> torch.Tensor:
@@ -118,15 +118,15 @@ def _rank(rank: int, world: int) -> torch.Tensor:
     built.loss(teacher, teacher, 2)
     built.step()
     assert dist.get_world_size() == world
-    return built.centre
+    return built.center
 
 
 def test_centre_of_two_processes_equals_one(run_two):
     single = head()
     single.loss(logits(2, batch=6, seed=3), logits(2, batch=6, seed=3), 2)
     single.step()
-    for centre in run_two(_rank, 2):
-        torch.testing.assert_close(centre, single.centre)
+    for center in run_two(_rank, 2):
+        torch.testing.assert_close(center, single.center)
 
 
 def test_statistics_say_what_the_loss_is_made_of():
@@ -146,7 +146,7 @@ def test_statistics_say_what_the_loss_is_made_of():
     [
         (dict(student_temp=0), 'student_temp'),
         (dict(teacher_temp=-0.1), r'-0\.1'),
-        (dict(centre_momentum=1.0), 'centre_momentum'),
+        (dict(center_momentum=1.0), 'center_momentum'),
         (dict(warmup_teacher_temp_epochs=-1), '-1'),
     ],
 )

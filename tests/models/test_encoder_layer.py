@@ -11,7 +11,6 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 from torch import nn
 
 from mstkit.models import MaskedVisionTransformer
-from mstkit.models.algorithms import DINO, SelfDistillation
 from mstkit.models.backbones.encoder_layer import EncoderLayer
 
 ARCH = dict(embed_dims=24, num_layers=3, num_heads=3, feedforward_channels=48)
@@ -120,14 +119,6 @@ def test_layers_of_others_are_left_alone():
     before = copy.deepcopy(layer.__dict__)
     EncoderLayer.take_over([layer, nn.Identity()])
     assert type(layer) is Their and layer.__dict__.keys() == before.keys()
-
-
-def test_a_method_with_losses_of_its_own_gets_all_tokens():
-    class Other(DINO):
-        def more_losses(self, images, seen, student, mask):
-            return {}
-
-    assert SelfDistillation.reads(object.__new__(Other)) == ('all', 'all')
 
 
 @pytest.mark.parametrize('read', ['all', 'hidden', 'pooled'])

@@ -1,4 +1,4 @@
-"""iBOT's patch loss against a plain loop, its dense form and lightly's; its centre."""
+"""iBOT's patch loss against a plain loop, its dense form and lightly's; its center."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def head(**options) -> IBOTHead:
     built = IBOTHead(out_dim=CLASSES, **options)
-    built.centre.normal_(generator=torch.Generator().manual_seed(9))
+    built.center.normal_(generator=torch.Generator().manual_seed(9))
     return built
 
 
@@ -34,22 +34,22 @@ def some_hidden(images: int = 6, length: int = 9) -> torch.Tensor:
     return hidden
 
 
-def loop_loss(student, teacher, hidden, centre, student_temp=0.1, teacher_temp=0.04):
+def loop_loss(student, teacher, hidden, center, student_temp=0.1, teacher_temp=0.04):
     """Image by image and patch by patch, as iBOT writes it."""
     per_image = []
     for s, t, h in zip(student, teacher, hidden, strict=True):
         terms = []
         for patch in range(len(h)):
             if h[patch]:
-                p = ((t[patch] - centre[0]) / teacher_temp).softmax(-1)
+                p = ((t[patch] - center[0]) / teacher_temp).softmax(-1)
                 terms.append(-(p * (s[patch] / student_temp).log_softmax(-1)).sum())
         per_image.append(sum(terms, torch.zeros(())) / max(1, len(terms)))
     return torch.stack(per_image).mean()
 
 
-def dense_loss(student, teacher, hidden, centre):
+def dense_loss(student, teacher, hidden, center):
     """All patches through the loss, those not hidden multiplied by zero."""
-    p = ((teacher - centre) / 0.04).softmax(-1)
+    p = ((teacher - center) / 0.04).softmax(-1)
     cross = -(p * (student / 0.1).log_softmax(-1)).sum(-1)
     return ((cross * hidden).sum(-1) / hidden.sum(-1).clamp_min(1)).mean()
 
@@ -61,7 +61,7 @@ def test_gathered_form_equals_the_loop_and_the_dense_form():
     loss = built.loss(student[hidden], teacher[hidden], weights_of(hidden))
     (got,) = torch.autograd.grad(loss, student)
     for reference in (loop_loss, dense_loss):
-        expected = reference(student, teacher, hidden, built.centre)
+        expected = reference(student, teacher, hidden, built.center)
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(got, torch.autograd.grad(expected, student)[0], rtol=1e-5, atol=1e-6)
 

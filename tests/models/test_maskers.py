@@ -25,7 +25,7 @@ from mstkit.models import (
 from mstkit.models.maskers.functional import blocks, importance_of, lowest
 from mstkit.models.maskers.ratio import draw_counts
 from mstkit.registry import MODELS
-from mstkit.structures import Progress, TokenOutput
+from mstkit.structures import MaskContext, Progress
 
 MASKERS = sorted(name for name, cls in MODELS.module_dict.items() if isinstance(cls, type) and issubclass(cls, Masker))
 # What a masker needs that has no default; a composition needs the masker that it composes.
@@ -39,11 +39,11 @@ def build(name: str, **options) -> Masker:
     return MODELS.build(dict(type=name, **ARGUMENTS.get(name, {}), **options))
 
 
-def tokens(batch: int = 4, grid: tuple[int, int] = (14, 14), heads: int = 3, seed: int = 0) -> TokenOutput:
+def tokens(batch: int = 4, grid: tuple[int, int] = (14, 14), heads: int = 3, seed: int = 0) -> MaskContext:
     generator = torch.Generator().manual_seed(seed)
     length = grid[0] * grid[1]
     attention = torch.rand(batch, heads, length, generator=generator).softmax(dim=-1)
-    return TokenOutput(torch.zeros(batch, length, 8), torch.zeros(batch, 8), grid, attention)
+    return MaskContext(torch.zeros(batch, 3, 1, 1), grid, scores=attention)
 
 
 def at(masker: Masker, iteration: int, rank_seed: int = 1) -> Masker:
@@ -106,7 +106,7 @@ def test_attention_guided_masks_only_the_least_attended(num, length, candidates)
     """Invariant 1: a subset of the lowest floor(L/num), each with probability p."""
     side = int(length**0.5)
     seen = tokens(batch=200, grid=(side, side))
-    order = seen.attention.mean(1).argsort(dim=-1)
+    order = seen.scores.mean(1).argsort(dim=-1)
     allowed = torch.zeros(200, length, dtype=torch.bool).scatter_(1, order[:, :candidates], True)
     masker = AttentionGuidedMasker(num=num, prob=0.10)
     counts = []
@@ -122,7 +122,7 @@ def test_attention_guided_masks_only_the_least_attended(num, length, candidates)
 
 
 def test_ties_do_not_change_the_count():
-    flat = tokens()._replace(attention=torch.full((4, 3, 196), 1 / 196))
+    flat = tokens()._replace(scores=torch.full((4, 3, 196), 1 / 196))
     assert (at(AttentionGuidedMasker(num=8, prob=1.0), 0)(flat).flatten(1).sum(1) == 24).all()
 
 
@@ -226,7 +226,7 @@ def test_random_masks_draw_a_ratio_for_each_image(make):
 def test_high_and_low_are_the_ends_of_the_ranking():
     """Invariant 2: disjoint up to a half, and nothing attended less (more) is hidden in place of more (less)."""
     seen = tokens(batch=8)
-    importance = seen.attention.mean(1)
+    importance = seen.scores.mean(1)
     high = at(AttMaskHigh(ratio=0.5, image_prob=1.0), 0)(seen).flatten(1)
     low = at(AttMaskLow(ratio=0.5, image_prob=1.0), 0)(seen).flatten(1)
     assert not (high & low).any()
@@ -238,7 +238,7 @@ def test_high_and_low_are_the_ends_of_the_ranking():
 def test_hints_are_a_few_of_the_most_attended():
     """A subset of High: floor(show_max r' L) of the first floor(show_max L) are shown, any of them."""
     seen = tokens(batch=64)
-    first = seen.attention.mean(1).argsort(dim=-1, descending=True)[:, :19]
+    first = seen.scores.mean(1).argsort(dim=-1, descending=True)[:, :19]
     shown_at = torch.zeros(19)
     for iteration in range(20):
         # With both draws from the same masker the ratio itself is that of High at the same key.
@@ -290,10 +290,10 @@ def test_schedule_changes_the_strategy_by_the_epoch():
     seen = tokens()
     for epoch, (count, asks, layer) in enumerate([(0, False, -1)] * 2 + [(49, False, -1)] * 3 + [(None, True, -3)] * 2):
         masker.set_progress(Progress(epoch * 10, 100, 10, 1, epoch * 10))
-        assert masker.needs_attention is asks, 'nobody computes attention in a phase that needs none'
+        assert masker.needs_scores is asks, 'nobody computes attention in a phase that needs none'
         assert masker.layer == layer
         if count is not None:
-            assert (masker(seen._replace(attention=None)).flatten(1).sum(1) == count).all()
+            assert (masker(seen._replace(scores=None)).flatten(1).sum(1) == count).all()
     alone = AttMaskHigh(layer=-3)
     alone.set_progress(Progress(60, 100, 10, 1, 60))
     assert torch.equal(masker(seen), alone(seen)), 'a phase is its masker'
@@ -307,7 +307,7 @@ def test_ratio_moves_by_the_epoch():
         masker.set_progress(Progress(epoch * 10, 80, 10, 1, epoch * 10))
         counts.append(int(masker(tokens()).flatten(1).sum(1)[0]))
     assert counts == [int(share * 196 + 1e-9) for share in (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5)]
-    assert masker.needs_attention
+    assert masker.needs_scores
     nested = MaskerSchedule([(0, RatioSchedule(AttMaskHint(), start=0.0, end=0.5, epochs=5))])
     nested.check_grid(196)  # that nothing is shown in the first epoch is what the schedule asks for
     with pytest.raises(UsageError, match='shows not one of 9'):
@@ -315,11 +315,11 @@ def test_ratio_moves_by_the_epoch():
     assert RatioSchedule(AttMaskLow(), (0.0, 0.1), (0.1, 0.5), 2).ratio_at(1) == pytest.approx((0.05, 0.3))
 
 
-def test_masker_that_needs_attention_says_so():
-    assert AttentionGuidedMasker.needs_attention
-    assert not RandomMasker.needs_attention
-    with pytest.raises(UsageError, match='needs attention'):
-        AttentionGuidedMasker()(tokens()._replace(attention=None))
+def test_masker_that_needs_scores_says_so():
+    assert AttentionGuidedMasker.needs_scores
+    assert not RandomMasker.needs_scores
+    with pytest.raises(UsageError, match='needs the scores of a guide'):
+        AttentionGuidedMasker()(tokens()._replace(scores=None))
 
 
 def test_random_masker_counts():

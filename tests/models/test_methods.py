@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mstkit.errors import UsageError
-from mstkit.models import Masker, SelfDistillation, TeacherStudent
+from mstkit.models import Masker, MoBY, Pretrainer, Step
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 from tests.models.builders import BACKBONES, NECK, SIZES, views
@@ -38,8 +38,15 @@ METHODS: dict[str, dict[str, Any]] = {
     'IBOT and decoder': dict(type='IBOT', **PATCHES, **PICTURES),
     'MSTAlgorithm': dict(type='MSTAlgorithm', **PICTURES),
     'MSTAlgorithm and patches': dict(type='MSTAlgorithm', **PICTURES, **PATCHES),
+    'Pretrainer': dict(
+        type='Pretrainer',
+        objectives=dict(
+            ce=dict(type='CrossView', neck=NECK, head=dict(type='DINOHead')),
+            restore=dict(type='ImageRestoration', **PICTURES),
+        ),
+    ),
 }
-_OTHERS = {cls.__name__ for cls in REGISTERED if issubclass(cls, SelfDistillation)}
+_OTHERS = {cls.__name__ for cls in REGISTERED if issubclass(cls, Pretrainer)} - {MoBY.__name__}  # test_moby.py
 _OTHERS -= {config['type'] for config in METHODS.values()}
 METHODS.update((name, dict(type=name)) for name in sorted(_OTHERS))
 CELLS = [(s, m, b) for s in STRATEGIES for m in METHODS for b in BACKBONES]
@@ -50,12 +57,12 @@ def masker(strategy: str) -> dict[str, Any] | None:
     return None if arguments is None else dict(type=strategy, **copy.deepcopy(arguments))
 
 
-def build(strategy: str, method: str, backbone: str, **parts: Any) -> SelfDistillation:
+def build(strategy: str, method: str, backbone: str, **parts: Any) -> Pretrainer:
+    flat = {} if 'objectives' in METHODS[method] else dict(neck=dict(NECK), head=dict(type='DINOHead'))
     config = dict(
         copy.deepcopy(METHODS[method]),
+        **flat,
         backbone=copy.deepcopy(BACKBONES[backbone]),
-        neck=dict(NECK),
-        head=dict(type='DINOHead'),
         masker=masker(strategy),
         teacher=dict(momentum=0.9),
         data_preprocessor=dict(mean=[127.5] * 3, std=[64.0] * 3),
@@ -70,10 +77,9 @@ def test_the_matrix_is_whole():
     """Every registered masker and method is in it."""
     assert set(STRATEGIES) == {cls.__name__ for cls in REGISTERED if issubclass(cls, Masker)} | {NO_MASK}
     assert set(SETTINGS) <= set(STRATEGIES), 'settings of a masker that is gone'
-    methods = {cls.__name__ for cls in REGISTERED if issubclass(cls, SelfDistillation)}
+    methods = {cls.__name__ for cls in REGISTERED if issubclass(cls, Pretrainer)} - {MoBY.__name__}  # test_moby.py
     assert {config['type'] for config in METHODS.values()} == methods
-    assert all(issubclass(cls, TeacherStudent) for cls in REGISTERED if issubclass(cls, SelfDistillation))
-    assert len(STRATEGIES) >= 9 and len(METHODS) >= 6 and len(CELLS) == len(STRATEGIES) * len(METHODS) * 2
+    assert len(STRATEGIES) >= 9 and len(METHODS) >= 7 and len(CELLS) == len(STRATEGIES) * len(METHODS) * 2
 
 
 @pytest.mark.parametrize(('strategy', 'method', 'backbone'), CELLS)
@@ -87,8 +93,9 @@ def test_cell(strategy, method, backbone):
     # Epoch 6, in which every schedule hides something.
     model.set_progress(Progress(60, 100, 10, rank_seed=1, iteration=60))
     losses = model.loss(views(backbone, local=1))
-    wanted = {'loss_ce': True, 'loss_patch': model.patch_head, 'loss_restore': model.decoder}
-    assert set(losses) == {name for name, part in wanted.items() if part is not None}
+    wanted = METHODS[method]
+    patch, restore = 'patch_head' in wanted, 'decoder' in wanted or 'objectives' in wanted
+    assert set(losses) == {'loss_ce'} | ({'loss_patch'} if patch else set()) | ({'loss_restore'} if restore else set())
     if strategy != NO_MASK:
         assert model.last_statistics()['hidden_fraction'] > 0
     total = sum(losses.values())
@@ -100,10 +107,10 @@ def test_cell(strategy, method, backbone):
     optimizer.step()
     model.after_step()
     after = model.state_dict()
-    for part in ('backbone.', 'teacher.backbone.', 'teacher.neck.', 'head.centre'):
+    for part in ('backbone.', 'teacher.backbone.', 'teacher.ce_neck.', 'objectives.ce.head.center'):
         assert any(not torch.equal(before[k], after[k]) for k in before if k.startswith(part)), part
-    if model.patch_head is not None:
-        assert not torch.equal(before['patch_head.centre'], after['patch_head.centre'])
+    if patch:
+        assert not torch.equal(before['objectives.patch.head.center'], after['objectives.patch.head.center'])
 
 
 @pytest.mark.parametrize(('method', 'spread'), [('DINO', 0.0), ('IBOT', 0.0), ('MSTAlgorithm', 0.02)])
@@ -153,24 +160,24 @@ def test_nothing_is_computed_that_nobody_needs(monkeypatch, strategy, method, as
 
     monkeypatch.setattr(masked_swin.SmallMapWindowMSA, 'attention_to', counted)
     rows: list[int] = []
-    for neck in (model.neck, model.teacher.neck):
+    for neck in (model.objectives.ce.neck, model.teacher.ce_neck):
         neck.last_layer.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
     model.set_progress(Progress(60, 100, 10, rank_seed=1, iteration=60))
     inputs = views(backbone, local=2)
     model.loss(inputs)
     assert attention.calls == int(asked), 'once, on the teacher'
-    if model.patch_head is None:
+    if 'patch' not in model.objectives:
         assert rows == [4, 8], 'the teacher of two views of two images, the student of four'
-        assert model.decoder is not None or 'loss_restore' not in model.loss(inputs)
+        assert 'restore' in model.objectives or 'loss_restore' not in model.loss(inputs)
     else:
         cells = 4 * (16 if backbone == 'vit' else 49)
         count = round(float(model.last_statistics()['hidden_fraction']) * cells)
-        assert sorted(rows) == sorted([4, 8, count, 1, count]), 'hidden patches only, and one row for the centre'
+        assert sorted(rows) == sorted([4, 8, count, 1, count]), 'hidden patches only, and one row for the center'
 
 
 @pytest.mark.parametrize('backbone', BACKBONES)
 def test_patch_loss_equals_the_dense_one(backbone):
-    """Invariant 7 on whole models: all patches through the heads, iBOT's normalisation, and the centre of all."""
+    """Invariant 7 on whole models: all patches through the heads, iBOT's normalisation, and the center of all."""
     model = build('RandomMasker', 'IBOT', backbone)
     progress = Progress(0, 100, 10, rank_seed=1, iteration=0)
     model.set_progress(progress)
@@ -179,16 +186,17 @@ def test_patch_loss_equals_the_dense_one(backbone):
     images = torch.cat(inputs)
     model.set_progress(progress)
     with torch.no_grad():
-        seen, mask = model.look(images)
-        targets = model.teacher.neck(seen.patch_tokens.flatten(0, 1)).view(4, -1, model.neck.out_dim)
-    student = model.neck(model.study(images, mask).patch_tokens.flatten(0, 1)).view_as(targets)
+        step = Step(model, inputs)
+        seen, mask = model.teacher_forward(images, attention=False), step.mask
+        targets = model.teacher.ce_neck(seen.patch_tokens.flatten(0, 1)).view(4, -1, model.objectives.ce.neck.out_dim)
+    student = model.objectives.ce.neck(model.student_forward(images, mask).patch_tokens.flatten(0, 1)).view_as(targets)
     cross = -((targets / 0.04).softmax(-1) * (student / 0.1).log_softmax(-1)).sum(-1)
     hidden = mask.flatten(1)
     expected = ((cross * hidden).sum(-1) / hidden.sum(-1).clamp_min(1)).mean()
     torch.testing.assert_close(losses['loss_patch'], expected, rtol=1e-5, atol=1e-5)
     model.after_step()
     torch.testing.assert_close(
-        model.patch_head.centre, 0.1 * targets.flatten(0, 1).mean(0, keepdim=True), rtol=1e-4, atol=1e-6
+        model.objectives.patch.head.center, 0.1 * targets.flatten(0, 1).mean(0, keepdim=True), rtol=1e-4, atol=1e-6
     )
 
 
@@ -196,7 +204,7 @@ def test_layer_is_the_block_that_guides():
     model = build('AttMaskHigh', 'DINO', 'vit', masker=dict(type='AttMaskHigh', layer=-2, image_prob=1.0))
     model.set_progress(Progress(0, 100, 10, 1, 0))
     images = torch.cat(views()[:2])
-    seen, _ = model.look(images)
+    seen = Step(model, views()[:2]).teacher
     of_block = [
         model.teacher.backbone.forward_tokens(images, return_attention=True, attention_layer=layer).attention
         for layer in (-1, -2, -3)
@@ -217,15 +225,14 @@ def test_a_phase_without_mask_costs_no_attention_and_has_no_patch_loss():
     assert model.last_statistics()['hidden_fraction'] == 0
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-    seen, mask = model.look(torch.cat(views()[:2]))
-    assert seen.attention is None
-    assert not mask.any()
+    step = Step(model, views()[:2])
+    assert step.teacher.attention is None
+    assert not step.mask.any()
 
 
 @pytest.mark.parametrize(
     ('parts', 'message'),
     [
-        (dict(patch_head=None, patch_neck=dict(NECK)), 'patch_neck is given without patch_head'),
         (dict(neck=dict(NECK, batch_norm='global_only')), 'patch_neck of their own'),
         (dict(patch_head=dict(type='IBOTHead', out_dim=7)), r'patch_head\.out_dim is 7'),
         (dict(masker=dict(type='AttMaskHint', show_max=0.01)), 'shows not one of 16 patches'),
@@ -235,3 +242,8 @@ def test_a_phase_without_mask_costs_no_attention_and_has_no_patch_loss():
 def test_parts_that_do_not_fit(parts, message):
     with pytest.raises(UsageError, match=message):
         build('BlockMasker', 'IBOT', 'vit', **parts)
+
+
+def test_a_projection_of_patches_alone_is_refused():
+    with pytest.raises(UsageError, match='patch_neck is given without patch_head'):
+        build('BlockMasker', 'MSTAlgorithm', 'vit', patch_neck=dict(NECK))

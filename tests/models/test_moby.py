@@ -41,12 +41,12 @@ def test_loss_is_made_of_its_parts():
     assert set(losses) == {'loss_contrast'}
     queries, keys = [], []
     for view in inputs:
-        (projected,) = twin.neck((twin.backbone.forward_tokens(view).pooled,))
-        queries.append(twin.predictor((projected,))[0])
-        keys.append(twin.teacher.neck((twin.teacher.backbone.forward_tokens(view).pooled,))[0])
-    expected = twin.head.loss(torch.cat(queries), torch.cat(keys))
+        (projected,) = twin.objectives.contrast.neck((twin.backbone.forward_tokens(view).pooled,))
+        queries.append(twin.objectives.contrast.predictor((projected,))[0])
+        keys.append(twin.teacher.contrast_neck((twin.teacher.backbone.forward_tokens(view).pooled,))[0])
+    expected = twin.objectives.contrast.head.loss(torch.cat(queries), torch.cat(keys))
     torch.testing.assert_close(losses['loss_contrast'], expected)
-    torch.testing.assert_close(model.head.queue1, twin.head.queue1)
+    torch.testing.assert_close(model.objectives.contrast.head.queue1, twin.objectives.contrast.head.queue1)
     torch.testing.assert_close(model.last_statistics()['contrast'], expected.detach())
 
 
@@ -77,15 +77,22 @@ def test_training_finds_the_keys_of_a_batch():
     first = iterate(model, optimizer, 0, inputs=inputs)
     for iteration in range(1, 8):  # less than the queue holds, so that no key of a picture is also in the queue
         last = iterate(model, optimizer, iteration, inputs=inputs)
-        model.head.pointer.zero_()
+        model.objectives.contrast.head.pointer.zero_()
     assert last < 0.8 * first
 
 
 def test_state_dict_and_branches():
     model = moby()
     keys = set(model.state_dict())
-    assert {'head.queue1', 'head.queue2', 'head.pointer', 'pending_steps'} <= keys
-    assert not any(key.startswith(('teacher.predictor', 'teacher.head', 'mask_token')) for key in keys)
+    assert {
+        'objectives.contrast.head.queue1',
+        'objectives.contrast.head.queue2',
+        'objectives.contrast.head.pointer',
+        'teacher.pending_steps',
+    } <= keys
+    assert not any(
+        key.startswith(('teacher.contrast_predictor', 'teacher.contrast_head', 'mask_token')) for key in keys
+    )
     twin = MODELS.build({**BACKBONES['vit'], 'type': 'mmpretrain.VisionTransformer'})
     for prefix in ('backbone.', 'teacher.backbone.'):
         state = {k.removeprefix(prefix): v for k, v in model.state_dict().items() if k.startswith(prefix)}

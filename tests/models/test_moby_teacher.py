@@ -35,7 +35,7 @@ def test_teacher_follows_before_the_keys_are_made(accumulate, monkeypatch):
             student = followed_weights(model, model)
             expected = {name: momentum * old + (1 - momentum) * student[name] for name, old in expected.items()}
         iterate(model, optimizer, iteration, accumulate)
-        assert model.pending_steps.item() == (inside == accumulate - 1)
+        assert model.teacher.pending_steps.item() == (inside == accumulate - 1)
         assert used[-1].keys() == expected.keys()
         for name, tensor in used[-1].items():
             torch.testing.assert_close(tensor, expected[name], msg=name)
@@ -59,11 +59,11 @@ def test_teacher_stays_at_step_0_and_in_evaluation():
     model.loss(pictures())
     model.panel(pictures()[0])
     assert not moved()
-    assert model.pending_steps.item() == 1
+    assert model.teacher.pending_steps.item() == 1
     model.train()
     model.loss(pictures())
     assert moved()
-    assert model.pending_steps.item() == 0
+    assert model.teacher.pending_steps.item() == 0
 
 
 @pytest.mark.parametrize('accumulate', [1, 2])
@@ -75,7 +75,7 @@ def test_loaded_midway_it_goes_on_to_the_bit(accumulate, stop):
     for iteration in range(stop):
         iterate(whole, optimizer, iteration, accumulate)
     saved = copy.deepcopy((whole.state_dict(), optimizer.state_dict()))
-    assert saved[0]['pending_steps'].item() == 1
+    assert saved[0]['teacher.pending_steps'].item() == 1
     rest = moby(masker=dict(type='RandomMasker', ratio=0.3))
     rest_optimizer = optimizer_of(rest)
     rest.load_state_dict(saved[0])

@@ -56,8 +56,8 @@ def test_losses_are_the_papers_terms():
     model.set_progress(Progress(0, 100, 10))
     losses = model.loss(inputs)
     assert set(losses) == {'loss_ce', 'loss_restore'}
-    students = [model.neck(model.backbone.forward_tokens(x).pooled) for x in inputs]
-    teachers = [model.teacher.neck(model.teacher.backbone.forward_tokens(x).pooled) for x in inputs[:2]]
+    students = [model.objectives.ce.neck(model.backbone.forward_tokens(x).pooled) for x in inputs]
+    teachers = [model.teacher.ce_neck(model.teacher.backbone.forward_tokens(x).pooled) for x in inputs[:2]]
     terms = [
         -((t / 0.04).softmax(-1) * (s / 0.1).log_softmax(-1)).sum(-1).mean()
         for i, t in enumerate(teachers)
@@ -68,7 +68,7 @@ def test_losses_are_the_papers_terms():
     errors = []
     for x in inputs[:2]:
         tokens = model.backbone.forward_tokens(x)
-        restored = model.decoder(tokens.patch_tokens.transpose(1, 2).reshape(2, 48, 4, 4))
+        restored = model.objectives.restore.decoder(tokens.patch_tokens.transpose(1, 2).reshape(2, 48, 4, 4))
         errors.append((restored - x).abs().mean())
     torch.testing.assert_close(losses['loss_restore'], 2.0 * torch.stack(errors).mean(), rtol=1e-4, atol=1e-5)
 
@@ -118,7 +118,7 @@ def test_training_overfits_a_batch():
     for index in range(1, 30):
         last = step(model, inputs, index, optimizer)['loss_restore'].item()
     assert last < 0.95 * first
-    # The cross-entropy holds the teacher's entropy too, which the centre moves; the distance to the teacher does not.
+    # The cross-entropy holds the teacher's entropy too, which the center moves; the distance to the teacher does not.
     assert model.last_statistics()['kl'] < 0.3 * apart
 
 
@@ -138,7 +138,7 @@ def test_state_dict_prefixes_flow_downstream():
     teacher = {k.removeprefix('teacher.backbone.'): v for k, v in keys.items() if k.startswith('teacher.backbone.')}
     for state in (student, teacher):
         twin.load_state_dict(state, strict=True)
-    assert 'head.centre' in keys
+    assert 'objectives.ce.head.center' in keys
 
 
 def test_statistics_and_panel():
@@ -215,7 +215,7 @@ def test_batch_norm_of_a_training_teacher_uses_its_own_batch():
     norms = [m for m in model.teacher.modules() if isinstance(m, nn.BatchNorm1d)]
     assert norms
     assert all(m.training and m.num_batches_tracked == 2 for m in norms)
-    students = [m for m in model.neck.modules() if isinstance(m, nn.BatchNorm1d)]
+    students = [m for m in model.objectives.ce.neck.modules() if isinstance(m, nn.BatchNorm1d)]
     assert all(m.num_batches_tracked == 2 for m in students)
     assert not torch.equal(norms[0].running_mean, students[0].running_mean)
 
@@ -232,10 +232,19 @@ def test_the_batch_norms_of_table_6_train_differently():
         norms = {key: value for key, value in model.state_dict().items() if 'running_mean' in key}
         after[name] = dict(model.named_parameters()) | norms
     for one, other in (('global_only', 'all'), ('global_only', None), ('all', None)):
-        for key in ('backbone.layers.0.attn.qkv.weight', 'neck.mlp.0.weight', 'decoder.blocks.0.conv.weight'):
-            for prefix in ('', 'teacher.') if not key.startswith('decoder') else ('',):
-                a, b = after[one][prefix + key], after[other][prefix + key]
-                assert (a - b).norm() > 1e-4 * a.norm(), (one, other, prefix + key)
-    for key in ('neck.norms.0.running_mean', 'teacher.neck.norms.1.running_mean', 'decoder.blocks.1.norm.running_mean'):
+        for key in (
+            'backbone.layers.0.attn.qkv.weight',
+            'teacher.backbone.layers.0.attn.qkv.weight',
+            'objectives.ce.neck.mlp.0.weight',
+            'teacher.ce_neck.mlp.0.weight',
+            'objectives.restore.decoder.blocks.0.conv.weight',
+        ):
+            a, b = after[one][key], after[other][key]
+            assert (a - b).norm() > 1e-4 * a.norm(), (one, other, key)
+    for key in (
+        'objectives.ce.neck.norms.0.running_mean',
+        'teacher.ce_neck.norms.1.running_mean',
+        'objectives.restore.decoder.blocks.1.norm.running_mean',
+    ):
         a, b = after['global_only'][key], after['all'][key]
         assert (a - b).norm() > 1e-3 * a.norm(), key

@@ -44,7 +44,7 @@ from mstkit.models.maskers.named import OWN, choose_maskers
 from mstkit.outputs import output_folder
 from mstkit.progress_bar import track
 from mstkit.registry import MODELS
-from mstkit.structures import TokenOutput
+from mstkit.structures import MaskContext
 from mstkit.visualization.mask_sheet import draw_mask_sheet
 
 CHOICES = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'ablation_choices.py'
@@ -105,8 +105,8 @@ def view_of(config: Config) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def look(backbone: Any, preprocess: nn.Module, images: Tensor, layer: int, batch: int = BATCH) -> list[TokenOutput]:
-    """The tokens of images (M, 3, H, W) with the attention of one block, batch by batch.
+def look(backbone: Any, preprocess: nn.Module, images: Tensor, layer: int, batch: int = BATCH) -> list[MaskContext]:
+    """What a masker may look at of images (M, 3, H, W), with the attention of one block, batch by batch.
 
     They come back to the CPU, so that masks are drawn there and a seed means the same everywhere.
     """
@@ -114,7 +114,7 @@ def look(backbone: Any, preprocess: nn.Module, images: Tensor, layer: int, batch
     for part in track(images.split(batch), -(-len(images) // batch), 'looking at the pictures'):
         views = preprocess(dict(inputs=part, data_samples=[]))['inputs'].to(device)
         tokens = backbone.forward_tokens(views, return_attention=True, attention_layer=layer)
-        seen.append(TokenOutput(tokens.patch_tokens.cpu(), tokens.pooled.cpu(), tokens.grid, tokens.attention.cpu()))
+        seen.append(MaskContext(views.cpu(), tokens.grid, tokens.patch_tokens.cpu(), tokens.attention.cpu()))
     return seen
 
 
@@ -137,7 +137,7 @@ def fitting(strategies: dict[str, Masker], backbone: Any, size: int, optional: b
 def draw_sheet(
     args: argparse.Namespace,
     images: Tensor,
-    seen: dict[int, TokenOutput],
+    seen: dict[int, MaskContext],
     strategies: dict[str, Masker],
     table: dict[str, MaskSummary],
     title: list[str],

@@ -14,6 +14,6 @@ model = dict(
         drop_path_rate=0.1,  # the student's alone: the teacher's copy drops nothing
     ),
     neck=dict(type='DINONeck', out_dim=65536, hidden_dim=2048, bottleneck_dim=256),
-    head=dict(type='DINOHead', student_temp=0.1, teacher_temp=0.04, centre_momentum=0.9),
+    head=dict(type='DINOHead', student_temp=0.1, teacher_temp=0.04, center_momentum=0.9),
     teacher=dict(type='MomentumTeacher', momentum=0.996, end_momentum=1.0),
 )

@@ -12,7 +12,7 @@ model = dict(
         warmup_teacher_temp=0.04,
         teacher_temp=0.07,
         warmup_teacher_temp_epochs=30,
-        centre_momentum=0.9,
+        center_momentum=0.9,
     ),
     # Half of the crops are masked, each by its own share between 10 and 50 %.
     masker=dict(type='BlockMasker', ratio=(0.1, 0.5), image_prob=0.5),

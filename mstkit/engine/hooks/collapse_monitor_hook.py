@@ -21,6 +21,7 @@ from mstkit.engine.schedules import base_lr, config_lr
 from mstkit.evaluation.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
 from mstkit.evaluation.features import PooledEncoder
 from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
+from mstkit.models import interface_of
 from mstkit.registry import HOOKS
 
 
@@ -105,7 +106,7 @@ class CollapseMonitorHook(RememberingHook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
         """Adds this step's statistics, and keeps the images of the epoch's last steps."""
-        statistics = dict(unwrapped(runner.model).last_statistics())
+        statistics = dict(interface_of(unwrapped(runner.model)).last_statistics())
         if outputs and self.loss_key in outputs:
             statistics['cross_entropy'] = torch.as_tensor(outputs[self.loss_key])
         for name, value in statistics.items():
@@ -132,7 +133,7 @@ class CollapseMonitorHook(RememberingHook):
             cross_entropy=cross_entropy,
             teacher_entropy=entropy,
             kl=kl,
-            out_dim=_out_dim(runner),
+            out_dim=interface_of(unwrapped(runner.model)).prototypes,
             feature_deviation=feature_deviation(features) if enough else None,
             effective_rank=effective_rank(features) if enough and bool(torch.isfinite(features).all()) else None,
             peak_lr=self.peak_lr,
@@ -172,7 +173,9 @@ class CollapseMonitorHook(RememberingHook):
     def _features(self, runner: Runner) -> Tensor:
         """Pooled features (M, D) of the kept images of all ranks, on the CPU; the same on every rank."""
         model = unwrapped(runner.model)
-        branches = model.branches()
+        branches = interface_of(model).branches()
+        if not branches:
+            return torch.empty(0, 1)
         encoder = PooledEncoder(branches.get(self.branch, next(iter(branches.values()))))
         own_images = math.ceil(self.num_images / dist.get_world_size())
         parts: Iterable[dict[str, Any]] = ()
@@ -190,16 +193,6 @@ class CollapseMonitorHook(RememberingHook):
     @staticmethod
     def _lines(runner: Runner) -> EpochLines:
         return EpochLines(Path(runner.work_dir) / 'collapse.jsonl')
-
-
-def _out_dim(runner: Runner) -> int | None:
-    """The number of prototypes, from whichever part of the model says it."""
-    model = unwrapped(runner.model)
-    for part in (getattr(model, 'head', None), getattr(model, 'neck', None)):
-        out_dim = getattr(part, 'out_dim', None)
-        if isinstance(out_dim, int):
-            return out_dim
-    return None
 
 
 def _on_cpu(value: Any) -> Any:

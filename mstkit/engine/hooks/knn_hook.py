@@ -22,6 +22,7 @@ from mstkit.evaluation.features import PooledEncoder, extract_features, feature_
 from mstkit.evaluation.image_sets import check_sets
 from mstkit.evaluation.isolation import undisturbed_randomness
 from mstkit.evaluation.knn import DEFAULT_KS, check_ks, clip_ks, knn_accuracy
+from mstkit.models import interface_of
 from mstkit.registry import DATASETS, HOOKS
 
 STATE = 'knn_state'
@@ -31,10 +32,11 @@ STATE = 'knn_state'
 class KNNHook(Hook):
     """Measures weighted k-NN accuracy at the start, every few epochs and at the end.
 
-    Every branch that ``model.branches()`` names is measured in one pass over the images, on features gathered over
-    the ranks. Training is left as it was: its generators, its modes and its running statistics. Results go to the
-    log in words, to the visualizer (``knn/{branch}_k{k}_top1``), and to ``work_dir/knn.jsonl``, where epoch N means
-    after N epochs; a resumed run goes on in that file. The best weights are kept in ``work_dir/best_knn.pth``.
+    Every branch of the model (student and teacher; of another library's model, its backbone) is measured in one pass
+    over the images, on features gathered over the ranks. Training is left as it was: its generators, its modes and its
+    running statistics. Results go to the log in words, to the visualizer (``knn/{branch}_k{k}_top1``), and to
+    ``work_dir/knn.jsonl``, where epoch N means after N epochs; a resumed run goes on in that file. The best
+    weights are kept in ``work_dir/best_knn.pth``.
 
     Args:
         train_dataset: config of the labelled images that vote, with a deterministic pipeline.
@@ -119,6 +121,10 @@ class KNNHook(Hook):
         if problem is not None:
             runner.logger.warning(f'k-NN is off: {problem}')
             return
+        model = unwrapped(runner.model)
+        if not interface_of(model).branches():
+            runner.logger.info(f'k-NN is off: {type(model).__name__} has no backbone to take features from')
+            return
         for name, dataset in datasets.items():
             check_same(f'the k-NN {name} set', dict(images=len(dataset)))  # type: ignore[arg-type]
         size = len(datasets['train'])  # type: ignore[arg-type]
@@ -191,7 +197,7 @@ class KNNHook(Hook):
     def accuracy(self, model: nn.Module, epoch: int) -> dict[str, dict[str, float]]:
         """Percent by branch and by name, the same on every rank."""
         assert self.loaders is not None
-        encoders = {name: PooledEncoder(backbone) for name, backbone in model.branches().items()}  # type: ignore[operator]
+        encoders = {name: PooledEncoder(backbone) for name, backbone in interface_of(model).branches().items()}
         device = next(model.parameters()).device
         banks = {
             name: extract_features(encoders, loader, device, model.data_preprocessor, f'k-NN epoch {epoch}, {name}')  # type: ignore[arg-type]

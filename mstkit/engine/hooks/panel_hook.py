@@ -16,13 +16,14 @@ from mstkit.engine.distributed import unwrapped
 from mstkit.engine.sharding import is_sharded
 from mstkit.errors import UsageError
 from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
+from mstkit.models import interface_of
 from mstkit.registry import HOOKS
 from mstkit.visualization.panels import draw_panels
 
 
 @HOOKS.register_module()
 class PanelHook(Hook):
-    """Draws ``model.panel(images)`` at the start, every few epochs and at the end.
+    """Draws what a step sees (``model.panel(images)``) at the start, every few epochs and at the end.
 
     The images are the same throughout the run: spread evenly over the training set (its first ones would often all be
     of one class), each through the training pipeline with the key of epoch 0. Written to
@@ -64,7 +65,11 @@ class PanelHook(Hook):
             if self.views is None:
                 self.views = self._first_views(runner.train_dataloader.dataset)
             prepared = model.data_preprocessor(self.views, False)
-            panel = model.panel(prepared['inputs'])
+            panel = interface_of(model).panel(prepared['inputs'])
+        if panel is None:
+            if epoch == 0:
+                runner.logger.info(f'panels are off: {type(model).__name__} has nothing to show of a step')
+            return
         if not dist.is_main_process():
             return
         # A preprocessor without mean and std leaves the pixels at 0..255.

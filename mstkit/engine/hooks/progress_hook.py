@@ -13,6 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.progress import StepCounter, mix_seed
 from mstkit.errors import UsageError
+from mstkit.models import interface_of
 from mstkit.registry import HOOKS
 
 _FETCH, _STEP = 0, 1  # what the global generators are about to be used for
@@ -27,7 +28,7 @@ class ProgressHook(Hook):
     happened before it: a resumed run needs no saved generator state to be bit-identical. (Data workers have their own
     generators; mstkit's transforms are keyed by the sample and need none.)
 
-    A model without ``set_progress`` or ``after_step``, such as mmpretrain's MAE, is only re-seeded.
+    For a model that is not a :class:`mstkit.models.TrainedModel`, such as mmpretrain's MAE, it only re-seeds.
     """
 
     priority = 'VERY_HIGH'
@@ -40,7 +41,7 @@ class ProgressHook(Hook):
                 f'ProgressHook counts epochs, but the train loop is a {type(loop).__name__}: '
                 'use train_cfg=dict(by_epoch=True, max_epochs=...).'
             )
-        self._model = unwrapped(runner.model)
+        self._model = interface_of(unwrapped(runner.model))
         self._rank_seed = mix_seed(runner.seed, runner.rank)
         counts = getattr(wrapper, '_accumulative_counts', 1)
         self._counter = StepCounter(loop.max_iters // loop.max_epochs, loop.max_epochs, counts)
@@ -56,8 +57,7 @@ class ProgressHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Hands out the progress and keys the randomness of the forward pass."""
         progress = self._counter.progress(runner.iter, self._rank_seed)
-        if hasattr(self._model, 'set_progress'):
-            self._model.set_progress(progress)
+        self._model.set_progress(progress)
         if hasattr(runner.optim_wrapper, 'set_progress'):
             runner.optim_wrapper.set_progress(progress)
         self._reseed(runner.iter, _STEP)
@@ -65,8 +65,8 @@ class ProgressHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Lets the model follow the optimizer (teacher, centre), and keys the fetching of the next batch."""
-        if optimizer_stepped(runner.optim_wrapper) and hasattr(self._model, 'after_step'):
+        """Lets the model follow the optimizer (teacher, center), and keys the fetching of the next batch."""
+        if optimizer_stepped(runner.optim_wrapper):
             self._model.after_step()
         self._reseed(runner.iter + 1, _FETCH)
 

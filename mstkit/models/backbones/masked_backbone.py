@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.structures import TokenOutput
-
-# Which tokens of the last layer somebody reads: all, the pooled one, or that and the hidden patches.
-Read = Literal['all', 'hidden', 'pooled']
+from mstkit.structures import Read, TokenOutput
 
 
 def expand_mask(mask: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -79,6 +76,11 @@ class MaskedBackbone:
                 work; the tokens that are read are the same.
         """
         raise NotImplementedError(f'{type(self).__name__} does not say how it makes tokens')
+
+    def grid_of(self, images: Tensor) -> tuple[int, int]:
+        """(h, w) of the patch tokens of images (B, 3, H, W), on which a mask for them is decided."""
+        height, width = images.shape[-2:]
+        return height // self.stride, width // self.stride
 
     def train(self, mode: bool = True) -> MaskedBackbone:
         """Like any module's, also in what it returns (mmpretrain's gives None)."""

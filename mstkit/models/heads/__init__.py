@@ -1,6 +1,6 @@
-from mstkit.models.heads.centred_head import CentredHead, step_together
+from mstkit.models.heads.centered_head import CenteredHead, step_together
 from mstkit.models.heads.dino_head import DINOHead
 from mstkit.models.heads.ibot_head import IBOTHead, patch_weights
 from mstkit.models.heads.moby_head import MoBYHead
 
-__all__ = ['CentredHead', 'DINOHead', 'IBOTHead', 'MoBYHead', 'patch_weights', 'step_together']
+__all__ = ['CenteredHead', 'DINOHead', 'IBOTHead', 'MoBYHead', 'patch_weights', 'step_together']

@@ -1,20 +1,20 @@
-"""DINO's loss: the student predicts the teacher's centred, sharpened assignment of another view."""
+"""DINO's loss: the student predicts the teacher's centered, sharpened assignment of another view."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from mstkit.errors import UsageError
-from mstkit.models.heads.centred_head import CentredHead
+from mstkit.models.heads.centered_head import CenteredHead
 from mstkit.registry import MODELS
 
 
 @MODELS.register_module()
-class DINOHead(CentredHead):
-    """Cross-entropy over pairs of different views, with a centre that keeps the teacher from collapsing.
+class DINOHead(CenteredHead):
+    """Cross-entropy over pairs of different views, with a center that keeps the teacher from collapsing.
 
-    MST's eq. 2, with DINO's centring, sharpening and mean (MST follows DINO's temperatures and never mentions the
-    centre, without which its algorithm 2 would collapse). Arguments: :class:`CentredHead`.
+    MST's eq. 2, with DINO's centering, sharpening and mean (MST follows DINO's temperatures and never mentions the
+    center, without which its algorithm 2 would collapse). Arguments: :class:`CenteredHead`.
     """
 
     def loss(self, student: Tensor, teacher: Tensor, views: int, teacher_views: int = 2) -> Tensor:

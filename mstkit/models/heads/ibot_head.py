@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mstkit.models.heads.centred_head import CentredHead
+from mstkit.models.heads.centered_head import CenteredHead
 from mstkit.registry import MODELS
 
 
 @MODELS.register_module()
-class IBOTHead(CentredHead):
-    """Cross-entropy of hidden patches within a view (iBOT, Zhou et al., ICLR 2022, eq. 2), with a centre of its own.
+class IBOTHead(CenteredHead):
+    """Cross-entropy of hidden patches within a view (iBOT, Zhou et al., ICLR 2022, eq. 2), with a center of its own.
 
     Each image counts by the mean over its hidden patches, and the loss is the mean over all images: one without a
-    hidden patch adds nothing and is counted all the same. Arguments: :class:`CentredHead`; ``start_epoch`` is the
+    hidden patch adds nothing and is counted all the same. Arguments: :class:`CenteredHead`; ``start_epoch`` is the
     epoch in which masking starts (iBOT's pred_start_epoch).
     """
 

@@ -9,7 +9,7 @@ from mstkit.errors import UsageError
 from mstkit.models.maskers.base import Masker, check_layer, check_probability
 from mstkit.models.maskers.functional import bernoulli, importance_of, lowest
 from mstkit.registry import MODELS
-from mstkit.structures import TokenOutput
+from mstkit.structures import MaskContext
 
 
 @MODELS.register_module()
@@ -30,8 +30,7 @@ class AttentionGuidedMasker(Masker):
         UsageError: num below 1, prob outside [0, 1], a layer counted from the front.
     """
 
-    needs_attention = True
-    needs_patches = False
+    needs_scores = True
 
     def __init__(self, num: int = 8, prob: float = 0.10, exclude_cls_key: bool = False, layer: int = -1) -> None:
         super().__init__()
@@ -40,10 +39,15 @@ class AttentionGuidedMasker(Masker):
         self.exclude_cls_key = exclude_cls_key
         self.layer = check_layer(layer, self)
 
-    def hide(self, tokens: TokenOutput, generator: Generator) -> Tensor:
+    @property
+    def equal_counts(self) -> bool:
+        """See :attr:`Masker.equal_counts`."""
+        return self.prob in (0, 1)
+
+    def hide(self, context: MaskContext, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""
-        assert tokens.attention is not None
-        importance = importance_of(tokens.attention, self.exclude_cls_key)
+        assert context.scores is not None
+        importance = importance_of(context.scores, self.exclude_cls_key)
         candidates = lowest(importance, importance.shape[1] // self.num)
         return candidates & bernoulli(importance.shape, self.prob, generator, importance.device)
 

@@ -10,7 +10,7 @@ from mstkit.models.maskers.base import Masker, check_layer, check_probability
 from mstkit.models.maskers.functional import importance_of, ranks
 from mstkit.models.maskers.ratio import Ratio, amount, check_ratio, count_of, draw_counts, draw_images
 from mstkit.registry import MODELS
-from mstkit.structures import TokenOutput
+from mstkit.structures import MaskContext
 
 
 class AttMask(Masker):
@@ -31,8 +31,7 @@ class AttMask(Masker):
             front.
     """
 
-    needs_attention = True
-    needs_patches = False
+    needs_scores = True
 
     def __init__(
         self, ratio: Ratio = (0.1, 0.5), image_prob: float = 0.5, layer: int = -1, exclude_cls_key: bool = False
@@ -43,10 +42,15 @@ class AttMask(Masker):
         self.layer = check_layer(layer, self)
         self.exclude_cls_key = exclude_cls_key
 
-    def hide(self, tokens: TokenOutput, generator: Generator) -> Tensor:
+    @property
+    def equal_counts(self) -> bool:
+        """See :attr:`Masker.equal_counts`."""
+        return self.image_prob in (0, 1)  # the ratio is the whole batch's
+
+    def hide(self, context: MaskContext, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""
-        assert tokens.attention is not None
-        place = self.places(importance_of(tokens.attention, self.exclude_cls_key))
+        assert context.scores is not None
+        place = self.places(importance_of(context.scores, self.exclude_cls_key))
         count = draw_counts(self.ratio, (place.shape[1],), 1, generator, place.device)
         hidden = place < count
         hidden &= ~self.hints(place, generator)
@@ -110,6 +114,11 @@ class AttMaskHint(AttMaskHigh):
     ) -> None:
         super().__init__(ratio, image_prob, layer, exclude_cls_key)
         self.show_max = check_probability(show_max, 'show_max', self)
+
+    @property
+    def equal_counts(self) -> bool:
+        """Where all patches that can be shown are hidden otherwise; a smaller ratio hides some of them only."""
+        return super().equal_counts and self.ratio[0] >= self.show_max
 
     def hints(self, place: Tensor, generator: Generator) -> Tensor:
         """See :meth:`AttMask.hints`."""

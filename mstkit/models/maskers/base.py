@@ -10,25 +10,24 @@ from torch import Generator, Tensor, nn
 
 from mstkit import checks
 from mstkit.errors import UsageError
-from mstkit.structures import Progress, TokenOutput
+from mstkit.structures import MaskContext, Progress
 
 
 class Masker(nn.Module):
-    """Turns what the teacher saw into a mask.
+    """Decides what to hide, from what it is told of the images.
 
-    A subclass writes :meth:`hide` and says whether it needs attention. It draws from the generator that it is given
-    and from nothing else: before each iteration that generator is keyed by the rank's seed and the iteration, so ranks
+    A subclass writes :meth:`hide` and says what it needs to know. It draws from the generator that it is given and
+    from nothing else: before each iteration that generator is keyed by the rank's seed and the iteration, so ranks
     differ and a resumed run repeats what the uninterrupted one drew, with nothing to save.
 
     Attributes:
-        needs_attention: whether ``tokens.attention`` has to be there; without a masker that asks, nobody computes it.
-        needs_patches: whether the values of ``tokens.patch_tokens`` have to be there; their shape always is. One that
-            does not need them says so, and a teacher of which nobody else needs them is spared the work.
-        layer: the block whose attention it has to be, from the end (-1 is the last).
+        needs_scores: whether ``context.scores`` has to be there; without a masker that asks, nobody computes attention.
+        needs_tokens: whether ``context.tokens`` has to be there.
+        layer: the block of the guide whose attention the scores are, from the end (-1 is the last).
     """
 
-    needs_attention: bool = False
-    needs_patches: bool = True
+    needs_scores: bool = False
+    needs_tokens: bool = False
     layer: int = -1
 
     def __init__(self) -> None:
@@ -41,31 +40,37 @@ class Masker(nn.Module):
         self._key = (progress.rank_seed, progress.iteration)
         self._generators.clear()
 
+    @property
+    def equal_counts(self) -> bool:
+        """Whether all images of a batch always have equally many hidden patches, so the visible ones fit a tensor."""
+        return False
+
     def parts(self) -> list[Masker]:
         """The maskers that decide: this one, or those of a composition."""
         return [self]
 
-    def forward(self, tokens: TokenOutput) -> Tensor:
+    def forward(self, context: MaskContext) -> Tensor:
         """Decides what to hide.
 
         Args:
-            tokens: the teacher's, of B images on an (h, w) grid.
+            context: B images on an (h, w) grid.
 
         Returns:
             (B, h, w) bool, True = hidden.
         """
-        if self.needs_attention and tokens.attention is None:
-            raise UsageError(f'{type(self).__name__} needs attention, and the tokens that it was given have none')
-        hidden = self.hide(tokens, self._generator(tokens.patch_tokens.device))
-        return hidden.view(len(hidden), *tokens.grid)
+        for name in ('scores', 'tokens'):
+            if getattr(self, f'needs_{name}') and getattr(context, name) is None:
+                raise UsageError(f'{type(self).__name__} needs the {name} of a guide, and was given none')
+        hidden = self.hide(context, self._generator(context.device))
+        return hidden.view(len(hidden), *context.grid)
 
     @abstractmethod
-    def hide(self, tokens: TokenOutput, generator: Generator) -> Tensor:
+    def hide(self, context: MaskContext, generator: Generator) -> Tensor:
         """Decides on the flat grid.
 
         Args:
-            tokens: the teacher's.
-            generator: the only source of randomness, on the tokens' device.
+            context: what may be looked at.
+            generator: the only source of randomness, on the images' device.
 
         Returns:
             (B, L) bool, True = hidden.
@@ -82,7 +87,7 @@ class Masker(nn.Module):
         """
         self.check_grid((size // backbone.stride) ** 2)
         for part in self.parts():
-            if part.needs_attention:
+            if part.needs_scores:
                 backbone.check_attention_layer(part.layer, size)
 
     def _generator(self, device: torch.device) -> Generator:

@@ -9,7 +9,7 @@ from mstkit.models.maskers.base import Masker, check_probability
 from mstkit.models.maskers.functional import blocks
 from mstkit.models.maskers.ratio import Ratio, amount, check_ratio, draw_counts, draw_images
 from mstkit.registry import MODELS
-from mstkit.structures import TokenOutput
+from mstkit.structures import MaskContext
 
 
 @MODELS.register_module()
@@ -31,8 +31,6 @@ class BlockMasker(Masker):
             positive, a block without a patch.
     """
 
-    needs_patches = False
-
     def __init__(
         self,
         ratio: Ratio = (0.1, 0.5),
@@ -46,12 +44,17 @@ class BlockMasker(Masker):
         self.aspect = check_range('BlockMasker.aspect', aspect, above=0)
         self.min_block = None if min_block is None else check_count('BlockMasker.min_block', min_block, 1)
 
-    def hide(self, tokens: TokenOutput, generator: Generator) -> Tensor:
+    @property
+    def equal_counts(self) -> bool:
+        """See :attr:`Masker.equal_counts`."""
+        return self.ratio[0] == self.ratio[1] and self.image_prob in (0, 1)
+
+    def hide(self, context: MaskContext, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""
-        batch, device = len(tokens.patch_tokens), tokens.patch_tokens.device
-        min_block = max(1, (min(tokens.grid) // 3) ** 2) if self.min_block is None else self.min_block
-        counts = draw_counts(self.ratio, tokens.grid, batch, generator, device)
-        hidden = blocks(counts, tokens.grid, min_block, self.aspect, generator)
+        batch, device = len(context.images), context.device
+        min_block = max(1, (min(context.grid) // 3) ** 2) if self.min_block is None else self.min_block
+        counts = draw_counts(self.ratio, context.grid, batch, generator, device)
+        hidden = blocks(counts, context.grid, min_block, self.aspect, generator)
         return hidden & draw_images(self.image_prob, batch, generator, device)
 
     def extra_repr(self) -> str:

@@ -9,7 +9,7 @@ from mstkit.models.maskers.base import Masker, check_probability
 from mstkit.models.maskers.functional import bernoulli, uniform_places
 from mstkit.models.maskers.ratio import Ratio, amount, check_ratio, draw_counts, draw_images
 from mstkit.registry import MODELS
-from mstkit.structures import TokenOutput
+from mstkit.structures import MaskContext
 
 
 @MODELS.register_module()
@@ -27,8 +27,6 @@ class RandomMasker(Masker):
         UsageError: both given, a value outside [0, 1], a range the wrong way round.
     """
 
-    needs_patches = False
-
     def __init__(self, prob: float | None = None, ratio: Ratio | None = None, image_prob: float = 1.0) -> None:
         super().__init__()
         if prob is not None and ratio is not None:
@@ -42,15 +40,23 @@ class RandomMasker(Masker):
         self.ratio = None if ratio is None else check_ratio(ratio, self)
         self.image_prob = check_probability(image_prob, 'image_prob', self)
 
-    def hide(self, tokens: TokenOutput, generator: Generator) -> Tensor:
+    @property
+    def equal_counts(self) -> bool:
+        """See :attr:`Masker.equal_counts`."""
+        return (self.prob in (0, 1) if self.ratio is None else self.ratio[0] == self.ratio[1]) and self.image_prob in (
+            0,
+            1,
+        )
+
+    def hide(self, context: MaskContext, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""
-        (batch, length), device = tokens.patch_tokens.shape[:2], tokens.patch_tokens.device
+        (batch, length), device = context.shape, context.device
         if self.ratio is None:
             assert self.prob is not None
             hidden = bernoulli((batch, length), self.prob, generator, device)
         else:
             places = uniform_places((batch, length), generator, device)
-            hidden = places < draw_counts(self.ratio, tokens.grid, batch, generator, device)
+            hidden = places < draw_counts(self.ratio, context.grid, batch, generator, device)
         return hidden & draw_images(self.image_prob, batch, generator, device)
 
     def extra_repr(self) -> str:

@@ -13,7 +13,7 @@ from mstkit.errors import UsageError
 from mstkit.models.maskers.base import Masker
 from mstkit.models.maskers.ratio import Ratio, check_ratio
 from mstkit.registry import MODELS
-from mstkit.structures import Progress, TokenOutput
+from mstkit.structures import MaskContext, Progress
 
 
 def build_masker(masker: dict | Masker | str | None) -> Masker | None:
@@ -66,9 +66,19 @@ class MaskerSchedule(Masker):
         return dict(self.maskers).get(str(self._phase))  # type: ignore[return-value]
 
     @property
-    def needs_attention(self) -> bool:  # type: ignore[override]
+    def needs_scores(self) -> bool:  # type: ignore[override]
         """Whether the masker of this phase does: in a phase that hides nothing, nobody computes any."""
-        return self.current is not None and self.current.needs_attention
+        return self.current is not None and self.current.needs_scores
+
+    @property
+    def needs_tokens(self) -> bool:  # type: ignore[override]
+        """Whether the masker of this phase does."""
+        return self.current is not None and self.current.needs_tokens
+
+    @property
+    def equal_counts(self) -> bool:
+        """Whether the masker of every phase has them; a phase that hides nothing does."""
+        return all(masker.equal_counts for masker in self.maskers.values())
 
     @property
     def layer(self) -> int:  # type: ignore[override]
@@ -86,11 +96,11 @@ class MaskerSchedule(Masker):
         if self.current is not None:
             self.current.set_progress(progress)
 
-    def hide(self, tokens: TokenOutput, generator: Generator) -> Tensor:
+    def hide(self, context: MaskContext, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""
         if self.current is None:
-            return torch.zeros(tokens.patch_tokens.shape[:2], dtype=torch.bool, device=tokens.patch_tokens.device)
-        return self.current.hide(tokens, generator)
+            return torch.zeros(context.shape, dtype=torch.bool, device=context.device)
+        return self.current.hide(context, generator)
 
     def check_grid(self, length: int) -> None:
         """Every phase has to fit."""
@@ -122,12 +132,26 @@ class RatioSchedule(Masker):
         check_count('RatioSchedule.epochs', epochs, 1)
         self.masker = built
         self.start, self.end, self.epochs = check_ratio(start, self, 'start'), check_ratio(end, self, 'end'), epochs
-        self.masker.ratio = self.start
+        equal = []
+        for ratio in (self.end, self.start):
+            self.masker.ratio = ratio
+            equal.append(self.masker.equal_counts)
+        self._equal_counts = all(equal)
 
     @property
-    def needs_attention(self) -> bool:  # type: ignore[override]
+    def needs_scores(self) -> bool:  # type: ignore[override]
         """As the masker's."""
-        return self.masker.needs_attention
+        return self.masker.needs_scores
+
+    @property
+    def needs_tokens(self) -> bool:  # type: ignore[override]
+        """As the masker's."""
+        return self.masker.needs_tokens
+
+    @property
+    def equal_counts(self) -> bool:
+        """As the masker's with the ratio of the start and with that of the end."""
+        return self._equal_counts
 
     @property
     def layer(self) -> int:  # type: ignore[override]
@@ -150,9 +174,9 @@ class RatioSchedule(Masker):
         self.masker.ratio = self.ratio_at(progress.epoch)
         self.masker.set_progress(progress)
 
-    def hide(self, tokens: TokenOutput, generator: Generator) -> Tensor:
+    def hide(self, context: MaskContext, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""
-        return self.masker.hide(tokens, generator)
+        return self.masker.hide(context, generator)
 
     def check_grid(self, length: int) -> None:
         """With the ratio that the schedule ends with: a smaller one at the start may hide nothing yet."""

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from mmpretrain.models.utils.data_preprocessor import SelfSupDataPreprocessor
 from torch import Tensor
 
+from mstkit.models import TrainedModel
 from mstkit.registry import DATASETS
 from mstkit.structures import PanelData
 from tests.evaluation.fakes import ColourDataset, FakeBackbone
@@ -26,7 +27,7 @@ class HookColours(ColourDataset):
     """The data set under a name that a config can give."""
 
 
-class FakeDistillation(BaseModel):
+class FakeDistillation(TrainedModel, BaseModel):
     """Has all that the hooks may ask a model for."""
 
     def __init__(self, out_dim: int = 16) -> None:
@@ -35,7 +36,6 @@ class FakeDistillation(BaseModel):
         self.teacher = torch.nn.ModuleDict({'backbone': copy.deepcopy(self.backbone)})
         self.teacher.requires_grad_(False)
         self.neck = torch.nn.Linear(6, out_dim)
-        self.neck.out_dim = out_dim
         self.entropy, self.kl = 1.0, 0.5
         self.break_at: int | None = None
         self.steps = 0
@@ -48,6 +48,10 @@ class FakeDistillation(BaseModel):
         if self.steps == self.break_at:
             loss = loss * float('nan')
         return {'loss_ce': loss, 'loss_restore': 0.1 * inputs[0].mean().square()}
+
+    @property
+    def prototypes(self) -> int:
+        return self.neck.out_features
 
     def last_statistics(self) -> dict[str, Tensor]:
         return self.statistics

@@ -1,4 +1,4 @@
-"""What the distillation losses share: a teacher that is centred and sharpened before it is imitated."""
+"""What the distillation losses share: a teacher that is centered and sharpened before it is imitated."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mstkit.structures import Progress
 LARGEST_OUT_DIM = 2**22  # prototypes; the published methods have 2**13 to 2**16
 
 
-class CentredHead(nn.Module):
-    """Centre and temperatures of DINO (Caron et al., ICCV 2021), for a loss on logits. Computes in float32.
+class CenteredHead(nn.Module):
+    """Center and temperatures of DINO (Caron et al., ICCV 2021), for a loss on logits. Computes in float32.
 
     Args:
         out_dim: K prototypes.
@@ -25,14 +25,14 @@ class CentredHead(nn.Module):
         teacher_temp: temperature of the teacher after its warm-up.
         warmup_teacher_temp: temperature of the teacher at the start; ``teacher_temp`` where it is not given.
         warmup_teacher_temp_epochs: epochs over which it rises linearly, changing once an epoch.
-        centre_momentum: share of the old centre that is kept at each optimizer step.
+        center_momentum: share of the old center that is kept at each optimizer step.
         start_epoch: the epoch in which the temperature's warm-up starts.
 
     Raises:
         UsageError: a temperature that is not positive, a momentum outside [0, 1), a negative epoch.
     """
 
-    centre: Tensor
+    center: Tensor
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class CentredHead(nn.Module):
         teacher_temp: float = 0.04,
         warmup_teacher_temp: float | None = None,
         warmup_teacher_temp_epochs: int = 0,
-        centre_momentum: float = 0.9,
+        center_momentum: float = 0.9,
         start_epoch: int = 0,
     ) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class CentredHead(nn.Module):
         )
         for key, value in temperatures.items():
             check_temperature(f'{name}.{key}', value)
-        check_number(f'{name}.centre_momentum', centre_momentum, 0, below=1)
+        check_number(f'{name}.center_momentum', center_momentum, 0, below=1)
         check_count(f'{name}.warmup_teacher_temp_epochs', warmup_teacher_temp_epochs, 0)
         check_count(f'{name}.start_epoch', start_epoch, 0)
         self.out_dim = check_size(f'{name}.out_dim', out_dim, high=LARGEST_OUT_DIM)
@@ -61,10 +61,10 @@ class CentredHead(nn.Module):
         self.warmup_teacher_temp = warmup_teacher_temp
         self.warmup_teacher_temp_epochs = warmup_teacher_temp_epochs
         self.start_epoch = start_epoch
-        self.centre_momentum = centre_momentum
+        self.center_momentum = center_momentum
         self.teacher_temp = self.teacher_temp_at(0)
-        self.register_buffer('centre', torch.zeros(1, out_dim))
-        # What the steps of one accumulation saw, until step() folds it into the centre.
+        self.register_buffer('center', torch.zeros(1, out_dim))
+        # What the steps of one accumulation saw, until step() folds it into the center.
         self._pending: list[tuple[Tensor, int]] = []
         self.statistics: dict[str, Tensor] = {}
 
@@ -81,15 +81,15 @@ class CentredHead(nn.Module):
         self.teacher_temp = self.teacher_temp_at(progress.epoch)
 
     def teacher_log_probabilities(self, logits: Tensor) -> Tensor:
-        """Centred and sharpened: (..., K) logits to (..., K) float32."""
-        return F.log_softmax((logits.detach().float() - self.centre) / self.teacher_temp, dim=-1)
+        """Centered and sharpened: (..., K) logits to (..., K) float32."""
+        return F.log_softmax((logits.detach().float() - self.center) / self.teacher_temp, dim=-1)
 
     def student_log_probabilities(self, logits: Tensor) -> Tensor:
         """(..., K) logits to (..., K) float32."""
         return F.log_softmax(logits.float() / self.student_temp, dim=-1)
 
     def remember(self, total: Tensor, count: int) -> None:
-        """Keeps for the centre what the teacher said in this iteration, while training.
+        """Keeps for the center what the teacher said in this iteration, while training.
 
         Args:
             total: (1, K), the sum of its logits.
@@ -99,7 +99,7 @@ class CentredHead(nn.Module):
             self._pending.append((total.detach().float(), count))
 
     def step(self) -> None:
-        """Moves the centre by the mean of all teacher logits since the last step, over all ranks (DINO eq. 4)."""
+        """Moves the center by the mean of all teacher logits since the last step, over all ranks (DINO eq. 4)."""
         step_together([self])
 
     def _collect(self) -> Tensor:
@@ -110,7 +110,7 @@ class CentredHead(nn.Module):
         return torch.cat((total, count))
 
     def _follow(self, packed: Tensor) -> None:
-        self.centre.lerp_((packed[:-1] / packed[-1]).unsqueeze(0), 1 - self.centre_momentum)
+        self.center.lerp_((packed[:-1] / packed[-1]).unsqueeze(0), 1 - self.center_momentum)
 
     @property
     def uniform_loss(self) -> float:
@@ -119,8 +119,8 @@ class CentredHead(nn.Module):
 
 
 @torch.no_grad()
-def step_together(heads: Sequence[CentredHead]) -> None:
-    """Moves the centres of several heads as :meth:`CentredHead.step`, with one exchange between the ranks for all."""
+def step_together(heads: Sequence[CenteredHead]) -> None:
+    """Moves the centers of several heads as :meth:`CenteredHead.step`, with one exchange between the ranks for all."""
     heads = [head for head in heads if head._pending]
     if not heads:
         return

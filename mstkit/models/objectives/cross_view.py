@@ -1,0 +1,87 @@
+"""DINO's objective: the student's views predict the teacher's assignment of another view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mstkit.errors import UsageError
+from mstkit.models.objectives.base import Objective, Surroundings
+from mstkit.registry import MODELS
+from mstkit.structures import Progress
+
+if TYPE_CHECKING:
+    from mstkit.models.step import Step
+
+
+@MODELS.register_module()
+class CrossView(Objective):
+    """Cross-entropy between the pooled features of different views (DINO, Caron et al., ICCV 2021; MST eq. 2).
+
+    Args:
+        neck: pooled features (B, C) to logits (B, K), for example ``dict(type='DINONeck')``; the teacher has a copy.
+        head: the loss on those logits, with its center, for example ``dict(type='DINOHead')``; its ``out_dim`` follows
+            the neck's where it is left out.
+        weight: what the loss is multiplied by.
+        surroundings: see :class:`Objective`.
+
+    Raises:
+        UsageError: a head whose ``out_dim`` is not the neck's.
+    """
+
+    teacher_needs = 'pooled'
+    neck: Any
+    head: Any
+
+    def __init__(self, neck: dict, head: dict, surroundings: Surroundings, weight: float = 1.0) -> None:
+        super().__init__(surroundings, weight)
+        self.neck = MODELS.build(neck, default_args=dict(in_channels=surroundings.backbone.feature_dims))
+        self.head = head_for(self.neck, head, 'head', 'neck')
+        self.prototypes = self.head.out_dim
+        self._method = surroundings.method
+
+    def followed(self) -> dict[str, nn.Module]:
+        """The teacher projects with a neck of its own."""
+        return {'neck': self.neck}
+
+    def forward(self, step: Step) -> Tensor:
+        """See :meth:`Objective.forward`."""
+        views, teacher_views = len(step.views), step.global_views
+        with torch.no_grad():
+            targets = step.teacher_part(self.name, 'neck')(step.teacher.pooled, views=teacher_views)
+        logits = self.neck(step.student_pooled, views=views, global_views=teacher_views)
+        loss = self.head.loss(logits, targets, views, teacher_views)
+        self.statistics = dict(self.head.statistics, cross_view=loss.detach())
+        return loss
+
+    def set_progress(self, progress: Progress) -> None:
+        """Sets the teacher's temperature."""
+        self.head.set_progress(progress)
+
+    def check_view_count(self, sizes: Sequence[int], global_views: int) -> None:
+        """Refuses fewer than two views, or than the global ones, before anything runs."""
+        alike = next((i for i, size in enumerate(sizes) if size != sizes[0]), len(sizes))  # how many look global
+        if alike < global_views:
+            raise UsageError(
+                f'{self._method} takes the first {global_views} views of an image as its global ones '
+                f'(model.global_views), and of the {len(sizes)} that it is given {alike} can be: set '
+                f'global_crops.count={global_views} of MultiCrop'
+            )
+        if len(sizes) < 2:
+            raise UsageError(
+                f'{self._method} compares the views of an image, and is given one: set local_crops.count of MultiCrop '
+                'to 1 or more'
+            )
+
+
+def head_for(neck: nn.Module, head: dict, name: str, neck_name: str) -> nn.Module:
+    """Builds the head that takes the logits of a neck, and refuses one that takes other logits."""
+    built = MODELS.build(head, default_args=dict(out_dim=neck.out_dim))
+    if built.out_dim != neck.out_dim:
+        raise UsageError(
+            f'{neck_name}.out_dim is {neck.out_dim} and {name}.out_dim is {built.out_dim}: make them equal'
+        )
+    return built

@@ -1,0 +1,102 @@
+"""iBOT's objective: for each hidden patch, the student predicts what the teacher says of the visible one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mstkit.errors import UsageError
+from mstkit.models.heads import patch_weights
+from mstkit.models.objectives.base import Objective, Surroundings
+from mstkit.models.objectives.cross_view import head_for
+from mstkit.registry import MODELS
+from mstkit.structures import Progress
+
+if TYPE_CHECKING:
+    from mstkit.models.step import Step
+
+
+@MODELS.register_module()
+class PatchDistillation(Objective):
+    """Cross-entropy of hidden patches within a view (iBOT, Zhou et al., ICLR 2022, eq. 2), with a center of its own.
+
+    Args:
+        head: the loss, for example ``dict(type='IBOTHead')``.
+        neck: the projection of patches, (M, C) to (M, K); where it is None, the projection of another objective does
+            that too (iBOT's shared head, which it recommends).
+        shared_with: the name of that objective.
+        weight: what the loss is multiplied by.
+        surroundings: see :class:`Objective`.
+
+    Raises:
+        UsageError: without a masker; a projection with batch normalization; a head whose ``out_dim`` is not the neck's.
+    """
+
+    student_needs = 'hidden'
+    teacher_needs = 'all'  # the center is the mean over all of the teacher's patches
+    head: Any
+    neck: Any
+
+    def __init__(
+        self,
+        head: dict,
+        surroundings: Surroundings,
+        neck: dict | None = None,
+        shared_with: str = 'ce',
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(surroundings, weight)
+        if surroundings.masker is None:
+            raise UsageError(
+                'patch_head is a loss on hidden patches and nothing hides any: give a masker, such as '
+                "dict(type='BlockMasker'), or leave patch_head out"
+            )
+        self.neck, self._neck_of, projection = None, shared_with, None
+        if neck is not None:
+            self.neck = MODELS.build(neck, default_args=dict(in_channels=surroundings.backbone.feature_dims))
+            self._neck_of, projection = '', self.neck
+        elif shared_with in surroundings.objectives:
+            projection = getattr(surroundings.objectives[shared_with], 'neck', None)
+        if projection is None:
+            known = ', '.join(surroundings.objectives) or 'none'
+            raise UsageError(
+                f'PatchDistillation shares the neck of the objective {shared_with!r}, which is not there or has none '
+                f'(those before it: {known}): give shared_with the name of one, or a neck'
+            )
+        name = 'neck' if self.neck is None else 'patch_neck'
+        if getattr(projection, 'batch_norm', None):
+            raise UsageError(
+                f'{name}.batch_norm={projection.batch_norm!r}: the statistics of hidden patches, which can be none, '
+                'are not those of pooled features; set it to None, or give patches a patch_neck of their own without it'
+            )
+        self.head = head_for(projection, head, 'patch_head', name)
+
+    def followed(self) -> dict[str, nn.Module]:
+        """The teacher projects patches with a neck of its own."""
+        return {} if self.neck is None else {'neck': self.neck}
+
+    def forward(self, step: Step) -> Tensor:
+        """See :meth:`Objective.forward`; only hidden patches reach the last layer of the projection."""
+        owner = self._neck_of or self.name
+        student, mask = step.student, step.mask
+        assert mask is not None
+        chosen = mask.flatten().nonzero().squeeze(1) if student.hidden is None else student.hidden
+        with torch.no_grad():
+            neck = step.teacher_part(owner, 'neck')
+            features = neck.bottleneck(step.teacher.patch_tokens.flatten(0, 1))  # (G*B*L, D)
+            targets = neck.prototypes(features[chosen])
+            # The last layer is linear: the mean of all patches' logits is the logit of their mean. In half precision
+            # the one row would round where a mean over all logits would not.
+            with torch.autocast(features.device.type, enabled=False):
+                mean = neck.prototypes(features.float().mean(dim=0, keepdim=True))
+            self.head.remember(mean * len(features), len(features))
+        predicted = step.part(owner, 'neck')(student.patch_tokens.flatten(0, 1)[chosen])
+        loss = self.head.loss(predicted, targets, patch_weights(mask.flatten(1), chosen))
+        self.statistics = self.head.statistics
+        return loss
+
+    def set_progress(self, progress: Progress) -> None:
+        """Sets the teacher's temperature."""
+        self.head.set_progress(progress)
