@@ -1,7 +1,7 @@
 """Seconds until something happens: python benchmarks/startup.py [CONFIG]
 
-`import mstkit` beside `import torch` and `import mmpretrain`, which it needs, by turns; and from the command of a
-training to the end of its first iteration. See benchmarks/README.md.
+What a training imports of mstkit beside `import torch` and `import mmpretrain`, which it needs, by turns; and from the
+command of a training to the end of its first iteration. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from contest.json_line import machine, print_line
 from mstkit.errors import UsageError, exit_cleanly
 
 ROOT = Path(__file__).resolve().parents[1]
-IMPORTS = {'mstkit': 'import mstkit', 'torch': 'import torch', 'mmpretrain': 'import mmpretrain.models'}
+IMPORTS = {
+    'mstkit': 'import mstkit.engine, mstkit.models',
+    'torch': 'import torch',
+    'mmpretrain': 'import mmpretrain.models',
+}
 FIRST = 'Epoch(train)'
 
 

@@ -1,37 +1,21 @@
 """mstkit: pre-training of vision transformers by hiding patches and by self-distillation, on OpenMMLab.
 
-Importing the package registers its components, and makes mmpretrain's known, so that configs find both.
+``import mstkit`` imports the standard library only and changes nothing, so that ``python -m mstkit.doctor`` runs where
+torch is broken. What is named below is imported when it is first asked for; a config's names are found without that,
+because :mod:`mstkit.registry` imports the room of a component when it is looked up. Detection and segmentation need
+``import mstkit.downstream``.
 """
 
 from __future__ import annotations
 
-import re
-import sys
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from .version import __version__
+from mstkit.version import __version__
 
-# `python -m mstkit.doctor` imports this file first and has to run where torch is missing or broken: for it, and for
-# nothing else, the package stays empty. While Python looks for the module to run, sys.argv[0] is '-m'.
-_AS_COMMAND = [word for word in sys.orig_argv if sys.argv[:1] == ['-m'] and re.fullmatch(r'(-\w*m)?mstkit\.\w+', word)]
-_FOR_DOCTOR = any(word.endswith('mstkit.doctor') for word in _AS_COMMAND)
-
-if not _FOR_DOCTOR:
-    if _AS_COMMAND:
-        import mstkit_waiting  # noqa: F401  (the other commands, as the programs do; importing mstkit sets nothing)
-
-    from ._dependencies import load
-
-    load()
-
-    # mmdet and mmseg, whoever imports them, find mmcv's operators.
-    from .interop.checkpoint import install_loader
-    from .interop.mmcv_operators import install
-
-    install()
-    install_loader()
-
-    from . import datasets, engine, evaluation, models, visualization
-    from .models import (
+if TYPE_CHECKING:
+    from mstkit import datasets, engine, evaluation, models, visualization
+    from mstkit.models import (
         DINO,
         IBOT,
         AttentionGuidedMasker,
@@ -54,6 +38,8 @@ if not _FOR_DOCTOR:
         RatioSchedule,
         SimpleFPN,
     )
+
+_ROOMS = ('datasets', 'engine', 'evaluation', 'models', 'visualization')
 
 __all__ = [
     'DINO',
@@ -84,3 +70,16 @@ __all__ = [
     'models',
     'visualization',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A room, or a component of :mod:`mstkit.models`, imported when it is first asked for."""
+    if name in _ROOMS:
+        return importlib.import_module(f'mstkit.{name}')
+    if name in __all__:
+        return getattr(importlib.import_module('mstkit.models'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,16 +1,20 @@
 """Imports what mstkit builds on, quietly, and says in one sentence what to do where that fails.
 
 mmpretrain's registries know its components only once ``mmpretrain.models`` and ``mmpretrain.datasets`` are imported.
-On the way, notices are printed that concern nobody who pre-trains; these and no others are held back:
+``import mstkit`` does not do that; :mod:`mstkit.registry` does, which every room that uses mmpretrain imports first. On
+the way, notices are printed that concern nobody who pre-trains; these and no others are held back:
 
 * mmcv without compiled operators warns that ``MultiScaleDeformableAttention`` is missing;
-* mmpretrain imports mmdet's models for the sake of one layer of a detector, and mmdet logs that "Line NMS is not
-  compiled". Here mmpretrain does not see mmdet unless the program imported those models before: that also takes a third
-  off the time, an mmdet that is broken cannot stop a pre-training, and mmdet's models, which take mmcv's operators when
-  they are imported, find the ones that mstkit provides. mmdet's own tools need that: they import a part of mmdet, then
-  the config, and with it mstkit;
 * mmpretrain, mmdet and mmseg print "Could not import OneDL", a commercial data store;
 * mmdet warns that an optional, faster evaluation is not installed.
+
+While mmpretrain is imported, and no longer, it does not find mmdet, unless the program has imported mmdet's models
+before. This is the one place that changes ``sys.modules``, and it cannot be avoided (tried with mmpretrain 1.3.6, mmdet
+3.5.1, mmcv 2.3.6): ``mmpretrain/models/utils/res_layer_extra_norm.py`` imports all of mmdet's models for one layer of a
+detector, there is no option against it, and none of mmpretrain's backbones can be imported without that file. mmdet's
+modules look for mmcv's operators once, when they are imported, and where mmcv has none keep functions that only raise:
+detection would no longer work in a process that has imported a backbone before :mod:`mstkit.downstream`. Besides, an
+mmdet that is broken would stop a pre-training, and importing would take half as long again.
 """
 
 from __future__ import annotations
@@ -36,7 +40,8 @@ def load(names: tuple[str, ...] = REQUIRED, hide_mmdet: bool = True) -> None:
     Raises:
         ImportError: one of them is missing or broken. Whatever it raised itself is the cause.
     """
-    with _without_notices(hide_mmdet and 'mmdet.models' not in sys.modules):
+    hidden = _mmdet_hidden() if hide_mmdet and 'mmdet.models' not in sys.modules else contextlib.nullcontext()
+    with hidden, _without_notices():
         for name in names:
             try:
                 importlib.import_module(name)
@@ -51,20 +56,25 @@ def load(names: tuple[str, ...] = REQUIRED, hide_mmdet: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def _without_notices(hide_mmdet: bool) -> Iterator[None]:
-    printed = io.StringIO()
+def _mmdet_hidden() -> Iterator[None]:
     mmdet = sys.modules.get('mmdet')
-    if hide_mmdet:
-        sys.modules['mmdet'] = None  # type: ignore[assignment]  # Python's own way to say "not there"
+    sys.modules['mmdet'] = None  # type: ignore[assignment]  # Python's own way to say "not there"
+    try:
+        yield
+    finally:
+        del sys.modules['mmdet']
+        if mmdet is not None:
+            sys.modules['mmdet'] = mmdet
+
+
+@contextlib.contextmanager
+def _without_notices() -> Iterator[None]:
+    printed = io.StringIO()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(printed):
             warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
             warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
             yield
     finally:
-        if hide_mmdet:
-            del sys.modules['mmdet']
-            if mmdet is not None:
-                sys.modules['mmdet'] = mmdet
         lines = printed.getvalue().splitlines(keepends=True)
         sys.stdout.write(''.join(line for line in lines if not line.startswith(ONEDL_NOTICE)))

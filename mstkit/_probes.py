@@ -15,7 +15,7 @@ torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
 """
 
 # What is tried, each in a fresh interpreter; what one prints last is its result. mmdet and mmseg are imported as our
-# users do it, after mstkit, which lends them torchvision's operators where mmcv has none.
+# users do it, after mstkit.downstream, which lends them torchvision's operators where mmcv has none.
 PROBES = {
     'torch': """
 import json, torch
@@ -32,15 +32,15 @@ else:
     found['bf16'] = any(check() for check in checks)
 print(json.dumps(found))
 """,
-    'mstkit': f'import mstkit{NMS}',
+    'mstkit': f'import mstkit.datasets, mstkit.engine, mstkit.evaluation, mstkit.models, mstkit.visualization{NMS}',
     'mmcv operators': """
 import importlib.util, sys
 if importlib.util.find_spec('mmcv._ext') is None:
     sys.exit(1)
 import torch, mmcv._ext
 """,
-    'mmdet': 'import mstkit, mmdet.models, mmdet.datasets',
-    'mmseg': 'import mstkit, mmseg.models, mmseg.datasets',
+    'mmdet': 'import mstkit.downstream, mmdet.models, mmdet.datasets',
+    'mmseg': 'import mstkit.downstream, mmseg.models, mmseg.datasets',
     'tensorboard': 'import importlib.util, sys; sys.exit(importlib.util.find_spec("tensorboard") is None)',
 }
 

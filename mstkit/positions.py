@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import torch
-from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 from torch.nn import functional as F
+
+import mstkit.registry  # noqa: F401  (before mmpretrain, which it imports in the right way)
+
+# isort: split
+from mmpretrain.models.utils import resize_pos_embed
 
 DINO_OFFSET = 0.1
 

@@ -3,11 +3,17 @@
 A config of mmdet's or mmseg's scope names ours with the prefix ``mstkit.``.
 
 The parents have to be imported before a name of theirs can be found, hence the imports of ``mmpretrain.models``
-and friends in :mod:`mstkit`. A component is registered under the scope ``mstkit``, which :func:`mstkit.engine.launch`
-makes the default one.
+and friends at the top (:mod:`mstkit._dependencies`); our own rooms are imported when a name is first looked up. A
+component is registered under the scope ``mstkit``, which :func:`mstkit.engine.launch` makes the default one.
 """
 
+# ruff: noqa: E402
+
 from __future__ import annotations
+
+from mstkit._dependencies import load
+
+load()
 
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
@@ -29,7 +35,10 @@ class Registry(MMEngineRegistry):
         super()._register_module(module, module_name, force)
 
 
-MODELS = Registry('model', parent=mmpretrain_registry.MODELS, scope='mstkit', locations=['mstkit.models'])
+# Behind mstkit.interop, weights that an init_cfg names are read as data and never executed.
+MODELS = Registry(
+    'model', parent=mmpretrain_registry.MODELS, scope='mstkit', locations=['mstkit.models', 'mstkit.interop']
+)
 DATASETS = Registry('dataset', parent=mmpretrain_registry.DATASETS, scope='mstkit', locations=['mstkit.datasets'])
 TRANSFORMS = Registry('transform', parent=mmpretrain_registry.TRANSFORMS, scope='mstkit', locations=['mstkit.datasets'])
 DATA_SAMPLERS = Registry(
@@ -55,16 +64,16 @@ PARAM_SCHEDULERS = Registry(
     scope='mstkit',
     locations=['mstkit.engine', *_ENGINE],
 )
-
-# No component of ours: here so that mmengine finds the scope everywhere, and mmpretrain's names (its visualizer)
-# without a prefix.
-OPTIMIZERS = Registry('optimizer', parent=mmpretrain_registry.OPTIMIZERS, scope='mstkit', locations=_ENGINE)
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     parent=mmpretrain_registry.OPTIM_WRAPPER_CONSTRUCTORS,
     scope='mstkit',
-    locations=_ENGINE,
+    locations=['mstkit.engine', *_ENGINE],
 )
+
+# No component of ours: here so that mmengine finds the scope everywhere, and mmpretrain's names (its visualizer)
+# without a prefix.
+OPTIMIZERS = Registry('optimizer', parent=mmpretrain_registry.OPTIMIZERS, scope='mstkit', locations=_ENGINE)
 LOG_PROCESSORS = Registry('log_processor', parent=mmpretrain_registry.LOG_PROCESSORS, scope='mstkit', locations=_ENGINE)
 MODEL_WRAPPERS = Registry('model_wrapper', parent=mmpretrain_registry.MODEL_WRAPPERS, scope='mstkit')
 WEIGHT_INITIALIZERS = Registry('weight initializer', parent=mmpretrain_registry.WEIGHT_INITIALIZERS, scope='mstkit')

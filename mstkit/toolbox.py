@@ -1,17 +1,20 @@
 """Starts a tool that mmdet, mmseg or mmpretrain brings along, after mmcv's operators have been provided.
 
 ``python -m mstkit.toolbox mmdet test CONFIG CHECKPOINT`` runs mmdet's own ``tools/test.py`` as it is. Some of these
-tools import ``mmcv.ops`` before they read the config, and with it this package; where mmcv has no compiled operators
-they fail when they are started by their path (:mod:`mstkit.interop.mmcv_operators`).
+tools import ``mmcv.ops`` before they read the config, and with it :mod:`mstkit.downstream`; where mmcv has no compiled
+operators they fail when they are started by their path (:mod:`mstkit.downstream.mmcv_operators`).
 """
 
 from __future__ import annotations
+
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
 
 import importlib.util
 import runpy
 import sys
 from pathlib import Path
 
+import mstkit.downstream  # noqa: F401  (mmcv's operators, before any tool)
 from mstkit.errors import UsageError, exit_cleanly, nearest
 
 PACKAGES = ('mmdet', 'mmseg', 'mmpretrain')

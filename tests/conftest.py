@@ -12,7 +12,8 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
-import mstkit  # noqa: F401  registers every component
+import mstkit.downstream  # noqa: F401  some tests import mmdet and mmseg
+from mstkit import datasets, engine, evaluation, models, visualization  # noqa: F401  registers every component
 from tests.ports import unused_port
 from tests.programs import ROOT
 from tests.two_processes import TwoProcesses

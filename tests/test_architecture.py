@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,8 @@ FORBIDDEN = {
         'mstkit.interop',
         *TRAINERS,
     ),
+    'mstkit/__init__.py': ('mstkit.registry', 'mstkit.interop', 'mstkit.networks', *TRAINERS),
+    'mstkit/_dependencies.py': ('mstkit.',),
     'mstkit/structures.py': ('mstkit.',),
     'mstkit/palette.py': ('mstkit.',),
     'mstkit/errors.py': ('mstkit.',),
@@ -132,10 +135,12 @@ def test_models_need_no_drawing():
 
 @pytest.mark.parametrize('path', MODULES, ids=place)
 def test_mmdet_and_mmseg_stay_in_one_room(path):
-    """Pre-training works where they are broken; nor does any other room import that one, or it would bring them in."""
+    """Pre-training works where they are broken; nor does any other room import that one, which touches mmcv."""
     if place(path).startswith('mstkit/downstream/'):
         return
-    wrong = [name for name in imports(path) if name.startswith(('mmdet', 'mmseg', 'mstkit.downstream'))]
+    wrong = [name for name in imports(path) if name.startswith(('mmdet', 'mmseg', 'mmcv.ops', 'mstkit.downstream'))]
+    if place(path) == 'mstkit/toolbox.py':  # a command, which starts the tools of those packages
+        assert wrong.pop() == 'mstkit.downstream'
     assert not wrong, f'{place(path)} imports {wrong}'
     nodes = ast.walk(ast.parse(path.read_text(encoding='utf-8')))
     relative = [alias.name for node in nodes if isinstance(node, ast.ImportFrom) and node.level for alias in node.names]
@@ -143,7 +148,24 @@ def test_mmdet_and_mmseg_stay_in_one_room(path):
 
 
 def test_the_room_of_mmdet_and_mmseg_imports_them_only_when_asked():
-    assert imports(ROOT / 'mstkit' / 'downstream' / '__init__.py') == set()
+    room = ROOT / 'mstkit' / 'downstream'
+    assert imports(room / '__init__.py') == {'mstkit.interop', 'mstkit.downstream'}  # of which mmcv_operators.py
+    used = {module.split('.')[0] for module in imports(room / 'mmcv_operators.py')}
+    assert used - set(sys.stdlib_module_names) == {'torch', 'torchvision'}
+
+
+@pytest.mark.parametrize('path', [path for path in MODULES if path.name != 'registry.py'], ids=place)
+def test_the_registry_comes_before_mmpretrain(path):
+    """It imports mmpretrain so that detection goes on working in the same process (mstkit/_dependencies.py)."""
+    if not any(module.split('.')[0] == 'mmpretrain' for module in imports(path)):
+        return
+    room = ROOT / 'mstkit' / path.relative_to(ROOT / 'mstkit').parts[0]
+    first = room / '__init__.py' if room.is_dir() else room
+    nodes = [node for node in ast.parse(first.read_text(encoding='utf-8')).body if isinstance(node, ast.Import)]
+    assert nodes[-1].names[0].name == 'mstkit.registry', f'{place(first)} has to import mstkit.registry first'
+    froms = [node for node in ast.parse(first.read_text(encoding='utf-8')).body if isinstance(node, ast.ImportFrom)]
+    early = [node.module for node in froms if node.lineno < nodes[-1].lineno and (node.module or '').startswith('m')]
+    assert not early, f'{place(first)} imports {early} before mstkit.registry'
 
 
 def test_the_check_sees_what_it_is_for(tmp_path):

@@ -71,7 +71,8 @@ def test_broken_package_is_one_sentence_that_names_the_doctor(module: Path, erro
 
 
 def test_importing_the_package_registers_and_stays_silent() -> None:
-    code = 'import mstkit; from mmpretrain.registry import MODELS as theirs; from mstkit.registry import MODELS; '
+    code = 'import mstkit; from mstkit.registry import MODELS; from mmpretrain.registry import MODELS as theirs; '
+    code += 'assert theirs.get("mstkit.MSTAlgorithm"); '
     code += (
         'assert theirs.get("VisionTransformer"); assert all(MODELS.get(n) for n in mstkit.__all__ if n[0].isupper())'
     )
@@ -81,10 +82,70 @@ def test_importing_the_package_registers_and_stays_silent() -> None:
         assert notice not in done.stdout + done.stderr
 
 
-def test_importing_the_package_without_torch(tmp_path: Path) -> None:
+IMPORT = """
+import os, sys, warnings
+
+class Unread(list):
+    def _refuse(self, *_):
+        raise AssertionError('the command line was read')
+
+    __getitem__ = __iter__ = __len__ = __contains__ = __eq__ = _refuse
+
+def state():
+    return dict(os.environ), list(sys.path), list(sys.meta_path), list(warnings.filters), sys.stdout, sys.stderr
+
+sys.argv, sys.orig_argv = Unread(sys.argv), Unread(sys.orig_argv)
+before, modules = state(), dict(sys.modules)
+import mstkit
+"""
+UNCHANGED = """
+assert state() == before
+assert all(sys.modules[name] is module for name, module in modules.items())
+new = {name.partition('.')[0] for name in sys.modules.keys() - modules.keys()}
+assert new - set(sys.stdlib_module_names) == {'mstkit'}, new
+assert {name for name in sys.modules if name.partition('.')[0] == 'mstkit'} == {'mstkit', 'mstkit.version'}
+"""
+# Packages that mstkit is built on may set what they like, and read the command line: here it is about ours.
+STAND_INS = """
+import mstkit.registry
+sys.argv, sys.orig_argv = Unread([]), Unread([])
+environment = dict(os.environ)
+from mstkit import datasets, engine, evaluation, interop, models, networks, visualization
+assert dict(os.environ) == environment
+found = [name for name, one in sys.modules.items() if one is None or type(one).__module__.startswith('mstkit')]
+assert found == [] and 'mmcv._ext' not in sys.modules and 'mmdet' not in sys.modules, found
+ours = [name for name, one in sys.modules.items() if 'mstkit' in (getattr(one, '__file__', None) or '')]
+assert all(name.startswith('mstkit') for name in ours), ours
+try:
+    import mmcv.ops
+except ImportError:
+    import mstkit.downstream, mmcv.ops
+"""
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize('code', [UNCHANGED, STAND_INS], ids=['the package', 'its rooms'])
+def test_importing_patches_nothing(code: str) -> None:
+    done = run(IMPORT.replace('import os,', 'import mstkit_waiting, os,') + code)  # which a program of ours imports
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_check_sees_who_reads_the_command_line() -> None:
+    for reading in ('sys.argv[0]', 'sys.orig_argv[1:]', 'list(sys.argv)', '"-m" in sys.argv'):
+        assert 'the command line was read' in run(f'{IMPORT}\n{reading}').stderr
+
+
+ROOMS = ('registry', 'datasets', 'engine', 'evaluation', 'models', 'visualization', 'interop', 'networks', 'downstream')
+
+
+@pytest.mark.parametrize('statement', ['from mstkit import DINO', *(f'import mstkit.{room}' for room in ROOMS)])
+def test_importing_the_package_without_torch(statement: str, tmp_path: Path) -> None:
     (tmp_path / 'torch.py').write_text('raise OSError("libtorch_cpu.so: broken")\n', encoding='utf-8')
     environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
-    command = [sys.executable, '-c', 'import mstkit']
+    command = [sys.executable, '-c', statement]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]

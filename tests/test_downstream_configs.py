@@ -39,7 +39,8 @@ def test_first_lines_say_what_it_is(path):
     assert config.default_hooks.pretrained == dict(
         type='mstkit.PretrainedBackboneHook', checkpoint=None, branch='student'
     )
-    assert 'mstkit' in config.custom_imports.imports
+    room = {'mmdet': '.detection', 'mmseg': '.segmentation'}.get(config.default_scope, '')
+    assert config.custom_imports == dict(imports=[f'mstkit.downstream{room}'], allow_failed_imports=False)
 
 
 def reduced(config: Config) -> Any:

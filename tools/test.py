@@ -11,6 +11,7 @@ import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
 import argparse
 import json
 
+import mstkit.downstream  # noqa: F401  (mmcv's operators, for configs of mmdet and mmseg)
 from mstkit.engine.command_line import add_run_arguments, config_from, speaks
 from mstkit.engine.distributed import rank_zero_speaks
 from mstkit.engine.measure import measure_checkpoint

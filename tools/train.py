@@ -9,6 +9,7 @@ import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
 
 import argparse
 
+import mstkit.downstream  # noqa: F401  (mmcv's operators, for configs of mmdet and mmseg)
 from mstkit.engine.command_line import (
     add_downstream_arguments,
     add_run_arguments,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import mstkit.downstream  # noqa: F401  (mmcv's operators, for configs of mmdet and mmseg)
 from mstkit.datasets.scene_files import ensure_scenes
 from mstkit.engine.command_line import parse_seeds
 from mstkit.errors import UsageError, exit_cleanly

@@ -1,5 +1,7 @@
 """Data sets, how they are read and sampled, and how views are made of their images."""
 
+import mstkit.registry  # noqa: F401  (before mmpretrain, which it imports in the right way)
+
 from .builtin_scenes import BuiltinScenes
 from .center_view import CenterView
 from .image_folder import ImageFolder

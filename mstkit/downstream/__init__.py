@@ -1,5 +1,12 @@
-"""Detection and segmentation with mmdet and mmseg: the only room that imports them.
+"""Detection and segmentation with mmdet and mmseg: the only room that touches them and mmcv's operators.
 
-``import mstkit`` leaves it alone. A config reaches it by ``custom_imports``, which names
-``mstkit.downstream.detection`` or ``mstkit.downstream.segmentation``.
+Importing it makes ``mmcv.ops`` importable (:mod:`mstkit.downstream.mmcv_operators`), which has to be done before mmdet
+or mmseg is imported. It imports neither: a config names ``mstkit.downstream.detection`` or
+``mstkit.downstream.segmentation`` in its ``custom_imports``. So the tools of mmdet, mmseg and mmpretrain run the
+configs of configs/downstream, and read checkpoints as data (:mod:`mstkit.interop`).
 """
+
+import mstkit.interop  # noqa: F401
+from mstkit.downstream import mmcv_operators
+
+mmcv_operators.install()

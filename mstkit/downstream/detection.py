@@ -1,4 +1,4 @@
-"""What configs of mmdet import: ``custom_imports = dict(imports=['mstkit', 'mstkit.downstream.detection'])``."""
+"""What configs of mmdet import: ``custom_imports = dict(imports=['mstkit.downstream.detection'])``."""
 
 # ruff: noqa: E402
 from mstkit._dependencies import load
@@ -9,8 +9,9 @@ from mmdet.models.dense_heads import rpn_head
 
 if rpn_head.batched_nms.__module__ == rpn_head.__name__:  # mmdet's own, which only raises
     raise ImportError(
-        'mmdet was imported before mmcv had its operators: put "import mstkit" at the top of the program, before '
-        'mmdet, mmseg and mmpretrain (which imports mmdet), or start a tool by "python -m mstkit.toolbox".'
+        'mmdet was imported before mmcv had its operators: put "import mstkit.downstream" at the top of the '
+        'program, before mmdet, mmseg and mmpretrain (which imports mmdet), or start a tool by '
+        '"python -m mstkit.toolbox".'
     )
 
 from mstkit.downstream import anchors, coco_folder, coco_metric, roi_extractor

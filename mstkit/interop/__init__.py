@@ -1,8 +1,14 @@
-"""Checkpoints and configs from elsewhere, read as data and never as programs."""
+"""Checkpoints and configs from elsewhere, read as data and never as programs.
 
+Importing it makes mmengine, too, read local checkpoints as plain data
+(:func:`mstkit.interop.checkpoint.install_loader`).
+"""
+
+import mstkit.registry  # noqa: F401  (before mmpretrain, which it imports in the right way)
 from mstkit.interop.checkpoint import (
     BRANCH_PREFIXES,
     branch_state,
+    install_loader,
     load_strict,
     only_branch,
     read_checkpoint,
@@ -12,6 +18,8 @@ from mstkit.interop.foreign import plain_names, recognize
 from mstkit.interop.literal_config import parse_config_text
 from mstkit.interop.pretrained import LoadReport, fit_backbone, load_backbone
 from mstkit.interop.trusted_config import registered, trusted_part
+
+install_loader()
 
 __all__ = [
     'BRANCH_PREFIXES',

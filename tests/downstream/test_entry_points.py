@@ -135,7 +135,7 @@ def test_mmdet_that_has_met_mmcv_without_operators_is_refused(monkeypatch):
 
     batched_nms.__module__ = rpn_head.__name__
     monkeypatch.setattr(rpn_head, 'batched_nms', batched_nms)
-    with pytest.raises(ImportError, match='before mmcv had its operators: put "import mstkit" at the top'):
+    with pytest.raises(ImportError, match=r'before mmcv had its operators: put "import mstkit\.downstream" at the top'):
         importlib.reload(detection)
     monkeypatch.undo()
     importlib.reload(detection)

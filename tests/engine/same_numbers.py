@@ -18,7 +18,6 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
 
-import mstkit  # noqa: F401  (registers)
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import mstkit  # noqa: F401  (registers the components)
 from mstkit.analysis.kept_tokens import kept_tokens
 from mstkit.analysis.token_pca import scores_as_colours, token_pca
 from mstkit.datasets import CenterView, LoadRGB

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-import mstkit  # noqa: F401  (registers the components)
 from mstkit.analysis import truncations
 from mstkit.analysis.cka import FEWEST
 from mstkit.analysis.network_comparison import (

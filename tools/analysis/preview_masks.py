@@ -19,7 +19,6 @@ from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
-import mstkit  # noqa: F401  (registers the components)
 from mstkit.analysis import (
     EXPLANATION,
     MaskSummary,

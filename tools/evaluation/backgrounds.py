@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 
-import mstkit  # noqa: F401  (registers the components)
 from mstkit.datasets import ImageFolder
 from mstkit.errors import exit_cleanly
 from mstkit.evaluation import Subject

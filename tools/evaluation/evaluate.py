@@ -18,7 +18,6 @@ import torch
 from mmengine.config import DictAction
 from mmengine.utils import import_modules_from_strings
 
-import mstkit  # noqa: F401  (registers the components)
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation import FeatureCache, Subject, open_sets
 from mstkit.evaluation.suite import (

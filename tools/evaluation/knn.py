@@ -16,7 +16,6 @@ import torch
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
-import mstkit  # noqa: F401  (registers the components)
 from mstkit.engine.data_root import hook_configs
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation import (

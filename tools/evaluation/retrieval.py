@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 import torch
 
-import mstkit  # noqa: F401  (registers the components)
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation.revisited import GroundTruth, find_pictures, read_ground_truth, revisited_scores
 from mstkit.evaluation.whole_pictures import SCALES, WholePictures, patch_stride, whole_picture_features

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-import mstkit  # noqa: F401  (registers the components)
 from mstkit.datasets.image_reader import read_image
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation.davis import (

@@ -2,7 +2,7 @@
 _base_ = './runtime.py'
 
 default_scope = 'mmdet'
-custom_imports = dict(imports=['mstkit', 'mstkit.downstream.detection'], allow_failed_imports=False)
+custom_imports = dict(imports=['mstkit.downstream.detection'], allow_failed_imports=False)
 
 default_hooks = dict(visualization=dict(type='DetVisualizationHook'))
 env_cfg = dict(cudnn_benchmark=False)  # pictures differ in size

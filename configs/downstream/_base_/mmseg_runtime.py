@@ -2,7 +2,7 @@
 _base_ = './runtime.py'
 
 default_scope = 'mmseg'
-custom_imports = dict(imports=['mstkit', 'mstkit.downstream.segmentation'], allow_failed_imports=False)
+custom_imports = dict(imports=['mstkit.downstream.segmentation'], allow_failed_imports=False)
 
 default_hooks = dict(
     logger=dict(log_metric_by_epoch=False),

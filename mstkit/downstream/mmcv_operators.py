@@ -40,7 +40,7 @@ class _StandIn(ModuleType):
     """``mmcv._ext``; every operator has its name here, and those that are not below say so when they are called."""
 
     def __init__(self) -> None:
-        super().__init__(EXTENSION, 'Stands in for the compiled operators of mmcv (mstkit.interop.mmcv_operators).')
+        super().__init__(EXTENSION, 'Stands in for the compiled operators of mmcv (mstkit.downstream.mmcv_operators).')
         # Without a loader "pkgutil.find_loader", by which mmcv asks whether it was compiled, still says no.
         self.__spec__ = ModuleSpec(EXTENSION, loader=None)
         self.nms = nms

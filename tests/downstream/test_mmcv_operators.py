@@ -20,8 +20,8 @@ import torchvision
 from mmcv import ops
 from torch import Tensor
 
-from mstkit.interop import mmcv_operators
-from mstkit.interop.mmcv_operators import EXTENSION, OperatorMissing, install
+from mstkit.downstream import mmcv_operators
+from mstkit.downstream.mmcv_operators import EXTENSION, OperatorMissing, install
 
 from . import plain_operators as plain
 
@@ -335,7 +335,7 @@ def test_imported_operators_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> N
 
 SESSION = """
 import json, sys
-import mstkit
+import mstkit.downstream
 early = [name for name in ('mmcv.ops', 'mmdet', 'mmseg') if name in sys.modules]
 import mmdet.models, mmdet.datasets, mmseg.models
 from mmcv.ops import get_compiler_version
@@ -347,7 +347,7 @@ print(json.dumps(dict(early=early, compiled=check_ops_exist(), compiler=said['MM
 """
 
 
-def test_detection_and_segmentation_are_importable_after_mstkit() -> None:
+def test_detection_and_segmentation_are_importable_after_the_room_of_theirs() -> None:
     done = subprocess.run([sys.executable, '-c', SESSION], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
