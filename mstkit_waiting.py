@@ -6,8 +6,8 @@ training beside one busy process then takes many times as long. Threads that sle
 have to be woken, which makes a short step on a quiet machine a sixth longer. ``GOMP_SPINCOUNT`` says how often they
 spin before they sleep; benchmarks/README.md has what was measured for :data:`SPINS`.
 
-libgomp reads the variable when it is loaded, that is, when torch is imported. Importing mstkit imports torch, so this
-module stands beside the package, needs the standard library only, and does nothing where torch is there already.
+libgomp reads the variable when it is loaded, that is, when torch is imported. Hence this module
+stands beside the package, needs the standard library only, and does nothing where torch is there already.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-import mstkit.registry  # noqa: F401  (before mmpretrain, which it imports in the right way)
+import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 
 # isort: split
 from mmpretrain.models.utils import resize_pos_embed

@@ -1,5 +1,6 @@
 """What tensors say about masks and networks: pure functions, no I/O."""
 
+import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.analysis.attention_distance import AttentionDistance, attention_distance, uniform_distance
 from mstkit.analysis.attention_entropy import AttentionEntropy, attention_entropy, uniform_entropy
 from mstkit.analysis.attention_measures import AttentionMeasures, BlockMeasures

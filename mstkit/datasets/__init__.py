@@ -1,6 +1,6 @@
 """Data sets, how they are read and sampled, and how views are made of their images."""
 
-import mstkit.registry  # noqa: F401  (before mmpretrain, which it imports in the right way)
+import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 
 from .builtin_scenes import BuiltinScenes
 from .center_view import CenterView

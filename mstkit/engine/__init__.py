@@ -1,5 +1,6 @@
 """How a model is trained: the runner and its loop, the optimizer wrapper, and the hooks."""
 
+import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.engine import hooks
 from mstkit.engine.loop import ResumableEpochLoop
 from mstkit.engine.optim_constructor import TrainableOptimWrapperConstructor

@@ -1,5 +1,6 @@
 """Measures what a network has learned. Sees tensors only, and works with any backbone."""
 
+import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.evaluation.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
 from mstkit.evaluation.evaluators import KNNEvaluator
 from mstkit.evaluation.feature_cache import FeatureCache

@@ -4,7 +4,7 @@ Importing it makes mmengine, too, read local checkpoints as plain data
 (:func:`mstkit.interop.checkpoint.install_loader`).
 """
 
-import mstkit.registry  # noqa: F401  (before mmpretrain, which it imports in the right way)
+import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.interop.checkpoint import (
     BRANCH_PREFIXES,
     branch_state,

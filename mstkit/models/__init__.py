@@ -1,4 +1,4 @@
-import mstkit.registry  # noqa: F401  (before mmpretrain, which it imports in the right way)
+import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.models.algorithms import DINO, IBOT, MoBY, MSTAlgorithm
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.data_preprocessors import ViewDataPreprocessor

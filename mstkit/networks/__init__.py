@@ -1,6 +1,6 @@
 """A trained network from any source, seen in one way: tokens, features, and the exact attention of every block."""
 
-import mstkit.registry  # noqa: F401  (before mmpretrain, which it imports in the right way)
+import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.networks.attention_maps import (
     attention_weights,
     patch_centres,

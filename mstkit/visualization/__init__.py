@@ -1,5 +1,6 @@
 """Pictures for people: panels of a training step, and curves over epochs."""
 
+import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.visualization.curves import Curve, draw_curves
 from mstkit.visualization.panels import draw_panels
 
