@@ -1,8 +1,6 @@
-"""Pictures with some of their patches painted over, and which patches a network looks at."""
+"""Images with some of their patches painted over."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,34 +43,3 @@ def random_orders(indices: list[int], length: int, seed: int) -> Tensor:
     return torch.stack(
         [torch.randperm(length, generator=generator.manual_seed(seed * 1_000_003 + index)) for index in indices]
     )
-
-
-def received_attention(maps: Any, images: int) -> tuple[Tensor, tuple[int, int]]:
-    """How much each patch is looked at in one block, averaged over heads.
-
-    By the class token where there is one; else by all patches of its window on average (Swin, or a ViT without one).
-
-    Args:
-        maps: attention of one block: ``weights`` (W, N, T, T), ``positions`` (T - extra, 2) or (W, T - extra, 2) as
-            (y, x), ``extra``, the number of leading tokens without a position, the class token first, and ``real``
-            (W, T) bool or None. The windows of one image follow each other.
-        images: B, the number of images; W is a multiple of it.
-
-    Returns:
-        (B, h * w) row-major over the grid of patches, and (h, w).
-    """
-    weights, extra = maps.weights.float(), maps.extra
-    if extra:
-        received = weights[:, :, 0, extra:].mean(dim=1)
-    elif maps.real is None:
-        received = weights.mean(dim=(1, 2))
-    else:
-        asking = maps.real[:, None, :, None].to(weights)
-        received = (weights * asking).sum(dim=2).mean(dim=1) / asking.sum(dim=2).clamp(min=1).mean(dim=1)
-    positions = maps.positions if maps.positions.ndim == 3 else maps.positions.expand(len(weights), -1, -1)
-    received, positions = received.reshape(images, -1), positions.reshape(images, received.numel() // images, 2)[0]
-    if maps.real is not None:
-        inside = maps.real[:, extra:].reshape(images, -1)[0]
-        received, positions = received[:, inside], positions[inside]
-    (ys, rows), (xs, columns) = (positions[:, axis].unique(return_inverse=True) for axis in (0, 1))
-    return received[:, (rows * len(xs) + columns).argsort()], (len(ys), len(xs))

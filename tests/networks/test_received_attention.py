@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from mstkit.networks import AttentionMaps, received_attention
 from tests.networks.toy import CASES, NETWORKS, SWINS, images, network
@@ -47,3 +48,53 @@ def test_of_windows_by_a_plain_loop(name: str, size: tuple[int, int]) -> None:
                 y, x = (maps.positions[window, key] / stride - 0.5).long().tolist()
                 mean = sum(maps.weights[window, 0, query, key].item() for query in queries) / len(queries)
                 assert received[window // windows, 0, y, x].item() == pytest.approx(mean, rel=1e-4)
+
+
+def maps_of(weights: Tensor, positions: Tensor, extra: int, real: Tensor | None = None) -> AttentionMaps:
+    return AttentionMaps(0, 0, weights, positions, extra, real)
+
+
+def mean_over_heads(maps: AttentionMaps) -> tuple[Tensor, tuple[int, ...]]:
+    """As evaluations take it: (B, h * w), and (h, w)."""
+    received = received_attention(maps).mean(dim=1)
+    return received.flatten(1), tuple(received.shape[1:])
+
+
+def test_with_a_class_token_it_is_the_row_of_that_token() -> None:
+    torch.manual_seed(0)
+    weights = torch.rand(2, 3, 8, 8).softmax(dim=-1)
+    positions = torch.cartesian_prod(torch.tensor([4.0, 12.0]), torch.tensor([4.0, 12.0, 20.0]))
+    received, grid = mean_over_heads(maps_of(weights, positions, 2))
+    assert grid == (2, 3)
+    for image in range(2):
+        for patch in range(6):
+            mean = sum(float(weights[image, head, 0, 2 + patch]) for head in range(3)) / 3
+            assert float(received[image, patch]) == pytest.approx(mean)
+
+
+def test_without_class_token_patches_are_looked_at_by_their_window() -> None:
+    """Windows of a 3 x 4 map, padded to 4 x 4, with a shift's order of rows: by the definition, one token at a time."""
+    torch.manual_seed(1)
+    places = torch.tensor([[(y, x) for y in ys for x in xs] for ys in ((1, 2), (9, 0)) for xs in ((2, 3), (0, 1))])
+    real = places[:, :, 0] != 9
+    weights = torch.rand(2 * 4, 2, 4, 4).softmax(dim=-1)
+    maps = maps_of(weights, (places * 8.0 + 4).repeat(2, 1, 1), 0, real.repeat(2, 1))
+    received, grid = mean_over_heads(maps)
+    assert grid == (3, 4) and received.shape == (2, 12)
+    for image in range(2):
+        for window in range(4):
+            asking = [token for token in range(4) if real[window, token]]
+            for token in asking:
+                block = weights[4 * image + window]
+                mean = sum(float(block[head, other, token]) for head in range(2) for other in asking) / 2 / len(asking)
+                y, x = places[window, token].tolist()
+                assert float(received[image, 4 * y + x]) == pytest.approx(mean)
+
+
+def test_windows_without_padding() -> None:
+    weights = torch.rand(4, 2, 4, 4).softmax(dim=-1)
+    places = torch.tensor([[(y, x) for y in ys for x in (0, 1)] for ys in ((0, 1), (2, 3))]) * 4.0 + 2
+    received, grid = mean_over_heads(maps_of(weights, places.repeat(2, 1, 1), 0))
+    assert grid == (4, 2)
+    torch.testing.assert_close(received, weights.mean(dim=(1, 2)).view(2, 8))
+    torch.testing.assert_close(received.sum(dim=1), torch.full((2,), 2.0))

@@ -12,10 +12,11 @@ from torch.nn import functional
 
 from mstkit.errors import UsageError
 from mstkit.evaluation.features import extract_features
-from mstkit.evaluation.hidden_tokens import hide_tokens, random_orders, received_attention
+from mstkit.evaluation.hidden_tokens import hide_tokens, random_orders
 from mstkit.evaluation.knn import knn_accuracy
 from mstkit.evaluation.linear_head import LinearHead, head_path, load_head
 from mstkit.evaluation.subject import Subject
+from mstkit.networks import received_attention
 from mstkit.registry import EVALUATORS
 from mstkit.structures import FeatureBank
 
@@ -165,4 +166,5 @@ class MaskedImagesEvaluator:
         last = len(guide.blocks) - 1
         with torch.no_grad():
             guide.watch(images, on_attention=found.append, blocks=(last,))
-        return received_attention(found[0], len(images))
+        received = received_attention(found[0]).mean(dim=1)  # over heads: (B, h, w)
+        return received.flatten(1), (received.shape[1], received.shape[2])
