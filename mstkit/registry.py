@@ -22,6 +22,7 @@ from mmengine.registry import Registry as MMEngineRegistry
 from mmpretrain import registry as mmpretrain_registry
 
 from mstkit.kinds import CALLED, checked
+from mstkit.private_attributes import make_child_of_root
 
 
 class Registry(MMEngineRegistry):
@@ -85,4 +86,4 @@ VISBACKENDS = Registry('vis_backend', parent=mmpretrain_registry.VISBACKENDS, sc
 # mmengine looks for the scope of a prefix among the children of the root alone, and ours are its grandchildren.
 for _registry in [value for value in vars().values() if isinstance(value, Registry) and value.scope == 'mstkit']:
     if _registry.parent is not _registry.root:
-        _registry.root._add_child(_registry)
+        make_child_of_root(_registry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -20,6 +21,15 @@ FORBIDDEN = {
         'mstkit.visualization',
         'mstkit.datasets',
         'mstkit.interop',
+        'mstkit.networks',
+        *TRAINERS,
+    ),
+    'mstkit/networks/': (
+        'mstkit.engine',
+        'mstkit.evaluation',
+        'mstkit.analysis',
+        'mstkit.visualization',
+        'mstkit.datasets',
         *TRAINERS,
     ),
     'mstkit/engine/': TRAINERS,
@@ -74,6 +84,7 @@ FORBIDDEN = {
     ),
     'mstkit/__init__.py': ('mstkit.registry', 'mstkit.interop', 'mstkit.networks', *TRAINERS),
     'mstkit/_dependencies.py': ('mstkit.',),
+    'mstkit/private_attributes.py': ('mstkit.',),
     'mstkit/structures.py': ('mstkit.',),
     'mstkit/palette.py': ('mstkit.',),
     'mstkit/errors.py': ('mstkit.',),
@@ -154,8 +165,11 @@ def test_the_room_of_mmdet_and_mmseg_imports_them_only_when_asked():
     assert used - set(sys.stdlib_module_names) == {'torch', 'torchvision'}
 
 
+BEFORE_THE_REGISTRY = ('_probes.py', 'private_attributes.py')  # names in code of others, and what it imports itself
+
+
 @pytest.mark.parametrize(
-    'path', [path for path in MODULES if path.name not in ('registry.py', '_probes.py')], ids=place
+    'path', [path for path in MODULES if path.name not in (*BEFORE_THE_REGISTRY, 'registry.py')], ids=place
 )
 def test_the_registry_comes_before_torch_and_mmpretrain(path):
     """It says what helps where torch is broken, and imports mmpretrain so that detection goes on working afterwards."""
@@ -169,6 +183,36 @@ def test_the_registry_comes_before_torch_and_mmpretrain(path):
     froms = [node for node in ast.parse(first.read_text(encoding='utf-8')).body if isinstance(node, ast.ImportFrom)]
     early = [node.module for node in froms if node.lineno < nodes[-1].lineno and (node.module or '').startswith('m')]
     assert not early, f'{place(first)} imports {early} before mstkit.registry'
+
+
+# Of a NamedTuple public, of numpy and torchvision the names of what is read or called, inherited by a subclass.
+PUBLIC_UNDERSCORES = {'_replace', '_fields', '_asdict', '_core', '_reconstruct', '_roi_align_backward'}
+
+
+def private(text: str) -> list[str]:
+    """The private attributes and modules that code takes from anything but itself and what it extends."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if '._' in alias.name}
+        elif isinstance(node, ast.ImportFrom) and '._' in (node.module or ''):
+            found.add(node.module)
+        elif isinstance(node, ast.Attribute) and re.fullmatch(r'_(?!_).*', node.attr):
+            inherited = ast.unparse(node.value) in ('self', 'cls', 'super()')
+            found |= set() if inherited or node.attr in PUBLIC_UNDERSCORES else {ast.unparse(node)}
+    return sorted(name for name in found if not name.startswith('mstkit._'))
+
+
+@pytest.mark.parametrize('path', MODULES, ids=place)
+def test_private_attributes_of_others_are_reached_in_one_file(path):
+    if place(path) == 'mstkit/private_attributes.py' or place(path).startswith('mstkit/models/'):
+        return
+    assert private(path.read_text(encoding='utf-8')) == []
+
+
+def test_private_attributes_are_seen():
+    text = 'a.b._c = 1; f()._d(); import t._x as x; self._e; super()._f(); u._replace(a=1); self.loop._iter; self.__a__'
+    assert private(text) == ['a.b._c', 'f()._d', 'self.loop._iter', 't._x']
 
 
 def test_the_check_sees_what_it_is_for(tmp_path):

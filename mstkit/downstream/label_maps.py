@@ -235,7 +235,7 @@ def _check_pairs(
     folder = dataset.data_prefix['seg_map_path']
     pictures, maps = [picture for picture, _ in pairs], [path for _, path in pairs]
     names = dict(enumerate(classes, start=int(dataset.reduce_zero_label)))
-    survey = LabelSurvey(folder, names, max(names) + 1, ignored, dataset._metainfo['classes'])
+    survey = LabelSurvey(folder, names, max(names) + 1, ignored, dataset.metainfo['classes'])
     remedy = 'Give label maps of the size of their pictures'
     compare_sizes(pictures, maps, turns_upright(dataset.pipeline)).check(folder, remedy, dataset.test_mode)
     survey_labels(maps, survey, _CHECKED_AT_START if dataset.test_mode else _SURVEYED_AT_START)
@@ -248,8 +248,9 @@ def _check_pairs(
 
 def _with_classes(dataset: BaseSegDataset, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Adds what mmseg's LoadAnnotations and our CheckLabels want to know."""
+    classes = len(dataset.metainfo['classes'])
     for sample in samples:
         sample.setdefault('reduce_zero_label', dataset.reduce_zero_label)
         sample.setdefault('seg_fields', [])
-        sample['num_classes'] = len(dataset._metainfo['classes'])
+        sample['num_classes'] = classes
     return samples

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from mstkit.errors import UsageError
+from mstkit.private_attributes import compile_single_layers
 
 # Two sizes of views, with and without gradients, with and without stochastic depth, all tokens or the first.
 GRAPHS = 32
@@ -74,11 +75,8 @@ def compile_parts(model: nn.Module, settings: bool | Mapping[str, Any] | None) -
     """
     if not wants_compiling(settings):
         return ''
-    import torch._dynamo as dynamo
-
     # Graphs are single layers: there is nothing that DDP's buckets would have to cut them at.
-    dynamo.config.optimize_ddp = False
-    dynamo.config.cache_size_limit = max(dynamo.config.cache_size_limit, GRAPHS)
+    compile_single_layers(GRAPHS)
     given = settings if isinstance(settings, Mapping) else {}
 
     @functools.cache

@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from mstkit.engine.guard import accepted_arguments
 from mstkit.errors import UsageError
+from mstkit.private_attributes import content_of
 
 BUILT_IN = 'BuiltinScenes'
 OWN_PICTURES_CONFIG = 'configs/mst/mst_vit-tiny_folder.py'
@@ -26,7 +27,7 @@ def dataset_configs(node: Any, path: str = '') -> Iterator[tuple[str, dict]]:
         The dotted path and the data set's own dict.
     """
     if isinstance(node, Config):
-        node = node._cfg_dict  # a Config is no mapping
+        node = content_of(node)  # a Config is no mapping
     if isinstance(node, Mapping):
         if dataset_class(node) is not None:
             yield path, node  # type: ignore[misc]

@@ -20,6 +20,7 @@ from mstkit.engine.guard import build_guard, check_registered
 from mstkit.engine.runner import MSTRunner
 from mstkit.errors import UsageError
 from mstkit.home import expand_homes
+from mstkit.private_attributes import content_of
 from mstkit.registry import RUNNERS
 
 SCOPE = 'mstkit'
@@ -119,7 +120,7 @@ def read_config(path: str | Path) -> Config:
         raise UsageError(f'there is no config file {path}; the ones that come with mstkit are in configs/.')
     try:
         config = Config.fromfile(str(path))
-        expand_homes(config._cfg_dict)
+        expand_homes(content_of(config))
         return config
     except Exception as error:  # a config is a program: it may fail in any way
         reason = ' '.join(str(error).split()) or 'no reason given'

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from mstkit.engine.precision import PRECISIONS, resolve_precision
 from mstkit.errors import UsageError
 from mstkit.local_parts import is_spread, local_parts
+from mstkit.private_attributes import norms_of, scale_each_
 from mstkit.registry import OPTIM_WRAPPERS
 from mstkit.structures import Progress
 
@@ -36,14 +37,14 @@ def clip_per_tensor_(gradients: list[Tensor], max_norm: float) -> Tensor:
         (len(gradients),) float32, the norms before clipping.
     """
     parts = local_parts(gradients)
-    norms = torch.stack(torch._foreach_norm(parts, 2.0)).float()
+    norms = norms_of(parts).float()
     spread = [is_spread(gradient) for gradient in gradients]
     if any(spread):  # of a sharded training: one exchange for the norms of all tensors
         squares = norms.square()
         dist.all_reduce(squares)
         norms = torch.where(torch.tensor(spread, device=norms.device), squares.sqrt(), norms)
     coefficients = (max_norm / (norms + 1e-6)).clamp_(max=1.0)
-    torch._foreach_mul_(parts, list(coefficients.unbind()))
+    scale_each_(parts, coefficients)
     return norms
 
 

@@ -33,6 +33,7 @@ from mstkit.engine.sharding import is_sharded, spread_like, spread_optimizer_sta
 from mstkit.engine.start import Start
 from mstkit.errors import UsageError, write_any_name
 from mstkit.interop.checkpoint import read_checkpoint
+from mstkit.private_attributes import set_progress
 
 _SAID = ('lr', 'weight_decay')
 
@@ -170,7 +171,7 @@ class ResumableRunner(Runner):
         """
         checkpoint = self.load_checkpoint(filename, strict=True)
         meta = checkpoint['meta']
-        self.train_loop._epoch, self.train_loop._iter = meta['epoch'], meta['iter']
+        set_progress(self.train_loop, meta['epoch'], meta['iter'])
         checkpointing.restore_hub(self.message_hub, checkpoint['message_hub'])
         self._rename_files_of_the_hub()
         restored = ['the log']

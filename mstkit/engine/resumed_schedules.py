@@ -16,6 +16,7 @@ from mmengine.optim import OptimWrapper, ReduceOnPlateauParamScheduler, _ParamSc
 
 from mstkit.engine.progress import StepCounter
 from mstkit.errors import UsageError
+from mstkit.private_attributes import forget_steps, mark_as_counted
 
 Group = dict[str, Any]
 
@@ -132,7 +133,7 @@ class _StandIn:
     def step(self) -> None:
         """Nothing; a scheduler looks for its mark."""
 
-    step._with_counter = True  # type: ignore[attr-defined]
+    mark_as_counted(step)
 
 
 def _unscheduled(group: Group) -> Group:
@@ -143,7 +144,7 @@ def _restarted(scheduler: _ParamScheduler, optimizer: Any) -> Any:
     """A scheduler of the same shape before its first step, which it then takes, as when it is built."""
     clone = copy.copy(scheduler)
     clone.optimizer = optimizer
-    clone.last_step, clone._global_step = -1, -1
+    forget_steps(clone)
     for group in optimizer.param_groups:
         group.setdefault(_INITIAL + clone.param_name, group[clone.param_name])
     clone.base_values = [group[_INITIAL + clone.param_name] for group in optimizer.param_groups]

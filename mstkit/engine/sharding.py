@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from mstkit.errors import UsageError
 from mstkit.local_parts import is_spread
 from mstkit.models import Pretrainer, interface_of
+from mstkit.private_attributes import make_root_of_sharding
 
 FULLY_SHARD = 'FullyShard'
 _SETTINGS = ('type', 'reshard_after_forward', 'bf16_weights')
@@ -103,7 +104,7 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
             if callable(getattr(module, name, None)):
                 register_fsdp_forward_method(module, name)
     # k-NN may ask a backbone for features before the first step: the whole model stays the root all the same.
-    model._get_fsdp_state()._lazy_init()  # type: ignore[operator]
+    make_root_of_sharding(model)
     return model
 
 

@@ -161,6 +161,6 @@ def _cell(folder: Path, choice: Choice, seed: int, config: Config, options: list
         arguments=[str(file), '--seed', str(seed), '--work-dir', str(work_dir), *options],
         about=dict(choice=choice.words, seed=seed),
         length=epochs or find(config, LENGTH)[1],
-        fingerprint=fingerprint_of([config._cfg_dict.to_dict(), options]),
+        fingerprint=fingerprint_of([config.to_dict(keep_imported=True), options]),
         hides_nothing=exists and masker is None,
     )

@@ -16,6 +16,7 @@ from mstkit.engine.config_values import RUNNER_KEYS
 from mstkit.engine.epochs import set_epochs
 from mstkit.engine.guard import accepted_arguments
 from mstkit.errors import UsageError, nearest
+from mstkit.private_attributes import content_of
 
 LENGTH = 'train_cfg.max_epochs'
 # What belongs to a cell and not to a choice, with the way to it.
@@ -30,7 +31,7 @@ RESERVED = {
 def paths(node: Any, prefix: str = '') -> Iterator[str]:
     """Every dotted path of a config."""
     if isinstance(node, Config):
-        node = node._cfg_dict  # a Config is no mapping
+        node = content_of(node)  # a Config is no mapping
     children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
     for name, child in children:
         yield f'{prefix}{name}'
@@ -97,6 +98,8 @@ def _arguments(node: Any) -> list[str]:
 def _registered(name: str) -> Any:
     registry: Any
     for registry in vars(mstkit_registry).values():
+        if isinstance(registry, Registry):
+            registry.import_from_location()
         while isinstance(registry, Registry):
             if name in registry.module_dict:
                 return registry.module_dict[name]

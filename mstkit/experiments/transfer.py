@@ -159,7 +159,7 @@ def _runs_of(
     weights = {PRETRAINED: [source.digest, source.branch], SCRATCH: None}
     runs = []
     for start, seed in itertools.product(starts, seeds):
-        digest = fingerprint_of([raw._cfg_dict.to_dict(), settings[SCRATCH], weights[start], seed])
+        digest = fingerprint_of([raw.to_dict(keep_imported=True), settings[SCRATCH], weights[start], seed])
         more: dict[str, Any] = dict(length=_length(config, unit), unit=unit, fingerprint=digest)
         runs.append(fine_tuning(folder, task, start, seed, options.config, settings[start], **more))
     return runs

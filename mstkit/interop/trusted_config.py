@@ -18,6 +18,7 @@ from mmengine.registry import Registry
 from torch import nn
 
 from mstkit.errors import UsageError, nearest
+from mstkit.private_attributes import registry_of_scope
 from mstkit.registry import MODELS, WEIGHT_INITIALIZERS
 
 # Whose registries a name with a prefix may be looked up in; no other package is imported for a name's sake.
@@ -126,7 +127,7 @@ def _of_scope(scope: str, registry: Registry) -> Registry | None:
         return None
     with contextlib.suppress(ImportError):
         importlib.import_module(f'{scope}.registry')
-    return registry.root._search_child(scope)
+    return registry_of_scope(registry, scope)
 
 
 def _without_loading(init_cfg: Any) -> Any:

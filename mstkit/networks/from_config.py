@@ -29,6 +29,7 @@ from mstkit.interop import (
 )
 from mstkit.networks.network import Network
 from mstkit.positions import DINO_OFFSET
+from mstkit.private_attributes import content_of
 from mstkit.registry import MODELS
 
 SEED = 0
@@ -136,7 +137,7 @@ def _named_config(name: str) -> Mapping[str, Any]:
             'Give one of mmpretrain.list_models(), an architecture such as deit-small or swin-tiny, or CONFIG.py.'
         )
     with told_of(f'mmpretrain:{name}', (OSError, ValueError, KeyError, SyntaxError)):
-        return ModelHub.get(name).config._cfg_dict
+        return content_of(ModelHub.get(name).config)
 
 
 def _of_architecture(backbone: type, arch: str) -> Mapping[str, Any]:
@@ -147,7 +148,7 @@ def _config_file(path: str) -> Mapping[str, Any]:
     if not Path(path).expanduser().is_file():
         raise UsageError(f'config {path} does not exist.')
     try:
-        return Config.fromfile(Path(path).expanduser())._cfg_dict
+        return content_of(Config.fromfile(Path(path).expanduser()))
     except Exception as error:  # A config is a program, which fails in any way.
         raise UsageError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
 

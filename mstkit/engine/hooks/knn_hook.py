@@ -23,6 +23,7 @@ from mstkit.evaluation.image_sets import check_sets
 from mstkit.evaluation.isolation import undisturbed_randomness
 from mstkit.evaluation.knn import DEFAULT_KS, check_ks, clip_ks, knn_accuracy
 from mstkit.models import interface_of
+from mstkit.private_attributes import loaded_from
 from mstkit.registry import DATASETS, HOOKS
 
 STATE = 'knn_state'
@@ -179,7 +180,7 @@ class KNNHook(Hook):
         state = dict(runner.message_hub.get_info(STATE) or {})
         if epoch == 0:
             state['start'] = headline
-            state['start_name'] = 'start' if runner._load_from else 'random init'
+            state['start_name'] = 'start' if loaded_from(runner) else 'random init'
         runner.logger.info(self._line(epoch, headline, k, state))
         judged = self.best_branch if self.best_branch in headline else next(iter(headline))
         best = epoch > 0 and (state.get('best') is None or headline[judged] > state['best'])

@@ -16,6 +16,7 @@ from mstkit.engine.resumable_runner import ResumableRunner
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import BRANCH_PREFIXES, only_branch, read_checkpoint
 from mstkit.interop.pretrained import fit_backbone, load_backbone
+from mstkit.private_attributes import is_resumed, loaded_from
 from mstkit.registry import HOOKS
 
 
@@ -86,12 +87,12 @@ class PretrainedBackboneHook(Hook):
         if isinstance(runner, ResumableRunner):
             return
         own, weights = unwrapped(runner.model).state_dict(), weights_of(checkpoint)
-        if runner._resume:
-            source = runner._load_from or find_latest_checkpoint(runner.work_dir)
+        if is_resumed(runner):
+            source = loaded_from(runner) or find_latest_checkpoint(runner.work_dir)
             check_same_model(own, weights, source or 'the checkpoint')
             return
         # What is left over does no harm, and mmengine lists it.
-        source = runner._load_from or 'the checkpoint'
+        source = loaded_from(runner) or 'the checkpoint'
         try:
             check_same_model(own, {name: weights[name] for name in weights if name in own}, source)
         except UsageError as error:

@@ -1,0 +1,78 @@
+"""What mstkit needs of mmengine and torch that has no public name: each reached here alone, by a function of its own.
+
+Tried with torch 2.14.1 and mmengine 0.10.12 (as onedl-mmengine); where a newer version has renamed something, this is
+the file to mend. What a subclass inherits or overrides is not here: those names are part of what it extends.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+
+def content_of(config: Config) -> ConfigDict:
+    """The dict of a config itself, no copy: a ``Config`` is no mapping, and ``to_dict`` copies."""
+    return config._cfg_dict
+
+
+def registry_of_scope(registry: Registry, scope: str) -> Registry | None:
+    """The registry of the same kind under another scope, anywhere in the tree; None where there is none."""
+    return registry.root._search_child(scope)
+
+
+def make_child_of_root(registry: Registry) -> None:
+    """Lets mmengine find a registry by the prefix of its scope, for which it looks at the root's children alone."""
+    registry.root._add_child(registry)
+
+
+def loaded_from(runner: Runner) -> str | None:
+    """The checkpoint that a run was told to begin with, to resume or to load."""
+    return runner._load_from
+
+
+def is_resumed(runner: Runner) -> bool:
+    """Whether a run was told to resume."""
+    return runner._resume
+
+
+def set_progress(loop: Any, epoch: int, iteration: int) -> None:
+    """Puts a training loop where an earlier run was; mmengine's properties can only be read."""
+    loop._epoch, loop._iter = epoch, iteration
+
+
+def forget_steps(scheduler: Any) -> None:
+    """Puts a scheduler before its first step, as it is while it is being built."""
+    scheduler.last_step, scheduler._global_step = -1, -1
+
+
+def mark_as_counted(step: Any) -> None:
+    """Marks the ``step`` of an optimizer so that schedulers do not wrap it in a counter of its calls."""
+    step._with_counter = True
+
+
+def norms_of(tensors: list[Tensor]) -> Tensor:
+    """The L2 norm of each tensor, in few kernels: (len(tensors),)."""
+    return torch.stack(torch._foreach_norm(tensors, 2.0))
+
+
+def scale_each_(tensors: list[Tensor], factors: Tensor) -> None:
+    """Multiplies each tensor by its own factor, (len(tensors),), in place and in few kernels."""
+    torch._foreach_mul_(tensors, list(factors.unbind()))
+
+
+def compile_single_layers(graphs: int) -> None:
+    """Sets up ``torch.compile`` for small graphs: DDP cuts none of them, and ``graphs`` of one function are kept."""
+    import torch._dynamo as dynamo  # half a second, for those who compile
+
+    dynamo.config.optimize_ddp = False
+    dynamo.config.cache_size_limit = max(dynamo.config.cache_size_limit, graphs)
+
+
+def make_root_of_sharding(model: nn.Module) -> None:
+    """Makes a sharded model the root of its parts now, though one of these may be called before the whole."""
+    model._get_fsdp_state()._lazy_init()  # type: ignore[operator]
