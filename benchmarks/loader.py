@@ -20,9 +20,9 @@ from contest.json_line import machine, print_line
 from mmengine.config import Config, DictAction
 from torch.utils.data import DataLoader
 
+from mstkit.build_errors import build_guard
 from mstkit.engine.cpu import prepare_as
 from mstkit.engine.data_order import sampler_of
-from mstkit.engine.guard import build_guard
 from mstkit.engine.launch import load_config
 from mstkit.engine.preflight import build_train_loader
 from mstkit.errors import UsageError, exit_cleanly

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mstkit.engine.guard import build_guard
+from mstkit.build_errors import build_guard
 from mstkit.errors import UsageError
 
 VALUES: tuple[Any, ...] = (

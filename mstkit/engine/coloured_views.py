@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mstkit.build_errors import build_guard
 from mstkit.datasets import MultiCrop
-from mstkit.engine.guard import build_guard
 from mstkit.errors import UsageError
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
-from mstkit.engine.guard import accepted_arguments
+from mstkit.build_errors import accepted_arguments
+from mstkit.config_parts import hook_configs
 from mstkit.errors import UsageError
 from mstkit.private_attributes import content_of
 
@@ -89,14 +90,6 @@ def _moved(path: str, old_roots: set[str], new_root: str) -> str:
         if os.path.normpath(path).startswith(os.path.normpath(root) + os.sep):
             return os.path.join(new_root, os.path.relpath(path, root))
     return path
-
-
-def hook_configs(config: Config | dict[str, Any]) -> list[tuple[str, dict]]:
-    """The dotted path and the dict of every hook of a config, from ``default_hooks`` and ``custom_hooks``."""
-    default, custom = config.get('default_hooks') or {}, config.get('custom_hooks') or []
-    named = [(f'default_hooks.{name}', hook) for name, hook in default.items()]
-    named += [(f'custom_hooks.{index}', hook) for index, hook in enumerate(custom)]
-    return [(path, hook) for path, hook in named if hook is not None]
 
 
 def check_data_roots(config: Config | dict[str, Any]) -> None:

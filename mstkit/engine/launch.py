@@ -11,12 +11,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mstkit.build_errors import build_guard, check_registered
 from mstkit.engine.config_options import apply_options
 from mstkit.engine.data_root import check_data_roots, set_data_root
 from mstkit.engine.distributed import backend_for_device
 from mstkit.engine.downstream_options import match_classes, name_classes, set_num_classes, set_pretrained
 from mstkit.engine.epochs import set_epochs, set_iterations
-from mstkit.engine.guard import build_guard, check_registered
 from mstkit.engine.runner import MSTRunner
 from mstkit.errors import UsageError
 from mstkit.home import expand_homes

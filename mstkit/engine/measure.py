@@ -7,8 +7,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mstkit.config_parts import hook_configs
 from mstkit.engine.checkpointing import plain
-from mstkit.engine.data_root import hook_configs
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.hooks import KNNHook
 from mstkit.engine.launch import build_runner

@@ -19,9 +19,9 @@ from mmengine.runner.utils import set_random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mstkit.build_errors import build_guard, check_registered
 from mstkit.engine.agreement import check_same_loader
 from mstkit.engine.data_order import sampler_of
-from mstkit.engine.guard import build_guard, check_registered
 from mstkit.engine.hooks.pretrained_backbone_hook import PretrainedBackboneHook
 from mstkit.engine.hooks.progress_hook import ProgressHook
 from mstkit.engine.progress import StepCounter

@@ -33,7 +33,7 @@ from mstkit.engine.sharding import is_sharded, spread_like, spread_optimizer_sta
 from mstkit.engine.start import Start
 from mstkit.errors import UsageError, write_any_name
 from mstkit.interop.checkpoint import read_checkpoint
-from mstkit.private_attributes import set_progress
+from mstkit.private_attributes import content_of, set_progress
 
 _SAID = ('lr', 'weight_decay')
 
@@ -80,7 +80,7 @@ class ResumableRunner(Runner):
         )
         line = '-' * 60
         said = [f'\n{line}\nSystem environment:{of_machine}\n\nRuntime environment:{of_run}\n{line}\n']
-        said += [f'Config:\n{self.cfg.pretty_text}'] if self.cfg._cfg_dict else []
+        said += [f'Config:\n{self.cfg.pretty_text}'] if content_of(self.cfg) else []
         for text in said:
             self.logger.info(text, stacklevel=2)  # said by mmengine: the record has it in a form of its own
 

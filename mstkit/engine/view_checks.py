@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mstkit.build_errors import build_guard
 from mstkit.engine.epochs import parts_of
-from mstkit.engine.guard import build_guard
 from mstkit.errors import UsageError
 from mstkit.models import ForeignModel, interface_of
 

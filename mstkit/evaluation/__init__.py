@@ -6,9 +6,9 @@ from mstkit.evaluation.evaluators import KNNEvaluator
 from mstkit.evaluation.feature_cache import FeatureCache
 from mstkit.evaluation.features import PooledEncoder, ShareSampler, check_labelled, extract_features, feature_loader
 from mstkit.evaluation.image_sets import check_sets, labelled_folder, open_sets
-from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
 from mstkit.evaluation.knn import DEFAULT_KS, best_k, check_ks, clip_ks, knn_accuracy
 from mstkit.evaluation.subject import Subject
+from mstkit.undisturbed import evaluation_mode, undisturbed_randomness
 
 __all__ = [
     'DEFAULT_KS',

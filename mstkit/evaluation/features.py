@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from mstkit.checks import check_count, check_workers
 from mstkit.datasets.unreadable import replaced_in
 from mstkit.errors import UsageError
-from mstkit.evaluation.isolation import evaluation_mode
 from mstkit.progress_bar import track
 from mstkit.structures import FeatureBank
+from mstkit.undisturbed import evaluation_mode
 
 Encoder = Callable[[Tensor], Tensor]
 GATHER_ROWS = 16384

@@ -10,8 +10,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mstkit.config_parts import hook_configs
 from mstkit.engine.config_options import apply_options, find
-from mstkit.engine.data_root import hook_configs
 from mstkit.engine.launch import load_config, read_config
 from mstkit.errors import UsageError
 from mstkit.evaluation.knn import DEFAULT_KS

@@ -11,10 +11,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import Registry
 
 from mstkit import registry as mstkit_registry
+from mstkit.build_errors import accepted_arguments
 from mstkit.engine.config_options import OPTIONAL_KEYS, apply_options, find
 from mstkit.engine.config_values import RUNNER_KEYS
 from mstkit.engine.epochs import set_epochs
-from mstkit.engine.guard import accepted_arguments
 from mstkit.errors import UsageError, nearest
 from mstkit.private_attributes import content_of
 

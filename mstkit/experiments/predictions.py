@@ -16,9 +16,9 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
+from mstkit.build_errors import build_guard
 from mstkit.datasets.image_reader import read_image
 from mstkit.engine.checkpointing import check_same_model, weights_of
-from mstkit.engine.guard import build_guard
 from mstkit.engine.newest_checkpoint import find_newest
 from mstkit.engine.preflight import build_model
 from mstkit.errors import UsageError

@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mstkit.engine.guard import build_guard
+from mstkit.build_errors import build_guard
 from mstkit.interop import fit_backbone
 from mstkit.interop.checkpoint import only_branch, read_checkpoint
 

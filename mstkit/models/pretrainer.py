@@ -229,7 +229,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
     def branches(self) -> dict[str, nn.Module]:
         """The backbones that can be evaluated, by name."""
         teacher = {} if self.teacher is None else {'teacher': self.teacher.backbone}
-        return {'student': self.backbone, **teacher}  # type: ignore[dict-item]
+        return {'student': self.backbone, **teacher}
 
     def last_statistics(self) -> dict[str, Tensor]:
         """Detached scalars of the last step, in nats where they are entropies; ``hidden_fraction`` with a masker."""

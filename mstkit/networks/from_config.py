@@ -14,10 +14,9 @@ from mmengine.registry import DefaultScope
 from mmpretrain.models.backbones import SwinTransformer, VisionTransformer
 from torch import nn
 
-from mstkit.engine.data_root import hook_configs
-from mstkit.engine.guard import build_guard
+from mstkit.build_errors import build_guard
+from mstkit.config_parts import hook_configs
 from mstkit.errors import UsageError, nearest
-from mstkit.evaluation.isolation import undisturbed_randomness
 from mstkit.interop import (
     BRANCH_PREFIXES,
     branch_state,
@@ -31,6 +30,7 @@ from mstkit.networks.network import Network
 from mstkit.positions import DINO_OFFSET
 from mstkit.private_attributes import content_of
 from mstkit.registry import MODELS
+from mstkit.undisturbed import undisturbed_randomness
 
 SEED = 0
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

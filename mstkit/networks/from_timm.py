@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from mstkit.errors import UsageError, nearest
-from mstkit.evaluation.isolation import undisturbed_randomness
 from mstkit.interop import load_strict, read_data, recognize
 from mstkit.networks.from_config import SEED, split_weights, told_of
 from mstkit.networks.network import Network
 from mstkit.positions import DINO_OFFSET
+from mstkit.undisturbed import undisturbed_randomness
 
 # What a file has that a network without a classifier lacks.
 CLASSIFIERS = ('head.', 'head_dist.')

@@ -28,7 +28,7 @@ def test_importance_is_the_mean_over_heads_on_the_grid():
     assert importance_map(seen).shape == (2, 3, 5)
     assert importance_map(seen)[1, 2, 4] == seen.scores[1, :, 14].mean()
     with pytest.raises(ValueError, match='attention'):
-        importance_map(seen._replace(attention=None))
+        importance_map(seen._replace(scores=None))
 
 
 def test_draws_are_keyed_by_seed_and_iteration():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mstkit import registry
-from mstkit.engine.guard import registered_names
+from mstkit.build_errors import registered_names
 
 from ..models.builders import NECK, mst
 from ..models.moby import moby

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mstkit.build_errors import build_guard
 from mstkit.engine.data_root import check_data_roots, set_data_root
-from mstkit.engine.guard import build_guard
 from mstkit.engine.launch import build_runner, load_config
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS

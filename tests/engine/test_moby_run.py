@@ -97,7 +97,7 @@ def test_collapse_is_told_in_words_that_fit(tmp_path: Path):
         teacher=dict(momentum=1.0),
         head=dict(type='MoBYHead', queue_size=12),
     )
-    torch.nn.init.zeros_(model.backbone.ln1.weight)
+    torch.nn.init.zeros_(dict(model.named_modules())['backbone.ln1'].weight)
     monitor = dict(type='CollapseMonitorHook', grace_epochs=0, loss_key='loss_contrast')
     runner = make_runner(tmp_path, [dict(type='ProgressHook'), monitor], epochs=1, model=model)
     runner.train()

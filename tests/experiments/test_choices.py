@@ -7,7 +7,7 @@ import inspect
 import pytest
 from mmengine.config import Config
 
-from mstkit.engine.guard import accepted_arguments
+from mstkit.build_errors import accepted_arguments
 from mstkit.errors import UsageError
 from mstkit.experiments.choices import expand, parse_axes, read_table, read_value, split_values
 from mstkit.experiments.config_keys import replace

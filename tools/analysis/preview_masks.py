@@ -29,10 +29,10 @@ from mstkit.analysis import (
     measure_masker,
     progress_at,
 )
+from mstkit.build_errors import build_guard
+from mstkit.config_parts import hook_configs
 from mstkit.datasets.plain_reading import read_pictures
 from mstkit.engine.config_options import apply_options
-from mstkit.engine.data_root import hook_configs
-from mstkit.engine.guard import build_guard
 from mstkit.engine.launch import read_config
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.files import write_atomically

@@ -16,7 +16,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
-from mstkit.engine.data_root import hook_configs
+from mstkit.config_parts import hook_configs
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation import (
     DEFAULT_KS,

@@ -20,9 +20,9 @@ from mstkit.engine.json_lines import EpochLines
 from mstkit.engine.schedules import base_lr, config_lr
 from mstkit.evaluation.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
 from mstkit.evaluation.features import PooledEncoder
-from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
 from mstkit.models import interface_of
 from mstkit.registry import HOOKS
+from mstkit.undisturbed import evaluation_mode, undisturbed_randomness
 
 
 @HOOKS.register_module()

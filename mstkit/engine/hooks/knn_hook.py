@@ -20,11 +20,11 @@ from mstkit.engine.json_lines import EpochLines
 from mstkit.errors import UsageError
 from mstkit.evaluation.features import PooledEncoder, extract_features, feature_loader
 from mstkit.evaluation.image_sets import check_sets
-from mstkit.evaluation.isolation import undisturbed_randomness
 from mstkit.evaluation.knn import DEFAULT_KS, check_ks, clip_ks, knn_accuracy
 from mstkit.models import interface_of
 from mstkit.private_attributes import loaded_from
 from mstkit.registry import DATASETS, HOOKS
+from mstkit.undisturbed import undisturbed_randomness
 
 STATE = 'knn_state'
 

@@ -15,9 +15,9 @@ from mstkit.engine.coloured_views import first_view, join
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.sharding import is_sharded
 from mstkit.errors import UsageError
-from mstkit.evaluation.isolation import evaluation_mode, undisturbed_randomness
 from mstkit.models import interface_of
 from mstkit.registry import HOOKS
+from mstkit.undisturbed import evaluation_mode, undisturbed_randomness
 from mstkit.visualization.panels import draw_panels
 
 

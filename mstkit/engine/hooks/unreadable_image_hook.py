@@ -8,8 +8,8 @@ from typing import Any
 import mmengine.dist as dist
 from mmengine.runner import Runner
 
+from mstkit.config_parts import hook_configs
 from mstkit.datasets.unreadable import MAX_FRACTION, MIN_FILES, UnreadableFiles, replaced_in
-from mstkit.engine.data_root import hook_configs
 from mstkit.engine.hook_memory import RememberingHook
 from mstkit.registry import HOOKS
 

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
+
+# isort: split
 from mmengine.registry import Registry
 
 from mstkit import registry as mstkit_registry
