@@ -39,6 +39,23 @@ class TokenOutput(NamedTuple):
     hidden: Tensor | None = None
 
 
+class VisibleOutput(NamedTuple):
+    """What a backbone says about the visible patches of a batch of images, of which it saw no others.
+
+    Attributes:
+        patch_tokens: (B, V, C), after the final norm; V is the largest number of visible patches of an image, and an
+            image with fewer has zeros at the end.
+        pooled: (B, C), the class token, or the mean of the visible patch tokens where there is none.
+        places: (B, V) int64, where each token sits on the flat grid, ascending; -1 for those that are no tokens.
+        grid: (h, w).
+    """
+
+    patch_tokens: Tensor
+    pooled: Tensor
+    places: Tensor
+    grid: tuple[int, int]
+
+
 class MaskContext(NamedTuple):
     """What a masker may look at to decide what to hide in B images.
 

@@ -171,7 +171,7 @@ def test_two_cpu_processes_equal_one(tmp_path, run_two):
     assert one.keys() == two.keys()
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-5, msg=partial('{}: {}'.format, name))
-    assert one['head.centre'].abs().max() > 0
+    assert one['objectives.ce.head.center'].abs().max() > 0
     losses = []
     for which in ('one', 'two'):
         scalars = next((tmp_path / which).glob('*/vis_data/scalars.json')).read_text().splitlines()

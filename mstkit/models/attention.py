@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention, by the fused kernel except where that is the slow one.
 
     On a CPU in half precision torch's fused kernel is written for long sequences: forward and backward of
@@ -20,15 +20,19 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0) ->
         key: (B, N, L, d).
         value: (B, N, L, d).
         dropout_p: share of the attention that is dropped.
+        mask: (B, 1, 1, L) bool, which keys are there at all; None for all. One at least is in each image.
 
     Returns:
         (B, N, L, d).
     """
     half = query.dtype in (torch.bfloat16, torch.float16)
     if query.device.type != 'cpu' or not half:
-        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout_p)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout_p)
     # Autocast would make the softmax's input and output float32: half as much time again, and three times the memory.
     # The softmax adds up in float32 all the same, and the error against float32 throughout is no larger for it.
     with torch.autocast('cpu', enabled=False):
-        weights = torch.softmax(query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1), dim=-1)
+        scores = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float('-inf'))
+        weights = torch.softmax(scores, dim=-1)
         return F.dropout(weights, dropout_p, training=dropout_p > 0) @ value

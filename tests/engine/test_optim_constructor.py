@@ -41,7 +41,7 @@ def test_ibots_mask_embedding_is_decayed_and_msts_is_not():
     decay = decay_of(mst(**ibot))
     assert decay['mask_token'] == 0.04
     assert decay['backbone.ln1.weight'] == decay['backbone.layers.0.attn.qkv.bias'] == 0.0
-    assert decay_of(mst(type='DINO', decoder=None))['mask_token'] == 0.04  # AttMask in DINO
+    assert decay_of(mst(type='DINO', decoder=...))['mask_token'] == 0.04  # AttMask in DINO
     assert decay_of(mst(mask_token_decay=True))['mask_token'] == 0.04
     assert decay_of(mst(**ibot), custom_keys={'mask_token': dict(decay_mult=0.5)})['mask_token'] == 0.02
-    assert 'mask_token' not in decay_of(mst(type='DINO', decoder=None, masker=None))
+    assert 'mask_token' not in decay_of(mst(type='DINO', decoder=..., masker=None))

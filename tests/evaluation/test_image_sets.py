@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from torch.utils.data import Subset
 
 from mstkit.datasets import BuiltinScenes, ImageFolder, ShardDataset, TextList
@@ -165,7 +166,9 @@ def test_lists_and_shards(data, tmp_path):
 
 def test_the_hook_of_a_training(data):
     logged: list[str] = []
-    runner = SimpleNamespace(logger=SimpleNamespace(warning=logged.append, info=logged.append))
+    model = torch.nn.Module()
+    model.backbone = torch.nn.Identity()
+    runner = SimpleNamespace(logger=SimpleNamespace(warning=logged.append, info=logged.append), model=model)
     train, val = (dict(type='ImageFolder', data_root=str(data), split=split) for split in ('train', 'val'))
     scenes = dict(type='BuiltinScenes', num_images=20, image_size=16)
     whole = dict(type='ImageFolder', data_root=str(data), split='', labelled=True)

@@ -24,7 +24,7 @@ BACKBONES = {'vit': VIT, 'swin': SWIN}
 
 
 def mst(network: str = 'vit', **parts: Any) -> Pretrainer:
-    """An initialized MST model in training mode; ``parts`` replace those of the default config."""
+    """An initialized MST model in training mode; ``parts`` replace those of the default config, ... leaves one out."""
     config: dict[str, Any] = dict(
         type='MSTAlgorithm',
         backbone=BACKBONES[network],
@@ -36,7 +36,7 @@ def mst(network: str = 'vit', **parts: Any) -> Pretrainer:
         data_preprocessor=dict(mean=[127.5] * 3, std=[64.0] * 3),
     )
     config.update(parts)
-    model = MODELS.build(config)
+    model = MODELS.build({name: part for name, part in config.items() if part is not ...})
     model.init_weights()
     model.train()
     return model

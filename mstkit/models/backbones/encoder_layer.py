@@ -22,7 +22,9 @@ class EncoderAttention(MultiheadAttention):
     Queries, keys and values are taken apart at once: the gradient of that is one copy, not a sum of three.
     """
 
-    def forward(self, x: Tensor, first_only: bool = False, rows: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, first_only: bool = False, rows: Tensor | None = None, present: Tensor | None = None
+    ) -> Tensor:
         """Mixes tokens; arguments and shapes as in :meth:`EncoderLayer.forward`."""
         batch, length, dims = x.shape
         dropout = self.attn_drop if self.training else 0.0
@@ -35,7 +37,10 @@ class EncoderAttention(MultiheadAttention):
         else:
             qkv = self.qkv(x).view(batch, length, 3, self.num_heads, self.head_dims)
             query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = self.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        if present is None:
+            mixed = self.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        else:
+            mixed = attend(query, key, value, dropout, present[:, None, None, :])
         mixed = mixed.transpose(1, 2).flatten(2)
         if rows is not None:
             mixed = mixed.flatten(0, 1)[rows]
@@ -65,28 +70,35 @@ class EncoderLayer(TransformerEncoderLayer):
                 layer.attn.scaled_dot_product_attention = attend  # type: ignore[union-attr]
                 LeanFFN.take_over(layer.modules())
 
-    def forward(self, x: Tensor, first_only: bool = False, rows: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, first_only: bool = False, rows: Tensor | None = None, present: Tensor | None = None
+    ) -> Tensor:
         """Encodes tokens.
 
         Args:
             x: (B, T, C).
             first_only: gives the first token of each image alone.
             rows: (M,) int64, gives the tokens at these places of B*T alone, in this order.
+            present: (B, T) bool, which tokens are there: the others, padding, are no keys. None for all.
 
         Returns:
             (B, T, C), (B, 1, C) or (M, C).
         """
         if rows is not None:
             return self._forward_rows(x, rows)
-        if self._compiled is not None and self.training:
+        if self._compiled is not None and self.training and present is None:
             # Drawn outside: the rate differs from layer to layer, and a compiler would make a graph for each.
             factors = self._factors(self.attn.out_drop, x), self._factors(self.ffn.dropout_layer, x)
             return self._compiled(self, x, first_only, *factors)
         base = x[:, :1] if first_only else x
-        x = self._add(base, x, self.attn.out_drop, lambda part: self.attn(self.ln1(part), first_only=first_only))
+
+        def attend_to(part: Tensor, there: Tensor | None) -> Tensor:
+            return self.attn(self.ln1(part), first_only=first_only, present=there)
+
+        x = self._add(base, x, self.attn.out_drop, attend_to, present)
         if not isinstance(self.ffn, FFN):
             return self.ffn(self.ln2(x), identity=x)
-        return self._add(x, x, self.ffn.dropout_layer, self._feed)
+        return self._add(x, x, self.ffn.dropout_layer, lambda part, _: self._feed(part))
 
     def use_compiled(self, compiler: Callable[..., Callable]) -> None:
         """Runs a training step's work, except where single rows are asked for, through a compiled function.
@@ -126,18 +138,26 @@ class EncoderLayer(TransformerEncoderLayer):
             return self.ffn.feed(x, self.ln2)
         return self.ffn.gamma2(self.ffn.layers(self.ln2(x)))
 
-    def _add(self, base: Tensor, x: Tensor, drop: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
-        """base + branch(x), without the images that are dropped, times 1 / (share that is kept)."""
+    def _add(
+        self,
+        base: Tensor,
+        x: Tensor,
+        drop: nn.Module,
+        branch: Callable[[Tensor, Tensor | None], Tensor],
+        present: Tensor | None = None,
+    ) -> Tensor:
+        """base + branch(x, present), without the images that are dropped, times 1 / (share that is kept)."""
         factor = self._factors(drop, x)
         if factor is None:
-            return base + branch(x)
+            return base + branch(x, present)
         if x.device.type != 'cpu':
-            return _scaled_sum(base, branch(x), factor)
+            return _scaled_sum(base, branch(x, present), factor)
         kept = factor.flatten().nonzero().squeeze(1)  # none is fine: gradients are then zeros, as DDP wants them
         scale = float(factor.max())
         if len(kept) == len(x):
-            return torch.add(base, branch(x), alpha=scale)
-        return base.index_add(0, kept, branch(x.index_select(0, kept)).to(base.dtype), alpha=scale)
+            return torch.add(base, branch(x, present), alpha=scale)
+        there = None if present is None else present.index_select(0, kept)
+        return base.index_add(0, kept, branch(x.index_select(0, kept), there).to(base.dtype), alpha=scale)
 
     def _factors(self, drop: nn.Module, x: Tensor) -> Tensor | None:
         """What each image's branch is multiplied by: (B, 1), 0 or 1 / (share that is kept); None where all is 1."""

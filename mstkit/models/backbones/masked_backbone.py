@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.structures import Read, TokenOutput
+from mstkit.structures import Read, TokenOutput, VisibleOutput
 
 
 def expand_mask(mask: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -47,12 +47,14 @@ class MaskedBackbone:
         feature_dims: C of :class:`TokenOutput`.
         stride: pixels of the input per patch token of the output.
         provides_attention: whether ``forward_tokens(return_attention=True)`` gives one.
+        encodes_visible: whether it can leave hidden patches out (:meth:`forward_visible`).
     """
 
     embedding_dims: int
     feature_dims: int
     stride: int
     provides_attention: ClassVar[bool] = True
+    encodes_visible: ClassVar[bool] = False
 
     def forward_tokens(
         self,
@@ -76,6 +78,47 @@ class MaskedBackbone:
                 work; the tokens that are read are the same.
         """
         raise NotImplementedError(f'{type(self).__name__} does not say how it makes tokens')
+
+    def forward_visible(self, images: Tensor, mask: Tensor) -> VisibleOutput:
+        """Encodes the visible patches alone, each at its own position (MAE, He et al., CVPR 2022, section 3).
+
+        With equally many visible patches in all images nothing is wasted; otherwise the shorter images are padded, and
+        what is padded is no key of any attention, so that every image comes out as by itself.
+
+        Args:
+            images: (B, 3, H, W), normalized.
+            mask: (B, h, w) bool, True = hidden, on this backbone's own grid or a coarser one that divides it.
+
+        Raises:
+            UsageError: the backbone cannot leave patches out; or nothing is visible in an image and there is no class
+                token either.
+        """
+        raise UsageError(
+            f'{type(self).__name__} cannot encode visible patches only, since its windows need the whole grid: take a '
+            'method that puts a mask token in their place (SimMIM, iBOT, MST), or MaskedVisionTransformer'
+        )
+
+    def forward_layers(self, images: Tensor, count: int, norm: bool = True) -> list[Tensor]:
+        """The patch tokens of whole images after each of the last blocks.
+
+        Args:
+            images: (B, 3, H, W), normalized.
+            count: how many blocks, from the end; of a Swin, of its last stage.
+            norm: through the final norm, each by itself, as iBOT's evaluation takes them.
+
+        Returns:
+            ``count`` tensors (B, L, C), the last block's last.
+
+        Raises:
+            UsageError: more blocks than there are.
+        """
+        raise NotImplementedError(f'{type(self).__name__} does not say how it makes tokens')
+
+    def _check_layers(self, count: int, blocks: int) -> int:
+        """How many of ``blocks`` come before the last ``count``. Raises UsageError."""
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= blocks:
+            raise UsageError(f'{type(self).__name__}: layers={count!r}, but its tokens come from 1 to {blocks} blocks')
+        return blocks - count
 
     def grid_of(self, images: Tensor) -> tuple[int, int]:
         """(h, w) of the patch tokens of images (B, 3, H, W), on which a mask for them is decided."""

@@ -170,15 +170,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         read: Read = 'all',
     ) -> TokenOutput:
         """See :meth:`MaskedBackbone.forward_tokens`; ``pooled`` is the mean of all tokens, so all are made."""
-        tokens, grid = self.patch_embed(images)
-        tokens = self.hide(tokens, grid, mask, mask_token)
-        if self.use_abs_pos_embed:
-            tokens = tokens + resize_positions(
-                self.absolute_pos_embed, self.patch_resolution, grid, self.num_extra_tokens, self.interpolate_mode
-            )
-        tokens = self.drop_after_pos(tokens)
-        for stage in self.stages[:-1]:
-            tokens, grid = stage(tokens, grid)
+        tokens, grid = self._before_last_stage(images, mask, mask_token)
         attention = None
         blocks: Any = self.stages[-1].blocks
         guide = self._guides(grid)[attention_layer] if return_attention else None
@@ -189,7 +181,35 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         norm = getattr(self, f'norm{self.num_layers - 1}', None)
         if norm is not None:
             tokens = norm(tokens)
-        return TokenOutput(tokens, tokens.mean(dim=1), tuple(grid), attention)
+        return TokenOutput(tokens, tokens.mean(dim=1), grid, attention)
+
+    def forward_layers(self, images: Tensor, count: int, norm: bool = True) -> list[Tensor]:
+        """See :meth:`MaskedBackbone.forward_layers`."""
+        blocks: Any = self.stages[-1].blocks
+        before = self._check_layers(count, len(blocks))
+        final = getattr(self, f'norm{self.num_layers - 1}', None)
+        tokens, grid = self._before_last_stage(images)
+        found = []
+        for depth, block in enumerate(blocks):
+            tokens = block(tokens, grid)
+            if depth >= before:
+                found.append(final(tokens) if norm and final is not None else tokens)
+        return found
+
+    def _before_last_stage(
+        self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """What enters the last stage, (B, L, C), and its grid."""
+        tokens, grid = self.patch_embed(images)
+        tokens = self.hide(tokens, grid, mask, mask_token)
+        if self.use_abs_pos_embed:
+            tokens = tokens + resize_positions(
+                self.absolute_pos_embed, self.patch_resolution, grid, self.num_extra_tokens, self.interpolate_mode
+            )
+        tokens = self.drop_after_pos(tokens)
+        for stage in self.stages[:-1]:
+            tokens, grid = stage(tokens, grid)
+        return tokens, (grid[0], grid[1])
 
     def attention_layers(self, size: int) -> int:
         """See :meth:`MaskedBackbone.attention_layers`: the last stage's blocks that do not shift."""

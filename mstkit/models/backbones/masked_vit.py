@@ -13,12 +13,13 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mstkit.checks import check_number
+from mstkit.errors import UsageError
 from mstkit.models.backbones.arguments import vit_arguments
 from mstkit.models.backbones.encoder_layer import EncoderLayer
 from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, expand_mask, init_transformer_weights
 from mstkit.positions import resize_positions
 from mstkit.registry import MODELS
-from mstkit.structures import TokenOutput
+from mstkit.structures import TokenOutput, VisibleOutput
 
 
 def pooled_attention(attention: MultiheadAttention, tokens: Tensor, num_extra_tokens: int) -> Tensor:
@@ -106,6 +107,48 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         patches = tokens[:, self.num_extra_tokens :]
         pooled = tokens[:, 0] if self.num_extra_tokens else patches.mean(dim=1)
         return TokenOutput(patches, pooled, grid, attention)
+
+    encodes_visible = True
+
+    def forward_visible(self, images: Tensor, mask: Tensor) -> VisibleOutput:
+        """See :meth:`MaskedBackbone.forward_visible`."""
+        tokens, grid = self.patch_embed(images)  # (B, L, C)
+        hidden, extra = expand_mask(mask, grid).flatten(1), self.num_extra_tokens
+        counts = (~hidden).sum(dim=1)
+        fewest, most = (int(count) for count in torch.stack((counts.min(), counts.max())).tolist())
+        if not fewest and not extra:
+            raise UsageError('nothing is visible in an image, and a backbone without class token has nothing to encode')
+        places = torch.argsort(hidden.byte(), dim=1, stable=True)[:, :most]  # (B, V): the visible ones, in order
+        positions = self._positions(self.pos_embed, self.patch_resolution, grid)
+        tokens = tokens + positions[:, extra:]
+        tokens = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+        if self.cls_token is not None:
+            first = (self.cls_token + positions[:, :1]).expand(len(tokens), -1, -1)
+            tokens = torch.cat((first, tokens), dim=1)
+        tokens = self.pre_norm(self.drop_after_pos(tokens))
+        present = None
+        if fewest < most:
+            present = torch.arange(most + extra, device=counts.device) < (counts + extra)[:, None]
+        for layer in self.layers:
+            tokens = self._run(layer, tokens, present=present)
+        tokens = self._normalised(tokens)
+        patches = tokens[:, extra:]
+        if present is not None:
+            patches = patches.masked_fill(~present[:, extra:, None], 0.0)
+            places = places.masked_fill(~present[:, extra:], -1)
+        pooled = tokens[:, 0] if extra else patches.sum(dim=1) / counts[:, None].to(patches.dtype)
+        return VisibleOutput(patches, pooled, places, grid)
+
+    def forward_layers(self, images: Tensor, count: int, norm: bool = True) -> list[Tensor]:
+        """See :meth:`MaskedBackbone.forward_layers`."""
+        before = self._check_layers(count, len(self.layers))
+        tokens, _ = self._embed(images)
+        found = []
+        for depth, layer in enumerate(self.layers):
+            tokens = self._run(layer, tokens)
+            if depth >= before:
+                found.append((self.ln1(tokens) if norm else tokens)[:, self.num_extra_tokens :])
+        return found
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """mmpretrain's: images (B, 3, H, W) to what ``out_type`` and ``out_indices`` ask for."""
