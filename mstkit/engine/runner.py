@@ -17,7 +17,7 @@ from torch import nn
 
 from mstkit.engine import cpu, preflight
 from mstkit.engine.batch_norm_checks import check_batch_norms
-from mstkit.engine.coloured_views import check_coloured
+from mstkit.engine.colored_views import check_coloured
 from mstkit.engine.compiling import check_compiling, compile_parts
 from mstkit.engine.data_fingerprint import fingerprint
 from mstkit.engine.data_order import check_order

@@ -70,7 +70,7 @@ def panels(runs: Sequence[RunRecord], place: str, rows: int) -> dict[str, Any]:
         return dict(sheets=[], notes=damaged) if damaged else {}
     epochs = sorted({one['sheet'].epoch for one in sheets})
     notes = [f'Of each run {left_out} more epochs are in its folder panels.'] if left_out else []
-    notes += ['The same pictures throughout, as the training sees them; hidden patches are grey.', *damaged]
+    notes += ['The same pictures throughout, as the training sees them; hidden patches are gray.', *damaged]
     return dict(sheets=sheets, epochs=epochs, identity=f'{place}-slider', named=len(runs) > 1, notes=notes)
 
 

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mstkit.checks import check_count
-from mstkit.engine.coloured_views import first_view, join, pieces
+from mstkit.engine.colored_views import first_view, join, pieces
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.hook_memory import RememberingHook
 from mstkit.engine.json_lines import EpochLines

@@ -11,7 +11,7 @@ from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mstkit.engine.coloured_views import first_view, join
+from mstkit.engine.colored_views import first_view, join
 from mstkit.engine.distributed import unwrapped
 from mstkit.engine.sharding import is_sharded
 from mstkit.errors import UsageError

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
-from mstkit.checks import check_number
+from mstkit.models.algorithms.flat_arguments import FLAT_KEYS, distillation_objectives
 from mstkit.models.guides import Guide
 from mstkit.models.maskers import Masker
 from mstkit.models.pretrainer import Pretrainer
@@ -34,7 +33,7 @@ class DINO(Pretrainer):
         mask_token_decay: whether weight decay reaches it; it does in iBOT's code.
     """
 
-    FLAT_KEYS: ClassVar[Mapping[str, str]] = {'objectives.ce.neck': 'neck', 'objectives.ce.head': 'head'}
+    FLAT_KEYS = FLAT_KEYS
 
     def __init__(
         self,
@@ -52,16 +51,10 @@ class DINO(Pretrainer):
         mask_token_std: float = 0.0,
         mask_token_decay: bool = True,
     ) -> None:
-        check_number('DINO.loss_weight_ce', loss_weight_ce, 0, 1e6)
-        cross_view = dict(
-            type='CrossView',
-            neck={'type': 'DINONeck', **(neck or {})},
-            head={'type': 'DINOHead', **(head or {})},
-            weight=loss_weight_ce,
-        )
+        own = distillation_objectives('DINO', neck, head, loss_weight_ce)
         super().__init__(
             backbone,
-            {'ce': cross_view, **(objectives or {})},
+            {**own, **(objectives or {})},
             masker=masker,
             guide=guide,
             teacher=teacher,

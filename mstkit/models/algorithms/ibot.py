@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
-from mstkit.checks import check_number
+from mstkit.models.algorithms.flat_arguments import FLAT_KEYS, distillation_objectives
 from mstkit.models.guides import Guide
 from mstkit.models.maskers import Masker
 from mstkit.models.pretrainer import Pretrainer
@@ -39,13 +38,7 @@ class IBOT(Pretrainer):
         mask_token_decay: whether weight decay reaches it; it does in iBOT's code.
     """
 
-    FLAT_KEYS: ClassVar[Mapping[str, str]] = {
-        'objectives.ce.neck': 'neck',
-        'objectives.ce.head': 'head',
-        'objectives.patch.neck': 'patch_neck',
-        'objectives.patch.head': 'patch_head',
-        'objectives.restore.decoder': 'decoder',
-    }
+    FLAT_KEYS = FLAT_KEYS
 
     def __init__(
         self,
@@ -68,31 +61,20 @@ class IBOT(Pretrainer):
         mask_token_std: float = 0.0,
         mask_token_decay: bool = True,
     ) -> None:
-        weights = dict(
-            loss_weight_ce=loss_weight_ce, loss_weight_patch=loss_weight_patch, loss_weight_restore=loss_weight_restore
-        )
-        for name, weight in weights.items():
-            check_number(f'IBOT.{name}', weight, 0, 1e6)
-        cross_view = dict(
-            type='CrossView',
-            neck={'type': 'DINONeck', **(neck or {})},
-            head={'type': 'DINOHead', **(head or {})},
-            weight=loss_weight_ce,
-        )
-        patch = dict(
-            type='PatchDistillation',
-            neck=patch_neck,
-            head={'type': 'IBOTHead', **(patch_head or {})},
-            weight=loss_weight_patch,
-        )
-        restore = dict(
-            type='ImageRestoration',
-            decoder=decoder,
-            weight=loss_weight_restore,
+        own = distillation_objectives(
+            'IBOT',
+            neck,
+            head,
+            loss_weight_ce,
+            {'type': 'IBOTHead', **(patch_head or {})},
+            patch_neck,
+            loss_weight_patch,
+            decoder,
+            loss_weight_restore,
         )
         super().__init__(
             backbone,
-            {'ce': cross_view, 'patch': patch, 'restore': restore if decoder else None, **(objectives or {})},
+            {**own, **(objectives or {})},
             masker=masker,
             guide=guide,
             teacher=teacher,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
-from mstkit.checks import check_number
 from mstkit.errors import UsageError
+from mstkit.models.algorithms.flat_arguments import FLAT_KEYS, distillation_objectives
 from mstkit.models.guides import Guide
 from mstkit.models.maskers import Masker
 from mstkit.models.pretrainer import Pretrainer
@@ -45,13 +44,7 @@ class MSTAlgorithm(Pretrainer):
         UsageError: ``patch_neck`` without ``patch_head``; see :class:`Pretrainer`.
     """
 
-    FLAT_KEYS: ClassVar[Mapping[str, str]] = {
-        'objectives.ce.neck': 'neck',
-        'objectives.ce.head': 'head',
-        'objectives.patch.neck': 'patch_neck',
-        'objectives.patch.head': 'patch_head',
-        'objectives.restore.decoder': 'decoder',
-    }
+    FLAT_KEYS = FLAT_KEYS
 
     def __init__(
         self,
@@ -76,36 +69,20 @@ class MSTAlgorithm(Pretrainer):
     ) -> None:
         if patch_neck is not None and patch_head is None:
             raise UsageError('patch_neck is given without patch_head, whose logits it would make: give both')
-        weights = dict(
-            loss_weight_ce=loss_weight_ce, loss_weight_restore=loss_weight_restore, loss_weight_patch=loss_weight_patch
-        )
-        for name, weight in weights.items():
-            check_number(f'MSTAlgorithm.{name}', weight, 0, 1e6)
-        cross_view = dict(
-            type='CrossView',
-            neck={'type': 'DINONeck', **(neck or {})},
-            head={'type': 'DINOHead', **(head or {})},
-            weight=loss_weight_ce,
-        )
-        patch = dict(
-            type='PatchDistillation',
-            neck=patch_neck,
-            head=patch_head,
-            weight=loss_weight_patch,
-        )
-        restore = dict(
-            type='ImageRestoration',
-            decoder=decoder,
-            weight=loss_weight_restore,
+        own = distillation_objectives(
+            'MSTAlgorithm',
+            neck,
+            head,
+            loss_weight_ce,
+            patch_head,
+            patch_neck,
+            loss_weight_patch,
+            decoder,
+            loss_weight_restore,
         )
         super().__init__(
             backbone,
-            {
-                'ce': cross_view,
-                'patch': patch if patch_head else None,
-                'restore': restore if decoder else None,
-                **(objectives or {}),
-            },
+            {**own, **(objectives or {})},
             masker=masker,
             guide=guide,
             teacher=teacher,

@@ -66,6 +66,8 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         **kwargs: as mmpretrain's.
     """
 
+    encodes_visible = True
+
     def __init__(self, *args, interpolate_offset: float = 0.0, with_cp: bool = False, **kwargs) -> None:
         super().__init__(**vit_arguments(type(self).__name__, args, kwargs))
         self.interpolate_offset = check_number(
@@ -103,12 +105,10 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
             if depth == -1 and read != 'all' and self.num_extra_tokens and isinstance(layer, EncoderLayer):
                 return self._read(layer, tokens, grid, attention, mask if read == 'hidden' else None)
             tokens = self._run(layer, tokens)
-        tokens = self._normalised(tokens)
+        tokens = self._normalized(tokens)
         patches = tokens[:, self.num_extra_tokens :]
         pooled = tokens[:, 0] if self.num_extra_tokens else patches.mean(dim=1)
         return TokenOutput(patches, pooled, grid, attention)
-
-    encodes_visible = True
 
     def forward_visible(self, images: Tensor, mask: Tensor) -> VisibleOutput:
         """See :meth:`MaskedBackbone.forward_visible`."""
@@ -131,7 +131,7 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
             present = torch.arange(most + extra, device=counts.device) < (counts + extra)[:, None]
         for layer in self.layers:
             tokens = self._run(layer, tokens, present=present)
-        tokens = self._normalised(tokens)
+        tokens = self._normalized(tokens)
         patches = tokens[:, extra:]
         if present is not None:
             patches = patches.masked_fill(~present[:, extra:, None], 0.0)
@@ -159,7 +159,7 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         for depth, layer in enumerate(self.layers):
             tokens = layer(tokens)
             if depth == len(self.layers) - 1:
-                tokens = self._normalised(tokens)
+                tokens = self._normalized(tokens)
             if depth in self.out_indices:
                 found.append(self._format_output(tokens, grid))
         return tuple(found)
@@ -194,7 +194,7 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
             return checkpoint(layer, tokens, use_reentrant=False, **settings)
         return layer(tokens, **settings)
 
-    def _normalised(self, tokens: Tensor) -> Tensor:
+    def _normalized(self, tokens: Tensor) -> Tensor:
         return self.ln1(tokens) if self.final_norm else tokens
 
     def _read(
@@ -203,13 +203,13 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         """The last layer, of which the class token and the hidden patches are read; the other patches are zeros."""
         (batch, length, channels), extra = tokens.shape, self.num_extra_tokens
         if mask is None:
-            pooled = self._normalised(self._run(layer, tokens, first_only=True))[:, 0]
+            pooled = self._normalized(self._run(layer, tokens, first_only=True))[:, 0]
             return TokenOutput(pooled.new_zeros(1).expand(batch, length - extra, channels), pooled, grid, attention)
         hidden = expand_mask(mask, grid).flatten().nonzero().squeeze(1)
         patches = length - extra
         of_patches = hidden.div(patches, rounding_mode='floor') * length + extra + hidden % patches
         rows = torch.cat((torch.arange(batch, device=tokens.device) * length, of_patches))
-        found = self._normalised(self._run(layer, tokens, rows=rows))
+        found = self._normalized(self._run(layer, tokens, rows=rows))
         whole = found.new_zeros(batch * length, channels).index_copy(0, rows, found).view(batch, length, channels)
         return TokenOutput(whole[:, extra:], whole[:, 0], grid, attention, hidden)
 

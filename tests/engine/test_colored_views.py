@@ -12,7 +12,7 @@ from mmengine.dataset import BaseDataset, ConcatDataset, default_collate
 from torch.utils.data import DataLoader
 
 from mstkit.datasets import LoadRGB, MultiCrop, PackViews
-from mstkit.engine.coloured_views import check_coloured, first_view, join, pieces
+from mstkit.engine.colored_views import check_coloured, first_view, join, pieces
 from mstkit.engine.config_options import apply_options
 from mstkit.engine.launch import build_runner, load_config
 from mstkit.errors import UsageError

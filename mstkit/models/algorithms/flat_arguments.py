@@ -1,0 +1,64 @@
+"""The objectives of DINO, iBOT and MST, made of the flat arguments that their classes share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mstkit.checks import check_number
+
+# Where a config has the parts of these objectives; see Pretrainer.config_key.
+FLAT_KEYS: Mapping[str, str] = {
+    'objectives.ce.neck': 'neck',
+    'objectives.ce.head': 'head',
+    'objectives.patch.neck': 'patch_neck',
+    'objectives.patch.head': 'patch_head',
+    'objectives.restore.decoder': 'decoder',
+}
+
+
+def distillation_objectives(
+    method: str,
+    neck: dict | None,
+    head: dict | None,
+    loss_weight_ce: float,
+    patch_head: dict | None = None,
+    patch_neck: dict | None = None,
+    loss_weight_patch: float = 1.0,
+    decoder: dict | None = None,
+    loss_weight_restore: float = 1.0,
+) -> dict[str, dict[str, Any] | None]:
+    """The configs of ``ce``, ``patch`` and ``restore``; the last two are None without their head or decoder.
+
+    Args:
+        method: whose arguments these are, for messages.
+        neck: of ``ce``; a :class:`DINONeck` where it names no type.
+        head: of ``ce``; a :class:`DINOHead` where it names no type.
+        loss_weight_ce: weight of ``ce``, and so on.
+        patch_head: of ``patch``.
+        patch_neck: of ``patch``; None shares that of ``ce``.
+        loss_weight_patch: weight of ``patch``.
+        decoder: of ``restore``.
+        loss_weight_restore: weight of ``restore``.
+
+    Raises:
+        UsageError: a weight that is none.
+    """
+    weights = dict(
+        loss_weight_ce=loss_weight_ce, loss_weight_patch=loss_weight_patch, loss_weight_restore=loss_weight_restore
+    )
+    for name, weight in weights.items():
+        check_number(f'{method}.{name}', weight, 0, 1e6)
+    cross_view: dict[str, Any] = dict(
+        type='CrossView',
+        neck={'type': 'DINONeck', **(neck or {})},
+        head={'type': 'DINOHead', **(head or {})},
+        weight=loss_weight_ce,
+    )
+    patch: dict[str, Any] = dict(type='PatchDistillation', neck=patch_neck, head=patch_head, weight=loss_weight_patch)
+    restore: dict[str, Any] = dict(type='ImageRestoration', decoder=decoder, weight=loss_weight_restore)
+    return dict(
+        ce=cross_view,
+        patch=None if patch_head is None else patch,
+        restore=None if decoder is None else restore,
+    )
