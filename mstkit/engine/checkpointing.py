@@ -108,7 +108,7 @@ def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def check_same_model(own: Mapping[str, Tensor], other: Mapping[str, Tensor], source: str | Path) -> None:
-    """Refuses weights of another model.
+    """Refuses weights of another model, and those of an mstkit whose models had no objectives yet.
 
     Args:
         own: the model's state dict.
@@ -118,6 +118,13 @@ def check_same_model(own: Mapping[str, Tensor], other: Mapping[str, Tensor], sou
     Raises:
         UsageError: names are missing or unexpected, or shapes differ; the first of each are named.
     """
+    if _before_objectives(own, other):
+        raise UsageError(
+            f'{source} was written before the losses of a method became its objectives, which renamed the parameters '
+            'of necks, heads and decoder, so that its run cannot be resumed: finish it with the version of mstkit that '
+            f'wrote it, or train anew, from its backbones with --cfg-options load_from={source} instead of --resume '
+            '(evaluations, and downstream configs with --pretrained, take it as it is).'
+        )
     problems = []
     for what, names in (
         ('missing', [name for name in own if name not in other]),
@@ -132,6 +139,16 @@ def check_same_model(own: Mapping[str, Tensor], other: Mapping[str, Tensor], sou
             'with (it is in the work dir of that run), or another checkpoint.'
             f'{"" if own.keys() & other.keys() else recognize(list(other))}'
         )
+
+
+def _before_objectives(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether a model with objectives is given weights of one whose neck, head and decoder lay on it directly."""
+    known = ('backbone.', 'teacher.backbone.', 'neck.', 'teacher.neck.')
+    return (
+        any(name.startswith('objectives.') for name in own)
+        and not any(name.startswith('objectives.') for name in other)
+        and all(any(name.startswith(prefix) for name in other) for prefix in known)
+    )
 
 
 def _other_shapes(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:

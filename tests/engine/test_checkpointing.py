@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +15,14 @@ import torch
 from mmengine.logging import MessageHub
 
 from mstkit.engine import checkpointing
+from mstkit.engine.checkpointing import weights_of
 from mstkit.errors import UsageError
+from mstkit.interop import load_backbone
+from mstkit.models import Pretrainer
+from mstkit.registry import MODELS
 
+from ..models.builders import NECK, VIT, mst
+from ..models.moby import moby
 from . import running
 
 
@@ -65,6 +74,61 @@ def test_another_model_is_named():
         UsageError, match=r'x\.pth .*1 missing \(c\); 1 unexpected \(d\); 1 of another shape \(b \(4,\)'
     ):
         checkpointing.check_same_model(own, {'a': torch.ones(2), 'b': torch.ones(4), 'd': torch.ones(1)}, 'x.pth')
+
+
+@functools.cache
+def names_before_objectives(method: str) -> list[str]:
+    """The state dict's names of the small models of tests/models/, as mstkit had them before objectives."""
+    return json.loads(Path(__file__).with_name('names_before_objectives.json').read_text())[method]
+
+
+def written_before_objectives(model: Pretrainer, method: str) -> dict[str, Any]:
+    """A checkpoint of that time, with the weights of today's model where the name is the same."""
+    own = model.state_dict()
+    old = {name: own.get(name, torch.ones(2)).clone() for name in names_before_objectives(method)}
+    return {'state_dict': old, 'meta': {'epoch': 3}}
+
+
+def with_patches() -> Pretrainer:
+    return mst(patch_head=dict(type='IBOTHead'), patch_neck=dict(NECK))
+
+
+OLD = pytest.mark.parametrize(('method', 'build'), [('MSTAlgorithm', with_patches), ('MoBY', moby)])
+
+
+@OLD
+@pytest.mark.parametrize('branch', ['student', 'teacher'])
+def test_a_backbone_from_before_objectives_is_loaded_completely(method, build, branch):
+    model = build()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(0.05 * torch.randn_like(value))
+    checkpoint = written_before_objectives(model, method)
+    source = model.branches()[branch]
+    target = MODELS.build(VIT)
+    report = load_backbone(target, checkpoint, branch)
+    assert set(report.loaded) == set(source.state_dict())
+    assert (report.share, report.missing, report.unexpected, report.resized) == (1.0, (), (), ())
+    assert running.same(target.state_dict(), source.state_dict())
+
+
+@OLD
+def test_a_run_from_before_objectives_cannot_be_resumed_and_says_why(method, build):
+    model = build()
+    own, old = model.state_dict(), weights_of(written_before_objectives(model, method))
+    with pytest.raises(UsageError) as refusal:
+        checkpointing.check_same_model(own, old, 'x.pth')
+    said = str(refusal.value)
+    assert said.startswith('x.pth was written before the losses of a method became its objectives')
+    assert 'load_from=x.pth instead of --resume' in said and 'train anew' in said and '--pretrained' in said
+    # That way out is open: both backbones start as they were.
+    taken = [name for name in own if name.startswith(('backbone.', 'teacher.backbone.'))]
+    assert set(taken) <= set(old)
+    fitting = {name: value for name, value in old.items() if name in taken}
+    assert f'Loaded {len(taken)} tensors' in checkpointing.load_what_fits(own, fitting, 'x.pth')
+    # Of another model, it is the ordinary sentence.
+    with pytest.raises(UsageError, match='checkpoint of another model'):
+        checkpointing.check_same_model(own, {f'student.{name}': value for name, value in old.items()}, 'x.pth')
 
 
 def test_a_starting_point_may_lack_parts():
