@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-# Which tokens of the last layer somebody reads: all, the pooled one, or that and the hidden patches.
-Read = Literal['all', 'hidden', 'pooled']
+# Which tokens of the last layer somebody reads: all, the pooled one, or that and the hidden or the visible patches.
+Read = Literal['all', 'hidden', 'visible', 'pooled']
 
 
 class TokenOutput(NamedTuple):

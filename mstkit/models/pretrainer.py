@@ -11,18 +11,25 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor, nn
 
 from mstkit.checks import check_count, check_flag, check_number
-from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.guides import Guide, build_guide
 from mstkit.models.heads import CenteredHead, step_together
 from mstkit.models.interface import TrainedModel
 from mstkit.models.maskers import Masker, build_masker
-from mstkit.models.objectives import build_objectives
+from mstkit.models.objectives import Surroundings, build_objectives
+from mstkit.models.part_checks import (
+    Sees,
+    cell_of,
+    check_backbone,
+    check_guidance,
+    check_objectives,
+    check_teacher,
+    needs_teacher,
+    union_of_needs,
+)
 from mstkit.models.step import Step
 from mstkit.registry import MODELS
-from mstkit.structures import PanelData, Progress, Read, TokenOutput
-
-_READ: tuple[Read, ...] = ('pooled', 'hidden', 'all')  # each includes those before it
+from mstkit.structures import PanelData, Progress, Read, TokenOutput, VisibleOutput
 
 
 @MODELS.register_module()
@@ -38,8 +45,13 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         masker: what hides the student's patches; None or 'none' hides nothing.
         guide: what a masker that needs scores is told by: 'teacher', the method's own; or the config of a
             :class:`Guide`. Not asked by maskers that need none.
-        teacher: the moving average that objectives and guides look at, see :class:`MomentumTeacher`; its defaults where
-            it is not given. False for none: no objective may then need one.
+        teacher: the moving average that objectives and guides look at, see :class:`MomentumTeacher`. Where it is not
+            given there is one, with its defaults, if an objective or the masker's guide needs it, and none otherwise.
+            False for none, True for one in any case.
+        encoder_sees: what the student's encoder is given of a masked image: 'mask_token', the [MASK] embedding in place
+            of what is hidden; 'visible', the visible patches alone (MAE), which a Swin cannot.
+        mask_patch_size: side in pixels of what is hidden or shown as one, a multiple of the backbone's stride (SimMIM:
+            32); the backbone's own patch tokens where it is not given.
         global_views: how many of the first views are global.
         data_preprocessor: normalization, on the device.
         mask_token_std: what the learned [MASK] embedding starts as: a truncated normal of this deviation, 0 for zeros.
@@ -69,59 +81,37 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         init_cfg: dict | None = None,
         mask_token_std: float = 0.02,
         mask_token_decay: bool = False,
+        encoder_sees: Sees = 'mask_token',
+        mask_patch_size: int | None = None,
     ) -> None:
         name = type(self).__name__
-        student = MODELS.build(backbone)
-        if not isinstance(student, MaskedBackbone):
-            known = [name for name, cls in MODELS.module_dict.items() if issubclass(cls, MaskedBackbone)]
-            raise UsageError(
-                f'backbone {type(student).__name__} cannot be pre-trained with masks (it has no forward_tokens); '
-                f'those that can: {", ".join(sorted(known))}'
-            )
+        student = check_backbone(MODELS.build(backbone), encoder_sees, name)
         # mmpretrain would look for it in its own registry, unless mstkit's scope is the current one.
         preprocessor = MODELS.build({'type': 'ViewDataPreprocessor', **(data_preprocessor or {})})
         super().__init__(student, data_preprocessor=preprocessor, init_cfg=init_cfg)
         self.masker = build_masker(masker)
-        if self.masker is not None:
-            self.mask_token = nn.Parameter(torch.zeros(student.embedding_dims))
+        self.encoder_sees, self.mask_cell = encoder_sees, cell_of(mask_patch_size, student, name)
+        hides = self.masker is not None and encoder_sees == 'mask_token'
+        self.mask_token = nn.Parameter(torch.zeros(student.embedding_dims)) if hides else None
         self.mask_token_std = check_number(f'{name}: mask_token_std', mask_token_std, 0, 1e3)
         self.mask_token_decay = check_flag(f'{name}: mask_token_decay', mask_token_decay)
         self.global_views = check_count(f'{name}.global_views', global_views, 1, 100)
-        self.objectives = build_objectives(objectives, student, self.masker, name)
-        if not self.objectives:
-            raise UsageError(
-                f'{name} has no objective, so there is nothing to train on: give objectives=dict(NAME=dict(...))'
-            )
+        surroundings = Surroundings(student, self.masker, {}, name, encoder_sees)
+        self.objectives = build_objectives(objectives, surroundings)
+        check_objectives(self.objectives, encoder_sees, name)
+        guiding = build_guide(guide)
         self.teacher = None
+        if teacher is None:
+            teacher = needs_teacher(self.objectives.values(), self.masker, guiding)
         if teacher is not False:
             config = {'type': 'MomentumTeacher', **(teacher if isinstance(teacher, Mapping) else {})}
             self.teacher = MODELS.build(config, default_args=dict(student=self.followed()))
-        self.guide = build_guide(guide)
-        self._check_parts()
+        check_teacher(self.objectives, self.teacher)
+        self.guide = None if self.teacher is None and guiding is not None and guiding.uses_teacher else guiding
+        check_guidance(self.masker, self.guide, student)
         self._statistics: dict[str, Tensor] = {}
         self._driven = False
         self._undriven_losses = 0
-
-    def _check_parts(self) -> None:
-        """Refuses an objective or a masker whose teacher or guide is not there. Raises UsageError."""
-        asking = [name for name, objective in self.objectives.items() if objective.teacher_needs is not None]
-        if asking and self.teacher is None:
-            raise UsageError(f'the objective {asking[0]!r} looks at a teacher, and teacher=False: leave that out')
-        if self.guided_by_teacher and self.teacher is None:
-            self.guide = None
-        for part in [] if self.masker is None else self.masker.parts():
-            if not (part.needs_scores or part.needs_tokens):
-                continue
-            if self.guide is None:
-                raise UsageError(
-                    f'masker {type(part).__name__} needs a guide that looks at the images, and there is none: give '
-                    "guide='teacher' (with a teacher), or take RandomMasker or BlockMasker"
-                )
-            if part.needs_scores and self.guided_by_teacher and not self.backbone.provides_attention:
-                raise UsageError(
-                    f'masker {type(part).__name__} needs attention and backbone {type(self.backbone).__name__} '
-                    'gives none; take RandomMasker or BlockMasker, or a backbone with attention'
-                )
 
     @property
     def guided_by_teacher(self) -> bool:
@@ -131,13 +121,12 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
     @property
     def student_needs(self) -> Read:
         """The tokens of the student's global views that the objectives read, all together."""
-        return max((objective.student_needs for objective in self.objectives.values()), key=_READ.index)
+        return union_of_needs(one.student_needs for one in self.objectives.values()) or 'pooled'
 
     @property
     def teacher_needs(self) -> Read | None:
         """The same of the teacher; None where no objective looks at it."""
-        needs = {one.teacher_needs for one in self.objectives.values()} - {None}
-        return max(needs, key=_READ.index, default=None)
+        return union_of_needs(one.teacher_needs for one in self.objectives.values())
 
     def followed(self) -> dict[str, nn.Module]:
         """The student's parts that the teacher follows, under the teacher's names for them."""
@@ -151,7 +140,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
     def init_weights(self) -> None:
         """Initializes the student, then makes the teacher equal to it."""
         super().init_weights()
-        if self.masker is not None:
+        if self.mask_token is not None:
             nn.init.zeros_(self.mask_token)
             if self.mask_token_std:
                 nn.init.trunc_normal_(self.mask_token, std=self.mask_token_std)
@@ -165,7 +154,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         Decay spares what has one dimension, norms and biases. iBOT's [MASK] embedding has two, (1, D), and so is
         decayed; here it has one. :class:`mstkit.engine.TrainableOptimWrapperConstructor` reads these names.
         """
-        return ('mask_token',) if self.masker is not None and self.mask_token_decay else ()
+        return ('mask_token',) if self.mask_token is not None and self.mask_token_decay else ()
 
     # -- one step ---------------------------------------------------------------------------------------------------
 
@@ -199,8 +188,13 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
 
     def student_forward(self, images: Tensor, mask: Tensor | None = None, read: Read = 'all') -> TokenOutput:
         """The student's tokens of images, of which the masked patches are hidden; those that are read."""
-        token = None if self.masker is None else self.mask_token
-        return self.backbone.forward_tokens(images, mask, mask_token=token, read=read)
+        return self.backbone.forward_tokens(images, mask, mask_token=self.mask_token, read=read)
+
+    def student_forward_visible(self, images: Tensor, mask: Tensor | None) -> VisibleOutput:
+        """The student's tokens of the visible patches of images, of which it sees no others; all without a mask."""
+        if mask is None:
+            mask = torch.zeros((len(images), *self.backbone.grid_of(images)), dtype=torch.bool, device=images.device)
+        return self.backbone.forward_visible(images, mask)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """As mmengine's; what is logged, and checked for being finite, is the mean over the ranks."""
@@ -248,7 +242,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         if local_size is not None:
             self.backbone.check_image_size(local_size, masked=False)
         if self.masker is not None:
-            self.masker.check_view(self.backbone, global_size)
+            self.masker.check_view(self.backbone, global_size, self.mask_cell)
 
     def check_view_count(self, sizes: Sequence[int]) -> None:
         """Refuses views of which there are not those that the objectives compare, before anything runs.
@@ -281,18 +275,18 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         attention = None
         if self.teacher is not None and step.teacher.attention is not None:
             attention = step.teacher.attention.mean(dim=1).view(len(images), *step.teacher.grid)
-        restored = [one.restore(step.student) for one in self.objectives.values()]
+        restored = [one.restore(step) for one in self.objectives.values()]
         self.train(was_training)
         first: Any = next((picture for picture in restored if picture is not None), None)
         return PanelData(images, attention, step.mask, first)
 
     def _check_driven(self) -> None:
-        """Complains, in the second training step, if nobody moves the teacher."""
+        """Complains, in the second training step, if nobody moves the teacher and keys the masks."""
         if self._driven or not self.training:
             return
         self._undriven_losses += 1
         if self._undriven_losses > 1:
             raise RuntimeError(
-                'the teacher would never move: nothing called set_progress() and after_step(). '
-                "Add dict(type='ProgressHook') to custom_hooks, or call both around each optimizer step"
+                'a teacher would never move and every step would hide alike: nothing called set_progress() and '
+                "after_step(). Add dict(type='ProgressHook') to custom_hooks, or call both around each optimizer step"
             )

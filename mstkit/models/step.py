@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mstkit.structures import MaskContext, Read, TokenOutput
+from mstkit.errors import UsageError
+from mstkit.models.backbones.masked_backbone import expand_mask
+from mstkit.models.maskers.functional import cell_means
+from mstkit.structures import MaskContext, Read, TokenOutput, VisibleOutput
 
 if TYPE_CHECKING:  # the pretrainer makes steps: at run time it is the one that knows this module
     from mstkit.models.pretrainer import Pretrainer
@@ -42,18 +45,24 @@ class Step:
     def mask(self) -> Tensor | None:
         """What the student does not see of the global views: (G*B, h, w) bool, True = hidden; None without a masker.
 
-        The guide is asked only if the masker needs something of it.
+        The guide is asked only if the masker needs something of it. Where several patches are hidden or shown as one
+        (``mask_patch_size``), the masker decides on the coarser grid, by the mean of what the guide says of them.
         """
-        masker = self.model.masker
+        masker, cell = self.model.masker, self.model.mask_cell
         if masker is None:
             return None
-        context = MaskContext(self.images, self.model.backbone.grid_of(self.images))
-        if masker.needs_scores or masker.needs_tokens:
-            tokens = self.model.guide(self, masker)
-            context = context._replace(
-                tokens=tokens.patch_tokens if masker.needs_tokens else None, scores=tokens.attention
+        grid = self.model.backbone.grid_of(self.images)
+        if grid[0] % cell or grid[1] % cell:
+            raise UsageError(
+                f'{grid[0]}x{grid[1]} patches are not hidden {cell}x{cell} at a time: change the view size'
             )
-        return masker(context)
+        context = MaskContext(self.images, (grid[0] // cell, grid[1] // cell))
+        if masker.needs_scores or masker.needs_tokens:
+            seen = self.model.guide(self, masker)
+            tokens = cell_means(seen.patch_tokens.transpose(1, 2), grid, cell) if masker.needs_tokens else None
+            scores = None if seen.attention is None else cell_means(seen.attention, grid, cell)
+            context = context._replace(tokens=None if tokens is None else tokens.transpose(1, 2), scores=scores)
+        return expand_mask(masker(context), grid)
 
     @cached_property
     def teacher(self) -> TokenOutput:
@@ -74,6 +83,11 @@ class Step:
         return self.model.student_forward(self.images, self.mask, 'all' if self._read_all else self.model.student_needs)
 
     @cached_property
+    def visible(self) -> VisibleOutput:
+        """The student's tokens of the visible patches of the global views, where its encoder sees no others."""
+        return self.model.student_forward_visible(self.images, self.mask)
+
+    @cached_property
     def student_local(self) -> list[TokenOutput]:
         """The student's pooled tokens of the local views, one entry for each run of views of the same size."""
         local = groupby(self.views[self.global_views :], key=lambda view: view.shape)
@@ -82,7 +96,8 @@ class Step:
     @property
     def student_pooled(self) -> Tensor:
         """The student's pooled features of all views, (V*B, C), view by view."""
-        student = self.student  # before the local views, since both may draw
+        # Before the local views, since both may draw.
+        student = self.visible if self.model.encoder_sees == 'visible' else self.student
         return torch.cat([student.pooled, *(tokens.pooled for tokens in self.student_local)])
 
     def part(self, objective: str, name: str) -> Any:

@@ -14,7 +14,7 @@ from mmpretrain.models.utils import BEiTAttention, MultiheadAttention, WindowMSA
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.models.backbones.encoder_layer import EncoderAttention
+from mstkit.models.encoder_layer import EncoderAttention
 from mstkit.networks.parts import Block, PassThrough
 from mstkit.positions import resize_positions
 

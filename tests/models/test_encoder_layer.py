@@ -11,7 +11,7 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 from torch import nn
 
 from mstkit.models import MaskedVisionTransformer
-from mstkit.models.backbones.encoder_layer import EncoderLayer
+from mstkit.models.encoder_layer import EncoderLayer
 
 ARCH = dict(embed_dims=24, num_layers=3, num_heads=3, feedforward_channels=48)
 

@@ -76,7 +76,7 @@ class FirstPatches(Objective):
     ],
 )
 def test_what_is_needed_is_the_union_and_each_network_runs_once_per_size(monkeypatch, objectives, student, teacher):
-    model = build(objectives, masker=dict(type='RandomMasker', ratio=0.5))
+    model = build(objectives, masker=dict(type='RandomMasker', ratio=0.5), teacher=True)
     assert (model.student_needs, model.teacher_needs) == (student, teacher)
     of_student, of_teacher = Calls(monkeypatch, model.backbone), Calls(monkeypatch, model.teacher.backbone)
     losses = model.loss(views())
@@ -109,6 +109,52 @@ def test_without_a_teacher():
         build(dict(ce=CROSS_VIEW), teacher=False)
     with pytest.raises(UsageError, match='AttMaskHigh needs a guide'):
         build(dict(own=dict(type='FirstPatches')), teacher=False, masker=dict(type='AttMaskHigh'))
+
+
+@pytest.mark.parametrize(
+    ('parts', 'there'),
+    [
+        (dict(objectives=dict(restore=RESTORATION)), False),
+        (dict(objectives=dict(restore=RESTORATION), masker=dict(type='RandomMasker')), False),
+        (dict(objectives=dict(restore=RESTORATION), masker=dict(type='AttMaskHigh')), True),
+        (dict(objectives=dict(restore=RESTORATION), masker=dict(type='RandomMasker'), teacher=True), True),
+        (dict(objectives=dict(restore=RESTORATION), teacher=dict(momentum=0.9)), True),
+        (dict(objectives=dict(ce=CROSS_VIEW)), True),
+        (
+            dict(
+                objectives=dict(restore=RESTORATION),
+                masker=dict(type='MaskerSchedule', phases=[(0, None), (9, dict(type='AttMaskLow'))]),
+            ),
+            True,
+        ),
+    ],
+)
+def test_a_teacher_is_kept_if_somebody_looks_at_it(parts, there):
+    model = build(**parts)
+    assert (model.teacher is not None) is there
+    assert list(model.branches()) == ['student', 'teacher'][: 1 + there]
+    model.loss(views())
+    model.after_step()
+
+
+@pytest.mark.parametrize('masker', [dict(type='RandomMasker', ratio=0.5), dict(type='AttMaskHigh', ratio=0.5)])
+def test_several_patches_are_hidden_as_one(masker):
+    """Decided on the coarser grid, by the mean of what the guide says of a square's patches."""
+    model = build(dict(restore=RESTORATION), masker=masker, mask_patch_size=16)
+    step = Step(model, views())
+    assert step.mask.shape == (4, 4, 4)
+    cells = step.mask.unflatten(2, (2, 2)).unflatten(1, (2, 2)).float().mean(dim=(2, 4))
+    assert set(cells.unique().tolist()) == {0.0, 1.0}
+    if model.masker.needs_scores:
+        scores = step.teacher.attention.mean(dim=1).view(4, 2, 2, 2, 2).mean(dim=(2, 4)).flatten(1)
+        most = cells.flatten(1).sum(dim=1).int()
+        for score, hidden, count in zip(scores, cells.flatten(1), most, strict=True):
+            assert set(score.topk(int(count)).indices.tolist()) == set(hidden.nonzero().flatten().tolist())
+    model.check_views(32)
+    with pytest.raises(UsageError, match=r'mask_patch_size=16 does not divide views of 40 px: use 32 or 48 px'):
+        model.check_views(40)
+    with pytest.raises(UsageError, match=r'Pretrainer\.mask_patch_size is 12, .* 8 px each: give 8 or 16'):
+        build(dict(restore=RESTORATION), masker=masker, mask_patch_size=12)
 
 
 def test_a_guide_of_ones_own():

@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from mstkit.checks import check_number
 from mstkit.errors import UsageError
 from mstkit.models.backbones.arguments import vit_arguments
-from mstkit.models.backbones.encoder_layer import EncoderLayer
 from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, expand_mask, init_transformer_weights
+from mstkit.models.encoder_layer import EncoderLayer
 from mstkit.positions import resize_positions
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput

@@ -79,13 +79,25 @@ class Masker(nn.Module):
     def check_grid(self, length: int) -> None:
         """Refuses a grid on which this masker's promise cannot be kept; L patches. Raises UsageError."""
 
-    def check_view(self, backbone: Any, size: int) -> None:
+    def check_view(self, backbone: Any, size: int, cell: int = 1) -> None:
         """Refuses square views of ``size`` px on a ``MaskedBackbone``: their grid, or the block that is to guide.
+
+        Args:
+            backbone: of which a mask hides patch tokens.
+            size: in pixels.
+            cell: patch tokens along a side of what is hidden or shown as one.
 
         Raises:
             UsageError: with what does fit.
         """
-        self.check_grid((size // backbone.stride) ** 2)
+        unit = backbone.stride * cell
+        if cell > 1 and size % unit:
+            below, above = size - size % unit, size - size % unit + unit
+            raise UsageError(
+                f'mask_patch_size={unit} does not divide views of {size} px: use {f"{below} or " if below else ""}'
+                f'{above} px, or another mask_patch_size'
+            )
+        self.check_grid((size // unit) ** 2)
         for part in self.parts():
             if part.needs_scores:
                 backbone.check_attention_layer(part.layer, size)

@@ -26,6 +26,23 @@ def importance_of(attention: Tensor, exclude_cls_key: bool = False) -> Tensor:
     return attention.mean(dim=1)
 
 
+def cell_means(values: Tensor, grid: tuple[int, int], cell: int) -> Tensor:
+    """Means over squares of patches, on the grid of these squares.
+
+    Args:
+        values: (B, N, h*w), row-major.
+        grid: (h, w), multiples of ``cell``.
+        cell: patches along a side of a square.
+
+    Returns:
+        (B, N, h*w / cell²).
+    """
+    if cell == 1:
+        return values
+    height, width = grid[0] // cell, grid[1] // cell
+    return values.view(*values.shape[:2], height, cell, width, cell).mean(dim=(3, 5)).flatten(2)
+
+
 def lowest(importance: Tensor, count: int) -> Tensor:
     """Marks the ``count`` least important patches of each image; of equals, those that come first.
 

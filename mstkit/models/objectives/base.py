@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ from mstkit.checks import check_number
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.maskers import Masker
 from mstkit.registry import MODELS
-from mstkit.structures import Progress, Read, TokenOutput
+from mstkit.structures import Progress, Read
 
 if TYPE_CHECKING:  # for the annotation: a step asks objectives, not the other way round
     from mstkit.models.step import Step
@@ -26,12 +26,14 @@ class Surroundings(NamedTuple):
         masker: what hides patches, or None.
         objectives: those that were built before, by name; an objective may share a part of one of them.
         method: the name of the method, for messages.
+        encoder_sees: what the student's encoder is given of a masked image, see :class:`Pretrainer`.
     """
 
     backbone: MaskedBackbone
     masker: Masker | None
     objectives: Mapping[str, Objective]
     method: str
+    encoder_sees: Literal['mask_token', 'visible'] = 'mask_token'
 
 
 class Objective(nn.Module):
@@ -47,7 +49,8 @@ class Objective(nn.Module):
     Attributes:
         name: under which the pretrainer has it: the loss is logged as ``loss_NAME``.
         student_needs: the tokens of the global views that are read of the student: 'pooled', 'hidden' (that and the
-            hidden patches) or 'all'.
+            hidden patches), 'visible' (that and the visible patches, as ``step.visible``, of an encoder that sees
+            these alone) or 'all'. Such an encoder makes no others, and an objective that needs them is refused.
         teacher_needs: the same of the teacher; None where no teacher is read, which is then not asked.
         prototypes: over how many the logits are that views are compared by; None where there are none.
         statistics: detached scalars of the last step.
@@ -74,8 +77,8 @@ class Objective(nn.Module):
     def set_progress(self, progress: Progress) -> None:
         """Prepares what changes over a run for the coming iteration."""
 
-    def restore(self, student: TokenOutput) -> Tensor | None:
-        """Pictures made of the student's tokens, for a panel: (B, 3, H, W), normalized, or None."""
+    def restore(self, step: Step) -> Tensor | None:
+        """What the student makes of the images of a step, for a panel: (B, 3, H, W), normalized, or None."""
         return None
 
     def check_view_count(self, sizes: Sequence[int], global_views: int) -> None:
@@ -88,15 +91,13 @@ class Objective(nn.Module):
         """Refuses a number of images per iteration, over all ranks. Raises UsageError."""
 
 
-def build_objectives(
-    configs: Mapping[str, dict[str, Any] | None], backbone: MaskedBackbone, masker: Masker | None, method: str
-) -> nn.ModuleDict:
-    """Builds objectives in their order; None leaves one out."""
+def build_objectives(configs: Mapping[str, dict[str, Any] | None], surroundings: Surroundings) -> nn.ModuleDict:
+    """Builds objectives in their order, each told of those before it; None leaves one out."""
     built: dict[str, Any] = {}
     for name, config in configs.items():
         if config is None:
             continue
-        objective = MODELS.build(config, default_args=dict(surroundings=Surroundings(backbone, masker, built, method)))
+        objective = MODELS.build(config, default_args=dict(surroundings=surroundings._replace(objectives=built)))
         objective.name = name
         built[name] = objective
     return nn.ModuleDict(built)

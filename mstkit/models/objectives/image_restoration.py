@@ -39,9 +39,9 @@ class ImageRestoration(Objective):
         restored = self.decoder(as_map(step.student), step.global_views)
         return F.l1_loss(restored.float(), step.images.float())
 
-    def restore(self, student: TokenOutput) -> Tensor:
+    def restore(self, step: Step) -> Tensor:
         """See :meth:`Objective.restore`."""
-        return self.decoder(as_map(student), 1)
+        return self.decoder(as_map(step.student), 1)
 
 
 def as_map(tokens: TokenOutput) -> Tensor:

@@ -67,7 +67,7 @@ class KeyContrast(Objective):
         """See :meth:`Objective.forward`; the sum over both views."""
         with torch.no_grad():
             keys = _per_view(step.teacher_part(self.name, 'neck'), step.teacher.pooled)
-        queries = _per_view(self.predictor, _per_view(self.neck, step.student.pooled))
+        queries = _per_view(self.predictor, _per_view(self.neck, step.student_pooled))
         loss = self.head.loss(queries, keys)
         self.statistics = dict(self.head.statistics, contrast=loss.detach())
         return loss
