@@ -5,11 +5,18 @@ from __future__ import annotations
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from mmengine.config import Config
+from mmengine.dataset import default_collate
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
 
 from mstkit.datasets import MultiCrop
+from mstkit.evaluation.features import pooled_features
+from mstkit.models import ForeignModel, TrainedModel, interface_of
 from mstkit.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
 from mstkit.structures import Progress
 
@@ -17,18 +24,27 @@ ROOT = Path(__file__).resolve().parent.parent / 'configs'
 # Those in downstream/ have tests/test_downstream_configs.py.
 CONFIGS = sorted(p for p in ROOT.rglob('*.py') if not {'_base_', 'downstream'} & set(p.relative_to(ROOT).parts))
 METHODS = {'mst': 'MST', 'demo': 'MST', 'dino': 'DINO', 'ibot': 'iBOT', 'attmask': 'AttMask', 'moby': 'MoBY'}
-PRETRAINING = [p for p in CONFIGS if p.relative_to(ROOT).parts[0] in METHODS]
-COUNT = 49
 
 
 def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def test_the_count_of_configs():
+def is_ours(path: Path) -> bool:
+    """Whether the model of a config answers our hooks by itself, and is not another library's."""
+    return issubclass(MODELS.get(Config.fromfile(path).model.type), TrainedModel)
+
+
+OURS = [path for path in CONFIGS if is_ours(path)]
+FOREIGN = [path for path in CONFIGS if path not in OURS]
+METAFILES = sorted(ROOT.rglob('metafile.yml'))
+
+
+def test_the_configs_are_found():
     """A config that this test does not see would not be tested."""
-    assert len(CONFIGS) == len(PRETRAINING) == COUNT
-    assert ROOT / 'mst' / 'mst_swin-t_100e.py' in CONFIGS
+    assert ROOT / 'mst' / 'mst_swin-t_100e.py' in OURS
+    assert ROOT / 'mmpretrain' / 'mae_vit-tiny_folder.py' in FOREIGN
+    assert len({path.parent for path in CONFIGS}) >= 8
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=name)
@@ -37,7 +53,9 @@ def test_first_lines_say_what_it_is(path):
     text = path.read_text(encoding='utf-8')
     assert text.startswith('"""')
     docstring = text.split('"""')[1]
-    assert METHODS[path.relative_to(ROOT).parts[0]] in docstring
+    folder = path.relative_to(ROOT).parts[0]
+    method = f"{folder}'s {config.model.type.split('.')[-1]}" if path in FOREIGN else METHODS.get(folder, folder)
+    assert method.lower() in docstring.lower()
     assert 'reproduced here' in docstring or 'results.md' in docstring
     assert config.train_cfg.max_epochs >= 1
     if path.parent.name != 'ablations':
@@ -62,7 +80,7 @@ def reduced(model: Config) -> Config:
     return model
 
 
-@pytest.mark.parametrize('path', PRETRAINING, ids=name)
+@pytest.mark.parametrize('path', OURS, ids=name)
 def test_model_is_built_and_stepped(path):
     config = Config.fromfile(path)
     pipeline = [TRANSFORMS.build(step) for step in config.train_dataloader.dataset.pipeline]
@@ -91,6 +109,38 @@ def test_model_is_built_and_stepped(path):
     assert not torch.equal(before, model.teacher.backbone.patch_embed.projection.weight)
 
 
+@pytest.mark.parametrize('path', FOREIGN, ids=name)
+def test_a_model_of_another_library_is_built_and_stepped(path):
+    """With the batch that its own pipeline makes; its backbone is what k-NN measures."""
+    config = Config.fromfile(path)
+    pipeline = [TRANSFORMS.build(step) for step in config.train_dataloader.dataset.pipeline[1:]]  # nothing is loaded
+    samples = []
+    for number in range(4):
+        sample = dict(img=np.random.default_rng(number).integers(0, 255, (90, 80, 3), np.uint8), sample_idx=number)
+        for step in pipeline:
+            sample = step(sample)
+        samples.append(sample)
+    with DefaultScope.overwrite_default_scope('mstkit'):
+        model = MODELS.build(config.model)
+        model.init_weights()
+        wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    model.train()
+    losses = model(**model.data_preprocessor(default_collate(samples), True), mode='loss')
+    total = sum(losses.values())
+    assert torch.isfinite(total)
+    total.backward()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert all(parameter.grad is not None for parameter in trained)
+    stepped = {id(parameter) for group in wrapper.optimizer.param_groups for parameter in group['params']}
+    assert stepped == {id(parameter) for parameter in trained}
+    asked = interface_of(model)
+    assert isinstance(asked, ForeignModel)
+    (backbone,) = asked.branches().values()
+    backbone.eval()
+    features = pooled_features(backbone, torch.randn(2, 3, 64, 64))
+    assert features.ndim == 2 and features.shape[0] == 2 and torch.isfinite(features).all()
+
+
 def test_no_two_ablations_train_alike():
     """A switch that changes nothing measures nothing: the gradients of one step tell all of them apart."""
     found = {}
@@ -110,6 +160,23 @@ def test_no_two_ablations_train_alike():
     alike = {(a, b) for a, b in combinations(found, 2) if (found[a] - found[b]).norm() < 1e-3 * found[a].norm()}
     # Every patch is a candidate where num is 1: the same row in two tables of the paper.
     assert alike == {('num1-p05', 'random-p05')}
+
+
+@pytest.mark.parametrize('path', METAFILES, ids=name)
+def test_a_metafile_lists_what_is_in_its_folder(path):
+    """In OpenMMLab's format; numbers are ours or are not there."""
+    content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    collections = {one['Name']: one for one in content['Collections']}
+    assert all(one['Paper']['Title'] and one['Paper']['URL'].startswith('https://') for one in collections.values())
+    assert all((ROOT.parent / one['README']).is_file() for one in collections.values())
+    listed = {ROOT.parent / model['Config']: model for model in content['Models']}
+    assert set(listed) == set(path.parent.glob('*.py'))
+    for config, model in listed.items():
+        assert model['Name'] == config.stem
+        assert model['In Collection'] in collections
+        assert model['Metadata']['Epochs'] == Config.fromfile(config).train_cfg.max_epochs
+    readme = (path.parent / 'README.md').read_text(encoding='utf-8')
+    assert all(config.name in readme for config in listed)
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=name)

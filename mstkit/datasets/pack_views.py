@@ -12,6 +12,8 @@ from mmcv.transforms import BaseTransform
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from mstkit.checks import check_flag
+from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
 
 
@@ -23,33 +25,50 @@ class PackViews(BaseTransform):
 
     Args:
         meta_keys: what of the sample travels on in the DataSample, where it is there.
+        single: give the one view that there is as an image and not as a list, as mmpretrain's MAE wants it.
+
+    Raises:
+        UsageError: ``single`` is neither True nor False; or, in use, there are several views.
     """
 
     def __init__(
         self,
         meta_keys: Sequence[str] = ('sample_idx', 'img_path', 'replaced', 'replaced_reasons'),
+        single: bool = False,
     ) -> None:
         self.meta_keys = tuple(meta_keys)
+        self.single = check_flag('PackViews.single', single)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Makes ``inputs``, a uint8 tensor (3, H, W) or a list of them as ``img`` is, and ``data_samples``.
 
         Where ``MultiCrop`` leaves the colours to the device, their parameters go along as ``photometric``, (V, 12).
         """
-        image = results['img']
+        image = self._alone(results['img']) if self.single else results['img']
         sample = DataSample()
         if 'gt_label' in results:
             sample.set_gt_label(results['gt_label'])
         sample.set_metainfo({key: results[key] for key in self.meta_keys if key in results})
         inputs = [_to_tensor(view) for view in image] if isinstance(image, list) else _to_tensor(image)
         packed = dict(inputs=inputs, data_samples=sample)
-        if 'photometric' in results:
+        if 'photometric' in results:  # (1, 12) of a single view: the preprocessor takes both
             # No part of the DataSample: a preprocessor that does not know the key then stops rather than ignores it.
             packed['photometric'] = torch.from_numpy(results['photometric'])
         return packed
 
+    @staticmethod
+    def _alone(image: np.ndarray | list[np.ndarray]) -> np.ndarray:
+        if not isinstance(image, list):
+            return image
+        if len(image) != 1:
+            raise UsageError(
+                f'PackViews: single=True, and there are {len(image)} views: set global_crops.count=1 and '
+                'local_crops.count=0 of MultiCrop, and one recipe'
+            )
+        return image[0]
+
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(meta_keys={self.meta_keys})'
+        return f'{type(self).__name__}(meta_keys={self.meta_keys}, single={self.single})'
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:

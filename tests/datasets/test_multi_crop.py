@@ -193,6 +193,17 @@ def test_pack_views():
         )
 
 
+def test_a_single_view_is_packed_as_an_image():
+    image = picture()
+    crop = MultiCrop(global_crops=dict(size=16, count=1), local_crops=dict(count=0), global_recipes={})
+    views = crop(dict(img=image, sample_idx=SampleKey(1)))
+    (listed,) = PackViews()(dict(views))['inputs']
+    for results in (views, dict(img=listed.permute(1, 2, 0).numpy())):
+        assert torch.equal(PackViews(single=True)(dict(results))['inputs'], listed)
+    with pytest.raises(UsageError, match=r'2 views: set global_crops\.count=1'):
+        PackViews(single=True)(dict(img=[image, image]))
+
+
 @pytest.mark.parametrize('shape', [(300, 400), (401, 300), (256, 256), (20, 30), (33, 97)])
 def test_center_view_is_torchvisions(shape):
     image = picture(*shape)

@@ -12,7 +12,11 @@ import pytest
 from tests.programs import load_program
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs' / 'en').glob('*.md'))]
+PAGES = [
+    *(ROOT / name for name in ('README.md', 'CONTRIBUTING.md')),
+    *sorted((ROOT / 'docs' / 'en').glob('*.md')),
+    *sorted((ROOT / 'configs').rglob('README.md')),
+]
 FOLDER_CONFIG = 'configs/mst/mst_vit-tiny_folder.py'
 
 _BLOCK = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
