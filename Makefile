@@ -79,7 +79,7 @@ endef
 # --- what is run in it ------------------------------------------------------------------------------------------------
 
 help:
-	@echo 'make demo           pre-train MST on the built-in pictures, write its report, print its k-NN accuracy (minutes)'
+	@echo 'make demo           pre-train MST on the built-in images, write its report, print its k-NN accuracy (minutes)'
 	@echo 'make demo-transfer  fine-tune its backbone: detection, segmentation, classification (half an hour)'
 	@echo 'make test           lint, types and tests'
 	@echo 'make test-all       the same, with the slow tests'

@@ -31,10 +31,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import mstkit
 from mstkit.datasets import MultiCrop
-from mstkit.engine.launch import read_config
-from mstkit.engine.optim_wrapper import DistillationOptimWrapper
-from mstkit.engine.sharding import shard
-from mstkit.engine.wrapping import ddp_settings
+from mstkit.engine.launch.launch import read_config
+from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
+from mstkit.engine.parallel.model_wrapping import ddp_settings
+from mstkit.engine.parallel.sharding import shard
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.models import Step
 from mstkit.registry import MODELS, TRANSFORMS
@@ -43,7 +43,7 @@ from mstkit.structures import Progress
 ROOT = Path(mstkit.__file__).resolve().parents[1]
 WORLD = 8  # of the process group that sends nothing; what is counted does not depend on it
 PROGRESS = tuple(Progress(step, 10, 5) for step in range(3))  # DDP has settled in the third step, which counts
-IMAGES = 2  # per step while it is counted: batch normalisation needs two; operations are given per image
+IMAGES = 2  # per step while it is counted: batch normalization needs two; operations are given per image
 SMALL = 64  # pixels: what is exchanged does not depend on the size of the views
 GIGA = 1e9
 
@@ -200,14 +200,14 @@ def count_bytes(config: Config, arch: str) -> dict[str, float]:
         with Exchanges() as logged:
             loss, _ = model.parse_losses(wrapped(views_of(config, 'cpu', SMALL), mode='loss'))
         wrapper.update_params(loss)
-        with Exchanges() as centres:
+        with Exchanges() as centers:
             model.after_step()
     return dict(
         gradients=sum(buckets),
         buckets=len(buckets),
-        centres=sum(size for _, size in centres.seen),
+        centers=sum(size for _, size in centers.seen),
         logged=sum(size for _, size in logged.seen),
-        exchanges=len(buckets) + len(centres.seen) + len(logged.seen),
+        exchanges=len(buckets) + len(centers.seen) + len(logged.seen),
         batch_norm=batch_norm_bytes(config, model),
         parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
     )
@@ -270,7 +270,7 @@ def expect(operations: dict[str, float], sizes: dict[str, float], gpus: int, giv
     share, doublings = 2 * (gpus - 1) / gpus, math.log2(gpus)
     gradients = share * sizes['gradients'] / bandwidth + sizes['buckets'] * given.latency * doublings
     last = share * sizes['gradients'] / sizes['buckets'] / bandwidth + given.latency * doublings
-    alone = share * (sizes['centres'] + sizes['logged'] + sizes['batch_norm']) / bandwidth
+    alone = share * (sizes['centers'] + sizes['logged'] + sizes['batch_norm']) / bandwidth
     alone += (sizes['exchanges'] - sizes['buckets']) * given.latency * doublings
     waiting = max(gradients - backward, last) + alone
     room = backward + compute / 9 - alone  # beside which the efficiency is still 0.9
@@ -302,7 +302,7 @@ def count(config: Config, archs: Sequence[str], with_bytes: bool) -> dict[str, d
 def main() -> None:
     """Counts, and prints."""
     args = parse_args()
-    MMLogger.get_current_instance().setLevel('WARNING')  # it names every tensor that is initialised
+    MMLogger.get_current_instance().setLevel('WARNING')  # it names every tensor that is initialized
     config = read_config(args.config)
     given = Assumptions(
         images=args.images,
@@ -322,8 +322,8 @@ def main() -> None:
         sizes = parts['bytes']
         print(
             f'{arch}: {sizes["parameters"] / 1e6:.1f} M trained parameters; exchanged per step: gradients '
-            f'{sizes["gradients"] / 1e6:.1f} MB in {sizes["buckets"]:.0f} buckets, centres '
-            f'{sizes["centres"] / 1e3:.1f} kB, logged losses {sizes["logged"]:.0f} B, '
+            f'{sizes["gradients"] / 1e6:.1f} MB in {sizes["buckets"]:.0f} buckets, centers '
+            f'{sizes["centers"] / 1e3:.1f} kB, logged losses {sizes["logged"]:.0f} B, '
             f'SyncBatchNorm {sizes["batch_norm"] / 1e3:.1f} kB'
         )
         spread = {name: f'{value / 1e6:.1f} MB' for name, value in parts['sharded'].items() if name != 'exchanges'}

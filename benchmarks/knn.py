@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.evaluation.nearest import nearest
+from mstkit.evaluation.protocols.nearest_neighbors import nearest
 
 WHOLE = (50_000, 1_281_167)  # ImageNet's val images and train images
 CLASSES = 1000
@@ -52,13 +52,13 @@ def parse_args() -> argparse.Namespace:
 def made_vectors(queries: int, bank: int, dims: int, order: str) -> tuple[Tensor, Tensor]:
     """Vectors of noisy classes, of different lengths, as features are; (Q, D) and (M, D)."""
     generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(CLASSES, dims, generator=generator)
+    centers = torch.randn(CLASSES, dims, generator=generator)
     parts = []
     for count in (queries, bank):
         labels = torch.randint(CLASSES, (count,), generator=generator)
         if order == 'classes':
             labels = labels.sort().values
-        vectors = torch.randn(count, dims, generator=generator).mul_(2).add_(centres[labels])
+        vectors = torch.randn(count, dims, generator=generator).mul_(2).add_(centers[labels])
         parts.append(vectors.mul_(0.5 + torch.rand(count, 1, generator=generator)))
     return parts[0], parts[1]
 
@@ -114,7 +114,7 @@ def check_same(found: dict[str, tuple[Tensor, Tensor]]) -> None:
             raise UsageError(f'ours and {name} differ by {difference:.2g} in a cosine: one of them is not exact.')
         wrong = float((indices.sort(dim=1).values != places.sort(dim=1).values).float().mean())
         if wrong > 0.01:
-            raise UsageError(f'ours and {name} name different neighbours in {100 * wrong:.1f} % of places.')
+            raise UsageError(f'ours and {name} name different neighbors in {100 * wrong:.1f} % of places.')
 
 
 def main() -> None:

@@ -20,14 +20,14 @@ from contest.json_line import machine, print_line
 from mmengine.config import Config, DictAction
 from torch.utils.data import DataLoader
 
-from mstkit.build_errors import build_guard
-from mstkit.engine.cpu import prepare_as
-from mstkit.engine.data_order import sampler_of
-from mstkit.engine.launch import load_config
-from mstkit.engine.preflight import build_train_loader
+from mstkit.engine.checkpoints.data_order import sampler_of
+from mstkit.engine.launch.launch import load_config
+from mstkit.engine.parallel.cpu_settings import prepare_as
+from mstkit.engine.runner.preflight import build_train_loader
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.progress_bar import track
 from mstkit.registry import DATASETS, MODELS
+from mstkit.utils.build_errors import build_guard
+from mstkit.utils.progress_bar import track
 
 WARM_UP = 2  # batches per worker that do not count: those that the workers make ahead while nobody waits
 
@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description='A training loader: images per second, and the share of stalls.')
     parser.add_argument('config')
-    parser.add_argument('--data-root', metavar='DIR', help='the folder of the pictures')
+    parser.add_argument('--data-root', metavar='DIR', help='the folder of the images')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     parser.add_argument('--workers', type=int, help="processes that make views; the config's by default")
     parser.add_argument('--batch-size', type=int, help="images per step; the config's by default")
@@ -99,7 +99,7 @@ def consume(
     Args:
         batches: from the loader.
         count: of steps.
-        preprocess: to the device, coloured where that is left to it, normalised.
+        preprocess: to the device, colored where that is left to it, normalized.
         device: where.
         busy: seconds that a step lasts at least, from the moment that its batch is there.
         what: for the progress.

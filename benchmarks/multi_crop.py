@@ -30,7 +30,7 @@ from mstkit.datasets.folder_scan import scan_folder
 from mstkit.datasets.image_folder import find_split
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.models import ViewDataPreprocessor
-from mstkit.progress_bar import track
+from mstkit.utils.progress_bar import track
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STAGES = ('decode', 'crops', 'photometric', 'tensors')
@@ -46,23 +46,23 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--against', choices=('torchvision', 'none'), default='torchvision')
     parser.add_argument('--max-images', type=int, default=60, help='so many, from all over the folder')
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--device', default='cpu', help='for the step that colours and normalises a batch')
+    parser.add_argument('--device', default='cpu', help='for the step that colors and normalizes a batch')
     parser.add_argument('--json', metavar='OUT', help='also write the line of JSON to this file')
     return parser.parse_args()
 
 
 class TorchvisionViews:
-    """DINO's views as its published code makes them, with torchvision on Pillow images, to normalised tensors."""
+    """DINO's views as its published code makes them, with torchvision on Pillow images, to normalized tensors."""
 
     def __init__(self) -> None:
-        colour = [
+        color = [
             transforms.RandomHorizontalFlip(0.5),
             transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=0.8),
             transforms.RandomGrayscale(p=0.2),
         ]
-        first = transforms.Compose([*colour, lambda image: blurred(image, 1.0)])
-        second = transforms.Compose([*colour, lambda image: blurred(image, 0.1), lambda image: solarised(image, 0.2)])
-        local = transforms.Compose([*colour, lambda image: blurred(image, 0.5)])
+        first = transforms.Compose([*color, lambda image: blurred(image, 1.0)])
+        second = transforms.Compose([*color, lambda image: blurred(image, 0.1), lambda image: solarized(image, 0.2)])
+        local = transforms.Compose([*color, lambda image: blurred(image, 0.5)])
         large, small = self.crop(224, (0.4, 1.0)), self.crop(96, (0.05, 0.4))
         self.views = [(large, first), (large, second), *[(small, local)] * 8]
         self.tensor = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
@@ -80,7 +80,7 @@ class TorchvisionViews:
         times.append(time.perf_counter())
         crops = [crop(image) for crop, _ in self.views]
         times.append(time.perf_counter())
-        views = [colour(view) for view, (_, colour) in zip(crops, self.views, strict=True)]
+        views = [color(view) for view, (_, color) in zip(crops, self.views, strict=True)]
         times.append(time.perf_counter())
         for view in views:
             self.tensor(view)
@@ -95,8 +95,8 @@ def blurred(image: Image.Image, probability: float) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(radius=random.uniform(0.1, 2.0)))
 
 
-def solarised(image: Image.Image, probability: float) -> Image.Image:
-    """Pillow's solarisation, with a probability."""
+def solarized(image: Image.Image, probability: float) -> Image.Image:
+    """Pillow's solarization, with a probability."""
     return ImageOps.solarize(image) if random.random() < probability else image
 
 
@@ -119,11 +119,11 @@ class OurViews:
 
 
 def find_images(folder: str, most: int) -> list[str]:
-    """Readable pictures from all over a folder; those that cannot be read are counted and said."""
+    """Readable images from all over a folder; those that cannot be read are counted and said."""
     root = find_split(folder, '')
     scan = scan_folder(root)
     if not scan.images:
-        raise UsageError(f'--images {folder} holds no pictures{scan.ignored_in_words()}: give a folder of photographs.')
+        raise UsageError(f'--images {folder} holds no images{scan.ignored_in_words()}: give a folder of photographs.')
     count = min(most, len(scan.images))
     chosen = [str(Path(root) / scan.images[index * len(scan.images) // count]) for index in range(count)]
     readable, reasons = [], []
@@ -138,19 +138,19 @@ def find_images(folder: str, most: int) -> list[str]:
     if reasons:
         print(f'left out {len(reasons)} of {count} files, the first: {reasons[0]}')
     if not readable:
-        raise UsageError(f'--images {folder}: none of {count} pictures can be read.')
+        raise UsageError(f'--images {folder}: none of {count} images can be read.')
     return readable
 
 
 def one_round(make: Make, paths: list[str]) -> list[float]:
-    """Milliseconds per picture of each stage, and of all of them."""
+    """Milliseconds per image of each stage, and of all of them."""
     times = [make(path, number) for number, path in enumerate(paths)]
     sums = [sum(each) for each in zip(*([b - a for a, b in itertools.pairwise(t)] for t in times), strict=True)]
     return [1000 * seconds / len(paths) for seconds in (*sums, sum(sums))]
 
 
 def device_step(views: OurViews, device: str, rounds: int) -> float:
-    """Milliseconds per picture to colour, where that is left to the device, and to normalise a batch there."""
+    """Milliseconds per image to color, where that is left to the device, and to normalize a batch there."""
     preprocess = ViewDataPreprocessor([255 * m for m in MEAN], [255 * s for s in STD]).to(device)
     batch, taken = default_collate(views.samples), []
     for _ in range(rounds + 1):
@@ -195,17 +195,15 @@ def report(args: argparse.Namespace, images: int, taken: dict[str, list[list[flo
     """Prints the lines for people and the line of JSON."""
     versions = {m.__name__: m.__version__ for m in (torch, torchvision, PIL, cv2)}
     print(
-        f'{images} pictures of {args.images}, 2 views of 224 px and 8 of 96 px each, one thread, {args.rounds} rounds; '
+        f'{images} images of {args.images}, 2 views of 224 px and 8 of 96 px each, one thread, {args.rounds} rounds; '
         f'{", ".join(" ".join(pair) for pair in versions.items())}'
     )
-    print('milliseconds per picture, colours on the CPU or left to the device (whose step is not in the sum):')
-    print(f'{"":16}{"decode":>8}{"crops":>8}{"colours":>9}{"tensors":>9}{"all":>8}{"images/s":>10}{"device step":>13}')
+    print('milliseconds per image, colors on the CPU or left to the device (whose step is not in the sum):')
+    print(f'{"":16}{"decode":>8}{"crops":>8}{"colors":>9}{"tensors":>9}{"all":>8}{"images/s":>10}{"device step":>13}')
     results: dict[str, dict[str, Any]] = {}
     for name, turns in taken.items():
         middle = [statistics.median(column) for column in zip(*turns, strict=True)]
-        if (
-            name != 'torchvision'
-        ):  # MultiCrop makes crops and colours in one go: without colours it takes that much less
+        if name != 'torchvision':  # MultiCrop makes crops and colors in one go: without colors it takes that much less
             crops = statistics.median(turn[1] for turn in taken[name.replace('cpu', 'device')])
             middle[1:2] = [crops, max(0.0, middle[1] - crops)]
         row = dict(zip((*STAGES, 'all'), (round(value, 4) for value in middle), strict=True))

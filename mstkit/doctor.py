@@ -127,7 +127,7 @@ def check_device(torch: Outcome) -> Finding:
 
 
 def check_space() -> list[Finding]:
-    """Looks at the disk and at the shared memory through which the loaders' processes hand over pictures."""
+    """Looks at the disk and at the shared memory through which the loaders' processes hand over images."""
     disk = shutil.disk_usage('.').free / 2**30
     advice = f'Checkpoints need room.  du -sh {shlex.quote(os.getcwd())}/*' if disk < 2 else ''
     rows = [Finding('disk', f'{disk:.0f} GiB free in this folder', WARNING if advice else OK, advice)]

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mstkit.home import expand_word
+from mstkit.utils.home_folder import expand_word
 
 USAGE_EXIT, STOPPED_EXIT = 2, 3
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

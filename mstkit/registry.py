@@ -4,7 +4,7 @@ A config of mmdet's or mmseg's scope names ours with the prefix ``mstkit.``.
 
 The parents have to be imported before a name of theirs can be found, hence the imports of ``mmpretrain.models``
 and friends at the top (:mod:`mstkit._dependencies`); our own rooms are imported when a name is first looked up. A
-component is registered under the scope ``mstkit``, which :func:`mstkit.engine.launch` makes the default one.
+component is registered under the scope ``mstkit``, which :func:`mstkit.engine.launch.launch` makes the default one.
 """
 
 # ruff: noqa: E402
@@ -21,8 +21,8 @@ from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import Registry as MMEngineRegistry
 from mmpretrain import registry as mmpretrain_registry
 
-from mstkit.kinds import CALLED, checked
-from mstkit.private_attributes import make_child_of_root
+from mstkit.utils.argument_types import CALLED, checked
+from mstkit.utils.private_attributes import make_child_of_root
 
 
 class Registry(MMEngineRegistry):
@@ -40,7 +40,9 @@ class Registry(MMEngineRegistry):
 MODELS = Registry(
     'model', parent=mmpretrain_registry.MODELS, scope='mstkit', locations=['mstkit.models', 'mstkit.interop']
 )
-DATASETS = Registry('dataset', parent=mmpretrain_registry.DATASETS, scope='mstkit', locations=['mstkit.datasets'])
+DATASETS = Registry(
+    'dataset', parent=mmpretrain_registry.DATASETS, scope='mstkit', locations=['mstkit.datasets', 'mstkit.scenes']
+)
 TRANSFORMS = Registry('transform', parent=mmpretrain_registry.TRANSFORMS, scope='mstkit', locations=['mstkit.datasets'])
 DATA_SAMPLERS = Registry(
     'data sampler', parent=mmpretrain_registry.DATA_SAMPLERS, scope='mstkit', locations=['mstkit.datasets']

@@ -84,10 +84,10 @@ class MaskContext(NamedTuple):
 
 
 class FeatureBank(NamedTuple):
-    """Features of a labelled set of images, in file order.
+    """Features of a labeled set of images, in file order.
 
     Attributes:
-        features: (M, D) float32, not normalised.
+        features: (M, D) float32, not normalized.
         labels: (M,) int64, indices into ``classes``.
         classes: the class names.
     """
@@ -98,13 +98,13 @@ class FeatureBank(NamedTuple):
 
 
 class PanelData(NamedTuple):
-    """What a picture of one training step shows; B images side by side.
+    """What an image of one training step shows; B images side by side.
 
     Attributes:
-        images: (B, 3, H, W), normalised as the network sees them.
+        images: (B, 3, H, W), normalized as the network sees them.
         attention: (B, h, w), mean over heads of the teacher's attention, or None where nothing guides the mask.
         mask: (B, h, w) bool, True = hidden, or None without a masker.
-        reconstruction: (B, 3, H, W), normalised like ``images``, or None without a decoder.
+        reconstruction: (B, 3, H, W), normalized like ``images``, or None without a decoder.
     """
 
     images: Tensor

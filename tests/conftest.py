@@ -39,8 +39,8 @@ def _strict_warnings() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _quiet_initialisation() -> Iterator[None]:
-    """mmengine logs a paragraph for every initialised tensor."""
+def _quiet_initialization() -> Iterator[None]:
+    """mmengine logs a paragraph for every initialized tensor."""
     level = MMLogger.get_current_instance().level
     MMLogger.get_current_instance().setLevel('WARNING')
     yield

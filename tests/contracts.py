@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mstkit.build_errors import build_guard
 from mstkit.errors import UsageError
+from mstkit.utils.build_errors import build_guard
 
 VALUES: tuple[Any, ...] = (
     -1,

@@ -23,7 +23,7 @@ def load_program(path: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(file.parent)  # where a program finds its neighbours
+        patch.syspath_prepend(file.parent)  # where a program finds its neighbors
         sys.modules[spec.name] = module  # where a dataclass of it looks
         spec.loader.exec_module(module)
     return module
@@ -66,5 +66,5 @@ def run_program(path: str, *words: object) -> Finished:
 def run_on_rank(rank: int, path: str, *words: object) -> Finished:
     """:func:`run_program` for ``run_two``; a rank does not wait for the launcher to end it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mstkit.engine.distributed._PATIENCE', 0)
+        patch.setattr('mstkit.engine.parallel.distributed._PATIENCE', 0)
         return run_program(path, *words, '--launcher', 'pytorch')

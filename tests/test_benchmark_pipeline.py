@@ -37,8 +37,8 @@ def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: object) -> 
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / 'pictures'
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / 'images'
     folder.mkdir()
     rng = np.random.default_rng(0)
     for index in range(5):
@@ -47,12 +47,12 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def test_multi_crop(pictures, monkeypatch, tmp_path, capsys):
-    (pictures / 'broken.jpg').write_bytes(b'\xff\xd8\xff no picture')
+def test_multi_crop(images, monkeypatch, tmp_path, capsys):
+    (images / 'broken.jpg').write_bytes(b'\xff\xd8\xff no image')
     out = tmp_path / 'out.json'
-    assert run(load('multi_crop'), monkeypatch, '--images', pictures, '--rounds', 2, '--json', out) == 0
+    assert run(load('multi_crop'), monkeypatch, '--images', images, '--rounds', 2, '--json', out) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith('left out 1 of 6 files, the first: cannot read') and '5 pictures' in lines[1]
+    assert lines[0].startswith('left out 1 of 6 files, the first: cannot read') and '5 images' in lines[1]
     found = json.loads(lines[-1])
     assert json.loads(out.read_text()) == found and found['images'] == 5
     assert list(found['results']) == ['cpu', 'device', 'cpu, scaled', 'device, scaled', 'torchvision']
@@ -67,23 +67,23 @@ def test_multi_crop(pictures, monkeypatch, tmp_path, capsys):
     assert f'cpu: {ratio:.2f} times the images per second of torchvision' in lines
 
 
-def test_the_reference_makes_dinos_views(pictures):
+def test_the_reference_makes_dinos_views(images):
     module = load('multi_crop')
     reference = module.TorchvisionViews()
     assert len(reference.views) == 10
     torch.manual_seed(0)
-    image = Image.open(pictures / '0.jpg').convert('RGB')
-    sizes = [reference.tensor(colour(crop(image))).shape for crop, colour in reference.views]
+    image = Image.open(images / '0.jpg').convert('RGB')
+    sizes = [reference.tensor(color(crop(image))).shape for crop, color in reference.views]
     assert sizes == [(3, 224, 224)] * 2 + [(3, 96, 96)] * 8
-    times = reference(str(pictures / '0.jpg'), 0)
+    times = reference(str(images / '0.jpg'), 0)
     assert times == sorted(times) and len(times) == 5
 
 
 @pytest.mark.parametrize('photometric', ['cpu', 'device'])
-def test_loader(pictures, monkeypatch, tmp_path, capsys, photometric):
+def test_loader(images, monkeypatch, tmp_path, capsys, photometric):
     out = tmp_path / 'out.json'
     option = f'train_dataloader.dataset.pipeline.1.photometric={photometric}'
-    words = ('--data-root', pictures, '--workers', 0, '--batch-size', 2, '--batches', 4, '--device', 'cpu')
+    words = ('--data-root', images, '--workers', 0, '--batch-size', 2, '--batches', 4, '--device', 'cpu')
     assert (
         run(load('loader'), monkeypatch, CONFIG, *words, '--step-ms', 30, '--json', out, '--cfg-options', option) == 0
     )
@@ -98,19 +98,19 @@ def test_loader(pictures, monkeypatch, tmp_path, capsys, photometric):
     assert any(f'{results["images_per_second"]:.1f} images/s' in line for line in lines)
 
 
-def test_mistakes(pictures, monkeypatch, tmp_path, capsys):
+def test_mistakes(images, monkeypatch, tmp_path, capsys):
     multi_crop, loader = load('multi_crop'), load('loader')
     empty = tmp_path / 'empty'
     empty.mkdir()
-    (empty / 'a.txt').write_text('no picture')
+    (empty / 'a.txt').write_text('no image')
     broken = tmp_path / 'broken'
     broken.mkdir()
-    (broken / 'a.jpg').write_bytes(b'no picture')
-    given = ('--images', pictures)
+    (broken / 'a.jpg').write_bytes(b'no image')
+    given = ('--images', images)
     for module, words, message in (
         (multi_crop, ('--images', tmp_path / 'nowhere'), 'nowhere'),
-        (multi_crop, ('--images', empty), 'holds no pictures'),
-        (multi_crop, ('--images', broken), 'none of 1 pictures can be read'),
+        (multi_crop, ('--images', empty), 'holds no images'),
+        (multi_crop, ('--images', broken), 'none of 1 images can be read'),
         (multi_crop, (*given, '--rounds', 0), '--rounds is 0'),
         (multi_crop, (*given, '--max-images', 0), '--max-images is 0'),
         (loader, (tmp_path / 'no.py',), 'there is no config file'),

@@ -55,7 +55,7 @@ def test_knn_stops_where_a_search_is_not_exact(knn):
     knn.check_same({'ours': (values, indices), 'plain': (values + 1e-7, indices.flip(1))})
     with pytest.raises(UsageError, match='not exact'):
         knn.check_same({'ours': (values, indices), 'plain': (values + 1e-3, indices)})
-    with pytest.raises(UsageError, match='different neighbours'):
+    with pytest.raises(UsageError, match='different neighbors'):
         knn.check_same({'ours': (values, indices), 'plain': (values, indices + 1)})
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mstkit.checks import (
+from mstkit.errors import UsageError
+from mstkit.utils.checks import (
     check_count,
     check_dict,
     check_flag,
@@ -24,7 +25,6 @@ from mstkit.checks import (
     check_workers,
     settings_from,
 )
-from mstkit.errors import UsageError
 
 NO_NUMBERS = (
     True,

@@ -78,7 +78,7 @@ def test_bytes_are_those_of_the_tensors(benchmark, config):
     assert found['gradients'] == 4 * found['parameters'] and found['buckets'] >= 1
     model = benchmark.built(config, TINY)
     assert found['parameters'] == sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert found['centres'] == 4 * (64 + 1)
+    assert found['centers'] == 4 * (64 + 1)
     assert found['logged'] == 4 * 2  # the loss and its only term
     # Two layers of 32: all views of the student at once, with gradients, and those of the teacher without.
     assert found['batch_norm'] == 2 * (4 * (2 * 32 + 1 + 2 * 32) + 4 * (2 * 32 + 1))
@@ -91,7 +91,7 @@ def test_bytes_are_those_of_the_tensors(benchmark, config):
 def test_the_expectation_is_arithmetic(benchmark):
     given = benchmark.Assumptions(images=10, peak=100.0, mfu=0.5, inside=8.0, between=4.0, latency=0.0)
     operations = dict(step=30.0, student_backward=20.0)
-    sizes = dict(gradients=16.0, buckets=2.0, centres=0.0, logged=0.0, batch_norm=0.0, exchanges=2.0)
+    sizes = dict(gradients=16.0, buckets=2.0, centers=0.0, logged=0.0, batch_norm=0.0, exchanges=2.0)
     eight = benchmark.expect(operations, sizes, 8, given)
     assert eight['compute'] == pytest.approx(6.0) and eight['gradients'] == pytest.approx(2 * 7 / 8 * 16 / 8)
     assert eight['waiting'] == pytest.approx(eight['gradients'] / 2)  # the last of two buckets
@@ -108,7 +108,7 @@ def test_it_prints_lines_and_json(benchmark, config, tmp_path, monkeypatch, caps
         benchmark,
         'count_bytes',
         lambda *_: dict.fromkeys(
-            ('gradients', 'buckets', 'centres', 'logged', 'exchanges', 'batch_norm', 'parameters'), 1e6
+            ('gradients', 'buckets', 'centers', 'logged', 'exchanges', 'batch_norm', 'parameters'), 1e6
         ),
     )
     monkeypatch.setattr(benchmark, 'count_sharded_bytes', lambda *_: dict(gathered=1e6, exchanges=3))

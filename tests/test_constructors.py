@@ -18,7 +18,7 @@ from mstkit.models.objectives import Surroundings
 from mstkit.structures import MaskContext, Progress
 
 from .contracts import VALUES, arguments, complaint
-from .evaluation.frozen import write_pictures
+from .evaluation.frozen import write_images
 from .models.builders import NECK, SWIN, VIT, views
 
 CHANNELS = 16
@@ -71,8 +71,8 @@ def encode(backbone: Any) -> Any:
 
 
 def cut(transform: Any) -> Any:
-    picture = np.random.default_rng(0).integers(0, 255, (20, 24, 3)).astype(np.uint8)
-    return transform(dict(img=picture, sample_idx=0)).get('img')
+    image = np.random.default_rng(0).integers(0, 255, (20, 24, 3)).astype(np.uint8)
+    return transform(dict(img=image, sample_idx=0)).get('img')
 
 
 def first_of(dataset: Any) -> Any:
@@ -155,11 +155,11 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     ),
     'BuiltinScenes': (dict(num_images=2, image_size=16), first_of),
     'ImageFolder': (
-        dict(data_root='pictures', split='', serialize_data=False, pipeline=[dict(type='LoadRGB')]),
+        dict(data_root='images', split='', serialize_data=False, pipeline=[dict(type='LoadRGB')]),
         first_of,
     ),
     'TextList': (
-        dict(list_file='list.txt', data_root='pictures', serialize_data=False, pipeline=[dict(type='LoadRGB')]),
+        dict(list_file='list.txt', data_root='images', serialize_data=False, pipeline=[dict(type='LoadRGB')]),
         first_of,
     ),
     'CenterView': (dict(resize=8, crop=6), cut),
@@ -200,7 +200,7 @@ NOT_HERE = {
     'StepInfoHook': 'takes no argument',
     'ProgressHook': 'takes no argument',
     'StepParamSchedulerHook': 'takes no argument',
-    'InferencerPicture': 'takes no argument',
+    'InferencerImage': 'takes no argument',
     'WarmupCosineLR': 'a schedule of an optimizer: tests/engine/test_schedule.py',
     'MSTRunner': 'tests/engine/test_bad_input.py',
     'ResumableEpochLoop': 'tests/engine/test_bad_input.py',
@@ -242,7 +242,7 @@ ALL.update(
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_pictures(Path('pictures'), dict(green=1, red=1), size=30)
+    write_images(Path('images'), dict(green=1, red=1), size=30)
     Path('list.txt').write_text('green/000.png\n')
 
 

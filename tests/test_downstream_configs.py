@@ -104,28 +104,28 @@ def checkpoint_tensors(checkpoint: dict) -> list[str]:
 
 
 def batch(scope: str, num_classes: int) -> dict[str, Any]:
-    """Two pictures with something on them, as the toolbox's pipeline would pack them."""
+    """Two images with something on them, as the toolbox's pipeline would pack them."""
     side = SIZE[scope]
-    pictures = [torch.randint(0, 256, (3, side, side), dtype=torch.uint8) for _ in range(2)]
+    images = [torch.randint(0, 256, (3, side, side), dtype=torch.uint8) for _ in range(2)]
     meta = dict(img_shape=(side, side), ori_shape=(side, side), pad_shape=(side, side), scale_factor=(1.0, 1.0))
     meta |= dict(batch_input_shape=(side, side), img_id=0)
     if scope == 'mstkit':
         samples = [DataSample(metainfo=meta).set_gt_label(label) for label in (0, num_classes - 1)]
-        return dict(inputs=torch.stack(pictures), data_samples=samples)
+        return dict(inputs=torch.stack(images), data_samples=samples)
     if scope == 'mmseg':
         from mmseg.structures import SegDataSample
 
         samples = []
-        for _ in pictures:
+        for _ in images:
             labels = torch.randint(0, num_classes, (1, side, side))
             labels[0, :4] = 255
             samples.append(SegDataSample(metainfo=meta, gt_sem_seg=PixelData(data=labels)))
-        return dict(inputs=pictures, data_samples=samples)
+        return dict(inputs=images, data_samples=samples)
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
 
     samples = []
-    for _ in pictures:
+    for _ in images:
         boxes = torch.tensor([[10.0, 12.0, 70.0, 66.0], [40.0, 50.0, 120.0, 118.0]])
         masks = np.zeros((2, side, side), np.uint8)
         for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
@@ -135,7 +135,7 @@ def batch(scope: str, num_classes: int) -> dict[str, Any]:
         samples.append(
             DetDataSample(metainfo=meta, gt_instances=truth, ignored_instances=InstanceData(bboxes=boxes[:0]))
         )
-    return dict(inputs=pictures, data_samples=samples)
+    return dict(inputs=images, data_samples=samples)
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=name)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from mstkit.errors import STOPPED_EXIT, USAGE_EXIT, UsageError, WorkStopped, exit_cleanly
 from tests.programs import load_program
 
-MESSAGE = "the picture 'a: b.jpg' cannot be read (UsageError: no reason): copy it again."
+MESSAGE = "the image 'a: b.jpg' cannot be read (UsageError: no reason): copy it again."
 
 
 class Broken(Dataset):

@@ -16,9 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mstkit import files
-from mstkit.engine.checkpointing import save
+from mstkit.engine.checkpoints.checkpointing import save
 from mstkit.errors import DiskError
+from mstkit.utils import files
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -65,12 +65,12 @@ def test_leftovers_are_removed_and_named(tmp_path):
 @pytest.mark.parametrize('links', [True, False])
 def test_a_second_name_is_a_link_or_else_a_copy(tmp_path, monkeypatch, links):
     source, target = tmp_path / 'a.png', tmp_path / 'new' / 'b.png'
-    source.write_bytes(b'picture')
+    source.write_bytes(b'image')
     if not links:
         monkeypatch.setattr(os, 'link', lambda *_: (_ for _ in ()).throw(OSError('no hard links here')))
     for _ in range(2):
         files.link_or_copy(source, target)
-        assert target.read_bytes() == b'picture'
+        assert target.read_bytes() == b'image'
         assert os.path.samefile(source, target) == links
     assert list(target.parent.iterdir()) == [target]
 
@@ -132,7 +132,10 @@ def test_a_real_limit_is_met(tmp_path):
     """Not a stand-in: the system itself refuses the file."""
     limit = 'import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);'
     limit += 'resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000))\n'
-    code = limit + f'from mstkit.files import write_atomically\nwrite_atomically({str(tmp_path / "x")!r}, bytes(10**6))'
+    code = (
+        limit
+        + f'from mstkit.utils.files import write_atomically\nwrite_atomically({str(tmp_path / "x")!r}, bytes(10**6))'
+    )
     result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1
     assert 'DiskError' in result.stderr and 'x cannot be written: file too large' in result.stderr, result.stderr

@@ -16,10 +16,10 @@ from PIL import Image
 
 from mstkit.datasets import ImageFolder
 from mstkit.downstream.coco_json import coco_classes, read_coco
-from mstkit.engine.launch import read_config
-from mstkit.engine.resumable_runner import ResumableRunner
+from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
+from mstkit.engine.launch.launch import read_config
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.home import expand_homes, expand_word
+from mstkit.utils.home_folder import expand_homes, expand_word
 
 ODD = os.fsdecode(b'caf\xe9.png')  # Latin-1, as on old disks
 
@@ -58,12 +58,10 @@ def test_every_tool_sees_the_home_folder(home, monkeypatch):
 
 def test_configs(home):
     (home / 'a.py').write_text(
-        "data = dict(data_root='~/pictures', roots=['~/a', 'b~/c'], pair=('~', 1), keep='~x')\nload_from = '~/a.pth'\n"
+        "data = dict(data_root='~/images', roots=['~/a', 'b~/c'], pair=('~', 1), keep='~x')\nload_from = '~/a.pth'\n"
     )
     config = read_config(home / 'a.py')
-    assert config.data == dict(
-        data_root=f'{home}/pictures', roots=[f'{home}/a', 'b~/c'], pair=(str(home), 1), keep='~x'
-    )
+    assert config.data == dict(data_root=f'{home}/images', roots=[f'{home}/a', 'b~/c'], pair=(str(home), 1), keep='~x')
     assert config.load_from == f'{home}/a.pth'
     assert expand_homes(3) == 3 and expand_homes(None) is None and expand_homes((1, 'a')) == (1, 'a')
 
@@ -72,7 +70,7 @@ def test_names_that_are_not_utf8_are_logged_and_printed(tmp_path, monkeypatch):
     """As in a run: the file of the log and the screen get every line, odd bytes as escapes."""
     screen = io.TextIOWrapper(io.BytesIO(), encoding='utf-8')
     monkeypatch.setattr(sys, 'stdout', screen)
-    root = tmp_path / 'pictures'
+    root = tmp_path / 'images'
     root.mkdir()
     try:
         Image.new('RGB', (9, 9)).save(root / 'a.png')

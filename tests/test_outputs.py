@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mstkit import outputs
 from mstkit.errors import USAGE_EXIT, UsageError, exit_cleanly
-from mstkit.outputs import output_file, output_folder
+from mstkit.utils import output_paths
+from mstkit.utils.output_paths import output_file, output_folder
 from tests.engine import running
 from tests.programs import ROOT, load_program
 
@@ -98,7 +98,7 @@ def test_the_reason_and_the_way_out(check, number, tmp_path, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(outputs.tempfile, 'TemporaryFile', refuse)
+    monkeypatch.setattr(output_paths.tempfile, 'TemporaryFile', refuse)
     place = tmp_path / 'a' / 'b'
     with pytest.raises(UsageError) as caught:
         check('--out', place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mstkit.progress_bar import track
+from mstkit.utils.progress_bar import track
 
 
 def test_progress_is_quiet_without_a_terminal(capsys: pytest.CaptureFixture) -> None:

@@ -14,8 +14,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATA_SAMPLERS, MODELS, DefaultScope
 from timm.scheduler import CosineLRScheduler
 
-from mstkit.engine.progress import StepCounter
-from mstkit.engine.schedules import lr_curve
+from mstkit.engine.optim.param_schedules import lr_curve
+from mstkit.engine.optim.step_counts import StepCounter
 from mstkit.errors import UsageError
 
 from .docs.pages import commands

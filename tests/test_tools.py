@@ -17,7 +17,7 @@ import torch
 from mmengine.config import DictAction
 from PIL import Image
 
-from mstkit.engine.launch import build_runner, load_config
+from mstkit.engine.launch.launch import build_runner, load_config
 from mstkit.errors import UsageError
 
 from .programs import ROOT, run_on_rank, run_program
@@ -61,9 +61,9 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory) -> Path:
-    """Two classes of pictures with a train and a val part, a grey one and a broken one among them."""
-    root, random = tmp_path_factory.mktemp('pictures'), np.random.default_rng(0)
+def images(tmp_path_factory) -> Path:
+    """Two classes of images with a train and a val part, a gray one and a broken one among them."""
+    root, random = tmp_path_factory.mktemp('images'), np.random.default_rng(0)
     for split, count in (('train', 12), ('val', 5)):
         for label in ('left', 'right'):
             folder = root / split / label
@@ -71,7 +71,7 @@ def pictures(tmp_path_factory) -> Path:
             for i in range(count):
                 size = (int(random.integers(70, 100)), int(random.integers(70, 100)), 3)
                 Image.fromarray(random.integers(0, 255, size, dtype=np.uint8)).save(folder / f'{i}.jpg')
-    Image.new('L', (80, 90), 100).save(root / 'train' / 'left' / 'grey.png')
+    Image.new('L', (80, 90), 100).save(root / 'train' / 'left' / 'gray.png')
     return root
 
 
@@ -97,13 +97,13 @@ def test_demo_prints_its_line_last_and_leaves_panels(tmp_path):
     assert (tmp_path / 'mine' / 'thesis.txt').exists()
 
 
-def test_ones_own_pictures_then_knn_of_the_checkpoint(tmp_path, pictures):
+def test_ones_own_images_then_knn_of_the_checkpoint(tmp_path, images):
     """Train on a folder, measure the file with its own tool and with test.py: three times the same accuracy."""
     work_dir = tmp_path / 'run'
     small = [*SMALL, 'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
     small += ['default_hooks.knn.num_workers=0', 'default_hooks.knn.ks=[1,5]', 'default_hooks.knn.headline_k=5']
     out = run(
-        'tools/train.py', FOLDER, '--data-root', pictures, '--work-dir', work_dir, '--epochs', '2',
+        'tools/train.py', FOLDER, '--data-root', images, '--work-dir', work_dir, '--epochs', '2',
         '--cfg-options', *small,
     )  # fmt: skip
     assert 'epochs: 100 -> 2' in out
@@ -112,12 +112,12 @@ def test_ones_own_pictures_then_knn_of_the_checkpoint(tmp_path, pictures):
     assert 'global batch 8 = 8 per device x 1 processes x 1 accumulated; lr 0.001' in out
     recorded = json.loads((work_dir / 'knn.jsonl').read_text().splitlines()[-1])['branches']
     run(
-        'tools/evaluation/knn.py', work_dir / 'epoch_2.pth', '--train', pictures / 'train',
-        '--val', pictures / 'val', '--k', '1', '5', '--json', tmp_path / 'knn.json', '--num-workers', '0',
+        'tools/evaluation/knn.py', work_dir / 'epoch_2.pth', '--train', images / 'train',
+        '--val', images / 'val', '--k', '1', '5', '--json', tmp_path / 'knn.json', '--num-workers', '0',
     )  # fmt: skip
     measured = json.loads((tmp_path / 'knn.json').read_text())
     run(
-        'tools/test.py', FOLDER, work_dir / 'epoch_2.pth', '--data-root', pictures,
+        'tools/test.py', FOLDER, work_dir / 'epoch_2.pth', '--data-root', images,
         '--work-dir', tmp_path / 'test', '--out', tmp_path / 'test.json', '--cfg-options', *small,
     )  # fmt: skip
     tested = json.loads((tmp_path / 'test.json').read_text())
@@ -128,7 +128,7 @@ def test_ones_own_pictures_then_knn_of_the_checkpoint(tmp_path, pictures):
 
 
 def test_killed_and_resumed_is_bit_identical(tmp_path):
-    """The real model, with drop path, mask and batch normalisation, killed at a moment of the clock."""
+    """The real model, with drop path, mask and batch normalization, killed at a moment of the clock."""
     command = ['tools/train.py', DEMO, '--epochs', '4', '--cfg-options', *SMALL_DEMO]
     command += ["model.neck.batch_norm='global_only'", 'randomness.seed=5']
     run(*command, '--work-dir', tmp_path / 'whole')
@@ -157,7 +157,7 @@ def test_killed_and_resumed_is_bit_identical(tmp_path):
 
 
 def test_two_cpu_processes_equal_one(tmp_path, run_two):
-    """Half the batch each: same losses, centre and weights, in a model without batch normalisation or masks."""
+    """Half the batch each: same losses, center and weights, in a model without batch normalization or masks."""
     common = [*SMALL_DEMO, 'model.masker=none', 'model.decoder.batch_norm=False', 'model.backbone.drop_path_rate=0.0']
     # SGD: Adam turns the last bit of a small gradient into a whole step.
     common += ['optim_wrapper.precision=fp32', 'default_hooks.knn.save_best=False', 'default_hooks.logger.interval=1']
@@ -196,12 +196,12 @@ def test_maskers_are_swapped_from_the_command_line(tmp_path, words, expected):
         assert any('num' in note for note in notes), 'what was dropped is said'
 
 
-def mistakes(pictures: Path, tmp: Path) -> list[tuple[str, list[str], str | None, str]]:
+def mistakes(images: Path, tmp: Path) -> list[tuple[str, list[str], str | None, str]]:
     """Config, overrides, data root, and what the message has to name."""
     empty, textual = tmp / 'empty', tmp / 'texts'
     empty.mkdir()
     textual.mkdir()
-    (textual / 'readme.txt').write_text('no picture')
+    (textual / 'readme.txt').write_text('no image')
     return [
         (DEMO, ['model.masker.type=RandomMaskr'], None, 'RandomMaskr.*Did you mean RandomMasker'),
         (DEMO, ['model.backbone.type=MaskedVisionTransformr'], None, 'Did you mean MaskedVisionTransformer'),
@@ -224,8 +224,8 @@ def mistakes(pictures: Path, tmp: Path) -> list[tuple[str, list[str], str | None
         (FOLDER, [], str(tmp / 'nowhere'), 'nowhere'),
         (FOLDER, [], str(empty), 'empty'),
         (FOLDER, [], str(textual), 'texts'),
-        (FOLDER, [], None, 'data/pictures.*--data-root'),
-        (DEMO, [], str(pictures), 'built-in|BuiltinScenes'),
+        (FOLDER, [], None, 'data/images.*--data-root'),
+        (DEMO, [], str(images), 'built-in|BuiltinScenes'),
         (
             DEMO,
             ['model.masker.type=AttMaskHigh', 'model.masker.ratio=1.5'],
@@ -235,14 +235,14 @@ def mistakes(pictures: Path, tmp: Path) -> list[tuple[str, list[str], str | None
         (DEMO, ['model.masker.type=AttMaskLow', 'model.masker.ratio=(0.5,0.1)'], None, 'give the smaller number first'),
         (DEMO, ['model.masker.type=AttMaskHint', 'model.masker.show_max=0.01'], None, 'shows not one of 36 patches'),
         (DEMO, ['model.masker.type=AttMaskHigh', 'model.masker.layer=-9'], None, 'one of -4 to -1'),
-        (IBOT, ['model.masker=none'], str(pictures), 'nothing hides any: give a masker'),
-        (MOBY, ['train_dataloader.batch_size=3'], str(pictures), '256 of MoBYHead is not a multiple.*255 or 258'),
+        (IBOT, ['model.masker=none'], str(images), 'nothing hides any: give a masker'),
+        (MOBY, ['train_dataloader.batch_size=3'], str(images), '256 of MoBYHead is not a multiple.*255 or 258'),
     ]
 
 
 @pytest.mark.parametrize('index', range(19))
-def test_mistakes_get_one_message_and_leave_nothing(tmp_path, pictures, index):
-    path, words, data_root, message = mistakes(pictures, tmp_path)[index]
+def test_mistakes_get_one_message_and_leave_nothing(tmp_path, images, index):
+    path, words, data_root, message = mistakes(images, tmp_path)[index]
     work_dir = tmp_path / 'run'
     with pytest.raises(UsageError, match=message) as caught:
         few = FEW_SCENES if path == DEMO else ()

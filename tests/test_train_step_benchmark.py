@@ -49,7 +49,7 @@ def test_products_of_a_convolution():
     layer, x = nn.Conv2d(3, 6, 4, stride=4), torch.randn(2, 3, 16, 16)
     one = 2 * (2 * 4 * 4) * (3 * 4 * 4) * 6
     assert counted(lambda: layer(x)) == one
-    assert counted(lambda: layer(x).sum().backward()) == 2 * one  # the picture takes no gradient
+    assert counted(lambda: layer(x).sum().backward()) == 2 * one  # the image takes no gradient
 
 
 def test_the_bound_is_the_time_of_the_products():

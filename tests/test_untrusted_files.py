@@ -21,14 +21,14 @@ from PIL import Image
 from torch import nn
 
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.evaluation.linear_head import LinearHead
+from mstkit.evaluation.protocols.linear_head import LinearHead
 from mstkit.interop import read_checkpoint, registered, trusted_part
 from mstkit.interop.sharded_checkpoint import REST, SUFFIX
 from mstkit.networks import open_networks
 from mstkit.registry import MODELS, TRANSFORMS
 
-from .evaluation.checkpoints import BACKBONE, NORMALISATION, PIPELINE, save_checkpoint
-from .evaluation.frozen import write_pictures
+from .evaluation.checkpoints import BACKBONE, NORMALIZATION, PIPELINE, save_checkpoint
+from .evaluation.frozen import write_images
 from .evaluation.videos import write_davis
 from .programs import ROOT, load_program
 from .report.toy import make_run
@@ -57,7 +57,7 @@ def calls(command: str) -> dict[str, Any]:
 
 def config_with(**backbone: Any) -> dict[str, Any]:
     hook = dict(type='KNNHook', val_dataset=dict(type='ImageFolder', pipeline=PIPELINE))
-    model = dict(type='DINO', backbone={**BACKBONE, **backbone}, data_preprocessor=NORMALISATION)
+    model = dict(type='DINO', backbone={**BACKBONE, **backbone}, data_preprocessor=NORMALIZATION)
     return dict(model=model, custom_hooks=[hook])
 
 
@@ -240,8 +240,8 @@ class Attack:
         return os.mkdir, (CANARY,)
 
 
-def labelled_pictures(folder: Path) -> Path:
-    write_pictures(folder, dict(green=2, red=2), 0)
+def labeled_images(folder: Path) -> Path:
+    write_images(folder, dict(green=2, red=2), 0)
     return folder
 
 
@@ -255,19 +255,19 @@ def of_retrieval(checkpoint: Path) -> list[object]:
 
 
 def of_backgrounds(checkpoint: Path) -> list[object]:
-    labelled_pictures(Path('data/mixed_same/val'))
+    labeled_images(Path('data/mixed_same/val'))
     LinearHead(torch.zeros(2, 24), torch.zeros(2), ('green', 'red'), 'last', '0' * 64, 'x').save('head.pth')
     return [checkpoint, '--head', 'head.pth', '--data', 'data', '--device', 'cpu']
 
 
-def of_labelled(checkpoint: Path) -> list[object]:
-    pictures = labelled_pictures(Path('pictures'))
+def of_labeled(checkpoint: Path) -> list[object]:
+    images = labeled_images(Path('images'))
     return [
         checkpoint,
         '--train',
-        pictures,
+        images,
         '--val',
-        pictures,
+        images,
         '--allow-overlap',
         '--device',
         'cpu',
@@ -291,17 +291,17 @@ def of_training(checkpoint: Path) -> list[object]:
 
 # How each program that reads a checkpoint is called; all of them fail, for the config or for the tensors.
 READ_CHECKPOINTS: dict[str, Callable[[Path], list[object]]] = {
-    'evaluation/evaluate.py': lambda file: [*of_labelled(file), '--suite', 'knn', '--work-dir', 'out'],
-    'evaluation/knn.py': of_labelled,
+    'evaluation/evaluate.py': lambda file: [*of_labeled(file), '--suite', 'knn', '--work-dir', 'out'],
+    'evaluation/knn.py': of_labeled,
     'evaluation/backgrounds.py': of_backgrounds,
     'evaluation/retrieval.py': of_retrieval,
     'evaluation/video_segmentation.py': lambda file: [file, '--data', write_davis(Path('davis')), '--device', 'cpu'],
-    'analysis/dark_secrets.py': lambda file: [file, '--images', labelled_pictures(Path('pictures')), '--device', 'cpu'],
+    'analysis/dark_secrets.py': lambda file: [file, '--images', labeled_images(Path('images')), '--device', 'cpu'],
     'analysis/attention_maps.py': lambda file: [
-        *(file, '--images', labelled_pictures(Path('pictures')), '--device', 'cpu', '--out', 'maps.png'),
+        *(file, '--images', labeled_images(Path('images')), '--device', 'cpu', '--out', 'maps.png'),
     ],
     'analysis/preview_masks.py': lambda file: [
-        *(DEMO, '--checkpoint', file, '--images', labelled_pictures(Path('pictures'))),
+        *(DEMO, '--checkpoint', file, '--images', labeled_images(Path('images'))),
     ],
     'train.py': of_training,
     'test.py': lambda file: [DEMO, file],
@@ -375,14 +375,14 @@ def test_knn_builds_no_other_part_unseen(place, sound, monkeypatch, capsys):
     else:
         del config['model']['data_preprocessor']
         config['data_preprocessor'] = calls('os.mkdir')
-    assert run('evaluation/knn.py', monkeypatch, *of_labelled(checkpoint_of(config, source=sound))) == 2
+    assert run('evaluation/knn.py', monkeypatch, *of_labeled(checkpoint_of(config, source=sound))) == 2
     assert f"{place}.type is 'os.mkdir'" in capsys.readouterr().err
     no_mark()
 
 
 def test_knn_with_a_size_of_ones_own(sound, monkeypatch, capsys):
     file = checkpoint_of(dict(model=dict(backbone=calls('os.system'))), source=sound)
-    assert run('evaluation/knn.py', monkeypatch, *of_labelled(file), '--image-size', 32) == 2
+    assert run('evaluation/knn.py', monkeypatch, *of_labeled(file), '--image-size', 32) == 2
     assert "model.backbone.type is 'os.system'" in capsys.readouterr().err
     no_mark()
 

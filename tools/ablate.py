@@ -16,12 +16,12 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from mstkit.engine.command_line import add_training_arguments, parse_seeds
+from mstkit.engine.launch.command_line import add_training_arguments, parse_seeds
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.experiments import failures, run_jobs
 from mstkit.experiments.ablation import Plan, make_plan
 from mstkit.experiments.ablation_report import write_report
-from mstkit.outputs import output_folder
+from mstkit.utils.output_paths import output_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 CHOICES = ROOT / 'configs' / '_base_' / 'ablation_choices.py'
@@ -41,10 +41,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--seeds', default='0', metavar='S,S', help='every choice is trained with each; 0 by default')
     parser.add_argument('--jobs', type=int, default=1, metavar='N', help='cells at once; GPUs are dealt out in turn')
-    parser.add_argument('--k', type=int, default=20, help='neighbours of the k-NN accuracies in the table')
+    parser.add_argument('--k', type=int, default=20, help='neighbors of the k-NN accuracies in the table')
     parser.add_argument('--dry-run', action='store_true', help='list the cells, run and write nothing')
     parser.add_argument('--work-dir', metavar='DIR', help='for everything; ./work_dirs/ablate_CONFIG by default')
-    parser.add_argument('--data-root', metavar='DIR', help='the folder of your pictures, for every data set')
+    parser.add_argument('--data-root', metavar='DIR', help='the folder of your images, for every data set')
     add_training_arguments(parser)
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides for all cells'

@@ -12,10 +12,10 @@ import argparse
 import os
 from pathlib import Path
 
-from mstkit.engine import checkpointing
+from mstkit.engine.checkpoints import checkpointing
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.interop.checkpoint import read_checkpoint
-from mstkit.outputs import output_file
+from mstkit.utils.output_paths import output_file
 
 
 def parse_args() -> argparse.Namespace:

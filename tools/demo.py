@@ -1,4 +1,4 @@
-"""Pre-trains MST on the built-in pictures, writes the report of it and says what it learned: what ``make demo`` runs.
+"""Pre-trains MST on the built-in images, writes the report of it and says what it learned: what ``make demo`` runs.
 
 Takes the options of ``tools/train.py`` that make sense here, for example
 ``make demo DEMO_ARGS="--cfg-options randomness.seed=1"``. Its last line is always of the form
@@ -17,12 +17,12 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from mstkit.engine.launch import build_runner, load_config
-from mstkit.engine.work_dir_lock import LOCK, WorkDirLock, lock_work_dir
+from mstkit.engine.checkpoints.work_dir_lock import LOCK, WorkDirLock, lock_work_dir
+from mstkit.engine.launch.launch import build_runner, load_config
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.files import write_atomically
-from mstkit.outputs import output_folder
 from mstkit.report import build_page
+from mstkit.utils.files import write_atomically
+from mstkit.utils.output_paths import output_folder
 
 CONFIG = Path(__file__).resolve().parent.parent / 'configs' / 'demo' / 'mst_vit-nano_scenes.py'
 

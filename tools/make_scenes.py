@@ -1,7 +1,7 @@
 """Writes the built-in scenes as files for detection and segmentation: ``python tools/make_scenes.py DIR``.
 
 DIR then is a data root in COCO's layout (train2017, val2017, annotations) and in Cityscapes' (leftImg8bit, gtFine) at
-once. The ten classes are those of ``mstkit.datasets.scene_files.LABELS``, which begin with the background that only the
+once. The ten classes are those of ``mstkit.scenes.scene_files.LABELS``, which begin with the background that only the
 label maps have. An interrupted run goes on when it is started again. Classification reads the same kind of scenes
 without files, through the data set BuiltinScenes.
 """
@@ -12,9 +12,9 @@ import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
 
 import argparse
 
-from mstkit.datasets.scene_files import ensure_scenes
 from mstkit.errors import exit_cleanly
-from mstkit.outputs import output_folder
+from mstkit.scenes.scene_files import ensure_scenes
+from mstkit.utils.output_paths import output_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('folder', metavar='DIR', help='where the files go')
     parser.add_argument('--train', type=int, default=400, metavar='N', help='scenes to train on (default: %(default)s)')
     parser.add_argument('--val', type=int, default=100, metavar='N', help='scenes to validate on (%(default)s)')
-    parser.add_argument('--size', type=int, default=128, metavar='PX', help='side of a picture (%(default)s)')
+    parser.add_argument('--size', type=int, default=128, metavar='PX', help='side of an image (%(default)s)')
     parser.add_argument('--objects', type=int, default=3, metavar='N', help='objects in a scene (%(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='of the scenes (%(default)s)')
     return parser.parse_args()

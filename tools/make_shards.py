@@ -18,7 +18,7 @@ from mstkit.datasets.shards.index import count_samples, write_index
 from mstkit.datasets.shards.locations import expand, local_path
 from mstkit.datasets.shards.writer import write_shards
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.outputs import output_file, output_folder
+from mstkit.utils.output_paths import output_file, output_folder
 
 _SHOWN = 10
 

@@ -12,9 +12,9 @@ import argparse
 from pathlib import Path
 
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.files import write_atomically
-from mstkit.outputs import output_file
 from mstkit.report import build_page
+from mstkit.utils.files import write_atomically
+from mstkit.utils.output_paths import output_file
 
 
 def parse_args() -> argparse.Namespace:

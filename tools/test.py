@@ -12,12 +12,12 @@ import argparse
 import json
 
 import mstkit.downstream  # noqa: F401  (mmcv's operators, for configs of mmdet and mmseg)
-from mstkit.engine.command_line import add_run_arguments, config_from, speaks
-from mstkit.engine.distributed import rank_zero_speaks
-from mstkit.engine.measure import measure_checkpoint
+from mstkit.engine.launch.command_line import add_run_arguments, config_from, speaks
+from mstkit.engine.launch.measure import measure_checkpoint
+from mstkit.engine.parallel.distributed import rank_zero_speaks
 from mstkit.errors import exit_cleanly
-from mstkit.files import write_atomically
-from mstkit.outputs import output_file
+from mstkit.utils.files import write_atomically
+from mstkit.utils.output_paths import output_file
 
 
 def parse_args() -> argparse.Namespace:

@@ -10,14 +10,14 @@ import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
 import argparse
 
 import mstkit.downstream  # noqa: F401  (mmcv's operators, for configs of mmdet and mmseg)
-from mstkit.engine.command_line import (
+from mstkit.engine.launch.command_line import (
     add_downstream_arguments,
     add_run_arguments,
     add_training_arguments,
     config_from,
 )
-from mstkit.engine.distributed import rank_zero_speaks
-from mstkit.engine.launch import build_runner
+from mstkit.engine.launch.launch import build_runner
+from mstkit.engine.parallel.distributed import rank_zero_speaks
 from mstkit.errors import exit_cleanly
 
 

@@ -1,6 +1,6 @@
 """Fine-tunes a pre-trained backbone in several tasks: ``python tools/transfer.py --pretrained FILE``.
 
-The demo configs on the built-in pictures unless ``--configs`` and ``--data-root`` say otherwise. The same command again
+The demo configs on the built-in images unless ``--configs`` and ``--data-root`` say otherwise. The same command again
 goes on where it was interrupted. Options that take ``TASK=VALUE`` take several of them.
 """
 
@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import mstkit.downstream  # noqa: F401  (mmcv's operators, for configs of mmdet and mmseg)
-from mstkit.datasets.scene_files import ensure_scenes
-from mstkit.engine.command_line import parse_seeds
+from mstkit.engine.launch.command_line import parse_seeds
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.experiments import FINISHED, failures, run_jobs
 from mstkit.experiments.predictions import draw_predictions
@@ -26,7 +25,8 @@ from mstkit.experiments.transfer import Plan, TaskOptions, make_plan
 from mstkit.experiments.transfer_report import write_report
 from mstkit.experiments.transfer_source import read_source
 from mstkit.interop.checkpoint import BRANCH_PREFIXES
-from mstkit.outputs import output_folder
+from mstkit.scenes.scene_files import ensure_scenes
+from mstkit.utils.output_paths import output_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ROOT / 'tools' / 'train.py'
@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--jobs', type=int, default=1, metavar='N', help='trainings at once; GPUs are dealt out in turn'
     )
-    parser.add_argument('--pictures', type=int, default=4, metavar='N', help='pictures with drawn predictions; 0: none')
+    parser.add_argument('--images', type=int, default=4, metavar='N', help='images with drawn predictions; 0: none')
     parser.add_argument('--work-dir', default='work_dirs/transfer', metavar='DIR', help='for everything')
     return parser.parse_args()
 
@@ -130,7 +130,7 @@ def main() -> None:
     """Trains, measures, draws."""
     args = parse_args()
     output_folder('--work-dir', args.work_dir)
-    for option, value, least in (('--jobs', args.jobs, 1), ('--pictures', args.pictures, 0)):
+    for option, value, least in (('--jobs', args.jobs, 1), ('--images', args.images, 0)):
         if value < least:
             raise UsageError(f'{option} is a whole number from {least}, not {value}')
     tasks, seeds = read_tasks(args), parse_seeds(args.seeds)
@@ -146,7 +146,7 @@ def main() -> None:
         say('stopped; the same command goes on from the last checkpoints')
         sys.exit(130)
     say(f'\n{write_report(plan)}\n')  # before drawing, which might fail
-    write_report(plan, draw(plan, args.pictures, say))
+    write_report(plan, draw(plan, args.images, say))
     say(f'{plan.folder / "transfer.md"} has the curves and the predictions, transfer.csv every number.')
     failed = failures(plan.runs)
     if failed:

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from mstkit.files import write_atomically
+from mstkit.utils.files import write_atomically
 
 
 def machine() -> str:

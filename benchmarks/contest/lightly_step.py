@@ -51,7 +51,7 @@ class LightlyStep:
         trained = [*self.student.parameters(), *self.student_head.parameters()]
         self.trained = [parameter for parameter in trained if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trained, lr=5e-4, weight_decay=0.04)
-        # Its loaders hand over float pictures; ours uint8, whose conversion is part of our step.
+        # Its loaders hand over float images; ours uint8, whose conversion is part of our step.
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
         self.views = [((view / 255 - mean) / std).to(self.device) for view in made_views(sizes, batch)]
 

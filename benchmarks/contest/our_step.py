@@ -12,10 +12,10 @@ from torch import Tensor
 
 from contest.clock import Clock
 from mstkit.datasets import MultiCrop
-from mstkit.engine.compiling import check_compiling, compile_parts
-from mstkit.engine.config_options import apply_options
-from mstkit.engine.cpu import prepare_as
-from mstkit.engine.launch import read_config
+from mstkit.engine.config.config_options import apply_options
+from mstkit.engine.launch.launch import read_config
+from mstkit.engine.parallel.cpu_settings import prepare_as
+from mstkit.engine.runner.compiling import check_compiling, compile_parts
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS, TRANSFORMS
 from mstkit.structures import Progress
@@ -43,7 +43,7 @@ def view_sizes(config: Config) -> tuple[list[int], int]:
 
 
 def made_views(sizes: list[int], batch: int) -> list[Tensor]:
-    """Smooth random pictures, one uint8 tensor (B, 3, S, S) for each view; the same every time."""
+    """Smooth random images, one uint8 tensor (B, 3, S, S) for each view; the same every time."""
     generator = torch.Generator().manual_seed(0)
     views = []
     for size in sizes:
@@ -54,7 +54,7 @@ def made_views(sizes: list[int], batch: int) -> list[Tensor]:
 
 
 class OurStep:
-    """Everything that happens between a batch and the next: normalisation to the teacher's move.
+    """Everything that happens between a batch and the next: normalization to the teacher's move.
 
     Args:
         config: file of a config that pre-trains.

@@ -1,5 +1,5 @@
 # What every pre-training run has in common: logging, checkpoints that survive a kill, monitors, and the seed.
-# mstkit/engine/launch.py adds TensorBoard where it is installed, and the communication backend of the device.
+# mstkit/engine/launch/launch.py adds TensorBoard where it is installed, and the communication backend of the device.
 default_scope = 'mstkit'
 runner_type = 'MSTRunner'
 

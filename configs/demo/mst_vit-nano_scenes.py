@@ -12,7 +12,7 @@ _base_ = [
 
 epochs = 16
 
-# Without batch normalisation, a small out_dim and a fast teacher: a few hundred steps have to be enough.
+# Without batch normalization, a small out_dim and a fast teacher: a few hundred steps have to be enough.
 model = dict(
     type='MSTAlgorithm',
     backbone=dict(
@@ -24,7 +24,7 @@ model = dict(
     decoder=dict(type='CNNImageDecoder', channels=16),
 )
 
-# Colours say nothing about the class here, so the views differ in them as much as they can.
+# Colors say nothing about the class here, so the views differ in them as much as they can.
 recipe = dict(hue=0.5, gray=0.4, blur=0.2, blur_sigma=(0.1, 0.5))
 train_pipeline = [
     dict(type='LoadRGB'),

@@ -1,4 +1,4 @@
-"""DINO on your own folder of pictures, hundreds to tens of thousands of them, with or without classes.
+"""DINO on your own folder of images, hundreds to tens of thousands of them, with or without classes.
 
 Command: python tools/train.py configs/dino/dino_vit-tiny_folder.py --data-root DIR [--epochs N]
 No row of a paper. configs/mst/mst_vit-tiny_folder.py says what DIR holds. Not reproduced here.

@@ -1,7 +1,7 @@
-"""MoBY on your own folder of pictures, hundreds to tens of thousands of them, with or without classes.
+"""MoBY on your own folder of images, hundreds to tens of thousands of them, with or without classes.
 
 Command: python tools/train.py configs/moby/moby_vit-tiny_folder.py --data-root DIR [--epochs N]
-The batch size has to divide model.head.queue_size. From thousands of pictures on, a longer queue is worth a try.
+The batch size has to divide model.head.queue_size. From thousands of images on, a longer queue is worth a try.
 No row of a paper. configs/mst/mst_vit-tiny_folder.py says what DIR holds. Not reproduced here.
 """
 

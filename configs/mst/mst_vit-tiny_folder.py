@@ -1,7 +1,7 @@
-"""MST on your own folder of pictures, hundreds to tens of thousands of them, with or without classes.
+"""MST on your own folder of images, hundreds to tens of thousands of them, with or without classes.
 
 Command: python tools/train.py configs/mst/mst_vit-tiny_folder.py --data-root DIR [--epochs N]
-DIR holds pictures in any depth, or train/ and val/ with a folder per class: then k-NN accuracy is measured on the way.
+DIR holds images in any depth, or train/ and val/ with a folder per class: then k-NN accuracy is measured on the way.
 A network of ViT-Tiny's width and half its depth at 64 px. No row of a paper; docs/en/results.md has what it reached.
 """
 

@@ -4,23 +4,23 @@ import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, s
 from mstkit.analysis.attention_distance import AttentionDistance, attention_distance, uniform_distance
 from mstkit.analysis.attention_entropy import AttentionEntropy, attention_entropy, uniform_entropy
 from mstkit.analysis.attention_measures import AttentionMeasures, BlockMeasures
-from mstkit.analysis.cka import LinearCKA, centred_gram, linear_cka
+from mstkit.analysis.cka import LinearCKA, centered_gram, linear_cka
 from mstkit.analysis.head_divergence import Divergence, HeadDivergence, head_divergence, per_head
 from mstkit.analysis.mask_draws import draw_until_masked, draw_with, importance_map, measure_masker, progress_at
-from mstkit.analysis.mask_table import EXPLANATION, csv_table, markdown_table
-from mstkit.analysis.masks import (
+from mstkit.analysis.mask_statistics import (
     Connectedness,
     MaskSummary,
     attention_mass_hidden,
     connectedness,
     hidden_fraction,
     label_components,
-    summarise,
+    summarize,
     top_attention_hidden,
 )
+from mstkit.analysis.mask_table import EXPLANATION, csv_table, markdown_table
 from mstkit.analysis.patch_attention import Maps, PatchAttention, pairwise_distances, patch_attention, reach
 from mstkit.analysis.rollout import AttentionRollout
-from mstkit.analysis.truncation import Truncation, truncations
+from mstkit.analysis.truncation_loss import Truncation, truncations
 
 __all__ = [
     'EXPLANATION',
@@ -40,7 +40,7 @@ __all__ = [
     'attention_distance',
     'attention_entropy',
     'attention_mass_hidden',
-    'centred_gram',
+    'centered_gram',
     'connectedness',
     'csv_table',
     'draw_until_masked',
@@ -57,7 +57,7 @@ __all__ = [
     'per_head',
     'progress_at',
     'reach',
-    'summarise',
+    'summarize',
     'top_attention_hidden',
     'truncations',
     'uniform_distance',

@@ -39,16 +39,16 @@ class AttentionDistance:
         return self.total / self.queries
 
 
-def attention_distance(maps: Maps, renormalise: bool = True) -> Tensor:
+def attention_distance(maps: Maps, renormalize: bool = True) -> Tensor:
     """The averaged attention distance of each head for one batch: (N,) float64, in pixels.
 
     Args:
         maps: of one block.
-        renormalise: see :func:`mstkit.analysis.patch_attention.patch_attention`. Without it, a head that looks at the
+        renormalize: see :func:`mstkit.analysis.patch_attention.patch_attention`. Without it, a head that looks at the
             class token seems to look less far.
     """
     measure = AttentionDistance()
-    measure.update(patch_attention(maps, renormalise))
+    measure.update(patch_attention(maps, renormalize))
     return measure.result()
 
 

@@ -1,4 +1,4 @@
-"""Distance, entropy and divergence of all blocks of a network, in one pass over the pictures."""
+"""Distance, entropy and divergence of all blocks of a network, in one pass over the images."""
 
 from __future__ import annotations
 

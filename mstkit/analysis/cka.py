@@ -1,4 +1,4 @@
-"""How alike two representations of the same pictures are: linear centred kernel alignment.
+"""How alike two representations of the same images are: linear centered kernel alignment.
 
 Kornblith et al. (arXiv 1905.00414), in the unbiased form that may be averaged over mini-batches, Nguyen et al.
 (arXiv 2010.15327), equations 2 and 3. Invariant to orthogonal maps, shifts and scale; the sizes may differ.
@@ -9,15 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-FEWEST = 4  # pictures in a batch that the unbiased estimate needs
+FEWEST = 4  # images in a batch that the unbiased estimate needs
 
 
-def centred_gram(features: Tensor) -> Tensor:
-    """The similarities between the pictures of a batch, centred so that their products are unbiased.
+def centered_gram(features: Tensor) -> Tensor:
+    """The similarities between the images of a batch, centered so that their products are unbiased.
 
     With K the Gram matrix without its diagonal, the unbiased HSIC of two batches (2010.15327, equation 2) is the sum
-    of the products of their U-centred matrices over n(n - 3) (Székely & Rizzo, arXiv 1310.2926, section 2), where
-    U-centring takes out the means of rows and columns as a matrix without a diagonal has them. So all that has to be
+    of the products of their U-centered matrices over n(n - 3) (Székely & Rizzo, arXiv 1310.2926, section 2), where
+    U-centering takes out the means of rows and columns as a matrix without a diagonal has them. So all that has to be
     kept of a layer is n x n numbers, however many features it has.
 
     Args:
@@ -27,18 +27,18 @@ def centred_gram(features: Tensor) -> Tensor:
         (n, n) float64, on the CPU.
 
     Raises:
-        ValueError: fewer than four pictures.
+        ValueError: fewer than four images.
     """
     count = len(features)
     if count < FEWEST:
-        raise ValueError(f'CKA needs batches of at least {FEWEST} pictures, not {count}')
+        raise ValueError(f'CKA needs batches of at least {FEWEST} images, not {count}')
     flat = features.flatten(1).float()
-    # U-centring makes the mean drop out anyway; without it, float32 has its digits for the differences.
+    # U-centering makes the mean drop out anyway; without it, float32 has its digits for the differences.
     flat = flat - flat.mean(dim=0)
     gram = (flat @ flat.T).double().cpu().fill_diagonal_(0)
     rows = gram.sum(dim=1) / (count - 2)
-    centred = gram - rows[:, None] - rows[None, :] + gram.sum() / ((count - 1) * (count - 2))
-    return centred.fill_diagonal_(0)
+    centered = gram - rows[:, None] - rows[None, :] + gram.sum() / ((count - 1) * (count - 2))
+    return centered.fill_diagonal_(0)
 
 
 class LinearCKA:
@@ -54,12 +54,12 @@ class LinearCKA:
         """Adds a batch.
 
         Args:
-            first: (L1, n, n), :func:`centred_gram` of each layer.
-            second: (L2, n, n) of the other network for the same pictures; by default ``first``.
+            first: (L1, n, n), :func:`centered_gram` of each layer.
+            second: (L2, n, n) of the other network for the same images; by default ``first``.
         """
         second = first if second is None else second
         if first.shape[1:] != second.shape[1:]:
-            raise ValueError(f'a batch of {first.shape[1]} pictures cannot be compared with one of {second.shape[1]}')
+            raise ValueError(f'a batch of {first.shape[1]} images cannot be compared with one of {second.shape[1]}')
         count = first.shape[1]
         one, two = first.flatten(1), second.flatten(1)
         scale = count * (count - 3)
@@ -87,7 +87,7 @@ def _product(one: Tensor, two: Tensor) -> Tensor:
 
 
 def linear_cka(first: Tensor, second: Tensor) -> float:
-    """The unbiased linear CKA of two representations of one batch of pictures, (n, …) and (n, …)."""
+    """The unbiased linear CKA of two representations of one batch of images, (n, …) and (n, …)."""
     measure = LinearCKA()
-    measure.update(centred_gram(first)[None], centred_gram(second)[None])
+    measure.update(centered_gram(first)[None], centered_gram(second)[None])
     return float(measure.result())

@@ -1,4 +1,4 @@
-"""How differently the heads of a block look at the same picture: divergences between their attentions."""
+"""How differently the heads of a block look at the same image: divergences between their attentions."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ def kept_tokens(attention: Tensor, share: float = 0.6) -> Tensor:
     """The fewest tokens that together hold a share of the attention.
 
     DINO's figures are made so (visualize_attention.py; Caron et al., arXiv:2104.14294, figures 3 and 4): attention is
-    normalised to sum to one over the patches, and the tokens are taken from the greatest down.
+    normalized to sum to one over the patches, and the tokens are taken from the greatest down.
 
     Args:
         attention: (..., L), what each token receives, not negative.

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mstkit.analysis.masks import MaskSummary, summarise
+from mstkit.analysis.mask_statistics import MaskSummary, summarize
 from mstkit.structures import MaskContext, Progress
 
 
@@ -49,12 +49,12 @@ def measure_masker(
     A masker may draw once for a whole batch (AttMask's ratio), so many small batches say more than a few large ones.
 
     Args:
-        masker: as configured, pictures that it leaves whole included.
+        masker: as configured, images that it leaves whole included.
         seen: batches with scores; its mean over heads is the importance.
         seed: see :func:`draw_with`.
         draws: how often each batch is masked.
         epoch: see :func:`draw_with`.
-        share: see :func:`mstkit.analysis.masks.top_attention_hidden`.
+        share: see :func:`mstkit.analysis.mask_statistics.top_attention_hidden`.
     """
     masks, importance = [], []
     for draw in range(draws):
@@ -62,7 +62,7 @@ def measure_masker(
             mask = draw_with(masker, context, seed, draw * len(seen) + index, epoch)
             masks.append(mask.cpu())
             importance.append(importance_map(context).cpu())
-    return summarise(torch.cat(masks), torch.cat(importance), share)
+    return summarize(torch.cat(masks), torch.cat(importance), share)
 
 
 def draw_until_masked(

@@ -7,13 +7,13 @@ import io
 import math
 from collections.abc import Callable, Mapping
 
-from mstkit.analysis.masks import MaskSummary
+from mstkit.analysis.mask_statistics import MaskSummary
 
 NOTHING = '–'
 # A heading and how its value is written: shares in percent, a count with one decimal.
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     'whole': ('left whole', lambda value: f'{100 * value:.1f}'),
-    'hidden_overall': ('hidden, all pictures', lambda value: f'{100 * value:.1f}'),
+    'hidden_overall': ('hidden, all images', lambda value: f'{100 * value:.1f}'),
     'hidden': ('hidden', lambda value: f'{100 * value:.1f}'),
     'attention_mass': ('attention hidden', lambda value: f'{100 * value:.1f}'),
     'top_attention': ('top 10 % hidden', lambda value: f'{100 * value:.1f}'),
@@ -21,8 +21,8 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     'components': ('components', lambda value: f'{value:.1f}'),
 }
 EXPLANATION = (
-    'Percent, apart from the number of components. *left whole*: pictures in which nothing is hidden; *hidden, all '
-    'pictures*: share of the patches, those pictures included. The other columns are means over the pictures with '
+    'Percent, apart from the number of components. *left whole*: images in which nothing is hidden; *hidden, all '
+    'images*: share of the patches, those images included. The other columns are means over the images with '
     'hidden patches: *hidden*, share of the patches; *attention hidden*, share of the attention that lies on them (a '
     'random mask hides as much of it as of the patches); *top 10 % hidden*, share of the most attended tenth of the '
     'patches; *cohesion*, size of the connected piece that a hidden patch belongs to, as a share of all hidden patches '

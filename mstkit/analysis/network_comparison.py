@@ -1,4 +1,4 @@
-"""Several networks on the same pictures: what their attention looks like, and how alike their layers are."""
+"""Several networks on the same images: what their attention looks like, and how alike their layers are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mstkit.analysis.attention_measures import AttentionMeasures, BlockMeasures
-from mstkit.analysis.cka import LinearCKA, centred_gram
+from mstkit.analysis.cka import LinearCKA, centered_gram
 from mstkit.analysis.head_divergence import per_head
 
 
@@ -22,7 +22,7 @@ class NetworkMeasures(NamedTuple):
         name: differs from those of the others.
         about: a few words on what kind of network it is.
         blocks: its attention, block by block.
-        grams: for each batch of pictures (L, n, n) float64, :func:`mstkit.analysis.cka.centred_gram` of each block.
+        grams: for each batch of images (L, n, n) float64, :func:`mstkit.analysis.cka.centered_gram` of each block.
     """
 
     name: str
@@ -37,7 +37,7 @@ class DroppedCurve(NamedTuple):
     Attributes:
         network: its name.
         metric: the name of the metric.
-        where: 'end' or 'stage3'; see :func:`mstkit.analysis.truncation.truncations`.
+        where: 'end' or 'stage3'; see :func:`mstkit.analysis.truncation_loss.truncations`.
         points: (blocks dropped, value), beginning with the whole network.
     """
 
@@ -63,20 +63,20 @@ class Comparison(NamedTuple):
 
 @torch.no_grad()
 def measure_network(network: Any, name: str, about: str, batches: Iterable[Tensor]) -> NetworkMeasures:
-    """Measures a network in one pass; of a batch of n pictures nothing but n x n numbers per block is kept.
+    """Measures a network in one pass; of a batch of n images nothing but n x n numbers per block is kept.
 
     Args:
         network: a ``mstkit.networks.Network``.
         name: see :class:`NetworkMeasures`.
         about: likewise.
-        batches: normalised images (n, 3, H, W), n at least 4; the same pictures in the same order for all networks.
+        batches: normalized images (n, 3, H, W), n at least 4; the same images in the same order for all networks.
     """
     measures, grams = AttentionMeasures(), []
     for images in batches:
         layers: list[Tensor] = []
         network.watch(
             images,
-            on_tokens=lambda block, tokens, layers=layers: layers.append(centred_gram(tokens)),
+            on_tokens=lambda block, tokens, layers=layers: layers.append(centered_gram(tokens)),
             on_attention=measures.update,
         )
         grams.append(torch.stack(layers))

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-# Added before rows are renormalised, as in cl-vs-mim (Park et al., arXiv 2305.00729): a query that gives all of its
+# Added before rows are renormalized, as in cl-vs-mim (Park et al., arXiv 2305.00729): a query that gives all of its
 # attention to the class token counts as attending to the patches uniformly, instead of as 0/0.
 NOTHING = 1e-32
 
@@ -23,7 +23,7 @@ class Maps(Protocol):
         block: index of the block, from 0 over the network.
         stage: index of its stage; 0 for ViT.
         weights: (W, N, T, T), softmaxed over the last axis.
-        positions: (P, 2) or (W, P, 2), centres (y, x) of the patches in pixels.
+        positions: (P, 2) or (W, P, 2), centers (y, x) of the patches in pixels.
         extra: leading tokens without a position.
         real: (W, T) bool, False where a token is padding; None where none is.
     """
@@ -61,12 +61,12 @@ class PatchAttention(NamedTuple):
         return int(self.real.sum())
 
 
-def patch_attention(maps: Maps, renormalise: bool = True) -> PatchAttention:
+def patch_attention(maps: Maps, renormalize: bool = True) -> PatchAttention:
     """Takes out the class token and other tokens without a position, and padding: as queries and as keys.
 
     Args:
         maps: of one block.
-        renormalise: make what is left of each row sum to one, so that heads that look at the class token can be
+        renormalize: make what is left of each row sum to one, so that heads that look at the class token can be
             compared with others; False leaves the raw attention, whose rows sum to less.
 
     Raises:
@@ -87,7 +87,7 @@ def patch_attention(maps: Maps, renormalise: bool = True) -> PatchAttention:
     else:
         real = maps.real[:, maps.extra :]
         weights = weights.masked_fill(~real[:, None, None, :], 0)
-    if renormalise and (maps.extra or maps.real is not None):
+    if renormalize and (maps.extra or maps.real is not None):
         weights = weights + NOTHING * real[:, None, None, :]
         # A window of nothing but padding has no key to look at.
         weights = weights / weights.sum(dim=-1, keepdim=True).clamp_min(NOTHING)
@@ -111,7 +111,7 @@ def distinct_windows(patches: PatchAttention) -> PatchAttention:
 def reach(patches: PatchAttention) -> Tensor:
     """Which patches a query could look at: (W, P, P) bool.
 
-    A shifted window of Swin at the border of the picture holds patches of opposite sides, which are masked from each
+    A shifted window of Swin at the border of the image holds patches of opposite sides, which are masked from each
     other. That shows in their positions: a window of n rows reaches n - 1 rows far, and those are farther apart.
     """
     positions = patches.positions.expand(*patches.real.shape, 2)

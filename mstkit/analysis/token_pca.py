@@ -1,4 +1,4 @@
-"""Patch tokens as colours: their first principal components as red, green and blue."""
+"""Patch tokens as colors: their first principal components as red, green and blue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TokenComponents(NamedTuple):
 
 
 def token_pca(tokens: Tensor, count: int = 3) -> TokenComponents:
-    """Principal components of the tokens of all images together, so that one colour means one thing in all of them.
+    """Principal components of the tokens of all images together, so that one color means one thing in all of them.
 
     Computed from the covariance in float64: C * C in memory, however many tokens there are.
 
@@ -38,20 +38,20 @@ def token_pca(tokens: Tensor, count: int = 3) -> TokenComponents:
     if tokens.ndim != 3 or tokens.numel() == 0 or not 1 <= count <= tokens.shape[-1]:
         raise ValueError(f'{count} components of tokens of shape {tuple(tokens.shape)}; they have to be (B, L, C >= K)')
     flat = tokens.detach().double().flatten(0, 1)
-    centred = flat - flat.mean(dim=0)
-    variances, vectors = torch.linalg.eigh(centred.T @ centred / len(flat))
+    centered = flat - flat.mean(dim=0)
+    variances, vectors = torch.linalg.eigh(centered.T @ centered / len(flat))
     variances = variances.flip(0).clamp_min(0)
     axes = vectors.T.flip(0)[:count]
     largest = axes.gather(1, axes.abs().argmax(dim=1, keepdim=True))
     axes = axes * largest.sign()
     total = variances.sum()
     explained = variances[:count] / total if total > 0 else torch.zeros_like(variances[:count])
-    scores = (centred @ axes.T).view(*tokens.shape[:2], count)
+    scores = (centered @ axes.T).view(*tokens.shape[:2], count)
     return TokenComponents(scores.float(), axes.float(), explained.float())
 
 
-def scores_as_colours(scores: Tensor, cut: float = 0.01) -> Tensor:
-    """Stretches each component over the whole range of a colour.
+def scores_as_colors(scores: Tensor, cut: float = 0.01) -> Tensor:
+    """Stretches each component over the whole range of a color.
 
     Args:
         scores: (B, L, K).

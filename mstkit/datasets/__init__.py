@@ -1,12 +1,11 @@
 """Data sets, how they are read and sampled, and how views are made of their images."""
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
+from mstkit.datasets.inferencer_image import InferencerImage
 
-from .builtin_scenes import BuiltinScenes
 from .center_view import CenterView
 from .image_folder import ImageFolder
 from .image_reader import LoadRGB, UnreadableImage, read_image
-from .inferencer_picture import InferencerPicture
 from .multi_crop import MultiCrop
 from .pack_views import PackViews
 from .repeated_augmentation import RoundedRepeatAugSampler
@@ -15,11 +14,10 @@ from .shards import ShardDataset, ShardSampler
 from .text_list import TextList
 
 __all__ = [
-    'BuiltinScenes',
     'CenterView',
     'EpochSampler',
     'ImageFolder',
-    'InferencerPicture',
+    'InferencerImage',
     'LoadRGB',
     'MultiCrop',
     'PackViews',

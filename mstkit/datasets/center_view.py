@@ -8,14 +8,14 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
-from mstkit.checks import check_size
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
+from mstkit.utils.checks import check_size
 
 
 @TRANSFORMS.register_module()
 class CenterView(BaseTransform):
-    """Resizes the shorter side and cuts out the centre: how DINO and its successors evaluate (256, then 224).
+    """Resizes the shorter side and cuts out the center: how DINO and its successors evaluate (256, then 224).
 
     Args:
         resize: the shorter side after resizing (antialiased bicubic), in pixels.

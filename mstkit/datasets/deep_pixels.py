@@ -2,7 +2,7 @@
 
 How bright a value is shall not depend on the other images, nor on a single bright pixel, so that a data set of one
 instrument comes out alike. Files of 16 bits often hold 10, 12 or 14, and few say so. So white is the largest value of
-the smallest usual depth that holds all of the picture's values and those that the file declares.
+the smallest usual depth that holds all of the image's values and those that the file declares.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.dataset import BaseDataset
 
-from mstkit.datasets.replacing import ReplacesUnreadable
+from mstkit.datasets.image_replacement import ReplacesUnreadable
 from mstkit.datasets.sampling import SampleKey
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS

@@ -9,12 +9,12 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mstkit.checks import check_count
 from mstkit.datasets.file_dataset import FileDataset
 from mstkit.datasets.folder_scan import IMAGE_EXTENSIONS, class_folders, scan_folder
 from mstkit.datasets.splits import find_split, splits_among
 from mstkit.errors import UsageError
 from mstkit.registry import DATASETS
+from mstkit.utils.checks import check_count
 
 
 @DATASETS.register_module()
@@ -31,7 +31,7 @@ class ImageFolder(FileDataset):
         data_root: the folder, or the folder of the splits.
         split: ``'train'``, ``'val'`` or any other sub-folder's name; ``''`` is ``data_root`` itself.
         pipeline: transforms or their configs.
-        labelled: ``'auto'`` as above; ``False`` for no labels in any case; ``True`` refuses a folder without classes.
+        labeled: ``'auto'`` as above; ``False`` for no labels in any case; ``True`` refuses a folder without classes.
         extensions: endings of image files; case does not matter.
         max_per_class: only the first files of each class (AttMask's 20 % of ImageNet are the first 260).
         max_images: only so many images, evenly spread over the whole order, so that all classes stay.
@@ -47,7 +47,7 @@ class ImageFolder(FileDataset):
         data_root: str | os.PathLike[str] | None,
         split: str = 'train',
         pipeline: Sequence[Mapping[str, Any] | Callable] = (),
-        labelled: bool | str = 'auto',
+        labeled: bool | str = 'auto',
         extensions: Sequence[str] = IMAGE_EXTENSIONS,
         max_per_class: int | None = None,
         max_images: int | None = None,
@@ -56,11 +56,11 @@ class ImageFolder(FileDataset):
         lazy_init: bool = False,
         serialize_data: bool = True,
     ) -> None:
-        if labelled not in ('auto', True, False):
-            raise UsageError(f"ImageFolder.labelled is {labelled!r}: give 'auto', True or False.")
+        if labeled not in ('auto', True, False):
+            raise UsageError(f"ImageFolder.labeled is {labeled!r}: give 'auto', True or False.")
         if isinstance(extensions, str) or not extensions:
             raise UsageError(f"ImageFolder.extensions is {extensions!r}: give a list such as ['.jpg', '.png'].")
-        self.labelled = labelled
+        self.labeled = labeled
         self.extensions = tuple('.' + ending.lower().lstrip('.') for ending in extensions)
         for name, limit in (('max_per_class', max_per_class), ('max_images', max_images)):
             if limit is not None:
@@ -76,7 +76,7 @@ class ImageFolder(FileDataset):
 
         Only as many files are looked at as it takes to find an image in each sub-folder.
         """
-        if config.get('labelled', 'auto') is not True:
+        if config.get('labeled', 'auto') is not True:
             return None
         folder = find_split(os.fspath(config.get('data_root') or ''), config.get('split', 'train'))
         names = class_folders(folder, tuple(config.get('extensions', IMAGE_EXTENSIONS)))
@@ -111,12 +111,12 @@ class ImageFolder(FileDataset):
 
     def _classes(self, names: list[str | None]) -> list[str] | None:
         """The class names, or None where the folder gives none; ``names`` are the images' first-level folders."""
-        if self.labelled is False:
+        if self.labeled is False:
             return None
         found = sorted({name for name in names if name is not None})
         fixed = self._metainfo.get('classes')
         splits = splits_among(name for name in found if fixed is None or name not in set(fixed))
-        if splits and (self.labelled is True or fixed is not None):
+        if splits and (self.labeled is True or fixed is not None):
             raise UsageError(_no_classes(self.folder, splits))
         if splits:
             print_log(
@@ -127,7 +127,7 @@ class ImageFolder(FileDataset):
             )
             return None
         if None in names or (len(found) < 2 and fixed is None):
-            if self.labelled is True or fixed is not None:
+            if self.labeled is True or fixed is not None:
                 raise UsageError(
                     f'the folder {self.folder} has no classes: with labels, every image lies in a sub-folder that is '
                     'named as its class, and there are at least two of those.'

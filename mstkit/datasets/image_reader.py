@@ -1,4 +1,4 @@
-"""One way of reading a picture: an upright uint8 RGB array, whatever the file holds, or the reason why not."""
+"""One way of reading an image: an upright uint8 RGB array, whatever the file holds, or the reason why not."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 
 from mstkit.datasets.deep_pixels import deep_color, gray_to_bytes, raw_modes
 from mstkit.datasets.jpeg import decode_quickly
-from mstkit.datasets.lazy_picture import LazyPicture, largest_step
+from mstkit.datasets.lazy_image import LazyImage, largest_step
 from mstkit.datasets.unknown_files import describe, float_tiff
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
 
-# What shows through transparent pixels. Mid-grey keeps black drawings and white drawings visible alike, and is near
-# the mean that images are normalised with, so a transparent border says next to nothing to the network.
+# What shows through transparent pixels. Mid-gray keeps black drawings and white drawings visible alike, and is near
+# the mean that images are normalized with, so a transparent border says next to nothing to the network.
 NEUTRAL_BACKGROUND = (128, 128, 128)
 
 _ORIENTATION_TAG = 0x0112
@@ -62,8 +62,8 @@ class UnreadableImage(Exception):
 def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None, reduction: int = 1) -> np.ndarray:
     """Reads an image file as upright RGB.
 
-    Grey and palette images become RGB; transparency is composited on :data:`NEUTRAL_BACKGROUND`; CMYK is converted
-    without its colour profile, with Adobe's inverted JPEGs recognised by their marker. How channels of more than 8 bits
+    Gray and palette images become RGB; transparency is composited on :data:`NEUTRAL_BACKGROUND`; CMYK is converted
+    without its color profile, with Adobe's inverted JPEGs recognized by their marker. How channels of more than 8 bits
     are scaled is said in :mod:`mstkit.datasets.deep_pixels`. The EXIF orientation is applied; of a file of several
     frames the first is taken, which the log says once.
 
@@ -77,7 +77,7 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None, 
         (H, W, 3) uint8 RGB.
 
     Raises:
-        UnreadableImage: the file is missing, empty, truncated, corrupt, no image, in a colour space that cannot be
+        UnreadableImage: the file is missing, empty, truncated, corrupt, no image, in a color space that cannot be
             converted, or larger than Pillow's limit against decompression bombs.
     """
     name = name or _name_of(source)
@@ -103,7 +103,7 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None, 
         return _turned_upright(_to_rgb(image), orientation)
 
 
-def open_image(source: str | os.PathLike[str] | bytes, name: str | None = None) -> LazyPicture | np.ndarray:
+def open_image(source: str | os.PathLike[str] | bytes, name: str | None = None) -> LazyImage | np.ndarray:
     """Reads only the head of a JPEG file, so that it can be decoded at the size that is needed; others as a whole.
 
     Args:
@@ -124,7 +124,7 @@ def open_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
         data = stream.read()
     if not lazy:
         return read_image(data, name)
-    return LazyPicture(functools.partial(read_image, data, name), height, width)
+    return LazyImage(functools.partial(read_image, data, name), height, width)
 
 
 def _opened(stream: BinaryIO) -> Image.Image | np.ndarray:
@@ -145,7 +145,7 @@ def _opened(stream: BinaryIO) -> Image.Image | np.ndarray:
 
 
 def _say_frames(image: Image.Image, name: str) -> None:
-    """Says, once in a process, that a file has more than the one picture that is read."""
+    """Says, once in a process, that a file has more than the one image that is read."""
     if _frames_said or image.format not in _OF_SEVERAL_FRAMES or (count := getattr(image, 'n_frames', 1)) == 1:
         return
     _frames_said.append(name)
@@ -242,14 +242,14 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 class LoadRGB(BaseTransform):
     """Reads ``img_path`` into ``img``, (H, W, 3) uint8 RGB; an ``img`` that is there already is only checked.
 
-    Data sets that hold their pictures in memory (CIFAR) give ``img``: it must be uint8, RGB or grey; grey becomes RGB.
+    Data sets that hold their images in memory (CIFAR) give ``img``: it must be uint8, RGB or gray; gray becomes RGB.
     Data sets that hold the bytes of image files (shards) give ``img_bytes``, and ``img_path`` as a name for messages.
 
     Args:
-        scaled: leave a JPEG file undecoded (:class:`LazyPicture`) until ``MultiCrop`` has drawn its crops, and decode
+        scaled: leave a JPEG file undecoded (:class:`LazyImage`) until ``MultiCrop`` has drawn its crops, and decode
             it at 1/2, 1/4 or 1/8 where the smallest of them still has twice the pixels of its view. The boxes are
-            those of the whole picture, rounded to the pixels that there are, so a view may be shifted by a quarter of
-            a pixel: against the whole picture, PSNR is 40 dB at the median and 31 dB at the worst. Photographs of 500
+            those of the whole image, rounded to the pixels that there are, so a view may be shifted by a quarter of
+            a pixel: against the whole image, PSNR is 40 dB at the median and 31 dB at the worst. Photographs of 500
             pixels are never reduced for views of 224 and 96 pixels, those of 2,000 take two thirds of the time. Hence
             it is off by default.
 
@@ -264,7 +264,7 @@ class LoadRGB(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Adds ``img``, ``ori_shape`` and ``img_shape``, both (H, W)."""
-        image: np.ndarray | LazyPicture
+        image: np.ndarray | LazyImage
         if results.get('img') is not None:
             image = self._checked(results['img'])
         elif results.get('img_bytes') is not None:
@@ -289,7 +289,7 @@ class LoadRGB(BaseTransform):
         if image.ndim == 2:
             image = image[..., None]
         if image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
-            raise UsageError(f"the data set's 'img' has shape {shape}: give (H, W, 3) RGB, (H, W, 1) or (H, W) grey.")
+            raise UsageError(f"the data set's 'img' has shape {shape}: give (H, W, 3) RGB, (H, W, 1) or (H, W) gray.")
         return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[int]]:
     """Outlines of a mask in COCO's form: one polygon for each part (pixels that touch at a corner are one part).
 
     COCO's polygons have no holes, so the outline of a hole is joined to the one around it by a cut that is walked down
-    and up again. The cuts are vertical and of no width: rasterisers that fill by parity, as pycocotools does, or by
+    and up again. The cuts are vertical and of no width: rasterizers that fill by parity, as pycocotools does, or by
     winding number see nothing of them.
 
     Args:
@@ -18,7 +18,7 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[int]]:
 
     Returns:
         Per part ``[x1, y1, x2, y2, ...]`` in pixels, whole numbers, 0 being the left or upper edge of the first pixel.
-        Their union, rasterised, is the mask; an empty mask has no polygon.
+        Their union, rasterized, is the mask; an empty mask has no polygon.
     """
     # OpenCV walks through the middles of pixels. Of a mask of twice the size, where each quarter of a pixel is one of
     # its own, it visits the quarters along the outline, and each quarter has one corner of its pixel.

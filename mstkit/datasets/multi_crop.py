@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mstkit.checks import check_count, check_range, settings_from
-from mstkit.datasets.lazy_picture import LazyPicture, largest_step
-from mstkit.datasets.photometric import apply_parameters
-from mstkit.datasets.resizing import INTERPOLATION, RESIZE, Box
+from mstkit.datasets.crop_resizing import INTERPOLATION, RESIZE, Box
+from mstkit.datasets.image_photometric import apply_parameters
+from mstkit.datasets.lazy_image import LazyImage, largest_step
 from mstkit.datasets.sampling import SampleKey
 from mstkit.datasets.view_recipe import ViewRecipe
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
+from mstkit.utils.checks import check_count, check_range, settings_from
 
-# DINO's two global views differ: the first is always blurred, the second sometimes solarised.
+# DINO's two global views differ: the first is always blurred, the second sometimes solarized.
 DINO_GLOBAL_RECIPES = (dict(blur=1.0, solarize=0.0), dict(blur=0.1, solarize=0.2))
 PHOTOMETRIC = ('cpu', 'device')
 # Where a file is decoded at a fraction of its size, each crop keeps at least so many pixels for each one of its view:
@@ -85,7 +85,7 @@ def draw_crop(
 
 
 def scale_box(box: Box, step: int, height: int, width: int) -> Box:
-    """The box of a whole picture in one that was decoded at 1/``step`` of its size, ``height`` x ``width`` pixels."""
+    """The box of a whole image in one that was decoded at 1/``step`` of its size, ``height`` x ``width`` pixels."""
     left, top, w, h = box
     right, bottom = min(round((left + w) / step), width), min(round((top + h) / step), height)
     left, top = round(left / step), round(top / step)
@@ -96,7 +96,7 @@ def scale_box(box: Box, step: int, height: int, width: int) -> Box:
 class MultiCrop(BaseTransform):
     """Turns ``img`` into a list of views; DINO's recipe unless told otherwise.
 
-    A view is a random crop, resized with antialiased interpolation, then flipped and coloured by its recipe.
+    A view is a random crop, resized with antialiased interpolation, then flipped and colored by its recipe.
     All draws come from the key in ``sample_idx`` (:class:`SampleKey`), one stream per view: the same key gives the
     same views in any process. With a plain number instead of a key every epoch sees the same views, so train with
     :class:`EpochSampler`. Source: DINO, arXiv:2104.14294, section 4.2 and its published recipe.
@@ -111,7 +111,7 @@ class MultiCrop(BaseTransform):
         photometric: where the recipes are applied: ``'cpu'``, here; ``'device'``, on the whole batch by the model's
             :class:`ViewDataPreprocessor`. What is drawn is the same.
         interpolation: ``'bicubic'``, as DINO pre-trains, or ``'bilinear'``, as MoBY does, and as DINO's linear probe.
-        resize: ``'torch'``, or ``'pillow'``, which takes five times as long (:mod:`mstkit.datasets.resizing`).
+        resize: ``'torch'``, or ``'pillow'``, which takes five times as long (:mod:`mstkit.datasets.crop_resizing`).
 
     Raises:
         UsageError: a setting is unknown or out of range, or the recipes do not fit the number of global views.
@@ -189,7 +189,7 @@ class MultiCrop(BaseTransform):
             box = draw_crop(height, width, crop.scale, self.ratio, generator)
             drawn.append((box, crop.size, recipe.draw(generator)))
         boxes = [box for box, _, _ in drawn]
-        if isinstance(image, LazyPicture):
+        if isinstance(image, LazyImage):
             step = largest_step(min(min(box[2:]) / size for box, size, _ in drawn) / SCALED_GAP)
             image = image.read(step)
             boxes = [scale_box(box, step, *image.shape[:2]) for box in boxes] if step > 1 else boxes

@@ -12,9 +12,9 @@ from mmcv.transforms import BaseTransform
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from mstkit.checks import check_flag
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
+from mstkit.utils.checks import check_flag
 
 
 @TRANSFORMS.register_module()
@@ -42,7 +42,7 @@ class PackViews(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Makes ``inputs``, a uint8 tensor (3, H, W) or a list of them as ``img`` is, and ``data_samples``.
 
-        Where ``MultiCrop`` leaves the colours to the device, their parameters go along as ``photometric``, (V, 12).
+        Where ``MultiCrop`` leaves the colors to the device, their parameters go along as ``photometric``, (V, 12).
         """
         image = self._alone(results['img']) if self.single else results['img']
         sample = DataSample()

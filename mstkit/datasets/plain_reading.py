@@ -1,4 +1,4 @@
-"""A few pictures of a folder, read at once: for tools that show or measure them rather than train on them."""
+"""A few images of a folder, read at once: for tools that show or measure them rather than train on them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
 
 
-class Pictures(NamedTuple):
-    """Pictures of a folder.
+class Images(NamedTuple):
+    """Images of a folder.
 
     Attributes:
         images: (M, 3, H, W) uint8 RGB, in file order.
@@ -29,16 +29,16 @@ class Pictures(NamedTuple):
     unreadable: list[str]
 
 
-def read_pictures(folder: str | os.PathLike[str], views: Sequence[Mapping[str, Any]], most: int) -> Pictures:
-    """Reads pictures from all over a folder, as the data sets do, but without replacing what cannot be read.
+def read_images(folder: str | os.PathLike[str], views: Sequence[Mapping[str, Any]], most: int) -> Images:
+    """Reads images from all over a folder, as the data sets do, but without replacing what cannot be read.
 
     Args:
-        folder: of pictures, in any depth.
-        views: transforms after ``LoadRGB``, which bring all pictures to one size.
+        folder: of images, in any depth.
+        views: transforms after ``LoadRGB``, which bring all images to one size.
         most: only so many files, evenly spread over the whole order, so that all sub-folders are seen.
 
     Raises:
-        UsageError: no such folder, no picture in it, or none that can be read.
+        UsageError: no such folder, no image in it, or none that can be read.
     """
     root = find_split(os.fspath(folder), '')
     scan = scan_folder(root)
@@ -61,4 +61,4 @@ def read_pictures(folder: str | os.PathLike[str], views: Sequence[Mapping[str, A
             images.append(torch.from_numpy(results['img']).permute(2, 0, 1))
     if not images:
         raise UsageError(f'the folder {folder}: of {count} images none can be read, the first is {unreadable[0]}.')
-    return Pictures(torch.stack(images), unreadable)
+    return Images(torch.stack(images), unreadable)

@@ -6,9 +6,9 @@ from collections.abc import Sized
 
 from mmpretrain.datasets import RepeatAugSampler
 
-from mstkit.checks import check_count
 from mstkit.errors import UsageError
 from mstkit.registry import DATA_SAMPLERS
+from mstkit.utils.checks import check_count
 
 
 @DATA_SAMPLERS.register_module()

@@ -15,7 +15,7 @@ from mstkit.errors import UsageError
 from mstkit.registry import DATASETS
 
 _PROBED = 8
-_LABELLED = re.compile(r'(.*\S)\s+(\d+)')
+_LABELED = re.compile(r'(.*\S)\s+(\d+)')
 _LAST_WORD = re.compile(r'(.*\S)\s+(\S+)')
 
 
@@ -71,10 +71,10 @@ class TextList(FileDataset):
         if not samples:
             raise UsageError(f'the list {self.list_file} names no images: write one path per line.')
         self._probe(samples)
-        labelled = 'gt_label' in samples[0]
-        if labelled:
+        labeled = 'gt_label' in samples[0]
+        if labeled:
             self._name_classes(max(sample['gt_label'] for sample in samples))
-        layout = f'in {len(self._metainfo["classes"])} classes' if labelled else 'without labels'
+        layout = f'in {len(self._metainfo["classes"])} classes' if labeled else 'without labels'
         print_log(f'TextList: {len(samples)} images {layout} in {self.list_file}', logger='current')
         return samples
 
@@ -87,9 +87,9 @@ class TextList(FileDataset):
             return None
         if '\0' in line:
             raise self._bad_line(number, 'holds a zero byte', 'give a text file')
-        labelled = _LABELLED.fullmatch(line)
-        if labelled:
-            return dict(img_path=os.path.join(self.folder, labelled[1]), gt_label=int(labelled[2]))
+        labeled = _LABELED.fullmatch(line)
+        if labeled:
+            return dict(img_path=os.path.join(self.folder, labeled[1]), gt_label=int(labeled[2]))
         word = _LAST_WORD.fullmatch(line)
         if word and _names_image(word[1]) and not _names_image(word[2]):
             raise self._bad_line(number, f'has the label {word[2]!r}', 'give labels as whole numbers from 0 on')

@@ -42,7 +42,7 @@ def describe(data: bytes) -> str:
     if data[128:132] == b'DICM':
         return 'a DICOM file, no image that Pillow knows'
     if data[4:8] == b'ftyp' and data[8:11] in (b'hei', b'hev', b'mif', b'msf'):
-        return 'a HEIF picture, which this Pillow does not know: convert it to JPEG'
+        return 'a HEIF image, which this Pillow does not know: convert it to JPEG'
     if set(data) == {0}:
         return 'nothing but zero bytes: it was not copied to the end'
     tags = _tiff_tags(data)
@@ -71,7 +71,7 @@ def float_tiff(data: bytes) -> np.ndarray | None:
     bands, bits, sample = _samples(tags)
     if sample != 3 or bands not in (1, 3) or bits not in (32, 64):
         return None
-    if tags.get(262) not in (1, 2) or tags.get(274, 1) != 1:  # zero is white, or the picture is turned
+    if tags.get(262) not in (1, 2) or tags.get(274, 1) != 1:  # zero is white, or the image is turned
         return None
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype.kind != 'f':

@@ -1,4 +1,4 @@
-"""What happens to one view after it was cropped: flip, colour, blur, solarisation, each with its probability."""
+"""What happens to one view after it was cropped: flip, color, blur, solarization, each with its probability."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mstkit.checks import check_count, check_number, check_range
-from mstkit.datasets.photometric import apply_parameters
+from mstkit.datasets.image_photometric import apply_parameters
 from mstkit.errors import UsageError
-from mstkit.view_parameters import JITTER, NO_SOLARIZATION, ViewParameters
+from mstkit.utils.checks import check_count, check_number, check_range
+from mstkit.utils.view_parameters import JITTER, NO_SOLARIZATION, ViewParameters
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class ViewRecipe:
     Attributes:
         where: where the user finds the recipe, for messages.
         flip: horizontal flip.
-        jitter: colour jitter; its four parts then happen in random order.
+        jitter: color jitter; its four parts then happen in random order.
         brightness, contrast, saturation: factors are uniform in [max(0, 1 - x), 1 + x].
-        hue: turn of the colour circle, uniform in [-x, x]; at most 0.5.
-        gray: conversion to grey.
+        hue: turn of the color circle, uniform in [-x, x]; at most 0.5.
+        gray: conversion to gray.
         blur: Gaussian blur.
         blur_sigma: its radius in pixels, uniform between the two. Made for 224 px; smaller views want less.
         solarize: inversion of bright values.

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from mstkit.datasets.folder_scan import scan_folder
+from mstkit.downstream.few_of_many import first_few
 from mstkit.downstream.label_checks import IGNORED, read_label_map
-from mstkit.downstream.wording import first_few
 from mstkit.errors import UsageError
-from mstkit.files import remove_leftovers, write_atomically
-from mstkit.progress_bar import track
+from mstkit.utils.files import remove_leftovers, write_atomically
+from mstkit.utils.progress_bar import track
 
 LABEL_IDS, TRAIN_IDS = '_gtFine_labelIds.png', '_gtFine_labelTrainIds.png'
 TOOL = 'python tools/dataset_converters/cityscapes_train_ids.py'

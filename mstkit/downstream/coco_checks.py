@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mstkit.downstream.few_of_many import first_few
 from mstkit.downstream.run_lengths import fault_of
-from mstkit.downstream.wording import first_few
 from mstkit.errors import UsageError, nearest
 
 _NUMBER, _ID = (int, float), (int, str)
@@ -79,28 +79,28 @@ def check_classes(classes: Sequence[str], known: Sequence[str], path: str | os.P
         )
 
 
-def check_pictures(names: Iterable[str], folder: str, path: str | os.PathLike[str]) -> None:
-    """Refuses an annotation file whose pictures are not all there. Each folder is listed once, and no file looked at.
+def check_images(names: Iterable[str], folder: str, path: str | os.PathLike[str]) -> None:
+    """Refuses an annotation file whose images are not all there. Each folder is listed once, and no file looked at.
 
     Args:
-        names: the pictures' paths relative to ``folder``.
+        names: the images' paths relative to ``folder``.
         folder: where they should be.
         path: the annotation file, for the message.
 
     Raises:
-        UsageError: with the number of missing pictures and the first of them; or a name is a URL, which mmdet would
+        UsageError: with the number of missing images and the first of them; or a name is a URL, which mmdet would
             fetch.
     """
     names = list(names)
     if urls := [name for name in names if '://' in name]:
         raise UsageError(
-            f'{len(urls)} of the {len(names)} pictures in {path} are named by a URL, the first is {urls[0]}: pictures '
+            f'{len(urls)} of the {len(names)} images in {path} are named by a URL, the first is {urls[0]}: images '
             'are read from the local disk only. Download them and write their paths as file_name, or use '
             'mmdet.CocoDataset for files elsewhere.'
         )
     if not os.path.isdir(folder or '.'):
         raise UsageError(
-            f'the folder of pictures {folder} does not exist, which {path} belongs to: give the folder as '
+            f'the folder of images {folder} does not exist, which {path} belongs to: give the folder as '
             'data_prefix=dict(img=...), relative to the data root.'
         )
     by_folder: dict[str, list[str]] = defaultdict(list)
@@ -113,7 +113,7 @@ def check_pictures(names: Iterable[str], folder: str, path: str | os.PathLike[st
     if missing:
         total = sum(map(len, by_folder.values()))
         raise UsageError(
-            f'{len(missing)} of the {total} pictures in {path} are not in {folder}: {first_few(sorted(missing))}. '
+            f'{len(missing)} of the {total} images in {path} are not in {folder}: {first_few(sorted(missing))}. '
             'Give the folder that holds them as data_prefix=dict(img=...), or copy the missing ones.'
         )
 

@@ -13,21 +13,21 @@ from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmengine.logging import print_log
 
-from mstkit.downstream.coco_checks import check_classes, check_masks, check_pictures
+from mstkit.downstream.coco_checks import check_classes, check_images, check_masks
 from mstkit.downstream.coco_json import coco_classes, read_coco
-from mstkit.downstream.picture_heads import compare_sizes, turns_upright
-from mstkit.downstream.picture_reading import ReadsPictures
-from mstkit.downstream.wording import first_few
+from mstkit.downstream.few_of_many import first_few
+from mstkit.downstream.image_headers import compare_sizes, turns_upright
+from mstkit.downstream.image_reading import ReadsImages
 from mstkit.errors import UsageError
-from mstkit.palette import palette
 from mstkit.registry import DATASETS
+from mstkit.utils.class_palette import palette
 
 
 @DATASETS.register_module()
-class CocoFolder(ReadsPictures, CocoDataset):
-    """Pictures with an annotation file in COCO's format, on the local disk.
+class CocoFolder(ReadsImages, CocoDataset):
+    """Images with an annotation file in COCO's format, on the local disk.
 
-    Before anything long starts, the file is checked entry by entry and the folder is looked through for the pictures,
+    Before anything long starts, the file is checked entry by entry and the folder is looked through for the images,
     so that a mistake is one message at the start rather than an exception of a worker's in the middle of a run. What
     is left out of a training (``filter_cfg``, boxes that are empty) is counted and logged.
 
@@ -38,13 +38,13 @@ class CocoFolder(ReadsPictures, CocoDataset):
     Args:
         ann_file: the annotation file, relative to ``data_root``.
         data_root: the folder that the paths are relative to.
-        data_prefix: ``dict(img=FOLDER)``, the folder of the pictures.
+        data_prefix: ``dict(img=FOLDER)``, the folder of the images.
         metainfo: ``dict(classes=...)`` takes only these categories, in the order of their ids; all without it.
         backend_args: None; files elsewhere are for mmdet's own ``CocoDataset``.
         **kwargs: as in mmdet: ``filter_cfg``, ``pipeline``, ``test_mode``, ``indices``, ``lazy_init`` ...
 
     Raises:
-        UsageError: the file, its classes or its pictures are missing or do not fit together, a picture is of another
+        UsageError: the file, its classes or its images are missing or do not fit together, an image is of another
             size than the file says; the pipeline wants masks and the file has none; no annotation is left.
     """
 
@@ -66,7 +66,7 @@ class CocoFolder(ReadsPictures, CocoDataset):
             )
         prefix = {'img': ''} if data_prefix is None else dict(data_prefix)
         if 'img' not in prefix:
-            raise UsageError(f'CocoFolder.data_prefix is {prefix!r}: give the folder of pictures as dict(img=FOLDER).')
+            raise UsageError(f'CocoFolder.data_prefix is {prefix!r}: give the folder of images as dict(img=FOLDER).')
         self.masks_without_area = 0
         super().__init__(
             ann_file=ann_file, data_root=data_root or '', data_prefix=prefix, metainfo=_plain(metainfo), **kwargs
@@ -97,7 +97,7 @@ class CocoFolder(ReadsPictures, CocoDataset):
         classes = self._metainfo['classes'] = tuple(self._metainfo.get('classes', known))
         check_classes(classes, known, self.ann_file)
         self._choose_colors()
-        check_pictures([image['file_name'] for image in content['images']], self.data_prefix['img'], self.ann_file)
+        check_images([image['file_name'] for image in content['images']], self.data_prefix['img'], self.ann_file)
         if any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms):
             self.masks_without_area = check_masks(content, self.ann_file)
         self._check_sizes(content['images'])
@@ -153,11 +153,11 @@ class CocoFolder(ReadsPictures, CocoDataset):
         return kept
 
     def _check_sizes(self, images: list[dict[str, Any]]) -> None:
-        """Compares the pictures with the sizes that the file gives."""
+        """Compares the images with the sizes that the file gives."""
         paths = [os.path.join(self.data_prefix['img'], image['file_name']) for image in images]
         listed = [(int(image['width']), int(image['height'])) for image in images]
         remedy = (
-            'Boxes and masks would lie elsewhere: give the pictures that were annotated, or write width, height, boxes '
+            'Boxes and masks would lie elsewhere: give the images that were annotated, or write width, height, boxes '
             'and masks anew for these'
         )
         compare_sizes(paths, listed, turns_upright(self.pipeline)).check(self.ann_file, remedy, self.test_mode)

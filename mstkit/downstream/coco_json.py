@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from mstkit.downstream.coco_checks import FIELDS, check_entries, has_fields, listing
-from mstkit.downstream.wording import first_few
+from mstkit.downstream.few_of_many import first_few
 from mstkit.errors import UsageError, nearest
 
 _CATEGORIES = re.compile(rb'"categories"\s*:\s*')

@@ -26,7 +26,7 @@ def _has_mark(path: str) -> bool:
 class CocoFolderMetric(CocoMetric):
     """mmdet's ``CocoMetric``, for :class:`mstkit.downstream.coco_folder.CocoFolder`.
 
-    Where nothing was detected in any picture, mmdet returns no numbers, and mmengine logs those of the evaluation
+    Where nothing was detected in any image, mmdet returns no numbers, and mmengine logs those of the evaluation
     before. Here they are 0. Categories are taken in the order of their ids, as the data set does.
 
     Args:

@@ -1,4 +1,4 @@
-"""Whether a label map can be trained on: one channel, the size of its picture, and no ids but those of classes."""
+"""Whether a label map can be trained on: one channel, the size of its image, and no ids but those of classes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from PIL import Image
 
-from mstkit.checks import check_count
-from mstkit.downstream.wording import first_few
+from mstkit.downstream.few_of_many import first_few
 from mstkit.errors import UsageError
-from mstkit.progress_bar import track
 from mstkit.registry import TRANSFORMS
+from mstkit.utils.checks import check_count
+from mstkit.utils.progress_bar import track
 
 _READERS = 2  # label maps that are decoded at a time
 IGNORED = 255  # what mmseg's losses, metrics, crops and padding leave out unless each of them is told otherwise
@@ -65,7 +65,7 @@ def check_labels(
         path: its file, for the message.
         num_ids: ids are 0 to one less.
         ignored: the id of pixels that do not count.
-        size: (H, W) of the picture.
+        size: (H, W) of the image.
 
     Raises:
         UsageError: naming the file and what is wrong.
@@ -73,14 +73,14 @@ def check_labels(
     if labels.ndim != 2:
         channels = labels.shape[2] if labels.ndim == 3 else 'no'
         raise UsageError(
-            f'the label map {path} has {channels} channels, so it holds colours rather than class ids: give '
+            f'the label map {path} has {channels} channels, so it holds colors rather than class ids: give '
             f'PNG files with one channel whose values are the ids 0 to {num_ids - 1}.'
         )
     if size is not None and tuple(labels.shape) != tuple(size):
         (height, width), (rows, columns) = size, labels.shape
         raise UsageError(
-            f'the label map {path} is {columns}x{rows} px and its picture {width}x{height}: give label maps of the '
-            'size of their pictures.'
+            f'the label map {path} is {columns}x{rows} px and its image {width}x{height}: give label maps of the '
+            'size of their images.'
         )
     wrong = (labels >= num_ids) & (labels != ignored)
     if wrong.any():
@@ -193,7 +193,7 @@ class CheckLabels(BaseTransform):
         self.ignore_index = ignore_index
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Checks ``gt_seg_map``, (H, W), against the classes and the picture's own size; changes nothing.
+        """Checks ``gt_seg_map``, (H, W), against the classes and the image's own size; changes nothing.
 
         Raises:
             UsageError: naming the file and what is wrong with it; or there is no label map yet, or nothing says how

@@ -1,4 +1,4 @@
-"""Pictures with label maps as data sets of mmseg's: Cityscapes, and any folder."""
+"""Images with label maps as data sets of mmseg's: Cityscapes, and any folder."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Any
 from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset, CityscapesDataset
 
-from mstkit.checks import check_count
 from mstkit.datasets.folder_scan import scan_folder
 from mstkit.downstream.cityscapes_ids import LABEL_IDS, TOOL, TRAIN_IDS
+from mstkit.downstream.few_of_many import first_few
+from mstkit.downstream.image_headers import compare_sizes, turns_upright
+from mstkit.downstream.image_reading import ReadsImages
 from mstkit.downstream.label_checks import IGNORED, LabelSurvey, survey_labels
-from mstkit.downstream.picture_heads import compare_sizes, turns_upright
-from mstkit.downstream.picture_reading import ReadsPictures
-from mstkit.downstream.wording import first_few
 from mstkit.errors import UsageError
-from mstkit.palette import palette
 from mstkit.registry import DATASETS
+from mstkit.utils.checks import check_count
+from mstkit.utils.class_palette import palette
 
 _CHECKED_AT_START = 16  # label maps that are read of a validation; of a training more, to see which classes occur
 _SURVEYED_AT_START = 200
-_PICTURE = '_leftImg8bit'
+_IMAGE = '_leftImg8bit'
 
 
 @DATASETS.register_module()
-class CityscapesFolder(ReadsPictures, CityscapesDataset):
-    """Cityscapes in its official layout; at the start it checks that every picture has its label map.
+class CityscapesFolder(ReadsImages, CityscapesDataset):
+    """Cityscapes in its official layout; at the start it checks that every image has its label map.
 
     ``DIR/leftImg8bit/{train,val}/CITY/*_leftImg8bit.png`` with ``DIR/gtFine/{train,val}/CITY/*_labelTrainIds.png``,
     which ``tools/dataset_converters/cityscapes_train_ids.py`` makes of the ``*_labelIds.png`` that are handed out. A
     few label maps are read at the start; with ``CheckLabels`` in the pipeline, all of them while training.
 
     Args:
-        img_suffix: how pictures end; without it ``_leftImg8bit`` with whatever format they have (officially PNG).
+        img_suffix: how images end; without it ``_leftImg8bit`` with whatever format they have (officially PNG).
         **kwargs: as in mmseg: ``data_root``, ``data_prefix=dict(img_path=..., seg_map_path=...)``, ``metainfo`` with
             some of the 19 ``classes``, ``pipeline``, ``test_mode`` ...
 
@@ -46,7 +46,7 @@ class CityscapesFolder(ReadsPictures, CityscapesDataset):
 
     def __init__(self, img_suffix: str | None = None, **kwargs: Any) -> None:
         self._any_format = img_suffix is None
-        super().__init__(img_suffix=img_suffix or f'{_PICTURE}.png', **kwargs)
+        super().__init__(img_suffix=img_suffix or f'{_IMAGE}.png', **kwargs)
 
     @classmethod
     def facts_of(cls, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,54 +57,54 @@ class CityscapesFolder(ReadsPictures, CityscapesDataset):
         return dict(classes=tuple(classes), palette=[colors[name] for name in classes])
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Lists pictures and label maps as mmseg does, and checks them."""
-        pictures, maps = _folders(self)
-        for folder, archive in ((pictures, 'leftImg8bit_trainvaltest.zip'), (maps, 'gtFine_trainvaltest.zip')):
+        """Lists images and label maps as mmseg does, and checks them."""
+        images, maps = _folders(self)
+        for folder, archive in ((images, 'leftImg8bit_trainvaltest.zip'), (maps, 'gtFine_trainvaltest.zip')):
             if not os.path.isdir(folder):
                 raise UsageError(
                     f'{folder} does not exist: give the folder into which {archive} of Cityscapes was unpacked '
                     '(--data-root DIR).'
                 )
-        scan = scan_folder(pictures)
+        scan = scan_folder(images)
         if self._any_format:
-            endings = {_PICTURE + os.path.splitext(name)[1] for name in scan.images if _PICTURE + '.' in name}
+            endings = {_IMAGE + os.path.splitext(name)[1] for name in scan.images if _IMAGE + '.' in name}
             if len(endings) > 1:
-                raise UsageError(f'{pictures} holds {" and ".join(sorted(endings))}: give one of them as img_suffix.')
+                raise UsageError(f'{images} holds {" and ".join(sorted(endings))}: give one of them as img_suffix.')
             self.img_suffix = next(iter(endings), self.img_suffix)
         samples = super().load_data_list()
         if not samples:
             raise UsageError(
-                f'{pictures} holds no *{self.img_suffix}{scan.ignored_in_words()}: give pictures in Cityscapes’ '
+                f'{images} holds no *{self.img_suffix}{scan.ignored_in_words()}: give images in Cityscapes’ '
                 'layout, or use LabelMapFolder for other names.'
             )
-        self._check_present(samples, pictures, maps)
+        self._check_present(samples, images, maps)
         pairs = [(sample['img_path'], sample['seg_map_path']) for sample in samples]
         _check_pairs(self, pairs, self.METAINFO['classes'])
         return _with_classes(self, samples)
 
-    def _check_present(self, samples: list[dict[str, Any]], pictures: str, maps: str) -> None:
+    def _check_present(self, samples: list[dict[str, Any]], images: str, maps: str) -> None:
         present = set(scan_folder(maps, ('.png',)).images)
         wanted = [os.path.relpath(sample['seg_map_path'], maps).replace(os.sep, '/') for sample in samples]
         missing = [name for name in wanted if name not in present]
         if not missing:
             return
         said = (
-            f'{len(missing)} of the {len(samples)} pictures in {pictures} have no label map in {maps}, the first is '
+            f'{len(missing)} of the {len(samples)} images in {images} have no label map in {maps}, the first is '
             f'{missing[0]}'
         )
         originals = sum(name.replace(TRAIN_IDS, LABEL_IDS) in present for name in missing)
         if originals:
             root = self.data_root or os.path.dirname(os.path.dirname(maps))
             raise UsageError(f'{said}; for {originals} the labels to make it of are there: run "{TOOL} {root}" once.')
-        raise UsageError(f'{said}: unpack gtFine_trainvaltest.zip of Cityscapes there, or remove those pictures.')
+        raise UsageError(f'{said}: unpack gtFine_trainvaltest.zip of Cityscapes there, or remove those images.')
 
 
 @DATASETS.register_module()
-class LabelMapFolder(ReadsPictures, BaseSegDataset):
-    """Pictures of any format with PNG label maps of the same name, in any depth of sub-folders.
+class LabelMapFolder(ReadsImages, BaseSegDataset):
+    """Images of any format with PNG label maps of the same name, in any depth of sub-folders.
 
-    ``DIR/images/{train,val}/NAME.jpg`` belongs to ``DIR/labels/{train,val}/NAME.png``, a picture with one channel (or
-    a palette) whose values are class ids from 0. All pictures need a label map; label maps without a picture are
+    ``DIR/images/{train,val}/NAME.jpg`` belongs to ``DIR/labels/{train,val}/NAME.png``, an image with one channel (or
+    a palette) whose values are class ids from 0. All images need a label map; label maps without an image are
     counted in the log. A few pairs are read at the start; with ``CheckLabels`` in the pipeline, all while training.
 
     Args:
@@ -119,7 +119,7 @@ class LabelMapFolder(ReadsPictures, BaseSegDataset):
         **kwargs: as in mmseg: ``pipeline``, ``test_mode``, ``indices``, ``lazy_init`` ...
 
     Raises:
-        UsageError: a folder, pictures or label maps are missing, a picture's name is there twice, one of the label
+        UsageError: a folder, images or label maps are missing, an image's name is there twice, one of the label
             maps looked at cannot be trained on, or a setting does not fit.
     """
 
@@ -169,7 +169,7 @@ class LabelMapFolder(ReadsPictures, BaseSegDataset):
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Pairs pictures and label maps by their paths without suffix."""
+        """Pairs images and label maps by their paths without suffix."""
         folders = _folders(self)
         for folder, key in zip(folders, ('img_path', 'seg_map_path'), strict=True):
             if not os.path.isdir(folder):
@@ -177,41 +177,41 @@ class LabelMapFolder(ReadsPictures, BaseSegDataset):
                     f'{folder} does not exist: give the data root (--data-root DIR, with DIR/images/train and '
                     f'DIR/labels/train), or another folder as data_prefix=dict({key}=...).'
                 )
-        pictures, maps = (scan_folder(folder) for folder in folders)
+        images, maps = (scan_folder(folder) for folder in folders)
         suffix = self.seg_map_suffix.lower()
         by_name = {name[: -len(suffix)]: name for name in maps.images if name.lower().endswith(suffix)}
-        stems = [os.path.splitext(name)[0] for name in pictures.images]
+        stems = [os.path.splitext(name)[0] for name in images.images]
         if not stems:
-            raise UsageError(f'{folders[0]} holds no pictures{pictures.ignored_in_words()}: give the folder of them.')
+            raise UsageError(f'{folders[0]} holds no images{images.ignored_in_words()}: give the folder of them.')
         twice = [a for a, b in zip(sorted(stems), sorted(stems)[1:], strict=False) if a == b]
         if twice:
-            raise UsageError(f'{folders[0]} has two pictures called {twice[0]} (with another suffix): remove one.')
-        missing = [name for name, stem in zip(pictures.images, stems, strict=True) if stem not in by_name]
+            raise UsageError(f'{folders[0]} has two images called {twice[0]} (with another suffix): remove one.')
+        missing = [name for name, stem in zip(images.images, stems, strict=True) if stem not in by_name]
         if missing:
             raise UsageError(
-                f'{len(missing)} of the {len(stems)} pictures in {folders[0]} have no label map in {folders[1]}: '
+                f'{len(missing)} of the {len(stems)} images in {folders[0]} have no label map in {folders[1]}: '
                 f'{first_few(missing)}. The label map of {missing[0]} is '
-                f'{os.path.splitext(missing[0])[0]}{self.seg_map_suffix}: add it, or remove the picture.'
+                f'{os.path.splitext(missing[0])[0]}{self.seg_map_suffix}: add it, or remove the image.'
             )
         pairs = [
             (os.path.join(folders[0], name), os.path.join(folders[1], by_name[stem]))
-            for name, stem in zip(pictures.images, stems, strict=True)
+            for name, stem in zip(images.images, stems, strict=True)
         ]
         _check_pairs(self, pairs, self._metainfo['classes'], self.ignore_index)
         unused = len(maps.images) - len(pairs)
         print_log(
-            f'LabelMapFolder: {len(pairs)} pictures in {folders[0]} with label maps of {self.num_classes} classes'
-            f'{pictures.ignored_in_words()}{f"; {unused} files in {folders[1]} not used" if unused else ""}',
+            f'LabelMapFolder: {len(pairs)} images in {folders[0]} with label maps of {self.num_classes} classes'
+            f'{images.ignored_in_words()}{f"; {unused} files in {folders[1]} not used" if unused else ""}',
             logger='current',
         )
         # mmseg takes 1 off every id before it looks at the map.
         mapped = None if self.ignore_index == IGNORED else {self.ignore_index - self.reduce_zero_label: IGNORED}
-        samples = [dict(img_path=picture, seg_map_path=path, label_map=mapped) for picture, path in pairs]
+        samples = [dict(img_path=image, seg_map_path=path, label_map=mapped) for image, path in pairs]
         return _with_classes(self, samples)
 
 
 def _folders(dataset: BaseSegDataset) -> tuple[str, str]:
-    """The folders of pictures and of label maps."""
+    """The folders of images and of label maps."""
     prefix = dataset.data_prefix
     if not prefix.get('img_path') or not prefix.get('seg_map_path'):
         raise UsageError(
@@ -228,16 +228,16 @@ def _check_pairs(
 
     Args:
         dataset: for its settings.
-        pairs: paths of pictures and of their label maps.
+        pairs: paths of images and of their label maps.
         classes: those that the files have.
         ignored: the id of pixels that do not count.
     """
     folder = dataset.data_prefix['seg_map_path']
-    pictures, maps = [picture for picture, _ in pairs], [path for _, path in pairs]
+    images, maps = [image for image, _ in pairs], [path for _, path in pairs]
     names = dict(enumerate(classes, start=int(dataset.reduce_zero_label)))
     survey = LabelSurvey(folder, names, max(names) + 1, ignored, dataset.metainfo['classes'])
-    remedy = 'Give label maps of the size of their pictures'
-    compare_sizes(pictures, maps, turns_upright(dataset.pipeline)).check(folder, remedy, dataset.test_mode)
+    remedy = 'Give label maps of the size of their images'
+    compare_sizes(images, maps, turns_upright(dataset.pipeline)).check(folder, remedy, dataset.test_mode)
     survey_labels(maps, survey, _CHECKED_AT_START if dataset.test_mode else _SURVEYED_AT_START)
     if not dataset.test_mode:
         if survey.only_one_class() and survey.looked_at < len(maps):

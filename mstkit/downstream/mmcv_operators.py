@@ -106,7 +106,7 @@ def roi_align_forward(
         spatial_scale: features per pixel.
         sampling_ratio: samples per bin and axis; 0 chooses by the size of the region.
         pool_mode: 1, average.
-        aligned: pixel centres lie at halves.
+        aligned: pixel centers lie at halves.
 
     Raises:
         OperatorMissing: ``pool_mode`` 0, maximum.

@@ -26,7 +26,7 @@ class FullPrecisionRoIExtractor(SingleRoIExtractor):
         Args:
             feats: (B, C, H, W) per level, all of one type.
             rois: (M, 5), index of the image and x1, y1, x2, y2 in pixels; at least float32.
-            roi_scale_factor: enlarges the regions about their centres.
+            roi_scale_factor: enlarges the regions about their centers.
 
         Returns:
             (M, C, h, w) of the features' type.

@@ -15,8 +15,8 @@ class ClassNameVisualizer(SegLocalVisualizer):
     """mmseg's visualizer, which keeps the class names that the config gives it.
 
     ``MMSegInferencer`` asks its visualizer for Cityscapes' names, whatever the network was trained on, unless it is
-    told others in each call. :func:`mstkit.engine.downstream_options.name_classes` writes those of the training data
-    into the config, from where they get into the work dir and into every checkpoint.
+    told others in each call. :func:`mstkit.engine.config.downstream_options.name_classes` writes those of the training
+    data into the config, from where they get into the work dir and into every checkpoint.
 
     Args:
         name: as in mmengine, which keeps every visualizer by its name.

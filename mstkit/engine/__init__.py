@@ -2,11 +2,11 @@
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.engine import hooks
-from mstkit.engine.loop import ResumableEpochLoop
-from mstkit.engine.optim_constructor import TrainableOptimWrapperConstructor
-from mstkit.engine.optim_wrapper import DistillationOptimWrapper
-from mstkit.engine.runner import MSTRunner
-from mstkit.engine.warmup_cosine import WarmupCosineLR
+from mstkit.engine.optim.optim_constructor import TrainableOptimWrapperConstructor
+from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
+from mstkit.engine.optim.warmup_cosine import WarmupCosineLR
+from mstkit.engine.runner.mst_runner import MSTRunner
+from mstkit.engine.runner.train_loop import ResumableEpochLoop
 
 __all__ = [
     'DistillationOptimWrapper',

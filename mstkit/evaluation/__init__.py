@@ -1,26 +1,26 @@
 """Measures what a network has learned. Sees tensors only, and works with any backbone."""
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
-from mstkit.evaluation.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
+from mstkit.evaluation.evaluated_network import EvaluatedNetwork
 from mstkit.evaluation.evaluators import KNNEvaluator
 from mstkit.evaluation.feature_cache import FeatureCache
-from mstkit.evaluation.features import PooledEncoder, ShareSampler, check_labelled, extract_features, feature_loader
-from mstkit.evaluation.image_sets import check_sets, labelled_folder, open_sets
-from mstkit.evaluation.knn import DEFAULT_KS, best_k, check_ks, clip_ks, knn_accuracy
-from mstkit.evaluation.subject import Subject
-from mstkit.undisturbed import evaluation_mode, undisturbed_randomness
+from mstkit.evaluation.features import PooledEncoder, ShareSampler, check_labeled, extract_features, feature_loader
+from mstkit.evaluation.image_sets import check_sets, labeled_folder, open_sets
+from mstkit.evaluation.protocols.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
+from mstkit.evaluation.protocols.weighted_knn import DEFAULT_KS, best_k, check_ks, clip_ks, knn_accuracy
+from mstkit.utils.undisturbed import evaluation_mode, undisturbed_randomness
 
 __all__ = [
     'DEFAULT_KS',
     'CollapseStatistics',
+    'EvaluatedNetwork',
     'FeatureCache',
     'KNNEvaluator',
     'PooledEncoder',
     'ShareSampler',
-    'Subject',
     'best_k',
     'check_ks',
-    'check_labelled',
+    'check_labeled',
     'check_sets',
     'clip_ks',
     'diagnose',
@@ -30,7 +30,7 @@ __all__ = [
     'feature_deviation',
     'feature_loader',
     'knn_accuracy',
-    'labelled_folder',
+    'labeled_folder',
     'open_sets',
     'undisturbed_randomness',
 ]

@@ -16,18 +16,18 @@ from mmengine import dist
 from mmengine.logging import print_log
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from mstkit.datasets.unreadable import replaced_in
+from mstkit.datasets.unreadable_images import replaced_in
 from mstkit.errors import UsageError
 from mstkit.evaluation.features import (
     Encoder,
-    check_labelled,
+    check_labeled,
     extract_features,
     feature_loader,
     say_replaced,
 )
-from mstkit.files import write_atomically
-from mstkit.progress_bar import track
 from mstkit.structures import FeatureBank
+from mstkit.utils.files import write_atomically
+from mstkit.utils.progress_bar import track
 
 CHUNK = 4096
 DTYPE = 'float32'
@@ -79,7 +79,7 @@ class FeatureCache:
             identity: all that the features follow from (the weights, the kind of feature, the transform, the files),
                 in what JSON can hold. Only exactly the same finds them again.
             encode, device, preprocess, description: as for :func:`extract_features`.
-            dataset: labelled images, with names of their classes.
+            dataset: labeled images, with names of their classes.
             batch_size, num_workers: as for :func:`feature_loader`.
 
         Returns:
@@ -87,9 +87,9 @@ class FeatureCache:
             does not change the file.
 
         Raises:
-            UsageError: the data set is empty or unlabelled, or the entry is damaged.
+            UsageError: the data set is empty or unlabeled, or the entry is damaged.
         """
-        classes = check_labelled(dataset, f'data set of "{description}"')
+        classes = check_labeled(dataset, f'data set of "{description}"')
         if classes is None:
             raise UsageError(f'the data set of "{description}" does not name its classes.')
         entry = self.folder / key_of(identity)

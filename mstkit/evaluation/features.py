@@ -1,4 +1,4 @@
-"""Features of a labelled set of images: computed once, by every rank for its share, gathered in file order."""
+"""Features of a labeled set of images: computed once, by every rank for its share, gathered in file order."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
-from mstkit.checks import check_count, check_workers
-from mstkit.datasets.unreadable import replaced_in
+from mstkit.datasets.unreadable_images import replaced_in
 from mstkit.errors import UsageError
-from mstkit.progress_bar import track
 from mstkit.structures import FeatureBank
-from mstkit.undisturbed import evaluation_mode
+from mstkit.utils.checks import check_count, check_workers
+from mstkit.utils.progress_bar import track
+from mstkit.utils.undisturbed import evaluation_mode
 
 Encoder = Callable[[Tensor], Tensor]
 GATHER_ROWS = 16384
@@ -101,7 +101,7 @@ def feature_loader(dataset: Dataset, batch_size: int = 64, num_workers: int = 0)
     )
 
 
-def check_labelled(dataset: Any, name: str) -> tuple[str, ...] | None:
+def check_labeled(dataset: Any, name: str) -> tuple[str, ...] | None:
     """Finds the class names of a data set, and refuses one that has no labels or no images.
 
     Args:
@@ -172,7 +172,7 @@ def extract_features(
         loader: batches ``{'inputs', 'data_samples'}`` of this rank's share, in a fixed order
             (see :func:`feature_loader`). Images that a padding sampler gives to two ranks count once.
         device: where the encoders are.
-        preprocess: from a batch to normalised images, or to a dict that holds them under ``'inputs'``, as the data
+        preprocess: from a batch to normalized images, or to a dict that holds them under ``'inputs'``, as the data
             preprocessors of mmengine do.
         description: for the progress line.
         progress: show progress, on rank 0 only.
@@ -182,10 +182,10 @@ def extract_features(
         A bank on the CPU in float32, or a dict of banks with the names of ``encode``.
 
     Raises:
-        UsageError: the data set is empty or unlabelled, or its sampler shuffles.
+        UsageError: the data set is empty or unlabeled, or its sampler shuffles.
     """
     encoders = dict(encode) if isinstance(encode, Mapping) else {'': encode}
-    classes = check_labelled(loader.dataset, f'data set of "{description}"')
+    classes = check_labeled(loader.dataset, f'data set of "{description}"')
     own = _share_of(loader)
     rows: dict[str, list[Tensor]] = {name: [] for name in encoders}
     labels: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""The two sets of labelled images that an evaluation takes: opened, and refused where one is part of the other."""
+"""The two sets of labeled images that an evaluation takes: opened, and refused where one is part of the other."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch.utils.data import Subset
 
 from mstkit.datasets import ImageFolder, ShardDataset
 from mstkit.errors import UsageError
-from mstkit.evaluation.features import check_labelled
-from mstkit.evaluation.knn import check_classes
+from mstkit.evaluation.features import check_labeled
+from mstkit.evaluation.protocols.weighted_knn import check_classes
 
 # Up to so many images, each file is asked who it is: a second on a local disk. Beyond, the folders are.
 _ASKED_ONE_BY_ONE = 200_000
 _COMPARED = 16  # pairs of files of the same name and size whose bytes are looked at
 
 
-def labelled_folder(path: str | os.PathLike[str], pipeline: Sequence[Mapping[str, Any] | Callable] = ()) -> ImageFolder:
+def labeled_folder(path: str | os.PathLike[str], pipeline: Sequence[Mapping[str, Any] | Callable] = ()) -> ImageFolder:
     """Looks through a folder of images with one sub-folder per class.
 
     Args:
@@ -31,7 +31,7 @@ def labelled_folder(path: str | os.PathLike[str], pipeline: Sequence[Mapping[str
     Raises:
         UsageError: it is missing, or holds no images, or no classes.
     """
-    return ImageFolder(os.fspath(path), split='', labelled=True, pipeline=pipeline)
+    return ImageFolder(os.fspath(path), split='', labeled=True, pipeline=pipeline)
 
 
 def open_sets(
@@ -49,9 +49,9 @@ def open_sets(
         allow_overlap: as in :func:`check_sets`.
 
     Raises:
-        UsageError: as :func:`labelled_folder` and :func:`check_sets`.
+        UsageError: as :func:`labeled_folder` and :func:`check_sets`.
     """
-    opened = labelled_folder(train, pipeline), labelled_folder(val, pipeline)
+    opened = labeled_folder(train, pipeline), labeled_folder(val, pipeline)
     check_sets(*opened, allow_overlap, 'give --allow-overlap (from Python, allow_overlap=True)')
     return opened
 
@@ -68,7 +68,7 @@ def check_sets(train: Any, val: Any, allow_overlap: bool = False, word: str = 's
     Raises:
         UsageError: one is empty or without labels, their classes differ, or they share images.
     """
-    names = [check_labelled(dataset, f'{name} set') for name, dataset in (('train', train), ('val', val))]
+    names = [check_labeled(dataset, f'{name} set') for name, dataset in (('train', train), ('val', val))]
     if names[0] is not None and names[1] is not None:
         check_classes(names[0], names[1])
     shared = overlap(train, val)

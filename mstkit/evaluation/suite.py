@@ -12,17 +12,17 @@ from typing import Any, Protocol
 from mmengine.logging import print_log
 
 from mstkit.errors import UsageError, nearest
-from mstkit.evaluation.subject import Subject
+from mstkit.evaluation.evaluated_network import EvaluatedNetwork
 from mstkit.registry import EVALUATORS
 
 
 class Evaluator(Protocol):
     """What is in :data:`mstkit.registry.EVALUATORS`; see :mod:`mstkit.evaluation.evaluators`."""
 
-    def check(self, subject: Subject) -> None:
+    def check(self, evaluated: EvaluatedNetwork) -> None:
         """Refuses what cannot work; raises UsageError."""
 
-    def __call__(self, subject: Subject) -> dict[str, float]:
+    def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
         """Measures."""
 
 
@@ -128,15 +128,15 @@ def _build(name: str, settings: dict[str, Any]) -> Evaluator:
 
 def run_suite(
     suite: Mapping[str, Evaluator],
-    subject: Subject,
+    evaluated: EvaluatedNetwork,
     result: SuiteResult,
     after_each: Callable[[SuiteResult], object] | None = None,
 ) -> SuiteResult:
     """Runs each evaluation on one network; one that fails is noted, and the others go on.
 
     Args:
-        suite: from :func:`build_suite`, already checked with ``check(subject)``.
-        subject: the network and its images.
+        suite: from :func:`build_suite`, already checked with ``check(evaluated)``.
+        evaluated: the network and its images.
         result: gets what is measured.
         after_each: called whenever there is more in ``result``.
 
@@ -145,7 +145,7 @@ def run_suite(
     """
     for name, evaluator in suite.items():
         try:
-            metrics = {key: float(value) for key, value in evaluator(subject).items()}
+            metrics = {key: float(value) for key, value in evaluator(evaluated).items()}
             if not metrics:
                 raise ValueError('it gave no numbers')
             headlines = getattr(evaluator, 'headlines', None)

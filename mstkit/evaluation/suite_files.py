@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.logging import print_log
 
 from mstkit.evaluation.suite import SuiteResult
-from mstkit.files import write_atomically
+from mstkit.utils.files import write_atomically
 
 BESIDE = 'evaluation'
 TRACES = ('last_checkpoint', 'knn.jsonl', '*/vis_data')  # of a training in its work dir

@@ -6,7 +6,7 @@ imported here.
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.experiments.job import FAILED, FINISHED, RUNNING, STOPPED, Job
-from mstkit.experiments.schedule import failures, run_jobs
+from mstkit.experiments.job_schedule import failures, run_jobs
 from mstkit.experiments.seed_statistics import Spread, mean_curve, spread
 
 __all__ = [

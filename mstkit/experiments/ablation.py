@@ -10,16 +10,16 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mstkit.config_parts import hook_configs
-from mstkit.engine.config_options import apply_options, find
-from mstkit.engine.launch import load_config, read_config
+from mstkit.engine.config.config_options import apply_options, find
+from mstkit.engine.launch.launch import load_config, read_config
 from mstkit.errors import UsageError
-from mstkit.evaluation.knn import DEFAULT_KS
-from mstkit.experiments.choices import Choice, expand, parse_axes, read_table
+from mstkit.evaluation.protocols.weighted_knn import DEFAULT_KS
 from mstkit.experiments.config_keys import LENGTH
 from mstkit.experiments.job import FINISHED, Curves, Job, fingerprint_of
 from mstkit.experiments.measurements import knn_curves
-from mstkit.files import write_atomically
+from mstkit.experiments.variations import Choice, expand, parse_axes, read_table
+from mstkit.utils.config_parts import hook_configs
+from mstkit.utils.files import write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)

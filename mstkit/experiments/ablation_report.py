@@ -143,7 +143,7 @@ def draw_report(results: Sequence[CellResult], path: Path, k: int) -> None:
 def _explanation(k: int) -> str:
     return (
         f'Weighted k-NN, k = {k}, top-1 in percent: mean ± sample standard deviation over the finished seeds. '
-        '"Last" is the last epoch. "Best" is the best epoch of each seed, in brackets; it is chosen on the pictures '
+        '"Last" is the last epoch. "Best" is the best epoch of each seed, in brackets; it is chosen on the images '
         'that it is measured on, so it flatters. "Random init" is the network before training. "Hidden" is the share '
         'of the patches of the global views, mean over the run. Seconds are wall time, over all resumes of a cell. '
         f'The numbers of every cell, and its command, are in {NAME}.csv.'

@@ -11,12 +11,12 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import Registry
 
 from mstkit import registry as mstkit_registry
-from mstkit.build_errors import accepted_arguments
-from mstkit.engine.config_options import OPTIONAL_KEYS, apply_options, find
-from mstkit.engine.config_values import RUNNER_KEYS
-from mstkit.engine.epochs import set_epochs
+from mstkit.engine.config.config_options import OPTIONAL_KEYS, apply_options, find
+from mstkit.engine.config.config_values import RUNNER_KEYS
+from mstkit.engine.config.run_length import set_epochs
 from mstkit.errors import UsageError, nearest
-from mstkit.private_attributes import content_of
+from mstkit.utils.build_errors import accepted_arguments
+from mstkit.utils.private_attributes import content_of
 
 LENGTH = 'train_cfg.max_epochs'
 # What belongs to a cell and not to a choice, with the way to it.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mstkit.errors import UsageError
-from mstkit.files import write_atomically
+from mstkit.utils.files import write_atomically
 
 LOG = 'train.log'
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mstkit.experiments.job import FAILED, FINISHED, Curves, Job
 from mstkit.experiments.seed_statistics import mean_curve
-from mstkit.files import write_atomically
+from mstkit.utils.files import write_atomically
 from mstkit.visualization import Curve
 
 NOTHING = '–'  # in a table

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mstkit.engine.json_lines import EpochLines
 from mstkit.errors import UsageError
 from mstkit.experiments.job import Curves
 from mstkit.experiments.tasks import Metric
+from mstkit.utils.json_lines import EpochLines
 
 
 def epoch_lines(file: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Predictions of the runs of a task, drawn on pictures of its validation set beside the truth."""
+"""Predictions of the runs of a task, drawn on images of its validation set beside the truth."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
-from mstkit.build_errors import build_guard
 from mstkit.datasets.image_reader import read_image
-from mstkit.engine.checkpointing import check_same_model, weights_of
-from mstkit.engine.newest_checkpoint import find_newest
-from mstkit.engine.preflight import build_model
+from mstkit.engine.checkpoints.checkpointing import check_same_model, weights_of
+from mstkit.engine.checkpoints.newest_checkpoint import find_newest
+from mstkit.engine.runner.preflight import build_model
 from mstkit.errors import UsageError
 from mstkit.experiments.transfer import FineTuning
+from mstkit.utils.build_errors import build_guard
 from mstkit.visualization.data_samples import SCORE, Painter
-from mstkit.visualization.panels import save_picture
-from mstkit.visualization.sheet import lay_out
+from mstkit.visualization.image_sheet import lay_out
+from mstkit.visualization.step_panels import save_image
 
 
 class Prediction(NamedTuple):
-    """A picture, (H, W, 3) uint8 RGB, and the data sample with its truth and what a run predicts."""
+    """An image, (H, W, 3) uint8 RGB, and the data sample with its truth and what a run predicts."""
 
-    picture: np.ndarray
+    image: np.ndarray
     sample: BaseDataElement
 
 
 def draw_predictions(runs: Mapping[str, FineTuning], path: Path, count: int = 4) -> None:
-    """Draws a sheet: a row per picture, the truth first, then what each run predicts.
+    """Draws a sheet: a row per image, the truth first, then what each run predicts.
 
     Args:
         runs: trained runs of one task, by the title of their column.
         path: of the PNG; it appears whole or not at all.
-        count: pictures, evenly spread over those of the validation set that show something to find.
+        count: images, evenly spread over those of the validation set that show something to find.
 
     Raises:
         UsageError: a run has no checkpoint any more.
@@ -59,7 +59,7 @@ def draw_predictions(runs: Mapping[str, FineTuning], path: Path, count: int = 4)
     heading += f'; detections of {100 * SCORE:.0f} % and more' if first.task == 'detection' else ''
     size = tuple(max(cell.shape[axis] for column in columns.values() for cell in column) for axis in (1, 0))
     cells = {title: [_padded(cell, size) for cell in column] for title, column in columns.items()}
-    save_picture(Image.fromarray(lay_out(cells, size, [heading], legend=painter.legend(unnamed))), path)
+    save_image(Image.fromarray(lay_out(cells, size, [heading], legend=painter.legend(unnamed))), path)
 
 
 def predict(run: FineTuning, count: int) -> tuple[list[Prediction], Painter]:
@@ -67,7 +67,7 @@ def predict(run: FineTuning, count: int) -> tuple[list[Prediction], Painter]:
 
     Args:
         run: trained.
-        count: pictures, evenly spread over those of its validation set that show something to find.
+        count: images, evenly spread over those of its validation set that show something to find.
 
     Returns:
         The predictions, and who can draw them.
@@ -93,7 +93,7 @@ def predict(run: FineTuning, count: int) -> tuple[list[Prediction], Painter]:
         for index in (shown[place] for place in _evenly(count, len(shown))):
             with torch.no_grad():
                 (sample,) = model.test_step(pseudo_collate([dataset[index]]))
-            predictions.append(Prediction(_picture(dataset.get_data_info(index)), sample.cpu()))
+            predictions.append(Prediction(_image(dataset.get_data_info(index)), sample.cpu()))
     return predictions, Painter(dataset.metainfo)
 
 
@@ -112,19 +112,19 @@ def _quiet() -> Iterator[None]:
 
 
 def _evenly(count: int, length: int) -> list[int]:
-    """Numbers of pictures, evenly spread."""
+    """Numbers of images, evenly spread."""
     count = min(count, length)
     return [(2 * i + 1) * length // (2 * count) for i in range(count)]
 
 
 def _with_objects(dataset: Any) -> list[int]:
-    """Numbers of the pictures with objects, where the data set lists objects; of all where it does not or has none."""
+    """Numbers of the images with objects, where the data set lists objects; of all where it does not or has none."""
     everything = list(range(len(dataset)))
     return [index for index in everything if dataset.get_data_info(index).get('instances', True)] or everything
 
 
-def _picture(info: Mapping[str, Any]) -> np.ndarray:
-    """The original picture of a data set's entry, RGB."""
+def _image(info: Mapping[str, Any]) -> np.ndarray:
+    """The original image of a data set's entry, RGB."""
     return np.asarray(info['img']) if info.get('img') is not None else read_image(info['img_path'])
 
 

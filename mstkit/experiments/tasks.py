@@ -33,7 +33,7 @@ class Task(NamedTuple):
 TASKS = {
     'detection': Task(
         'demo/mask-rcnn_vit-nano_scenes.py',
-        # mmdet's metric gives no number where no object was detected in any picture.
+        # mmdet's metric gives no number where no object was detected in any image.
         (Metric('box AP', 'coco/bbox_mAP', 100.0, 0.0), Metric('mask AP', 'coco/segm_mAP', 100.0, 0.0)),
     ),
     'segmentation': Task(

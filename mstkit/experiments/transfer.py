@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
-from mstkit.engine.launch import load_config, read_config
+from mstkit.engine.launch.launch import load_config, read_config
 from mstkit.errors import UsageError
 from mstkit.experiments.job import Curves, Job, fingerprint_of, newest
 from mstkit.experiments.measurements import validation_curves
@@ -28,7 +28,7 @@ class FineTuning(Job):
     Attributes:
         task: a key of ``TASKS``.
         start: ``PRETRAINED`` or ``SCRATCH``.
-        settings: further arguments of :func:`mstkit.engine.launch.load_config`.
+        settings: further arguments of :func:`mstkit.engine.launch.launch.load_config`.
     """
 
     task: str
@@ -102,7 +102,7 @@ class TaskOptions:
     length: int | None = None
 
     def settings(self, unit: str) -> dict[str, Any]:
-        """As arguments of :func:`mstkit.engine.launch.load_config`, for a config that counts in ``unit``."""
+        """As arguments of :func:`mstkit.engine.launch.launch.load_config`, for a config that counts in ``unit``."""
         given = {'data_root': self.data_root, 'num_classes': self.num_classes, f'{unit}s': self.length}
         return {key: value for key, value in given.items() if value is not None}
 

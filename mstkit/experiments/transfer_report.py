@@ -35,12 +35,12 @@ def read_results(runs: Sequence[FineTuning]) -> list[RunResult]:
     return [RunResult(run, run.record(), run.curves()) for run in runs]
 
 
-def write_report(plan: Plan, pictures: Sequence[str] = ()) -> str:
+def write_report(plan: Plan, images: Sequence[str] = ()) -> str:
     """Writes ``transfer.md``, ``transfer.csv`` and a plot per task into the folder of the plan.
 
     Args:
         plan: runs of it that are not finished are left out of the table, and named.
-        pictures: files of drawn predictions in that folder, such as ``detection_predictions.png``.
+        images: files of drawn predictions in that folder, such as ``detection_predictions.png``.
 
     Returns:
         The table, in Markdown.
@@ -56,7 +56,7 @@ def write_report(plan: Plan, pictures: Sequence[str] = ()) -> str:
     page += [f'Not finished: {"; ".join(waiting)}.'] if waiting else []
     page += ['\n'.join(['Failed:', '', *failed])] if failed else []
     page += [f'![{task} over the run]({file})' for task, file in draw_plots(plan, results).items()]
-    page += [f'![{file.removesuffix(".png").replace("_", ": ")}]({file})' for file in pictures]
+    page += [f'![{file.removesuffix(".png").replace("_", ": ")}]({file})' for file in images]
     write_page(plan.folder, NAME, page, csv_table(results))
     return table
 

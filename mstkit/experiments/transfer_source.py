@@ -11,9 +11,9 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mstkit.build_errors import build_guard
 from mstkit.interop import fit_backbone
 from mstkit.interop.checkpoint import only_branch, read_checkpoint
+from mstkit.utils.build_errors import build_guard
 
 
 @dataclass(frozen=True)

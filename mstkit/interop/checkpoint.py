@@ -17,7 +17,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.interop.foreign import plain_names, recognize, recognize_safetensors
+from mstkit.interop.foreign_checkpoints import plain_names, recognize, recognize_safetensors
 from mstkit.interop.sharded_checkpoint import REST, read_sharded
 
 BRANCH_PREFIXES = {'student': 'backbone.', 'teacher': 'teacher.backbone.'}

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import branch_state
-from mstkit.interop.foreign import recognize
+from mstkit.interop.foreign_checkpoints import recognize
 from mstkit.interop.literal_config import parse_config_text
-from mstkit.interop.resizing import resize_bias_table, resize_square_positions, square_side
+from mstkit.interop.resized_positions import resize_bias_table, resize_square_positions, square_side
 
 # Norms on what a backbone puts out. Pre-training has the final one only; downstream has others, or none.
 OUTPUT_NORM = re.compile(r'(norm\d+|ln[12])\.(weight|bias)')
@@ -29,7 +29,7 @@ class LoadReport(NamedTuple):
         source: the file and the branch.
         loaded: names of the tensors that came from the file, the resized ones among them.
         resized: name, shape in the file and shape in the backbone of those that were interpolated.
-        missing: output norms that pre-training does not have; they stay as initialised.
+        missing: output norms that pre-training does not have; they stay as initialized.
         unexpected: what the file has beyond: output norms that the backbone lacks, or a [MASK] embedding.
         share: ``len(loaded)`` of all tensors that the backbone does not compute itself, 0 to 1.
     """
@@ -55,7 +55,7 @@ class LoadReport(NamedTuple):
             for (name, old, new), count in kinds.items()
         ]
         if self.missing:
-            found.append(f'  not pre-trained, stay as initialised: {", ".join(self.missing)}')
+            found.append(f'  not pre-trained, stay as initialized: {", ".join(self.missing)}')
         if self.unexpected:
             found.append(f'  not used, the backbone has no such part: {", ".join(self.unexpected)}')
         return found

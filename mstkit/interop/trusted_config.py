@@ -18,8 +18,8 @@ from mmengine.registry import Registry
 from torch import nn
 
 from mstkit.errors import UsageError, nearest
-from mstkit.private_attributes import registry_of_scope
 from mstkit.registry import MODELS, WEIGHT_INITIALIZERS
+from mstkit.utils.private_attributes import registry_of_scope
 
 # Whose registries a name with a prefix may be looked up in; no other package is imported for a name's sake.
 SCOPES = ('mstkit', 'mmpretrain', 'mmdet', 'mmseg', 'mmengine')

@@ -12,8 +12,8 @@ from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mstkit.models.attention import attend
-from mstkit.models.lean_layers import LeanFFN
+from mstkit.models.attention_kernel import attend
+from mstkit.models.memory_lean_linear import LeanFFN
 
 
 class EncoderAttention(MultiheadAttention):

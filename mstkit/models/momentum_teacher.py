@@ -11,11 +11,11 @@ import torch
 from mmcv.cnn.bricks import DropPath
 from torch import nn
 
-from mstkit.checks import check_one_of, check_probability
 from mstkit.errors import UsageError
-from mstkit.local_parts import local_parts
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
+from mstkit.utils.checks import check_one_of, check_probability
+from mstkit.utils.local_shards import local_parts
 
 
 @MODELS.register_module()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from mstkit.checks import check_size
 from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.guides import Guide
@@ -13,6 +12,7 @@ from mstkit.models.maskers import Masker
 from mstkit.models.objectives import Objective
 from mstkit.registry import MODELS
 from mstkit.structures import Read
+from mstkit.utils.checks import check_size
 
 # How the student's encoder takes a mask: [MASK] tokens in place of hidden patches, or the visible patches alone.
 Sees = Literal['mask_token', 'visible']

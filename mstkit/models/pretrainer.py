@@ -10,7 +10,6 @@ from mmengine import dist
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor, nn
 
-from mstkit.checks import check_count, check_flag, check_number
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.guides import Guide, build_guide
 from mstkit.models.heads import CenteredHead, step_together
@@ -30,6 +29,7 @@ from mstkit.models.part_checks import (
 from mstkit.models.step import Step
 from mstkit.registry import MODELS
 from mstkit.structures import PanelData, Progress, Read, TokenOutput, VisibleOutput
+from mstkit.utils.checks import check_count, check_flag, check_number
 
 
 @MODELS.register_module()
@@ -268,7 +268,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
 
     @torch.no_grad()
     def panel(self, images: Tensor) -> PanelData:
-        """What one step sees of images, (B, 3, H, W), normalized, for a picture; nothing of the model changes."""
+        """What one step sees of images, (B, 3, H, W), normalized, for an image; nothing of the model changes."""
         was_training = self.training
         self.eval()
         step = Step(self, [images], attention=self.backbone.provides_attention, read_all=True)
@@ -277,7 +277,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
             attention = step.teacher.attention.mean(dim=1).view(len(images), *step.teacher.grid)
         restored = [one.restore(step) for one in self.objectives.values()]
         self.train(was_training)
-        first: Any = next((picture for picture in restored if picture is not None), None)
+        first: Any = next((image for image in restored if image is not None), None)
         return PanelData(images, attention, step.mask, first)
 
     def _check_driven(self) -> None:

@@ -3,14 +3,14 @@
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.networks.attention_maps import (
     attention_weights,
-    patch_centres,
+    patch_centers,
     received_attention,
     window_places,
     windows_on_map,
 )
 from mstkit.networks.network import Network
-from mstkit.networks.open import KINDS_IN_WORDS, open_networks, open_several
-from mstkit.networks.parts import AttentionMaps, Block
+from mstkit.networks.network_blocks import AttentionMaps, Block
+from mstkit.networks.open_network import KINDS_IN_WORDS, open_networks, open_several
 
 __all__ = [
     'KINDS_IN_WORDS',
@@ -20,7 +20,7 @@ __all__ = [
     'attention_weights',
     'open_networks',
     'open_several',
-    'patch_centres',
+    'patch_centers',
     'received_attention',
     'window_places',
     'windows_on_map',

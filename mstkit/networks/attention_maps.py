@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mstkit.networks.parts import AttentionMaps
+from mstkit.networks.network_blocks import AttentionMaps
 
 
 def attention_weights(attention: Any, tokens: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
@@ -51,8 +51,8 @@ def attention_weights(attention: Any, tokens: Tensor, mask: Tensor | None = None
     return torch.softmax(scores, dim=-1)
 
 
-def patch_centres(grid: tuple[int, int], stride: float) -> Tensor:
-    """The centres of the cells of a grid: (h*w, 2) float32, (y, x) in pixels, row by row."""
+def patch_centers(grid: tuple[int, int], stride: float) -> Tensor:
+    """The centers of the cells of a grid: (h*w, 2) float32, (y, x) in pixels, row by row."""
     rows, columns = (torch.arange(cells) for cells in grid)
     return (torch.cartesian_prod(rows, columns) + 0.5) * stride
 
@@ -61,7 +61,7 @@ def patch_centres(grid: tuple[int, int], stride: float) -> Tensor:
 def window_places(
     grid: tuple[int, int], window: tuple[int, int], shift: tuple[int, int], stride: float, pad_first: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Where the tokens of the windows of a Swin block are in the picture.
+    """Where the tokens of the windows of a Swin block are in the image.
 
     A map that windows do not divide is padded at the lower right; a shifted block rolls it to the upper left, so that
     what leaves there comes back at the other side. mmpretrain pads and then rolls, which carries the padding along;
@@ -75,7 +75,7 @@ def window_places(
         pad_first: whether the map is padded before it is rolled.
 
     Returns:
-        Centres (windows, T, 2) in pixels, and (windows, T) bool with False for padding, None where none is needed.
+        Centers (windows, T, 2) in pixels, and (windows, T) bool with False for padding, None where none is needed.
         Both are shared: they must not be changed.
     """
     whole = [cells + -cells % size for cells, size in zip(grid, window, strict=True)]
@@ -94,7 +94,7 @@ def window_places(
 
 
 def windows_on_map(values: Tensor, positions: Tensor, real: Tensor | None, grid: tuple[int, int]) -> Tensor:
-    """Puts a value per token of each window where that token is in the picture.
+    """Puts a value per token of each window where that token is in the image.
 
     Args:
         values: (W, N, T), for W windows of B images.

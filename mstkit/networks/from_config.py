@@ -14,8 +14,6 @@ from mmengine.registry import DefaultScope
 from mmpretrain.models.backbones import SwinTransformer, VisionTransformer
 from torch import nn
 
-from mstkit.build_errors import build_guard
-from mstkit.config_parts import hook_configs
 from mstkit.errors import UsageError, nearest
 from mstkit.interop import (
     BRANCH_PREFIXES,
@@ -27,10 +25,12 @@ from mstkit.interop import (
     trusted_part,
 )
 from mstkit.networks.network import Network
-from mstkit.positions import DINO_OFFSET
-from mstkit.private_attributes import content_of
 from mstkit.registry import MODELS
-from mstkit.undisturbed import undisturbed_randomness
+from mstkit.utils.build_errors import build_guard
+from mstkit.utils.config_parts import hook_configs
+from mstkit.utils.position_interpolation import DINO_OFFSET
+from mstkit.utils.private_attributes import content_of
+from mstkit.utils.undisturbed import undisturbed_randomness
 
 SEED = 0
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
@@ -202,15 +202,15 @@ def _network(
     origin: str,
     interpolate_offset: float = 0.0,
 ) -> Network:
-    normalisation = config['model'].get('data_preprocessor') or config.get('data_preprocessor') or {}
-    to_rgb = normalisation.get('to_rgb') or normalisation.get('bgr_to_rgb')
-    mean, std = normalisation.get('mean'), normalisation.get('std')
+    normalization = config['model'].get('data_preprocessor') or config.get('data_preprocessor') or {}
+    to_rgb = normalization.get('to_rgb') or normalization.get('bgr_to_rgb')
+    mean, std = normalization.get('mean'), normalization.get('std')
     if mean is None or std is None:
         mean, std = (0.0,) * 3, (1.0,) * 3
     pipelines = list(_pipelines(config))
     reader = next((str(steps[0].get('type')).split('.')[-1] for steps in pipelines if steps), RGB_READER)
-    if normalisation.get('rgb_to_bgr') or (not to_rgb and reader != RGB_READER and reader.startswith('Load')):
-        raise UsageError(f'{source}: its config feeds the network pictures in the order BGR; only RGB is known here.')
+    if normalization.get('rgb_to_bgr') or (not to_rgb and reader != RGB_READER and reader.startswith('Load')):
+        raise UsageError(f'{source}: its config feeds the network images in the order BGR; only RGB is known here.')
     image_size, resize = _view(pipelines, config['model']['backbone'])
     with told_of(source):
         return Network(backbone, name, image_size, mean, std, resize, branch, origin, interpolate_offset)
@@ -225,7 +225,7 @@ def _pipelines(config: Mapping[str, Any]) -> Iterator[list[Any]]:
 
 
 def _view(pipelines: list[list[Any]], backbone: Mapping[str, Any]) -> tuple[int, int | None]:
-    """Side of the evaluated picture, and of the shorter side that it is cut from where the config says so."""
+    """Side of the evaluated image, and of the shorter side that it is cut from where the config says so."""
     for steps in pipelines:
         resize = None
         for step in steps:

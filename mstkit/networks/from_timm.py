@@ -16,8 +16,8 @@ from mstkit.errors import UsageError, nearest
 from mstkit.interop import load_strict, read_data, recognize
 from mstkit.networks.from_config import SEED, split_weights, told_of
 from mstkit.networks.network import Network
-from mstkit.positions import DINO_OFFSET
-from mstkit.undisturbed import undisturbed_randomness
+from mstkit.utils.position_interpolation import DINO_OFFSET
+from mstkit.utils.undisturbed import undisturbed_randomness
 
 # What a file has that a network without a classifier lacks.
 CLASSIFIERS = ('head.', 'head_dist.')
@@ -27,7 +27,7 @@ def open_timm(words: str) -> Network:
     """A ViT or Swin of timm without its classifier: ``NAME``, with weights from ``@FILE`` or random ones.
 
     A name with the tag of DINO's weights, such as ``vit_small_patch16_224.dino``, or of DINOv2 without registers,
-    ``vit_small_patch14_dinov2``, takes pictures of any size, and interpolates its positions for them as DINO's code
+    ``vit_small_patch14_dinov2``, takes images of any size, and interpolates its positions for them as DINO's code
     does.
 
     Args:
@@ -56,7 +56,7 @@ def open_timm(words: str) -> Network:
     described = backbone.pretrained_cfg
     sides = getattr(getattr(backbone, 'patch_embed', None), 'img_size', None) or described['input_size'][1:]
     if sides[0] != sides[1]:
-        raise UsageError(f'timm:{name} takes pictures of {sides[0]}x{sides[1]} px; only square ones are known here.')
+        raise UsageError(f'timm:{name} takes images of {sides[0]}x{sides[1]} px; only square ones are known here.')
     with told_of(f'timm:{name}'):
         return Network(
             backbone,
@@ -64,7 +64,7 @@ def open_timm(words: str) -> Network:
             sides[0],
             [255 * value for value in described['mean']],
             [255 * value for value in described['std']],
-            # The share of the resized picture that is cut out, as timm's own evaluation rounds it.
+            # The share of the resized image that is cut out, as timm's own evaluation rounds it.
             math.floor(sides[0] / (described.get('crop_pct') or 1.0)),
             origin=origin,
             interpolate_offset=DINO_OFFSET if _is_dinos(name) else 0.0,

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.networks.anatomy import read_anatomy
-from mstkit.networks.hooks import OnAttention, OnTokens, attention_hooks, token_hook
-from mstkit.networks.parts import Block
-from mstkit.networks.truncate import drop_blocks
+from mstkit.networks.backbone_structure import read_structure
+from mstkit.networks.block_hooks import OnAttention, OnTokens, attention_hooks, token_hook
+from mstkit.networks.network_blocks import Block
+from mstkit.networks.truncated_network import drop_blocks
 from mstkit.structures import TokenOutput
 
 # How features are read from inner blocks, where that has changed: other words, other fingerprints, so that features and
@@ -30,16 +30,16 @@ class Network(nn.Module):
     Args:
         backbone: a ViT or Swin of mstkit, mmpretrain or timm, with its weights; it is frozen.
         name: short, for tables and legends.
-        image_size: side in pixels of the square pictures that it is meant for.
-        mean: of their normalisation, a channel each, RGB, on the scale of 0 to 255.
+        image_size: side in pixels of the square images that it is meant for.
+        mean: of their normalization, a channel each, RGB, on the scale of 0 to 255.
         std: likewise.
-        resize: to how many pixels the shorter side of a picture is brought before its centre is cut out; None is
+        resize: to how many pixels the shorter side of an image is brought before its center is cut out; None is
             8/7 of ``image_size``, as 256 is of 224.
         branch: ``'student'``, ``'teacher'``, or empty where there is only one.
         origin: in words, where its weights come from.
-        interpolate_offset: how the positions of a ViT are interpolated for pictures of another size than its own, see
-            :func:`mstkit.positions.resize_positions`: 0.1 for weights of DINO's and its kin's releases, 0 is what
-            the backbone itself does.
+        interpolate_offset: how the positions of a ViT are interpolated for images of another size than its own, see
+            :func:`mstkit.utils.position_interpolation.resize_positions`: 0.1 for weights of DINO's and its kin's
+            releases, 0 is what the backbone itself does.
 
     Attributes:
         layout: ``'vit'`` or ``'swin'``.
@@ -64,15 +64,15 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self._anatomy = read_anatomy(backbone)
+        self._structure = read_structure(backbone)
         self.name, self.branch, self.origin = name, branch, origin
         self.image_size = image_size
         self.interpolate_offset: float = interpolate_offset or getattr(backbone, 'interpolate_offset', 0.0)
         self.resize = round(image_size * 256 / 224) if resize is None else resize
         self.mean, self.std = (tuple(float(value) for value in values) for values in (mean, std))
-        self.layout = self._anatomy.layout
-        self.blocks = self._anatomy.blocks
-        self.extra_tokens = self._anatomy.extra
+        self.layout = self._structure.layout
+        self.blocks = self._structure.blocks
+        self.extra_tokens = self._structure.extra
         self.requires_grad_(False)
         self.eval()
 
@@ -87,7 +87,7 @@ class Network(nn.Module):
         Where the weights come from plays no part.
         """
         found = hashlib.sha256()
-        words = [repr(self.backbone), self._anatomy.details(), self.branch, self.image_size, self.mean, self.std]
+        words = [repr(self.backbone), self._structure.details(), self.branch, self.image_size, self.mean, self.std]
         words += [_READING[self.layout]] if self.layout in _READING else []
         words += [f'offset {self.interpolate_offset}'] if self.interpolate_offset else []
         found.update(json.dumps(words, default=str).encode())
@@ -104,7 +104,7 @@ class Network(nn.Module):
         that mean, through the norm that the network has for it.
 
         Args:
-            images: (B, 3, H, W), normalised.
+            images: (B, 3, H, W), normalized.
         """
         return self.watch(images)
 
@@ -121,8 +121,8 @@ class Network(nn.Module):
         ever, through fused attention where it has it.
 
         Args:
-            images: (B, 3, H, W), normalised.
-            on_tokens: called with each block and its output, (B, T, C): all tokens, not normalised.
+            images: (B, 3, H, W), normalized.
+            on_tokens: called with each block and its output, (B, T, C): all tokens, not normalized.
             on_attention: called with the attention of each block, before its output is there.
             blocks: indices of the blocks that are shown; None is all, negative ones count from the end.
 
@@ -135,22 +135,22 @@ class Network(nn.Module):
         with contextlib.ExitStack() as hooks:
 
             def keep(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-                end[:] = self._anatomy.tokens(output), self._anatomy.grid(size, inputs)
+                end[:] = self._structure.tokens(output), self._structure.grid(size, inputs)
 
-            handles = [self._anatomy.last.register_forward_hook(keep)]
+            handles = [self._structure.last.register_forward_hook(keep)]
             for block in chosen:
                 if on_attention is not None:
-                    handles += attention_hooks(self._anatomy, block, size, on_attention)
+                    handles += attention_hooks(self._structure, block, size, on_attention)
                 if on_tokens is not None:
-                    handles.append(token_hook(self._anatomy, block, on_tokens))
+                    handles.append(token_hook(self._structure, block, on_tokens))
             for handle in handles:
                 hooks.callback(handle.remove)
             if self.interpolate_offset:
-                hooks.enter_context(self._anatomy.positions_at(size, self.interpolate_offset))
-            self._anatomy.run(images)
+                hooks.enter_context(self._structure.positions_at(size, self.interpolate_offset))
+            self._structure.run(images)
         tokens, grid = end
-        normalised = self._anatomy.norm(tokens)
-        return TokenOutput(normalised[:, self._anatomy.extra :], self._anatomy.pool(normalised), grid)
+        normalized = self._structure.norm(tokens)
+        return TokenOutput(normalized[:, self._structure.extra :], self._structure.pool(normalized), grid)
 
     def features(self, images: Tensor, last_blocks: int = 1, mean_patch: bool = False) -> Tensor:
         """The features that linear classifiers are trained on.
@@ -161,9 +161,9 @@ class Network(nn.Module):
         have, as they are: 384 + 384 + 768 + 768 for the last four of a Swin-T.
 
         Args:
-            images: (B, 3, H, W), normalised.
+            images: (B, 3, H, W), normalized.
             last_blocks: how many blocks, from 1; with 1 it is ``forward(images).pooled``.
-            mean_patch: whether the mean of the last block's normalised patches comes behind, as for DINO's ViT-B.
+            mean_patch: whether the mean of the last block's normalized patches comes behind, as for DINO's ViT-B.
 
         Returns:
             (B, D).
@@ -173,7 +173,7 @@ class Network(nn.Module):
         """
         if not 1 <= last_blocks <= len(self.blocks):
             raise UsageError(f'last_blocks is {last_blocks}; {self.name} has {len(self.blocks)} blocks, from 1 to all.')
-        if mean_patch and self._anatomy.pools_patches:
+        if mean_patch and self._structure.pools_patches:
             raise UsageError(
                 f'mean_patch: the feature of {self.name} is the mean of its patches already, so that it would be there '
                 'twice; leave mean_patch out.'
@@ -181,8 +181,8 @@ class Network(nn.Module):
         earlier: list[Tensor] = []
 
         def pool(block: Block, tokens: Tensor) -> None:
-            in_last_stage = block.stage == len(self._anatomy.stages) - 1  # a ViT is one stage
-            earlier.append(self._anatomy.pool(self._anatomy.norm(tokens) if in_last_stage else tokens))
+            in_last_stage = block.stage == len(self._structure.stages) - 1  # a ViT is one stage
+            earlier.append(self._structure.pool(self._structure.norm(tokens) if in_last_stage else tokens))
 
         count = len(self.blocks)
         output = self.watch(images, on_tokens=pool, blocks=range(count - last_blocks, count - 1))

@@ -1,6 +1,6 @@
 """The run report: one HTML file about a run, or about several compared, from what their work dirs hold."""
 
-from mstkit.report.page import build_page
-from mstkit.report.run import RunRecord, read_run
+from mstkit.report.report_page import build_page
+from mstkit.report.run_facts import RunRecord, read_run
 
 __all__ = ['RunRecord', 'build_page', 'read_run']

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mstkit.report.scales import Point, domain, linear_ticks, log_ticks, scale, smooth, thin
-from mstkit.report.words import number
+from mstkit.report.chart_scales import Point, domain, linear_ticks, log_ticks, scale, smooth, thin
+from mstkit.report.number_words import number
 
 STYLES = 8  # colors, and as many dashes and marks; see templates/style.css
 EVERY_POINT = 20  # up to here each point has its mark

@@ -1,7 +1,7 @@
-"""Pictures for people: panels of a training step, and curves over epochs."""
+"""Images for people: panels of a training step, and curves over epochs."""
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
-from mstkit.visualization.curves import Curve, draw_curves
-from mstkit.visualization.panels import draw_panels
+from mstkit.visualization.accuracy_curves import Curve, draw_curves
+from mstkit.visualization.step_panels import draw_panels
 
 __all__ = ['Curve', 'draw_curves', 'draw_panels']

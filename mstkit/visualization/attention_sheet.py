@@ -1,4 +1,4 @@
-"""A sheet of attention: one row for each picture and network, one column for each head."""
+"""A sheet of attention: one row for each image and network, one column for each head."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mstkit.palette import palette
-from mstkit.visualization.heat import enlarged, under_heat
-from mstkit.visualization.panels import save_picture
-from mstkit.visualization.sheet import lay_out
+from mstkit.utils.class_palette import palette
+from mstkit.visualization.attention_overlay import enlarged, under_heat
+from mstkit.visualization.image_sheet import lay_out
+from mstkit.visualization.step_panels import save_image
 
 CELL = 144
 NAME_WIDTH = 19  # characters of a network's name in a line of its cell
-COVER = 0.75  # of a kept token by its colour
+COVER = 0.75  # of a kept token by its color
 BRIGHTEST = 0.99  # quantile of the heat from which on all is drawn alike: single tokens may get most of it
 
 
 class AttentionRow(NamedTuple):
-    """One picture as one network sees it.
+    """One image as one network sees it.
 
     Attributes:
         network: its name.
-        picture: (3, H, W) uint8 RGB.
+        image: (3, H, W) uint8 RGB.
         heads: (N, h, w), what each patch receives, per head.
         kept: (N, h, w) bool, the tokens with most of it.
-        colours: (h, w, 3), 0 to 1, what the tokens look like as colours; None leaves that column out.
+        colors: (h, w, 3), 0 to 1, what the tokens look like as colors; None leaves that column out.
     """
 
     network: str
-    picture: Tensor
+    image: Tensor
     heads: Tensor
     kept: Tensor
-    colours: Tensor | None
+    colors: Tensor | None
 
 
 def draw_attention_sheet(
@@ -46,16 +46,16 @@ def draw_attention_sheet(
     title: Sequence[str] = (),
     caption: Sequence[str] = (),
 ) -> np.ndarray:
-    """Draws the picture, the heat of each head, the kept tokens in the colours of their heads, and tokens as colours.
+    """Draws the image, the heat of each head, the kept tokens in the colors of their heads, and tokens as colors.
 
     Heat is stretched to each map's own range, without its highest hundredth. A token that several heads keep has the
-    colour of the one that gives it the largest part of its attention. With several networks, a column in front names
+    color of the one that gives it the largest part of its attention. With several networks, a column in front names
     them. The file appears whole or not at all.
 
     Args:
         rows: in the order in which they are drawn.
         path: of the PNG; its folder is made.
-        title: paragraphs above the pictures, broken where the sheet ends.
+        title: paragraphs above the images, broken where the sheet ends.
         caption: likewise, below.
 
     Returns:
@@ -73,29 +73,29 @@ def draw_attention_sheet(
 
     several = len({row.network for row in rows}) > 1
     for row in rows:
-        picture = enlarged(row.picture.permute(1, 2, 0).cpu().numpy(), size, Image.Resampling.BICUBIC)
+        image = enlarged(row.image.permute(1, 2, 0).cpu().numpy(), size, Image.Resampling.BICUBIC)
         heads = row.heads.detach().float().cpu().numpy()
         if several:
             add('network', _words(row.network))
-        add('input', picture)
+        add('input', image)
         for index in range(most):
-            cell = under_heat(picture, _without_peaks(heads[index]), size) if index < len(heads) else blank
+            cell = under_heat(image, _without_peaks(heads[index]), size) if index < len(heads) else blank
             add(f'head {index + 1}', cell)
-        add('kept', _in_colours_of_heads(picture, heads, row.kept.cpu().numpy(), hues))
-        if row.colours is not None:
-            dots = (row.colours.detach().float().cpu().numpy() * 255).round().astype(np.uint8)
+        add('kept', _in_colors_of_heads(image, heads, row.kept.cpu().numpy(), hues))
+        if row.colors is not None:
+            dots = (row.colors.detach().float().cpu().numpy() * 255).round().astype(np.uint8)
             add('tokens', enlarged(dots, size, Image.Resampling.NEAREST))
-    legend = {f'head {index + 1}': colour for index, colour in enumerate(hues.tolist())}
+    legend = {f'head {index + 1}': color for index, color in enumerate(hues.tolist())}
     sheet = lay_out(cells, size, title, caption, legend)
-    save_picture(Image.fromarray(sheet), path)
+    save_image(Image.fromarray(sheet), path)
     return sheet
 
 
-def _in_colours_of_heads(picture: np.ndarray, heads: np.ndarray, kept: np.ndarray, hues: np.ndarray) -> np.ndarray:
-    """The picture, pale where no head keeps a token, tinted where one does.
+def _in_colors_of_heads(image: np.ndarray, heads: np.ndarray, kept: np.ndarray, hues: np.ndarray) -> np.ndarray:
+    """The image, pale where no head keeps a token, tinted where one does.
 
     Args:
-        picture: (CELL, CELL, 3) uint8.
+        image: (CELL, CELL, 3) uint8.
         heads: (N, h, w).
         kept: (N, h, w) bool.
         hues: (at least N, 3), 0 to 255.
@@ -105,10 +105,10 @@ def _in_colours_of_heads(picture: np.ndarray, heads: np.ndarray, kept: np.ndarra
     tint = hues[parts.argmax(axis=0)].astype(np.uint8)
     shown, size = kept.any(axis=0), (CELL, CELL)
     large = np.asarray(Image.fromarray(shown.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)) > 0
-    grey = picture.mean(axis=2, keepdims=True)
-    # The picture is grey, so that all colour is that of a head.
-    tinted = COVER * enlarged(tint, size, Image.Resampling.NEAREST) + (1 - COVER) * grey
-    result = np.where(large[..., None], tinted, 0.35 * grey + 0.65 * 255)
+    gray = image.mean(axis=2, keepdims=True)
+    # The image is gray, so that all color is that of a head.
+    tinted = COVER * enlarged(tint, size, Image.Resampling.NEAREST) + (1 - COVER) * gray
+    result = np.where(large[..., None], tinted, 0.35 * gray + 0.65 * 255)
     return result.round().astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""One picture with what a data sample says about it: its truth, or what a model predicts for it."""
+"""One image with what a data sample says about it: its truth, or what a model predicts for it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from mmengine.structures import BaseDataElement, InstanceData
 from PIL import Image, ImageDraw, ImageFont
 
-from mstkit.palette import palette
-from mstkit.visualization.sheet import FONT, LINE
+from mstkit.utils.class_palette import palette
+from mstkit.visualization.image_sheet import FONT, LINE
 
-SIDE = 320  # px, of the longer side: small pictures are enlarged, so that words do not cover what they are about
+SIDE = 320  # px, of the longer side: small images are enlarged, so that words do not cover what they are about
 SCORE = 0.3  # detections below are not drawn
-COVER = 0.5  # how much of an object its colour covers
-MAP_COVER = 0.6  # how much of a region of a label map; of the picture below only its lightness is left
+COVER = 0.5  # how much of an object its color covers
+MAP_COVER = 0.6  # how much of a region of a label map; of the image below only its lightness is left
 _EDGE = 2  # px
 
 
@@ -35,22 +35,22 @@ class Painter:
         self.unnamed: set[int] = set()
         self.font = ImageFont.load_default(size=FONT)
 
-    def truth(self, picture: np.ndarray, sample: BaseDataElement) -> np.ndarray:
+    def truth(self, image: np.ndarray, sample: BaseDataElement) -> np.ndarray:
         """Draws what is there.
 
         Args:
-            picture: (H, W, 3) uint8 RGB, at the size that the sample's boxes and maps refer to.
+            image: (H, W, 3) uint8 RGB, at the size that the sample's boxes and maps refer to.
             sample: on the CPU.
 
         Returns:
             (h, w, 3) uint8 RGB, its longer side ``SIDE``, and below it the name of the class where there is one.
         """
-        drawn = self._drawn(picture, sample, 'gt')
+        drawn = self._drawn(image, sample, 'gt')
         return self._with_words(drawn, self._name(sample.gt_label[0])) if 'gt_label' in sample else drawn
 
-    def prediction(self, picture: np.ndarray, sample: BaseDataElement) -> np.ndarray:
+    def prediction(self, image: np.ndarray, sample: BaseDataElement) -> np.ndarray:
         """Draws what the model says is there; arguments and result as of :meth:`truth`."""
-        drawn = self._drawn(picture, sample, 'pred')
+        drawn = self._drawn(image, sample, 'pred')
         if 'pred_label' not in sample:
             return drawn
         label = sample.pred_label[0]
@@ -59,13 +59,13 @@ class Painter:
         return self._with_words(drawn, ', '.join(words))
 
     def legend(self, numbers: Iterable[int]) -> dict[str, tuple[int, ...]]:
-        """The colours of classes by their names."""
-        return {self._name(number): self._colour(number) for number in sorted(numbers)}
+        """The colors of classes by their names."""
+        return {self._name(number): self._color(number) for number in sorted(numbers)}
 
-    def _drawn(self, picture: np.ndarray, sample: BaseDataElement, whose: str) -> np.ndarray:
-        scale = SIDE / max(picture.shape[:2])
-        height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
-        scaled = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+    def _drawn(self, image: np.ndarray, sample: BaseDataElement, whose: str) -> np.ndarray:
+        scale = SIDE / max(image.shape[:2])
+        height, width = (max(1, round(scale * side)) for side in image.shape[:2])
+        scaled = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
         if f'{whose}_instances' in sample:
             return self._with_instances(scaled, sample.get(f'{whose}_instances'), scale)
         if f'{whose}_sem_seg' in sample:
@@ -73,13 +73,13 @@ class Painter:
         return scaled
 
     def _with_label_map(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Every class in its colour; what does not count is grey."""
+        """Every class in its color; what does not count is gray."""
         (labels,) = _resized(labels[None], image.shape[:2])
         image = np.asarray(Image.fromarray(image).convert('L').convert('RGB'))
         for number in np.unique(labels).tolist():
             if number < len(self.classes):
                 self.unnamed.add(number)
-                image = _covered(image, labels == number, self._colour(number), MAP_COVER)
+                image = _covered(image, labels == number, self._color(number), MAP_COVER)
         return image
 
     def _with_instances(self, image: np.ndarray, instances: InstanceData, scale: float) -> np.ndarray:
@@ -90,20 +90,20 @@ class Painter:
         if 'masks' in instances:
             masks = _resized(_array(instances.masks), image.shape[:2])
             for i in order:
-                image = _covered(image, masks[i] > 0, self._colour(labels[i]), COVER)
+                image = _covered(image, masks[i] > 0, self._color(labels[i]), COVER)
         canvas = Image.fromarray(image)
         pen = ImageDraw.Draw(canvas)
         boxes = scale * np.asarray(instances.bboxes).reshape(-1, 4)
         limits = np.tile((canvas.width - 1, canvas.height - 1), 2)
         for i in order:
-            pen.rectangle(boxes[i].clip(0, limits).tolist(), outline=self._colour(labels[i]), width=_EDGE)
+            pen.rectangle(boxes[i].clip(0, limits).tolist(), outline=self._color(labels[i]), width=_EDGE)
         for i in order:
             words = self._name(labels[i]) + (f' {100 * scores[i]:.0f} %' if 'scores' in instances else '')
             wide = self.font.getlength(words) + 2 * _EDGE
             left = max(0, min(boxes[i][0], canvas.width - wide))
             top = max(0, boxes[i][1] - LINE)  # above the box, or inside where there is no room
-            pen.rectangle((left, top, left + wide, top + LINE - 1), fill=self._colour(labels[i]))
-            pen.text((left + _EDGE, top + 1), words, fill=_readable_on(self._colour(labels[i])), font=self.font)
+            pen.rectangle((left, top, left + wide, top + LINE - 1), fill=self._color(labels[i]))
+            pen.text((left + _EDGE, top + 1), words, fill=_readable_on(self._color(labels[i])), font=self.font)
         return np.asarray(canvas)
 
     def _with_words(self, image: np.ndarray, words: str) -> np.ndarray:
@@ -115,13 +115,13 @@ class Painter:
     def _name(self, number: Any) -> str:
         return str(self.classes[int(number)]) if int(number) < len(self.classes) else f'class {int(number)}'
 
-    def _colour(self, number: Any) -> tuple[int, ...]:
+    def _color(self, number: Any) -> tuple[int, ...]:
         return tuple(int(part) for part in self.palette[int(number) % len(self.palette)])
 
 
-def _covered(image: np.ndarray, where: np.ndarray, colour: tuple[int, ...], share: float) -> np.ndarray:
-    """The image, (H, W, 3), with a colour laid over a region, (H, W) bool."""
-    mixed = (share * np.asarray(colour) + (1 - share) * image).round().astype(np.uint8)
+def _covered(image: np.ndarray, where: np.ndarray, color: tuple[int, ...], share: float) -> np.ndarray:
+    """The image, (H, W, 3), with a color laid over a region, (H, W) bool."""
+    mixed = (share * np.asarray(color) + (1 - share) * image).round().astype(np.uint8)
     return np.where(where[..., None], mixed, image)
 
 
@@ -136,6 +136,6 @@ def _array(masks: Any) -> np.ndarray:
     return masks.to_ndarray() if hasattr(masks, 'to_ndarray') else np.asarray(masks)
 
 
-def _readable_on(colour: tuple[int, ...]) -> str:
-    red, green, blue = colour
+def _readable_on(color: tuple[int, ...]) -> str:
+    red, green, blue = color
     return 'black' if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else 'white'

@@ -1,4 +1,4 @@
-"""A contact sheet of masks: the same pictures under several masking strategies."""
+"""A contact sheet of masks: the same images under several masking strategies."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from mstkit.visualization.heat import enlarged, under_heat
-from mstkit.visualization.panels import save_picture
-from mstkit.visualization.sheet import lay_out
+from mstkit.visualization.attention_overlay import enlarged, under_heat
+from mstkit.visualization.image_sheet import lay_out
+from mstkit.visualization.step_panels import save_image
 
 CELL = 128
-# Told apart by lightness and texture, not by hue: dark grey with light stripes.
-GREY, STRIPE, COVER = 96, 214, 0.85
+# Told apart by lightness and texture, not by hue: dark gray with light stripes.
+GRAY, STRIPE, COVER = 96, 214, 0.85
 STRIPE_EVERY, STRIPE_WIDTH = 6, 2
 
 
 def draw_mask_sheet(
-    pictures: Tensor,
+    images: Tensor,
     attention: Mapping[str, Tensor],
     masks: Mapping[str, Tensor],
     path: str | os.PathLike[str],
     title: Sequence[str] = (),
     caption: Sequence[str] = (),
 ) -> np.ndarray:
-    """Draws one row per picture: itself, its attention as heat, and itself under each mask.
+    """Draws one row per image: itself, its attention as heat, and itself under each mask.
 
-    Attention is stretched to each picture's own range. Hidden patches are grey with light stripes. Colours are reduced
+    Attention is stretched to each image's own range. Hidden patches are gray with light stripes. Colors are reduced
     to 6 bits a channel: nobody sees it, and the file is a third smaller. It appears whole or not at all.
 
     Args:
-        pictures: (B, 3, H, W) uint8 RGB.
+        images: (B, 3, H, W) uint8 RGB.
         attention: (B, h, w) by the title of its column, at least one; a line break in a title starts its second line.
         masks: (B, h, w) bool, likewise.
         path: of the PNG; its folder is made.
-        title: paragraphs above the pictures, broken where the sheet ends.
+        title: paragraphs above the images, broken where the sheet ends.
         caption: likewise, below.
 
     Returns:
         The sheet, (H, W, 3) uint8 RGB.
     """
-    if pictures.ndim != 4 or pictures.shape[1] != 3 or len(pictures) == 0:
-        raise ValueError(f'a sheet needs pictures of shape (B, 3, H, W), not {tuple(pictures.shape)}')
+    if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
+        raise ValueError(f'a sheet needs images of shape (B, 3, H, W), not {tuple(images.shape)}')
     rows, columns = next(iter(attention.values())).shape[1:]
     # Whole pixels per patch, so that all patches look alike.
     size = (columns * max(1, round(CELL / columns)), rows * max(1, round(CELL / rows)))
-    shown = [enlarged(one, size, Image.Resampling.BICUBIC) for one in pictures.permute(0, 2, 3, 1).cpu().numpy()]
+    shown = [enlarged(one, size, Image.Resampling.BICUBIC) for one in images.permute(0, 2, 3, 1).cpu().numpy()]
     cells = {'input': shown}
     for name, received in attention.items():
         heat = received.detach().float().cpu().numpy()
@@ -57,17 +57,17 @@ def draw_mask_sheet(
         hidden = mask.detach().cpu().numpy().astype(bool)
         cells[name] = [_striped(cell, one, size) for cell, one in zip(shown, hidden, strict=True)]
     sheet = lay_out(cells, size, title, caption)
-    save_picture(Image.fromarray(sheet), path)
+    save_image(Image.fromarray(sheet), path)
     return sheet
 
 
 def _striped(cell: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The picture with its hidden patches nearly covered by stripes; ``mask`` is (h, w), True = hidden."""
+    """The image with its hidden patches nearly covered by stripes; ``mask`` is (h, w), True = hidden."""
     hidden = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)) > 0
     diagonal = np.add.outer(np.arange(size[1]), np.arange(size[0])) % STRIPE_EVERY < STRIPE_WIDTH
-    cover = np.where(diagonal, STRIPE, GREY)[..., None]
+    cover = np.where(diagonal, STRIPE, GRAY)[..., None]
     covered = (COVER * cover + (1 - COVER) * cell).round().astype(np.uint8)
-    # A dark outline: without it, one hidden patch in a picture of fine texture is easily missed.
+    # A dark outline: without it, one hidden patch in an image of fine texture is easily missed.
     around = np.pad(hidden, 1, mode='edge')
     inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
     covered[hidden & ~inner] = 0

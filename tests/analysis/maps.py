@@ -21,7 +21,7 @@ class ToyMaps(NamedTuple):
 
 
 def grid(height: int, width: int, stride: float = 16.0) -> Tensor:
-    """The centres of patches, row by row: (height * width, 2) in pixels."""
+    """The centers of patches, row by row: (height * width, 2) in pixels."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')
     return (torch.stack([rows, columns], dim=-1).view(-1, 2).float() + 0.5) * stride
 

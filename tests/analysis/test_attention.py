@@ -40,7 +40,7 @@ def test_uniform_attention_looks_as_far_as_two_patches_are_apart():
         assert uniform_distance(patch_attention(maps)) == pytest.approx(expected, rel=1e-5)
         assert uniform_entropy(patch_attention(maps)) == pytest.approx(math.log(196))
     # The raw attention loses what the class token got.
-    raw = attention_distance(uniform_maps(197, positions, extra=1), renormalise=False)
+    raw = attention_distance(uniform_maps(197, positions, extra=1), renormalize=False)
     assert raw.tolist() == pytest.approx([expected * 196 / 197] * 3, rel=1e-5)
 
 
@@ -103,7 +103,7 @@ def test_class_token_that_takes_everything_leaves_uniform_attention():
     weights[..., 0] = 1
     maps = ToyMaps(0, 0, weights, grid(2, 2), extra=1)
     assert attention_entropy(maps).item() == pytest.approx(math.log(4))
-    assert attention_distance(maps, renormalise=False).item() == 0
+    assert attention_distance(maps, renormalize=False).item() == 0
 
 
 def test_padding_is_neither_query_nor_key():

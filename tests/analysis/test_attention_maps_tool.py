@@ -24,15 +24,15 @@ def tool() -> ModuleType:
 
 @pytest.fixture(scope='module')
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint, and a folder of pictures of which one is broken."""
+    """A checkpoint, and a folder of images of which one is broken."""
     folder = tmp_path_factory.mktemp('attention')
     write_checkpoint(folder / 'epoch_1.pth')
-    (folder / 'pictures').mkdir()
+    (folder / 'images').mkdir()
     generator = np.random.default_rng(0)
     for index in range(3):
         pixels = generator.integers(0, 255, (50, 60, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / 'pictures' / f'{index}.png')
-    (folder / 'pictures' / 'broken.png').write_bytes(b'no picture')
+        Image.fromarray(pixels).save(folder / 'images' / f'{index}.png')
+    (folder / 'images' / 'broken.png').write_bytes(b'no image')
     return folder
 
 
@@ -55,13 +55,13 @@ def test_draws_what_was_asked_for(call, tool: ModuleType, work: Path, monkeypatc
         return real(rows, path, title, caption)
 
     monkeypatch.setattr(tool, 'draw_attention_sheet', keep)
-    call('epoch_1.pth', 'random:epoch_1.pth', '--images', 'pictures', '--out', 'out/a.png', '--pca', '--block', 1)
+    call('epoch_1.pth', 'random:epoch_1.pth', '--images', 'images', '--out', 'out/a.png', '--pca', '--block', 1)
     rows: list = seen['rows']
     folder = work.name
     names = [f'{folder}/epoch_1 student', f'{folder}/epoch_1 teacher', 'random epoch_1']
     assert [row.network for row in rows] == names * 3  # the broken one is left out, and said
-    assert torch.equal(rows[0].picture, rows[2].picture) and not torch.equal(rows[0].picture, rows[3].picture)
-    assert all(row.heads.shape == (3, 4, 4) and row.colours.shape == (4, 4, 3) for row in rows)
+    assert torch.equal(rows[0].image, rows[2].image) and not torch.equal(rows[0].image, rows[3].image)
+    assert all(row.heads.shape == (3, 4, 4) and row.colors.shape == (4, 4, 3) for row in rows)
     shares = (rows[0].heads * rows[0].kept).sum((1, 2)) / rows[0].heads.sum((1, 2))
     assert (shares >= 0.6 - 1e-6).all() and not rows[0].kept.all()
     assert seen['title'] == 'Attention of block 2 of 3' and 'from the class token' in str(seen['caption'])
@@ -72,7 +72,7 @@ def test_draws_what_was_asked_for(call, tool: ModuleType, work: Path, monkeypatc
 
 
 def test_files_in_another_size(call, work: Path, capsys) -> None:
-    files = ['pictures/0.png', 'pictures/2.png']
+    files = ['images/0.png', 'images/2.png']
     call('epoch_1.pth', '--images', *files, '--out', 'b.png', '--branch', 'teacher', '--image-size', 48)
     assert 'teacher: loaded' in capsys.readouterr().out.replace('epoch_1.pth, ', '')
     assert Image.open(work / 'b.png').size[1] < 3 * 150 + 100
@@ -98,13 +98,13 @@ def test_tokens_belong_to_the_patches(tool: ModuleType, name: str, block: int) -
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['epoch_1.pth', '--images', 'pictures', '--out', 'a.jpg'], 'has to end in .png'),
-        (['epoch_1.pth', '--images', 'pictures', '--out', 'a.png', '--threshold', '1.5'], '--threshold is 1.5'),
-        (['epoch_1.pth', '--images', 'pictures', '--out', 'a.png', '--block', '3'], 'has 3 blocks'),
+        (['epoch_1.pth', '--images', 'images', '--out', 'a.jpg'], 'has to end in .png'),
+        (['epoch_1.pth', '--images', 'images', '--out', 'a.png', '--threshold', '1.5'], '--threshold is 1.5'),
+        (['epoch_1.pth', '--images', 'images', '--out', 'a.png', '--block', '3'], 'has 3 blocks'),
         (['epoch_1.pth', '--images', 'none', '--out', 'a.png'], '--images none does not exist'),
-        (['epoch_1.pth', '--images', 'pictures/broken.png', '--out', 'a.png'], 'broken.png cannot be read'),
-        (['none.pth', '--images', 'pictures', '--out', 'a.png'], 'a network is given as'),
-        (['epoch_1.pth', '--images', 'pictures', '--out', 'a.png', '--image-size', '0'], '--image-size is 0'),
+        (['epoch_1.pth', '--images', 'images/broken.png', '--out', 'a.png'], 'broken.png cannot be read'),
+        (['none.pth', '--images', 'images', '--out', 'a.png'], 'a network is given as'),
+        (['epoch_1.pth', '--images', 'images', '--out', 'a.png', '--image-size', '0'], '--image-size is 0'),
     ],
 )
 def test_mistakes(call, work: Path, capsys, arguments: list[str], message: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mstkit.analysis import LinearCKA, centred_gram, linear_cka
+from mstkit.analysis import LinearCKA, centered_gram, linear_cka
 
 
 def features(count: int, size: int, seed: int) -> torch.Tensor:
@@ -44,7 +44,7 @@ def test_mini_batches_against_a_plain_loop():
     parts = list(zip(one.split([10, 9, 7]), two.split([10, 9, 7]), strict=True))
     measure = LinearCKA()
     for a, b in parts:
-        first, second = centred_gram(a), centred_gram(b)
+        first, second = centered_gram(a), centered_gram(b)
         measure.update(torch.stack([first, second]), torch.stack([second, first, first]))
     found = measure.result()
     expected = plain_cka([(a.numpy(), b.numpy()) for a, b in parts])
@@ -56,7 +56,7 @@ def test_mini_batches_against_a_plain_loop():
 
 
 def test_the_order_of_layers_and_networks_changes_no_bit():
-    grams = torch.stack([centred_gram(features(37, size, seed)) for seed, size in enumerate((3, 11, 64, 5, 300))])
+    grams = torch.stack([centered_gram(features(37, size, seed)) for seed, size in enumerate((3, 11, 64, 5, 300))])
     order = torch.tensor([3, 0, 4, 1, 2])
     one, other, moved = LinearCKA(), LinearCKA(), LinearCKA()
     one.update(grams[:3], grams)
@@ -97,16 +97,16 @@ def test_the_mean_does_not_eat_the_digits():
 
 def test_a_layer_that_never_varies_has_no_similarity():
     measure = LinearCKA()
-    measure.update(torch.stack([centred_gram(features(8, 3, 0)), centred_gram(torch.ones(8, 3))]))
+    measure.update(torch.stack([centered_gram(features(8, 3, 0)), centered_gram(torch.ones(8, 3))]))
     found = measure.result()
     assert found[0, 0].item() == pytest.approx(1)
     assert found[1].isnan().all() and found[:, 1].isnan().all()
 
 
 def test_mistakes():
-    with pytest.raises(ValueError, match='at least 4 pictures, not 3'):
-        centred_gram(features(3, 5, 0))
-    with pytest.raises(ValueError, match='5 pictures cannot be compared with one of 6'):
-        LinearCKA().update(centred_gram(features(5, 2, 0))[None], centred_gram(features(6, 2, 0))[None])
+    with pytest.raises(ValueError, match='at least 4 images, not 3'):
+        centered_gram(features(3, 5, 0))
+    with pytest.raises(ValueError, match='5 images cannot be compared with one of 6'):
+        LinearCKA().update(centered_gram(features(5, 2, 0))[None], centered_gram(features(6, 2, 0))[None])
     with pytest.raises(ValueError, match='no features'):
         LinearCKA().result()

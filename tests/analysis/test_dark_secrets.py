@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from mstkit.analysis import AttentionMeasures
-from mstkit.datasets.plain_reading import read_pictures
+from mstkit.datasets.plain_reading import read_images
 from mstkit.networks import open_networks
 from tests.programs import load_program
 
@@ -26,9 +26,9 @@ def tool() -> ModuleType:
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two splits of two classes: dark and bright noise."""
-    root, generator = tmp_path_factory.mktemp('pictures'), np.random.default_rng(0)
+    root, generator = tmp_path_factory.mktemp('images'), np.random.default_rng(0)
     for split, count in (('train', 6), ('val', 5)):
         for label, top in (('dark', 90), ('light', 255)):
             (root / split / label).mkdir(parents=True)
@@ -72,20 +72,20 @@ def values(rows: list[dict[str, str]], **wanted: str) -> list[float]:
     return [float(row['value']) for row in rows if wanted.items() <= row.items()]
 
 
-def test_both_branches_and_a_random_network(run, pictures, checkpoint, tmp_path):
-    arguments = (checkpoint, f'random:{checkpoint}', '--images', pictures / 'val', '--batch-size', 4)
+def test_both_branches_and_a_random_network(run, image_dir, checkpoint, tmp_path):
+    arguments = (checkpoint, f'random:{checkpoint}', '--images', image_dir / 'val', '--batch-size', 4)
     printed = run(*arguments)
-    assert '10 pictures of' in printed and 'written:' in printed
+    assert '10 images of' in printed and 'written:' in printed
     assert {file.name for file in (tmp_path / 'out').iterdir()} == {
         f'dark_secrets.{end}' for end in ('png', 'pdf', 'csv')
     }
     rows = table_in(tmp_path)
     student, teacher, random = dict.fromkeys(row['network'] for row in rows)
     assert student.endswith('student') and teacher.endswith('teacher') and random.startswith('random')
-    # Against the same network and the same pictures in one batch and in file order.
+    # Against the same network and the same images in one batch and in file order.
     (network,) = open_networks(str(checkpoint), 'student')
     view = dict(type='CenterView', resize=network.resize, crop=network.image_size)
-    images = read_pictures(pictures / 'val', [view], 10).images
+    images = read_images(image_dir / 'val', [view], 10).images
     mean, std = (torch.tensor(part).view(3, 1, 1) for part in (network.mean, network.std))
     expected = AttentionMeasures()
     network.watch((images.float() - mean) / std, on_attention=expected.update)
@@ -102,14 +102,14 @@ def test_both_branches_and_a_random_network(run, pictures, checkpoint, tmp_path)
     assert (tmp_path / 'out' / 'dark_secrets.csv').read_text() == before
 
 
-def test_without_the_last_blocks_swin_is_read_both_ways(run, pictures, checkpoint, tmp_path):
+def test_without_the_last_blocks_swin_is_read_both_ways(run, image_dir, checkpoint, tmp_path):
     (tmp_path / 'swin.py').write_text(
         f"model = dict(type='MSTAlgorithm', backbone=dict(type='MaskedSwinTransformer', **{SWIN!r}),\n"
         f'    data_preprocessor={CONFIG["model"]["data_preprocessor"]!r})\n'
     )
     run(
         checkpoint, f'random:{tmp_path / "swin.py"}', '--branch', 'student', '--labels', 'one', 'two', '--images',
-        pictures / 'val', '--max-images', 4, '--train', pictures / 'train', '--val', pictures / 'val',
+        image_dir / 'val', '--max-images', 4, '--train', image_dir / 'train', '--val', image_dir / 'val',
         '--most-dropped', 1,
     )  # fmt: skip
     rows = [row for row in table_in(tmp_path) if row['dropped']]
@@ -125,8 +125,8 @@ def test_without_the_last_blocks_swin_is_read_both_ways(run, pictures, checkpoin
     assert rows[2]['value'] == rows[4]['value'], 'nothing dropped is the same network'
 
 
-def test_mistakes_exit_with_2_and_one_sentence(run, pictures, checkpoint, tmp_path):
-    images = ('--images', pictures / 'val')
+def test_mistakes_exit_with_2_and_one_sentence(run, image_dir, checkpoint, tmp_path):
+    images = ('--images', image_dir / 'val')
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'few').mkdir()
     for index in range(3):
@@ -140,9 +140,9 @@ def test_mistakes_exit_with_2_and_one_sentence(run, pictures, checkpoint, tmp_pa
         ((checkpoint, *images, '--batch-size', 3), '--batch-size is 3; it must be at least 4'),
         ((checkpoint, *images, '--labels', 'one'), '--labels has 1 names for 2 networks'),
         ((checkpoint, *images, '--labels', 'one', 'one'), "the name 'one' more than once"),
-        ((checkpoint, *images, '--train', pictures / 'train'), 'needs both --train and --val'),
-        ((checkpoint, *images, '--train', pictures / 'train', '--val', pictures), 'which are splits of a data set'),
-        ((checkpoint, *images, '--train', pictures / 'val', '--val', pictures / 'val'), 'are the same folder'),
+        ((checkpoint, *images, '--train', image_dir / 'train'), 'needs both --train and --val'),
+        ((checkpoint, *images, '--train', image_dir / 'train', '--val', image_dir), 'which are splits of a data set'),
+        ((checkpoint, *images, '--train', image_dir / 'val', '--val', image_dir / 'val'), 'are the same folder'),
         ((checkpoint, *images, '--out', tmp_path / 'file'), 'cannot be written'),
     ]
     for arguments, says in cases:

@@ -86,13 +86,13 @@ def test_strategies_differ_where_they_should():
     assert rows['AttentionGuidedMasker'].hidden == pytest.approx(0.125, abs=0.02)
 
 
-def test_every_picture_is_shown_with_a_mask():
+def test_every_image_is_shown_with_a_mask():
     masker, seen = AttMaskHigh(image_prob=0.2), batch(16)
     assert not draw_with(masker, seen, 3, 0).flatten(1).any(dim=1).all()
     shown, masked = draw_until_masked(masker, seen, seed=3)
     assert masked.all()
     assert torch.equal(shown, draw_until_masked(masker, seen, seed=3)[0])
-    # Each picture's mask is the first draw of the masker in which there is one.
+    # Each image's mask is the first draw of the masker in which there is one.
     draws = torch.stack([draw_with(masker, seen, 3, iteration) for iteration in range(64)])
     first = draws.flatten(2).any(dim=2).int().argmax(dim=0)
     assert first.max() > 0

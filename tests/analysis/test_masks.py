@@ -13,14 +13,14 @@ from mstkit.analysis import (
     hidden_fraction,
     label_components,
     markdown_table,
-    summarise,
+    summarize,
     top_attention_hidden,
 )
 
 
-def drawn(*pictures: str) -> torch.Tensor:
+def drawn(*images: str) -> torch.Tensor:
     """Masks from drawings: rows separated by spaces, # is hidden."""
-    return torch.tensor([[[cell == '#' for cell in row] for row in one.split()] for one in pictures])
+    return torch.tensor([[[cell == '#' for cell in row] for row in one.split()] for one in images])
 
 
 def flood(mask: torch.Tensor) -> list[int]:
@@ -107,9 +107,9 @@ def test_labels_agree_with_a_flood_fill():
         assert sorted(counted.tolist()) == flood(mask)
 
 
-def test_summary_leaves_whole_pictures_out_of_all_but_their_share():
+def test_summary_leaves_whole_images_out_of_all_but_their_share():
     masks = drawn('.... .... ....', '##.. ..#. ....', '.... .... ####', '.... .... ....')
-    row = summarise(masks, IMPORTANCE.expand(4, -1, -1), share=0.25)
+    row = summarize(masks, IMPORTANCE.expand(4, -1, -1), share=0.25)
     assert (row.masks, row.whole) == (4, 0.5)
     assert row.hidden_overall == pytest.approx(7 / 48)
     assert row.hidden == pytest.approx((3 + 4) / 24)
@@ -120,7 +120,7 @@ def test_summary_leaves_whole_pictures_out_of_all_but_their_share():
 
 
 def test_summary_where_nothing_is_ever_hidden():
-    row = summarise(drawn('.. ..', '.. ..'), torch.ones(2, 2, 2))
+    row = summarize(drawn('.. ..', '.. ..'), torch.ones(2, 2, 2))
     assert row[:3] == (2, 1.0, 0.0)
     assert all(math.isnan(value) for value in row[3:])
 
@@ -134,16 +134,16 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match='importance'):
         attention_mass_hidden(mask, torch.ones(1, 4))
     with pytest.raises(ValueError, match='no masks'):
-        summarise(mask[:0], torch.ones(0, 2, 2))
+        summarize(mask[:0], torch.ones(0, 2, 2))
 
 
 def test_tables():
     rows = {
-        'some': summarise(drawn('#.. ...', '... ...'), torch.ones(2, 2, 3)),
-        'none': summarise(drawn('... ...'), torch.ones(1, 2, 3)),
+        'some': summarize(drawn('#.. ...', '... ...'), torch.ones(2, 2, 3)),
+        'none': summarize(drawn('... ...'), torch.ones(1, 2, 3)),
     }
     table = [[cell.strip() for cell in line.strip('|').split('|')] for line in markdown_table(rows).splitlines()]
-    assert table[0][:4] == ['strategy', 'left whole', 'hidden, all pictures', 'hidden']
+    assert table[0][:4] == ['strategy', 'left whole', 'hidden, all images', 'hidden']
     assert table[2] == ['some', '50.0', '8.3', '16.7', '16.7', '100.0', '100', '1.0']
     assert table[3] == ['none', '100.0', '0.0', *'–––––']
     lines = [line.split(',') for line in csv_table(rows).splitlines()]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mstkit.analysis import AttentionMeasures, centred_gram, linear_cka, per_head
+from mstkit.analysis import AttentionMeasures, centered_gram, linear_cka, per_head
 from mstkit.analysis.network_comparison import (
     COLUMNS,
     Comparison,
@@ -21,13 +21,13 @@ from mstkit.analysis.network_comparison import (
 from .maps import WatchedNetwork
 
 
-def pictures(count: int = 4, batch: int = 6) -> list[Tensor]:
+def toy_images(count: int = 4, batch: int = 6) -> list[Tensor]:
     return list(torch.randn(count, batch, 3, 4, 4, generator=torch.Generator().manual_seed(0)))
 
 
 def compare(*depths: int, **more) -> Comparison:
     measured = [
-        measure_network(WatchedNetwork(depth, seed), f'net {seed}', 'a toy', pictures())
+        measure_network(WatchedNetwork(depth, seed), f'net {seed}', 'a toy', toy_images())
         for seed, depth in enumerate(depths)
     ]
     return compare_networks(measured, **more)
@@ -35,21 +35,23 @@ def compare(*depths: int, **more) -> Comparison:
 
 def test_one_pass_gives_attention_and_similarity():
     network = WatchedNetwork(depth=3, seed=1)
-    (found,) = compare_networks([measure_network(network, 'a', 'b', pictures())]).networks
+    (found,) = compare_networks([measure_network(network, 'a', 'b', toy_images())]).networks
     assert network.passes == 4
     expected = AttentionMeasures()
     tokens: list[list[Tensor]] = []
-    for images in pictures():
+    for images in toy_images():
         tokens.append([])
         network.watch(images, lambda _, found, into=tokens[-1]: into.append(found), expected.update)
     for block, same in zip(found.blocks, expected.result(), strict=True):
         assert torch.equal(block.distance, same.distance) and torch.equal(block.divergence.kl, same.divergence.kl)
     assert [gram.shape for gram in found.grams] == [(3, 6, 6)] * 4
-    torch.testing.assert_close(found.grams[2][1], centred_gram(tokens[2][1]))
-    one_batch = measure_network(network, 'a', 'b', pictures(1, 20))
+    torch.testing.assert_close(found.grams[2][1], centered_gram(tokens[2][1]))
+    one_batch = measure_network(network, 'a', 'b', toy_images(1, 20))
     first, last = [], []
     network.watch(
-        pictures(1, 20)[0], lambda block, found: (last if block.index == 2 else first).append(found), lambda maps: None
+        toy_images(1, 20)[0],
+        lambda block, found: (last if block.index == 2 else first).append(found),
+        lambda maps: None,
     )
     assert compare_layers(one_batch, one_batch)[0, 2].item() == pytest.approx(linear_cka(first[0], last[0]))
 
@@ -98,5 +100,5 @@ def test_the_table_holds_every_number():
 
 def test_a_single_head_has_no_divergence_in_the_table():
     network = WatchedNetwork(depth=1, seed=0, heads=1)
-    text = comparison_csv(compare_networks([measure_network(network, 'a', 'b', pictures())]))
+    text = comparison_csv(compare_networks([measure_network(network, 'a', 'b', toy_images())]))
     assert 'attention_distance_px' in text and 'kl' not in text and 'nan' not in text

@@ -36,8 +36,8 @@ def tool() -> ModuleType:
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp('pictures')
+def image_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('images')
     generator = np.random.default_rng(0)
     (folder / 'deep').mkdir()
     for index in range(12):
@@ -87,9 +87,9 @@ def save_checkpoint(path: Path) -> None:
     torch.save({'meta': {}, 'state_dict': state}, path)
 
 
-def test_all_strategies_with_a_checkpoint(run, pictures, tmp_path):
+def test_all_strategies_with_a_checkpoint(run, image_dir, tmp_path):
     save_checkpoint(tmp_path / 'some.pth')
-    arguments = (write_config(tmp_path), '--images', pictures, '--checkpoint', tmp_path / 'some.pth')
+    arguments = (write_config(tmp_path), '--images', image_dir, '--checkpoint', tmp_path / 'some.pth')
     printed = run(*arguments)
     rows = table_in(tmp_path)
     assert list(rows) == ['random', 'random-matched', 'block', 'mst', 'attmask-low', 'attmask-high', 'attmask-hint']
@@ -117,23 +117,23 @@ def test_all_strategies_with_a_checkpoint(run, pictures, tmp_path):
     assert table_in(tmp_path)['random']['hidden'] == rows['random']['hidden']
 
 
-def test_some_strategies_and_the_own_masker_without_a_checkpoint(run, pictures, tmp_path):
+def test_some_strategies_and_the_own_masker_without_a_checkpoint(run, image_dir, tmp_path):
     masker = "dict(type='RandomMasker', ratio=0.5)"
     config = write_config(tmp_path, masker)
-    printed = run(config, '--images', pictures, '--strategies', 'block,config', '--draws', 1, '--max-images', 5)
+    printed = run(config, '--images', image_dir, '--strategies', 'block,config', '--draws', 1, '--max-images', 5)
     assert 'NO CHECKPOINT WAS GIVEN' in printed and 'own masker' not in printed
     rows = table_in(tmp_path)
     assert list(rows) == ['block', 'config']
     assert rows['config']['hidden'] == '0.5'
     assert rows['config']['masks'] == '5'
     assert 'NO CHECKPOINT WAS GIVEN' in (tmp_path / 'out' / 'masks.md').read_text()
-    run(config, '--images', pictures, '--strategies', 'config', '--cfg-options', 'model.masker.ratio=0.25')
+    run(config, '--images', image_dir, '--strategies', 'config', '--cfg-options', 'model.masker.ratio=0.25')
     assert table_in(tmp_path)['config']['hidden'] == '0.25'
 
 
-def test_an_own_masker_by_another_block_and_by_the_epoch(run, pictures, tmp_path):
+def test_an_own_masker_by_another_block_and_by_the_epoch(run, image_dir, tmp_path):
     masker = "dict(type='MaskerSchedule', phases=[(0, None), (2, dict(type='AttMaskHigh', layer=-2, ratio=0.3))])"
-    arguments = (write_config(tmp_path, masker), '--images', pictures, '--strategies', 'config,mst', '--num-images', 2)
+    arguments = (write_config(tmp_path, masker), '--images', image_dir, '--strategies', 'config,mst', '--num-images', 2)
     run(*arguments)
     assert (table_in(tmp_path)['config']['whole'], table_in(tmp_path)['config']['hidden']) == ('1.0', '')
     with Image.open(tmp_path / 'out' / 'masks.png') as sheet:
@@ -144,37 +144,37 @@ def test_an_own_masker_by_another_block_and_by_the_epoch(run, pictures, tmp_path
         assert sheet.size[0] == width + 128 + 6, 'the attention of each block that guides has a column'
 
 
-def test_swin_and_its_coarse_grid(run, pictures, tmp_path):
+def test_swin_and_its_coarse_grid(run, image_dir, tmp_path):
     config = write_config(tmp_path, backbone=SWIN, size=224)
-    run(config, '--images', pictures, '--max-images', 3, '--draws', 2)
+    run(config, '--images', image_dir, '--max-images', 3, '--draws', 2)
     rows = table_in(tmp_path)
     assert len(rows) == 7
     hidden = 49 * 6 * float(rows['attmask-high']['hidden_overall'])
     assert hidden == pytest.approx(round(hidden), abs=1e-3), 'whole cells of the 7x7 of each mask'
 
 
-def test_a_strategy_that_does_not_fit_is_left_out_unless_it_was_asked_for(run, pictures, tmp_path):
+def test_a_strategy_that_does_not_fit_is_left_out_unless_it_was_asked_for(run, image_dir, tmp_path):
     config = write_config(tmp_path, size=32)  # 16 patches
-    printed = run(config, '--images', pictures, '--max-images', 2)
+    printed = run(config, '--images', image_dir, '--max-images', 2)
     assert 'attmask-hint is left out: AttMaskHint: show_max=0.1' in printed
     assert 'attmask-high' in table_in(tmp_path) and 'attmask-hint' not in table_in(tmp_path)
-    said = run(config, '--images', pictures, '--strategies', 'mst,attmask-hint', expect=2)
+    said = run(config, '--images', image_dir, '--strategies', 'mst,attmask-hint', expect=2)
     assert 'show_max=0.1' in said
 
 
-def test_unreadable_files_are_counted_and_named(run, pictures, tmp_path):
+def test_unreadable_files_are_counted_and_named(run, image_dir, tmp_path):
     folder = tmp_path / 'damaged'
     folder.mkdir()
     Image.new('RGB', (80, 80), (200, 0, 0)).save(folder / 'good.png')
-    (folder / 'bad.jpg').write_bytes(b'no picture')
+    (folder / 'bad.jpg').write_bytes(b'no image')
     printed = run(write_config(tmp_path), '--images', folder, '--strategies', 'random')
     assert '1 files cannot be read: bad.jpg (it is not in an image format' in printed
-    assert '1 pictures of' in printed
+    assert '1 images of' in printed
     assert 'bad.jpg' in (tmp_path / 'out' / 'masks.md').read_text()
 
 
-def test_mistakes_exit_with_2_and_one_sentence(run, pictures, tmp_path):
-    config, images = write_config(tmp_path), ('--images', pictures)
+def test_mistakes_exit_with_2_and_one_sentence(run, image_dir, tmp_path):
+    config, images = write_config(tmp_path), ('--images', image_dir)
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'no_model.py').write_text('x = 1')
     (tmp_path / 'wrong.py').write_text(config.read_text().replace('num=8', 'nmu=8'))

@@ -7,7 +7,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from mstkit.analysis.token_pca import scores_as_colours, token_pca
+from mstkit.analysis.token_pca import scores_as_colors, token_pca
 
 
 def rotation(size: int, seed: int = 0) -> Tensor:
@@ -42,7 +42,7 @@ def test_against_scikit_learn() -> None:
 def test_tokens_that_are_all_alike() -> None:
     found = token_pca(torch.full((2, 3, 4), 5.0))
     assert not found.explained.any() and not found.scores.any()
-    assert (scores_as_colours(found.scores) == 0.5).all()
+    assert (scores_as_colors(found.scores) == 0.5).all()
 
 
 @pytest.mark.parametrize('shape', [(4, 5), (2, 3, 2), (0, 3, 4)])
@@ -51,13 +51,13 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
         token_pca(torch.zeros(shape))
 
 
-def test_colours_span_their_range_without_outliers() -> None:
+def test_colors_span_their_range_without_outliers() -> None:
     scores = torch.arange(101.0).view(1, 101, 1).repeat(1, 1, 2)
     scores[0, 100, 1] = 1e6
-    colours = scores_as_colours(scores, cut=0.01)
-    assert colours[0, 0].tolist() == [0, 0] and colours[0, 100].tolist() == [1, 1]
+    colors = scores_as_colors(scores, cut=0.01)
+    assert colors[0, 0].tolist() == [0, 0] and colors[0, 100].tolist() == [1, 1]
     expected = (torch.arange(101.0) - 1) / 98  # what lies between the values 1 and 99
-    torch.testing.assert_close(colours[0, :, 0], expected.clamp(0, 1))
-    torch.testing.assert_close(colours[0, :, 1], expected.clamp(0, 1))
+    torch.testing.assert_close(colors[0, :, 0], expected.clamp(0, 1))
+    torch.testing.assert_close(colors[0, :, 1], expected.clamp(0, 1))
     with pytest.raises(ValueError, match=r'cut is 0\.5'):
-        scores_as_colours(scores, cut=0.5)
+        scores_as_colors(scores, cut=0.5)

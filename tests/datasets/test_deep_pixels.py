@@ -76,11 +76,11 @@ def test_white_is_that_of_the_depth_that_is_used(write, largest, white):
     close(read_image(write(colors)), np.rint(colors * 255.0 / white))
 
 
-def test_a_dark_picture_of_a_file_that_says_its_depth():
+def test_a_dark_image_of_a_file_that_says_its_depth():
     values = ramp(900)
     for tags in (dict(_281=[4095]), dict(_341=[4095])):
         close(read_image(tiff(values, **tags)), gray(values * 255.0 / 4095))
-    close(read_image(tiff(values, _281=[900])), gray(values * 255.0 / 1023))  # that of the picture: its depth counts
+    close(read_image(tiff(values, _281=[900])), gray(values * 255.0 / 1023))  # that of the image: its depth counts
     colors = ramp(900, bands=3)
     close(read_image(tiff(colors, _281=[4095] * 3)), np.rint(colors * 255.0 / 4095))
 
@@ -105,7 +105,7 @@ def test_zero_is_white_where_the_file_says_so(kind):
     largest = {np.uint8: 255, np.uint16: 4095, np.float32: 1}[kind]
     values = ramp(largest, kind)
     close(read_image(tiff(values, 0)), 255 - gray(values * 255.0 / largest))
-    for orientation in (3, 6):  # the tags are not forgotten when the picture is turned
+    for orientation in (3, 6):  # the tags are not forgotten when the image is turned
         stored = np.rot90(values, 2 if orientation == 3 else 1)
         close(read_image(tiff(stored, 0, _274=[orientation])), 255 - gray(values * 255.0 / largest))
 
@@ -151,7 +151,7 @@ def test_five_bands():
         (b'#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n', 'a Radiance HDR image'),
         (b'\x93NUMPY\x01\0', 'a NumPy array'),
         (bytes(128) + b'DICM' + bytes(99), 'a DICOM file'),
-        (b'\0\0\0\x18ftypheic\0\0\0\0', 'a HEIF picture'),
+        (b'\0\0\0\x18ftypheic\0\0\0\0', 'a HEIF image'),
         (bytes(4000), 'nothing but zero bytes'),
         (b'II*\0\xff\xff\xff\xff', 'not in an image format'),
         (b'what is this', 'not in an image format that Pillow knows'),

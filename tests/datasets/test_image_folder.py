@@ -82,7 +82,7 @@ def test_flat_and_mixed_folders_have_no_labels(tmp_path, names):
     assert listed(dataset) == sorted(names) and set(labels(dataset)) == {None}
     assert 'classes' not in dataset.metainfo
     with pytest.raises(UsageError, match='no classes'):
-        ImageFolder(tmp_path, labelled=True)
+        ImageFolder(tmp_path, labeled=True)
     with pytest.raises(UsageError, match='max_images'):
         ImageFolder(tmp_path, max_per_class=1)
     with pytest.raises(UsageError, match='no labels'):
@@ -90,7 +90,7 @@ def test_flat_and_mixed_folders_have_no_labels(tmp_path, names):
 
 
 def test_labels_can_be_refused(tmp_path):
-    dataset = ImageFolder(make(tmp_path, 'a/1.png', 'b/1.png'), labelled=False)
+    dataset = ImageFolder(make(tmp_path, 'a/1.png', 'b/1.png'), labeled=False)
     assert labels(dataset) == [None, None]
 
 
@@ -157,7 +157,7 @@ def test_mistaken_folders(tmp_path):
         with pytest.raises(UsageError, match=words):
             ImageFolder(root)
     with pytest.raises(UsageError, match='maybe'):
-        ImageFolder(tmp_path, labelled='maybe')
+        ImageFolder(tmp_path, labeled='maybe')
     with pytest.raises(UsageError, match='extensions'):
         ImageFolder(tmp_path, extensions='.png')
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mstkit.datasets import CenterView, LoadRGB, MultiCrop, SampleKey, UnreadableImage, jpeg, read_image
 from mstkit.datasets.image_reader import open_image
-from mstkit.datasets.lazy_picture import LazyPicture
+from mstkit.datasets.lazy_image import LazyImage
 from mstkit.datasets.multi_crop import scale_box
 from tests.datasets.test_image_reader import STORED, encode
 
@@ -39,8 +39,8 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
 @pytest.mark.parametrize('progressive', [False, True])
 @pytest.mark.parametrize('size', [(64, 80), (37, 53)])
 def test_the_quick_decoder_gives_pillows_pixels(subsampling, progressive, size):
-    picture = photograph(400, 440).resize(size)
-    data = encode(picture, 'JPEG', subsampling=subsampling, progressive=progressive, quality=80)
+    image = photograph(400, 440).resize(size)
+    data = encode(image, 'JPEG', subsampling=subsampling, progressive=progressive, quality=80)
     quick = jpeg.decode_quickly(data, size[1], size[0])
     assert quick is not None and quick.flags.writeable and quick.flags.c_contiguous
     np.testing.assert_array_equal(quick, by_pillow(data))
@@ -50,10 +50,10 @@ def test_the_quick_decoder_gives_pillows_pixels(subsampling, progressive, size):
         np.testing.assert_array_equal(reduced, read_image(data + b'\0', reduction=step))  # read by Pillow
 
 
-def test_grey_and_what_is_left_to_pillow(monkeypatch):
+def test_gray_and_what_is_left_to_pillow(monkeypatch):
     image = photograph().resize((40, 30))
-    grey = encode(image.convert('L'), 'JPEG')
-    np.testing.assert_array_equal(read_image(grey), by_pillow(grey))
+    gray = encode(image.convert('L'), 'JPEG')
+    np.testing.assert_array_equal(read_image(gray), by_pillow(gray))
     data = encode(image, 'JPEG')
     assert jpeg.decode_quickly(data, 31, 40) is None  # not the size that the head says
     assert jpeg.decode_quickly(data + b'\0', 30, 40) is None  # not the end of a whole file
@@ -83,13 +83,13 @@ def test_damaged_files_are_refused_as_pillow_refuses_them():
 
 @pytest.mark.parametrize('reduction', [1, 2, 3, 4, 7, 8, 100])
 @pytest.mark.parametrize('orientation', sorted(STORED))
-def test_reduced_pictures_are_upright_and_whole(orientation, reduction):
+def test_reduced_images_are_upright_and_whole(orientation, reduction):
     image = np.asarray(photograph(120, 203).resize((203, 120)))
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](image)))
     lazy = open_image(encode(stored, 'JPEG', exif=exif, quality=95, subsampling=0))
-    assert isinstance(lazy, LazyPicture) and lazy.shape == (120, 203, 3)
+    assert isinstance(lazy, LazyImage) and lazy.shape == (120, 203, 3)
     read = lazy.read(reduction)
     step = max(k for k in (1, 2, 4, 8) if k <= reduction)
     assert read.shape == (-(-120 // step), -(-203 // step), 3)
@@ -97,20 +97,20 @@ def test_reduced_pictures_are_upright_and_whole(orientation, reduction):
     assert np.abs(STORED[orientation](read).astype(int) - expected).mean() < 4
 
 
-@pytest.mark.parametrize('kind', ['PNG', 'CMYK', 'grey 16', 'GIF'])
-def test_other_pictures_are_read_as_a_whole(kind, tmp_path):
+@pytest.mark.parametrize('kind', ['PNG', 'CMYK', 'gray 16', 'GIF'])
+def test_other_images_are_read_as_a_whole(kind, tmp_path):
     image = photograph().resize((60, 50))
-    if kind == 'grey 16':
+    if kind == 'gray 16':
         image, kind = Image.fromarray(np.asarray(image.convert('L')).astype(np.uint16) * 257), 'PNG'
     data = encode(image.convert('CMYK'), 'JPEG') if kind == 'CMYK' else encode(image, kind)
     np.testing.assert_array_equal(open_image(data), read_image(data), strict=True)
     np.testing.assert_array_equal(read_image(data, reduction=8), read_image(data), strict=True)
-    path = tmp_path / 'picture'
+    path = tmp_path / 'image'
     path.write_bytes(data)
     np.testing.assert_array_equal(LoadRGB(scaled=True)(dict(img_path=str(path)))['img'], read_image(data), strict=True)
 
 
-def test_a_lazy_picture_is_an_array_to_whoever_takes_it_for_one():
+def test_a_lazy_image_is_an_array_to_whoever_takes_it_for_one():
     data = encode(photograph(), 'JPEG')
     lazy = pickle.loads(pickle.dumps(open_image(data)))
     np.testing.assert_array_equal(np.asarray(lazy), read_image(data))
@@ -125,12 +125,12 @@ PLAIN = dict.fromkeys(('flip', 'jitter', 'gray', 'blur', 'solarize'), 0.0)
 def test_scaled_decoding_changes_neither_draws_nor_enlarges_crops(size, steps, monkeypatch):
     data = encode(photograph(*size), 'JPEG', quality=92)
     asked: list[int] = []
-    read = LazyPicture.__init__
+    read = LazyImage.__init__
 
     def record(self, reader, height, width):
         read(self, lambda reduction: (asked.append(max(1, reduction)), reader(reduction))[1], height, width)
 
-    monkeypatch.setattr(LazyPicture, '__init__', record)
+    monkeypatch.setattr(LazyImage, '__init__', record)
     crops = dict(global_crops=dict(size=112), local_crops=dict(size=48, scale=(0.05, 0.4), count=4))
     transform = MultiCrop(**crops, global_recipes=PLAIN, local_recipe=PLAIN, photometric='device')
     taken, fidelity = set(), []
@@ -141,7 +141,7 @@ def test_scaled_decoding_changes_neither_draws_nor_enlarges_crops(size, steps, m
         np.testing.assert_array_equal(scaled['photometric'], whole['photometric'])
         taken.add(max(k for k in (1, 2, 4, 8) if k <= asked[-1]))
         fidelity += [psnr(one, other) for one, other in zip(scaled['img'], whole['img'], strict=True)]
-    assert len(asked) == 6  # one decoding per picture
+    assert len(asked) == 6  # one decoding per image
     assert taken <= steps and min(fidelity) > 30 and np.median(fidelity) > 38
     if steps == {1}:
         assert min(fidelity) > 80  # the same pixels

@@ -7,13 +7,13 @@ import pytest
 from pycocotools import mask as coco_masks
 
 from mstkit.datasets.mask_polygons import mask_to_polygons
-from mstkit.datasets.scene_classes import CLASSES
-from mstkit.datasets.scenes import render_scene
+from mstkit.scenes.scene_classes import CLASSES
+from mstkit.scenes.scene_images import render_scene
 
 RANDOM = np.random.default_rng(0)
 
 
-def rasterised(polygons: list[list[int]], height: int, width: int) -> np.ndarray:
+def rasterized(polygons: list[list[int]], height: int, width: int) -> np.ndarray:
     """(H, W) bool, as mmdet and COCO's own evaluation see the polygons."""
     if not polygons:
         return np.zeros((height, width), bool)
@@ -28,7 +28,7 @@ def enclosed(polygon: list[int]) -> float:
 
 def check(mask: np.ndarray) -> list[list[int]]:
     polygons = mask_to_polygons(mask)
-    np.testing.assert_array_equal(rasterised(polygons, *mask.shape), mask)
+    np.testing.assert_array_equal(rasterized(polygons, *mask.shape), mask)
     assert abs(sum(enclosed(polygon) for polygon in polygons)) == mask.sum()
     for polygon in polygons:
         assert len(polygon) >= 8 and all(type(number) is int for number in polygon), 'readers drop what is shorter'

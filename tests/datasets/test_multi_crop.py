@@ -21,13 +21,13 @@ PLAIN = dict(flip=0.0, jitter=0.0, gray=0.0, blur=0.0, solarize=0.0)
 SMALL = dict(global_crops=dict(size=32), local_crops=dict(size=16, count=3))
 
 
-def picture(height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+def toy_image(height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def views(transform: MultiCrop, key: int, image: np.ndarray | None = None) -> list[np.ndarray]:
-    return transform(dict(img=picture() if image is None else image, sample_idx=key))['img']
+    return transform(dict(img=toy_image() if image is None else image, sample_idx=key))['img']
 
 
 def test_shapes_and_order():
@@ -39,7 +39,7 @@ def test_shapes_and_order():
 
 
 def test_same_key_same_views():
-    transform, image = MultiCrop(**SMALL), picture()
+    transform, image = MultiCrop(**SMALL), toy_image()
     kept = image.copy()
     first = views(transform, SampleKey(3, 5, 7), image)
     np.random.seed(1)
@@ -70,7 +70,7 @@ def test_global_views_do_not_depend_on_the_number_of_local_ones():
 @pytest.mark.parametrize('resize', ['pillow', 'torch'])
 def test_a_plain_view_is_torchvisions_resized_crop(resize):
     transform = MultiCrop(**SMALL, global_recipes=PLAIN, local_recipe=PLAIN, resize=resize)
-    image = picture()
+    image = toy_image()
     key = SampleKey(2, 1)
     for number, (view, (crop, _)) in enumerate(zip(views(transform, key, image), transform.views, strict=True)):
         left, top, w, h = draw_crop(48, 64, crop.scale, transform.ratio, key.generator(f'view {number}'))
@@ -106,7 +106,7 @@ def test_crops_are_distributed_as_torchvisions(shape, scale):
 
 @pytest.mark.parametrize('shape', [(1, 1), (2, 3), (1, 200), (300, 1), (4, 40)])
 def test_images_of_any_shape(shape):
-    made = views(MultiCrop(**SMALL), SampleKey(0), picture(*shape))
+    made = views(MultiCrop(**SMALL), SampleKey(0), toy_image(*shape))
     assert [view.shape for view in made] == [(32, 32, 3)] * 2 + [(16, 16, 3)] * 3
     left, top, w, h = draw_crop(shape[0], shape[1], (0.9, 1.0), (3 / 4, 4 / 3), np.random.default_rng(0))
     assert w >= 1 and h >= 1 and left >= 0 and top >= 0 and left + w <= shape[1] and top + h <= shape[0]
@@ -127,17 +127,17 @@ def test_the_default_recipe_is_dinos():
 @pytest.mark.parametrize('probability', [0.0, 0.2, 0.5, 1.0])
 def test_probabilities(name, probability):
     recipe = ViewRecipe(**PLAIN | {name: probability, 'blur_sigma': (1.0, 2.0)})
-    image = picture(16, 16)
+    image = toy_image(16, 16)
     count = 1500
     changed = sum(bool((recipe.apply(image, SampleKey(i).generator()) != image).any()) for i in range(count))
     assert abs(changed / count - probability) <= 4 * np.sqrt(probability * (1 - probability) / count)
 
 
 def test_jitter_draws_its_factors_from_the_whole_range():
-    grey = np.full((4, 4, 3), 100, np.uint8)
+    gray = np.full((4, 4, 3), 100, np.uint8)
     only = PLAIN | dict(jitter=1.0, brightness=0.4, contrast=0.0, saturation=0.0, hue=0.0)
     levels = np.array(
-        [ViewRecipe(**only).apply(grey, SampleKey(i).generator())[0, 0, 0] for i in range(2000)], np.float64
+        [ViewRecipe(**only).apply(gray, SampleKey(i).generator())[0, 0, 0] for i in range(2000)], np.float64
     )
     assert 60 <= levels.min() <= 62 and 138 <= levels.max() <= 140
     assert abs(levels.mean() - 99.5) < 2 and abs(levels.std() - 80 / np.sqrt(12)) < 1
@@ -154,13 +154,13 @@ def test_views_share_no_randomness():
     assert abs(np.corrcoef(flips.T)[0, 1]) < 0.09
 
 
-class Pictures(BaseDataset):
+class Images(BaseDataset):
     def load_data_list(self):
-        return [dict(img=picture(seed=i), gt_label=i % 3) for i in range(10)]
+        return [dict(img=toy_image(seed=i), gt_label=i % 3) for i in range(10)]
 
 
 def test_workers_do_not_matter():
-    dataset = Pictures(pipeline=[MultiCrop(**SMALL), PackViews()])
+    dataset = Images(pipeline=[MultiCrop(**SMALL), PackViews()])
     batches = []
     for workers in (0, 2):
         sampler = EpochSampler(dataset, seed=2)
@@ -178,7 +178,7 @@ def test_workers_do_not_matter():
 
 
 def test_pack_views():
-    image = picture()
+    image = toy_image()
     packed = PackViews()(dict(img=image, gt_label=2, img_path='a.png', sample_idx=SampleKey(1), replaced=['b.png']))
     assert packed['inputs'].is_contiguous()
     np.testing.assert_array_equal(packed['inputs'].permute(1, 2, 0).numpy(), image)
@@ -194,7 +194,7 @@ def test_pack_views():
 
 
 def test_a_single_view_is_packed_as_an_image():
-    image = picture()
+    image = toy_image()
     crop = MultiCrop(global_crops=dict(size=16, count=1), local_crops=dict(count=0), global_recipes={})
     views = crop(dict(img=image, sample_idx=SampleKey(1)))
     (listed,) = PackViews()(dict(views))['inputs']
@@ -206,7 +206,7 @@ def test_a_single_view_is_packed_as_an_image():
 
 @pytest.mark.parametrize('shape', [(300, 400), (401, 300), (256, 256), (20, 30), (33, 97)])
 def test_center_view_is_torchvisions(shape):
-    image = picture(*shape)
+    image = toy_image(*shape)
     results = CenterView(64, 56)(dict(img=image))
     resized = Resize(64, functional.InterpolationMode.BICUBIC)(Image.fromarray(image))
     np.testing.assert_array_equal(results['img'], np.asarray(functional.center_crop(resized, 56)))
@@ -247,4 +247,4 @@ def test_other_mistakes():
     with pytest.raises(UsageError, match='must not exceed'):
         CenterView(resize=64, crop=65)
     with pytest.raises(UsageError, match='sample_idx'):
-        MultiCrop()(dict(img=picture()))
+        MultiCrop()(dict(img=toy_image()))

@@ -7,12 +7,12 @@ import pytest
 import torchvision.transforms.functional as functional
 from PIL import Image, ImageFilter
 
-from mstkit.datasets import photometric
-from mstkit.view_parameters import box_kernels
+from mstkit.datasets import image_photometric
+from mstkit.utils.view_parameters import box_kernels
 
 
-def pictures() -> list[np.ndarray]:
-    """A smooth colourful picture, pure noise, and a grey one with flat areas."""
+def toy_images() -> list[np.ndarray]:
+    """A smooth colorful image, pure noise, and a gray one with flat areas."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((64, 48), Image.Resampling.BICUBIC))
@@ -26,36 +26,38 @@ def assert_close(ours: np.ndarray, theirs: Image.Image, mean: float = 2.0) -> No
     assert np.abs(ours.astype(int) - np.asarray(theirs).astype(int)).mean() <= mean
 
 
-@pytest.mark.parametrize('image', pictures(), ids=['smooth', 'noise', 'flat'])
+@pytest.mark.parametrize('image', toy_images(), ids=['smooth', 'noise', 'flat'])
 class TestAgainstTorchvision:
     @pytest.mark.parametrize('factor', [0.0, 0.6, 0.83, 1.0, 1.4])
     def test_factors(self, image, factor):
         pil = Image.fromarray(image)
         kept = image.copy()
-        assert_close(photometric.adjust_brightness(image, factor), functional.adjust_brightness(pil, factor), 0.01)
-        assert_close(photometric.adjust_contrast(image, factor), functional.adjust_contrast(pil, factor), 1.0)
-        assert_close(photometric.adjust_saturation(image, factor), functional.adjust_saturation(pil, factor), 1.0)
+        assert_close(
+            image_photometric.adjust_brightness(image, factor), functional.adjust_brightness(pil, factor), 0.01
+        )
+        assert_close(image_photometric.adjust_contrast(image, factor), functional.adjust_contrast(pil, factor), 1.0)
+        assert_close(image_photometric.adjust_saturation(image, factor), functional.adjust_saturation(pil, factor), 1.0)
         np.testing.assert_array_equal(image, kept)
 
     @pytest.mark.parametrize('turn', [-0.5, -0.1, -0.03, 0.0, 0.07, 0.1, 0.5])
     def test_hue(self, image, turn):
-        assert_close(photometric.adjust_hue(image, turn), functional.adjust_hue(Image.fromarray(image), turn))
+        assert_close(image_photometric.adjust_hue(image, turn), functional.adjust_hue(Image.fromarray(image), turn))
 
-    def test_grey(self, image):
-        assert_close(photometric.to_grey(image), functional.to_grayscale(Image.fromarray(image), 3), 0.5)
+    def test_gray(self, image):
+        assert_close(image_photometric.to_gray(image), functional.to_grayscale(Image.fromarray(image), 3), 0.5)
 
     @pytest.mark.parametrize('threshold', [0, 1, 128, 255, 256])
     def test_solarize(self, image, threshold):
         pil = Image.fromarray(image)
-        assert_close(photometric.solarize(image, threshold), functional.solarize(pil, threshold), 0.0)
+        assert_close(image_photometric.solarize(image, threshold), functional.solarize(pil, threshold), 0.0)
 
     def test_flip(self, image):
-        assert_close(photometric.flip_horizontally(image), functional.hflip(Image.fromarray(image)), 0.0)
+        assert_close(image_photometric.flip_horizontally(image), functional.hflip(Image.fromarray(image)), 0.0)
 
     @pytest.mark.parametrize('sigma', [0.1, 0.3, 0.5, 1.0, 1.5, 2.0])
     def test_blur(self, image, sigma):
         pil = Image.fromarray(image)
-        blurred = photometric.gaussian_blur(image, sigma)
+        blurred = image_photometric.gaussian_blur(image, sigma)
         assert_close(blurred, pil.filter(ImageFilter.GaussianBlur(sigma)))
         # torchvision samples the Gaussian at whole pixels, which is another filter when it is narrow, and reflects at
         # the border, which it can only where the image is larger than the kernel.
@@ -63,16 +65,16 @@ class TestAgainstTorchvision:
             assert_close(blurred, functional.gaussian_blur(pil, 15, sigma), 3.0)
 
 
-def test_read_only_and_tiny_pictures():
+def test_read_only_and_tiny_images():
     pixel = np.full((1, 1, 3), 200, np.uint8)
     pixel.setflags(write=False)
     for operation, argument in (
-        (photometric.adjust_brightness, 0.5),
-        (photometric.adjust_contrast, 0.5),
-        (photometric.adjust_saturation, 0.5),
-        (photometric.adjust_hue, 0.1),
-        (photometric.gaussian_blur, 2.0),
-        (photometric.solarize, 128),
+        (image_photometric.adjust_brightness, 0.5),
+        (image_photometric.adjust_contrast, 0.5),
+        (image_photometric.adjust_saturation, 0.5),
+        (image_photometric.adjust_hue, 0.1),
+        (image_photometric.gaussian_blur, 2.0),
+        (image_photometric.solarize, 128),
     ):
         assert operation(pixel, argument).shape == (1, 1, 3)
 

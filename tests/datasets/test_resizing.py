@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mstkit.datasets import MultiCrop
-from mstkit.datasets.resizing import INTERPOLATION, RESIZE
+from mstkit.datasets.crop_resizing import INTERPOLATION, RESIZE
 from mstkit.errors import UsageError
 from tests.datasets.test_jpeg_decoding import photograph, psnr
 

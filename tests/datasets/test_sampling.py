@@ -55,7 +55,7 @@ def test_generator_is_pinned():
     assert EpochSampler(range(8), seed=1).order().tolist() == [5, 0, 4, 3, 6, 2, 7, 1]
 
 
-def test_streams_of_neighbours_are_uncorrelated():
+def test_streams_of_neighbors_are_uncorrelated():
     values = np.array([SampleKey(i).generator('x').random(8) for i in range(2000)])
     assert abs(values.mean() - 0.5) < 0.01
     correlation = np.corrcoef(np.concatenate([values[:-1], values[1:]], axis=1).T)

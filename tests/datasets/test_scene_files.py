@@ -15,10 +15,10 @@ from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 from pycocotools.coco import COCO
 
-from mstkit.datasets import scene_files
-from mstkit.datasets.scene_files import LABELS, SMALLEST, ensure_scenes
-from mstkit.datasets.scenes import CLASSES, Scene, render_scene
 from mstkit.errors import UsageError
+from mstkit.scenes import scene_files
+from mstkit.scenes.scene_files import LABELS, SMALLEST, ensure_scenes
+from mstkit.scenes.scene_images import CLASSES, Scene, render_scene
 from tests.programs import load_program
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +122,7 @@ def test_mmseg_reads_it(folder: Path, split: str, scenes: list[Scene]) -> None:
     assert len(LABELS) == 11 and LABELS[scenes[0].label + 1] == CLASSES[scenes[0].label]
 
 
-def test_label_maps_have_one_channel_and_pictures_are_links(folder: Path, split: str) -> None:
+def test_label_maps_have_one_channel_and_images_are_links(folder: Path, split: str) -> None:
     label_maps = sorted((folder / 'gtFine' / split).rglob('*.png'))
     assert [Image.open(path).mode for path in label_maps] == ['L'] * COUNTS[split]
     for path in (folder / f'{split}2017').iterdir():

@@ -1,4 +1,4 @@
-"""The built-in scenes: reproducible, balanced, honestly labelled, and no class given away by colour or place."""
+"""The built-in scenes: reproducible, balanced, honestly labeled, and no class given away by color or place."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mmengine.dataset import default_collate
 from torch.utils.data import DataLoader
 
 import mstkit
-from mstkit.datasets.builtin_scenes import BuiltinScenes
-from mstkit.datasets.scene_classes import SCENE_CLASSES
-from mstkit.datasets.scene_draws import Draws, smooth_noise
-from mstkit.datasets.scenes import CLASSES, Scene, render_scene, scene_label
 from mstkit.errors import UsageError
 from mstkit.registry import DATASETS, TRANSFORMS
+from mstkit.scenes.scene_classes import SCENE_CLASSES
+from mstkit.scenes.scene_dataset import BuiltinScenes
+from mstkit.scenes.scene_draws import Draws, smooth_noise
+from mstkit.scenes.scene_images import CLASSES, Scene, render_scene, scene_label
 
 
 def digest(scene: Scene) -> str:
@@ -46,10 +46,10 @@ def test_the_same_arguments_give_the_same_bytes_in_another_process() -> None:
     program = (
         'import hashlib, sys, types\n'
         'sys.path[:0] = sys.argv[2:]\n'
-        "for name, folder in (('mstkit', ''), ('mstkit.datasets', '/datasets')):\n"
+        "for name, folder in (('mstkit', ''), ('mstkit.scenes', '/scenes')):\n"
         '    sys.modules[name] = types.ModuleType(name)\n'
         '    sys.modules[name].__path__ = [sys.argv[1] + folder]\n'
-        'from mstkit.datasets.scenes import render_scene\n'
+        'from mstkit.scenes.scene_images import render_scene\n'
         'for i in (7, 0, 123456789):\n'
         "    scene = render_scene(3, 'val', i, 40, 1 + i % 3)\n"
         '    masks = b"".join(instance.mask.tobytes() for instance in scene.instances)\n'
@@ -82,7 +82,7 @@ def test_draws_are_uniform() -> None:
     assert 39 < angles.max() < 40 and -40 < angles.min() < -39 and abs(np.abs(angles).mean() - 20) < 1
     assert sorted(draws.permutation(10)) == list(range(10))
     assert {draws.integer(2, 5) for _ in range(100)} == {2, 3, 4}
-    red, green, blue = np.array([draws.colour(0.5) for _ in range(500)]).T
+    red, green, blue = np.array([draws.color(0.5) for _ in range(500)]).T
     assert np.allclose(0.299 * red + 0.587 * green + 0.114 * blue, 0.5, atol=0.12) and red.std() > 0.1
 
 
@@ -141,7 +141,7 @@ def test_a_scene_is_the_same_at_every_size() -> None:
 
 
 def test_the_mask_lies_on_the_object() -> None:
-    # Surfaces differ from what is around them: the edge of the mask is where the picture changes most.
+    # Surfaces differ from what is around them: the edge of the mask is where the image changes most.
     inner, outer = [], []
     for index in range(50):
         scene = render_scene(0, 'train', index, 64)
@@ -177,37 +177,37 @@ def test_silhouettes_and_surfaces_differ() -> None:
     assert len({kind.surface for kind in SCENE_CLASSES}) == len(SCENE_CLASSES)
 
 
-def nearest_neighbour_accuracy(features: np.ndarray, labels: np.ndarray, k: int = 20) -> float:
-    """Leave-one-out k-NN accuracy on standardised features."""
+def nearest_neighbor_accuracy(features: np.ndarray, labels: np.ndarray, k: int = 20) -> float:
+    """Leave-one-out k-NN accuracy on standardized features."""
     features = (features - features.mean(0)) / (features.std(0) + 1e-6)
     distance = torch.cdist(torch.from_numpy(features), torch.from_numpy(features)).fill_diagonal_(float('inf'))
     votes = torch.from_numpy(labels)[distance.topk(k, largest=False).indices]
     return float((votes.mode(1).values.numpy() == labels).mean())
 
 
-def test_neither_colour_nor_place_nor_pixels_tell_the_class(scenes: list[Scene]) -> None:
+def test_neither_color_nor_place_nor_pixels_tell_the_class(scenes: list[Scene]) -> None:
     labels = np.array([scene.label for scene in scenes])
     images = np.stack([scene.image for scene in scenes]).astype(np.float64)
     histogram = np.stack([np.histogram(image, 16, (0, 256))[0] for image in images]).astype(np.float64)
     boxes = np.array([scene.instances[0].box for scene in scenes], np.float64)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     # Chance is 0.10 and three deviations at 800 scenes are 0.03. The histogram knows a little more: an object fills
-    # most of the frame, and the share of its lighter colour differs from surface to surface.
-    for features, most in ((images.mean((1, 2)), 0.16), (histogram, 0.2), (centres, 0.16)):
-        assert nearest_neighbour_accuracy(features, labels) < most
-    assert nearest_neighbour_accuracy(np.concatenate([centres, boxes[:, 2:] - boxes[:, :2]], 1), labels) < 0.2
-    assert nearest_neighbour_accuracy(images.reshape(800, -1), labels) < 0.3
+    # most of the frame, and the share of its lighter color differs from surface to surface.
+    for features, most in ((images.mean((1, 2)), 0.16), (histogram, 0.2), (centers, 0.16)):
+        assert nearest_neighbor_accuracy(features, labels) < most
+    assert nearest_neighbor_accuracy(np.concatenate([centers, boxes[:, 2:] - boxes[:, :2]], 1), labels) < 0.2
+    assert nearest_neighbor_accuracy(images.reshape(800, -1), labels) < 0.3
 
 
 def test_the_surface_of_the_object_tells_the_class(scenes: list[Scene]) -> None:
-    # What a class is *meant* to be known by: with place, colour and the way round taken away, shape alone does well.
+    # What a class is *meant* to be known by: with place, color and the way round taken away, shape alone does well.
     labels = np.array([scene.label for scene in scenes])
     features = []
     for scene in scenes:
         y, x = np.nonzero(scene.instances[0].mask)
         radius = np.hypot(x - x.mean(), y - y.mean())
         features.append(np.quantile(radius / np.sqrt(len(x)), np.linspace(0, 1, 11)))
-    assert nearest_neighbour_accuracy(np.array(features), labels) > 0.35
+    assert nearest_neighbor_accuracy(np.array(features), labels) > 0.35
 
 
 def test_data_set_gives_samples_as_mmengine_does() -> None:
@@ -252,7 +252,7 @@ def test_indices_and_subsets_keep_image_and_label_together() -> None:
 def test_images_are_rendered_once_and_only_when_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     rendered = []
     monkeypatch.setattr(
-        'mstkit.datasets.builtin_scenes.render_scene',
+        'mstkit.scenes.scene_dataset.render_scene',
         lambda *args: (rendered.append(args), render_scene(*args))[1],
     )
     data_set = BuiltinScenes(num_images=6, image_size=32, lazy_init=True)

@@ -23,7 +23,7 @@ from mstkit.datasets.shards.index import ShardIndex, count_samples, read_index, 
 from mstkit.datasets.shards.locations import expand, last_name
 from mstkit.datasets.shards.reader import LocalShard, StreamedShard
 from mstkit.datasets.shards.writer import write_shards
-from mstkit.engine.data_root import check_data_roots, set_data_root
+from mstkit.engine.config.data_root import check_data_roots, set_data_root
 from mstkit.errors import UsageError
 from tests.docs.pages import tool
 
@@ -36,8 +36,8 @@ COUNT = 50
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory) -> ImageFolder:
-    root, draws = tmp_path_factory.mktemp('pictures'), np.random.default_rng(0)
+def images(tmp_path_factory) -> ImageFolder:
+    root, draws = tmp_path_factory.mktemp('images'), np.random.default_rng(0)
     for i in range(COUNT):
         path = root / f'c{i % 3}' / f'a.b {i:03}.png'
         path.parent.mkdir(exist_ok=True)
@@ -46,9 +46,9 @@ def pictures(tmp_path_factory) -> ImageFolder:
 
 
 @pytest.fixture(scope='module')
-def shards(pictures, tmp_path_factory) -> Path:
+def shards(images, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('shards') / 'train'
-    write_shards(pictures, folder, max_samples=8)
+    write_shards(images, folder, max_samples=8)
     return folder
 
 
@@ -72,14 +72,14 @@ def members(folder: Path) -> list[tuple[str, bytes]]:
     return found
 
 
-def test_what_is_written_is_what_was_there_and_is_read(pictures, shards):
-    there = [pictures.get_data_info(i) for i in range(COUNT)]
+def test_what_is_written_is_what_was_there_and_is_read(images, shards):
+    there = [images.get_data_info(i) for i in range(COUNT)]
     wanted = sorted((Path(info['img_path']).read_bytes(), info['gt_label']) for info in there)
     files = members(shards)
     plain = [(image, int(label)) for (_, label), (_, image) in zip(files[::2], files[1::2], strict=True)]
     assert sorted(plain) == wanted and plain != wanted
     index = read_index(str(shards / 'index.json'))
-    assert index.counts == (8, 8, 8, 8, 8, 8, 2) and index.classes == ('c0', 'c1', 'c2') and index.labelled
+    assert index.counts == (8, 8, 8, 8, 8, 8, 2) and index.classes == ('c0', 'c1', 'c2') and index.labeled
     local, remote = ShardDataset(shards.parent, pipeline=PIPELINE), streamed(shards)
     assert [sample[1:] for sample in contents(local)] == plain
     assert contents(local) == contents(remote)
@@ -89,10 +89,10 @@ def test_what_is_written_is_what_was_there_and_is_read(pictures, shards):
     assert all('c0_a_b_' in name or label for name, _, label in contents(local))
 
 
-def test_equal_inputs_give_equal_shards(pictures, shards, tmp_path):
-    write_shards(pictures, tmp_path / 'again', max_samples=8)
-    write_shards(pictures, tmp_path / 'other', max_samples=8, seed=1)
-    write_shards(pictures, tmp_path / 'in_order', max_bytes=40 * 512, seed=None)
+def test_equal_inputs_give_equal_shards(images, shards, tmp_path):
+    write_shards(images, tmp_path / 'again', max_samples=8)
+    write_shards(images, tmp_path / 'other', max_samples=8, seed=1)
+    write_shards(images, tmp_path / 'in_order', max_bytes=40 * 512, seed=None)
     for path in shards.iterdir():
         assert path.read_bytes() == (tmp_path / 'again' / path.name).read_bytes()
     assert members(shards) != members(tmp_path / 'other')
@@ -184,7 +184,7 @@ def test_workers_and_going_on_inside_an_epoch(shards):
 def test_foreign_shards_are_counted_and_indexed_once(shards, tmp_path):
     files = sorted(shards.glob('*.tar'))
     found = ShardDataset(shards=str(shards / 'shard-{000000..000002}.tar'))
-    assert len(found) == 24 and found.labelled is True and 'classes' not in found.metainfo
+    assert len(found) == 24 and found.labeled is True and 'classes' not in found.metainfo
     with pytest.raises(UsageError, match='is not known before it is read: make an index once'):
         ShardDataset(shards=f'pipe:cat {files[0]}')
     write_index(tmp_path / 'index.json', count_samples([f'pipe:cat {path}' for path in files[:3]]))
@@ -208,13 +208,13 @@ def png(value: int) -> bytes:
 
 @pytest.fixture
 def broken(tmp_path) -> Path:
-    """Ten samples: the fourth is no picture, the sixth has none; and a shard whose end is missing."""
+    """Ten samples: the fourth is no image, the sixth has none; and a shard whose end is missing."""
     with tarfile.open(tmp_path / 'a.tar', 'w') as tar:
         for i in range(10):
             if i == 5:
                 add(tar, f'{i}.txt', b'a caption')
             else:
-                add(tar, f'{i}.png', b'no picture' if i == 3 else png(i))
+                add(tar, f'{i}.png', b'no image' if i == 3 else png(i))
     with tarfile.open(tmp_path / 'b.tar', 'w') as tar:
         for i in range(4):
             add(tar, f'{i}.png', png(i) + b' ' * 2000)
@@ -229,7 +229,7 @@ def test_unreadable_samples_are_replaced_and_said(broken, prefix, monkeypatch):
     monkeypatch.setattr(reader_module, '_PAUSE', 0.0)
     urls = [f'{prefix}{broken / name}' for name in ('a.tar', 'b.tar')]
     dataset = ShardDataset(shards=urls, index=str(broken / 'index.json'), pipeline=PIPELINE)
-    assert len(dataset) == 14 and dataset.labelled is False
+    assert len(dataset) == 14 and dataset.labeled is False
     found = [dataset[i]['data_samples'] for i in range(14)]
     replaced = {i: sample.replaced_reasons[0] for i, sample in enumerate(found) if 'replaced' in sample}
     assert set(replaced) == {3, 5, 12, 13}
@@ -302,9 +302,9 @@ def test_below_a_command_a_name_is_no_part_of_the_command(shards, tmp_path):
     assert not (tmp_path / 'canary').exists()
 
 
-def test_a_file_that_is_called_like_a_command_is_a_file(pictures, tmp_path, monkeypatch):
+def test_a_file_that_is_called_like_a_command_is_a_file(images, tmp_path, monkeypatch):
     """What a wildcard finds, and what is compressed, is opened as a path."""
-    write_shards(pictures, tmp_path / 'out')
+    write_shards(images, tmp_path / 'out')
     monkeypatch.chdir(tmp_path)
     whole = (tmp_path / 'out' / 'shard-000000.tar').read_bytes()
     Path('pipe:touch canary;#.tar').write_bytes(gzip.compress(whole))
@@ -332,17 +332,17 @@ def test_an_index_elsewhere_holds_names_and_the_config_says_where(shards, tmp_pa
     ]  # fmt: skip
 
 
-def test_mistakes_are_said(shards, pictures, broken, tmp_path, monkeypatch):
+def test_mistakes_are_said(shards, images, broken, tmp_path, monkeypatch):
     for settings, message in (
         (dict(data_root=tmp_path / 'no'), 'does not exist'),
         (dict(shards='/none/*.tar'), 'no file fits'),
         (dict(shards='/none/a.tar'), 'does not exist: correct the pattern'),
         (dict(shards=['a.tar', 'a.tar']), 'comes twice'),
         (dict(shards=str(broken / 'b.tar')), 'is cut off'),
-        (dict(shards=str(broken / 'a.tar'), labelled=True), 'have no labels'),
+        (dict(shards=str(broken / 'a.tar'), labeled=True), 'have no labels'),
         (dict(data_root=shards.parent, index='train/shard-000000.tar'), 'not an index of shards|cannot be read'),
         (dict(data_root='file:///none'), 'no index of shards at'),
-        (dict(data_root=shards.parent, labelled='yes'), "labelled is 'yes'"),
+        (dict(data_root=shards.parent, labeled='yes'), "labeled is 'yes'"),
     ):
         with pytest.raises(UsageError, match=message):
             pytest.fail(f'{settings}: {ShardDataset(**settings)}')
@@ -350,9 +350,9 @@ def test_mistakes_are_said(shards, pictures, broken, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"is '2', not a whole number from 0 to 1"):
         contents(few)
     with pytest.raises(UsageError, match='ShardSampler reads shards, and the data set is ImageFolder'):
-        ShardSampler(pictures)
+        ShardSampler(images)
     with pytest.raises(UsageError, match='not empty: remove it'):
-        write_shards(pictures, shards)
+        write_shards(images, shards)
     monkeypatch.setitem(sys.modules, 'webdataset', None)
     with pytest.raises(UsageError, match=r"pip install 'webdataset>="):
         ShardDataset(shards.parent)
@@ -367,7 +367,7 @@ def test_a_url_as_data_root(shards, tmp_path):
     assert contents(dataset)[0][1] == contents(ShardDataset(shards.parent))[0][1]
     config.train_dataloader.dataset.type = 'ImageFolder'
     with pytest.raises(UsageError, match='ImageFolder, which reads folders only'):
-        set_data_root(config, 'https://host/pictures')
+        set_data_root(config, 'https://host/images')
 
 
 def run_tool(monkeypatch, *words: object) -> int:
@@ -379,10 +379,10 @@ def run_tool(monkeypatch, *words: object) -> int:
     return 0
 
 
-def test_the_tool(pictures, tmp_path, monkeypatch, capsys):
-    root = tmp_path / 'pictures'
+def test_the_tool(images, tmp_path, monkeypatch, capsys):
+    root = tmp_path / 'images'
     root.mkdir()
-    lines = [f'{pictures.get_data_info(i)["img_path"]} {i % 2}' for i in range(6)]
+    lines = [f'{images.get_data_info(i)["img_path"]} {i % 2}' for i in range(6)]
     (root / 'bad.png').write_bytes(b'')
     (root / 'list.txt').write_text('\n'.join([*lines, f'{root / "bad.png"} 1']))
     out = tmp_path / 'out'

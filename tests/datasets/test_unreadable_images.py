@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mstkit.datasets import EpochSampler, ImageFolder, SampleKey, TextList
-from mstkit.datasets.unreadable import UnreadableFiles
+from mstkit.datasets.unreadable_images import UnreadableFiles
 from mstkit.engine.hooks import unreadable_image_hook as hook_module
 from mstkit.engine.hooks.unreadable_image_hook import UnreadableImageHook
 from mstkit.errors import UsageError
@@ -31,7 +31,7 @@ def make(root: Path, count: int, broken: list[int]) -> Path:
         path = root / f'c{i % 2}' / f'{i:03}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
         if i in broken:
-            path.write_bytes(b'' if i % 3 else b'no picture')
+            path.write_bytes(b'' if i % 3 else b'no image')
         else:
             Image.new('RGB', (9, 9), (i, 2 * i % 256, 0)).save(path)
     return root

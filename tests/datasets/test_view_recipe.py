@@ -9,9 +9,9 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import ColorJitter
 
 from mstkit.datasets import MultiCrop, SampleKey
-from mstkit.datasets.photometric import apply_parameters
+from mstkit.datasets.image_photometric import apply_parameters
 from mstkit.datasets.view_recipe import ViewRecipe
-from mstkit.view_parameters import (
+from mstkit.utils.view_parameters import (
     BLUR,
     FACTORS,
     FLIP,

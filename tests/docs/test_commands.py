@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mstkit import toolbox
-from mstkit.engine.command_line import parse_seeds
-from mstkit.engine.launch import load_config, read_config
+from mstkit.engine.launch.command_line import parse_seeds
+from mstkit.engine.launch.launch import load_config, read_config
 from mstkit.experiments.ablation import make_plan
 from mstkit.registry import MODELS
 

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from mstkit.datasets import SampleKey
-from mstkit.engine.launch import load_config
+from mstkit.engine.launch.launch import load_config
 from mstkit.errors import UsageError
-from mstkit.evaluation.features import check_labelled
+from mstkit.evaluation.features import check_labeled
 from mstkit.evaluation.suite import build_suite
 from mstkit.registry import DATASETS, MODELS
 
-from ..evaluation.subjects import make_folders, subject_of
+from ..evaluation.evaluated_networks import evaluated_of, make_folders
 from ..models.builders import mst
 from .pages import FOLDER_CONFIG, ROOT, blocks, named_files, tool
 
@@ -57,11 +57,11 @@ def test_the_example_evaluation_passes_its_own_test(inside):
 def test_the_example_evaluation_is_found_by_the_suite(inside, tmp_path):
     importlib.import_module('class_means')
     (evaluation,) = build_suite(['class_means'], {'class_means.last_blocks': 2}).values()
-    subject = subject_of(make_folders(tmp_path))
-    evaluation.check(subject)
-    assert 100 / 3 < evaluation(subject)['top1'] <= 100
+    evaluated = evaluated_of(make_folders(tmp_path))
+    evaluation.check(evaluated)
+    assert 100 / 3 < evaluation(evaluated)['top1'] <= 100
     with pytest.raises(UsageError, match='last_blocks is 9'):
-        build_suite(['class_means'], {'class_means.last_blocks': 9})['class_means'].check(subject)
+        build_suite(['class_means'], {'class_means.last_blocks': 9})['class_means'].check(evaluated)
 
 
 def test_the_example_masker_masks_a_model(inside):
@@ -98,7 +98,7 @@ def test_cifar_as_documented(inside, monkeypatch):
     assert not torch.equal(views[0], train[SampleKey(1, epoch=2)]['inputs'][0])
     bank, val = (DATASETS.build(config.default_hooks.knn[name]) for name in ('train_dataset', 'val_dataset'))
     assert (len(bank), len(val)) == (20, 4)
-    assert check_labelled(bank, 'train') == check_labelled(val, 'val')
+    assert check_labeled(bank, 'train') == check_labeled(val, 'val')
     assert val[0]['inputs'].shape == (3, 32, 32)
     MODELS.build(config.model).check_views(32, 16)
 
@@ -116,7 +116,7 @@ def test_text_list_as_documented(inside):
     sizes = [crops.global_crops.size] * 2 + [crops.local_crops.size] * crops.local_crops.count
     assert [view.shape[-1] for view in views] == sizes
     bank, val = (DATASETS.build(config.default_hooks.knn[name]) for name in ('train_dataset', 'val_dataset'))
-    assert check_labelled(bank, 'train') == check_labelled(val, 'val') == ('0', '1')
+    assert check_labeled(bank, 'train') == check_labeled(val, 'val') == ('0', '1')
 
 
 def test_knn_of_a_documented_run_needs_no_image_size(inside):

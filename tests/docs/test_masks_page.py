@@ -9,7 +9,7 @@ import torch
 
 from mstkit.analysis import draw_with
 from mstkit.analysis.mask_table import COLUMNS
-from mstkit.engine.launch import load_config, read_config
+from mstkit.engine.launch.launch import load_config, read_config
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext
 
@@ -64,7 +64,7 @@ def test_mean_shares(config, share):
     assert masks.float().mean().item() == pytest.approx(share, rel=0.12)
 
 
-def test_how_often_chance_leaves_a_picture_whole():
+def test_how_often_chance_leaves_a_image_whole():
     masker = MODELS.build(dict(type='AttentionGuidedMasker', num=8, prob=0.10))
     masks = draw_with(masker, seen(4000, side=8), seed=0, iteration=0)
     whole = 1 - masks.flatten(1).any(dim=1).float().mean().item()

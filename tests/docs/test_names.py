@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mstkit import registry
-from mstkit.build_errors import registered_names
+from mstkit.utils.build_errors import registered_names
 
 from ..models.builders import NECK, mst
 from ..models.moby import moby
@@ -32,7 +32,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @every_page
-def test_links_and_pictures_lead_somewhere(page):
+def test_links_and_images_lead_somewhere(page):
     for link in re.findall(r'\]\(([^)\s]+)\)', prose(page)):
         if '://' in link:
             continue

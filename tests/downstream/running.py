@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mstkit.datasets.scene_files import ensure_scenes
-from mstkit.engine.launch import build_runner, load_config
+from mstkit.engine.launch.launch import build_runner, load_config
+from mstkit.scenes.scene_files import ensure_scenes
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'configs' / 'downstream' / 'demo'
@@ -35,7 +35,7 @@ class Task(NamedTuple):
     Attributes:
         config: the file.
         options: for ``--cfg-options``; they make the network narrow and the steps large.
-        length: ``epochs`` or ``iterations``, as :func:`mstkit.engine.launch.load_config` takes it.
+        length: ``epochs`` or ``iterations``, as :func:`mstkit.engine.launch.launch.load_config` takes it.
         files: whether it reads the scenes from a folder.
         middle: a checkpoint that is written before the last one.
         last: the last one.
@@ -54,7 +54,7 @@ CLASSIFICATION = Task(
     {
         'model.head.in_channels': 48,
         'train_dataloader.dataset.num_images': 32,  # one batch
-        'train_dataloader.dataset.pipeline.0.crop_ratio_range': (1.0, 1.0),  # the same picture every time
+        'train_dataloader.dataset.pipeline.0.crop_ratio_range': (1.0, 1.0),  # the same image every time
         'train_dataloader.dataset.pipeline.1.prob': 0.0,
         'val_dataloader.dataset.num_images': 40,
         'test_dataloader.dataset.num_images': 40,

@@ -1,4 +1,4 @@
-"""Annotations and pictures that do not agree are found before a training, in one sentence."""
+"""Annotations and images that do not agree are found before a training, in one sentence."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mstkit.downstream import coco_folder, label_checks, label_maps, picture_heads
-from mstkit.downstream.picture_heads import Head, compare_sizes, read_head
+from mstkit.downstream import coco_folder, image_headers, label_checks, label_maps
+from mstkit.downstream.image_headers import Head, compare_sizes, read_head
 from mstkit.downstream.run_lengths import fault_of
 from mstkit.errors import UsageError
 
 from . import test_coco_folder, test_label_maps
-from .toy import SIZE, coco_content, crowd_mask, rle, write_coco, write_labels, write_picture
+from .toy import SIZE, coco_content, crowd_mask, rle, write_coco, write_image, write_labels
 
 AS_STORED = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
 
@@ -33,20 +33,20 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if level >= logging.WARNING:
             lines.append(text)
 
-    for module in (coco_folder, label_checks, picture_heads):
+    for module in (coco_folder, label_checks, image_headers):
         monkeypatch.setattr(module, 'print_log', note)
     return lines
 
 
 def write_turned(path: Path, orientation: int, size: tuple[int, int] = SIZE) -> None:
-    """A picture that is stored in this size and asks to be turned."""
+    """An image that is stored in this size and asks to be turned."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.full((size[1], size[0], 3), 90, np.uint8)).save(path, exif=exif)
 
 
 def jpeg_content(**sizes: tuple[int, int]) -> dict[str, Any]:
-    """The toy annotations for pictures in JPEG, some of them listed with another size, and without a crowd."""
+    """The toy annotations for images in JPEG, some of them listed with another size, and without a crowd."""
     content = coco_content()
     content['annotations'] = [entry for entry in content['annotations'] if not entry['iscrowd']]
     for image in content['images']:
@@ -57,32 +57,32 @@ def jpeg_content(**sizes: tuple[int, int]) -> dict[str, Any]:
 
 def write_jpegs(root: Path, content: dict[str, Any]) -> Path:
     for image in content['images']:
-        write_picture(root / 'pictures' / image['file_name'])
+        write_image(root / 'images' / image['file_name'])
     write_coco(root, content)
-    return root / 'pictures'
+    return root / 'images'
 
 
 def coco(root: Path, **changes: Any) -> Any:
     return test_coco_folder.build(root, **changes)
 
 
-def test_pictures_that_were_resized_after_they_were_annotated(tmp_path):
+def test_images_that_were_resized_after_they_were_annotated(tmp_path):
     write_coco(tmp_path)
-    write_picture(tmp_path / 'pictures' / 'sub' / '3.png', (20, 15))
+    write_image(tmp_path / 'images' / 'sub' / '3.png', (20, 15))
     for test_mode in (False, True):
         with pytest.raises(UsageError) as caught:
             coco(tmp_path, test_mode=test_mode)
         said = str(caught.value)
-        assert said.startswith('1 of the 3 pictures are of another size than ') and '\n' not in said
+        assert said.startswith('1 of the 3 images are of another size than ') and '\n' not in said
         assert (
             'sub/3.png: it is read as 20x15 px, and annotated as 40x30 px. Boxes and masks would lie elsewhere' in said
         )
 
 
-def test_pictures_that_exif_turns(tmp_path, said):
-    """Boxes of the picture as it is stored lie elsewhere in the one that is read; others are right."""
-    pictures = write_jpegs(tmp_path, jpeg_content())
-    write_turned(pictures / '3.jpg', 6)
+def test_images_that_exif_turns(tmp_path, said):
+    """Boxes of the image as it is stored lie elsewhere in the one that is read; others are right."""
+    images = write_jpegs(tmp_path, jpeg_content())
+    write_turned(images / '3.jpg', 6)
     with pytest.raises(
         UsageError, match=r'^1 of .* orientation in their EXIF data .*3\.jpg: it is read as 30x40 px, and ann'
     ):
@@ -98,17 +98,17 @@ def test_pictures_that_exif_turns(tmp_path, said):
         coco(tmp_path, pipeline=[AS_STORED, *test_coco_folder.PIPELINE[1:]])
 
 
-def test_a_picture_that_is_upside_down_is_said(tmp_path, said):
+def test_a_image_that_is_upside_down_is_said(tmp_path, said):
     write_turned(write_jpegs(tmp_path, jpeg_content()) / '9.jpg', 3)
     coco(tmp_path)
     line = said[0]
-    assert line.startswith('1 of the 3 pictures are turned or mirrored') and '9.jpg' in line and 'color_ignore' in line
+    assert line.startswith('1 of the 3 images are turned or mirrored') and '9.jpg' in line and 'color_ignore' in line
 
 
 def test_of_a_large_data_set_the_rest_is_found_on_the_way(tmp_path, monkeypatch):
     write_coco(tmp_path)
-    write_picture(tmp_path / 'pictures' / 'sub' / '9.png', (41, 30))
-    monkeypatch.setattr(picture_heads, 'MOST', 2)
+    write_image(tmp_path / 'images' / 'sub' / '9.png', (41, 30))
+    monkeypatch.setattr(image_headers, 'MOST', 2)
     dataset = coco(tmp_path)
     assert dataset[0]['inputs'].shape == (3, SIZE[1], SIZE[0])
     with pytest.raises(UsageError, match=r'9\.png is 41x30 px as it is read, and 40x30 px in its annotations'):
@@ -186,7 +186,7 @@ def test_categories_of_a_validation_that_are_not_trained_are_named(tmp_path, sai
 
 def write_masks(root: Path, *values: tuple[int, ...]) -> Path:
     for index, ids in enumerate(values):
-        write_picture(root / 'images' / 'train' / f'{index}.png')
+        write_image(root / 'images' / 'train' / f'{index}.png')
         write_labels(root / 'labels' / 'train' / f'{index}.png', test_label_maps.labels(*ids))
     return root
 
@@ -223,8 +223,8 @@ def test_classes_that_no_label_map_has_are_named(tmp_path, said):
     assert len(said) == 1
 
 
-def test_pictures_that_exif_turns_and_label_maps_that_do_not(tmp_path):
-    write_picture(tmp_path / 'images' / 'train' / 'a.jpg')
+def test_images_that_exif_turns_and_label_maps_that_do_not(tmp_path):
+    write_image(tmp_path / 'images' / 'train' / 'a.jpg')
     write_labels(tmp_path / 'labels' / 'train' / 'a.png', test_label_maps.labels(0, 1))
     write_turned(tmp_path / 'images' / 'train' / 'a.jpg', 6)
     with pytest.raises(UsageError, match='turned by the orientation in their EXIF data'):

@@ -21,7 +21,7 @@ from PIL import Image
 from . import running
 from .running import ARCH, CLASSIFICATION, DETECTION, PRETRAINING, ROOT, SEGMENTATION, WITHOUT_WORKERS, Task
 
-ON_VAL = {  # the small task validates on the pictures that it was trained on
+ON_VAL = {  # the small task validates on the images that it was trained on
     'val_dataloader.dataset.ann_file': 'annotations/instances_val2017.json',
     'val_dataloader.dataset.data_prefix.img': 'val2017',
 }
@@ -202,7 +202,7 @@ COMMANDS = [
     (DETECTION, False, ['--data-root', 'nowhere'], '--data-root nowhere: there is no such folder'),
     (SEGMENTATION, False, ['--data-root', ROOT / 'tools'], 'tools/train2017 does not exist: give the data root'),
     (DETECTION, False, ['--data-root', ROOT / 'tools'], 'no annotation file .*tools/annotations does not exist'),
-    (CLASSIFICATION, False, ['--data-root', ROOT / 'tools'], 'generates its own pictures'),
+    (CLASSIFICATION, False, ['--data-root', ROOT / 'tools'], 'generates its own images'),
 ]
 
 

@@ -20,7 +20,7 @@ from mstkit.downstream.coco_json import coco_classes
 from mstkit.downstream.coco_metric import CocoFolderMetric
 from mstkit.errors import UsageError
 
-from .toy import SIZE, coco_content, crowd_mask, write_coco, write_picture
+from .toy import SIZE, coco_content, crowd_mask, write_coco, write_image
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -35,7 +35,7 @@ def build(root: Path, **changes: Any) -> CocoFolder:
         type='mstkit.CocoFolder',
         data_root=str(root),
         ann_file='annotations/instances.json',
-        data_prefix=dict(img='pictures'),
+        data_prefix=dict(img='images'),
         pipeline=PIPELINE,
         serialize_data=False,  # which collects garbage: seconds where all of mmdet is loaded
     )
@@ -80,7 +80,7 @@ def test_what_is_left_out_is_counted(tmp_path, said):
     content = coco_content()
     content['images'][2]['width'] = 5
     write_coco(tmp_path, content)
-    write_picture(tmp_path / 'pictures' / 'sub' / '9.png', (5, SIZE[1]))
+    write_image(tmp_path / 'images' / 'sub' / '9.png', (5, SIZE[1]))
     assert len(build(tmp_path, filter_cfg=dict(min_size=6))) == 2
     assert 'left out: 1 images smaller than 6 px, 1 annotations' in said[2][1]
     write_coco(tmp_path, changed('segmentation', [[1, 1, 5, 5]]))
@@ -144,7 +144,7 @@ def test_an_evaluation_without_detections_is_zero_and_not_the_one_before(tmp_pat
     assert len(found[CocoFolderMetric]) == 12
 
 
-def test_the_official_classes_keep_their_colours(tmp_path):
+def test_the_official_classes_keep_their_colors(tmp_path):
     content = coco_content()
     content['categories'] = [dict(id=i + 1, name=name) for i, name in enumerate(CocoDataset.METAINFO['classes'])]
     write_coco(tmp_path, content)
@@ -274,41 +274,41 @@ def test_missing_files(tmp_path):
     with pytest.raises(UsageError, match='nowhere does not exist'):
         build(tmp_path, ann_file='nowhere/a.json')
     with pytest.raises(UsageError, match='no other JSON file'):
-        build(tmp_path, ann_file='pictures/a.json')
+        build(tmp_path, ann_file='images/a.json')
     write_coco(tmp_path)
     with pytest.raises(UsageError, match='photos does not exist'):
         build(tmp_path, data_prefix=dict(img='photos'))
-    os.remove(tmp_path / 'pictures' / 'sub' / '3.png')
-    with pytest.raises(UsageError, match=r'1 of the 3 pictures in .* are not in .*: sub/3.png\.'):
+    os.remove(tmp_path / 'images' / 'sub' / '3.png')
+    with pytest.raises(UsageError, match=r'1 of the 3 images in .* are not in .*: sub/3.png\.'):
         build(tmp_path)
-    with pytest.raises(UsageError, match='3 of the 3 pictures'):
+    with pytest.raises(UsageError, match='3 of the 3 images'):
         build(tmp_path, data_prefix=dict(img='annotations'))
 
 
 @pytest.mark.parametrize(
     'name', ['http://host/a.png', 'https://host/a.png', 's3://bucket/a.png', 'a:http://host/a.png']
 )
-def test_a_picture_is_not_fetched_from_where_a_file_says(tmp_path, name, monkeypatch):
+def test_a_image_is_not_fetched_from_where_a_file_says(tmp_path, name, monkeypatch):
     """mmdet opens a path with a scheme by that scheme, also where a file of that path is there."""
     content = coco_content()
     content['images'] = [image | dict(file_name=name) for image in content['images'][:1]] + content['images'][1:]
     write_coco(tmp_path, content)
     monkeypatch.chdir(tmp_path)
     os.makedirs(os.path.dirname(name))
-    os.link('pictures/sub/7.png', name)
+    os.link('images/sub/7.png', name)
     for root in ('', tmp_path):
-        with pytest.raises(UsageError, match=f'1 of the 3 pictures in .* named by a URL, the first is {name}'):
+        with pytest.raises(UsageError, match=f'1 of the 3 images in .* named by a URL, the first is {name}'):
             build(root, data_prefix=dict(img=''))
 
 
-def test_pictures_are_looked_for_folder_by_folder(tmp_path, monkeypatch):
+def test_images_are_looked_for_folder_by_folder(tmp_path, monkeypatch):
     write_coco(tmp_path)
     listed = []
     monkeypatch.setattr(coco_checks, 'listing', lambda folder: listed.append(folder) or {'7.png', '3.png', '9.png'})
     monkeypatch.setattr(os.path, 'isfile', None)
     monkeypatch.setattr(os.path, 'exists', None)
-    coco_checks.check_pictures([f'sub/{i}.png' for i in (7, 3, 9)], str(tmp_path / 'pictures'), 'a.json')
-    assert listed == [str(tmp_path / 'pictures' / 'sub')]
+    coco_checks.check_images([f'sub/{i}.png' for i in (7, 3, 9)], str(tmp_path / 'images'), 'a.json')
+    assert listed == [str(tmp_path / 'images' / 'sub')]
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_pictures_are_looked_for_folder_by_folder(tmp_path, monkeypatch):
         (dict(metainfo=dict(classes=['dog', 'cat'])), r'another order .*\(cat, dog\)'),
         (dict(metainfo=dict(classes=['cat', 'cat'])), 'or repeated'),
         (dict(metainfo=dict(classes='cat')), r"classes is 'cat': give a list of names, such as \('cat',\)"),
-        (dict(data_prefix=dict(img_path='pictures')), 'dict\\(img=FOLDER'),
+        (dict(data_prefix=dict(img_path='images')), 'dict\\(img=FOLDER'),
         (dict(backend_args=dict(backend='petrel')), 'local disk only'),
     ],
 )

@@ -12,8 +12,8 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from mstkit.engine.hooks import AtomicCheckpointHook, NonFiniteLossHook
-from mstkit.engine.launch import build_runner
-from mstkit.engine.safeguards import guard_training
+from mstkit.engine.launch.launch import build_runner
+from mstkit.engine.runner.required_hooks import guard_training
 from mstkit.errors import WorkStopped
 from mstkit.interop import read_checkpoint
 from tests.test_downstream_configs import CONFIGS, name

@@ -18,11 +18,11 @@ from mmpretrain import ImageClassificationInferencer, get_model
 from PIL import Image
 
 from mstkit import toolbox
-from mstkit.datasets.scene_classes import CLASSES
 from mstkit.downstream import detection
-from mstkit.engine.launch import load_config
+from mstkit.engine.launch.launch import load_config
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
+from mstkit.scenes.scene_classes import CLASSES
 
 from .. import test_downstream_configs as small_configs
 from ..docs.pages import blocks
@@ -95,7 +95,7 @@ def test_a_checkpoint_carries_the_classes(trained):
 @pytest.mark.parametrize('names', [['detection'], ['segmentation', 'classification']], ids='-'.join)
 def test_tools_and_examples_of_the_documentation(names, train, tmp_path):
     """The tools measure what the run validated, and the inferencers know the classes."""
-    steps, picture = [], None
+    steps, image = [], None
     for name in names:
         trained = train(name)
         folder, copy = tmp_path / 'work_dirs' / trained.task.config.stem, copy_of_the_config(trained.work_dir)
@@ -107,8 +107,8 @@ def test_tools_and_examples_of_the_documentation(names, train, tmp_path):
         by_path = [str(toolbox.find_tool(PACKAGE[name], 'test'))]
         tool = ['-m', 'mstkit.toolbox', 'mmdet', 'test'] if name == 'detection' else by_path
         steps.append((example, [*tool, str(folder / copy.name), str(trained.last), '--work-dir', 'here']))
-        picture = min((trained.work_dir.parent / 'scenes' / 'val2017').iterdir())
-    Image.open(picture).save(tmp_path / 'picture.png')
+        image = min((trained.work_dir.parent / 'scenes' / 'val2017').iterdir())
+    Image.open(image).save(tmp_path / 'image.png')
     (tmp_path / 'steps.json').write_text(json.dumps(steps))
     said = python('-c', PROGRAM, cwd=tmp_path)
     told = json.loads((tmp_path / 'told.json').read_text())
@@ -123,7 +123,7 @@ def test_tools_and_examples_of_the_documentation(names, train, tmp_path):
     assert told['classifier'] == list(CLASSES)
     assert told['segmentor'] == told['drawn'][0] == ['background', *CLASSES]
     assert len(told['drawn'][1]) == 11 and told['labels'] == [1, running.SIZE, running.SIZE]
-    assert told['guess'] == pytest.approx(scores_of(train('classification'), picture), abs=1e-4)
+    assert told['guess'] == pytest.approx(scores_of(train('classification'), image), abs=1e-4)
 
 
 def test_mmdet_that_has_met_mmcv_without_operators_is_refused(monkeypatch):
@@ -141,10 +141,10 @@ def test_mmdet_that_has_met_mmcv_without_operators_is_refused(monkeypatch):
     importlib.reload(detection)
 
 
-def scores_of(trained: running.Trained, picture: Path) -> list[float]:
-    """What the network says of a picture that was read as the data sets read it."""
+def scores_of(trained: running.Trained, image: Path) -> list[float]:
+    """What the network says of an image that was read as the data sets read it."""
     config = Config.fromfile(copy_of_the_config(trained.work_dir))
-    sample = dict(img_path=str(picture), sample_idx=0)
+    sample = dict(img_path=str(image), sample_idx=0)
     for step in config.test_pipeline:
         sample = TRANSFORMS.build(step).transform(sample)
     network = get_model(config, str(trained.last), device='cpu')
@@ -153,14 +153,14 @@ def scores_of(trained: running.Trained, picture: Path) -> list[float]:
     return result.pred_score.tolist()
 
 
-def test_swin_classifies_pictures_in_the_right_colors(tmp_path):
-    """An orange picture is orange to the network, whichever way it was read."""
+def test_swin_classifies_images_in_the_right_colors(tmp_path):
+    """An orange image is orange to the network, whichever way it was read."""
     for split, label, color in [
         (s, c, p) for s in ('train', 'val') for c, p in (('a', (250, 120, 0)), ('b', (9, 9, 90)))
     ]:
         folder = tmp_path / 'data' / split / label
         folder.mkdir(parents=True)
-        Image.fromarray(np.full((60, 80, 3), color, np.uint8)).save(folder / 'picture.png')
+        Image.fromarray(np.full((60, 80, 3), color, np.uint8)).save(folder / 'image.png')
     options = {
         **WITHOUT_WORKERS,
         'train_dataloader.batch_size': 2,
@@ -176,7 +176,7 @@ def test_swin_classifies_pictures_in_the_right_colors(tmp_path):
         str(tmp_path / 'run' / path.name), str(tmp_path / 'run' / 'epoch_1.pth'), device='cpu'
     )
     assert tuple(inferencer.classes) == ('a', 'b')
-    file = tmp_path / 'data' / 'val' / 'a' / 'picture.png'
+    file = tmp_path / 'data' / 'val' / 'a' / 'image.png'
     sample = runner.val_dataloader.dataset[0]
     assert sample['data_samples'].img_path == str(file)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Pictures with label maps: pairing, ids, and one message for each mistake, at the start or in a worker."""
+"""Images with label maps: pairing, ids, and one message for each mistake, at the start or in a worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mstkit.downstream.label_checks import CheckLabels, LabelSurvey, survey_labe
 from mstkit.downstream.label_maps import CityscapesFolder, LabelMapFolder, palette
 from mstkit.errors import UsageError
 
-from .toy import SIZE, write_labels, write_picture
+from .toy import SIZE, write_image, write_labels
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -51,7 +51,7 @@ def labels(*values: int, dtype: type = np.uint8, size: tuple[int, int] = SIZE) -
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ('a.jpg', 'deep/b.png', 'deep/er/c.d.bmp'):
-        write_picture(tmp_path / 'images' / 'train' / name)
+        write_image(tmp_path / 'images' / 'train' / name)
         write_labels((tmp_path / 'labels' / 'train' / name).with_suffix('.png'), labels(0, 1, 2, 255))
     return tmp_path
 
@@ -59,12 +59,12 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def streets(tmp_path: Path) -> Path:
     for name in ('aachen/aachen_0_1', 'bonn/bonn_0_1'):
-        write_picture(tmp_path / 'leftImg8bit' / 'train' / f'{name}_leftImg8bit.png')
+        write_image(tmp_path / 'leftImg8bit' / 'train' / f'{name}_leftImg8bit.png')
         write_labels(tmp_path / 'gtFine' / 'train' / f'{name}_gtFine_labelTrainIds.png', labels(0, 18, 255))
     return tmp_path
 
 
-def test_pictures_of_any_format_and_depth(folder, monkeypatch):
+def test_images_of_any_format_and_depth(folder, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(label_maps, 'print_log', lambda text, logger: said.append(text))
     write_labels(folder / 'labels' / 'train' / 'alone.png', labels())
@@ -81,17 +81,17 @@ def test_pictures_of_any_format_and_depth(folder, monkeypatch):
     assert sample['inputs'].shape == (3, SIZE[1], SIZE[0])
     assert sample['data_samples'].gt_sem_seg.data.reshape(-1)[:5].tolist() == [0, 1, 2, 255, 0]
     assert dataset.metainfo['classes'] == ('class0', 'class1', 'class2')
-    assert len({tuple(colour) for colour in dataset.metainfo['palette']}) == 3
-    assert len(said) == 1 and '3 pictures' in said[0] and '1 files in' in said[0]
+    assert len({tuple(color) for color in dataset.metainfo['palette']}) == 3
+    assert len(said) == 1 and '3 images' in said[0] and '1 files in' in said[0]
 
 
-def test_names_and_colours_of_classes(folder):
+def test_names_and_colors_of_classes(folder):
     names = dict(classes=['x', 'y', 'z'], palette=[[0, 0, 0], [1, 1, 1], [2, 2, 2]])
     dataset = build('LabelMapFolder', folder, num_classes=3, metainfo=names)
     assert dataset.metainfo['classes'] == names['classes'] and dataset.metainfo['palette'] == names['palette']
-    colours = np.array(palette(60))
-    assert colours.shape == (60, 3) and colours.min() >= 0 and colours.max() <= 255
-    apart = np.abs(colours[:, None] - colours[None]).sum(-1) + 999 * np.eye(60, dtype=int)
+    colors = np.array(palette(60))
+    assert colors.shape == (60, 3) and colors.min() >= 0 and colors.max() <= 255
+    apart = np.abs(colors[:, None] - colors[None]).sum(-1) + 999 * np.eye(60, dtype=int)
     assert apart.min() >= 8 and apart[:12, :12].min() >= 60
 
 
@@ -132,7 +132,7 @@ def test_cityscapes(streets):
 
 def test_cityscapes_in_another_format(streets):
     for path in list((streets / 'leftImg8bit').rglob('*.png')):
-        write_picture(path.with_suffix('.jpg'))
+        write_image(path.with_suffix('.jpg'))
         if 'bonn' in path.name:
             path.unlink()
     with pytest.raises(UsageError, match=r'_leftImg8bit\.jpg and _leftImg8bit\.png: give one of them as img_suffix'):
@@ -145,7 +145,7 @@ def test_cityscapes_in_another_format(streets):
 def spoil(path: Path, kind: str) -> None:
     if kind == 'ids':
         write_labels(path, labels(3, 7, 7, 254))
-    elif kind == 'colours':
+    elif kind == 'colors':
         write_labels(path, np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
     elif kind == 'alpha':
         write_labels(path, np.zeros((SIZE[1], SIZE[0], 2), np.uint8))
@@ -159,9 +159,9 @@ def spoil(path: Path, kind: str) -> None:
 
 MISTAKES = {
     'ids': r'b\.png has the ids 3, 7, 254 on 0\.33 % of its pixels, but ids are 0 to 2, and 255',
-    'colours': r'b\.png has 3 channels',
+    'colors': r'b\.png has 3 channels',
     'alpha': r'b\.png has 2 channels',
-    'size': r'b\.png is 40x20 px and its picture 40x30',
+    'size': r'b\.png is 40x20 px and its image 40x30',
 }
 
 
@@ -170,7 +170,7 @@ MISTAKES = {
     [
         *{
             **MISTAKES,
-            'size': r'1 of the 3 pictures are .*b\.png: it is read as 40x30 px, and annotated as 40x20',
+            'size': r'1 of the 3 images are .*b\.png: it is read as 40x30 px, and annotated as 40x20',
         }.items(),
         ('deep', r'b\.png has the ids 258 on'),
         ('broken', r'b\.png cannot be read'),
@@ -235,7 +235,7 @@ def test_those_looked_at_are_spread_over_all(monkeypatch):
     assert sorted(seen) == ['0', '1', '2']
 
 
-def test_pictures_and_maps_have_to_be_there(folder):
+def test_images_and_maps_have_to_be_there(folder):
     def refused(message: str, **changes: Any) -> None:
         with pytest.raises(UsageError, match=message):
             build('LabelMapFolder', folder, num_classes=3, **changes)
@@ -244,13 +244,13 @@ def test_pictures_and_maps_have_to_be_there(folder):
     refused('labels/val does not exist', data_prefix=dict(img_path='images/train', seg_map_path='labels/val'))
     refused('give both folders', data_prefix=dict(img_path='images/train'))
     (folder / 'labels' / 'train' / 'a.png').unlink()
-    refused(r'1 of the 3 pictures in .* have no label map .*: a\.jpg\. The label map of a\.jpg is a\.png')
-    write_picture(folder / 'images' / 'train' / 'deep' / 'b.jpg')
-    refused('two pictures called deep/b ')
+    refused(r'1 of the 3 images in .* have no label map .*: a\.jpg\. The label map of a\.jpg is a\.png')
+    write_image(folder / 'images' / 'train' / 'deep' / 'b.jpg')
+    refused('two images called deep/b ')
     shutil.rmtree(folder / 'images' / 'train')
     (folder / 'images' / 'train').mkdir()
     (folder / 'images' / 'train' / 'notes.txt').write_text('')
-    refused(r'holds no pictures; ignored 1 files that are no images \(1 \.txt\)')
+    refused(r'holds no images; ignored 1 files that are no images \(1 \.txt\)')
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_cityscapes_that_is_not_complete(streets):
     write_labels(train_ids, labels(19, 33))
     refused('bonn_0_1_gtFine_labelTrainIds.png has the ids 19, 33 on .* ids are 0 to 18')
     train_ids.unlink()
-    refused('1 of the 2 pictures .* have no label map .* bonn/bonn_0_1_gtFine_labelTrainIds.png: unpack')
+    refused('1 of the 2 images .* have no label map .* bonn/bonn_0_1_gtFine_labelTrainIds.png: unpack')
     write_labels(train_ids.with_name('bonn_0_1_gtFine_labelIds.png'), labels(7))
     refused(f'run "python tools/dataset_converters/cityscapes_train_ids.py {streets}" once')
 

@@ -33,7 +33,7 @@ each_half = pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 
 
 def boxes_of(kind: str, count: int = 60, seed: int = 0) -> Tensor:
-    """Boxes (count, 4) in and around a picture of 100 pixels, with what can go wrong with boxes."""
+    """Boxes (count, 4) in and around an image of 100 pixels, with what can go wrong with boxes."""
     generator = torch.Generator().manual_seed(seed)
     corners = torch.rand(count, 2, generator=generator) * 80
     boxes = torch.cat((corners, corners + 5 + torch.rand(count, 2, generator=generator) * 30), dim=1)

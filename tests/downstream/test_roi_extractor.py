@@ -33,7 +33,7 @@ def levels(dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
 ROIS = torch.tensor([[0, 1001.7, 993.3, 1062.9, 1050.2], [0, 10.25, 1021.9, 300.75, 1150.6]])
 
 
-def centres(pooled: torch.Tensor) -> torch.Tensor:
+def centers(pooled: torch.Tensor) -> torch.Tensor:
     return pooled.float().mean(dim=(2, 3)) * 1200
 
 
@@ -62,7 +62,7 @@ def test_coordinates_are_not_rounded(dtype):
     torch.testing.assert_close(pooled, expected.to(dtype), rtol=0, atol=0)
     middle = (ROIS[:, 1:3] + ROIS[:, 3:]) / 2
     shift = (expected - rounded.float()).abs().mean(dim=(2, 3)) * 1200
-    assert (centres(expected) - middle).abs().max() < (4 if dtype == torch.bfloat16 else 0.5)
+    assert (centers(expected) - middle).abs().max() < (4 if dtype == torch.bfloat16 else 0.5)
     if dtype == torch.bfloat16:
         assert shift.max() > 1
 

@@ -11,9 +11,9 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mstkit.engine.checkpointing import save
-from mstkit.engine.launch import build_runner, load_config
-from mstkit.engine.measure import measure_checkpoint
+from mstkit.engine.checkpoints.checkpointing import save
+from mstkit.engine.launch.launch import build_runner, load_config
+from mstkit.engine.launch.measure import measure_checkpoint
 from mstkit.errors import UsageError
 from mstkit.interop import read_checkpoint
 
@@ -73,7 +73,7 @@ def test_a_resumed_run_goes_on(trained, scenes, pretrained, tmp_path):
     losses, done = losses_of(runner), before['meta']['iter']
     assert len(losses) == len(trained.losses) and losses[:done] == trained.losses[:done]
     assert mean(losses[done:]) < 0.85 * mean(losses[:3]), losses
-    if trained.task is TASKS['classification']:  # the others flip their pictures by chance
+    if trained.task is TASKS['classification']:  # the others flip their images by chance
         assert same(after['state_dict'], read_checkpoint(trained.last)['state_dict'])
 
 
@@ -127,5 +127,5 @@ def test_what_is_not_pretrained_is_said(scenes, tmp_path):
     running.train(config)
     norms = ', '.join(f'norm{stage}.{kind}' for stage in range(3) for kind in ('weight', 'bias'))
     said = running.log_of(tmp_path / 'run')
-    assert f'not pre-trained, stay as initialised: {norms}' in said and 'missing 6, unexpected 0' in said
+    assert f'not pre-trained, stay as initialized: {norms}' in said and 'missing 6, unexpected 0' in said
     assert (tmp_path / 'run' / 'epoch_1.pth').exists()

@@ -1,4 +1,4 @@
-"""Pictures that cannot be read: replaced, named and counted in a training, and never left out of a measurement."""
+"""Images that cannot be read: replaced, named and counted in a training, and never left out of a measurement."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 from mmengine.dataset import default_collate, pseudo_collate
 from mmengine.registry import DATASETS
 
-from mstkit.datasets.unreadable import replaced_in
+from mstkit.datasets.unreadable_images import replaced_in
 from mstkit.errors import UsageError
 
 from . import running, test_coco_folder, test_label_maps
 from .running import SEGMENTATION
-from .toy import write_coco, write_labels, write_picture
+from .toy import write_coco, write_image, write_labels
 
 PACKED = [dict(type='LoadRGB'), dict(type='CenterCrop', crop_size=20), dict(type='PackInputs')]
 
 
 def coco(root: Path, **changes: Any) -> Any:
-    if not (root / 'pictures').exists():
+    if not (root / 'images').exists():
         write_coco(root)
     return test_coco_folder.build(root, **changes)
 
@@ -30,7 +30,7 @@ def coco(root: Path, **changes: Any) -> Any:
 def label_maps(root: Path, **changes: Any) -> Any:
     for name in ('3', '7', '9'):
         if not (root / 'labels' / 'train' / f'{name}.png').exists():
-            write_picture(root / 'images' / 'train' / f'{name}.png')
+            write_image(root / 'images' / 'train' / f'{name}.png')
             write_labels(root / 'labels' / 'train' / f'{name}.png', test_label_maps.labels(0, 1))
     return test_label_maps.build('LabelMapFolder', root, num_classes=2, **changes)
 
@@ -38,8 +38,8 @@ def label_maps(root: Path, **changes: Any) -> Any:
 def image_folder(root: Path, **changes: Any) -> Any:
     for name in ('a/3', 'a/7', 'b/9'):
         if not (root / 'train' / f'{name}.png').exists():
-            write_picture(root / 'train' / f'{name}.png')
-    config = dict(type='ImageFolder', data_root=str(root), labelled=True, serialize_data=False, pipeline=PACKED)
+            write_image(root / 'train' / f'{name}.png')
+    config = dict(type='ImageFolder', data_root=str(root), labeled=True, serialize_data=False, pipeline=PACKED)
     return DATASETS.build(config | changes)
 
 
@@ -47,7 +47,7 @@ BUILD: dict[str, Callable[..., Any]] = dict(coco=coco, label_maps=label_maps, im
 
 
 def spoil(root: Path, name: str, kept: int | None = None) -> Path:
-    """Cuts the picture off; a whole head lets it be found only when it is read."""
+    """Cuts the image off; a whole head lets it be found only when it is read."""
     (path,) = [path for path in root.rglob(f'{name}.png') if 'labels' not in path.parts]
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3 if kept is None else kept])
@@ -89,7 +89,7 @@ def test_a_measurement_is_refused_at_the_start_where_the_head_tells(kind, tmp_pa
     assert list(replaced_in(pseudo_collate([BUILD[kind](tmp_path)[i] for i in range(3)]))) == [str(broken)]
 
 
-def test_what_else_goes_wrong_is_told_with_the_picture(tmp_path):
+def test_what_else_goes_wrong_is_told_with_the_image(tmp_path):
     dataset = coco(tmp_path)
 
     def fail(_: dict) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 SIZE = (40, 30)  # width, height
 
 
-def write_picture(path: Path, size: tuple[int, int] = SIZE) -> Path:
+def write_image(path: Path, size: tuple[int, int] = SIZE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
@@ -66,10 +66,10 @@ def coco_content() -> dict[str, Any]:
 
 
 def write_coco(root: Path, content: Any = None, name: str = 'instances.json') -> Path:
-    """Pictures in ``root/pictures``, the annotation file in ``root/annotations``; returns the file."""
+    """Images in ``root/images``, the annotation file in ``root/annotations``; returns the file."""
     content = coco_content() if content is None else content
     for image in coco_content()['images']:
-        write_picture(root / 'pictures' / image['file_name'])
+        write_image(root / 'images' / image['file_name'])
     path = root / 'annotations' / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(content if isinstance(content, str) else json.dumps(content))

@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture(autouse=True)
 def _no_inventory(monkeypatch) -> None:
     """A Runner asks compilers and drivers for their versions, which takes seconds each time."""
-    monkeypatch.setattr('mstkit.engine.resumable_runner.collect_env', dict)
+    monkeypatch.setattr('mstkit.engine.checkpoints.resumable_runner.collect_env', dict)
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,11 @@ import torch
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 
-from mstkit.engine.optim_wrapper import DistillationOptimWrapper
-from mstkit.engine.sharding import shard
-from mstkit.engine.wrapping import ddp_settings
-from mstkit.local_parts import is_spread
+from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
+from mstkit.engine.parallel.model_wrapping import ddp_settings
+from mstkit.engine.parallel.sharding import shard
 from mstkit.structures import Progress
+from mstkit.utils.local_shards import is_spread
 from tests.models.builders import NECK, mst, views
 
 STEPS = 4

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from mstkit.engine.launch import build_runner
-from mstkit.engine.runner import MSTRunner
+from mstkit.engine.launch.launch import build_runner
+from mstkit.engine.runner.mst_runner import MSTRunner
 
 from . import toy
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
-from mstkit.engine import agreement
-from mstkit.engine.agreement import check_same, check_same_loader
 from mstkit.engine.hooks import KNNHook
+from mstkit.engine.parallel import data_agreement
+from mstkit.engine.parallel.data_agreement import check_same, check_same_loader
 from mstkit.errors import UsageError
 from tests.engine import running, toy
-from tests.engine.hooks.fakes import HookColours, make_runner  # noqa: F401  (registers the data set)
+from tests.engine.hooks.fakes import HookColors, make_runner  # noqa: F401  (registers the data set)
 
 
 def _said(call: Any, *arguments: Any) -> str | None:
@@ -36,8 +36,8 @@ def _rank(rank: int, folder: Path) -> dict[str, Any]:
             train_dataloader__dataset=dict(type='ToyVectors', length=16 - rank),
         )
     )
-    train, val = dict(type='HookColours', size=12), dict(type='HookColours', size=9)
-    hook = KNNHook(train, dict(val, labelled=rank == 0))
+    train, val = dict(type='HookColors', size=12), dict(type='HookColors', size=9)
+    hook = KNNHook(train, dict(val, labeled=rank == 0))
     runner = make_runner(folder / f'knn{rank}', [])
     warned: list[str] = []
     runner.logger.warning = warned.append
@@ -62,9 +62,9 @@ def test_two_processes_with_different_data(run_two, tmp_path):
 
 
 def test_the_ranks_of_each_value_are_named(monkeypatch):
-    monkeypatch.setattr(agreement.dist, 'get_world_size', lambda: 4)
+    monkeypatch.setattr(data_agreement.dist, 'get_world_size', lambda: 4)
     monkeypatch.setattr(
-        agreement.dist, 'all_gather_object', lambda own: [own, dict(own, batches=9), own, dict(own, batches=9)]
+        data_agreement.dist, 'all_gather_object', lambda own: [own, dict(own, batches=9), own, dict(own, batches=9)]
     )
     with pytest.raises(UsageError, match=r'the data is not .*, batches: 8 on ranks 0 and 2, 9 on ranks 1 and 3'):
         check_same('the data', dict(images=5, batches=8))

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mstkit.build_errors import build_guard
-from mstkit.engine.data_root import check_data_roots, set_data_root
-from mstkit.engine.launch import build_runner, load_config
+from mstkit.engine.config.data_root import check_data_roots, set_data_root
+from mstkit.engine.launch.launch import build_runner, load_config
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS
+from mstkit.utils.build_errors import build_guard
 from tests.programs import ROOT, run_program
 
 from . import running, toy
@@ -121,9 +121,9 @@ def test_missing_data_roots_are_named(tmp_path):
         check_data_roots(dict(custom_hooks=[dict(hook, required=True)]))
 
 
-def test_built_in_pictures_have_no_root(tmp_path):
+def test_built_in_images_have_no_root(tmp_path):
     config = dict(train_dataloader=dict(dataset=dict(type='BuiltinScenes')))
-    with pytest.raises(UsageError, match=r'generates its own pictures.*configs/mst/mst_vit-tiny_folder\.py'):
+    with pytest.raises(UsageError, match=r'generates its own images.*configs/mst/mst_vit-tiny_folder\.py'):
         set_data_root(config, str(tmp_path))
 
 

@@ -8,7 +8,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mstkit.engine.batch_norm_checks import check_batch_norms
+from mstkit.engine.runner.batch_norm_checks import check_batch_norms
 from mstkit.errors import UsageError
 from tests.models.builders import NECK
 
@@ -76,9 +76,9 @@ class Probe(nn.Module):
 
 @pytest.mark.parametrize(('model', 'fails'), [(Pooling(1), True), (Pooling(2), False), (Probe(), False)])
 def test_the_rule_refuses_what_torch_refuses(model, fails):
-    pictures = torch.randn(5, 2, 2, 2)
+    images = torch.randn(5, 2, 2, 2)
     for batch, drops, single in ((1, True, True), (2, False, True), (2, True, False), (3, False, False)):
-        data = TensorDataset(pictures)
+        data = TensorDataset(images)
         loader = DataLoader(data, batch, sampler=DefaultSampler(data, shuffle=False), drop_last=drops)
         raised = []
         for check in (lambda: check_batch_norms(model, loader), lambda: [model(one) for (one,) in loader]):  # noqa: B023

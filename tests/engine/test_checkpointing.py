@@ -14,8 +14,8 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 
-from mstkit.engine import checkpointing
-from mstkit.engine.checkpointing import weights_of
+from mstkit.engine.checkpoints import checkpointing
+from mstkit.engine.checkpoints.checkpointing import weights_of
 from mstkit.errors import UsageError
 from mstkit.interop import load_backbone
 from mstkit.models import Pretrainer
@@ -134,7 +134,7 @@ def test_a_run_from_before_objectives_cannot_be_resumed_and_says_why(method, bui
 def test_a_starting_point_may_lack_parts():
     own = {'a': torch.ones(2), 'b': torch.ones(3)}
     line = checkpointing.load_what_fits(own, {'a': torch.ones(2), 'z': torch.ones(1)}, 'x.pth')
-    assert line == 'Loaded 1 tensors from x.pth; 1 stay as initialised (b); 1 not used (z).'
+    assert line == 'Loaded 1 tensors from x.pth; 1 stay as initialized (b); 1 not used (z).'
     with pytest.raises(UsageError, match='does not fit'):
         checkpointing.load_what_fits(own, {'z': torch.ones(1)}, 'x.pth')
     with pytest.raises(UsageError, match='shapes differ'):

@@ -1,4 +1,4 @@
-"""Views whose colours are left to the device are coloured there, or the run is refused."""
+"""Views whose colors are left to the device are colored there, or the run is refused."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mmengine.dataset import BaseDataset, ConcatDataset, default_collate
 from torch.utils.data import DataLoader
 
 from mstkit.datasets import LoadRGB, MultiCrop, PackViews
-from mstkit.engine.colored_views import check_coloured, first_view, join, pieces
-from mstkit.engine.config_options import apply_options
-from mstkit.engine.launch import build_runner, load_config
+from mstkit.engine.config.config_options import apply_options
+from mstkit.engine.hooks.colored_views import check_colored, first_view, join, pieces
+from mstkit.engine.launch.launch import build_runner, load_config
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS, TRANSFORMS
 
 
-class Pictures(BaseDataset):
+class Images(BaseDataset):
     def load_data_list(self):
         return [dict(img=np.full((40, 40, 3), 40 * i, np.uint8)) for i in range(5)]
 
@@ -39,7 +39,7 @@ class ForgetfulPack(PackViews):
 
 def loader(photometric: str, pack: type = PackViews, wrapped: bool = False) -> DataLoader:
     crop = MultiCrop(dict(size=16), dict(size=8, count=1), photometric=photometric)
-    dataset = Pictures(pipeline=[LoadRGB(), crop, pack()])
+    dataset = Images(pipeline=[LoadRGB(), crop, pack()])
     return DataLoader(ConcatDataset([dataset]) if wrapped else dataset, 2, collate_fn=default_collate)
 
 
@@ -50,11 +50,11 @@ def test_what_is_refused(wrapped):
         ('cpu', ForgetfulPack, 'ViewDataPreprocessor'),
         ('device', PackViews, 'ViewDataPreprocessor'),
     ):
-        check_coloured(Model(preprocessor), loader(photometric, pack, wrapped))
-    with pytest.raises(UsageError, match=r'SelfSupDataPreprocessor does not colour views.*ViewDataPreprocessor'):
-        check_coloured(Model('SelfSupDataPreprocessor'), loader('device', PackViews, wrapped))
+        check_colored(Model(preprocessor), loader(photometric, pack, wrapped))
+    with pytest.raises(UsageError, match=r'SelfSupDataPreprocessor does not color views.*ViewDataPreprocessor'):
+        check_colored(Model('SelfSupDataPreprocessor'), loader('device', PackViews, wrapped))
     with pytest.raises(UsageError, match='lost behind it'):
-        check_coloured(Model('ViewDataPreprocessor'), loader('device', ForgetfulPack, wrapped))
+        check_colored(Model('ViewDataPreprocessor'), loader('device', ForgetfulPack, wrapped))
 
 
 @pytest.mark.parametrize('photometric', ['cpu', 'device'])
@@ -105,7 +105,7 @@ def demo(work_dir: Path, preprocessor: str) -> Config:
     return load_config(str(DEMO), options, work_dir=str(work_dir))[0]
 
 
-def test_a_run_refuses_views_that_nobody_colours(tmp_path):
-    with pytest.raises(UsageError, match='does not colour views'):
+def test_a_run_refuses_views_that_nobody_colors(tmp_path):
+    with pytest.raises(UsageError, match='does not color views'):
         build_runner(demo(tmp_path / 'run', 'SelfSupDataPreprocessor'))
     assert not (tmp_path / 'run').exists()

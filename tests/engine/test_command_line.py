@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mstkit.engine.command_line import parse_seeds
+from mstkit.engine.launch.command_line import parse_seeds
 from mstkit.errors import UsageError
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mstkit.engine.compiling import check_compiling, compile_parts, wants_compiling
+from mstkit.engine.runner.compiling import check_compiling, compile_parts, wants_compiling
 from mstkit.errors import UsageError
 from mstkit.structures import Progress
 from tests.engine.same_numbers import WRITTEN, trained

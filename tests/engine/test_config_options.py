@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mmengine.config import Config
 
-from mstkit.engine.config_options import apply_options
+from mstkit.engine.config.config_options import apply_options
 from mstkit.errors import UsageError
 
 

@@ -8,14 +8,14 @@ import sys
 import pytest
 import torch
 
-from mstkit.engine import cpu
+from mstkit.engine.parallel import cpu_settings
 from mstkit.errors import UsageError
 
 needs_glibc = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='glibc only')
 
 PAGES = """
 import resource, torch
-from mstkit.engine.cpu import keep_freed_memory
+from mstkit.engine.parallel.cpu_settings import keep_freed_memory
 def work():
     return sum(float((torch.ones(10_000_000) + i).sum()) for i in range(10))
 def faults():
@@ -38,10 +38,10 @@ def test_kept_memory_is_not_taken_from_the_system_again():
 
 def test_denormals_become_zero_where_no_gpu_is(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    monkeypatch.setattr(cpu, 'keep_freed_memory', lambda: True)
+    monkeypatch.setattr(cpu_settings, 'keep_freed_memory', lambda: True)
     try:
-        assert cpu.prepare_cpu(keep_memory=False, flush_denormal=False) == []
-        said = cpu.prepare_cpu()
+        assert cpu_settings.prepare_cpu(keep_memory=False, flush_denormal=False) == []
+        said = cpu_settings.prepare_cpu()
         assert said[0] == 'freed memory is kept for reuse'
         if len(said) == 2:  # a processor that can
             assert float(torch.tensor(1e-39) * 1) == 0
@@ -51,14 +51,14 @@ def test_denormals_become_zero_where_no_gpu_is(monkeypatch):
 
 def test_a_gpu_needs_none_of_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(cpu, 'keep_freed_memory', lambda: pytest.fail('called'))
-    assert cpu.prepare_cpu() == []
+    monkeypatch.setattr(cpu_settings, 'keep_freed_memory', lambda: pytest.fail('called'))
+    assert cpu_settings.prepare_cpu() == []
 
 
 def test_settings_of_a_config():
-    assert cpu.settings_of({}) == {}
-    assert cpu.settings_of(dict(cpu=dict(keep_memory=False))) == dict(keep_memory=False)
+    assert cpu_settings.settings_of({}) == {}
+    assert cpu_settings.settings_of(dict(cpu=dict(keep_memory=False))) == dict(keep_memory=False)
     with pytest.raises(UsageError, match=r'cpu\.threads is not known; there are keep_memory and flush_denormal'):
-        cpu.settings_of(dict(cpu=dict(threads=2)))
+        cpu_settings.settings_of(dict(cpu=dict(threads=2)))
     with pytest.raises(UsageError, match=r'env_cfg\.cpu\.keep_memory is True or False, not 1'):
-        cpu.settings_of(dict(cpu=dict(keep_memory=1)))
+        cpu_settings.settings_of(dict(cpu=dict(keep_memory=1)))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from mstkit.engine.data_order import check_order, data_order
-from mstkit.engine.start import Start
+from mstkit.engine.checkpoints.data_order import check_order, data_order
+from mstkit.engine.checkpoints.starting_checkpoint import StartingCheckpoint
 from mstkit.errors import UsageError
 
 from . import running
@@ -29,8 +29,8 @@ class Loader:
         return 10
 
 
-def start(iteration: int, order: dict | None) -> Start:
-    return Start(Path('x.pth'), dict(meta=dict(iter=iteration, data_order=order)), resume=True)
+def start(iteration: int, order: dict | None) -> StartingCheckpoint:
+    return StartingCheckpoint(Path('x.pth'), dict(meta=dict(iter=iteration, data_order=order)), resume=True)
 
 
 def test_another_order_is_refused_inside_an_epoch_only():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from mstkit.engine.distributed import init_processes, rank_zero_speaks
+from mstkit.engine.parallel.distributed import init_processes, rank_zero_speaks
 from mstkit.errors import UsageError
 from tests.programs import load_program
 
@@ -58,7 +58,7 @@ def test_a_launcher_that_did_not_launch_is_named(monkeypatch):
 def test_rank_zero_speaks_first(monkeypatch, capsys, rank):
     waited: list[float] = []
     monkeypatch.setenv('RANK', rank)
-    monkeypatch.setattr('mstkit.engine.distributed.time.sleep', waited.append)
+    monkeypatch.setattr('mstkit.engine.parallel.distributed.time.sleep', waited.append)
     expected = UsageError if rank == '0' else SystemExit
     with pytest.raises(expected) as caught, rank_zero_speaks():
         raise UsageError('the mistake')
@@ -89,7 +89,7 @@ def test_batch_norm_on_cpu_processes_is_said(tmp_path, monkeypatch):
     runner.cfg.sync_bn = 'torch'
     runner.wrap_model(None, runner.model)
     assert (seen['device_ids'], seen['sync_bn'], runner.cfg.sync_bn) == (None, None, 'torch')
-    assert len(said) == 1 and 'not synchronised over the 2 CPU processes' in said[0]
+    assert len(said) == 1 and 'not synchronized over the 2 CPU processes' in said[0]
 
 
 @pytest.mark.parametrize(

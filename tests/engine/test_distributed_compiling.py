@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mstkit.engine.compiling import compile_parts
+from mstkit.engine.runner.compiling import compile_parts
 from tests.engine.processes import STEPS, in_ddp, in_parts, model, train, whole, wrapper_of
 from tests.models.builders import TINY, VIT
 

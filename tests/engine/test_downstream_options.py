@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from mstkit.engine.downstream_options import match_classes, set_num_classes, set_pretrained
-from mstkit.engine.launch import load_config
+from mstkit.engine.config.downstream_options import match_classes, set_num_classes, set_pretrained
+from mstkit.engine.launch.launch import load_config
 from mstkit.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +20,7 @@ CLASSIFIER = DOWNSTREAM / 'mmpretrain' / 'vit-tiny_folder.py'
 DETECTOR = DOWNSTREAM / 'mmdet' / 'mask-rcnn_vit-tiny_sfp_folder.py'
 
 
-def picture(path: Path, size: tuple[int, int] = (24, 20)) -> None:
+def toy_image(path: Path, size: tuple[int, int] = (24, 20)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new('RGB', size, (90, 120, 200)).save(path)
 
@@ -71,7 +71,7 @@ def names_stay_and_go(config: Config) -> None:
 def test_class_folders_decide_the_head(tmp_path):
     for split in ('train', 'val'):
         for name in ('rose', 'tulip', 'daisy'):
-            picture(tmp_path / split / name / 'deep' / '0.png')
+            toy_image(tmp_path / split / name / 'deep' / '0.png')
     (tmp_path / 'train' / 'empty').mkdir()
     config, notes = load_config(CLASSIFIER, data_root=str(tmp_path))
     assert config.model.head.num_classes == config.model.data_preprocessor.num_classes == 3
@@ -89,7 +89,7 @@ def test_pretraining_asks_no_data_set_for_its_classes(tmp_path):
 def test_coco_annotations_decide_heads_and_metric(tmp_path):
     categories = [dict(id=4, name='cup'), dict(id=2, name='bowl')]
     for split in ('train', 'val'):
-        picture(tmp_path / f'{split}2017' / 'a.png')
+        toy_image(tmp_path / f'{split}2017' / 'a.png')
         square = dict(id=1, image_id=1, category_id=4, bbox=[2, 2, 9, 9], area=81, iscrowd=0)
         square['segmentation'] = [[2, 2, 11, 2, 11, 11, 2, 11]]
         content = dict(images=[dict(id=1, file_name='a.png', width=24, height=20)], annotations=[square])

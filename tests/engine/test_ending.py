@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from mmengine.hooks import Hook
 
-from mstkit import files
 from mstkit.errors import DiskError, UsageError
-from mstkit.report.events import read_events
+from mstkit.report.recorded_events import read_events
+from mstkit.utils import files
 from tests.test_files import FullDisk
 
 from . import running
@@ -72,7 +72,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.glob('*.pth')) == ['epoch_1.pth']
     assert not list(tmp_path.rglob('*.partial'))
     monkeypatch.undo()
-    monkeypatch.setattr('mstkit.engine.resumable_runner.collect_env', dict)
+    monkeypatch.setattr('mstkit.engine.checkpoints.resumable_runner.collect_env', dict)
     assert running.train(tmp_path, resume=True).iter == 12
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mmengine.config import Config
 
-from mstkit.engine.epochs import set_epochs, set_iterations
+from mstkit.engine.config.run_length import set_epochs, set_iterations
 from mstkit.errors import UsageError
 
 

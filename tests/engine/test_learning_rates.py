@@ -13,10 +13,10 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from timm.scheduler import CosineLRScheduler
 
-from mstkit.engine.epochs import set_epochs, set_iterations
-from mstkit.engine.preflight import check_temperatures
-from mstkit.engine.progress import StepCounter
-from mstkit.engine.schedules import build_schedule, fit_schedules, lr_curve
+from mstkit.engine.config.run_length import set_epochs, set_iterations
+from mstkit.engine.optim.param_schedules import build_schedule, fit_schedules, lr_curve
+from mstkit.engine.optim.step_counts import StepCounter
+from mstkit.engine.runner.preflight import check_temperatures
 from mstkit.errors import UsageError
 from mstkit.models.heads.centered_head import CenteredHead
 from mstkit.registry import MODELS
@@ -135,7 +135,7 @@ def test_a_run_of_one_step_has_no_warm_up():
 
 
 def test_a_warm_up_in_iterations_that_outlasts_a_run_in_epochs_is_cut():
-    """COCO's recipe with 48 pictures: 288 steps, of which the warm-up would take 1000 and the decay come after 192."""
+    """COCO's recipe with 48 images: 288 steps, of which the warm-up would take 1000 and the decay come after 192."""
     warmup = dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000)
     decay = dict(type='MultiStepLR', by_epoch=True, begin=0, end=12, milestones=[8, 11], gamma=0.1)
     follower = dict(type='CosineAnnealingLR', by_epoch=False, begin=1000, end=1100)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mstkit.engine.loader_checks import check_settings
+from mstkit.engine.config.loader_checks import check_settings
 from mstkit.errors import UsageError
 
 from . import running, toy

@@ -13,9 +13,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import FUNCTIONS
 from torch import Tensor, nn
 
-from mstkit.datasets.unreadable import replaced_in
-from mstkit.engine import hook_memory
-from mstkit.engine.hook_memory import RememberingHook
+from mstkit.datasets.unreadable_images import replaced_in
+from mstkit.engine.hooks import hook_memory
+from mstkit.engine.hooks.hook_memory import RememberingHook
 from mstkit.interop import read_checkpoint
 from mstkit.registry import DATASETS, MODELS
 from mstkit.structures import TokenOutput

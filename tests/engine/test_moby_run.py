@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mstkit.engine.launch import build_runner, load_config
+from mstkit.engine.launch.launch import build_runner, load_config
 from mstkit.errors import UsageError
 from tests.models.test_moby import mlp, moby
 from tests.programs import run_on_rank
@@ -64,12 +64,12 @@ def test_resumed_inside_an_epoch(tmp_path, accumulate, stop):
 
 
 def test_a_queue_that_the_batch_does_not_divide_leaves_nothing_behind(tmp_path):
-    pictures = tmp_path / 'pictures'
-    pictures.mkdir()
+    images = tmp_path / 'images'
+    images.mkdir()
     for number in range(10):
-        Image.new('RGB', (80, 80), (20 * number, 0, 0)).save(pictures / f'{number}.png')
+        Image.new('RGB', (80, 80), (20 * number, 0, 0)).save(images / f'{number}.png')
     options = {'train_dataloader.batch_size': 10}
-    config, _ = load_config(CONFIG, options, data_root=str(pictures), work_dir=str(tmp_path / 'work'))
+    config, _ = load_config(CONFIG, options, data_root=str(images), work_dir=str(tmp_path / 'work'))
     with pytest.raises(UsageError, match=r'queue_size 256 .* 10 images .*head\.queue_size=250 or 260'):
         build_runner(config)
     assert not (tmp_path / 'work').exists()

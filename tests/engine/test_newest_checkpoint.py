@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mstkit.engine import checkpointing
-from mstkit.engine.newest_checkpoint import find_newest
+from mstkit.engine.checkpoints import checkpointing
+from mstkit.engine.checkpoints.newest_checkpoint import find_newest
 from mstkit.errors import UsageError
 
 from . import running

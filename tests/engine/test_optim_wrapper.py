@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mstkit.engine.optim_wrapper import DistillationOptimWrapper, clip_per_tensor_
+from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper, clip_per_tensor_
 from mstkit.errors import UsageError
 from mstkit.structures import Progress
 
@@ -79,7 +79,7 @@ def test_last_layer_waits_its_epochs(precision):
 
 @pytest.mark.parametrize('has_bf16, expected', [(True, torch.bfloat16), (False, None)])
 def test_auto_follows_the_cpu(monkeypatch, has_bf16, expected):
-    monkeypatch.setattr('mstkit.engine.precision.cpu_has_bf16', lambda: has_bf16)
+    monkeypatch.setattr('mstkit.engine.optim.precision.cpu_has_bf16', lambda: has_bf16)
     assert wrapper_of(Net(), precision='auto').cast_dtype is expected
     assert wrapper_of(Net(), precision='fp32').cast_dtype is None
 

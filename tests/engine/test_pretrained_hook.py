@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from mstkit.engine.checkpointing import save
+from mstkit.engine.checkpoints.checkpointing import save
 from mstkit.engine.hooks import PretrainedBackboneHook
 from mstkit.engine.hooks import pretrained_backbone_hook as module_of_the_hook
 from mstkit.errors import UsageError
@@ -35,8 +35,8 @@ NAME = 'mstkit.PretrainedBackboneHook'
 
 
 @DATASETS.register_module(force=True)
-class ToyPictures(Dataset):
-    """Eight noisy pictures of two classes."""
+class ToyImages(Dataset):
+    """Eight noisy images of two classes."""
 
     metainfo: ClassVar[dict] = {}
 
@@ -94,7 +94,7 @@ def settings(work_dir: Path, hook: dict[str, Any] | None = None, epochs: int = 1
             train_dataloader=dict(
                 batch_size=4,
                 num_workers=0,
-                dataset=dict(type='mstkit.ToyPictures'),
+                dataset=dict(type='mstkit.ToyImages'),
                 sampler=dict(type='DefaultSampler', shuffle=False),
                 collate_fn=dict(type='default_collate'),
             ),
@@ -213,7 +213,7 @@ def test_the_runner_of_mstkit(tmp_path, pretrained, monkeypatch):
     """It compares what it resumes itself: the hook has nothing to add."""
     changes = dict(
         model=dict(type='ToyClassifier'),
-        train_dataloader__dataset=dict(type='ToyPictures'),
+        train_dataloader__dataset=dict(type='ToyImages'),
         default_hooks__pretrained=dict(type=NAME, checkpoint=str(pretrained)),
     )
     runner = running.build(tmp_path, train_cfg=dict(by_epoch=True, max_epochs=3), **changes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mstkit.engine.progress import StepCounter, mix_seed
+from mstkit.engine.optim.step_counts import StepCounter, mix_seed
 
 from . import running
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from mstkit.engine.command_line import config_from
 from mstkit.engine.hooks.non_finite_hook import NonFiniteLossError
-from mstkit.engine.launch import build_runner
+from mstkit.engine.launch.command_line import config_from
+from mstkit.engine.launch.launch import build_runner
 from tests.programs import load_program
 
 from . import running, toy
@@ -123,7 +123,7 @@ def test_without_a_checkpoint_the_run_starts_again(tmp_path, monkeypatch):
 
 
 def test_fp16_is_named_where_it_is_used(tmp_path):
-    from mstkit.engine.remedies import what_helps
+    from mstkit.engine.hooks.divergence_advice import what_helps
 
     runner = running.build(tmp_path, optim_wrapper__precision='fp32')
     runner.optim_wrapper = torch.nn.Module()

@@ -8,10 +8,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mstkit.engine.config_values import NOT_COMPARED, RUNNER_KEYS, flatten
-from mstkit.engine.data_fingerprint import fingerprint
-from mstkit.engine.launch import read_config
-from mstkit.engine.resume_rules import LENGTH, REFUSED, SCHEDULE, TAKEN, compare, rule_of
+from mstkit.engine.checkpoints.data_fingerprint import fingerprint
+from mstkit.engine.checkpoints.resume_rules import LENGTH, REFUSED, SCHEDULE, TAKEN, compare, rule_of
+from mstkit.engine.config.config_values import NOT_COMPARED, RUNNER_KEYS, flatten
+from mstkit.engine.launch.launch import read_config
 from mstkit.errors import UsageError
 
 from . import running, toy
@@ -45,7 +45,7 @@ def cut(tmp_path_factory) -> Path:
     """A run of twelve iterations that was killed in its second epoch, with a checkpoint of every iteration."""
     folder = tmp_path_factory.mktemp('resume') / 'cut'
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mstkit.engine.resumable_runner.collect_env', dict)
+        patch.setattr('mstkit.engine.checkpoints.resumable_runner.collect_env', dict)
         interrupt(folder, 6, default_hooks__checkpoint=MID_EPOCH)
     return folder / 'iter_6.pth'
 
@@ -247,7 +247,7 @@ def test_images_are_known_by_their_names(tmp_path):
 
 
 def test_the_same_images_elsewhere_are_taken_and_others_refused(tmp_path):
-    from mstkit.engine.resume_changes import check_changes
+    from mstkit.engine.checkpoints.resume_changes import check_changes
 
     def config(root: str) -> dict:
         return dict(train_dataloader=dict(dataset=dict(data_root=root)))

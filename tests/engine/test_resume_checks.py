@@ -20,7 +20,7 @@ def whole(tmp_path_factory) -> dict[str, Any]:
     """A checkpoint after one epoch of four iterations."""
     folder = tmp_path_factory.mktemp('checks')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mstkit.engine.resumable_runner.collect_env', dict)
+        patch.setattr('mstkit.engine.checkpoints.resumable_runner.collect_env', dict)
         interrupt(folder, 6)
     return torch.load(folder / 'epoch_1.pth', weights_only=True)
 

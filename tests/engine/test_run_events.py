@@ -7,9 +7,9 @@ import json
 import pytest
 from mmengine.hooks import Hook
 
-from mstkit.engine.json_lines import append_line
-from mstkit.engine.launch import build_runner
-from mstkit.report.events import read_events
+from mstkit.engine.launch.launch import build_runner
+from mstkit.report.recorded_events import read_events
+from mstkit.utils.json_lines import append_line
 
 from . import running
 
@@ -32,15 +32,17 @@ class Break(Hook):
 
 
 def test_a_run_that_is_stopped_and_resumed_is_recorded_in_one_file(tmp_path, monkeypatch):
-    monkeypatch.setattr('mstkit.engine.resumable_runner.collect_env', lambda: {'Python': '3', 'sys.platform': 'x'})
+    monkeypatch.setattr(
+        'mstkit.engine.checkpoints.resumable_runner.collect_env', lambda: {'Python': '3', 'sys.platform': 'x'}
+    )
     runner = running.build(tmp_path)
-    runner.events.changes += ['data root pictures']
+    runner.events.changes += ['data root images']
     assert not (tmp_path / 'events.jsonl').exists(), 'it has not trained'
     runner.register_hook(Break(at=5))
     with pytest.raises(RuntimeError, match='out of patience'):
         runner.train()
     start, *notes, training = [line for line in lines(tmp_path) if line['event'] in ('start', 'note', 'training')]
-    assert (start['processes'], start['seed'], start['changes']) == (1, runner.seed, ['data root pictures'])
+    assert (start['processes'], start['seed'], start['changes']) == (1, runner.seed, ['data root images'])
     assert start['environment']['Python'] == '3'
     assert start['environment']['seed'] == str(runner.seed)
     assert any('global batch' in note['text'] for note in notes)
@@ -52,7 +54,7 @@ def test_a_run_that_is_stopped_and_resumed_is_recorded_in_one_file(tmp_path, mon
     assert events.warnings['careful'] == 6
     assert (events.stop.kind, events.stop.reason) == ('failed', 'RuntimeError: out of patience')
     assert (events.seed, events.processes, events.epoch_length, events.damaged) == (runner.seed, 1, 4, 0)
-    assert events.chosen[0] == 'data root pictures'
+    assert events.chosen[0] == 'data root images'
 
     running.train(tmp_path, resume=True)
     again = read_events(tmp_path / 'events.jsonl')

@@ -11,8 +11,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import CheckpointHook, Hook
 
 from mstkit.engine.hooks import AtomicCheckpointHook, NonFiniteLossError, NonFiniteLossHook
-from mstkit.engine.launch import read_config
-from mstkit.engine.safeguards import guard_training
+from mstkit.engine.launch.launch import read_config
+from mstkit.engine.runner.required_hooks import guard_training
 from mstkit.registry import HOOKS, METRICS, MODELS
 
 from . import running, toy

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from mstkit.engine import checkpointing
-from mstkit.engine.newest_checkpoint import checkpoints_in, find_newest
-from mstkit.engine.sharded_saving import save_sharded
-from mstkit.engine.sharding import is_sharded, shard, spread_like, spread_optimizer_state, wants_sharding
+from mstkit.engine.checkpoints import checkpointing
+from mstkit.engine.checkpoints.newest_checkpoint import checkpoints_in, find_newest
+from mstkit.engine.checkpoints.sharded_saving import save_sharded
+from mstkit.engine.parallel.sharding import is_sharded, shard, spread_like, spread_optimizer_state, wants_sharding
 from mstkit.errors import DiskError, UsageError
 from mstkit.interop.checkpoint import read_checkpoint
 from tests.docs.pages import tool
@@ -40,7 +40,7 @@ def _rank(rank: int, folder: Path) -> dict[str, Any]:
     found['sharded'] = whole(built.state_dict())
     found['held'] = sum(p.to_local().numel() for p in built.parameters()) / sum(p.numel() for p in built.parameters())
 
-    # Gone on with from the folder, by a model that was initialised otherwise.
+    # Gone on with from the folder, by a model that was initialized otherwise.
     again = model(seed=6)
     shard(again, dict(type='FullyShard', reshard_after_forward=False))
     saved, own = read_checkpoint(folder / 'iter_2.dcp'), again.state_dict()

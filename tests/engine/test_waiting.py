@@ -13,8 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mstkit
-from mstkit.engine import step_values
-from mstkit.engine.hooks import NonFiniteLossError, NonFiniteLossHook
+from mstkit.engine.hooks import NonFiniteLossError, NonFiniteLossHook, step_values
 from tests.engine import same_numbers
 from tests.engine.hooks.fakes import FakeDistillation, make_runner
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mstkit.engine import work_dir_lock
-from mstkit.engine.earlier_runs import finish_moves, set_aside_run
-from mstkit.engine.work_dir_lock import LOCK, lock_work_dir
+from mstkit.engine.checkpoints import work_dir_lock
+from mstkit.engine.checkpoints.earlier_runs import finish_moves, set_aside_run
+from mstkit.engine.checkpoints.work_dir_lock import LOCK, lock_work_dir
 from mstkit.errors import UsageError
 from tests.programs import load_program
 

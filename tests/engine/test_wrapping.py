@@ -13,8 +13,8 @@ from mmengine import dist
 from mmengine.model import MMDistributedDataParallel
 from torch import nn
 
-from mstkit.engine.optim_wrapper import DistillationOptimWrapper
-from mstkit.engine.wrapping import ddp_settings
+from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
+from mstkit.engine.parallel.model_wrapping import ddp_settings
 from mstkit.structures import Progress
 from tests.models.builders import NECK, mst, part_of, views
 
@@ -23,7 +23,7 @@ PLAIN = dict(broadcast_buffers=False, find_unused_parameters=False)
 
 
 def model() -> Any:
-    """Both heads with a centre each, attention, a decoder, and a masker that leaves some images whole."""
+    """Both heads with a center each, attention, a decoder, and a masker that leaves some images whole."""
     torch.manual_seed(5)
     return mst(
         patch_head=dict(type='IBOTHead', out_dim=32),
@@ -75,7 +75,7 @@ def test_two_processes_get_what_plain_ddp_gives(run_two):
             torch.testing.assert_close(found['ours'][0][name], value, rtol=0, atol=0, msg=name)
     moved = {part_of(name) for name, value in first['ours'][0].items() if not torch.equal(value, start[name])}
     assert moved == {'backbone', 'ce.neck', 'ce.head', 'patch.head', 'restore.decoder', 'mask_token', 'teacher'}
-    assert first['ours'][1] == second['ours'][1] == 1  # one exchange for both centres
+    assert first['ours'][1] == second['ours'][1] == 1  # one exchange for both centers
 
 
 @pytest.mark.parametrize(

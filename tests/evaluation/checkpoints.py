@@ -15,7 +15,7 @@ BACKBONE = dict(
     img_size=32,
     patch_size=8,
 )
-NORMALISATION = dict(type='SelfSupDataPreprocessor', mean=[120.0] * 3, std=[60.0] * 3)
+NORMALIZATION = dict(type='SelfSupDataPreprocessor', mean=[120.0] * 3, std=[60.0] * 3)
 PIPELINE = [dict(type='LoadRGB'), dict(type='CenterView', resize=36, crop=32), dict(type='PackViews')]
 
 
@@ -30,6 +30,6 @@ def save_checkpoint(path: Path, seed: int = 0) -> Path:
         state.update({prefix + key: value for key, value in backbone.state_dict().items()})
     state['neck.weight'] = torch.zeros(3)
     hook = dict(type='KNNHook', val_dataset=dict(type='ImageFolder', pipeline=PIPELINE))
-    config = Config(dict(model=dict(backbone=BACKBONE, data_preprocessor=NORMALISATION), custom_hooks=[hook]))
+    config = Config(dict(model=dict(backbone=BACKBONE, data_preprocessor=NORMALIZATION), custom_hooks=[hook]))
     torch.save({'meta': {'cfg': config.pretty_text}, 'state_dict': state}, path)
     return path

@@ -1,4 +1,4 @@
-"""A small labelled data set and a backbone with every trap that an evaluation can fall into."""
+"""A small labeled data set and a backbone with every trap that an evaluation can fall into."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from torch import Tensor, nn
 from mstkit.structures import TokenOutput
 
 
-class ColourDataset(torch.utils.data.Dataset):
-    """Images of 8 px that are mostly one of ``classes`` grey values, and know their index by their first pixel."""
+class ColorDataset(torch.utils.data.Dataset):
+    """Images of 8 px that are mostly one of ``classes`` gray values, and know their index by their first pixel."""
 
-    def __init__(self, size: int = 13, classes: int = 3, labelled: bool = True, views: int = 0) -> None:
-        self.size, self.labelled, self.views = size, labelled, views
-        self.metainfo = {'classes': tuple(f'colour {index}' for index in range(classes))}
+    def __init__(self, size: int = 13, classes: int = 3, labeled: bool = True, views: int = 0) -> None:
+        self.size, self.labeled, self.views = size, labeled, views
+        self.metainfo = {'classes': tuple(f'color {index}' for index in range(classes))}
         self.reads: list[int] = []
 
     def __len__(self) -> int:
         return self.size
 
     def get_data_info(self, index: int) -> dict:
-        return {'gt_label': index % len(self.metainfo['classes'])} if self.labelled else {}
+        return {'gt_label': index % len(self.metainfo['classes'])} if self.labeled else {}
 
     def __getitem__(self, index: int) -> dict:
         self.reads.append(int(index))
         sample = DataSample()
         label = int(index) % len(self.metainfo['classes'])
-        if self.labelled:
+        if self.labeled:
             sample.set_gt_label(label)
         generator = torch.Generator().manual_seed(int(index))
         image = (80 * label + torch.randint(0, 60, (3, 8, 8), generator=generator)).to(torch.uint8)

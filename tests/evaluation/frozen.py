@@ -1,4 +1,4 @@
-"""A frozen network that looks where it is bright, and pictures whose class is the colour of a bright patch."""
+"""A frozen network that looks where it is bright, and images whose class is the color of a bright patch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mstkit.structures import TokenOutput
 
-COLOURS = {'blue': (60, 60, 250), 'green': (60, 250, 60), 'red': (250, 60, 60)}
+COLORS = {'blue': (60, 60, 250), 'green': (60, 250, 60), 'red': (250, 60, 60)}
 
 
 class Maps(NamedTuple):
@@ -26,7 +26,7 @@ class Maps(NamedTuple):
 class BrightNetwork(nn.Module):
     """Patches of 8 px in images of 32; the class token attends to each patch by its brightness.
 
-    A feature is, for block i, the mean colour of the patches weighted by their attention, to the power of i + 1.
+    A feature is, for block i, the mean color of the patches weighted by their attention, to the power of i + 1.
     """
 
     layout = 'vit'
@@ -40,23 +40,23 @@ class BrightNetwork(nn.Module):
         self.seen = 0
         self.eval()
 
-    def colours(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised to (B, L, 3) from 0 to 1."""
+    def colors(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalized to (B, L, 3) from 0 to 1."""
         mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
         return nn.functional.avg_pool2d((images * std + mean) / 255, 8).flatten(2).transpose(1, 2)
 
     def attention(self, images: Tensor) -> Tensor:
-        return (20 * self.colours(images).mean(dim=2)).softmax(dim=1)
+        return (20 * self.colors(images).mean(dim=2)).softmax(dim=1)
 
     def forward(self, images: Tensor) -> TokenOutput:
         side = images.shape[2] // 8
-        return TokenOutput(self.colours(images), self.features(images), (side, side))
+        return TokenOutput(self.colors(images), self.features(images), (side, side))
 
     def features(self, images: Tensor, last_blocks: int = 1, mean_patch: bool = False) -> Tensor:
         self.seen += len(images)
-        pooled = (self.attention(images)[:, :, None] * self.colours(images)).sum(dim=1)
+        pooled = (self.attention(images)[:, :, None] * self.colors(images)).sum(dim=1)
         parts = [10 * pooled ** (index + 1) for index in range(last_blocks)]
-        return torch.cat([*parts, self.colours(images).mean(dim=1)] if mean_patch else parts, dim=1)
+        return torch.cat([*parts, self.colors(images).mean(dim=1)] if mean_patch else parts, dim=1)
 
     def watch(self, images: Tensor, on_tokens=None, on_attention=None, blocks=None) -> TokenOutput:
         assert tuple(blocks) == (len(self.blocks) - 1,)
@@ -69,13 +69,13 @@ class BrightNetwork(nn.Module):
         return self(images)
 
 
-def write_pictures(folder: Path, counts: dict[str, int], seed: int = 0, size: int = 38) -> None:
-    """Class folders of noisy dark pictures with one bright square of the class's colour."""
+def write_images(folder: Path, counts: dict[str, int], seed: int = 0, size: int = 38) -> None:
+    """Class folders of noisy dark images with one bright square of the class's color."""
     random = np.random.default_rng(seed)
     for name, count in counts.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for index in range(count):
             pixels = random.integers(0, 90, (size, size, 3))
             y, x = random.integers(6, size - 16, 2)
-            pixels[y : y + 10, x : x + 10] = COLOURS[name.split('_')[-1]]
+            pixels[y : y + 10, x : x + 10] = COLORS[name.split('_')[-1]]
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f'{index:03}.png')

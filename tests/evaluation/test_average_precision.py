@@ -8,23 +8,23 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from mstkit.errors import UsageError
-from mstkit.evaluation import average_precision
-from mstkit.evaluation.average_precision import (
-    labelled_retrieval,
+from mstkit.evaluation.evaluators.retrieval import RetrievalEvaluator
+from mstkit.evaluation.protocols import average_precision
+from mstkit.evaluation.protocols.average_precision import (
+    labeled_retrieval,
     precision_at,
     step_average_precision,
     trapezoid_average_precision,
 )
-from mstkit.evaluation.evaluators.retrieval import RetrievalEvaluator
 from mstkit.registry import EVALUATORS
 from mstkit.structures import FeatureBank
 
 
 def bank(count: int, classes: int, seed: int) -> FeatureBank:
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(classes, 10, generator=torch.Generator().manual_seed(99))
+    centers = torch.randn(classes, 10, generator=torch.Generator().manual_seed(99))
     labels = torch.randint(classes, (count,), generator=generator)
-    features = centres[labels] + 1.5 * torch.randn(count, 10, generator=generator)
+    features = centers[labels] + 1.5 * torch.randn(count, 10, generator=generator)
     return FeatureBank(2 * features, labels, tuple(f'c{index}' for index in range(classes)))
 
 
@@ -93,7 +93,7 @@ def test_retrieval_equals_plain_loops_and_scikit_learn(pairs, monkeypatch):
     gallery, queries = bank(70, 5, seed=1), bank(23, 5, seed=2)
     similarity = cosines(queries, gallery)
     relevant = queries.labels.numpy()[:, None] == gallery.labels.numpy()
-    measured = labelled_retrieval(queries, gallery)
+    measured = labeled_retrieval(queries, gallery)
     expected = [average_precision_score(*row) for row in zip(relevant, similarity, strict=True)]
     assert measured['mAP'] == pytest.approx(100 * np.mean(expected))
     orders = np.argsort(-similarity, axis=1)
@@ -113,15 +113,15 @@ def test_leave_one_out_never_finds_itself(pairs, monkeypatch):
         others = [index for index in range(50) if index != own]
         hits = (data.labels[others] == data.labels[own]).numpy()
         expected.append(average_precision_score(hits, similarity[own][others]))
-    measured = labelled_retrieval(data)
+    measured = labeled_retrieval(data)
     assert measured['mAP'] == pytest.approx(100 * np.mean(expected))
-    assert measured['mAP'] < labelled_retrieval(data, data)['mAP']
+    assert measured['mAP'] < labeled_retrieval(data, data)['mAP']
 
 
 def test_ties_stay_in_file_order():
     same = FeatureBank(torch.ones(4, 3), torch.tensor([0, 1, 0, 1]), ('a', 'b'))
     query = FeatureBank(torch.ones(1, 3), torch.tensor([1]), ('a', 'b'))
-    assert labelled_retrieval(query, same)['mAP'] == pytest.approx(100 * (1 / 2 + 2 / 4) / 2)
+    assert labeled_retrieval(query, same)['mAP'] == pytest.approx(100 * (1 / 2 + 2 / 4) / 2)
 
 
 def test_queries_without_a_match_are_counted_and_left_out(monkeypatch):
@@ -131,9 +131,9 @@ def test_queries_without_a_match_are_counted_and_left_out(monkeypatch):
     kept = gallery.labels != 2
     gallery = gallery._replace(features=gallery.features[kept], labels=gallery.labels[kept])
     usable = queries.labels != 2
-    measured = labelled_retrieval(queries, gallery)
+    measured = labeled_retrieval(queries, gallery)
     fewer = queries._replace(features=queries.features[usable], labels=queries.labels[usable])
-    assert measured == pytest.approx(labelled_retrieval(fewer, gallery))
+    assert measured == pytest.approx(labeled_retrieval(fewer, gallery))
     (message,) = said
     assert message.startswith(f'retrieval: {12 - int(usable.sum())} of 12 queries')
 
@@ -142,20 +142,20 @@ def test_mistakes():
     data = bank(20, 3, seed=6)
     lonely = FeatureBank(torch.randn(3, 10), torch.arange(3), data.classes)
     with pytest.raises(UsageError, match='nothing to retrieve'):
-        labelled_retrieval(lonely)
+        labeled_retrieval(lonely)
     with pytest.raises(UsageError, match='different classes'):
-        labelled_retrieval(data, data._replace(classes=('x', 'y', 'z')))
+        labeled_retrieval(data, data._replace(classes=('x', 'y', 'z')))
     for ranks in ((0,), (True,), 5, ('1',)):
         with pytest.raises(UsageError, match='mP@k'):
-            labelled_retrieval(data, data, ranks=ranks)
+            labeled_retrieval(data, data, ranks=ranks)
     broken = data._replace(features=data.features.clone())
     broken.features[3, 1] = math.nan
     with pytest.raises(UsageError, match='1 of 20'):
-        labelled_retrieval(broken)
+        labeled_retrieval(broken)
 
 
 class FakeSubject:
-    """The two folders of a Subject as banks."""
+    """The two folders of a EvaluatedNetwork as banks."""
 
     def __init__(self, train: FeatureBank, val: FeatureBank) -> None:
         self.banks = {'train': train, 'val': val}
@@ -171,14 +171,14 @@ class FakeSubject:
 
 
 def test_evaluator_reports_both_searches():
-    subject = FakeSubject(bank(40, 4, seed=7), bank(15, 4, seed=8))
+    evaluated = FakeSubject(bank(40, 4, seed=7), bank(15, 4, seed=8))
     evaluator = RetrievalEvaluator(ranks=[1, 3], last_blocks=4, mean_patch=True)
-    evaluator.check(subject)
-    measured = evaluator(subject)
+    evaluator.check(evaluated)
+    measured = evaluator(evaluated)
     assert list(measured) == ['mAP', 'mP@1', 'mP@3', 'loo_mAP', 'loo_mP@1', 'loo_mP@3']
-    assert measured['mAP'] == labelled_retrieval(subject.banks['val'], subject.banks['train'])['mAP']
-    assert measured['loo_mAP'] == labelled_retrieval(subject.banks['val'])['mAP']
-    assert set(subject.asked) == {('train', 4, True), ('val', 4, True)}
+    assert measured['mAP'] == labeled_retrieval(evaluated.banks['val'], evaluated.banks['train'])['mAP']
+    assert measured['loo_mAP'] == labeled_retrieval(evaluated.banks['val'])['mAP']
+    assert set(evaluated.asked) == {('train', 4, True), ('val', 4, True)}
 
 
 def test_evaluator_refuses_before_features_are_computed():
@@ -192,10 +192,10 @@ def test_evaluator_refuses_before_features_are_computed():
             'no class',
         ),
     ):
-        subject = FakeSubject(train, val)
+        evaluated = FakeSubject(train, val)
         with pytest.raises(UsageError, match=message):
-            RetrievalEvaluator().check(subject)
-        assert subject.asked == []
+            RetrievalEvaluator().check(evaluated)
+        assert evaluated.asked == []
     with pytest.raises(UsageError, match='mP@k'):
         RetrievalEvaluator(ranks=[0])
 

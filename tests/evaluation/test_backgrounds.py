@@ -9,23 +9,23 @@ import torch
 from PIL import Image
 
 from mstkit.errors import UsageError
-from mstkit.evaluation import Subject, labelled_folder
+from mstkit.evaluation import EvaluatedNetwork, labeled_folder
+from mstkit.evaluation.benchmarks.imagenet9 import VARIANTS, find_variants, numbers_of, read_class_map
 from mstkit.evaluation.evaluators import backgrounds
 from mstkit.evaluation.evaluators.backgrounds import BackgroundsEvaluator
-from mstkit.evaluation.in9 import VARIANTS, find_variants, numbers_of, read_class_map
-from mstkit.evaluation.linear_head import LinearHead
+from mstkit.evaluation.protocols.linear_head import LinearHead
 
-from .frozen import COLOURS, BrightNetwork
+from .frozen import COLORS, BrightNetwork
 
 FOLDERS = ('00_blue', '01_green', '02_red')
 
 
-def write(folder: Path, colours: dict[str, list[str]], size: int = 32) -> None:
-    """``folder/CLASS/i.JPEG`` in one colour each, and something that is no picture."""
-    for name, shown in colours.items():
+def write(folder: Path, colors: dict[str, list[str]], size: int = 32) -> None:
+    """``folder/CLASS/i.JPEG`` in one color each, and something that is no image."""
+    for name, shown in colors.items():
         (folder / name).mkdir(parents=True)
-        for index, colour in enumerate(shown):
-            Image.fromarray(np.full((size, size, 3), COLOURS[colour], dtype=np.uint8)).save(
+        for index, color in enumerate(shown):
+            Image.fromarray(np.full((size, size, 3), COLORS[color], dtype=np.uint8)).save(
                 folder / name / f'n0_{index}.JPEG', quality=95
             )
 
@@ -43,19 +43,19 @@ def data(tmp_path: Path) -> Path:
 
 
 def head_of(outputs: list[str], classes: list[str] | None = None) -> LinearHead:
-    """Outputs that are each the strength of a colour; of two with the same colour, the first one wins."""
+    """Outputs that are each the strength of a color; of two with the same color, the first one wins."""
     channels = {'red': 0, 'green': 1, 'blue': 2}
     weight = torch.zeros(len(outputs), 3)
-    for index, colour in enumerate(outputs):
-        weight[index, channels[colour]] = 1 - 0.001 * index
+    for index, color in enumerate(outputs):
+        weight[index, channels[color]] = 1 - 0.001 * index
     names = classes or [f'n{index:08}' for index in range(len(outputs))]
     return LinearHead(weight, torch.zeros(len(outputs)), tuple(names), 'last', 'f' * 64, 'bright')
 
 
 @pytest.fixture
-def subject(data: Path) -> Subject:
-    folder = labelled_folder(data / 'original' / 'val')
-    return Subject(BrightNetwork(), folder, folder, batch_size=4, num_workers=0)
+def evaluated(data: Path) -> EvaluatedNetwork:
+    folder = labeled_folder(data / 'original' / 'val')
+    return EvaluatedNetwork(BrightNetwork(), folder, folder, batch_size=4, num_workers=0)
 
 
 @pytest.fixture
@@ -65,14 +65,14 @@ def said(monkeypatch) -> list[str]:
     return lines
 
 
-def test_a_thousand_classes_become_nine(data: Path, subject: Subject, tmp_path, said) -> None:
+def test_a_thousand_classes_become_nine(data: Path, evaluated: EvaluatedNetwork, tmp_path, said) -> None:
     """Six outputs stand for the thousand; the strongest one decides, also where it belongs to none of the nine."""
     path = tmp_path / 'in_to_in9.json'
     head = head_of(['red', 'green', 'blue', 'red', 'green', 'blue'])
     path.write_text(json.dumps({'0': 2, '1': 1, '2': 0, '3': -1, '4': -1, '5': -1}))
     evaluator = BackgroundsEvaluator(head, data, path)
-    evaluator.check(subject)
-    metrics = evaluator(subject)
+    evaluator.check(evaluated)
+    metrics = evaluator(evaluated)
     right = {'original': 5 / 6, 'mixed_same': 4 / 6, 'mixed_rand': 1 / 3}
     expected = {f'backgrounds_{name}_top1': 100 * share for name, share in right.items()}
     assert metrics == pytest.approx({'backgrounds_gap': 100 * (4 / 6 - 1 / 3), **expected})
@@ -80,21 +80,21 @@ def test_a_thousand_classes_become_nine(data: Path, subject: Subject, tmp_path, 
     assert said == [
         f'backgrounds: 5 variants are not in {data} and are left out: mixed_next, only_fg, no_fg, only_bg_b, only_bg_t'
     ]
-    # The same head, but its strongest red belongs to none: every red picture is wrong now.
+    # The same head, but its strongest red belongs to none: every red image is wrong now.
     path.write_text(json.dumps({'0': -1, '1': 1, '2': 0, '3': 2, '4': -1, '5': -1}))
-    assert BackgroundsEvaluator(head, data, path)(subject)['backgrounds_original_top1'] == pytest.approx(50)
+    assert BackgroundsEvaluator(head, data, path)(evaluated)['backgrounds_original_top1'] == pytest.approx(50)
 
 
-def test_a_head_of_the_folders_own_classes(data: Path, subject: Subject) -> None:
+def test_a_head_of_the_folders_own_classes(data: Path, evaluated: EvaluatedNetwork) -> None:
     head = head_of(['blue', 'green', 'red'], list(FOLDERS))
     metrics = BackgroundsEvaluator(head, data, variants=['mixed_rand', 'original'])
-    metrics.check(subject)
-    assert metrics(subject) == pytest.approx(
+    metrics.check(evaluated)
+    assert metrics(evaluated) == pytest.approx(
         {'backgrounds_mixed_rand_top1': 100 / 3, 'backgrounds_original_top1': 500 / 6}
     )
 
 
-def test_any_folder_of_variants(tmp_path, subject: Subject, said) -> None:
+def test_any_folder_of_variants(tmp_path, evaluated: EvaluatedNetwork, said) -> None:
     """Without val/, with fewer classes than the head, and in another order than the head's."""
     write(tmp_path / 'mine' / 'indoors', {'red': ['red', 'green'], 'blue': ['blue']})
     write(tmp_path / 'mine' / 'outdoors', {'green': ['blue'], 'red': ['red']})
@@ -102,25 +102,25 @@ def test_any_folder_of_variants(tmp_path, subject: Subject, said) -> None:
     head_file = tmp_path / 'heads' / 'bright.pth'
     head.save(head_file)
     evaluator = BackgroundsEvaluator(str(tmp_path / 'heads' / '{network}.pth'), tmp_path / 'mine')
-    evaluator.check(subject)
-    assert evaluator(subject) == pytest.approx({'backgrounds_indoors_top1': 200 / 3, 'backgrounds_outdoors_top1': 50})
+    evaluator.check(evaluated)
+    assert evaluator(evaluated) == pytest.approx({'backgrounds_indoors_top1': 200 / 3, 'backgrounds_outdoors_top1': 50})
     assert said == []
 
 
-def test_with_a_map_pictures_are_shown_whole(tmp_path, subject: Subject) -> None:
-    """A border of the class's colour, which the central view of other evaluations cuts away."""
-    for name, colour in (('00_blue', 'blue'), ('02_red', 'red')):
-        pixels = np.full((64, 64, 3), COLOURS[colour], dtype=np.uint8)
+def test_with_a_map_images_are_shown_whole(tmp_path, evaluated: EvaluatedNetwork) -> None:
+    """A border of the class's color, which the central view of other evaluations cuts away."""
+    for name, color in (('00_blue', 'blue'), ('02_red', 'red')):
+        pixels = np.full((64, 64, 3), COLORS[color], dtype=np.uint8)
         pixels[3:61, 3:61] = (10, 12, 10)
         (tmp_path / 'data' / 'original' / 'val' / name).mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / 'data' / 'original' / 'val' / name / 'a.JPEG', quality=95)
     path = tmp_path / 'map.json'
     path.write_text(json.dumps({'0': 2, '1': 1, '2': 0}))
     head = head_of(['red', 'green', 'blue'])
-    assert BackgroundsEvaluator(head, tmp_path / 'data', path)(subject) == {'backgrounds_original_top1': 100.0}
+    assert BackgroundsEvaluator(head, tmp_path / 'data', path)(evaluated) == {'backgrounds_original_top1': 100.0}
 
 
-def test_mistakes(data: Path, subject: Subject, tmp_path) -> None:
+def test_mistakes(data: Path, evaluated: EvaluatedNetwork, tmp_path) -> None:
     head = head_of(['red', 'green', 'blue'])
     with pytest.raises(UsageError, match=r'backgrounds\.head'):
         BackgroundsEvaluator(data=data)
@@ -131,11 +131,11 @@ def test_mistakes(data: Path, subject: Subject, tmp_path) -> None:
     with pytest.raises(UsageError, match=r"no variant 'mixed_sane'.*Did you mean mixed_same"):
         BackgroundsEvaluator(head, data, variants=['original', 'mixed_sane'])
     with pytest.raises(UsageError, match=r'map .* does not exist.*leave the map out'):
-        BackgroundsEvaluator(head, data, tmp_path / 'none.json').check(subject)
+        BackgroundsEvaluator(head, data, tmp_path / 'none.json').check(evaluated)
     with pytest.raises(UsageError, match=r'none of the 3 classes'):
-        BackgroundsEvaluator(head, data).check(subject)
-    folder = labelled_folder(data / 'original/val')
-    other = Subject(BrightNetwork('b', fingerprint='0'), folder, folder, num_workers=0)
+        BackgroundsEvaluator(head, data).check(evaluated)
+    folder = labeled_folder(data / 'original/val')
+    other = EvaluatedNetwork(BrightNetwork('b', fingerprint='0'), folder, folder, num_workers=0)
     with pytest.raises(UsageError, match='trained on bright'):
         BackgroundsEvaluator(head, data).check(other)
     path = tmp_path / 'map.json'
@@ -149,7 +149,7 @@ def test_mistakes(data: Path, subject: Subject, tmp_path) -> None:
     ):
         path.write_text(json.dumps(content))
         with pytest.raises(UsageError, match=says):
-            BackgroundsEvaluator(head, data, path).check(subject)
+            BackgroundsEvaluator(head, data, path).check(evaluated)
     (tmp_path / 'empty').mkdir()
     with pytest.raises(UsageError, match='no sub-folders'):
         find_variants(tmp_path / 'empty')

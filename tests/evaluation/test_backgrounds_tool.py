@@ -10,14 +10,14 @@ import torch
 from mmengine.config import Config
 
 from mstkit.errors import exit_cleanly
-from mstkit.evaluation import Subject, labelled_folder
+from mstkit.evaluation import EvaluatedNetwork, labeled_folder
 from mstkit.evaluation.evaluators.backgrounds import BackgroundsEvaluator
 from mstkit.evaluation.evaluators.linear import LinearEvaluator
 from mstkit.networks import open_networks
 from mstkit.registry import MODELS
 from tests.programs import load_program
 
-from .frozen import write_pictures
+from .frozen import write_images
 
 FOLDERS = ('00_blue', '01_green', '02_red')
 BACKBONE = dict(
@@ -39,8 +39,8 @@ def files(tmp_path_factory) -> Path:
     """Variants, a checkpoint with two branches, and a head of its student."""
     root = tmp_path_factory.mktemp('files')
     for seed, variant in enumerate(('mixed_same', 'mixed_rand', 'fg_mask')):
-        write_pictures(root / 'data' / variant / 'val', dict.fromkeys(FOLDERS, 3), seed)
-    write_pictures(root / 'train', dict.fromkeys(FOLDERS, 5), seed=9)
+        write_images(root / 'data' / variant / 'val', dict.fromkeys(FOLDERS, 3), seed)
+    write_images(root / 'train', dict.fromkeys(FOLDERS, 5), seed=9)
     torch.manual_seed(0)
     state = {}
     for prefix in ('backbone.', 'teacher.backbone.'):
@@ -51,9 +51,9 @@ def files(tmp_path_factory) -> Path:
     config = Config(dict(model=dict(backbone=BACKBONE, data_preprocessor=PREPROCESSOR)))
     torch.save({'meta': {'cfg': config.pretty_text}, 'state_dict': state}, root / 'epoch_1.pth')
     (student,) = open_networks(str(root / 'epoch_1.pth'), 'student')
-    images = labelled_folder(root / 'train')
-    subject = Subject(student, images, images, num_workers=0)
-    LinearEvaluator(features='last', epochs=5, save=str(root / 'head.pth'))(subject)
+    images = labeled_folder(root / 'train')
+    evaluated = EvaluatedNetwork(student, images, images, num_workers=0)
+    LinearEvaluator(features='last', epochs=5, save=str(root / 'head.pth'))(evaluated)
     return root
 
 
@@ -73,9 +73,9 @@ def test_numbers_of_the_branch_that_the_head_belongs_to(tool, files: Path, tmp_p
     printed = capsys.readouterr().out
     content = json.loads(out.read_text())
     (student,) = open_networks(str(files / 'epoch_1.pth'), 'student')
-    images = labelled_folder(files / 'train')
-    subject = Subject(student, images, images, num_workers=0)
-    expected = BackgroundsEvaluator(files / 'head.pth', files / 'data')(subject)
+    images = labeled_folder(files / 'train')
+    evaluated = EvaluatedNetwork(student, images, images, num_workers=0)
+    expected = BackgroundsEvaluator(files / 'head.pth', files / 'data')(evaluated)
     assert content['metrics'] == pytest.approx(expected)
     assert content['missing'] == ['original', 'mixed_next', 'only_fg', 'no_fg', 'only_bg_b', 'only_bg_t']
     lines = printed.splitlines()

@@ -9,23 +9,23 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from mstkit.errors import UsageError
-from mstkit.evaluation.clustering import (
+from mstkit.evaluation.evaluators import ClusterEvaluator
+from mstkit.evaluation.protocols.clustering import (
     adjusted_rand_index,
     contingency,
     hungarian_accuracy,
-    normalised_mutual_information,
+    normalized_mutual_information,
 )
-from mstkit.evaluation.evaluators import ClusterEvaluator
-from mstkit.evaluation.kmeans import k_means
+from mstkit.evaluation.protocols.kmeans import k_means
 
-from .subjects import CountingNetwork, make_folders, subject_of
+from .evaluated_networks import CountingNetwork, evaluated_of, make_folders
 
 
 def blobs(clusters: int = 6, each: int = 40, spread: float = 0.3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(clusters, 8, generator=generator)
+    centers = torch.randn(clusters, 8, generator=generator)
     labels = torch.arange(clusters).repeat_interleave(each)
-    rows = centres[labels] + spread * torch.randn(len(labels), 8, generator=generator)
+    rows = centers[labels] + spread * torch.randn(len(labels), 8, generator=generator)
     order = torch.randperm(len(labels), generator=generator)
     return rows[order], labels[order]
 
@@ -34,26 +34,26 @@ def blobs(clusters: int = 6, each: int = 40, spread: float = 0.3, seed: int = 0)
 def test_k_means_is_as_tight_as_scikit_learns(
     monkeypatch: pytest.MonkeyPatch, spread: float, rows_at_once: int
 ) -> None:
-    monkeypatch.setattr('mstkit.evaluation.kmeans.ROWS', rows_at_once)
+    monkeypatch.setattr('mstkit.evaluation.protocols.kmeans.ROWS', rows_at_once)
     rows, _ = blobs(spread=spread)
     found = k_means(rows, 6, seed=0, restarts=20)
     reference = KMeans(6, n_init=20, random_state=0, tol=0.0).fit(rows.double().numpy())
     assert found.inertia == pytest.approx(reference.inertia_, rel=0.003)
     # What is returned belongs together.
-    distances = torch.cdist(rows.double(), found.centres.double()).square()
+    distances = torch.cdist(rows.double(), found.centers.double()).square()
     assert torch.equal(found.assignment, distances.argmin(dim=1))
     assert found.inertia == pytest.approx(float(distances.min(dim=1).values.sum()), rel=1e-5)
-    for cluster, centre in enumerate(found.centres):
-        torch.testing.assert_close(centre, rows[found.assignment == cluster].mean(dim=0))
+    for cluster, center in enumerate(found.centers):
+        torch.testing.assert_close(center, rows[found.assignment == cluster].mean(dim=0))
 
 
-def test_one_move_from_the_same_centres_is_scikit_learns() -> None:
+def test_one_move_from_the_same_centers_is_scikit_learns() -> None:
     rows, _ = blobs(spread=1.0)
     found = k_means(rows, 6, seed=3, iterations=4)
     start = k_means(rows, 6, seed=3, iterations=3)
     assert (start.iterations, found.iterations) == (3, 4)
-    reference = KMeans(6, init=start.centres.numpy(), n_init=1, max_iter=1, tol=0.0).fit(rows.numpy())
-    np.testing.assert_allclose(found.centres.numpy(), reference.cluster_centers_, rtol=1e-4, atol=1e-5)
+    reference = KMeans(6, init=start.centers.numpy(), n_init=1, max_iter=1, tol=0.0).fit(rows.numpy())
+    np.testing.assert_allclose(found.centers.numpy(), reference.cluster_centers_, rtol=1e-4, atol=1e-5)
 
 
 def test_k_means_follows_from_its_seed() -> None:
@@ -92,7 +92,7 @@ def test_metrics_equal_scikit_learns(seed: int, clusters: int, classes: int) -> 
     table = contingency(assignment, labels)
     assert table.sum() == 60
     assert table[0, 1] == int(((assignment == 0) & (labels == 1)).sum())
-    assert normalised_mutual_information(table) == pytest.approx(normalized_mutual_info_score(labels, assignment))
+    assert normalized_mutual_information(table) == pytest.approx(normalized_mutual_info_score(labels, assignment))
     assert adjusted_rand_index(table) == pytest.approx(adjusted_rand_score(labels, assignment))
 
 
@@ -100,23 +100,23 @@ def test_metrics_at_their_ends() -> None:
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
     renamed = contingency(torch.tensor([2, 2, 0, 0, 1, 1]), labels)
     assert hungarian_accuracy(renamed) == 100.0
-    assert normalised_mutual_information(renamed) == pytest.approx(1.0)
+    assert normalized_mutual_information(renamed) == pytest.approx(1.0)
     assert adjusted_rand_index(renamed) == 1.0
     one = contingency(torch.zeros(6, dtype=torch.int64), labels)
     assert hungarian_accuracy(one) == pytest.approx(100 / 3)
-    assert normalised_mutual_information(one) == 0.0
+    assert normalized_mutual_information(one) == 0.0
     assert adjusted_rand_index(one) == 0.0
     single = contingency(torch.zeros(4, dtype=torch.int64), torch.zeros(4, dtype=torch.int64))
-    assert (normalised_mutual_information(single), adjusted_rand_index(single)) == (1.0, 1.0)
+    assert (normalized_mutual_information(single), adjusted_rand_index(single)) == (1.0, 1.0)
     # Greedy would give cluster 0 to class 0 (4 images) and be left with 1 of class 1: 5; the best is 3 + 3.
     assert hungarian_accuracy(np.array([[4, 3], [3, 1]])) == pytest.approx(100 * 6 / 11)
 
 
 def test_the_evaluator_equals_scikit_learn_on_the_same_features(tmp_path: Path) -> None:
-    """The three kinds of pictures are far enough apart for one best clustering."""
-    subject = subject_of(make_folders(tmp_path, train=3, val=20))
-    found = ClusterEvaluator()(subject)
-    bank = subject.bank('val')
+    """The three kinds of images are far enough apart for one best clustering."""
+    evaluated = evaluated_of(make_folders(tmp_path, train=3, val=20))
+    found = ClusterEvaluator()(evaluated)
+    bank = evaluated.bank('val')
     rows = torch.nn.functional.normalize(bank.features, dim=1).numpy()
     clusters = KMeans(3, n_init=10, random_state=0).fit_predict(rows)
     assert list(found) == ['accuracy', 'nmi', 'ari']
@@ -124,8 +124,8 @@ def test_the_evaluator_equals_scikit_learn_on_the_same_features(tmp_path: Path) 
     assert found['ari'] == pytest.approx(adjusted_rand_score(bank.labels, clusters))
     assert 100 / 3 < found['accuracy'] <= 100
     on_train = ClusterEvaluator(split='train', last_blocks=2, mean_patch=True)
-    on_train.check(subject)
-    assert on_train(subject)['accuracy'] >= 100 / 3
+    on_train.check(evaluated)
+    assert on_train(evaluated)['accuracy'] >= 100 / 3
 
 
 def test_mistakes(tmp_path: Path) -> None:
@@ -136,10 +136,10 @@ def test_mistakes(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=says):
             ClusterEvaluator(**settings)
-    subject = subject_of(make_folders(tmp_path, train=1, val=1), CountingNetwork())
-    ClusterEvaluator().check(subject)
-    subject._labels['val'] = torch.tensor([0, 1])
+    evaluated = evaluated_of(make_folders(tmp_path, train=1, val=1), CountingNetwork())
+    ClusterEvaluator().check(evaluated)
+    evaluated._labels['val'] = torch.tensor([0, 1])
     with pytest.raises(UsageError, match='3 clusters need as many val images, and there are 2'):
-        ClusterEvaluator().check(subject)
+        ClusterEvaluator().check(evaluated)
     with pytest.raises(UsageError, match='last_blocks is 9'):
-        ClusterEvaluator(split='train', last_blocks=9).check(subject)
+        ClusterEvaluator(split='train', last_blocks=9).check(evaluated)

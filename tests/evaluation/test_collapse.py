@@ -24,7 +24,7 @@ def test_healthy_run_is_not_warned_of() -> None:
     [
         ({'teacher_entropy': 0.999 * LN_K, 'cross_entropy': 0.999 * LN_K}, 'uniform collapse', 'teacher temperature'),
         ({'cross_entropy': 1.005 * LN_K}, 'sits at ln(out_dim)', 'learning rate'),
-        ({'cross_entropy': 0.02, 'teacher_entropy': 0.01, 'kl': 0.01}, 'one-hot collapse', 'centring'),
+        ({'cross_entropy': 0.02, 'teacher_entropy': 0.01, 'kl': 0.01}, 'one-hot collapse', 'centering'),
         ({'feature_deviation': 0.001}, 'features are dead', 'learning rate'),
         ({'effective_rank': 1.2}, 'effective rank is 1.20', 'batch'),
         ({'effective_rank': float('nan')}, 'no longer finite', 'last good checkpoint'),

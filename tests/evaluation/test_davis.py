@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from mstkit.errors import UsageError
-from mstkit.evaluation.davis import find_videos, overall, read_annotation, score_video, write_labels
-from mstkit.evaluation.propagation import Propagation
-from mstkit.evaluation.region_boundary import boundary_accuracy, over_frames, region_similarity
-from mstkit.evaluation.video_labels import frame_size, segment_video
+from mstkit.evaluation.benchmarks.davis import find_videos, overall, read_annotation, score_video, write_labels
+from mstkit.evaluation.benchmarks.propagation import Propagation
+from mstkit.evaluation.benchmarks.region_boundary import boundary_accuracy, over_frames, region_similarity
+from mstkit.evaluation.benchmarks.video_labels import frame_size, segment_video
 
-from .videos import HEIGHT, WIDTH, ColourNetwork, label_map, save_labels, write_davis
+from .videos import HEIGHT, WIDTH, ColorNetwork, label_map, save_labels, write_davis
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_split_with_first_annotations_only(davis):
         path.unlink()
     going, coming = find_videos(davis)
     assert not going.scored and coming.scored
-    assert len(segment_video(ColourNetwork(), going, shorter=64)) == 8
+    assert len(segment_video(ColorNetwork(), going, shorter=64)) == 8
 
 
 def test_annotations_keep_their_palette_and_void_is_background(tmp_path):
@@ -44,17 +44,17 @@ def test_annotations_keep_their_palette_and_void_is_background(tmp_path):
     save_labels(tmp_path / 'a.png', labels)
     read = read_annotation(tmp_path / 'a.png')
     assert np.array_equal(read.labels, label_map(0))
-    write_labels(tmp_path / 'out' / 'b.png', read.labels, read.colours)
+    write_labels(tmp_path / 'out' / 'b.png', read.labels, read.colors)
     with Image.open(tmp_path / 'out' / 'b.png') as again:
         assert again.mode == 'P'
         assert np.array_equal(np.asarray(again), read.labels)
         assert again.getpalette()[3:9] == [200, 0, 0, 0, 200, 0]
-    Image.fromarray(label_map(0)).save(tmp_path / 'grey.png')
-    assert len(read_annotation(tmp_path / 'grey.png').colours) == 768
+    Image.fromarray(label_map(0)).save(tmp_path / 'gray.png')
+    assert len(read_annotation(tmp_path / 'gray.png').colors) == 768
 
 
 def test_moving_squares_are_followed(davis):
-    network = ColourNetwork()
+    network = ColorNetwork()
     for video in find_videos(davis):
         labels = segment_video(network, video, shorter=64)
         assert [one.shape for one in labels] == [(HEIGHT, WIDTH)] * 8
@@ -75,7 +75,7 @@ def test_moving_squares_are_followed(davis):
 def test_labels_come_from_near_patches_only(davis):
     """With a radius of zero patches, nothing moves."""
     (video,) = find_videos(davis, names=['going'])
-    still = segment_video(ColourNetwork(), video, Propagation(radius=0), shorter=64)
+    still = segment_video(ColorNetwork(), video, Propagation(radius=0), shorter=64)
     moved = score_video(still, video)
     assert moved[1].region.decay > 0.3
 
@@ -137,7 +137,7 @@ def test_wrong_layouts_get_one_message(davis, tmp_path):
             lambda root: save_labels(root / 'Annotations/480p/going/00000.png', 0 * label_map(0)),
             'shows no object to follow',
         ),
-        (lambda root: Image.new('RGB', (128, 64)).save(root / 'Annotations/480p/going/00000.png'), r'colours \(RGB\)'),
+        (lambda root: Image.new('RGB', (128, 64)).save(root / 'Annotations/480p/going/00000.png'), r'colors \(RGB\)'),
         (lambda root: (root / 'Annotations/480p/going/00000.png').write_bytes(b'x'), 'cannot be read'),
         (lambda root: (root / 'JPEGImages/480p/going/00000.jpg').write_bytes(b'x'), 'frame .* cannot be read'),
     ]
@@ -154,15 +154,15 @@ def test_wrong_layouts_get_one_message(davis, tmp_path):
 
 def test_mistakes_found_on_the_way(davis):
     (video,) = find_videos(davis, names=['going'])
-    with pytest.raises(UsageError, match='smaller than a patch of colours: give 4 px'):
-        segment_video(ColourNetwork(), video, shorter=3)
-    labels = segment_video(ColourNetwork(), video, shorter=64)
+    with pytest.raises(UsageError, match='smaller than a patch of colors: give 4 px'):
+        segment_video(ColorNetwork(), video, shorter=3)
+    labels = segment_video(ColorNetwork(), video, shorter=64)
     save_labels(video.annotations[3], label_map(3)[:60])
     with pytest.raises(UsageError, match=r'00003\.png is 128x60 px and the first frame of going 128x64'):
         score_video(labels, video)
     Image.new('RGB', (64, 64)).save(video.frames[5])
     with pytest.raises(UsageError, match=r'00005\.jpg is 64x64 px and the first of going 128x64'):
-        segment_video(ColourNetwork(), video, shorter=64)
+        segment_video(ColorNetwork(), video, shorter=64)
     video.frames[5].write_bytes(b'')
     with pytest.raises(UsageError, match=r'00005\.jpg.*unpack the sequence going again'):
-        segment_video(ColourNetwork(), video, shorter=64)
+        segment_video(ColorNetwork(), video, shorter=64)

@@ -11,27 +11,27 @@ import torch
 from PIL import Image
 
 from mstkit.errors import exit_cleanly
-from mstkit.evaluation import Subject
+from mstkit.evaluation import EvaluatedNetwork
 from mstkit.evaluation.evaluators import ClusterEvaluator, KNNEvaluator
 from mstkit.networks import open_networks
 from mstkit.registry import EVALUATORS
 from tests.programs import load_program
 
 from .checkpoints import save_checkpoint
-from .subjects import make_folders
+from .evaluated_networks import make_folders
 
 OWN = """
 from mstkit.registry import EVALUATORS
 
 @EVALUATORS.register_module(name='own', force=True)
 class Own:
-    def check(self, subject):
+    def check(self, evaluated):
         pass
 
-    def __call__(self, subject):
-        if 'student' in subject.network.name:
+    def __call__(self, evaluated):
+        if 'student' in evaluated.network.name:
             raise RuntimeError('the student is at home')
-        return {'images': float(len(subject.labels('val')))}
+        return {'images': float(len(evaluated.labels('val')))}
 """
 
 
@@ -83,9 +83,9 @@ def test_a_comparison_and_the_same_again_from_the_cache(tool, data, checkpoint, 
     networks = [*open_networks(str(checkpoint)), *open_networks(f'random:{checkpoint}')]
     page = (tmp_path / 'new' / 'results.md').read_text()
     for network, result in zip(networks, results, strict=True):
-        subject = Subject(network, data / 'train', data / 'val', num_workers=0)
-        assert result['metrics']['knn'] == pytest.approx(KNNEvaluator(ks=(3, 5))(subject))
-        assert result['metrics']['cluster'] == pytest.approx(ClusterEvaluator()(subject))
+        evaluated = EvaluatedNetwork(network, data / 'train', data / 'val', num_workers=0)
+        assert result['metrics']['knn'] == pytest.approx(KNNEvaluator(ks=(3, 5))(evaluated))
+        assert result['metrics']['cluster'] == pytest.approx(ClusterEvaluator()(evaluated))
         assert len(result['metrics']['lowshot']) == 4
         assert result['failed'] == {}
         assert result['settings']['knn'] == {'ks': [3, 5]}
@@ -93,13 +93,13 @@ def test_a_comparison_and_the_same_again_from_the_cache(tool, data, checkpoint, 
         for text in (page, printed):
             assert shown in text and network.name in text
     assert 'python evaluate.py' in page
-    with Image.open(tmp_path / 'new' / 'results.png') as picture:
-        assert min(picture.size) > 200
+    with Image.open(tmp_path / 'new' / 'results.png') as image:
+        assert min(image.size) > 200
     beside = sorted((checkpoint.parent / 'evaluation').glob('*.json'))
     assert [json.loads(file.read_text())['metrics'] for file in beside] == [one['metrics'] for one in results[:2]]
 
     def refuse(*_: object) -> None:
-        raise AssertionError('a picture was read')
+        raise AssertionError('an image was read')
 
     monkeypatch.setattr('mstkit.datasets.image_reader.read_image', refuse)
     assert run(tool, monkeypatch, *words) == 0
@@ -130,7 +130,7 @@ def test_mistakes_exit_with_2_before_anything_is_written(tool, data, checkpoint,
         ((checkpoint, *train, *val, '--suite', 'clusters'), 'Did you mean cluster'),
         ((checkpoint, *train, *val, '--suite', 'knn', '--set', 'knn.kk=3'), "no setting 'kk'"),
         ((checkpoint, *train, *val, '--suite', 'knn', '--set', 'cluster.split=val'), 'has no evaluation'),
-        ((checkpoint, *train, *val, '--suite', 'knn', '--set', 'knn.ks=25'), 'asks for 25 neighbours'),
+        ((checkpoint, *train, *val, '--suite', 'knn', '--set', 'knn.ks=25'), 'asks for 25 neighbors'),
         ((checkpoint, *train, *val, '--suite', 'knn', '--set', 'knn.last_blocks=3'), 'last_blocks is 3'),
         ((checkpoint, *train, *val, '--suite', 'lowshot'), "class 'dark' has 8 train images"),
         ((checkpoint, *train, *val, '--suite', 'knn', '--import', 'nowhere'), '--import nowhere'),

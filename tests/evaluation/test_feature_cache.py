@@ -15,7 +15,7 @@ from mstkit.evaluation import FeatureCache, extract_features, feature_loader
 from mstkit.evaluation.feature_cache import digest_of_files
 from mstkit.structures import FeatureBank
 
-from .fakes import ColourDataset
+from .fakes import ColorDataset
 
 SIZE = 13
 
@@ -29,13 +29,13 @@ def flat(images: Tensor) -> Tensor:
 
 
 def bank_of(
-    cache: FeatureCache, dataset: ColourDataset, encode: Callable[[Tensor], Tensor] = flat, **identity: str
+    cache: FeatureCache, dataset: ColorDataset, encode: Callable[[Tensor], Tensor] = flat, **identity: str
 ) -> FeatureBank:
     return cache.bank({'network': 'a', **identity}, encode, dataset, 'cpu', preprocess, 'test', batch_size=2)
 
 
 def expected(size: int = SIZE) -> FeatureBank:
-    return extract_features(flat, feature_loader(ColourDataset(size)), 'cpu', preprocess, 'test')
+    return extract_features(flat, feature_loader(ColorDataset(size)), 'cpu', preprocess, 'test')
 
 
 def entry_of(cache: FeatureCache) -> Path:
@@ -53,7 +53,7 @@ def same(found: FeatureBank, wanted: FeatureBank) -> bool:
 
 @pytest.mark.parametrize('chunk', [4, 13, 100])
 def test_computed_once_and_read_from_then_on(tmp_path: Path, chunk: int) -> None:
-    cache, dataset = FeatureCache(tmp_path / 'new' / 'cache', chunk), ColourDataset(SIZE)
+    cache, dataset = FeatureCache(tmp_path / 'new' / 'cache', chunk), ColorDataset(SIZE)
     assert same(bank_of(cache, dataset), expected())
     assert dataset.reads == list(range(SIZE))
     again = bank_of(FeatureCache(cache.folder), dataset)
@@ -66,7 +66,7 @@ def test_computed_once_and_read_from_then_on(tmp_path: Path, chunk: int) -> None
 
 def test_features_stay_in_the_file_until_they_are_used(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
-    bank = bank_of(cache, ColourDataset(SIZE))
+    bank = bank_of(cache, ColorDataset(SIZE))
     file = np.load(entry_of(cache) / 'features.npy', mmap_mode='r+')
     file[3] = 7.0
     file.flush()
@@ -78,7 +78,7 @@ def test_features_stay_in_the_file_until_they_are_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize('broken_at', [0, 1, 3, 6])
 def test_an_interrupted_extraction_goes_on(tmp_path: Path, broken_at: int) -> None:
     """The batches number 0 to 6 of two images; chunks of four: what was whole is not read again."""
-    cache, first, batches = FeatureCache(tmp_path, chunk=4), ColourDataset(SIZE), iter(range(100))
+    cache, first, batches = FeatureCache(tmp_path, chunk=4), ColorDataset(SIZE), iter(range(100))
 
     def breaking(images: Tensor) -> Tensor:
         if next(batches) == broken_at:
@@ -87,14 +87,14 @@ def test_an_interrupted_extraction_goes_on(tmp_path: Path, broken_at: int) -> No
 
     with pytest.raises(KeyboardInterrupt):
         bank_of(cache, first, breaking)
-    second = ColourDataset(SIZE)
+    second = ColorDataset(SIZE)
     assert same(bank_of(cache, second), expected())
     assert second.reads == list(range(broken_at // 2 * 4, SIZE))
 
 
 @pytest.mark.parametrize('other', [{'network': 'b'}, {'transform': 'x'}, {'files': 'x'}, {'last_blocks': '4'}])
 def test_another_identity_is_another_entry(tmp_path: Path, other: dict[str, str]) -> None:
-    cache, dataset = FeatureCache(tmp_path), ColourDataset(SIZE)
+    cache, dataset = FeatureCache(tmp_path), ColorDataset(SIZE)
     bank_of(cache, dataset)
     doubled = bank_of(cache, dataset, lambda images: 2 * flat(images), **other)
     assert torch.equal(doubled.features, 2 * expected().features)
@@ -108,11 +108,11 @@ def test_another_run_on_the_same_entry_does_no_harm(tmp_path: Path) -> None:
 
     def interrupted(images: Tensor) -> Tensor:
         if next(batches) == 5:
-            assert same(bank_of(FeatureCache(tmp_path, chunk=4), ColourDataset(SIZE)), expected())
+            assert same(bank_of(FeatureCache(tmp_path, chunk=4), ColorDataset(SIZE)), expected())
         return flat(images)
 
-    assert same(bank_of(FeatureCache(tmp_path, chunk=4), ColourDataset(SIZE), interrupted), expected())
-    assert same(bank_of(FeatureCache(tmp_path, chunk=4), ColourDataset(SIZE)), expected())
+    assert same(bank_of(FeatureCache(tmp_path, chunk=4), ColorDataset(SIZE), interrupted), expected())
+    assert same(bank_of(FeatureCache(tmp_path, chunk=4), ColorDataset(SIZE)), expected())
 
 
 def test_digest_of_files(tmp_path: Path) -> None:
@@ -137,18 +137,18 @@ def test_digest_of_files(tmp_path: Path) -> None:
 
 def test_mistakes(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / 'cache')
-    bank_of(cache, ColourDataset(SIZE))
+    bank_of(cache, ColorDataset(SIZE))
     file = entry_of(cache) / 'features.npy'
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(UsageError, match='remove that folder') as caught:
-        bank_of(cache, ColourDataset(SIZE))
+        bank_of(cache, ColorDataset(SIZE))
     assert str(entry_of(cache)) in str(caught.value)
     (tmp_path / 'file').write_text('')
     with pytest.raises(UsageError, match='cannot be made'):
         FeatureCache(tmp_path / 'file')
     with pytest.raises(UsageError, match='no labels'):
-        bank_of(cache, ColourDataset(SIZE, labelled=False))
-    unnamed = [ColourDataset(SIZE)[index] for index in range(SIZE)]
+        bank_of(cache, ColorDataset(SIZE, labeled=False))
+    unnamed = [ColorDataset(SIZE)[index] for index in range(SIZE)]
     with pytest.raises(UsageError, match='does not name its classes'):
         bank_of(cache, unnamed)
 
@@ -156,7 +156,7 @@ def test_mistakes(tmp_path: Path) -> None:
 def worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
-    dataset = ColourDataset(SIZE)
+    dataset = ColorDataset(SIZE)
     found = bank_of(FeatureCache(f'{folder}/cache', chunk=4), dataset)
     torch.save({'features': found.features.clone(), 'reads': dataset.reads}, f'{folder}/{rank}.pth')
     torch.distributed.destroy_process_group()
@@ -172,7 +172,7 @@ def test_two_processes_go_on_where_one_was_interrupted(tmp_path: Path) -> None:
         return flat(images)
 
     with pytest.raises(KeyboardInterrupt):
-        bank_of(FeatureCache(tmp_path / 'cache', chunk=4), ColourDataset(SIZE), breaking)
+        bank_of(FeatureCache(tmp_path / 'cache', chunk=4), ColorDataset(SIZE), breaking)
     torch.multiprocessing.spawn(worker, (str(tmp_path),), nprocs=2)
     reads = []
     for rank in range(2):

@@ -18,34 +18,34 @@ from mstkit.evaluation import (
     undisturbed_randomness,
 )
 
-from .fakes import ColourDataset, FakeBackbone
+from .fakes import ColorDataset, FakeBackbone
 
 
 def preprocess(batch: dict) -> torch.Tensor:
     return batch['inputs'].float() / 255
 
 
-def mean_colour(images: torch.Tensor) -> torch.Tensor:
+def mean_color(images: torch.Tensor) -> torch.Tensor:
     return images.mean(dim=(2, 3))
 
 
 def test_features_are_in_file_order_with_labels_and_classes() -> None:
-    dataset = ColourDataset(13)
-    found = extract_features(mean_colour, feature_loader(dataset, 4), 'cpu', preprocess, 'test')
+    dataset = ColorDataset(13)
+    found = extract_features(mean_color, feature_loader(dataset, 4), 'cpu', preprocess, 'test')
     expected = torch.stack([dataset[index]['inputs'].float().mean(dim=(1, 2)) / 255 for index in range(13)])
     torch.testing.assert_close(found.features, expected)
     assert found.features.dtype == torch.float32
     assert found.labels.tolist() == [index % 3 for index in range(13)]
-    assert found.classes == ('colour 0', 'colour 1', 'colour 2')
+    assert found.classes == ('color 0', 'color 1', 'color 2')
 
 
 def test_several_encoders_share_one_pass() -> None:
-    dataset = ColourDataset(7)
+    dataset = ColorDataset(7)
     loader = feature_loader(dataset, 3)
-    found = extract_features({'a': mean_colour, 'b': lambda x: x.flatten(1)}, loader, 'cpu', preprocess, 'test')
+    found = extract_features({'a': mean_color, 'b': lambda x: x.flatten(1)}, loader, 'cpu', preprocess, 'test')
     assert dataset.reads == list(range(7))
     assert found['a'].features.shape == (7, 3) and found['b'].features.shape == (7, 192)
-    alone = extract_features(mean_colour, loader, 'cpu', preprocess, 'test')
+    alone = extract_features(mean_color, loader, 'cpu', preprocess, 'test')
     assert torch.equal(found['a'].features, alone.features)
 
 
@@ -54,11 +54,11 @@ def test_training_is_left_as_it_was() -> None:
     backbone.train()
     backbone.drop.training = False  # a part in another mode than the whole
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    found = extract_features(PooledEncoder(backbone), feature_loader(ColourDataset(9), 4), 'cpu', preprocess, 'test')
+    found = extract_features(PooledEncoder(backbone), feature_loader(ColorDataset(9), 4), 'cpu', preprocess, 'test')
     assert [part.training for part in backbone.modules()] == [True, True, True, False]
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
     # In evaluation mode the batch size cannot matter.
-    again = extract_features(PooledEncoder(backbone), feature_loader(ColourDataset(9), 1), 'cpu', preprocess, 'test')
+    again = extract_features(PooledEncoder(backbone), feature_loader(ColorDataset(9), 1), 'cpu', preprocess, 'test')
     torch.testing.assert_close(found.features, again.features)
     assert not found.features.requires_grad
 
@@ -82,7 +82,7 @@ def test_randomness_is_undisturbed() -> None:
 
 def test_loader_does_not_move_the_global_generator() -> None:
     before = torch.get_rng_state()
-    extract_features(mean_colour, feature_loader(ColourDataset(5), 2), 'cpu', preprocess, 'test')
+    extract_features(mean_color, feature_loader(ColorDataset(5), 2), 'cpu', preprocess, 'test')
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -94,45 +94,45 @@ def test_padding_counts_once() -> None:
         def __len__(self) -> int:
             return 7
 
-    dataset = ColourDataset(5)
+    dataset = ColorDataset(5)
     loader = DataLoader(dataset, 3, sampler=Padded(), collate_fn=feature_loader(dataset).collate_fn)
-    found = extract_features(mean_colour, loader, 'cpu', preprocess, 'test')
-    expected = extract_features(mean_colour, feature_loader(dataset, 3), 'cpu', preprocess, 'test')
+    found = extract_features(mean_color, loader, 'cpu', preprocess, 'test')
+    expected = extract_features(mean_color, feature_loader(dataset, 3), 'cpu', preprocess, 'test')
     assert torch.equal(found.features, expected.features) and torch.equal(found.labels, expected.labels)
 
 
 @pytest.mark.parametrize('settings', [{'shuffle': True}, {'drop_last': True}])
 def test_unordered_loaders_are_refused(settings: dict) -> None:
-    dataset = ColourDataset(20)
+    dataset = ColorDataset(20)
     loader = DataLoader(dataset, 3, collate_fn=feature_loader(dataset).collate_fn, **settings)
     with pytest.raises(UsageError, match='keeps the order'):
-        extract_features(mean_colour, loader, 'cpu', preprocess, 'test')
+        extract_features(mean_color, loader, 'cpu', preprocess, 'test')
     sampler = DistributedSampler(dataset, num_replicas=1, rank=0, shuffle=True)
     with pytest.raises(UsageError, match='keeps the order'):
-        extract_features(mean_colour, DataLoader(dataset, 3, sampler=sampler), 'cpu', preprocess, 'test')
+        extract_features(mean_color, DataLoader(dataset, 3, sampler=sampler), 'cpu', preprocess, 'test')
 
 
 @pytest.mark.parametrize('wrap', [lambda data: data, lambda data: Subset(data, [1, 2])])
-def test_unlabelled_data_is_refused(wrap) -> None:
+def test_unlabeled_data_is_refused(wrap) -> None:
     with pytest.raises(UsageError, match='no labels'):
-        extract_features(mean_colour, feature_loader(wrap(ColourDataset(4, labelled=False))), 'cpu', preprocess, 'test')
+        extract_features(mean_color, feature_loader(wrap(ColorDataset(4, labeled=False))), 'cpu', preprocess, 'test')
 
 
 def test_empty_data_is_refused() -> None:
     with pytest.raises(UsageError, match='no images'):
-        extract_features(mean_colour, feature_loader(ColourDataset(0)), 'cpu', preprocess, 'test')
+        extract_features(mean_color, feature_loader(ColorDataset(0)), 'cpu', preprocess, 'test')
 
 
 def test_label_without_a_class_name_is_refused() -> None:
     class Named(list):
         metainfo: dict
 
-    samples = Named(ColourDataset(6, classes=3)[index] for index in range(6))
+    samples = Named(ColorDataset(6, classes=3)[index] for index in range(6))
     samples.metainfo = {'classes': ('a', 'b')}
     with pytest.raises(UsageError, match='labels from 0 to 2, but names 2 classes'):
-        extract_features(mean_colour, feature_loader(samples), 'cpu', preprocess, 'test')
+        extract_features(mean_color, feature_loader(samples), 'cpu', preprocess, 'test')
     samples.metainfo = {}
-    found = extract_features(mean_colour, feature_loader(samples), 'cpu', preprocess, 'test')
+    found = extract_features(mean_color, feature_loader(samples), 'cpu', preprocess, 'test')
     assert found.classes == ('0', '1', '2')
 
 
@@ -145,8 +145,8 @@ def worker(rank: int, world_size: int, folder: str) -> None:
         'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size
     )
     for size in SIZES:
-        dataset = ColourDataset(size)
-        encoders = {'a': mean_colour, 'b': lambda x: x.flatten(1)}
+        dataset = ColorDataset(size)
+        encoders = {'a': mean_color, 'b': lambda x: x.flatten(1)}
         found = extract_features(encoders, feature_loader(dataset, 2), 'cpu', preprocess, 'test')
         torch.save(
             {'a': found['a'].features, 'b': found['b'].features, 'labels': found['a'].labels, 'reads': dataset.reads},
@@ -158,7 +158,7 @@ def worker(rank: int, world_size: int, folder: str) -> None:
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(worker, (2, str(tmp_path)), nprocs=2)
     for size in SIZES:
-        loader = feature_loader(ColourDataset(size))
+        loader = feature_loader(ColorDataset(size))
         expected = extract_features(lambda x: x.flatten(1), loader, 'cpu', preprocess, 'test')
         reads = []
         for rank in range(2):

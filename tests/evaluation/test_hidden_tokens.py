@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from mstkit.errors import UsageError
-from mstkit.evaluation.hidden_tokens import hide_tokens, random_orders
+from mstkit.evaluation.protocols.hidden_tokens import hide_tokens, random_orders
 
 
 def hidden_by_loops(images: Tensor, order: Tensor, count: int, patch: tuple[int, int], fill: Tensor) -> Tensor:

@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch.utils.data import Subset
 
-from mstkit.datasets import BuiltinScenes, ImageFolder, ShardDataset, TextList
+from mstkit.datasets import ImageFolder, ShardDataset, TextList
 from mstkit.datasets.shards.writer import write_shards
 from mstkit.datasets.splits import splits_among
 from mstkit.engine.hooks.knn_hook import KNNHook
 from mstkit.errors import UsageError
-from mstkit.evaluation import Subject, check_sets, open_sets
+from mstkit.evaluation import EvaluatedNetwork, check_sets, open_sets
 from mstkit.evaluation import image_sets as image_sets_module
+from mstkit.scenes import BuiltinScenes
 
-from .subjects import CLASSES, CountingNetwork, make_folders
+from .evaluated_networks import CLASSES, CountingNetwork, make_folders
 from .tool_runs import load_tool, run_tool, write_config
 
 
@@ -57,12 +58,12 @@ def test_a_folder_of_splits_is_none_of_classes(data, tmp_path):
     ):
         open_sets(data, data / 'val')
     with pytest.raises(UsageError, match='are splits'):
-        Subject(CountingNetwork(), data / 'train', data)
+        EvaluatedNetwork(CountingNetwork(), data / 'train', data)
     with pytest.raises(UsageError, match='are splits'):
-        ImageFolder.classes_of(dict(data_root=str(data), split='', labelled=True))
+        ImageFolder.classes_of(dict(data_root=str(data), split='', labeled=True))
     with pytest.raises(UsageError, match='are splits'):
         ImageFolder(data, split='', metainfo=dict(classes=CLASSES))
-    assert len(ImageFolder(data, split='', labelled=True, metainfo=dict(classes=['train', 'val']))) == 33
+    assert len(ImageFolder(data, split='', labeled=True, metainfo=dict(classes=['train', 'val']))) == 33
     together = ImageFolder(data, split='')  # for a pre-training, which may want all images there are
     assert len(together) == 33 and 'gt_label' not in together.get_data_info(0)
     shutil.copytree(data / 'train', tmp_path / 'Train')
@@ -171,7 +172,7 @@ def test_the_hook_of_a_training(data):
     runner = SimpleNamespace(logger=SimpleNamespace(warning=logged.append, info=logged.append), model=model)
     train, val = (dict(type='ImageFolder', data_root=str(data), split=split) for split in ('train', 'val'))
     scenes = dict(type='BuiltinScenes', num_images=20, image_size=16)
-    whole = dict(type='ImageFolder', data_root=str(data), split='', labelled=True)
+    whole = dict(type='ImageFolder', data_root=str(data), split='', labeled=True)
     for first, second, words in (
         (train, dict(train, data_root=f'{data}/../{data.name}'), 'train and val are the same folder'),
         (train, train, 'train_dataset and val_dataset are the same'),

@@ -8,16 +8,17 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from mstkit.errors import UsageError
-from mstkit.evaluation import best_k, clip_ks, knn, knn_accuracy
+from mstkit.evaluation import best_k, clip_ks, knn_accuracy
+from mstkit.evaluation.protocols import weighted_knn
 from mstkit.structures import FeatureBank
 
 
 def bank(count: int, classes: int, seed: int, size: int = 12) -> FeatureBank:
-    """Noisy clusters, so that neighbours are informative but not perfect."""
+    """Noisy clusters, so that neighbors are informative but not perfect."""
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(classes, size, generator=torch.Generator().manual_seed(99))
+    centers = torch.randn(classes, size, generator=torch.Generator().manual_seed(99))
     labels = torch.randint(classes, (count,), generator=generator)
-    features = centres[labels] + 1.2 * torch.randn(count, size, generator=generator)
+    features = centers[labels] + 1.2 * torch.randn(count, size, generator=generator)
     return FeatureBank(3 * features, labels, tuple(f'c{index}' for index in range(classes)))
 
 
@@ -62,7 +63,7 @@ def test_val_images_in_several_chunks_change_nothing(monkeypatch: pytest.MonkeyP
     whole = knn_accuracy(train, val, ks=(20, 200))
     for chunk in (1, 7, 40, 1000):
         assert knn_accuracy(train, val, ks=(20, 200), chunk=chunk) == whole
-    monkeypatch.setattr(knn, '_VOTERS', 3)
+    monkeypatch.setattr(weighted_knn, '_VOTERS', 3)
     assert knn_accuracy(train, val, ks=(20, 200)) == whole
 
 

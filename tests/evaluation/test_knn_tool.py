@@ -15,7 +15,7 @@ from mstkit.evaluation import PooledEncoder, extract_features, feature_loader, k
 from mstkit.registry import DATASETS, MODELS
 from tests.programs import load_program
 
-from .checkpoints import BACKBONE, NORMALISATION, PIPELINE, save_checkpoint
+from .checkpoints import BACKBONE, NORMALIZATION, PIPELINE, save_checkpoint
 
 
 @pytest.fixture(scope='module')
@@ -58,7 +58,7 @@ def test_table_and_file_hold_the_right_numbers(tool, data, checkpoint, tmp_path,
     found = json.loads(out.read_text())
     assert found['images'] == {'train': 24, 'val': 9}
     assert set(found['branches']) == {'student', 'teacher'}
-    preprocess = MODELS.build(NORMALISATION)
+    preprocess = MODELS.build(NORMALIZATION)
     for branch, prefix in (('student', 'backbone.'), ('teacher', 'teacher.backbone.')):
         backbone = MODELS.build(BACKBONE)
         state = torch.load(checkpoint, weights_only=True)['state_dict']

@@ -8,28 +8,28 @@ import torch
 
 from mstkit.datasets import sampling
 from mstkit.errors import UsageError
-from mstkit.evaluation import Subject
+from mstkit.evaluation import EvaluatedNetwork
 from mstkit.evaluation.evaluators import linear
 from mstkit.evaluation.evaluators.linear import LinearEvaluator, crop_batches, metrics_of
-from mstkit.evaluation.linear_head import load_head
-from mstkit.evaluation.linear_probe import ProbeResult, shuffled_batches, train_heads
-from mstkit.evaluation.linear_protocols import PRESETS
+from mstkit.evaluation.protocols.linear_head import load_head
+from mstkit.evaluation.protocols.linear_probe import ProbeResult, shuffled_batches, train_heads
+from mstkit.evaluation.protocols.linear_recipes import PRESETS
 from mstkit.registry import EVALUATORS
 
-from .frozen import COLOURS, BrightNetwork, write_pictures
+from .frozen import COLORS, BrightNetwork, write_images
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp('pictures')
-    write_pictures(root / 'train', dict.fromkeys(COLOURS, 8), seed=0)
-    write_pictures(root / 'val', dict.fromkeys(COLOURS, 5), seed=1)
+    root = tmp_path_factory.mktemp('images')
+    write_images(root / 'train', dict.fromkeys(COLORS, 8), seed=0)
+    write_images(root / 'val', dict.fromkeys(COLORS, 5), seed=1)
     return root
 
 
 @pytest.fixture
-def subject(data: Path) -> Subject:
-    return Subject(BrightNetwork(), data / 'train', data / 'val', batch_size=7, num_workers=0)
+def evaluated(data: Path) -> EvaluatedNetwork:
+    return EvaluatedNetwork(BrightNetwork(), data / 'train', data / 'val', batch_size=7, num_workers=0)
 
 
 @pytest.fixture
@@ -39,11 +39,11 @@ def said(monkeypatch) -> list[str]:
     return lines
 
 
-def test_stored_features_go_through_the_probe(subject: Subject, said: list[str]) -> None:
+def test_stored_features_go_through_the_probe(evaluated: EvaluatedNetwork, said: list[str]) -> None:
     evaluator = EVALUATORS.build(dict(type='linear', epochs=6, rates=[0.1, 1.0], features='last_mean', batch_size=64))
-    evaluator.check(subject)
-    metrics = evaluator(subject)
-    train, val = subject.bank('train', 1, True), subject.bank('val', 1, True)
+    evaluator.check(evaluated)
+    metrics = evaluator(evaluated)
+    train, val = evaluated.bank('train', 1, True), evaluated.bank('val', 1, True)
     result = train_heads(shuffled_batches(train, val, 64), val, (0.025, 0.25), epochs=6)
     assert list(metrics) == [
         'linear_best_top1', 'linear_last_top1', 'linear_best_lr', 'linear_best_epoch', 'linear_diverged',
@@ -53,8 +53,8 @@ def test_stored_features_go_through_the_probe(subject: Subject, said: list[str])
         assert metrics[f'lr{name}/best_top1'] == result.top1[:, index].max()
         assert metrics[f'lr{name}/last_top1'] == result.top1[-1, index]
     assert metrics['linear_best_top1'] > 90
-    assert isinstance(subject.network, BrightNetwork)
-    assert subject.network.seen == 1 + 24 + 15  # the look at a blank image, and every picture once
+    assert isinstance(evaluated.network, BrightNetwork)
+    assert evaluated.network.seen == 1 + 24 + 15  # the look at a blank image, and every image once
     assert 'preset sweep, features last_mean, augmentation none, 6 epochs in batches of 64' in said[0]
     assert 'learning rates 0.1, 1 (times 0.25)' in said[0]
 
@@ -79,18 +79,18 @@ def test_presets_are_those_of_the_papers() -> None:
     assert LinearEvaluator('dino', epochs=3, rates=0.5).protocol == ('last4', (0.5,), True, 1024, 3, 'crop')
 
 
-def test_the_literal_preset_is_not_scaled(subject: Subject, said: list[str]) -> None:
+def test_the_literal_preset_is_not_scaled(evaluated: EvaluatedNetwork, said: list[str]) -> None:
     evaluator = LinearEvaluator('mst_paper_literal', epochs=2)
-    result, head = evaluator.train(subject)
+    result, head = evaluator.train(evaluated)
     assert result.rates == (0.00024,)
     assert head.features == 'last' and head.weight.shape == (3, 3)
     assert 'preset mst_paper_literal' in said[0] and '0.00024 (as given, whatever the batch size)' in said[0]
-    assert LinearEvaluator('dino', epochs=1, augmentation='none').train(subject)[0].rates == (0.004,)
+    assert LinearEvaluator('dino', epochs=1, augmentation='none').train(evaluated)[0].rates == (0.004,)
 
 
-def test_crops_are_new_in_every_epoch_and_the_same_in_every_run(subject: Subject) -> None:
-    batches = crop_batches(subject, (1, False), 10, 2)
-    first, second, again = list(batches(0)), list(batches(1)), list(crop_batches(subject, (1, False), 10, 2)(0))
+def test_crops_are_new_in_every_epoch_and_the_same_in_every_run(evaluated: EvaluatedNetwork) -> None:
+    batches = crop_batches(evaluated, (1, False), 10, 2)
+    first, second, again = list(batches(0)), list(batches(1)), list(crop_batches(evaluated, (1, False), 10, 2)(0))
     assert [len(labels) for _, labels in first] == [10, 10, 4]
     for group in (first, second):
         assert torch.cat([labels for _, labels in group]).bincount().tolist() == [8, 8, 8]
@@ -100,52 +100,52 @@ def test_crops_are_new_in_every_epoch_and_the_same_in_every_run(subject: Subject
     assert not any(feature.requires_grad for feature in rows)
 
 
-def test_training_on_crops(subject: Subject) -> None:
+def test_training_on_crops(evaluated: EvaluatedNetwork) -> None:
     evaluator = LinearEvaluator('dino', rates=[3.0, 10.0], epochs=4, batch_size=8)
-    metrics = evaluator(subject)
-    assert isinstance(subject.network, BrightNetwork)
-    assert subject.network.seen == 15 + 4 * 24
+    metrics = evaluator(evaluated)
+    assert isinstance(evaluated.network, BrightNetwork)
+    assert evaluated.network.seen == 15 + 4 * 24
     assert metrics['linear_best_top1'] > 60
     assert not {'lr0.001/best_top1'} & set(metrics)
 
 
-def test_the_written_head_has_the_accuracy_that_was_told(subject: Subject, tmp_path) -> None:
+def test_the_written_head_has_the_accuracy_that_was_told(evaluated: EvaluatedNetwork, tmp_path) -> None:
     evaluator = LinearEvaluator(epochs=5, rates=[0.3, 2.0], save=str(tmp_path / '{network}.pth'))
-    evaluator.check(subject)
-    metrics = evaluator(subject)
+    evaluator.check(evaluated)
+    metrics = evaluator(evaluated)
     head = load_head(tmp_path / 'bright.pth')
-    head.check(subject.network, subject.classes())
-    val = subject.bank('val', 4)
+    head.check(evaluated.network, evaluated.classes())
+    val = evaluated.bank('val', 4)
     accuracy = 100 * float((head.logits(val.features).argmax(dim=1) == val.labels).double().mean())
     assert accuracy == pytest.approx(metrics['linear_best_top1'])
     assert head.features == 'last4'
 
 
-def test_two_networks_do_not_share_a_file(subject: Subject, data: Path, tmp_path) -> None:
-    other = Subject(BrightNetwork('second', fingerprint='0' * 64), data / 'train', data / 'val', num_workers=0)
+def test_two_networks_do_not_share_a_file(evaluated: EvaluatedNetwork, data: Path, tmp_path) -> None:
+    other = EvaluatedNetwork(BrightNetwork('second', fingerprint='0' * 64), data / 'train', data / 'val', num_workers=0)
     evaluator = LinearEvaluator(save=str(tmp_path / 'head.pth'))
-    evaluator.check(subject)
-    evaluator.check(subject)
+    evaluator.check(evaluated)
+    evaluator.check(evaluated)
     with pytest.raises(UsageError, match=r'\{network\}'):
         evaluator.check(other)
     apart = LinearEvaluator(save=str(tmp_path / '{network}.pth'))
-    apart.check(subject)
+    apart.check(evaluated)
     apart.check(other)
 
 
-def test_features_that_the_network_does_not_have(subject: Subject, monkeypatch) -> None:
+def test_features_that_the_network_does_not_have(evaluated: EvaluatedNetwork, monkeypatch) -> None:
     def features(images, last_blocks, mean_patch):
         raise UsageError(f'last_blocks is {last_blocks}; there are two.')
 
-    monkeypatch.setattr(subject.network, 'features', features)
+    monkeypatch.setattr(evaluated.network, 'features', features)
     with pytest.raises(
         UsageError, match=r"linear\.features is 'last4', but last_blocks is 4; .*also last, last_mean, last4_mean"
     ):
-        LinearEvaluator().check(subject)
+        LinearEvaluator().check(evaluated)
 
 
-def test_rates_that_diverge_are_counted_and_said(subject: Subject, said: list[str]) -> None:
-    metrics = LinearEvaluator(epochs=3, rates=[0.5, 2e38], batch_size=256)(subject)
+def test_rates_that_diverge_are_counted_and_said(evaluated: EvaluatedNetwork, said: list[str]) -> None:
+    metrics = LinearEvaluator(epochs=3, rates=[0.5, 2e38], batch_size=256)(evaluated)
     assert metrics['linear_diverged'] == 1
     assert 'lr0.5/best_top1' in metrics and 'lr2e+38/best_top1' not in metrics
     assert said[-1].endswith('1 of 2 learning rates diverged and are left out: 2e+38')
@@ -153,13 +153,13 @@ def test_rates_that_diverge_are_counted_and_said(subject: Subject, said: list[st
 
 
 def test_unreadable_train_images_are_said_once(tmp_path, monkeypatch) -> None:
-    write_pictures(tmp_path / 'train', dict.fromkeys(COLOURS, 4))
-    write_pictures(tmp_path / 'val', dict.fromkeys(COLOURS, 2))
+    write_images(tmp_path / 'train', dict.fromkeys(COLORS, 4))
+    write_images(tmp_path / 'val', dict.fromkeys(COLORS, 2))
     (tmp_path / 'train' / 'red' / '001.png').write_bytes(b'broken')
     lines: list[tuple[list[str], str]] = []
     monkeypatch.setattr(linear, 'say_replaced', lambda paths, what: lines.append((paths, what)))
-    subject = Subject(BrightNetwork(), tmp_path / 'train', tmp_path / 'val', batch_size=7, num_workers=0)
-    LinearEvaluator('dino', epochs=3)(subject)
+    evaluated = EvaluatedNetwork(BrightNetwork(), tmp_path / 'train', tmp_path / 'val', batch_size=7, num_workers=0)
+    LinearEvaluator('dino', epochs=3)(evaluated)
     ((paths, what),) = lines
     assert [Path(path).name for path in paths] == ['001.png'] and what == 'linear probe of bright'
 
@@ -182,8 +182,8 @@ def test_settings_out_of_range(settings: dict, says: str) -> None:
 
 
 def test_two_ranks_see_what_one_process_sees(data: Path, monkeypatch) -> None:
-    def subject_with(batch_size: int) -> Subject:
-        return Subject(BrightNetwork(), data / 'train', data / 'val', batch_size=batch_size, num_workers=0)
+    def subject_with(batch_size: int) -> EvaluatedNetwork:
+        return EvaluatedNetwork(BrightNetwork(), data / 'train', data / 'val', batch_size=batch_size, num_workers=0)
 
     alone = list(crop_batches(subject_with(6), (2, False), 10, 1)(0))
     shares = []

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mstkit.errors import UsageError
-from mstkit.evaluation.linear_head import FEATURES, LinearHead, check_features, head_path, load_head
+from mstkit.evaluation.protocols.linear_head import FEATURES, LinearHead, check_features, head_path, load_head
 
 from .frozen import BrightNetwork
 

@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.evaluation import linear_probe
-from mstkit.evaluation.linear_probe import check_rates, regrouped, shuffled_batches, train_heads
+from mstkit.evaluation.protocols import linear_probe
+from mstkit.evaluation.protocols.linear_probe import check_rates, regrouped, shuffled_batches, train_heads
 from mstkit.structures import FeatureBank
 
 RATES = (0.003, 0.3, 0.05)
@@ -19,9 +19,9 @@ RATES = (0.003, 0.3, 0.05)
 
 def bank(count: int, classes: int, seed: int, size: int = 10, spread: float = 1.5) -> FeatureBank:
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(classes, size, generator=torch.Generator().manual_seed(77))
+    centers = torch.randn(classes, size, generator=torch.Generator().manual_seed(77))
     labels = torch.arange(count) % classes
-    features = centres[labels] + spread * torch.randn(count, size, generator=generator)
+    features = centers[labels] + spread * torch.randn(count, size, generator=generator)
     return FeatureBank(features, labels, tuple(f'c{index}' for index in range(classes)))
 
 

@@ -12,10 +12,10 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from mstkit.errors import UsageError
 from mstkit.evaluation.evaluators import LowShotEvaluator
-from mstkit.evaluation.few_shots import check_shots, draw_shots, images_needed, logistic_accuracy
+from mstkit.evaluation.protocols.few_shots import check_shots, draw_shots, images_needed, logistic_accuracy
 from mstkit.structures import FeatureBank
 
-from .subjects import make_folders, subject_of
+from .evaluated_networks import evaluated_of, make_folders
 
 LABELS = torch.arange(3).repeat(100)  # not in blocks: file order and class order differ
 CLASSES = ('a', 'b', 'c')
@@ -24,8 +24,8 @@ CLASSES = ('a', 'b', 'c')
 def bank(size: int = 90, classes: int = 3, seed: int = 0) -> FeatureBank:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(size) % classes
-    centres = torch.randn(classes, 12, generator=torch.Generator().manual_seed(99))
-    features = centres[labels] + 1.5 * torch.randn(size, 12, generator=generator)
+    centers = torch.randn(classes, 12, generator=torch.Generator().manual_seed(99))
+    features = centers[labels] + 1.5 * torch.randn(size, 12, generator=generator)
     return FeatureBank(features, labels, tuple(str(index) for index in range(classes)))
 
 
@@ -91,11 +91,11 @@ def test_logistic_regression_is_at_the_minimum_that_is_promised(penalty: float) 
 
 @pytest.mark.parametrize('shots', [1, 2, 8])
 def test_the_evaluator_equals_scikit_learn(tmp_path: Path, shots: int) -> None:
-    subject = subject_of(make_folders(tmp_path, train=30, val=7), seed=4)
+    evaluated = evaluated_of(make_folders(tmp_path, train=30, val=7), seed=4)
     evaluator = LowShotEvaluator(shots=[shots], runs=3, classifiers=('knn', 'logistic'))
-    evaluator.check(subject)
-    found = evaluator(subject)
-    train, val = subject.bank('train'), subject.bank('val')
+    evaluator.check(evaluated)
+    found = evaluator(evaluated)
+    train, val = evaluated.bank('train'), evaluated.bank('val')
     unit = [torch.nn.functional.normalize(one.features, dim=1).numpy() for one in (train, val)]
     for draw in ('slices', 'random'):
         accuracy: dict[str, list[float]] = {'knn': [], 'logistic': []}
@@ -117,8 +117,8 @@ def test_the_evaluator_equals_scikit_learn(tmp_path: Path, shots: int) -> None:
 
 
 def test_a_single_run_has_no_deviation(tmp_path: Path) -> None:
-    subject = subject_of(make_folders(tmp_path))
-    found = LowShotEvaluator(shots=(1, 5), draws='random', runs=1)(subject)
+    evaluated = evaluated_of(make_folders(tmp_path))
+    found = LowShotEvaluator(shots=(1, 5), draws='random', runs=1)(evaluated)
     assert list(found) == ['knn_1shot_random', 'knn_5shot_random']
 
 
@@ -136,11 +136,11 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(UsageError, match=says):
             LowShotEvaluator(**settings)
-    subject = subject_of(make_folders(tmp_path, train=8))
+    evaluated = evaluated_of(make_folders(tmp_path, train=8))
     with pytest.raises(UsageError, match="class 'dark' has 8 train images, fewer than the 10 shots"):
-        LowShotEvaluator(shots=[5, 10], draws='random').check(subject)
+        LowShotEvaluator(shots=[5, 10], draws='random').check(evaluated)
     with pytest.raises(UsageError, match='consecutive slices of 1 need 21'):
-        LowShotEvaluator(shots=1).check(subject)
+        LowShotEvaluator(shots=1).check(evaluated)
     monkeypatch.setitem(sys.modules, 'sklearn.linear_model', None)
     with pytest.raises(UsageError, match='pip install scikit-learn'):
-        LowShotEvaluator(shots=1, draws='random', classifiers='logistic').check(subject)
+        LowShotEvaluator(shots=1, draws='random', classifiers='logistic').check(evaluated)

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mstkit.evaluation import nearest as module
-from mstkit.evaluation.nearest import nearest
+from mstkit.evaluation.protocols import nearest_neighbors as module
+from mstkit.evaluation.protocols.nearest_neighbors import nearest
 
 
 def made(count: int, seed: int, size: int = 16) -> torch.Tensor:
     """Clusters of different lengths, so that cosines differ from dot products."""
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(9, size, generator=torch.Generator().manual_seed(99))
-    features = centres[torch.randint(9, (count,), generator=generator)] + torch.randn(count, size, generator=generator)
+    centers = torch.randn(9, size, generator=torch.Generator().manual_seed(99))
+    features = centers[torch.randint(9, (count,), generator=generator)] + torch.randn(count, size, generator=generator)
     return features * (0.5 + torch.rand(count, 1, generator=generator))
 
 
@@ -45,7 +45,7 @@ def test_equals_sorting_everything(monkeypatch, tile, k, order):
 
 
 def test_groups_of_different_sizes(monkeypatch):
-    """The last block of keys need not be whole groups, nor hold as many keys as neighbours are asked for."""
+    """The last block of keys need not be whole groups, nor hold as many keys as neighbors are asked for."""
     for size in (1, 8, 64):
         monkeypatch.setattr(module, 'GROUP', size)
         monkeypatch.setattr(module, 'CPU_TILE', (4, 128))
@@ -54,7 +54,7 @@ def test_groups_of_different_sizes(monkeypatch):
             assert torch.equal(nearest(queries, keys, 100).indices, reference(queries, keys, 100)[1])
 
 
-def test_all_keys_are_neighbours():
+def test_all_keys_are_neighbors():
     queries, keys = made(4, seed=6), made(50, seed=7)
     assert torch.equal(nearest(queries, keys, 50).indices, reference(queries, keys, 50)[1])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mstkit.errors import UsageError
-from mstkit.evaluation.plain_pickle import read_plain_pickle
+from mstkit.evaluation.benchmarks.plain_pickle import read_plain_pickle
 
 # {'imlist': ['a'], 'x': array([3, 5])} as Python 2.7 with numpy wrote it: names of its old modules, strings of bytes.
 PYTHON_2 = (

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from mstkit.errors import UsageError
-from mstkit.evaluation.propagation import Propagation, follow, hard_labels, one_hot, propagate
+from mstkit.evaluation.benchmarks.propagation import Propagation, follow, hard_labels, one_hot, propagate
 
 HEIGHT, WIDTH, CHANNELS, CLASSES = 6, 9, 4, 3
 
@@ -31,7 +31,7 @@ def by_plain_loops(tokens: torch.Tensor, sources: list, labels: list, settings: 
                         if abs(v - y) <= settings.radius and abs(u - x) <= settings.radius:
                             cosine = float(tokens[y, x].double() @ source[v, u].double())
                             found.append((math.exp(cosine / settings.temperature), label[v, u]))
-            best = sorted(found, key=lambda pair: -pair[0])[: settings.neighbours]
+            best = sorted(found, key=lambda pair: -pair[0])[: settings.neighbors]
             total = sum(weight for weight, _ in best)
             result[y, x] = sum(weight / total * label for weight, label in best)
     return result
@@ -39,7 +39,7 @@ def by_plain_loops(tokens: torch.Tensor, sources: list, labels: list, settings: 
 
 @pytest.mark.parametrize(
     'settings',
-    [Propagation(radius=2), Propagation(radius=12), Propagation(radius=0), Propagation(radius=1, neighbours=60)],
+    [Propagation(radius=2), Propagation(radius=12), Propagation(radius=0), Propagation(radius=1, neighbors=60)],
 )
 def test_equals_plain_loops(settings):
     (tokens, *sources), (_, *labels) = made(4)
@@ -51,7 +51,7 @@ def test_temperature_counts():
     (tokens, *sources), (_, *labels) = made(3)
     cold, warm = (propagate(tokens, sources, labels, Propagation(temperature=value)) for value in (1e-5, 10.0))
     assert not torch.allclose(cold, warm, atol=0.05)
-    nearest = propagate(tokens, sources, labels, Propagation(neighbours=1))
+    nearest = propagate(tokens, sources, labels, Propagation(neighbors=1))
     torch.testing.assert_close(cold, nearest, rtol=0, atol=0.05)
 
 
@@ -71,7 +71,7 @@ def test_labels_come_from_the_first_frame_and_the_last_few():
         torch.testing.assert_close(one, two)
 
 
-def test_tokens_are_normalised_and_no_frame_is_kept():
+def test_tokens_are_normalized_and_no_frame_is_kept():
     maps, _ = made(3, seed=3)
     first = one_hot(torch.randint(CLASSES, (HEIGHT, WIDTH)), CLASSES)
     scaled = [tokens * (5 + index) for index, tokens in enumerate(maps)]
@@ -106,7 +106,7 @@ def test_a_label_without_contrast_does_not_break_the_others():
     assert hard_labels(soft, (2, 2)).tolist() == [[0, 1], [0, 1]]
 
 
-@pytest.mark.parametrize('change', [dict(frames=-1), dict(radius=-1), dict(neighbours=0), dict(temperature=0.0)])
+@pytest.mark.parametrize('change', [dict(frames=-1), dict(radius=-1), dict(neighbors=0), dict(temperature=0.0)])
 def test_settings_out_of_range(change):
     maps, labels = made(2)
     with pytest.raises(UsageError, match=str(next(iter(change.values())))):

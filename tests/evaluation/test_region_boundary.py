@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mstkit.evaluation.region_boundary import boundary, boundary_accuracy, over_frames, region_similarity
+from mstkit.evaluation.benchmarks.region_boundary import boundary, boundary_accuracy, over_frames, region_similarity
 
 
 def square(top: int, left: int, side: int, size: tuple[int, int] = (60, 80)) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_accuracy_equals_dilation_by_a_disk(one, two):
 def test_accuracy_of_made_masks():
     one, empty = square(10, 10, 20), np.zeros((60, 80), bool)
     assert boundary_accuracy(one, one) == 1
-    assert boundary_accuracy(one, square(10, 11, 20)) == 1, 'one pixel is within the tolerance of a 60x80 picture'
+    assert boundary_accuracy(one, square(10, 11, 20)) == 1, 'one pixel is within the tolerance of a 60x80 image'
     assert boundary_accuracy(one, square(40, 50, 10)) == 0
     assert boundary_accuracy(one, empty) == boundary_accuracy(empty, one) == 0
     assert boundary_accuracy(empty, empty) == 1

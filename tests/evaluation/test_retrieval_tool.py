@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mstkit.evaluation.revisited import read_ground_truth, revisited_scores
+from mstkit.evaluation.benchmarks.revisited import read_ground_truth, revisited_scores
 from mstkit.networks import open_networks
 
 from .tool_runs import load_tool, run_tool, write_config
@@ -45,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expected(source: str, data: Path, crop: bool, scales: tuple[float, ...]) -> dict[str, float]:
-    """The same by hand: every picture read, cut to whole patches and normalised by its own lines."""
+    """The same by hand: every image read, cut to whole patches and normalized by its own lines."""
     (network,) = open_networks(source)
     truth = read_ground_truth(data / 'gnd.pkl')
     features = {}
@@ -79,7 +79,7 @@ def test_table_and_file_hold_the_right_numbers(tool, data, tmp_path, monkeypatch
     assert len({round(scores[f'{protocol}_mAP'], 6) for protocol in ('easy', 'medium', 'hard')}) > 1
     assert found['multiscale'] is bool(options)
     printed = capsys.readouterr().out
-    assert '3 queries in 8 pictures' in printed
+    assert '3 queries in 8 images' in printed
     (line,) = [line for line in printed.splitlines() if ' hard ' in line]
     assert line.split()[-4:] == [f'{scores[f"hard_{metric}"]:.2f}' for metric in ('mAP', 'mP@1', 'mP@5', 'mP@10')]
     assert line.startswith(name)
@@ -94,16 +94,16 @@ def test_mistakes_exit_with_2_and_one_sentence(tool, data, tmp_path, monkeypatch
     nothing.write_text(json.dumps({'imlist': ['image_1'], 'qimlist': ['query_0'], 'gnd': [{**entry, 'easy': []}]}))
     boxless = tmp_path / 'boxless.json'
     boxless.write_text(json.dumps({'imlist': ['image_1'], 'qimlist': ['query_0'], 'gnd': [entry]}))
-    truth, pictures = ('--ground-truth', data / 'gnd.pkl'), ('--data', data)
+    truth, images = ('--ground-truth', data / 'gnd.pkl'), ('--data', data)
     cases = [
         ((source, '--data', tmp_path / 'none', *truth), 'there is no folder'),
-        ((source, *pictures, '--ground-truth', tmp_path / 'none.pkl'), 'none.pkl does not exist'),
-        ((source, *pictures, '--ground-truth', other), '1 of the 2 pictures that the ground truth names'),
-        ((source, *pictures, '--ground-truth', nothing), 'no query anything to find'),
-        ((source, *pictures, '--ground-truth', boxless, '--crop-queries'), 'has no box'),
-        ((source, *pictures, *truth, '--image-size', 0), '--image-size 0'),
-        ((source, *pictures, *truth, '--image-size', 7), 'give 8 or more'),
-        (('tim:vit', *pictures, *truth), "no kind of network called 'tim'"),
+        ((source, *images, '--ground-truth', tmp_path / 'none.pkl'), 'none.pkl does not exist'),
+        ((source, *images, '--ground-truth', other), '1 of the 2 images that the ground truth names'),
+        ((source, *images, '--ground-truth', nothing), 'no query anything to find'),
+        ((source, *images, '--ground-truth', boxless, '--crop-queries'), 'has no box'),
+        ((source, *images, *truth, '--image-size', 0), '--image-size 0'),
+        ((source, *images, *truth, '--image-size', 7), 'give 8 or more'),
+        (('tim:vit', *images, *truth), "no kind of network called 'tim'"),
     ]
     for arguments, message in cases:
         assert run_tool(tool, monkeypatch, *arguments, '--num-workers', 0) == 2

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mstkit.errors import UsageError
-from mstkit.evaluation import revisited
-from mstkit.evaluation.revisited import read_ground_truth, revisited_scores
+from mstkit.evaluation.benchmarks import revisited
+from mstkit.evaluation.benchmarks.revisited import read_ground_truth, revisited_scores
 
 QUERIES, IMAGES = 6, 30
 

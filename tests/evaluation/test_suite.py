@@ -9,15 +9,15 @@ import pytest
 from PIL import Image
 
 from mstkit.errors import UsageError
-from mstkit.evaluation import Subject
+from mstkit.evaluation import EvaluatedNetwork
 from mstkit.evaluation.evaluators import KNNEvaluator, LowShotEvaluator
 from mstkit.evaluation.suite import SuiteResult, build_suite, known_evaluations, run_suite, settings_by_evaluation
 from mstkit.evaluation.suite_files import file_beside, is_work_dir, write_beside, write_results
 from mstkit.evaluation.suite_table import markdown_table, number, plain_table
 from mstkit.registry import EVALUATORS
-from mstkit.visualization.dots import draw_dots
+from mstkit.visualization.dot_plot import draw_dots
 
-from .subjects import make_folders, subject_of
+from .evaluated_networks import evaluated_of, make_folders
 
 
 @pytest.fixture
@@ -25,10 +25,10 @@ def broken() -> Iterator[str]:
     """The name of an evaluation that fails."""
 
     class Broken:
-        def check(self, subject: Subject) -> None:
+        def check(self, evaluated: EvaluatedNetwork) -> None:
             pass
 
-        def __call__(self, subject: Subject) -> dict[str, float]:
+        def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
             raise ZeroDivisionError('no luck')
 
     EVALUATORS.register_module(name='broken', module=Broken)
@@ -70,25 +70,25 @@ def test_mistakes(names: list[str], settings: dict, says: str) -> None:
         build_suite(names, settings)
 
 
-def test_more_neighbours_than_images_are_refused_if_they_were_asked_for(tmp_path: Path) -> None:
-    subject = subject_of(make_folders(tmp_path))
-    with pytest.raises(UsageError, match='asks for 25 neighbours, but train has 24 images'):
-        KNNEvaluator(ks=[3, 25]).check(subject)
-    found = KNNEvaluator()(subject)
+def test_more_neighbors_than_images_are_refused_if_they_were_asked_for(tmp_path: Path) -> None:
+    evaluated = evaluated_of(make_folders(tmp_path))
+    with pytest.raises(UsageError, match='asks for 25 neighbors, but train has 24 images'):
+        KNNEvaluator(ks=[3, 25]).check(evaluated)
+    found = KNNEvaluator()(evaluated)
     assert set(found) == {'k10_top1', 'k20_top1', 'k24_top1'}
     assert next(iter(found)) == 'k20_top1'
-    assert next(iter(KNNEvaluator(ks=[3, 5])(subject))) == 'k5_top1'
+    assert next(iter(KNNEvaluator(ks=[3, 5])(evaluated))) == 'k5_top1'
 
 
 def test_one_that_fails_does_not_stop_the_others(tmp_path: Path, broken: str) -> None:
-    subject, seen = subject_of(make_folders(tmp_path)), []
+    evaluated, seen = evaluated_of(make_folders(tmp_path)), []
     suite = build_suite(['cluster', broken, 'knn'])
-    result = run_suite(suite, subject, result_of(), lambda result: seen.append(len(result.metrics)))
+    result = run_suite(suite, evaluated, result_of(), lambda result: seen.append(len(result.metrics)))
     assert list(result.metrics) == ['cluster', 'knn']
     assert result.failed == {'broken': 'ZeroDivisionError: no luck'}
     assert seen == [1, 1, 2]
     assert result.headlines == {'cluster': ['accuracy'], 'knn': ['k20_top1']}
-    assert result.metrics['knn'] == KNNEvaluator()(subject)
+    assert result.metrics['knn'] == KNNEvaluator()(evaluated)
 
 
 def results() -> list[SuiteResult]:
@@ -156,19 +156,19 @@ def test_results_are_a_list(tmp_path: Path) -> None:
     assert two['failed']['linear'] == 'gone'
 
 
-def test_the_picture_has_a_dot_for_every_number(tmp_path: Path) -> None:
-    """Their colours are in it, and one without numbers is not."""
+def test_the_image_has_a_dot_for_every_number(tmp_path: Path) -> None:
+    """Their colors are in it, and one without numbers is not."""
     rows = {'knn: top-1': {'a': 40.0, 'b': 60.0}, 'linear: top-1': {'b': 70.0}}
     draw_dots(rows, ['a', 'b'], tmp_path / 'x.png', deviations={'knn: top-1': {'a': 3.0}})
 
-    def count(picture: str, colour: tuple[int, int, int]) -> int:
-        pixels = np.asarray(Image.open(tmp_path / picture).convert('RGB')).astype(int)
-        return int((np.abs(pixels - colour).sum(axis=2) < 30).sum())
+    def count(image: str, color: tuple[int, int, int]) -> int:
+        pixels = np.asarray(Image.open(tmp_path / image).convert('RGB')).astype(int)
+        return int((np.abs(pixels - color).sum(axis=2) < 30).sum())
 
     blue, orange = (0, 0x72, 0xB2), (0xD5, 0x5E, 0)
-    both = [count('x.png', colour) for colour in (blue, orange)]
+    both = [count('x.png', color) for color in (blue, orange)]
     draw_dots({'knn: top-1': {'b': 60.0}}, ['a', 'b'], tmp_path / 'y.png')
-    fewer = [count('y.png', colour) for colour in (blue, orange)]
+    fewer = [count('y.png', color) for color in (blue, orange)]
     assert both[0] > fewer[0] > 0  # the legend keeps its mark
     assert both[1] > fewer[1] > 0
     with pytest.raises(UsageError, match='xyz: give a name that ends with one of'):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mstkit.evaluation.davis import find_videos, overall, read_annotation, score_video
+from mstkit.evaluation.benchmarks.davis import find_videos, overall, read_annotation, score_video
 
 from .tool_runs import load_tool, run_tool, write_config
-from .videos import ColourNetwork, label_map, write_davis
+from .videos import ColorNetwork, label_map, write_davis
 
 
 @pytest.fixture(scope='module')
@@ -35,7 +35,7 @@ def test_files_and_table_agree(tool, davis, tmp_path, monkeypatch, capsys):
         written = [read_annotation(path) for path in sorted((folder / video.name).glob('*.png'))]
         assert len(written) == 6
         assert np.array_equal(written[0].labels, read_annotation(video.annotations[0]).labels)
-        assert written[3].colours[3:9] == [200, 0, 0, 0, 200, 0]
+        assert written[3].colors[3:9] == [200, 0, 0, 0, 200, 0]
         scores[video.name] = score_video([one.labels for one in written], video)
     numbers = json.loads((out / 'davis.json').read_text())
     ((name, sums),) = numbers['overall'].items()
@@ -55,32 +55,32 @@ def test_files_and_table_agree(tool, davis, tmp_path, monkeypatch, capsys):
 
 
 def test_objects_are_drawn_where_they_are(tool, davis, tmp_path, monkeypatch, capsys):
-    """A network that sees colours follows the squares, and the picture shows their colours over them."""
-    monkeypatch.setattr(tool, 'open_networks', lambda *_: [ColourNetwork()])
+    """A network that sees colors follows the squares, and the image shows their colors over them."""
+    monkeypatch.setattr(tool, 'open_networks', lambda *_: [ColorNetwork()])
     drawn = []
     lay_out = tool.lay_out
     monkeypatch.setattr(tool, 'lay_out', lambda cells, *rest: drawn.append(cells) or lay_out(cells, *rest))
     arguments = ('any', '--data', davis, '--out', tmp_path, '--image-size', 64, '--sequences', 'going')
     assert run_tool(tool, monkeypatch, *arguments) == 0
-    assert json.loads((tmp_path / 'davis.json').read_text())['overall']['colours']['J&F'] > 70
+    assert json.loads((tmp_path / 'davis.json').read_text())['overall']['colors']['J&F'] > 70
     ((columns,),) = [drawn]
     assert len(columns) == 5
     last = list(columns.values())[-1][0].astype(int)
     labels = np.array(Image.fromarray(label_map(5)).resize((200, 100), Image.Resampling.NEAREST))
-    picture = last[labels == 1].mean(axis=0)
-    assert picture[0] > picture[1] + 100 and picture[0] > picture[2] + 100
+    image = last[labels == 1].mean(axis=0)
+    assert image[0] > image[1] + 100 and image[0] > image[2] + 100
 
 
 def test_first_annotations_only_are_followed_and_said(tool, tmp_path, monkeypatch, capsys):
     davis = write_davis(tmp_path / 'DAVIS', frames=4)
     for path in davis.glob('Annotations/480p/*/0000[1-9].png'):
         path.unlink()
-    monkeypatch.setattr(tool, 'open_networks', lambda *_: [ColourNetwork()])
+    monkeypatch.setattr(tool, 'open_networks', lambda *_: [ColorNetwork()])
     assert run_tool(tool, monkeypatch, 'any', '--data', davis, '--image-size', 64) == 2
     assert 'give --out' in capsys.readouterr().err
     assert run_tool(tool, monkeypatch, 'any', '--data', davis, '--image-size', 64, '--out', tmp_path / 'out') == 0
     assert '2 of 2 sequences have an annotation of their first frame only: not scored' in capsys.readouterr().out
-    assert len(list((tmp_path / 'out' / 'colours').glob('*/*.png'))) == 8
+    assert len(list((tmp_path / 'out' / 'colors').glob('*/*.png'))) == 8
 
 
 def test_mistakes_exit_with_2_and_one_sentence(tool, davis, tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Made videos in the layout of DAVIS 2017, and a network that sees colours."""
+"""Made videos in the layout of DAVIS 2017, and a network that sees colors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 from mstkit.structures import TokenOutput
 
 HEIGHT, WIDTH, SIDE, STEP = 64, 128, 24, 5
-COLOURS = [0, 0, 0, 200, 0, 0, 0, 200, 0, *[9] * 750, 255, 255, 255]
+COLORS = [0, 0, 0, 200, 0, 0, 0, 200, 0, *[9] * 750, 255, 255, 255]
 
 
 def label_map(index: int) -> np.ndarray:
@@ -24,7 +24,7 @@ def label_map(index: int) -> np.ndarray:
 
 
 def frame(index: int) -> np.ndarray:
-    """Objects of one colour each, on a bluish texture that stays where it is."""
+    """Objects of one color each, on a bluish texture that stays where it is."""
     pixels = np.random.default_rng(0).integers((20, 60, 150), (80, 120, 210), (HEIGHT, WIDTH, 3))
     labels = label_map(index)
     pixels[labels == 1] = [220, 40, 30]
@@ -34,29 +34,29 @@ def frame(index: int) -> np.ndarray:
 
 def save_labels(path: Path, labels: np.ndarray) -> None:
     image = Image.fromarray(labels)
-    image.putpalette(COLOURS)
+    image.putpalette(COLORS)
     image.save(path)
 
 
 def write_davis(root: Path, names: tuple[str, ...] = ('going', 'coming'), frames: int = 8) -> Path:
-    """Writes videos as they are handed out: lossy pictures, label maps with a palette, a list."""
+    """Writes videos as they are handed out: lossy images, label maps with a palette, a list."""
     (root / 'ImageSets' / '2017').mkdir(parents=True)
     (root / 'ImageSets' / '2017' / 'val.txt').write_text('\n'.join(names) + '\n')
     for name in names:
-        pictures, maps = root / 'JPEGImages' / '480p' / name, root / 'Annotations' / '480p' / name
-        pictures.mkdir(parents=True)
+        images, maps = root / 'JPEGImages' / '480p' / name, root / 'Annotations' / '480p' / name
+        images.mkdir(parents=True)
         maps.mkdir(parents=True)
         for place in range(frames):
             index = place if name == 'going' else frames - 1 - place
-            Image.fromarray(frame(index)).save(pictures / f'{place:05d}.jpg', quality=95, subsampling=0)
+            Image.fromarray(frame(index)).save(images / f'{place:05d}.jpg', quality=95, subsampling=0)
             save_labels(maps / f'{place:05d}.png', label_map(index))
     return root
 
 
-class ColourNetwork:
-    """Its tokens are the mean colours of patches."""
+class ColorNetwork:
+    """Its tokens are the mean colors of patches."""
 
-    name, image_size, mean, std = 'colours', 32, (110.0, 110.0, 110.0), (60.0, 60.0, 60.0)
+    name, image_size, mean, std = 'colors', 32, (110.0, 110.0, 110.0), (60.0, 60.0, 60.0)
 
     def __init__(self, patch: int = 4) -> None:
         self.patch = patch

@@ -10,9 +10,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mstkit.datasets.scene_files import ensure_scenes
-from mstkit.engine.checkpointing import save
+from mstkit.engine.checkpoints.checkpointing import save
 from mstkit.registry import MODELS
+from mstkit.scenes.scene_files import ensure_scenes
 
 from .toy_transfer import ROOT
 

@@ -102,14 +102,14 @@ def test_the_plot_shows_each_choice_once(results, tmp_path, monkeypatch):
     draw_report(results, tmp_path / 'x.png', 20)
     assert list(drawn) == ['student', 'teacher', 'untrained']
     assert drawn['untrained'] == statistics.fmean([17.0, 17.0, 18.0])
-    labelled = [curve for curve in drawn['student'] if curve.label]
-    assert [(curve.label, curve.points) for curve in labelled] == [
+    labeled = [curve for curve in drawn['student'] if curve.label]
+    assert [(curve.label, curve.points) for curve in labeled] == [
         ('mst', [(0, 17.5), (4, 45.0), (8, 51.5)]),
         ('none', [(0, 17.0), (8, 1 / 3)]),
     ]
     faint = [curve for curve in drawn['student'] if curve.faint]
     assert [dict(curve.points) for curve in faint] == STUDENT
-    assert {curve.colour for curve in faint} == {labelled[0].colour}
+    assert {curve.color for curve in faint} == {labeled[0].color}
 
 
 def test_everything_is_written(tmp_path):
@@ -127,5 +127,5 @@ def test_everything_is_written(tmp_path):
     assert '![k-NN over epochs](ablation.png)' in page
     assert '| none, seed 0 | 2 | no \\| memory |' in page
     assert (tmp_path / 'work' / 'ablation.csv').read_text().count('\n') == 3
-    with Image.open(tmp_path / 'work' / 'ablation.png') as picture:
-        assert picture.size[0] > picture.size[1] > 300
+    with Image.open(tmp_path / 'work' / 'ablation.png') as image:
+        assert image.size[0] > image.size[1] > 300

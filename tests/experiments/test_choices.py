@@ -7,11 +7,11 @@ import inspect
 import pytest
 from mmengine.config import Config
 
-from mstkit.build_errors import accepted_arguments
 from mstkit.errors import UsageError
-from mstkit.experiments.choices import expand, parse_axes, read_table, read_value, split_values
 from mstkit.experiments.config_keys import replace
+from mstkit.experiments.variations import expand, parse_axes, read_table, read_value, split_values
 from mstkit.registry import MODELS
+from mstkit.utils.build_errors import accepted_arguments
 
 from .toy_ablation import CONFIG, TABLE
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mstkit.experiments import FAILED, FINISHED, STOPPED, run_jobs, schedule
+from mstkit.experiments import FAILED, FINISHED, STOPPED, job_schedule, run_jobs
 from mstkit.experiments.transfer import FineTuning
 from mstkit.experiments.transfer_report import write_report
 
@@ -51,7 +51,7 @@ def test_failing_runs_are_written_down_and_the_others_go_on(tmp_path):
     records = [run.record() for run in runs]
     assert [record['status'] for record in records] == [FAILED, FAILED, FAILED, FINISHED]
     assert [record['error'] for record in records] == [
-        'the data set has no pictures',
+        'the data set has no images',
         'RuntimeError: out of | patience',
         'it ended without having measured anything',
         None,
@@ -121,7 +121,7 @@ def test_where_a_run_goes_on_from(tmp_path):
 
 
 def test_the_user_is_told_where_a_long_run_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(schedule, '_SILENCE', 0.5)
+    monkeypatch.setattr(job_schedule, '_SILENCE', 0.5)
     (run,) = runs = [make_run(tmp_path, 'classification', seed=6)]
     lines: list[str] = []
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from mmengine.config import Config
 
-from mstkit.engine.launch import build_runner, load_config
+from mstkit.engine.launch.launch import build_runner, load_config
 from mstkit.experiments.job import newest
 
 from ..test_downstream_configs import reduced
@@ -55,9 +55,9 @@ def test_what_was_not_measured_is_no_zero(tmp_path):
     log(trained, more=json.dumps({**TRAINING, 'iter': 50, 'step': 50}) + '\n')
     assert trained.curves() == {'box AP': {}, 'mask AP': {}}
     assert trained.complaint() == 'it ended without having measured anything'
-    pictures = make_run(tmp_path, 'classification')
-    log(pictures, (1, {}), (2, {'accuracy/top1': float('nan')}))
-    assert pictures.curves() == {'top-1': {}}
+    images = make_run(tmp_path, 'classification')
+    log(images, (1, {}), (2, {'accuracy/top1': float('nan')}))
+    assert images.curves() == {'top-1': {}}
     nothing_there = make_run(tmp_path, seed=1)
     log(nothing_there, (1, {'coco/bbox_mAP': -1.0, 'coco/segm_mAP': -1.0}), more='{"queue": 7, "step": 3}\n')
     assert newest(nothing_there.curves()) is None

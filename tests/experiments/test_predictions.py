@@ -12,14 +12,14 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from mstkit.engine.checkpointing import save
-from mstkit.engine.preflight import build_model
+from mstkit.engine.checkpoints.checkpointing import save
+from mstkit.engine.runner.preflight import build_model
 from mstkit.errors import UsageError
 from mstkit.experiments.predictions import _with_objects, draw_predictions, predict
 from mstkit.experiments.transfer import PRETRAINED, SCRATCH, FineTuning
 from mstkit.visualization.data_samples import SIDE
-from mstkit.visualization.panels import GAP
-from mstkit.visualization.sheet import LINE
+from mstkit.visualization.image_sheet import LINE
+from mstkit.visualization.step_panels import GAP
 
 from ..test_downstream_configs import reduced
 from .toy_transfer import CONFIGS, make_run
@@ -77,8 +77,8 @@ def test_a_sheet_has_the_truth_and_a_column_for_each_run(trained, tmp_path):
     path, run = tmp_path / 'new' / 'sheet.png', trained[PRETRAINED]
     before = sorted(run.folder.rglob('*'))
     draw_predictions(trained, path, 3)
-    with Image.open(path) as picture:
-        picture.verify()
+    with Image.open(path) as image:
+        image.verify()
     sheet = np.asarray(Image.open(path))
     named = run.task == 'classification'
     assert sheet.shape[1] == GAP + 3 * (SIDE + GAP)
@@ -86,25 +86,25 @@ def test_a_sheet_has_the_truth_and_a_column_for_each_run(trained, tmp_path):
     grid = cells(sheet, 3, 3, SIDE + named * LINE)
     for truth, first, second in grid:
         assert not np.array_equal(truth, first) and not np.array_equal(truth, second)
-        if named:  # the same picture in every column, and another word below
+        if named:  # the same image in every column, and another word below
             assert np.array_equal(truth[:SIDE], first[:SIDE]) and np.array_equal(truth[:SIDE], second[:SIDE])
         else:
             assert not np.array_equal(first, second), 'every run has its own predictions'
             lightness = [cell.mean(axis=2).ravel() for cell in (truth, first, second)]
-            assert min(np.corrcoef(lightness)[0]) > 0.3, 'of the same picture'
+            assert min(np.corrcoef(lightness)[0]) > 0.3, 'of the same image'
     assert not np.array_equal(grid[0][0], grid[1][0])
     below = sheet[2 * GAP + 2 * LINE + 3 * (SIDE + named * LINE + GAP) :]
-    assert (below.shape[0] > LINE) == (run.task == 'segmentation'), 'a legend for colours without names'
+    assert (below.shape[0] > LINE) == (run.task == 'segmentation'), 'a legend for colors without names'
     assert (sheet[:, -GAP:] == 255).all() and (sheet[-GAP // 2 :] == 255).all(), 'nothing runs over the edge'
     assert sorted(run.folder.rglob('*')) == before, 'a run keeps its folder for itself'
 
 
-def test_no_more_pictures_than_there_are(trained, tmp_path):
+def test_no_more_images_than_there_are(trained, tmp_path):
     (run, *_) = trained.values()
     predictions, _ = predict(run, 50)
     assert len(predictions) == (20 if run.task == 'classification' else 6)
     side = 48 if run.task == 'classification' else 64
-    assert {one.picture.shape for one in predictions} == {(side, side, 3)}
+    assert {one.image.shape for one in predictions} == {(side, side, 3)}
     if run.task == 'detection':
         assert all((one.sample.pred_instances.scores > 0.3).any() for one in predictions)
 
@@ -115,7 +115,7 @@ def test_a_run_without_a_checkpoint(tmp_path):
     assert not Path(tmp_path / 'sheet.png').exists()
 
 
-def test_pictures_that_show_nothing_are_not_shown():
+def test_images_that_show_nothing_are_not_shown():
     class Found:
         def __init__(self, objects: list[int | None]) -> None:
             self.objects = objects

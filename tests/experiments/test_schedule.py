@@ -16,7 +16,7 @@ from mstkit.errors import UsageError
 from mstkit.experiments import FAILED, FINISHED, STOPPED, run_jobs
 from mstkit.experiments.ablation import Plan
 from mstkit.experiments.ablation_report import write_report
-from mstkit.experiments.process import Training, duration
+from mstkit.experiments.training_process import Training, duration
 
 from .toy_ablation import make, program
 

@@ -53,15 +53,15 @@ def test_lengths_are_epochs_or_iterations(checkpoint, scenes, tmp_path):
         'segmentation': TaskOptions(CONFIGS['segmentation'], str(scenes), num_classes=11, length=70),
         'classification': TaskOptions(CLASSIFIER, length=3),
     }
-    pixels, pictures = plan(checkpoint, tmp_path, tasks=tasks).runs
+    pixels, images = plan(checkpoint, tmp_path, tasks=tasks).runs
     assert (pixels.length, pixels.unit) == (70, 'iteration')
-    assert (pictures.length, pictures.unit) == (3, 'epoch')
+    assert (images.length, images.unit) == (3, 'epoch')
     words = pixels.arguments
     assert words[words.index('--num-classes') :][:4] == ['--num-classes', '11', '--iterations', '70']
-    assert '--iterations' not in pictures.arguments and '--epochs' in pictures.arguments
+    assert '--iterations' not in images.arguments and '--epochs' in images.arguments
     loaded = pixels.load()
     assert loaded.train_cfg.max_iters == 70 and loaded.default_hooks.pretrained.checkpoint == str(checkpoint)
-    assert pictures.load().train_cfg.max_epochs == 3
+    assert images.load().train_cfg.max_epochs == 3
     assert plan(checkpoint, tmp_path).runs[0].length == Config.fromfile(CLASSIFIER).train_cfg.max_epochs
 
 
@@ -85,7 +85,7 @@ def test_an_unknown_task_comes_with_the_nearest(checkpoint, tmp_path):
     [
         (dict(config='nowhere.py'), 'no config file nowhere.py'),
         (dict(config=CONFIGS['detection'], data_root='nowhere'), '--data-root nowhere: there is no such folder'),
-        (dict(config=CLASSIFIER, data_root='.'), 'this config generates its own pictures'),
+        (dict(config=CLASSIFIER, data_root='.'), 'this config generates its own images'),
         (dict(config=CLASSIFIER, length=0), '--epochs is a whole number from 1, not 0'),
         (dict(config=CLASSIFIER, num_classes=0), '--num-classes is a whole number from 1, not 0'),
         (dict(config=DOWNSTREAM.parent / 'demo' / 'mst_vit-nano_scenes.py'), 'for the configs in configs/downstream'),

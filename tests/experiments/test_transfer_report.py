@@ -97,7 +97,7 @@ def test_plots_show_means_and_seeds(runs, tmp_path, monkeypatch):
         'nothing of the segmentation'
     )
     assert drawn['xlabel'] == 'epoch'
-    first, *seeds = (curve for curve in drawn['box AP'] if curve.colour == 0)
+    first, *seeds = (curve for curve in drawn['box AP'] if curve.color == 0)
     assert (first.label, first.points) == (PRETRAINED, [(1, 0.0), (2, pytest.approx(29.5))])
     assert [curve.points[-1] for curve in seeds] == [(2, pytest.approx(100 * value)) for value in BOXES[PRETRAINED]]
     assert all(curve.faint and curve.label is None for curve in seeds)
@@ -116,8 +116,8 @@ def test_the_page_says_what_was_done_and_what_is_missing(runs, tmp_path):
     assert '![detection over the run](detection.png)' in page
     assert '![detection: predictions](detection_predictions.png)' in page
     assert (tmp_path / 'transfer.csv').read_text() == csv_table(read_results(runs))
-    with Image.open(tmp_path / 'detection.png') as picture:
-        assert picture.size[0] > picture.size[1] > 300
+    with Image.open(tmp_path / 'detection.png') as image:
+        assert image.size[0] > image.size[1] > 300
     assert not (tmp_path / 'segmentation.png').exists()
 
 

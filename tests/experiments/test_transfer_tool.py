@@ -54,7 +54,7 @@ def test_help_names_what_there_is(transfer):
         (['--seeds', '0,x'], '--seeds 0,x: give whole numbers'),
         (['--seeds', '1,1'], 'named twice'),
         (['--jobs', '0'], '--jobs is a whole number from 1, not 0'),
-        (['--pictures', '-1'], '--pictures is a whole number from 0, not -1'),
+        (['--images', '-1'], '--images is a whole number from 0, not -1'),
         (['--length', '12'], '--length 12: give TASK=VALUE, such as detection=12'),
         (['--length', 'detection=two'], '--length detection=two: give TASK=VALUE'),
         (['--num-classes', 'segmentation=-1'], '--num-classes segmentation=-1: give TASK=VALUE'),
@@ -65,7 +65,7 @@ def test_help_names_what_there_is(transfer):
         (['--pretrained', 'nowhere.pth'], 'checkpoint nowhere.pth does not exist'),
         (['--branch', 'teacher'], 'has no teacher'),
         (['--tasks', 'classification', '--configs', 'classification=nowhere.py'], 'no config file nowhere.py'),
-        (['--tasks', 'classification', '--data-root', 'classification=.'], 'generates its own pictures'),
+        (['--tasks', 'classification', '--data-root', 'classification=.'], 'generates its own images'),
     ],
 )
 def test_mistakes_are_one_line(transfer, checkpoint, tmp_path, words, message):
@@ -89,13 +89,13 @@ def test_from_runs_to_table(transfer, checkpoint, tmp_path, monkeypatch):
     """With a program in the place of the training: one of two runs fails, and its predictions are missing too."""
     monkeypatch.setattr(sys, 'executable', str(stand_in(tmp_path)))
     words = ['--pretrained', checkpoint, '--tasks', 'classification', '--from-scratch-too', '--seeds', '1,2']
-    words += ['--work-dir', tmp_path / 'work', '--length', 'classification=2', '--pictures', '2']
+    words += ['--work-dir', tmp_path / 'work', '--length', 'classification=2', '--images', '2']
     out, _ = transfer(*words, expect=1)
     assert '| classification | top-1 | 41.0 | 41.0 | +0.0 | 1 of 2, 1 of 2 |' in out
     assert '2 of 4 runs failed: classification, pre-trained, seed 2; classification, random init, seed 2' in out
     assert 'not drawn: ' in out, 'the checkpoints of the stand-in are empty files'
     page = (tmp_path / 'work' / 'transfer.md').read_text()
-    assert '- classification, pre-trained, seed 2: the data set has no pictures' in page
+    assert '- classification, pre-trained, seed 2: the data set has no images' in page
     assert 'predictions.png' not in page
     again, _ = transfer(*words, expect=1)
     assert again.startswith('2 of 4 runs are finished already')
@@ -109,11 +109,11 @@ def stand_in(folder: Path) -> Path:
     return path
 
 
-def test_a_real_training_from_start_to_picture(transfer, checkpoint, tmp_path):
+def test_a_real_training_from_start_to_image(transfer, checkpoint, tmp_path):
     tiny = tmp_path / 'tiny.py'
     tiny.write_text(TINY.format(base=CONFIGS['classification']))
     words = ['--pretrained', checkpoint, '--tasks', 'classification', '--configs', f'classification={tiny}']
-    words += ['--length', 'classification=1', '--work-dir', tmp_path / 'work', '--pictures', '2']
+    words += ['--length', 'classification=1', '--work-dir', tmp_path / 'work', '--images', '2']
     out, _ = transfer(*words, expect=0)
     assert 'epoch 1 of 1: top-1 ' in out
     with open(tmp_path / 'work' / 'transfer.csv') as file:

@@ -36,7 +36,7 @@ def wait_for(name):
 with open(folder / 'calls.txt', 'a') as calls:
     calls.write(json.dumps(sys.argv[2:]) + '\\n')
 if seed == 2:
-    print('error: the data set has no pictures', file=sys.stderr)
+    print('error: the data set has no images', file=sys.stderr)
     sys.exit(2)
 if seed == 3:
     print('Epoch(train) [1][ 25/50]  lr: 1e-4  eta: 0:00:10  time: 0.1  loss: 2.5')

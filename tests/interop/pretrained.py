@@ -10,7 +10,7 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mstkit.engine.checkpointing import save
+from mstkit.engine.checkpoints.checkpointing import save
 from mstkit.interop import read_checkpoint
 
 from ..models.builders import SWIN, mst
@@ -57,7 +57,7 @@ def segmentor(backbone: dict[str, Any], channels: int) -> Any:
         return MMSEG_MODELS.build(dict(type='EncoderDecoder', backbone=backbone, decode_head=head, test_cfg={}))
 
 
-def picture(size: int, count: int = 2) -> Tensor:
+def toy_image(size: int, count: int = 2) -> Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 

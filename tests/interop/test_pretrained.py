@@ -15,7 +15,7 @@ from mstkit.interop import load_backbone
 from mstkit.registry import MODELS
 
 from ..models.builders import SWIN, VIT
-from .pretrained import FEATMAP, FOUR, OWN_SWIN, expected_map, last_map, picture, segmentor
+from .pretrained import FEATMAP, FOUR, OWN_SWIN, expected_map, last_map, segmentor, toy_image
 
 SWIN_CHANNELS = [24, 48, 96, 192]
 
@@ -52,7 +52,7 @@ def detector(backbone: dict[str, Any], channels: list[int]) -> Any:
 
 @pytest.mark.parametrize('branch', ['student', 'teacher'])
 def test_vit_gives_the_features_that_it_was_pre_trained_for(vit, branch):
-    images = picture(32)
+    images = toy_image(32)
     wanted = expected_map(vit, images, branch)
     models = {
         'classifier': classifier({**VIT, **FEATMAP}, 48),
@@ -74,12 +74,12 @@ def test_class_token_of_the_classifier(vit):
     model = classifier(VIT, 48)
     load_backbone(model.backbone, vit.checkpoint)
     with torch.no_grad():
-        wanted = vit.backbone().forward_tokens(picture(32)).pooled
-    assert (last_map(model.backbone, picture(32)) - wanted).abs().max() < 1e-5
+        wanted = vit.backbone().forward_tokens(toy_image(32)).pooled
+    assert (last_map(model.backbone, toy_image(32)) - wanted).abs().max() < 1e-5
 
 
 def test_swin_gives_the_features_that_it_was_pre_trained_for(swin):
-    images = picture(224, 1)
+    images = toy_image(224, 1)
     wanted = expected_map(swin, images)
     norms = tuple(f'norm{i}.{part}' for i in range(3) for part in ('weight', 'bias'))
     ours = {**SWIN, 'type': 'mstkit.MaskedSwinTransformer', **FOUR}
@@ -92,14 +92,14 @@ def test_swin_gives_the_features_that_it_was_pre_trained_for(swin):
         assert (last_map(model.backbone, images) - wanted).abs().max() < 1e-5
         assert report.missing == missing and report.unexpected == report.resized == ()
         assert report.share == len(report.loaded) / len(model.backbone.state_dict())
-        for name in missing:  # as initialised
+        for name in missing:  # as initialized
             assert torch.equal(model.backbone.state_dict()[name].unique(), torch.tensor([float('weight' in name)]))
 
 
 @pytest.mark.parametrize('build', [detector, segmentor])
 def test_the_own_swin_of_mmdet_and_mmseg(small_window, build):
     """Equal where every map is larger than a window: on smaller ones theirs shifts, the pre-trained one does not."""
-    images = picture(128)
+    images = toy_image(128)
     model = build(dict(type='SwinTransformer', window_size=2, **OWN_SWIN), SWIN_CHANNELS if build is detector else 192)
     assert type(model.backbone).__module__.startswith('mmdet' if build is detector else 'mmseg')
     report = load_backbone(model.backbone, small_window.checkpoint)

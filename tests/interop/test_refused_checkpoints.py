@@ -122,7 +122,7 @@ def test_the_report_says_everything(swin):
     )
     assert loaded == total - 6
     assert re.search(r'resized relative_position_bias_table: \(169, 1\) to \(529, 1\)', str(report))
-    assert 'not pre-trained, stay as initialised: norm0.weight' in str(report)
+    assert 'not pre-trained, stay as initialized: norm0.weight' in str(report)
 
 
 def test_the_vit_of_mmseg_is_refused_with_the_type_to_use(vit):

@@ -10,7 +10,7 @@ from scipy import interpolate
 from torch import Tensor
 
 from mstkit.interop import load_backbone
-from mstkit.interop.resizing import resize_bias_table, resize_square_positions
+from mstkit.interop.resized_positions import resize_bias_table, resize_square_positions
 
 from ..models.builders import SWIN, TINY
 from .pretrained import (
@@ -21,9 +21,9 @@ from .pretrained import (
     Source,
     expected_map,
     last_map,
-    picture,
     segmentor,
     state_of,
+    toy_image,
 )
 
 
@@ -46,7 +46,7 @@ def test_resized_positions_are_those_that_pre_training_uses_at_that_size(vit):
     """At another size than its own the pre-trained network interpolates as well, in every pass."""
     module = VisionTransformer(arch=TINY, img_size=64, patch_size=8, **FEATMAP)
     load_backbone(module, vit.checkpoint)
-    assert (last_map(module, picture(64)) - expected_map(vit, picture(64))).abs().max() < 1e-5
+    assert (last_map(module, toy_image(64)) - expected_map(vit, toy_image(64))).abs().max() < 1e-5
 
 
 def test_positions_of_a_square_grid_on_another_grid_of_the_same_length(vit):

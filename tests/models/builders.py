@@ -49,7 +49,7 @@ def part_of(parameter: str) -> str:
 
 
 def views(backbone: str = 'vit', batch: int = 2, local: int = 2, seed: int = 0) -> list[Tensor]:
-    """Two global and some local views of random pictures."""
+    """Two global and some local views of random images."""
     generator = torch.Generator().manual_seed(seed)
     big, small = SIZES[backbone]
     sizes = [big, big] + [small] * local

@@ -29,7 +29,7 @@ def mlp(norm: str = 'BN1d') -> dict[str, Any]:
 
 
 def moby(network: str = 'vit', norm: str = 'BN1d', **parts: Any) -> MoBY:
-    """An initialised small MoBY in training mode."""
+    """An initialized small MoBY in training mode."""
     torch.manual_seed(7)
     config: dict[str, Any] = dict(
         type='MoBY',
@@ -47,7 +47,7 @@ def moby(network: str = 'vit', norm: str = 'BN1d', **parts: Any) -> MoBY:
     return model
 
 
-def pictures(seed: int = 0, network: str = 'vit', batch: int = 4) -> list[Tensor]:
+def toy_images(seed: int = 0, network: str = 'vit', batch: int = 4) -> list[Tensor]:
     return views(network, batch=batch, local=0, seed=seed)
 
 
@@ -58,7 +58,7 @@ def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
 def iterate(model, optimizer, iteration: int, accumulate: int = 1, inputs: list[Tensor] | None = None) -> Tensor:
     """One iteration; the optimizer steps at the end of each window."""
     model.set_progress(Progress(iteration // accumulate, STEPS, 5, rank_seed=1, iteration=iteration))
-    (loss,) = model.loss(inputs or pictures(seed=iteration)).values()
+    (loss,) = model.loss(inputs or toy_images(seed=iteration)).values()
     (loss / accumulate).backward()
     if (iteration + 1) % accumulate == 0:
         optimizer.step()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mstkit.models.attention import attend
+from mstkit.models.attention_kernel import attend
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 from tests.models.builders import BACKBONES, SIZES, mst, views

@@ -81,7 +81,7 @@ def test_swin_takes_local_crops():
 def attention_in_quadrants(attention: torch.nn.Module, x: Tensor, side: int) -> Tensor:
     """What the 7×7 window of a shifted block does to a padded map of one window, written out.
 
-    Rolling by 3 brings the first three rows (columns) behind the others, and the mask parts what was not neighbours:
+    Rolling by 3 brings the first three rows (columns) behind the others, and the mask parts what was not neighbors:
     the map falls into four quadrants that see each other no more, and nothing else changes.
     """
     msa = attention.w_msa
@@ -218,7 +218,7 @@ def test_swin_pseudo_cls_is_a_distribution_of_one_query():
 
 @pytest.mark.parametrize('name', BACKBONES)
 def test_mask_token_replaces_the_embedding_before_the_position(name):
-    """Hiding everything leaves the output independent of the picture but not of the place."""
+    """Hiding everything leaves the output independent of the image but not of the place."""
     model = build(name)
     size = SIZES[name][0]
     cells = 4 if name == 'vit' else 7

@@ -52,7 +52,7 @@ def test_loss_and_gradient_equal_the_double_loop(views):
     torch.testing.assert_close(got, wanted)
 
 
-def test_loss_and_centre_equal_lightlys():
+def test_loss_and_center_equal_lightlys():
     reference = DINOLoss(output_dim=11, warmup_teacher_temp=0.04, teacher_temp=0.07, warmup_teacher_temp_epochs=30)
     built = DINOHead(out_dim=11, warmup_teacher_temp=0.04, teacher_temp=0.07, warmup_teacher_temp_epochs=30)
     for step, epoch in enumerate((0, 0, 4, 29, 35)):
@@ -88,7 +88,7 @@ def test_no_gradient_reaches_the_teacher():
     assert teacher.grad is None
 
 
-def test_centre_follows_once_per_step_over_all_that_was_accumulated():
+def test_center_follows_once_per_step_over_all_that_was_accumulated():
     whole, parts = head(), head()
     teacher = logits(2, batch=6, seed=3)
     student = logits(2, batch=6, seed=4)
@@ -104,7 +104,7 @@ def test_centre_follows_once_per_step_over_all_that_was_accumulated():
     torch.testing.assert_close(parts.center, whole.center, msg='nothing new was seen')
 
 
-def test_evaluation_leaves_the_centre_alone():
+def test_evaluation_leaves_the_center_alone():
     built = head().eval()
     before = built.center.clone()
     built.loss(logits(2), logits(2, seed=1), 2)
@@ -121,7 +121,7 @@ def _rank(rank: int, world: int) -> torch.Tensor:
     return built.center
 
 
-def test_centre_of_two_processes_equals_one(run_two):
+def test_center_of_two_processes_equals_one(run_two):
     single = head()
     single.loss(logits(2, batch=6, seed=3), logits(2, batch=6, seed=3), 2)
     single.step()

@@ -69,7 +69,7 @@ def test_gathered_form_equals_the_loop_and_the_dense_form():
 def test_loss_equals_lightlys():
     reference = IBOTPatchLoss(output_dim=CLASSES, teacher_temp=0.07)
     built = IBOTHead(CLASSES, teacher_temp=0.07)
-    # lightly divides by all images as well, and normalises each image by its own count.
+    # lightly divides by all images as well, and normalizes each image by its own count.
     hidden = some_hidden(8, 16)
     student, teacher = draw(8, 16, CLASSES), draw(8, 16, CLASSES, seed=1)
     expected = reference(teacher[hidden], student[hidden], mask=hidden.view(8, 4, 4))

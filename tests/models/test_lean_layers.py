@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mstkit.models import MaskedSwinTransformer, MaskedVisionTransformer
-from mstkit.models.lean_layers import LeanFFN, gelu_linear, norm_linear
+from mstkit.models.memory_lean_linear import LeanFFN, gelu_linear, norm_linear
 
 GELU = dict(act_cfg=dict(type='GELU'))
 
@@ -88,7 +88,7 @@ def test_norm_and_linear_are_torchs_bit_for_bit(dtype, bias):
         assert a.dtype == b.dtype and torch.equal(a, b)
 
 
-def test_what_is_normalised_is_kept_once():
+def test_what_is_normalized_is_kept_once():
     norm, linear = nn.LayerNorm(24), nn.Linear(24, 40)
     x = torch.randn(64, 24, requires_grad=True)
     both = nn.ModuleList((norm, linear))

@@ -23,7 +23,7 @@ from mstkit.models import (
     maskers,
 )
 from mstkit.models.maskers.functional import blocks, importance_of, lowest
-from mstkit.models.maskers.ratio import draw_counts
+from mstkit.models.maskers.masking_ratio import draw_counts
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext, Progress
 
@@ -131,12 +131,12 @@ def test_excluding_the_class_key_can_change_the_ranking():
     with_cls = torch.tensor([[0.05, 0.03, 0.92], [0.40, 0.55, 0.05]])  # last column: the class token
     attention = with_cls[:, :2].unsqueeze(0)
     sliced = importance_of(attention)
-    renormalised = importance_of(attention, exclude_cls_key=True)
+    renormalized = importance_of(attention, exclude_cls_key=True)
     torch.testing.assert_close(sliced, torch.tensor([[0.225, 0.29]]))
     expected = (with_cls[:, :2] / with_cls[:, :2].sum(1, keepdim=True)).mean(0, keepdim=True)
-    torch.testing.assert_close(renormalised, expected)
+    torch.testing.assert_close(renormalized, expected)
     assert sliced.argmin() == 0
-    assert renormalised.argmin() == 1
+    assert renormalized.argmin() == 1
 
 
 SHARES = {
@@ -264,14 +264,14 @@ def test_blocks_reach_every_cell_alike():
 
 
 def test_blocks_hang_together_and_random_cells_do_not():
-    def neighbours(mask: torch.Tensor) -> float:
+    def neighbors(mask: torch.Tensor) -> float:
         mask = mask.float()
         pairs = (mask[:, 1:] * mask[:, :-1]).sum() + (mask[..., 1:] * mask[..., :-1]).sum()
         return float(pairs / mask.sum())
 
     seen = tokens(batch=500)
-    block = neighbours(at(BlockMasker(ratio=0.3, image_prob=1.0), 0)(seen))
-    alone = neighbours(at(RandomMasker(ratio=0.3), 0)(seen))
+    block = neighbors(at(BlockMasker(ratio=0.3, image_prob=1.0), 0)(seen))
+    alone = neighbors(at(RandomMasker(ratio=0.3), 0)(seen))
     assert block > 1.4 > 0.6 > alone
 
 

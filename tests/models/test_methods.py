@@ -30,19 +30,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
 MASKERS = sorted(cls.__name__ for cls in REGISTERED if issubclass(cls, Masker))
 STRATEGIES: dict[str, dict[str, Any] | None] = {NO_MASK: None, **{name: SETTINGS.get(name, {}) for name in MASKERS}}
 PATCHES = dict(patch_head=dict(type='IBOTHead'))
-PICTURES = dict(decoder=dict(type='CNNImageDecoder', channels=8))
+IMAGES = dict(decoder=dict(type='CNNImageDecoder', channels=8))
 METHODS: dict[str, dict[str, Any]] = {
     'DINO': dict(type='DINO'),
     'IBOT': dict(type='IBOT', **PATCHES),
     'IBOT, separate head': dict(type='IBOT', **PATCHES, patch_neck=NECK),
-    'IBOT and decoder': dict(type='IBOT', **PATCHES, **PICTURES),
-    'MSTAlgorithm': dict(type='MSTAlgorithm', **PICTURES),
-    'MSTAlgorithm and patches': dict(type='MSTAlgorithm', **PICTURES, **PATCHES),
+    'IBOT and decoder': dict(type='IBOT', **PATCHES, **IMAGES),
+    'MSTAlgorithm': dict(type='MSTAlgorithm', **IMAGES),
+    'MSTAlgorithm and patches': dict(type='MSTAlgorithm', **IMAGES, **PATCHES),
     'Pretrainer': dict(
         type='Pretrainer',
         objectives=dict(
             ce=dict(type='CrossView', neck=NECK, head=dict(type='DINOHead')),
-            restore=dict(type='ImageRestoration', **PICTURES),
+            restore=dict(type='ImageRestoration', **IMAGES),
         ),
     ),
 }
@@ -146,7 +146,7 @@ class Spy:
     ],
 )
 def test_nothing_is_computed_that_nobody_needs(monkeypatch, strategy, method, asked, backbone):
-    """No attention without a masker that asks, no patch logits and no picture without their loss."""
+    """No attention without a masker that asks, no patch logits and no image without their loss."""
     from mstkit.models.backbones import masked_swin, masked_vit
 
     model = build(strategy, method, backbone)
@@ -177,7 +177,7 @@ def test_nothing_is_computed_that_nobody_needs(monkeypatch, strategy, method, as
 
 @pytest.mark.parametrize('backbone', BACKBONES)
 def test_patch_loss_equals_the_dense_one(backbone):
-    """Invariant 7 on whole models: all patches through the heads, iBOT's normalisation, and the center of all."""
+    """Invariant 7 on whole models: all patches through the heads, iBOT's normalization, and the center of all."""
     model = build('RandomMasker', 'IBOT', backbone)
     progress = Progress(0, 100, 10, rank_seed=1, iteration=0)
     model.set_progress(progress)

@@ -11,7 +11,7 @@ from mstkit.errors import UsageError
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 from tests.models.builders import BACKBONES
-from tests.models.moby import STEPS, iterate, mlp, moby, optimizer_of, pictures
+from tests.models.moby import STEPS, iterate, mlp, moby, optimizer_of, toy_images
 from tests.models.test_methods import NO_MASK, STRATEGIES, masker
 
 
@@ -21,10 +21,10 @@ def test_every_strategy_on_every_backbone_trains(network, strategy):
     model = moby(network, masker=masker(strategy))
     optimizer = optimizer_of(model)
     for iteration in range(2):
-        loss = iterate(model, optimizer, iteration, inputs=pictures(iteration, network, batch=2))
+        loss = iterate(model, optimizer, iteration, inputs=toy_images(iteration, network, batch=2))
         assert torch.isfinite(loss)
     model.set_progress(Progress(2, STEPS, 5, iteration=2))
-    model.loss(pictures(2, network, batch=2))['loss_contrast'].backward()
+    model.loss(toy_images(2, network, batch=2))['loss_contrast'].backward()
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
     assert not any(p.requires_grad or p.grad is not None for p in model.teacher.parameters())
     assert ('hidden_fraction' in model.last_statistics()) == (strategy != NO_MASK)
@@ -32,9 +32,9 @@ def test_every_strategy_on_every_backbone_trains(network, strategy):
 
 
 def test_loss_is_made_of_its_parts():
-    """View by view, each through the batch normalisation alone; the predictor is the student's."""
+    """View by view, each through the batch normalization alone; the predictor is the student's."""
     model = moby()
-    inputs = pictures()
+    inputs = toy_images()
     model.set_progress(Progress(0, STEPS, 5))
     twin = copy.deepcopy(model)
     losses = model.loss(inputs)
@@ -62,7 +62,7 @@ def test_the_teacher_sees_whole_views_and_the_student_masked_ones(monkeypatch):
 
         monkeypatch.setattr(module, 'forward_tokens', spy)
     model.set_progress(Progress(0, STEPS, 5))
-    model.loss(pictures())
+    model.loss(toy_images())
     assert calls['teacher'] == [(8, None)]
     ((images, mask),) = calls['student']
     assert images == 8
@@ -73,9 +73,9 @@ def test_the_teacher_sees_whole_views_and_the_student_masked_ones(monkeypatch):
 def test_training_finds_the_keys_of_a_batch():
     model = moby(head=dict(type='MoBYHead', queue_size=64))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
-    inputs = pictures(batch=8)
+    inputs = toy_images(batch=8)
     first = iterate(model, optimizer, 0, inputs=inputs)
-    for iteration in range(1, 8):  # less than the queue holds, so that no key of a picture is also in the queue
+    for iteration in range(1, 8):  # less than the queue holds, so that no key of an image is also in the queue
         last = iterate(model, optimizer, iteration, inputs=inputs)
         model.objectives.contrast.head.pointer.zero_()
     assert last < 0.8 * first
@@ -104,7 +104,7 @@ def test_state_dict_and_branches():
 def test_panel_changes_nothing():
     model = moby(masker=dict(type='AttentionGuidedMasker', num=2, prob=0.5))
     state = copy.deepcopy(model.state_dict())
-    panel = model.panel(pictures()[0])
+    panel = model.panel(toy_images()[0])
     assert panel.mask.shape == (4, 4, 4)
     assert panel.reconstruction is None
     for key, tensor in model.state_dict().items():
@@ -130,14 +130,14 @@ def test_another_number_of_views_is_refused(count):
     with pytest.raises(
         UsageError, match=r'MoBY compares two global views .*: set global_crops\.count=2 and local_crops\.count=0'
     ):
-        model.loss((pictures() * 2)[:count])
+        model.loss((toy_images() * 2)[:count])
 
 
 def test_a_forgotten_hook_does_not_pass_in_silence():
     model = moby()
-    model.loss(pictures())
+    model.loss(toy_images())
     with pytest.raises(RuntimeError, match='ProgressHook'):
-        model.loss(pictures())
+        model.loss(toy_images())
 
 
 @pytest.mark.parametrize(

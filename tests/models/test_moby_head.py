@@ -15,7 +15,7 @@ DIM, QUEUE = 7, 12
 
 
 def draw(batch: int = 4, seed: int = 0) -> torch.Tensor:
-    """Two views, not normalised."""
+    """Two views, not normalized."""
     return 3 * torch.randn(2 * batch, DIM, generator=torch.Generator().manual_seed(seed))
 
 

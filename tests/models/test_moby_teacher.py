@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mstkit.models import MomentumTeacher
 from mstkit.structures import Progress
-from tests.models.moby import STEPS, followed_weights, iterate, moby, optimizer_of, pictures
+from tests.models.moby import STEPS, followed_weights, iterate, moby, optimizer_of, toy_images
 
 
 @pytest.mark.parametrize('accumulate', [1, 2])
@@ -56,12 +56,12 @@ def test_teacher_stays_at_step_0_and_in_evaluation():
     iterate(model, optimizer, 0)
     assert not moved()
     model.eval()
-    model.loss(pictures())
-    model.panel(pictures()[0])
+    model.loss(toy_images())
+    model.panel(toy_images()[0])
     assert not moved()
     assert model.teacher.pending_steps.item() == 1
     model.train()
-    model.loss(pictures())
+    model.loss(toy_images())
     assert moved()
     assert model.teacher.pending_steps.item() == 0
 
@@ -104,7 +104,7 @@ def test_only_weights_loaded_from_a_longer_run_still_follow():
 
 
 def _train(rank: int, world: int) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """Some steps on this rank's pictures, without batch normalisation, which differs over CPU processes."""
+    """Some steps on this rank's images, without batch normalization, which differs over CPU processes."""
     model = moby(norm='LN')
     wrapped: nn.Module = model
     if world > 1:
@@ -113,7 +113,7 @@ def _train(rank: int, world: int) -> tuple[list[Tensor], dict[str, Tensor]]:
     losses = []
     for iteration in range(5):
         model.set_progress(Progress(iteration, STEPS, 5, iteration=iteration))
-        inputs = [view[rank::world] for view in pictures(seed=iteration)]
+        inputs = [view[rank::world] for view in toy_images(seed=iteration)]
         (loss,) = wrapped(inputs, [], mode='loss').values()
         optimizer.zero_grad()
         loss.backward()

@@ -154,7 +154,7 @@ def test_statistics_and_panel():
     assert panel.reconstruction.shape == inputs[0].shape
     assert model.training
     for key, tensor in model.state_dict().items():
-        assert torch.equal(tensor, state[key]), f'{key} changed while a picture was drawn'
+        assert torch.equal(tensor, state[key]), f'{key} changed while an image was drawn'
 
 
 def test_a_forgotten_hook_does_not_pass_in_silence():
@@ -164,7 +164,7 @@ def test_a_forgotten_hook_does_not_pass_in_silence():
         model.loss(views())
 
 
-def test_teacher_and_centre_ignore_the_order_of_no_views():
+def test_teacher_and_center_ignore_the_order_of_no_views():
     """Local views of one size are encoded together, of two sizes apart; the loss is the same function."""
     model = mst(masker=None, decoder=None)
     inputs = views(local=2)

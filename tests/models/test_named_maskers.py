@@ -4,7 +4,7 @@ import pytest
 
 from mstkit.errors import UsageError
 from mstkit.models import AttentionGuidedMasker, RandomMasker
-from mstkit.models.maskers.named import choose_maskers
+from mstkit.models.maskers.masker_choice import choose_maskers
 
 NAMED = {
     'none': None,
@@ -35,7 +35,7 @@ def test_the_own_masker_comes_first():
         dict(type='mstkit.AttentionGuidedMasker', prob=0.10, layer=-1, _scope_='mstkit'),
     ],
 )
-def test_the_own_masker_is_recognised_among_the_named(own):
+def test_the_own_masker_is_recognized_among_the_named(own):
     maskers, same = choose_maskers(NAMED, own)
     assert (list(maskers), same) == (['random', 'mst'], 'mst')
 

@@ -1,4 +1,4 @@
-"""The projection head and the image decoder, with their batch normalisation per view."""
+"""The projection head and the image decoder, with their batch normalization per view."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mstkit.errors import UsageError
 from mstkit.models import CNNImageDecoder, DINONeck
-from mstkit.models.batch_norm import normalise_views
+from mstkit.models.view_batch_norm import normalize_views
 
 
 def neck(**options) -> DINONeck:
@@ -29,7 +29,7 @@ def test_neck_is_dinos_head():
     torch.testing.assert_close(built(x), z @ (length * direction / direction.norm(dim=1, keepdim=True)).T)
 
 
-def test_prototypes_are_normalised_and_frozen_only_when_asked():
+def test_prototypes_are_normalized_and_frozen_only_when_asked():
     assert neck()._last_weights()[0].requires_grad
     frozen = neck(norm_last_layer=True)
     assert not frozen._last_weights()[0].requires_grad
@@ -104,10 +104,10 @@ def test_number_of_layers(layers):
     assert built(torch.randn(2, 6)).shape == (2, 10)
 
 
-def test_views_are_normalised_one_by_one():
+def test_views_are_normalized_one_by_one():
     norm = nn.BatchNorm1d(3)
     x = torch.randn(12, 3) * torch.arange(1, 13).unsqueeze(1)
-    got = normalise_views(norm, x, views=3, updating=2)
+    got = normalize_views(norm, x, views=3, updating=2)
     for view, out in zip(x.chunk(3), got.chunk(3), strict=True):
         torch.testing.assert_close(out, F.batch_norm(view, None, None, norm.weight, norm.bias, training=True))
 
@@ -115,7 +115,7 @@ def test_views_are_normalised_one_by_one():
 def test_running_statistics_come_from_the_updating_views_alone():
     norm, reference = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
     x = torch.randn(12, 3) + 5
-    normalise_views(norm, x, views=3, updating=2)
+    normalize_views(norm, x, views=3, updating=2)
     for view in x.chunk(3)[:2]:
         reference(view)
     for key, tensor in reference.state_dict().items():

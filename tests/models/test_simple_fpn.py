@@ -82,7 +82,7 @@ def test_sizes(factors, num_outs, grid, expected):
 
 @pytest.mark.parametrize(('patch', 'factors'), [(16, (4, 2, 1, 0.5)), (8, (2, 1, 0.5, 0.25))])
 def test_strides_behind_a_plain_transformer(patch, factors):
-    """Strides 4, 8, 16, 32 and 64, on a picture that is no multiple of them."""
+    """Strides 4, 8, 16, 32 and 64, on an image that is no multiple of them."""
     backbone = VisionTransformer(TINY, img_size=64, patch_size=patch, out_type='featmap', out_indices=[1, 2])
     built = pyramid(in_channels=48, scale_factors=factors)
     built.init_weights()

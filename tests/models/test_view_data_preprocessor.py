@@ -1,4 +1,4 @@
-"""Views that are coloured on the device are those that the CPU makes."""
+"""Views that are colored on the device are those that the CPU makes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CROPS = dict(global_crops=dict(size=48), local_crops=dict(size=24, count=3))
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
-def picture(seed: int) -> np.ndarray:
+def toy_image(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
     noise = rng.normal(0, 12, (96, 128, 3))
@@ -26,7 +26,9 @@ def picture(seed: int) -> np.ndarray:
 
 def batch(photometric: str, count: int = 12, **settings) -> dict:
     transform, pack = MultiCrop(**CROPS, **settings, photometric=photometric), PackViews()
-    return default_collate([pack(transform(dict(img=picture(i), sample_idx=SampleKey(i, 3, 5)))) for i in range(count)])
+    return default_collate(
+        [pack(transform(dict(img=toy_image(i), sample_idx=SampleKey(i, 3, 5)))) for i in range(count)]
+    )
 
 
 def plain(**settings) -> ViewDataPreprocessor:
@@ -38,14 +40,14 @@ def test_the_device_makes_the_views_of_the_cpu():
     assert device['photometric'].shape == (12, 5, 12) and 'photometric' not in cpu
     made = plain()(device, training=True)
     assert set(made) == {'inputs', 'data_samples'} and len(made['inputs']) == 5
-    uncoloured = changed = 0.0
+    uncolored = changed = 0.0
     for ours, theirs, raw in zip(made['inputs'], cpu['inputs'], device['inputs'], strict=True):
         assert ours.dtype == torch.float32 and raw.dtype == torch.uint8
         difference = (ours - theirs.float()).abs().mean(dim=(1, 2, 3))
         assert difference.max() <= 2, difference
         changed += float((raw.float() - theirs.float()).abs().mean())
-        uncoloured += float(difference.mean())
-    assert changed > 20 * uncoloured  # the crops alone would be far from it
+        uncolored += float(difference.mean())
+    assert changed > 20 * uncolored  # the crops alone would be far from it
 
 
 @pytest.mark.parametrize('name', ['flip', 'jitter', 'gray', 'blur', 'solarize'])
@@ -66,7 +68,7 @@ def test_nothing_to_do():
         assert torch.equal(ours, raw.float())
 
 
-def test_normalised_and_reproducible():
+def test_normalized_and_reproducible():
     device = batch('device')
     first, again = (plain(mean=MEAN, std=STD)(device, True)['inputs'] for _ in range(2))
     for one, other, raw in zip(first, again, plain()(device, True)['inputs'], strict=True):
@@ -76,7 +78,7 @@ def test_normalised_and_reproducible():
 
 
 def test_a_sample_does_not_depend_on_its_batch():
-    """Which pictures meet an operation together does not matter, nor does the widest kernel among them."""
+    """Which images meet an operation together does not matter, nor does the widest kernel among them."""
     whole, part = (plain()(batch('device', count))['inputs'] for count in (12, 5))
     for one, other in zip(whole, part, strict=True):
         torch.testing.assert_close(one[:5], other, rtol=0, atol=1e-3)

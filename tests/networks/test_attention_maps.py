@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.networks import AttentionMaps, Network, patch_centres, window_places, windows_on_map
-from tests.networks.toy import CASES, SWINS, images, network
+from mstkit.networks import AttentionMaps, Network, patch_centers, window_places, windows_on_map
+from tests.networks.toy import CASES, SWINS, network, toy_images
 
 
 def inner(net: Network, index: int) -> Any:
@@ -16,7 +16,7 @@ def inner(net: Network, index: int) -> Any:
     return getattr(attention, 'w_msa', attention)
 
 
-def watched(net: Network, pictures: Tensor) -> tuple[dict[int, AttentionMaps], dict[int, tuple[Tensor, Tensor]]]:
+def watched(net: Network, images: Tensor) -> tuple[dict[int, AttentionMaps], dict[int, tuple[Tensor, Tensor]]]:
     """The maps of all blocks, and what went into and came out of their attention modules."""
     maps: dict[int, AttentionMaps] = {}
     seen: dict[int, tuple[Tensor, Tensor]] = {}
@@ -27,7 +27,7 @@ def watched(net: Network, pictures: Tensor) -> tuple[dict[int, AttentionMaps], d
             seen[index] = inputs[0], output
 
         handles.append(inner(net, block.index).register_forward_hook(keep))
-    net.watch(pictures, on_attention=lambda found: maps.update({found.block: found}))
+    net.watch(images, on_attention=lambda found: maps.update({found.block: found}))
     for handle in handles:
         handle.remove()
     return maps, seen
@@ -36,7 +36,7 @@ def watched(net: Network, pictures: Tensor) -> tuple[dict[int, AttentionMaps], d
 @pytest.mark.parametrize(('name', 'size'), CASES)
 def test_weights_give_what_the_module_itself_puts_out(name: str, size: tuple[int, int]) -> None:
     net = network(name)
-    maps, seen = watched(net, images(size))
+    maps, seen = watched(net, toy_images(size))
     assert list(maps) == list(range(len(net.blocks)))
     for index, found in maps.items():
         attention = inner(net, index)
@@ -53,12 +53,12 @@ def test_weights_give_what_the_module_itself_puts_out(name: str, size: tuple[int
         torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_every_behaviour_of_windows_is_among_the_cases() -> None:
+def test_every_behavior_of_windows_is_among_the_cases() -> None:
     """Else the tests above and below would say little about shifts and padding."""
     seen: dict[str, set[tuple[bool, bool]]] = {}
     for name in SWINS:
         for size in SWINS[name][1]:
-            maps, _ = watched(network(name), images(size, count=1))
+            maps, _ = watched(network(name), toy_images(size, count=1))
             for found in maps.values():
                 shifted = bool(found.positions[0, 0].min() > found.positions.min())
                 seen.setdefault(name.split()[0], set()).add((shifted, found.real is not None))
@@ -69,10 +69,10 @@ def test_every_behaviour_of_windows_is_among_the_cases() -> None:
 @pytest.mark.parametrize('name', [name for name, _ in CASES if 'ViT' in name or 'BEiT' in name or 'MAE' in name])
 def test_positions_of_a_vit(name: str) -> None:
     net = network(name)
-    pictures = images((64, 64) if name == 'timm ViT' else (32, 32))
-    output = net(pictures)
-    maps, _ = watched(net, pictures)
-    patch = pictures.shape[-1] // output.grid[0]
+    images = toy_images((64, 64) if name == 'timm ViT' else (32, 32))
+    output = net(images)
+    maps, _ = watched(net, images)
+    patch = images.shape[-1] // output.grid[0]
     expected = [[patch * (row + 0.5), patch * (column + 0.5)] for row in range(4) for column in range(4)]
     for found in maps.values():
         assert found.positions.tolist() == expected and found.real is None and found.stage == 0
@@ -83,7 +83,7 @@ def test_positions_of_a_vit(name: str) -> None:
 def test_positions_of_a_swin_are_where_its_windows_take_their_tokens_from(name: str, size: tuple[int, int]) -> None:
     """Each block's own attention is called with tokens that carry their row and column."""
     net = network(name)
-    maps, _ = watched(net, images(size))
+    maps, _ = watched(net, toy_images(size))
     for block in net.blocks:
         stride = 4 * 2**block.stage
         height, width = (-(-side // stride) for side in size)
@@ -151,23 +151,23 @@ def test_values_of_windows_go_back_to_their_places() -> None:
         assert back.tolist() == [[(expected + more).tolist() for more in pair] for pair in ((0, 200), (100, 300))]
 
 
-def test_patch_centres() -> None:
-    assert patch_centres((1, 2), 16).tolist() == [[8, 8], [8, 24]]
+def test_patch_centers() -> None:
+    assert patch_centers((1, 2), 16).tolist() == [[8, 8], [8, 24]]
 
 
 def test_chosen_blocks_are_shown_in_order_and_nothing_stays_behind() -> None:
     net = network('mstkit ViT')
     seen: list[str] = []
     output = net.watch(
-        images(),
+        toy_images(),
         on_tokens=lambda block, tokens: seen.append(f'tokens {block.index} {tuple(tokens.shape)}'),
         on_attention=lambda maps: seen.append(f'attention {maps.block}'),
         blocks=[-1, 0],
     )
     assert seen == ['attention 0', 'tokens 0 (2, 17, 48)', 'attention 2', 'tokens 2 (2, 17, 48)']
-    assert torch.equal(output.pooled, net(images()).pooled)
+    assert torch.equal(output.pooled, net(toy_images()).pooled)
     with pytest.raises(ZeroDivisionError):
-        net.watch(images(), on_tokens=lambda block, tokens: 1 / 0)
+        net.watch(toy_images(), on_tokens=lambda block, tokens: 1 / 0)
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in net.modules())
     with pytest.raises(UsageError, match=r'block 3 is not there.*has 3, from 0 to 2'):
-        net.watch(images(), blocks=[3])
+        net.watch(toy_images(), blocks=[3])

@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.networks import Network
-from tests.networks.toy import CASES, NETWORKS, SWINS, VIT, build, images, network, sharpen, timm_vit
+from tests.networks.toy import CASES, NETWORKS, SWINS, VIT, build, network, sharpen, timm_vit, toy_images
 
 
 @pytest.mark.parametrize('name', ['mstkit ViT', 'mstkit Swin'])
 def test_tokens_are_those_of_our_backbones(name: str) -> None:
     net = network(name)
     for size in NETWORKS[name][1]:
-        expected: Any = net.backbone.forward_tokens(images(size))
-        output = net(images(size))
+        expected: Any = net.backbone.forward_tokens(toy_images(size))
+        output = net(toy_images(size))
         assert torch.equal(output.patch_tokens, expected.patch_tokens) and output.grid == tuple(expected.grid)
         assert torch.equal(output.pooled, expected.pooled) and output.attention is None
 
@@ -24,60 +24,60 @@ def test_tokens_are_those_of_our_backbones(name: str) -> None:
 @pytest.mark.parametrize('name', ['mmpretrain ViT', 'mmpretrain ViT of patches', 'mmpretrain BEiT'])
 def test_pooled_is_what_mmpretrain_hands_on(name: str) -> None:
     net = network(name)
-    assert torch.equal(net(images()).pooled, net.backbone(images())[-1])
+    assert torch.equal(net(toy_images()).pooled, net.backbone(toy_images())[-1])
 
 
 @pytest.mark.parametrize('name', [name for name in NETWORKS if 'timm' in name])
 def test_pooled_is_what_timm_hands_on(name: str) -> None:
     net = network(name)
-    pictures = images(NETWORKS[name][1][0])
-    torch.testing.assert_close(net(pictures).pooled, net.backbone(pictures), atol=1e-5, rtol=1e-5)
+    images = toy_images(NETWORKS[name][1][0])
+    torch.testing.assert_close(net(images).pooled, net.backbone(images), atol=1e-5, rtol=1e-5)
 
 
 def test_a_pretraining_backbone_hides_nothing() -> None:
     net = network('mmpretrain MAE')
-    output = net(images())
+    output = net(toy_images())
     assert output.grid == (4, 4) and output.patch_tokens.shape[1] == 16
-    torch.testing.assert_close(output.pooled, net.backbone(images(), mask=None)[-1][:, 0])
+    torch.testing.assert_close(output.pooled, net.backbone(toy_images(), mask=None)[-1][:, 0])
 
 
 @pytest.mark.parametrize(('name', 'size'), CASES)
 def test_one_block_is_the_pooled_token(name: str, size: tuple[int, int]) -> None:
     net = network(name)
-    output = net(images(size))
-    assert torch.equal(net.features(images(size)), output.pooled)
+    output = net(toy_images(size))
+    assert torch.equal(net.features(toy_images(size)), output.pooled)
     assert output.patch_tokens.shape[1] == output.grid[0] * output.grid[1]
 
 
 def test_features_of_a_vit_by_a_plain_loop() -> None:
     net = network('mstkit ViT')
     backbone: Any = net.backbone
-    tokens = backbone.patch_embed(images())[0]
+    tokens = backbone.patch_embed(toy_images())[0]
     tokens = torch.cat((backbone.cls_token.expand(2, -1, -1), tokens), dim=1) + backbone.pos_embed
     classes = []
     for layer in backbone.layers:
         tokens = layer(tokens)
         classes.append(backbone.ln1(tokens)[:, 0])
     expected = torch.cat((*classes[-2:], backbone.ln1(tokens)[:, 1:].mean(1)), dim=1)
-    torch.testing.assert_close(net.features(images(), last_blocks=2, mean_patch=True), expected)
+    torch.testing.assert_close(net.features(toy_images(), last_blocks=2, mean_patch=True), expected)
 
 
 def test_features_of_a_timm_vit_are_its_own_intermediate_layers() -> None:
     net = network('timm ViT with registers')
-    layers = net.backbone.get_intermediate_layers(images(), n=3, norm=True, return_prefix_tokens=True)
+    layers = net.backbone.get_intermediate_layers(toy_images(), n=3, norm=True, return_prefix_tokens=True)
     expected = torch.cat([prefix[:, 0] for _, prefix in layers], dim=1)
-    torch.testing.assert_close(net.features(images(), last_blocks=3), expected)
+    torch.testing.assert_close(net.features(toy_images(), last_blocks=3), expected)
 
 
 @pytest.mark.parametrize('name', [name for name in SWINS if name != 'mmpretrain padding Swin'])
 def test_features_of_a_swin_by_a_plain_loop(name: str) -> None:
-    """The last four blocks lie in two stages; each of the last stage is normalised before it is averaged (iBOT)."""
+    """The last four blocks lie in two stages; each of the last stage is normalized before it is averaged (iBOT)."""
     net = network(name)
-    pictures = images(SWINS[name][1][0])
+    images = toy_images(SWINS[name][1][0])
     backbone: Any = net.backbone
     stages: list[list[Tensor]] = []  # the tokens behind each block, (B, L, C)
     if name.startswith('timm'):
-        tokens = backbone.patch_embed(pictures)
+        tokens = backbone.patch_embed(images)
         for stage in backbone.layers:
             tokens = stage.downsample(tokens)
             stages.append([])
@@ -86,7 +86,7 @@ def test_features_of_a_swin_by_a_plain_loop(name: str) -> None:
                 stages[-1].append(tokens.flatten(1, 2))
         weight, bias, eps = backbone.norm.weight, backbone.norm.bias, backbone.norm.eps
     else:
-        tokens, grid = backbone.patch_embed(pictures)
+        tokens, grid = backbone.patch_embed(images)
         for stage in backbone.stages:
             stages.append([])
             for block in stage.blocks:
@@ -98,17 +98,17 @@ def test_features_of_a_swin_by_a_plain_loop(name: str) -> None:
     third = [block.mean(1) for block in stages[2]]
     fourth = []
     for block in stages[3]:
-        centred = block - block.mean(-1, keepdim=True)
-        normalised = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
-        fourth.append((normalised * weight + bias).mean(1))
-    features = net.features(pictures, last_blocks=4)
+        centered = block - block.mean(-1, keepdim=True)
+        normalized = centered / (centered.square().mean(-1, keepdim=True) + eps).sqrt()
+        fourth.append((normalized * weight + bias).mean(1))
+    features = net.features(images, last_blocks=4)
     assert features.shape == (2, 2304 // 4)  # a Swin-T of a quarter of the width
     torch.testing.assert_close(features, torch.cat((*third, *fourth), dim=1), atol=1e-5, rtol=1e-5)
 
 
 def test_features_that_were_kept_from_another_reading_are_not_taken_for_these(monkeypatch) -> None:
     swin, vit = network('mstkit Swin').fingerprint, network('mstkit ViT').fingerprint
-    monkeypatch.setattr('mstkit.networks.network._READING', {})  # as when only the very last block was normalised
+    monkeypatch.setattr('mstkit.networks.network._READING', {})  # as when only the very last block was normalized
     assert network('mstkit Swin').fingerprint != swin
     assert network('mstkit ViT').fingerprint == vit
 
@@ -135,10 +135,10 @@ def test_positions_of_dinos_weights_are_interpolated_as_dinos_code_does(kind: st
     other.load_state_dict({**backbone.state_dict(), 'pos_embed': positions})
     about: dict[str, Any] = dict(name='x', image_size=32, mean=(0.0,) * 3, std=(1.0,) * 3)
     net, expected = Network(backbone, **about, interpolate_offset=0.1), Network(other, **about)
-    torch.testing.assert_close(net(images(size)).patch_tokens, expected(images(size)).patch_tokens)
+    torch.testing.assert_close(net(toy_images(size)).patch_tokens, expected(toy_images(size)).patch_tokens)
     plain = Network(backbone, **about)
-    assert (plain(images(size)).patch_tokens - net(images(size)).patch_tokens).abs().max() > 1e-3
-    assert torch.equal(plain(images()).patch_tokens, net(images()).patch_tokens)  # its own size
+    assert (plain(toy_images(size)).patch_tokens - net(toy_images(size)).patch_tokens).abs().max() > 1e-3
+    assert torch.equal(plain(toy_images()).patch_tokens, net(toy_images()).patch_tokens)  # its own size
     assert backbone.pos_embed.shape[1] == 16 + extra, 'what was there is back'
     assert net.fingerprint != plain.fingerprint and net.without_last(1).interpolate_offset == 0.1
 
@@ -151,21 +151,21 @@ def test_a_backbone_may_bring_the_offset_along() -> None:
     about: dict[str, Any] = dict(name='x', image_size=32, mean=(0.0,) * 3, std=(1.0,) * 3)
     net, given = Network(backbone, **about), Network(plain, **about, interpolate_offset=0.1)
     assert net.fingerprint == given.fingerprint != Network(plain, **about).fingerprint
-    pictures = images((48, 24))
-    torch.testing.assert_close(net(pictures).patch_tokens, backbone.forward_tokens(pictures).patch_tokens)
-    torch.testing.assert_close(net(pictures).patch_tokens, given(pictures).patch_tokens)
+    images = toy_images((48, 24))
+    torch.testing.assert_close(net(images).patch_tokens, backbone.forward_tokens(images).patch_tokens)
+    torch.testing.assert_close(net(images).patch_tokens, given(images).patch_tokens)
 
 
 @pytest.mark.parametrize('name', ['mstkit Swin', 'mmpretrain BEiT', 'mmpretrain ViT without class token'])
 def test_a_mean_is_not_given_twice(name: str) -> None:
     with pytest.raises(UsageError, match='mean of its patches already'):
-        network(name).features(images(), mean_patch=True)
+        network(name).features(toy_images(), mean_patch=True)
 
 
 @pytest.mark.parametrize('count', [0, 4])
 def test_more_blocks_than_there_are(count: int) -> None:
     with pytest.raises(UsageError, match=f'last_blocks is {count}; mstkit ViT has 3 blocks'):
-        network('mstkit ViT').features(images(), last_blocks=count)
+        network('mstkit ViT').features(toy_images(), last_blocks=count)
 
 
 def test_it_is_frozen_and_stays_in_evaluation_mode() -> None:

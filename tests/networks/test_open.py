@@ -12,7 +12,7 @@ from mstkit.errors import UsageError
 from mstkit.networks import open_networks, open_several
 from mstkit.networks.from_timm import _is_dinos
 from mstkit.registry import MODELS
-from tests.networks.toy import CONFIG, VIT, images, write_checkpoint
+from tests.networks.toy import CONFIG, VIT, toy_images, write_checkpoint
 
 VIT_OF_TIMM = 'vit_tiny_patch16_224'
 
@@ -82,7 +82,7 @@ def test_a_classifier_of_mmpretrain_whose_backbone_is_ours(tmp_path: Path) -> No
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'epoch_1.pth')
     (network,) = open_networks(f'mmpretrain:{tmp_path}/downstream.py@{tmp_path}/epoch_1.pth')
     assert (network.image_size, network.resize, network.mean) == (32, 36, (1.0, 2.0, 3.0))
-    assert torch.equal(network.features(images()), model.eval().extract_feat(images())[0])
+    assert torch.equal(network.features(toy_images()), model.eval().extract_feat(toy_images())[0])
     steps[0]['type'] = 'LoadImageFromFile'  # which reads BGR
     Config(config).dump(tmp_path / 'downstream.py')
     with pytest.raises(UsageError, match='only RGB'):
@@ -112,8 +112,8 @@ def test_weights_of_timm(tmp_path: Path, timm_weights: dict[str, torch.Tensor], 
     (network,) = open_networks(f'timm:{VIT_OF_TIMM}@{path}')
     expected = timm.create_model(VIT_OF_TIMM, num_classes=0)
     expected.load_state_dict({key: value for key, value in timm_weights.items() if not key.startswith('head')})
-    pictures = images((224, 224), count=1)
-    torch.testing.assert_close(network.features(pictures), expected.eval()(pictures))
+    images = toy_images((224, 224), count=1)
+    torch.testing.assert_close(network.features(images), expected.eval()(images))
     assert (network.image_size, network.resize) == (224, 248)
     assert network.mean == network.std == (127.5, 127.5, 127.5)
     assert network.name == f'timm:{VIT_OF_TIMM}'
@@ -178,7 +178,7 @@ def test_files_that_hold_no_network(tmp_path: Path, checkpoint: Path) -> None:
 
 
 def test_weights_of_dino_and_its_kin_are_told_by_their_names() -> None:
-    """Their positions are interpolated with DINO's offset, and pictures may have any size."""
+    """Their positions are interpolated with DINO's offset, and images may have any size."""
     net = open_networks('timm:vit_small_patch16_224.dino')[0]
     assert net.interpolate_offset == 0.1 and net.image_size == 224
     assert net(torch.zeros(1, 3, 64, 96)).grid == (4, 6)

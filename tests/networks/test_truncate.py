@@ -8,7 +8,7 @@ import torch
 from mstkit.errors import UsageError
 from mstkit.networks import Network
 from tests.models.builders import TINY
-from tests.networks.toy import SWIN, build, images, network
+from tests.networks.toy import SWIN, build, network, toy_images
 
 SIZES: dict[str, Any] = dict(name='', image_size=32, mean=(0.0,) * 3, std=(1.0,) * 3)
 
@@ -29,7 +29,7 @@ def test_a_vit_without_its_last_blocks_is_a_shorter_one(count: int) -> None:
     cut = net.without_last(count)
     assert len(cut.blocks) == 3 - count and [block.index for block in cut.blocks] == list(range(3 - count))
     for blocks in range(1, 4 - count):
-        assert torch.equal(cut.features(images(), blocks, True), expected.features(images(), blocks, True))
+        assert torch.equal(cut.features(toy_images(), blocks, True), expected.features(toy_images(), blocks, True))
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,15 @@ def test_a_vit_without_its_last_blocks_is_a_shorter_one(count: int) -> None:
 )
 def test_a_swin_without_some_blocks_is_a_shallower_one(count: int, where: str, depths: list[int]) -> None:
     net = network('mstkit Swin')
-    pictures = images((224, 224), count=1)
+    images = toy_images((224, 224), count=1)
     arch = {**SWIN['arch'], 'depths': depths}
-    whole = net(pictures)
+    whole = net(images)
     cut = net.without_last(count, where)
     backbone: Any = build('MaskedSwinTransformer', **{**SWIN, 'arch': arch})()
     own, found = backbone.state_dict(), net.backbone.state_dict()
     backbone.load_state_dict({name: found[name] for name in own})
-    expected = backbone.eval().forward_tokens(pictures)
-    output = cut(pictures)
+    expected = backbone.eval().forward_tokens(images)
+    output = cut(images)
     assert output.pooled.shape == whole.pooled.shape and output.grid == tuple(expected.grid)
     assert torch.equal(output.patch_tokens, expected.patch_tokens)
     assert [block.stage for block in cut.blocks] == [stage for stage, depth in enumerate(depths) for _ in range(depth)]
@@ -63,18 +63,18 @@ def test_other_libraries(name: str) -> None:
     net = network(name)
     size = {'timm Swin': 96, 'timm ViT': 64}.get(name, 32)
     seen: list[torch.Tensor] = []
-    output = net.watch(images((size, size)), on_tokens=lambda block, tokens: seen.append(tokens), blocks=[-2])
+    output = net.watch(toy_images((size, size)), on_tokens=lambda block, tokens: seen.append(tokens), blocks=[-2])
     cut = net.without_last(1)
-    anatomy = net._anatomy
-    assert torch.equal(cut.features(images((size, size))), anatomy.pool(anatomy.norm(seen[0])))
-    assert not torch.equal(cut(images((size, size))).pooled, output.pooled)
+    structure = net._structure
+    assert torch.equal(cut.features(toy_images((size, size))), structure.pool(structure.norm(seen[0])))
+    assert not torch.equal(cut(toy_images((size, size))).pooled, output.pooled)
 
 
 def test_weights_are_shared_and_the_whole_network_stays_as_it_is() -> None:
     net = network('mstkit ViT')
-    before = net(images()).pooled
+    before = net(toy_images()).pooled
     cut = net.without_last(1)
-    assert torch.equal(net(images()).pooled, before) and len(net.blocks) == 3
+    assert torch.equal(net(toy_images()).pooled, before) and len(net.blocks) == 3
     kept = {parameter.data_ptr() for parameter in net.parameters()}
     assert {parameter.data_ptr() for parameter in cut.parameters()} < kept
     assert cut.blocks[0].module is not net.blocks[0].module  # hooks on one are not seen by the other

@@ -92,7 +92,7 @@ def network(name: str) -> Network:
 
 
 def sharpen(module: nn.Module) -> None:
-    """Weights with which attention and norms differ from what an initialisation makes them."""
+    """Weights with which attention and norms differ from what an initialization makes them."""
     generator = torch.Generator().manual_seed(1)
     for parameter in module.parameters():
         spread = 1.5 * parameter.shape[-1] ** -0.5 if parameter.ndim == 2 else 0.2
@@ -100,7 +100,7 @@ def sharpen(module: nn.Module) -> None:
         parameter.data = noise + 1 if parameter.ndim == 1 else noise
 
 
-def images(size: tuple[int, int] = (32, 32), count: int = 2) -> Tensor:
+def toy_images(size: tuple[int, int] = (32, 32), count: int = 2) -> Tensor:
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(2))
 
 

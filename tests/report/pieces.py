@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from mstkit.report.chart_figures import figure as figure_of
 from mstkit.report.charts import Chart
-from mstkit.report.figures import figure as figure_of
-from mstkit.report.templates import asset, environment
+from mstkit.report.page_templates import asset, environment
 
 
 def piece(template: str, macro: str, *arguments: Any, **options: Any) -> str:

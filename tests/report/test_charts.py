@@ -12,12 +12,12 @@ import pytest
 from jinja2 import UndefinedError
 from markupsafe import Markup
 
+from mstkit.report.chart_scales import choose_rows, domain, linear_ticks, log_ticks, scale, smooth, thin
 from mstkit.report.charts import MARKS, STYLES, Chart, Line, describe, style
-from mstkit.report.markdown import blocks
-from mstkit.report.panels import Embedded
-from mstkit.report.scales import choose_rows, domain, linear_ticks, log_ticks, scale, smooth, thin
-from mstkit.report.templates import code_spans, environment
-from mstkit.report.words import duration, number, several
+from mstkit.report.markdown_blocks import blocks
+from mstkit.report.number_words import duration, number, several
+from mstkit.report.page_templates import code_spans, environment
+from mstkit.report.panel_sheets import Embedded
 
 from . import pieces
 from .pieces import colors, dashes, figure, piece
@@ -148,7 +148,7 @@ def test_smoothing_never_hides_the_raw_curve():
     assert not [path for path in plain.iter('path') if path.get('class') == 'raw']
 
 
-def test_a_logarithmic_picture_is_there_where_it_shows_more():
+def test_a_logarithmic_image_is_there_where_it_shows_more():
     wide = Chart('t', [Line('a', [(0, 1e-6), (1, 1e-3)], 0)])
     assert [g.get('class') for g in svg(wide) if g.tag == 'g'] == ['x', 'linear', 'logarithmic']
     for values in ((1.0, 2.0), (0.0, 5.0), (-1.0, 9.0)):
@@ -157,7 +157,7 @@ def test_a_logarithmic_picture_is_there_where_it_shows_more():
     assert 'type="checkbox"' in figure(wide, 'x')
 
 
-def test_each_picture_has_words():
+def test_each_image_has_words():
     tree = svg(Chart('loss <1>', [Line('a & b', [(0, 1.0)], 0)], levels={'ln K': 2.0}))
     names = tree.get('aria-labelledby').split()
     by_id = {node.get('id'): node.text for node in tree.iter()}
@@ -166,14 +166,14 @@ def test_each_picture_has_words():
     assert 'ln K is at 2.' in by_id[names[1]]
 
 
-def test_styles_differ_by_more_than_colour():
+def test_styles_differ_by_more_than_color():
     curves = [name for name in colors()[0] if name.startswith('curve')]
     assert len(set(MARKS)) == len(set(dashes())) == len(curves) == STYLES
     assert len({style(number).classes for number in range(4 * STYLES)}) == 4 * STYLES
 
 
-def luminance(colour):
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+def luminance(color):
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from mstkit.engine.ending import say_why_it_stopped
+from mstkit.engine.checkpoints.run_ending import say_why_it_stopped
 from mstkit.engine.hooks.non_finite_hook import NonFiniteLossError
-from mstkit.engine.json_lines import append_line
 from mstkit.errors import UsageError
 from mstkit.report import build_page, read_run
-from mstkit.report.verdict import divergence, progress, verdict
+from mstkit.report.run_verdict import divergence, progress, verdict
+from mstkit.utils.json_lines import append_line
 
 from .toy import EVENTS, STAMP, age, make_downstream, make_run, training, write_lines
 

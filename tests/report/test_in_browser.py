@@ -39,7 +39,7 @@ def pages(tmp_path_factory):
     return files
 
 
-def colour(text):
+def color(text):
     red, green, blue = (int(part) for part in text.removeprefix('rgb(').removesuffix(')').split(',')[:3])
     return f'#{red:02X}{green:02X}{blue:02X}'
 
@@ -74,7 +74,7 @@ def test_what_the_page_must_not_do_is_refused_and_seen(browser, pages, tmp_path)
     assert browser.run(OVERFLOW) > 0
 
 
-def test_the_slider_moves_by_key_and_the_picture_changes(browser, pages):
+def test_the_slider_moves_by_key_and_the_image_changes(browser, pages):
     browser.open(pages['run'])
     browser.run("document.querySelector('.slider input').focus()")
     said = "document.querySelector('.slider output').textContent"
@@ -170,7 +170,7 @@ def test_light_and_dark(browser, pages):
             " getComputedStyle(document.querySelector('figure.chart')).backgroundColor,"
             " getComputedStyle(document.querySelector('.note, .unit')).color]"
         )
-        assert [colour(one) for one in found] == [colors()[mode][name] for name in ('page', 'text', 'card', 'soft')]
+        assert [color(one) for one in found] == [colors()[mode][name] for name in ('page', 'text', 'card', 'soft')]
 
 
 def test_without_its_script_everything_essential_is_there(browser, pages):
@@ -178,9 +178,9 @@ def test_without_its_script_everything_essential_is_there(browser, pages):
     seen = browser.call('DOM.getDocument', depth=-1)
     assert seen
     tree = browser.call('Accessibility.getFullAXTree')['nodes']
-    pictures = [node['name']['value'] for node in tree if node.get('role', {}).get('value') == 'image']
-    assert sum('epoch 0, picture' in name for name in pictures) == 3
-    assert sum('epoch 4, picture' in name for name in pictures) == 3
+    images = [node['name']['value'] for node in tree if node.get('role', {}).get('value') == 'image']
+    assert sum('epoch 0, image' in name for name in images) == 3
+    assert sum('epoch 4, image' in name for name in images) == 3
     assert not [node for node in tree if node.get('role', {}).get('value') == 'slider'], 'it would do nothing'
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mstkit.errors import UsageError
 from mstkit.report import build_page
-from mstkit.report.panels import choose, read_sheet
+from mstkit.report.panel_sheets import choose, read_sheet
 from mstkit.structures import PanelData
 from mstkit.visualization import draw_panels
 from tests.programs import load_program, run_program
@@ -97,7 +97,7 @@ def test_nothing_is_loaded_and_nothing_but_our_script_may_run(tmp_path):
 
 def test_words_of_others_stay_words(tmp_path):
     evil = '<img src=x onerror=alert(1)>'
-    config = CONFIG.replace("'pictures'", f"'{evil}'").replace('AttentionGuidedMasker', evil)
+    config = CONFIG.replace("'images'", f"'{evil}'").replace('AttentionGuidedMasker', evil)
     folder = make_run(tmp_path / 'x"><script>alert(1)', config=config)
     (folder / 'cell.json').write_text(json.dumps(dict(status='failed', error=evil, command=evil)))
     (folder / 'evaluation').mkdir()

@@ -8,18 +8,18 @@ import math
 
 import pytest
 
-from mstkit.engine.json_lines import append_line
 from mstkit.errors import UsageError
 from mstkit.models.heads.dino_head import DINOHead
 from mstkit.models.momentum_teacher import MomentumTeacher
 from mstkit.report import build_page, read_run
-from mstkit.report.configs import differences, flatten
-from mstkit.report.curves import charts_comparing, charts_of, quantities
-from mstkit.report.facts import accuracies, hidden_share, training_seconds
-from mstkit.report.records import read_scalars
-from mstkit.report.sources import read_sources
-from mstkit.report.verdict import COLLAPSED, EARLY, FINE, progress, prototypes, verdict
+from mstkit.report.report_sources import read_sources
+from mstkit.report.run_charts import charts_comparing, charts_of, quantities
+from mstkit.report.run_configs import differences, flatten
+from mstkit.report.run_numbers import accuracies, hidden_share, training_seconds
+from mstkit.report.run_records import read_scalars
+from mstkit.report.run_verdict import COLLAPSED, EARLY, FINE, progress, prototypes, verdict
 from mstkit.structures import Progress
+from mstkit.utils.json_lines import append_line
 
 from .toy import CONFIG, EVENTS, STAMP, age, make_ablation, make_downstream, make_run, training, write_lines
 
@@ -35,7 +35,7 @@ def test_a_whole_run(tmp_path):
     assert run.missing == []
     assert (run.state, run.reached, run.length, run.unit, run.epoch_length) == ('finished', 4, 4, 'epoch', 10)
     assert run.events.environment == {'Python': '3.11.7', 'PyTorch': '2.9.0', 'seed': '1234', 'GPU number': '1'}
-    assert run.events.chosen == ['ImageFolder: 80 images in 5 classes in pictures/train']
+    assert run.events.chosen == ['ImageFolder: 80 images in 5 classes in images/train']
     assert run.events.warnings == {'two things <script>alert(1)</script>': 2}
     assert curve(run, 'loss')[:2] == [(0.1, 5.0), (0.2, 4.5)]
     assert curve(run, 'student') == [(0, 30), (1, 35), (2, 40), (3, 45), (4, 50)]
@@ -85,7 +85,7 @@ def test_lines_of_another_kind_do_no_harm(tmp_path):
     (folder / 'events.jsonl').write_text(
         '{"event": "start", "environment": 3}\n{"event": "stop", "reason": "x"}\n{"text": "x"}\n[]\n{"event": "new"}\n'
     )
-    (folder / 'panels' / 'epoch_002.png').write_bytes(b'no picture')
+    (folder / 'panels' / 'epoch_002.png').write_bytes(b'no image')
     (folder / 'cell.json').write_text('{"status"')
     (folder / 'evaluation').mkdir()
     (folder / 'evaluation' / 'x.json').write_text('{"source": 3}')
@@ -114,10 +114,10 @@ def test_a_run_is_going_stopped_or_failed(tmp_path):
 
 def test_what_the_command_line_changed_comes_first(tmp_path):
     folder = make_run(tmp_path / 'run')
-    start = {**EVENTS[0], 'changes': ['data root pictures for all']}
+    start = {**EVENTS[0], 'changes': ['data root images for all']}
     write_lines(folder / 'events.jsonl', [start, *EVENTS[1:], {**start, 'seed': 1234}, *EVENTS[1:]])
     run = read_run(folder)
-    assert run.events.chosen == ['data root pictures for all', 'ImageFolder: 80 images in 5 classes in pictures/train']
+    assert run.events.chosen == ['data root images for all', 'ImageFolder: 80 images in 5 classes in images/train']
     assert run.events.warnings == {'two things <script>alert(1)</script>': 4}
 
 

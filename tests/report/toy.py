@@ -23,7 +23,7 @@ model = dict(
     teacher=dict(type='MomentumTeacher', momentum=0.9))
 optim_wrapper = dict(optimizer=dict(lr=0.001, type='AdamW'), type='DistillationOptimWrapper')
 train_cfg = dict(max_epochs=4, type='ResumableEpochLoop')
-train_dataloader = dict(batch_size=8, dataset=dict(data_root='pictures', type='ImageFolder'))
+train_dataloader = dict(batch_size=8, dataset=dict(data_root='images', type='ImageFolder'))
 randomness = dict(seed=None)
 epochs = 100
 launcher = 'none'
@@ -37,7 +37,7 @@ EVENTS: list[dict[str, Any]] = [
         seed=1234,
         changes=[],
     ),
-    dict(event='note', text='ImageFolder: 80 images in 5 classes in pictures/train'),
+    dict(event='note', text='ImageFolder: 80 images in 5 classes in images/train'),
     dict(event='note', text='k-NN epoch 0: random init 3.0'),
     dict(event='warning', level='WARNING', text='two things <script>alert(1)</script>'),
     dict(event='training', iteration=1, epoch_length=10),
@@ -59,7 +59,7 @@ def training(iterations: range, loss: float = 4.0) -> list[dict[str, Any]]:
     ]
 
 
-def make_run(folder: Path, epochs: int = 4, loss: float = 4.0, config: str = CONFIG, picture_seed: int = 0) -> Path:
+def make_run(folder: Path, epochs: int = 4, loss: float = 4.0, config: str = CONFIG, image_seed: int = 0) -> Path:
     """A pre-training of four epochs of ten iterations that has come to ``epochs``."""
     stamp = folder / STAMP
     (stamp / 'vis_data').mkdir(parents=True)
@@ -84,7 +84,7 @@ def make_run(folder: Path, epochs: int = 4, loss: float = 4.0, config: str = CON
         dict(epoch=e, **statistics, hidden_fraction=0.01 * e, num_images=64, findings=[]) for e in range(1, epochs + 1)
     ]
     write_lines(folder / 'collapse.jsonl', collapse)
-    random = np.random.default_rng(picture_seed)
+    random = np.random.default_rng(image_seed)
     pixels = torch.from_numpy(random.integers(0, 256, (3, 3, 40, 40)).astype(np.float32))
     for epoch in {0, epochs}:
         restored = torch.from_numpy(random.integers(0, 256, (3, 3, 40, 40)).astype(np.float32))

@@ -7,19 +7,19 @@ import pytest
 import torch
 from PIL import Image
 
-from mstkit.palette import palette
+from mstkit.utils.class_palette import palette
 from mstkit.visualization.attention_sheet import CELL, COVER, AttentionRow, draw_attention_sheet
-from mstkit.visualization.panels import GAP
+from mstkit.visualization.step_panels import GAP
 
-GREY = torch.full((3, 8, 8), 100, dtype=torch.uint8)
+GRAY = torch.full((3, 8, 8), 100, dtype=torch.uint8)
 
 
 def row(network: str, heads: int = 2) -> AttentionRow:
-    """The first head looks at the upper half, the second at the left half; colours are blue."""
+    """The first head looks at the upper half, the second at the left half; colors are blue."""
     attention = torch.full((2, 4, 4), 0.001)
     attention[0, :2], attention[1, :, :2] = 0.1, 0.2
     blue = torch.tensor([0.0, 0.0, 1.0]).expand(4, 4, 3)
-    return AttentionRow(network, GREY, attention[:heads], attention[:heads] > 0.01, blue)
+    return AttentionRow(network, GRAY, attention[:heads], attention[:heads] > 0.01, blue)
 
 
 def cell(sheet: np.ndarray, column: int, index: int, rows: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mstkit.errors import UsageError
 from mstkit.visualization import Curve, draw_curves
-from mstkit.visualization.curves import COLOURS
+from mstkit.visualization.accuracy_curves import COLORS
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'analysis' / 'plot_knn.py'
 
@@ -31,13 +31,13 @@ def figures(monkeypatch):
 def test_lines_legend_and_random_init(tmp_path, figures):
     curves = [
         Curve('a', [(0, 10), (5, 30)], 0),
-        Curve('b', [(5, 20), (10, 40)], len(COLOURS)),
+        Curve('b', [(5, 20), (10, 40)], len(COLORS)),
         Curve(None, [(0, 9), (5, 31)], 0, faint=True),
         Curve('nothing', [], 1),
     ]
     draw_curves({'student': curves, 'teacher': curves[:1]}, tmp_path / 'new' / 'x.png', untrained=9.5)
-    with Image.open(tmp_path / 'new' / 'x.png') as picture:
-        assert picture.format == 'PNG'
+    with Image.open(tmp_path / 'new' / 'x.png') as image:
+        assert image.format == 'PNG'
     assert [file.name for file in (tmp_path / 'new').iterdir()] == ['x.png']
     (figure,) = figures
     left, right = figure.axes
@@ -45,7 +45,7 @@ def test_lines_legend_and_random_init(tmp_path, figures):
     lines = {line.get_label(): line for line in left.lines}
     assert list(lines['a'].get_xdata()) == [0, 5]
     assert lines['a'].get_color() == lines['b'].get_color()
-    assert lines['a'].get_linestyle() != lines['b'].get_linestyle(), 'colours that come again have another dash'
+    assert lines['a'].get_linestyle() != lines['b'].get_linestyle(), 'colors that come again have another dash'
     hollow = [line for line in left.lines if line.get_markerfacecolor() == 'white']
     assert [list(line.get_xdata()) for line in hollow] == [[0]], 'the untrained network, once'
     (legend,) = figure.legends

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mstkit.analysis.network_comparison import Comparison, DroppedCurve, compare_networks, measure_network
-from mstkit.visualization.network_comparison import draw_comparison
+from mstkit.visualization.network_comparison_figure import draw_comparison
 
 from ..analysis.maps import WatchedNetwork
 
@@ -35,7 +35,7 @@ def compare(*networks: WatchedNetwork, dropped=()) -> Comparison:
 
 
 def panels(figure) -> list:
-    """The axes with something on them, row by row, without colour bars and the legend."""
+    """The axes with something on them, row by row, without color bars and the legend."""
     return [axes for axes in figure.axes if axes.axison and axes.get_title() != 'CKA']
 
 
@@ -53,8 +53,8 @@ def test_every_network_and_every_pair_has_its_panels(tmp_path, figures, count, p
     files = [tmp_path / 'x.png', tmp_path / 'x.pdf']
     draw_comparison(comparison, files, 'Title', ['a note'])
     assert files[1].read_bytes().startswith(b'%PDF')
-    with Image.open(files[0]) as picture:
-        assert picture.width > 700
+    with Image.open(files[0]) as image:
+        assert image.width > 700
     found = panels(figures[0])
     assert len(found) == 4 * count + pair_panels
     for row in range(3):

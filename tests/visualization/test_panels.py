@@ -9,61 +9,61 @@ from PIL import Image
 
 from mstkit.structures import PanelData
 from mstkit.visualization import draw_panels
-from mstkit.visualization.panels import GAP, TITLE
+from mstkit.visualization.step_panels import GAP, TITLE
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
-def normalised(pixels: torch.Tensor) -> torch.Tensor:
+def normalized(pixels: torch.Tensor) -> torch.Tensor:
     return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
-def cell(picture: np.ndarray, column: int, row: int, side: int) -> np.ndarray:
+def cell(image: np.ndarray, column: int, row: int, side: int) -> np.ndarray:
     left, top = GAP + column * (side + GAP), TITLE + row * (side + GAP)
-    return picture[top : top + side, left : left + side]
+    return image[top : top + side, left : left + side]
 
 
 def test_columns_show_what_they_say(tmp_path: Path) -> None:
-    colours = torch.tensor([[200.0, 30, 10], [0, 255, 77]])
-    images = normalised(colours[:, :, None, None].expand(2, 3, 32, 32))
+    colors = torch.tensor([[200.0, 30, 10], [0, 255, 77]])
+    images = normalized(colors[:, :, None, None].expand(2, 3, 32, 32))
     attention = torch.zeros(2, 4, 4)
     attention[:, 0, 0] = 1
     mask = torch.zeros(2, 4, 4, dtype=torch.bool)
     mask[0, 3, 3] = True
-    data = PanelData(images, attention, mask, normalised(torch.full((2, 3, 32, 32), 50.0)))
+    data = PanelData(images, attention, mask, normalized(torch.full((2, 3, 32, 32), 50.0)))
     path = tmp_path / 'new' / 'panel.png'
-    picture = draw_panels(data, MEAN, STD, path)
+    image = draw_panels(data, MEAN, STD, path)
     side = 160
-    assert picture.shape == (TITLE + 2 * (side + GAP), GAP + 4 * (side + GAP), 3)
+    assert image.shape == (TITLE + 2 * (side + GAP), GAP + 4 * (side + GAP), 3)
     with Image.open(path) as saved:
-        assert np.array_equal(np.asarray(saved), picture)
+        assert np.array_equal(np.asarray(saved), image)
     assert [entry.name for entry in path.parent.iterdir()] == ['panel.png']
     for row in range(2):
-        assert (cell(picture, 0, row, side) == colours[row].numpy().astype(np.uint8)).all()
-        assert (cell(picture, 3, row, side) == 50).all()
-        heat = cell(picture, 1, row, side).astype(int).sum(axis=2)
+        assert (cell(image, 0, row, side) == colors[row].numpy().astype(np.uint8)).all()
+        assert (cell(image, 3, row, side) == 50).all()
+        heat = cell(image, 1, row, side).astype(int).sum(axis=2)
         assert heat[5, 5] > 1.5 * heat[-5, -5]
-    hidden = (cell(picture, 2, 0, side) == 128).all(axis=2)
+    hidden = (cell(image, 2, 0, side) == 128).all(axis=2)
     expected = np.zeros((side, side), dtype=bool)
     expected[120:, 120:] = True
     assert np.array_equal(hidden, expected)
-    assert not (cell(picture, 2, 1, side) == 128).all(axis=2).any()
+    assert not (cell(image, 2, 1, side) == 128).all(axis=2).any()
 
 
 def test_missing_columns_are_left_out(tmp_path: Path) -> None:
     images = torch.zeros(3, 3, 224, 224)
-    picture = draw_panels(PanelData(images, None, None, None), MEAN, STD, tmp_path / 'a.png', max_rows=2)
-    assert picture.shape == (TITLE + 2 * (224 + GAP), 2 * GAP + 224, 3)
+    image = draw_panels(PanelData(images, None, None, None), MEAN, STD, tmp_path / 'a.png', max_rows=2)
+    assert image.shape == (TITLE + 2 * (224 + GAP), 2 * GAP + 224, 3)
     masked = PanelData(images, None, torch.ones(3, 7, 7, dtype=torch.bool), None)
     assert draw_panels(masked, MEAN, STD, tmp_path / 'b.png').shape[1] == GAP + 2 * (224 + GAP)
 
 
-def test_broken_numbers_still_give_a_picture(tmp_path: Path) -> None:
+def test_broken_numbers_still_give_a_image(tmp_path: Path) -> None:
     images = torch.full((1, 3, 16, 16), float('nan'))
-    picture = draw_panels(
+    image = draw_panels(
         PanelData(images, torch.full((1, 2, 2), float('nan')), None, images), MEAN, STD, tmp_path / 'a.png'
     )
-    assert picture.dtype == np.uint8
+    assert image.dtype == np.uint8
 
 
 @pytest.mark.parametrize('shape', [(0, 3, 8, 8), (2, 1, 8, 8), (3, 8, 8)])

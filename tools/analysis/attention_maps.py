@@ -1,7 +1,7 @@
 """Draws what networks attend to: ``python tools/analysis/attention_maps.py SOURCE … --images DIR --out F.png``.
 
-For each picture a row per network: the picture, what each patch receives in each head from the class token (from the
-mean query where there is none), the tokens that hold most of it, and with --pca the patch tokens as colours. A SOURCE
+For each image a row per network: the image, what each patch receives in each head from the class token (from the
+mean query where there is none), the tokens that hold most of it, and with --pca the patch tokens as colors. A SOURCE
 is FILE.pth, timm:NAME[@WEIGHTS], mmpretrain:NAME_OR_CONFIG.py[@WEIGHTS], random:CONFIG.py or random:FILE.pth.
 """
 
@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 from mstkit.analysis.kept_tokens import kept_tokens
-from mstkit.analysis.token_pca import scores_as_colours, token_pca
+from mstkit.analysis.token_pca import scores_as_colors, token_pca
 from mstkit.datasets import CenterView, LoadRGB
 from mstkit.datasets.image_reader import UnreadableImage
-from mstkit.datasets.plain_reading import read_pictures
+from mstkit.datasets.plain_reading import read_images
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.interop import BRANCH_PREFIXES
 from mstkit.networks import AttentionMaps, Network, open_several, received_attention
-from mstkit.outputs import output_file
-from mstkit.progress_bar import track
+from mstkit.utils.output_paths import output_file
+from mstkit.utils.progress_bar import track
 from mstkit.visualization.attention_sheet import AttentionRow, draw_attention_sheet
 
 
@@ -33,14 +33,14 @@ def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('sources', nargs='+', metavar='SOURCE', help='the networks')
-    parser.add_argument('--images', nargs='+', required=True, metavar='PATH', help='a folder of pictures, or files')
-    parser.add_argument('--out', required=True, metavar='FILE.png', help='the picture that is written')
+    parser.add_argument('--images', nargs='+', required=True, metavar='PATH', help='a folder of images, or files')
+    parser.add_argument('--out', required=True, metavar='FILE.png', help='the image that is written')
     parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), help='of checkpoints; default: all that they have')
     parser.add_argument('--block', type=int, default=-1, metavar='N', help='from 0, or from the end: -1 is the last')
     parser.add_argument('--threshold', type=float, default=0.6, help='share of its attention that a head keeps')
-    parser.add_argument('--pca', action='store_true', help='also show patch tokens as colours')
-    parser.add_argument('--num-images', type=int, default=6, metavar='N', help='pictures of a folder')
-    parser.add_argument('--image-size', type=int, metavar='PX', help='larger pictures give finer maps')
+    parser.add_argument('--pca', action='store_true', help='also show patch tokens as colors')
+    parser.add_argument('--num-images', type=int, default=6, metavar='N', help='images of a folder')
+    parser.add_argument('--image-size', type=int, metavar='PX', help='larger images give finer maps')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     return parser.parse_args()
 
@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
 def check(args: argparse.Namespace) -> None:
     """Refuses what would only fail at the end; raises UsageError."""
     if not args.out.lower().endswith('.png'):
-        raise UsageError(f'--out {args.out}: the picture is a PNG, so its name has to end in .png.')
+        raise UsageError(f'--out {args.out}: the image is a PNG, so its name has to end in .png.')
     if not 0 < args.threshold <= 1:
         raise UsageError(f'--threshold is {args.threshold}; it is a share of the attention, above 0 and up to 1.')
     for name in ('num_images', 'image_size'):
@@ -57,10 +57,10 @@ def check(args: argparse.Namespace) -> None:
             raise UsageError(f'--{name.replace("_", "-")} is {value}; it must be at least 1.')
 
 
-def read_images(paths: Sequence[str], resize: int, crop: int, most: int) -> Tensor:
-    """Central squares of pictures, (M, 3, crop, crop) uint8 RGB; says which files of a folder cannot be read."""
+def central_squares(paths: Sequence[str], resize: int, crop: int, most: int) -> Tensor:
+    """Central squares of images, (M, 3, crop, crop) uint8 RGB; says which files of a folder cannot be read."""
     if len(paths) == 1 and Path(paths[0]).is_dir():
-        found = read_pictures(paths[0], [dict(type='CenterView', resize=resize, crop=crop)], most)
+        found = read_images(paths[0], [dict(type='CenterView', resize=resize, crop=crop)], most)
         if found.unreadable:
             print(f'{len(found.unreadable)} files cannot be read: {"; ".join(found.unreadable)}')
         return found.images
@@ -78,7 +78,7 @@ def read_images(paths: Sequence[str], resize: int, crop: int, most: int) -> Tens
 
 @torch.no_grad()
 def look(network: Network, images: Tensor, block: int, device: str) -> tuple[Tensor, Tensor]:
-    """What patches receive, (M, N, h, w), and the tokens (M, h*w, C), after one block; picture by picture."""
+    """What patches receive, (M, N, h, w), and the tokens (M, h*w, C), after one block; image by image."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.mean, network.std))
     received: list[Tensor] = []
     tokens: list[Tensor] = []
@@ -97,7 +97,7 @@ def look(network: Network, images: Tensor, block: int, device: str) -> tuple[Ten
             output = network.watch(one, None if last else keep, see, [block])
         except (AssertionError, RuntimeError) as error:
             raise UsageError(
-                f'{network.name} cannot look at pictures of {image.shape[-1]} px: {str(error).splitlines()[0]}'
+                f'{network.name} cannot look at images of {image.shape[-1]} px: {str(error).splitlines()[0]}'
             ) from error
         if last:  # the network's own output, through its final norm
             tokens.append(output.patch_tokens.cpu())
@@ -115,36 +115,38 @@ def main() -> None:
             raise UsageError(f'--block {args.block}: {network.name} has {len(network.blocks)} blocks, from 0.')
         print(f'{network.name}: {network.origin}')
     rows: list[list[AttentionRow]] = []
-    shares, pictures = [], {}
+    shares, by_size = [], {}
     for network in networks:
         crop = args.image_size or network.image_size
         sizes = round(network.resize * crop / network.image_size), crop
-        if sizes not in pictures:
-            pictures[sizes] = read_images(args.images, *sizes, args.num_images)
-        images = pictures[sizes]
+        if sizes not in by_size:
+            by_size[sizes] = central_squares(args.images, *sizes, args.num_images)
+        images = by_size[sizes]
         received, tokens = look(network, images, args.block, args.device)
         kept = kept_tokens(received.flatten(2), args.threshold).view_as(received)
-        colours: list[Tensor | None] = [None] * len(images)
+        colors: list[Tensor | None] = [None] * len(images)
         if args.pca:
             components = token_pca(tokens)
             grid = received.shape[-2:]
-            colours = list(scores_as_colours(components.scores).unflatten(1, grid))
+            colors = list(scores_as_colors(components.scores).unflatten(1, grid))
             shares.append(f'{network.name}: {100 * components.explained.sum():.0f} %')
-        rows.append([AttentionRow(network.name, *one) for one in zip(images, received, kept, colours, strict=True)])
+        rows.append([AttentionRow(network.name, *one) for one in zip(images, received, kept, colors, strict=True)])
     name = f'{networks[0].name}, ' if len(networks) == 1 else ''
     title = [f'Attention of {name}' + ' and '.join(sorted({block_in_words(one, args.block) for one in networks}))]
     caption = [
         f'Heat: what each patch receives from {" or ".join(sorted({query_in_words(one) for one in networks}))}, '
         'stretched to the range of each map. Kept: the fewest patches that hold '
-        f'{100 * args.threshold:g} % of a head’s attention, in the colour of the head that gives them most.'
+        f'{100 * args.threshold:g} % of a head’s attention, in the color of the head that gives them most.'
     ]
     if args.pca:
         caption.append(
-            'Tokens: the first three principal components of the patch tokens of all pictures as red, green and blue, '
+            'Tokens: the first three principal components of the patch tokens of all images as red, green and blue, '
             f'with so much of the variance: {", ".join(shares)}.'
-            + (' A colour means one thing in all pictures of a network, another in another network.' * (len(rows) > 1))
+            + (' A color means one thing in all images of a network, another in another network.' * (len(rows) > 1))
         )
-    draw_attention_sheet([row for picture in zip(*rows, strict=True) for row in picture], args.out, title, caption)
+    draw_attention_sheet(
+        [row for rows_of_one in zip(*rows, strict=True) for row in rows_of_one], args.out, title, caption
+    )
     print(f'written: {args.out}')
 
 

@@ -26,18 +26,18 @@ from mstkit.analysis.network_comparison import (
     comparison_csv,
     measure_network,
 )
-from mstkit.datasets.plain_reading import read_pictures
+from mstkit.datasets.plain_reading import read_images
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation import evaluators  # noqa: F401  (registers them)
+from mstkit.evaluation.evaluated_network import EvaluatedNetwork
 from mstkit.evaluation.image_sets import open_sets
-from mstkit.evaluation.subject import Subject
-from mstkit.files import write_atomically
 from mstkit.interop import BRANCH_PREFIXES
 from mstkit.networks import Network, open_several
-from mstkit.outputs import output_folder
-from mstkit.progress_bar import track
 from mstkit.registry import EVALUATORS
-from mstkit.visualization.network_comparison import draw_comparison
+from mstkit.utils.files import write_atomically
+from mstkit.utils.output_paths import output_folder
+from mstkit.utils.progress_bar import track
+from mstkit.visualization.network_comparison_figure import draw_comparison
 
 NAME = 'dark_secrets'
 CLASS_TOKEN = 'a class token is left out, and what remains of each row is made to sum to one'
@@ -51,21 +51,21 @@ def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('sources', nargs='+', metavar='SOURCE', help='networks; see above')
-    parser.add_argument('--images', required=True, metavar='DIR', help='a folder of pictures, in any depth')
-    parser.add_argument('--max-images', type=int, default=256, metavar='N', help='pictures to measure on')
-    parser.add_argument('--batch-size', type=int, default=64, metavar='N', help='pictures at once, at least 4')
+    parser.add_argument('--images', required=True, metavar='DIR', help='a folder of images, in any depth')
+    parser.add_argument('--max-images', type=int, default=256, metavar='N', help='images to measure on')
+    parser.add_argument('--batch-size', type=int, default=64, metavar='N', help='images at once, at least 4')
     parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), help='of checkpoints; by default both')
     parser.add_argument('--labels', nargs='+', metavar='NAME', help='names in the figure, one per network')
-    parser.add_argument('--train', metavar='DIR', help='labelled pictures to learn from, for the last panel')
-    parser.add_argument('--val', metavar='DIR', help='labelled pictures to judge by, for the last panel')
+    parser.add_argument('--train', metavar='DIR', help='labeled images to learn from, for the last panel')
+    parser.add_argument('--val', metavar='DIR', help='labeled images to judge by, for the last panel')
     parser.add_argument('--allow-overlap', action='store_true', help='measure although val has images of train')
     parser.add_argument('--metric', choices=tuple(METRICS), default='knn', help='of the last panel')
     parser.add_argument(
         '--most-dropped', type=int, metavar='N', help='blocks in the last panel; by default all but one'
     )
-    parser.add_argument('--seed', type=int, default=0, help='of the order of the pictures')
+    parser.add_argument('--seed', type=int, default=0, help='of the order of the images')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--num-workers', type=int, default=2, metavar='N', help='processes that load labelled pictures')
+    parser.add_argument('--num-workers', type=int, default=2, metavar='N', help='processes that load labeled images')
     parser.add_argument('--out', default=f'work_dirs/{NAME}', metavar='DIR', help='where the files go')
     args = parser.parse_args()
     for name, least in (
@@ -103,48 +103,48 @@ def about(network: Network) -> str:
 def read_all(
     folder: str, networks: Iterable[Network], most: int, seed: int
 ) -> tuple[dict[tuple[int, int], Tensor], list[str]]:
-    """The same pictures for each size that is looked at, in one random order, and what cannot be read.
+    """The same images for each size that is looked at, in one random order, and what cannot be read.
 
-    A folder is often sorted by class, and CKA compares the pictures of a batch with each other.
+    A folder is often sorted by class, and CKA compares the images of a batch with each other.
 
     Returns:
         (M, 3, H, W) uint8 by the view of a network, see :func:`view_of`; and the unreadable files.
     """
-    pictures, unreadable = {}, []
+    by_size, unreadable = {}, []
     for resize, crop in sorted({view_of(network) for network in networks}):
-        images, unreadable = read_pictures(folder, [dict(type='CenterView', resize=resize, crop=crop)], most)
+        images, unreadable = read_images(folder, [dict(type='CenterView', resize=resize, crop=crop)], most)
         if len(images) < FEWEST:
             raise UsageError(
                 f'the folder {folder} has {len(images)} readable images, and CKA needs at least {FEWEST}: add some.'
             )
-        pictures[resize, crop] = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))]
-    return pictures, unreadable
+        by_size[resize, crop] = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))]
+    return by_size, unreadable
 
 
 def view_of(network: Network) -> tuple[int, int]:
-    """To what a picture's shorter side is resized, and the side of the centre that is cut out."""
+    """To what an image's shorter side is resized, and the side of the center that is cut out."""
     return network.resize, network.image_size
 
 
 def batches(network: Network, name: str, images: Tensor, size: int, device: str) -> Iterator[Tensor]:
-    """Normalised batches of nearly the same size: a small last one would count as much for CKA as the others."""
+    """Normalized batches of nearly the same size: a small last one would count as much for CKA as the others."""
     mean, std = (torch.tensor(part, device=device).view(1, 3, 1, 1) for part in (network.mean, network.std))
     count = max(1, min(-(-len(images) // size), len(images) // FEWEST))
     for part in track(images.tensor_split(count), count, f'{name}: attention and similarity'):
         yield (part.to(device).float() - mean) / std
 
 
-def labelled_subjects(args: argparse.Namespace) -> Callable[[Network], Subject] | None:
-    """How a network meets the labelled pictures; None without any. Folders that do not fit are refused."""
+def labeled_subjects(args: argparse.Namespace) -> Callable[[Network], EvaluatedNetwork] | None:
+    """How a network meets the labeled images; None without any. Folders that do not fit are refused."""
     if args.train is None:
         return None
     train, val = open_sets(args.train, args.val, allow_overlap=args.allow_overlap)
     settings = dict(device=args.device, seed=args.seed, batch_size=args.batch_size, num_workers=args.num_workers)
-    return lambda network: Subject(network, train, val, **settings)
+    return lambda network: EvaluatedNetwork(network, train, val, **settings)
 
 
 def drop_blocks(
-    networks: dict[str, Network], subject_of: Callable[[Network], Subject], metric: str, most: int | None
+    networks: dict[str, Network], evaluated_of: Callable[[Network], EvaluatedNetwork], metric: str, most: int | None
 ) -> list[DroppedCurve]:
     """The metric of every network without its last blocks."""
     evaluator = EVALUATORS.build(METRICS[metric])
@@ -153,9 +153,9 @@ def drop_blocks(
         found: dict[str, list[tuple[int, float]]] = {}
         shortened = truncations(network, most)
         for short in track(shortened, len(shortened), f'{name}: without the last blocks'):
-            subject = subject_of(short.network)
-            evaluator.check(subject)
-            number, value = next(iter(evaluator(subject).items()))
+            evaluated = evaluated_of(short.network)
+            evaluator.check(evaluated)
+            number, value = next(iter(evaluator(evaluated).items()))
             found.setdefault(short.where, []).append((short.dropped, value))
         whole = found['end'][0]
         for where, points in found.items():
@@ -169,22 +169,22 @@ def main() -> None:
     args = parse_args()
     out = output_folder('--out', args.out)
     networks = open_all(args)
-    subject_of = labelled_subjects(args)
-    pictures, unreadable = read_all(args.images, networks.values(), args.max_images, args.seed)
+    evaluated_of = labeled_subjects(args)
+    by_size, unreadable = read_all(args.images, networks.values(), args.max_images, args.seed)
 
     measured = []
     for name, network in networks.items():
-        parts = batches(network, name, pictures[view_of(network)], args.batch_size, args.device)
+        parts = batches(network, name, by_size[view_of(network)], args.batch_size, args.device)
         measured.append(measure_network(network, name, about(network), parts))
-    dropped = drop_blocks(networks, subject_of, args.metric, args.most_dropped) if subject_of else []
+    dropped = drop_blocks(networks, evaluated_of, args.metric, args.most_dropped) if evaluated_of else []
     comparison = compare_networks(measured, dropped)
 
-    count = len(next(iter(pictures.values())))
-    notes = [f'{count} pictures of {args.images}. Attention is that of patches to patches: {CLASS_TOKEN}.']
+    count = len(next(iter(by_size.values())))
+    notes = [f'{count} images of {args.images}. Attention is that of patches to patches: {CLASS_TOKEN}.']
     if unreadable:
         more = f' and {len(unreadable) - NAMED} more' if len(unreadable) > NAMED else ''
         notes.append(f'{len(unreadable)} files cannot be read: {"; ".join(unreadable[:NAMED])}{more}')
-    title = 'Inside a network' if len(networks) == 1 else f'Inside {len(networks)} networks, on the same pictures'
+    title = 'Inside a network' if len(networks) == 1 else f'Inside {len(networks)} networks, on the same images'
     draw_comparison(comparison, [out / f'{NAME}.png', out / f'{NAME}.pdf'], title, notes)
     write_atomically(out / f'{NAME}.csv', comparison_csv(comparison).encode())
     print('\n'.join(notes))

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.outputs import output_file
+from mstkit.utils.output_paths import output_file
 from mstkit.visualization import Curve, draw_curves
 
 
@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR')
-    parser.add_argument('--out', default='knn.png', metavar='FILE', help='a picture; its ending chooses the format')
+    parser.add_argument('--out', default='knn.png', metavar='FILE', help='an image; its ending chooses the format')
     parser.add_argument('--labels', nargs='+', metavar='NAME', help='one per run; the folder names by default')
     return parser.parse_args()
 
@@ -50,7 +50,7 @@ def main() -> None:
                 (r['epoch'], r['branches'][branch][f'k{r["k"]}_top1']) for r in records if branch in r['branches']
             ]
             if points:
-                curves.append(Curve(f'{label}, {branch}', points, colour=number, dash=dash))
+                curves.append(Curve(f'{label}, {branch}', points, color=number, dash=dash))
     draw_curves({'': curves}, args.out)
     print(f'written: {args.out}')
 

@@ -1,6 +1,6 @@
 """Shows what masking strategies hide: ``python tools/analysis/preview_masks.py CONFIG --checkpoint F --images DIR``.
 
-Writes a contact sheet of all strategies on the same pictures with the same attention (masks.png), and a table of how
+Writes a contact sheet of all strategies on the same images with the same attention (masks.png), and a table of how
 much they hide, how much of the attention, and how connected their masks are (masks.md, masks.csv). The strategies are
 the named maskers of configs/_base_/ablation_choices.py and the config's own.
 """
@@ -29,21 +29,21 @@ from mstkit.analysis import (
     measure_masker,
     progress_at,
 )
-from mstkit.build_errors import build_guard
-from mstkit.config_parts import hook_configs
-from mstkit.datasets.plain_reading import read_pictures
-from mstkit.engine.config_options import apply_options
-from mstkit.engine.launch import read_config
+from mstkit.datasets.plain_reading import read_images
+from mstkit.engine.config.config_options import apply_options
+from mstkit.engine.launch.launch import read_config
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.files import write_atomically
 from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, read_checkpoint
 from mstkit.models import Masker
 from mstkit.models.backbones import MaskedBackbone
-from mstkit.models.maskers.named import OWN, choose_maskers
-from mstkit.outputs import output_folder
-from mstkit.progress_bar import track
+from mstkit.models.maskers.masker_choice import OWN, choose_maskers
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext
+from mstkit.utils.build_errors import build_guard
+from mstkit.utils.config_parts import hook_configs
+from mstkit.utils.files import write_atomically
+from mstkit.utils.output_paths import output_folder
+from mstkit.utils.progress_bar import track
 from mstkit.visualization.mask_sheet import draw_mask_sheet
 
 CHOICES = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'ablation_choices.py'
@@ -58,13 +58,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='a config of a pre-training: its network, its image size, its masker')
     parser.add_argument('--checkpoint', metavar='F', help='weights for the network; without them it is random')
     parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), default='teacher', help='whose attention it is')
-    parser.add_argument('--images', required=True, metavar='DIR', help='a folder of pictures, in any depth')
+    parser.add_argument('--images', required=True, metavar='DIR', help='a folder of images, in any depth')
     parser.add_argument('--strategies', metavar='A,B,C', help=f'only these; {OWN!r} is the masker of the config')
-    parser.add_argument('--num-images', type=int, default=8, metavar='N', help='pictures on the sheet')
-    parser.add_argument(
-        '--max-images', type=int, default=256, metavar='N', help='pictures that the table averages over'
-    )
-    parser.add_argument('--draws', type=int, default=4, metavar='N', help='masks per picture in the table')
+    parser.add_argument('--num-images', type=int, default=8, metavar='N', help='images on the sheet')
+    parser.add_argument('--max-images', type=int, default=256, metavar='N', help='images that the table averages over')
+    parser.add_argument('--draws', type=int, default=4, metavar='N', help='masks per image in the table')
     parser.add_argument('--epoch', type=int, default=0, metavar='N', help='for maskers that change over a run; from 0')
     parser.add_argument('--seed', type=int, default=0, help='of the masks, and of a random network')
     parser.add_argument('--out', default='work_dirs/preview_masks', metavar='DIR', help='where the files go')
@@ -110,7 +108,7 @@ def look(backbone: Any, preprocess: nn.Module, images: Tensor, layer: int, batch
     They come back to the CPU, so that masks are drawn there and a seed means the same everywhere.
     """
     seen, device = [], next(backbone.parameters()).device
-    for part in track(images.split(batch), -(-len(images) // batch), 'looking at the pictures'):
+    for part in track(images.split(batch), -(-len(images) // batch), 'looking at the images'):
         views = preprocess(dict(inputs=part, data_samples=[]))['inputs'].to(device)
         tokens = backbone.forward_tokens(views, return_attention=True, attention_layer=layer)
         seen.append(MaskContext(views.cpu(), tokens.grid, tokens.patch_tokens.cpu(), tokens.attention.cpu()))
@@ -143,7 +141,7 @@ def draw_sheet(
 ) -> None:
     """Draws each strategy on the same images; every image in a draw that hides something."""
     masks, without = {}, []
-    pictures = max(summary.masks for summary in table.values()) // args.draws
+    drawn = max(summary.masks for summary in table.values()) // args.draws
     for name, masker in strategies.items():
         mask, masked = draw_until_masked(masker, seen[masker.layer], args.seed, args.epoch, TRIES)
         hides = 'hides nothing' if math.isnan(table[name].hidden) else f'hides {100 * table[name].hidden:.1f} %'
@@ -154,11 +152,11 @@ def draw_sheet(
         for layer, tokens in seen.items()
     }
     caption = [
-        'Grey with stripes: hidden. Each picture is shown in the first draw in which the strategy masks it, so this '
-        'sheet has none of the pictures that some strategies leave whole; the table has. The percentage is the mean '
-        f'share of patches over the masked ones of {args.draws} draws for each of {pictures} pictures.'
+        'Gray with stripes: hidden. Each image is shown in the first draw in which the strategy masks it, so this '
+        'sheet has none of the images that some strategies leave whole; the table has. The percentage is the mean '
+        f'share of patches over the masked ones of {args.draws} draws for each of {drawn} images.'
     ]
-    caption += [f'In {TRIES} draws, some picture was never masked by {", ".join(without)}.'] if without else []
+    caption += [f'In {TRIES} draws, some image was never masked by {", ".join(without)}.'] if without else []
     draw_mask_sheet(images, attention, masks, Path(args.out) / f'{NAME}.png', title, caption)
 
 
@@ -179,10 +177,10 @@ def main() -> None:
     strategies = fitting(strategies, backbone, view['crop'], optional=args.strategies is None)
     if not strategies:
         raise UsageError(f'no strategy fits the {view["crop"]} px of {args.config}.')
-    images, unreadable = read_pictures(args.images, [view], args.max_images)
+    images, unreadable = read_images(args.images, [view], args.max_images)
 
-    normalisation = config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}
-    preprocess = MODELS.build({'type': 'SelfSupDataPreprocessor', **normalisation})
+    normalization = config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}
+    preprocess = MODELS.build({'type': 'SelfSupDataPreprocessor', **normalization})
     for masker in strategies.values():
         masker.set_progress(progress_at(args.seed, 0, args.epoch))  # a schedule's block depends on the epoch
     layers = sorted({masker.layer for masker in strategies.values()}, reverse=True)
@@ -204,7 +202,7 @@ def main() -> None:
         else f'Attention: {args.branch} of {args.checkpoint}, mean over heads.'
     ]
     draw_sheet(args, shown, closely, strategies, table, title)
-    notes = [f'{len(images)} pictures of {args.images}, {args.draws} draws each, seed {args.seed}, epoch {args.epoch}.']
+    notes = [f'{len(images)} images of {args.images}, {args.draws} draws each, seed {args.seed}, epoch {args.epoch}.']
     notes += [f'{len(unreadable)} files cannot be read: {"; ".join(unreadable)}'] if unreadable else []
     page = [*title, *notes, markdown_table(table), EXPLANATION, f'![The masks]({NAME}.png)']
     write_atomically(Path(args.out) / f'{NAME}.md', ('\n\n'.join(page) + '\n').encode())

@@ -18,12 +18,12 @@ import torch
 
 from mstkit.datasets import ImageFolder
 from mstkit.errors import exit_cleanly
-from mstkit.evaluation import Subject
+from mstkit.evaluation import EvaluatedNetwork
 from mstkit.evaluation.evaluators.backgrounds import BackgroundsEvaluator
-from mstkit.evaluation.linear_head import LinearHead, load_head
-from mstkit.files import write_atomically
+from mstkit.evaluation.protocols.linear_head import LinearHead, load_head
 from mstkit.networks import Network, open_networks
-from mstkit.outputs import output_file
+from mstkit.utils.files import write_atomically
+from mstkit.utils.output_paths import output_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,12 +56,14 @@ def main() -> None:
     evaluator = BackgroundsEvaluator(head, args.data, args.class_map, args.variants)
     network = network_of(head, open_networks(args.source, args.branch, args.device))
     head.check(network)
-    # A subject has folders to learn from and to be judged by; this evaluation reads all the variants instead.
+    # A evaluated has folders to learn from and to be judged by; this evaluation reads all the variants instead.
     metainfo = None if args.class_map else dict(classes=head.classes)
-    images = ImageFolder(evaluator.folder(evaluator.variants[0]), split='', labelled=True, metainfo=metainfo)
-    subject = Subject(network, images, images, args.device, batch_size=args.batch_size, num_workers=args.num_workers)
-    evaluator.check(subject)
-    metrics = evaluator(subject)
+    images = ImageFolder(evaluator.folder(evaluator.variants[0]), split='', labeled=True, metainfo=metainfo)
+    evaluated = EvaluatedNetwork(
+        network, images, images, args.device, batch_size=args.batch_size, num_workers=args.num_workers
+    )
+    evaluator.check(evaluated)
+    metrics = evaluator(evaluated)
     print(f'backgrounds, percent; {network.name}, head {Path(args.head).name} of {len(head.classes)} classes')
     names = {f'backgrounds_{variant}_top1': variant for variant in evaluator.variants}
     names['backgrounds_gap'] = 'gap (mixed_same - mixed_rand)'

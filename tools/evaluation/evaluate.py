@@ -19,7 +19,7 @@ from mmengine.config import DictAction
 from mmengine.utils import import_modules_from_strings
 
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.evaluation import FeatureCache, Subject, open_sets
+from mstkit.evaluation import EvaluatedNetwork, FeatureCache, open_sets
 from mstkit.evaluation.suite import (
     Evaluator,
     SuiteResult,
@@ -30,12 +30,12 @@ from mstkit.evaluation.suite import (
 )
 from mstkit.evaluation.suite_files import is_work_dir, write_beside, write_results
 from mstkit.evaluation.suite_table import DEVIATION, markdown_table, plain_table
-from mstkit.files import write_atomically
 from mstkit.networks import KINDS_IN_WORDS, Network, open_networks
-from mstkit.outputs import output_folder
-from mstkit.visualization.dots import draw_dots
+from mstkit.utils.files import write_atomically
+from mstkit.utils.output_paths import output_folder
+from mstkit.visualization.dot_plot import draw_dots
 
-PICTURE = 'results.png'
+IMAGE = 'results.png'
 
 
 def parse_args() -> argparse.Namespace:
@@ -87,34 +87,34 @@ def open_all(args: argparse.Namespace) -> list[tuple[str, Network]]:
     return opened
 
 
-def prepare(args: argparse.Namespace, suite: dict[str, Evaluator]) -> list[tuple[Subject, SuiteResult]]:
+def prepare(args: argparse.Namespace, suite: dict[str, Evaluator]) -> list[tuple[EvaluatedNetwork, SuiteResult]]:
     """Everything that may be wrong shows here, before any features are computed."""
     if args.batch_size < 1 or args.num_workers < 0:
         raise UsageError(f'--batch-size {args.batch_size} --num-workers {args.num_workers}: give at least 1 and 0.')
     train, val = open_sets(args.train, args.val, allow_overlap=args.allow_overlap)
     pairs = []
     for source, network in open_all(args):
-        subject = Subject(network, train, val, args.device, args.seed, args.batch_size, args.num_workers)
+        evaluated = EvaluatedNetwork(network, train, val, args.device, args.seed, args.batch_size, args.num_workers)
         for evaluator in suite.values():
-            evaluator.check(subject)
+            evaluator.check(evaluated)
         folders = (str(Path(folder.folder).resolve()) for folder in (train, val))
         result = SuiteResult(network.name, source, network.branch, network.fingerprint, *folders, seed=args.seed)
         result.settings = settings_by_evaluation(args.set)
-        pairs.append((subject, result))
+        pairs.append((evaluated, result))
     cache = FeatureCache(args.cache or Path(args.work_dir) / 'feature_cache')
-    for subject, _ in pairs:
-        subject.cache = cache
+    for evaluated, _ in pairs:
+        evaluated.cache = cache
     return pairs
 
 
 def write_page(results: Sequence[SuiteResult], folder: Path) -> None:
-    """The table, what failed, and the picture, as one Markdown page."""
+    """The table, what failed, and the image, as one Markdown page."""
     first = results[0]
     page = ['# Evaluation', f'Learned from {first.train}, judged on {first.val}; seed {first.seed}.']
     page.append(markdown_table(results))
     failed = [f'- {name} of {result.name}: {why}' for result in results for name, why in result.failed.items()]
     page += ['\n'.join(['Failed:', '', *failed])] if failed else []
-    page += [f'![the numbers that stand for each evaluation]({PICTURE})'] if draw(results, folder / PICTURE) else []
+    page += [f'![the numbers that stand for each evaluation]({IMAGE})'] if draw(results, folder / IMAGE) else []
     page += [f'```bash\npython {shlex.join(sys.argv)}\n```']
     write_atomically(folder / 'results.md', ('\n\n'.join(page) + '\n').encode())
 
@@ -144,13 +144,13 @@ def main() -> None:
     waiting = prepare(args, suite)
     results, folder = [result for _, result in waiting], Path(args.work_dir)
     while waiting:  # a network that is done gives back the memory of its features
-        subject, result = waiting.pop(0)
-        run_suite(suite, subject, result, lambda _: write_results(results, folder / 'results.json'))
+        evaluated, result = waiting.pop(0)
+        run_suite(suite, evaluated, result, lambda _: write_results(results, folder / 'results.json'))
         checkpoint = Path(result.source).expanduser()
         if checkpoint.is_file() and is_work_dir(checkpoint.parent):
             print(f'{result.name}: results are in {write_beside(checkpoint, result)}')
     write_page(results, folder)
-    print(f'\n{plain_table(results)}\n\n{folder / "results.md"}, results.json and {PICTURE}')
+    print(f'\n{plain_table(results)}\n\n{folder / "results.md"}, results.json and {IMAGE}')
     if any(result.failed for result in results):
         sys.exit(1)
 

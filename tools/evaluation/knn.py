@@ -1,6 +1,6 @@
 """k-NN accuracy of a checkpoint: python tools/evaluation/knn.py CHECKPOINT --train DIR --val DIR
 
-DIR has one sub-folder per class. The network and its normalisation come from the config that the checkpoint carries.
+DIR has one sub-folder per class. The network and its normalization come from the config that the checkpoint carries.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import torch
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
-from mstkit.config_parts import hook_configs
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation import (
     DEFAULT_KS,
@@ -27,10 +26,11 @@ from mstkit.evaluation import (
     knn_accuracy,
     open_sets,
 )
-from mstkit.files import write_atomically
 from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, read_checkpoint, trusted_part
-from mstkit.outputs import output_file
 from mstkit.registry import MODELS, TRANSFORMS
+from mstkit.utils.config_parts import hook_configs
+from mstkit.utils.files import write_atomically
+from mstkit.utils.output_paths import output_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--val', required=True, help='folder of the images to classify, with the same classes')
     parser.add_argument('--allow-overlap', action='store_true', help='measure although val has images of train')
     parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), help='default: all that the checkpoint has')
-    parser.add_argument('--k', type=int, nargs='+', default=list(DEFAULT_KS), help='numbers of neighbours')
+    parser.add_argument('--k', type=int, nargs='+', default=list(DEFAULT_KS), help='numbers of neighbors')
     parser.add_argument('--temperature', type=float, default=0.07, help='of the votes')
     parser.add_argument('--config', help='config file, in place of the one in the checkpoint')
     parser.add_argument('--image-size', type=int, help='side of the central crop, in place of the config’s')
@@ -143,8 +143,8 @@ def main() -> None:
     datasets = dict(zip(('train', 'val'), opened, strict=True))
     loaders = {name: feature_loader(one, args.batch_size, args.num_workers) for name, one in datasets.items()}
     encoders = load_encoders(checkpoint, config, args.branch, device)
-    normalisation = config['model'].get('data_preprocessor') or config.get('data_preprocessor') or {}
-    preprocess = MODELS.build({'type': 'SelfSupDataPreprocessor', **normalisation}).to(device)
+    normalization = config['model'].get('data_preprocessor') or config.get('data_preprocessor') or {}
+    preprocess = MODELS.build({'type': 'SelfSupDataPreprocessor', **normalization}).to(device)
 
     banks = {
         name: extract_features(encoders, loader, device, preprocess, f'{name} features')

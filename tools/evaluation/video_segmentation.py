@@ -23,7 +23,7 @@ from PIL import Image
 
 from mstkit.datasets.image_reader import read_image
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.evaluation.davis import (
+from mstkit.evaluation.benchmarks.davis import (
     ObjectScores,
     Video,
     find_videos,
@@ -32,17 +32,17 @@ from mstkit.evaluation.davis import (
     score_video,
     write_labels,
 )
-from mstkit.evaluation.propagation import DINO, Propagation
-from mstkit.evaluation.video_labels import segment_video
-from mstkit.files import write_atomically
+from mstkit.evaluation.benchmarks.propagation import DINO, Propagation
+from mstkit.evaluation.benchmarks.video_labels import segment_video
 from mstkit.networks import KINDS_IN_WORDS, open_networks
-from mstkit.outputs import output_folder
-from mstkit.visualization.sheet import lay_out
+from mstkit.utils.files import write_atomically
+from mstkit.utils.output_paths import output_folder
+from mstkit.visualization.image_sheet import lay_out
 
-SHOWN = 5  # frames of a video in the picture
-ROWS = 6  # videos in the picture
+SHOWN = 5  # frames of a video in the image
+ROWS = 6  # videos in the image
 CELL = 200  # px, width of a cell
-COVER = 0.55  # how much of an object its colour covers
+COVER = 0.55  # how much of an object its color covers
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,26 +52,26 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data', required=True, help='folder with JPEGImages, Annotations and ImageSets')
     parser.add_argument('--split', default='val', help='a list in ImageSets/2017')
     parser.add_argument('--sequences', nargs='+', default=(), metavar='NAME', help='only these of the split')
-    parser.add_argument('--out', metavar='DIR', help='where label maps, tables and a picture go')
+    parser.add_argument('--out', metavar='DIR', help='where label maps, tables and an image go')
     parser.add_argument('--branch', help='student or teacher; default: all that the checkpoint has')
     parser.add_argument('--image-size', type=int, default=480, help='px, the shorter side of a frame for the network')
     parser.add_argument('--frames', type=int, default=DINO.frames, help='previous frames that labels come from')
     parser.add_argument('--radius', type=int, default=DINO.radius, help='patches; how far an object moves at the most')
-    parser.add_argument('--neighbours', type=int, default=DINO.neighbours, help='patches that give their labels')
+    parser.add_argument('--neighbors', type=int, default=DINO.neighbors, help='patches that give their labels')
     parser.add_argument('--temperature', type=float, default=DINO.temperature, help='of their weights')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     return parser.parse_args()
 
 
-def draw_rows(video: Video, labels: list[np.ndarray], colours: list[int], height: int) -> list[np.ndarray]:
-    """A few frames of a video with the objects in their colours, each (height, CELL, 3) uint8."""
-    table = np.array(colours, dtype=np.float64).reshape(-1, 3)
+def draw_rows(video: Video, labels: list[np.ndarray], colors: list[int], height: int) -> list[np.ndarray]:
+    """A few frames of a video with the objects in their colors, each (height, CELL, 3) uint8."""
+    table = np.array(colors, dtype=np.float64).reshape(-1, 3)
     cells = []
     for index in np.linspace(0, len(labels) - 1, SHOWN).round().astype(int):
-        picture = Image.fromarray(read_image(video.frames[index])).resize((CELL, height), Image.Resampling.BICUBIC)
+        image = Image.fromarray(read_image(video.frames[index])).resize((CELL, height), Image.Resampling.BICUBIC)
         small = np.array(Image.fromarray(labels[index]).resize((CELL, height), Image.Resampling.NEAREST))
-        mixed = COVER * table[small] + (1 - COVER) * np.asarray(picture)
-        cells.append(np.where(small[..., None] > 0, mixed.round(), picture).astype(np.uint8))
+        mixed = COVER * table[small] + (1 - COVER) * np.asarray(image)
+        cells.append(np.where(small[..., None] > 0, mixed.round(), image).astype(np.uint8))
     return cells
 
 
@@ -98,7 +98,7 @@ def main() -> None:
     args = parse_args()
     if args.out:
         output_folder('--out', args.out)
-    settings = Propagation(args.frames, args.radius, args.neighbours, args.temperature)
+    settings = Propagation(args.frames, args.radius, args.neighbors, args.temperature)
     settings.check()
     videos = find_videos(args.data, args.split, args.sequences)
     if not any(video.scored for video in videos) and args.out is None:
@@ -114,19 +114,19 @@ def main() -> None:
             if video.scored:
                 scores[video.name] = score_video(labels, video)
             if args.out:
-                colours = read_annotation(video.annotations[0]).colours
+                colors = read_annotation(video.annotations[0]).colors
                 for path, one in zip(video.frames, labels, strict=True):
-                    write_labels(Path(args.out, folder, video.name, f'{path.stem}.png'), one, colours)
+                    write_labels(Path(args.out, folder, video.name, f'{path.stem}.png'), one, colors)
                 if len(rows) < ROWS:
                     height = round(CELL * labels[0].shape[0] / labels[0].shape[1]) if not rows else rows[0][0].shape[0]
-                    rows.append(draw_rows(video, labels, colours, height))
+                    rows.append(draw_rows(video, labels, colors, height))
         if args.out:
             titles = ['first frame, given', *(f'after {100 * part // (SHOWN - 1)} %' for part in range(1, SHOWN))]
             columns = {title: [row[index] for row in rows] for index, title in enumerate(titles)}
             sheet = lay_out(columns, (CELL, rows[0][0].shape[0]), [f'{network.name} on DAVIS 2017 {args.split}'])
-            picture = io.BytesIO()
-            Image.fromarray(sheet).save(picture, 'PNG')
-            write_atomically(Path(args.out, f'{folder}.png'), picture.getvalue())
+            image = io.BytesIO()
+            Image.fromarray(sheet).save(image, 'PNG')
+            write_atomically(Path(args.out, f'{folder}.png'), image.getvalue())
     unscored = sum(not video.scored for video in videos)
     if unscored:
         print(f'{unscored} of {len(videos)} sequences have an annotation of their first frame only: not scored')
@@ -140,7 +140,7 @@ def main() -> None:
             print(f'{name:{wide}}' + ''.join(f'{value:10.2f}' for value in values.values()))
     if args.out:
         write_tables(Path(args.out), results, {'source': args.source, 'split': args.split, 'overall': sums})
-        print(f'label maps, davis.csv, davis.json and pictures: {args.out}')
+        print(f'label maps, davis.csv, davis.json and images: {args.out}')
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
-# A folder of the reader's own pictures at 64 px: DINO's views with their blur, which is made for 224 px, scaled.
+# A folder of the reader's own images at 64 px: DINO's views with their blur, which is made for 224 px, scaled.
 # Brings the runtime along, whose hooks it adds to: two bases of one config may not share a key.
 _base_ = '../default_runtime.py'
 
-data_root = 'data/pictures'
+data_root = 'data/images'
 
 train_pipeline = [
     dict(type='LoadRGB'),

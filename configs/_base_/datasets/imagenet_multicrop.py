@@ -1,5 +1,5 @@
 # ImageNet-1k in its usual layout (data/imagenet/{train,val}/CLASS/*.JPEG), DINO's multi-crop of two 224-px and eight
-# 96-px views. Any folder of pictures does as well: tools/train.py CONFIG --data-root DIR.
+# 96-px views. Any folder of images does as well: tools/train.py CONFIG --data-root DIR.
 # Brings the runtime along, whose hooks it adds to: two bases of one config may not share a key.
 _base_ = '../default_runtime.py'
 

@@ -1,4 +1,4 @@
-# DINO for small sets of small pictures: ViT-Tiny's width and half its depth at 64 px. Few prototypes, and a teacher
+# DINO for small sets of small images: ViT-Tiny's width and half its depth at 64 px. Few prototypes, and a teacher
 # that follows within tens of steps, because a run has thousands of them and not hundreds of thousands.
 data_preprocessor = dict(type='ViewDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 

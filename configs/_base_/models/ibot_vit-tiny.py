@@ -1,4 +1,4 @@
-# iBOT for small sets of small pictures, block masks.
+# iBOT for small sets of small images, block masks.
 _base_ = './dino_vit-tiny.py'
 
 model = dict(

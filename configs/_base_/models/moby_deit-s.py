@@ -3,7 +3,7 @@ data_preprocessor = dict(
     type='ViewDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], non_blocking=True
 )
 
-# Linear, batch norm, ReLU, linear; the runner synchronises the batch norm over GPUs.
+# Linear, batch norm, ReLU, linear; the runner synchronizes the batch norm over GPUs.
 mlp = dict(
     type='NonLinearNeck',
     hid_channels=4096,

@@ -1,5 +1,5 @@
-# MoBY for small sets of small pictures: ViT-Tiny's width and half its depth at 64 px. A short queue, so that few of its
-# keys are of the very picture that is asked for, or older than the teacher's last few steps.
+# MoBY for small sets of small images: ViT-Tiny's width and half its depth at 64 px. A short queue, so that few of its
+# keys are of the very image that is asked for, or older than the teacher's last few steps.
 _base_ = './moby_deit-s.py'
 
 small = dict(hid_channels=512, out_channels=128)

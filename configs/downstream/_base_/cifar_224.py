@@ -1,4 +1,4 @@
-# CIFAR's pictures come as RGB arrays, which LoadRGB only checks; the rest is that of classify_224.py.
+# CIFAR's images come as RGB arrays, which LoadRGB only checks; the rest is that of classify_224.py.
 _base_ = './attmask_transfer.py'
 
 train_dataloader = dict(

@@ -46,7 +46,7 @@ train_pipeline = [
 ]
 # With prefixes, because an inferencer builds it in whatever scope the program is in.
 test_pipeline = [
-    dict(type='mstkit.InferencerPicture'),
+    dict(type='mstkit.InferencerImage'),
     dict(type='mstkit.LoadRGB'),
     dict(type='mmpretrain.ResizeEdge', scale=256, edge='short', backend='pillow', interpolation='bicubic'),
     dict(type='mmpretrain.CenterCrop', crop_size=224),
@@ -59,7 +59,7 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='ImageFolder', data_root=data_root, split='train', labelled=True, pipeline=train_pipeline),
+    dataset=dict(type='ImageFolder', data_root=data_root, split='train', labeled=True, pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=128,
@@ -68,7 +68,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='ImageFolder', data_root=data_root, split='val', labelled=True, test_mode=True, pipeline=test_pipeline
+        type='ImageFolder', data_root=data_root, split='val', labeled=True, test_mode=True, pipeline=test_pipeline
     ),
 )
 test_dataloader = val_dataloader

@@ -8,7 +8,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # Stops a run that diverges before NaN reaches a checkpoint; None switches it off.
     non_finite=dict(type='mstkit.NonFiniteLossHook'),
-    # Names and counts the pictures that cannot be read and were replaced, and stops where they are too many.
+    # Names and counts the images that cannot be read and were replaced, and stops where they are too many.
     unreadable=dict(type='mstkit.UnreadableImageHook'),
     # tools/train.py --pretrained FILE sets the checkpoint; None trains from random weights.
     pretrained=dict(type='mstkit.PretrainedBackboneHook', checkpoint=None, branch='student'),

@@ -20,9 +20,9 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
 ]
-# The scenes are 48 px already; pictures that an inferencer is given may be of any size.
+# The scenes are 48 px already; images that an inferencer is given may be of any size.
 test_pipeline = [
-    dict(type='mstkit.InferencerPicture'),
+    dict(type='mstkit.InferencerImage'),
     dict(type='mstkit.LoadRGB'),
     dict(type='mmpretrain.ResizeEdge', scale=48, edge='short', backend='pillow', interpolation='bicubic'),
     dict(type='mmpretrain.CenterCrop', crop_size=48),

@@ -1,4 +1,4 @@
-"""Mask R-CNN on your own folder in COCO's format, from a small ViT: hundreds of pictures, a small machine.
+"""Mask R-CNN on your own folder in COCO's format, from a small ViT: hundreds of images, a small machine.
 
 Command: python tools/train.py configs/downstream/mmdet/mask-rcnn_vit-tiny_sfp_folder.py \
     --pretrained FILE --data-root DIR [--epochs N]
@@ -65,5 +65,5 @@ param_scheduler = [
     dict(type='MultiStepLR', by_epoch=True, begin=0, end=12, milestones=[8, 11], gamma=0.1),
 ]
 auto_scale_lr = dict(base_batch_size=4)
-# An epoch of a few hundred pictures is short.
+# An epoch of a few hundred images is short.
 train_cfg = dict(val_interval=4)

@@ -1,8 +1,8 @@
-"""The same as mask-rcnn_vit-tiny_sfp_folder.py for one category: hundreds of pictures teach what many of them show.
+"""The same as mask-rcnn_vit-tiny_sfp_folder.py for one category: hundreds of images teach what many of them show.
 
 Command: python tools/train.py configs/downstream/mmdet/mask-rcnn_vit-tiny_sfp_persons.py \
     --pretrained FILE --data-root DIR [--epochs N]
-Pictures without it are left out of training, and stay in the validation. docs/en/results.md has what it reached.
+Images without it are left out of training, and stay in the validation. docs/en/results.md has what it reached.
 """
 
 _base_ = './mask-rcnn_vit-tiny_sfp_folder.py'

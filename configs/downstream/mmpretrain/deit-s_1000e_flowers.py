@@ -2,8 +2,8 @@
 
 Command: bash tools/dist_train.sh configs/downstream/mmpretrain/deit-s_1000e_flowers.py 6 \
     --pretrained FILE --branch teacher --data-root DIR
-AttMask's transfer (6 GPUs of 150 pictures), which takes the teacher. DIR has train/ (of Flowers: its train and its
-validation split, 2040 pictures) and val/ (its test split) with a folder per class. Not reproduced here.
+AttMask's transfer (6 GPUs of 150 images), which takes the teacher. DIR has train/ (of Flowers: its train and its
+validation split, 2040 images) and val/ (its test split) with a folder per class. Not reproduced here.
 """
 
 _base_ = '../_base_/attmask_transfer.py'

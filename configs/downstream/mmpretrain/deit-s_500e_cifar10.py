@@ -1,4 +1,4 @@
-"""Fine-tunes DeiT-S on CIFAR-10 for 500 epochs, as AttMask does (6 GPUs of 150 pictures, from the teacher).
+"""Fine-tunes DeiT-S on CIFAR-10 for 500 epochs, as AttMask does (6 GPUs of 150 images, from the teacher).
 
 Command: bash tools/dist_train.sh configs/downstream/mmpretrain/deit-s_500e_cifar10.py 6 \
     --pretrained FILE --branch teacher --data-root DIR

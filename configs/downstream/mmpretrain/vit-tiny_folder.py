@@ -1,4 +1,4 @@
-"""Fine-tunes a small ViT on your own folder with a folder per class: hundreds of pictures, a small machine.
+"""Fine-tunes a small ViT on your own folder with a folder per class: hundreds of images, a small machine.
 
 Command: python tools/train.py configs/downstream/mmpretrain/vit-tiny_folder.py \
     --pretrained FILE --data-root DIR [--epochs N]
@@ -25,7 +25,7 @@ train_pipeline = [
     dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='mstkit.InferencerPicture'),
+    dict(type='mstkit.InferencerImage'),
     dict(type='mstkit.LoadRGB'),
     dict(type='mmpretrain.ResizeEdge', scale=73, edge='short', backend='pillow', interpolation='bicubic'),
     dict(type='mmpretrain.CenterCrop', crop_size=64),

@@ -1,4 +1,4 @@
-"""The same as setr_pup_vit-tiny_folder.py for pictures and label maps in Cityscapes' layout and with its 19 classes.
+"""The same as setr_pup_vit-tiny_folder.py for images and label maps in Cityscapes' layout and with its 19 classes.
 
 Command: python tools/train.py configs/downstream/mmseg/setr_pup_vit-tiny_cityscapes-folder.py \
     --pretrained FILE --data-root DIR

@@ -1,4 +1,4 @@
-"""SETR-PUP on your own pictures and label maps, from a small ViT: hundreds of pictures, a small machine.
+"""SETR-PUP on your own images and label maps, from a small ViT: hundreds of images, a small machine.
 
 Command: python tools/train.py configs/downstream/mmseg/setr_pup_vit-tiny_folder.py \
     --pretrained FILE --data-root DIR --num-classes N
@@ -10,7 +10,7 @@ reached.
 _base_ = ['../_base_/setr_deit-s.py', '../_base_/mmseg_runtime.py']
 
 iterations = 2000
-data_root = 'data/pictures'
+data_root = 'data/images'
 crop_size = (224, 224)
 
 auxiliary = dict(

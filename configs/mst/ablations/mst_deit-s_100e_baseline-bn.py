@@ -1,4 +1,4 @@
-"""MST table 6, 'Baseline' with batch normalisation: no mask, no decoder. Paper: linear 71.6. Not reproduced here."""
+"""MST table 6, 'Baseline' with batch normalization: no mask, no decoder. Paper: linear 71.6. Not reproduced here."""
 
 _base_ = '../mst_deit-s_100e.py'
 

@@ -1,4 +1,4 @@
-"""MST table 6, 'Baseline' without batch normalisation: no mask, no decoder. Paper: linear 72.4. Not reproduced here."""
+"""MST table 6, 'Baseline' without batch normalization: no mask, no decoder. Paper: linear 72.4. Not reproduced here."""
 
 _base_ = '../mst_deit-s_100e.py'
 

@@ -1,4 +1,4 @@
-"""MST table 6, DeiT-S, 100 epochs: no batch normalisation in head and decoder. Paper: linear 73.1.
+"""MST table 6, DeiT-S, 100 epochs: no batch normalization in head and decoder. Paper: linear 73.1.
 
 Not reproduced here.
 """

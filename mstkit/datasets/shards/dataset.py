@@ -40,7 +40,7 @@ _NEAR_DRAWS = 8
 class ShardDataset(FileDataset):
     """Images in tar shards of the ``webdataset`` kind: members ``NAME.jpg`` and, for labels, ``NAME.cls``.
 
-    Samples have ``img_bytes``, ``img_path`` (``SHARD/MEMBER``, for messages) and, where they are labelled,
+    Samples have ``img_bytes``, ``img_path`` (``SHARD/MEMBER``, for messages) and, where they are labeled,
     ``gt_label``. A ``.cls`` holds a whole number from 0; other members are not looked at. A sample that cannot be read,
     or that a cut-off shard no longer has, is replaced as :class:`FileDataset` does it, by one of the same shard first.
 
@@ -54,7 +54,7 @@ class ShardDataset(FileDataset):
         index: their index; without one they are counted, which needs shards on this machine. It knows shards by their
             last names and lies in their folder, unless ``shards`` says where they are: an index cannot name a place.
         pipeline: transforms or their configs.
-        labelled: ``'auto'`` for labels where the shards have them, ``False`` for none, ``True`` to refuse shards
+        labeled: ``'auto'`` for labels where the shards have them, ``False`` for none, ``True`` to refuse shards
             without.
         metainfo: ``dict(classes=...)`` names the labels; wins over the index.
         test_mode, lazy_init: as in mmengine.
@@ -72,16 +72,16 @@ class ShardDataset(FileDataset):
         shards: str | Sequence[str] | None = None,
         index: str | None = None,
         pipeline: Sequence[Mapping[str, Any] | Callable] = (),
-        labelled: bool | str = 'auto',
+        labeled: bool | str = 'auto',
         metainfo: Mapping[str, Any] | None = None,
         test_mode: bool = False,
         lazy_init: bool = False,
     ) -> None:
         library()  # says now, not in a worker, that it is missing
-        if labelled not in ('auto', True, False):
-            raise UsageError(f"ShardDataset.labelled is {labelled!r}: give 'auto', True or False.")
+        if labeled not in ('auto', True, False):
+            raise UsageError(f"ShardDataset.labeled is {labeled!r}: give 'auto', True or False.")
         self._fully_initialized = False
-        self.split, self.shards, self.index_file, self.labelled = split, shards, index, labelled
+        self.split, self.shards, self.index_file, self.labeled = split, shards, index, labeled
         super().__init__(data_root, pipeline, metainfo, test_mode, lazy_init, serialize_data=False)
 
     def full_init(self) -> None:
@@ -90,15 +90,15 @@ class ShardDataset(FileDataset):
             return
         self.index = self._find_index()
         self.firsts = self.index.firsts
-        if self.labelled == 'auto':
-            self.labelled = self.index.labelled
-        elif self.labelled and not self.index.labelled:
+        if self.labeled == 'auto':
+            self.labeled = self.index.labeled
+        elif self.labeled and not self.index.labeled:
             raise UsageError(f'the shards of {self._name} have no labels (.cls): make them from a folder with classes.')
-        if self.labelled and self.index.classes is not None:
+        if self.labeled and self.index.classes is not None:
             self._metainfo.setdefault('classes', self.index.classes)
         self.reader = ShardReader(self.index.urls)
         self._fully_initialized = True
-        layout = 'with labels' if self.labelled else 'without labels'
+        layout = 'with labels' if self.labeled else 'without labels'
         print_log(
             f'ShardDataset: {len(self)} images {layout} in {len(self.index.urls)} shards of {self._name}',
             logger='current',
@@ -174,7 +174,7 @@ class ShardDataset(FileDataset):
         if sample.image is None:
             raise UnreadableImage(path, 'the sample holds no image')
         info = dict(img_bytes=sample.image, img_path=path, sample_idx=idx)
-        if self.labelled:
+        if self.labeled:
             info['gt_label'] = self._label(sample.label, path)
         return info
 
@@ -189,7 +189,7 @@ class ShardDataset(FileDataset):
             limit = 'from 0 on' if classes is None else f'from 0 to {len(classes) - 1}'
             raise UsageError(
                 f'the label (.cls) of {path} is {text!r}, not a whole number {limit}: correct the shards, or train '
-                'with labelled=False.'
+                'with labeled=False.'
             )
         return int(text)
 
@@ -219,4 +219,4 @@ def _chosen(index: ShardIndex, urls: list[str]) -> ShardIndex:
     unknown = next((url for url, name in zip(urls, names, strict=True) if name not in counts), None)
     if unknown is not None:
         raise UsageError(f'the index does not know the shard {unknown}: make it anew, or correct the pattern.')
-    return ShardIndex(tuple(urls), tuple(counts[name] for name in names), index.classes, index.labelled)
+    return ShardIndex(tuple(urls), tuple(counts[name] for name in names), index.classes, index.labeled)

@@ -18,8 +18,8 @@ import numpy as np
 from mstkit.datasets.shards.locations import beside, fetch, is_url, last_name, local_path
 from mstkit.datasets.shards.reader import LocalShard, NotIndexable, StreamedShard
 from mstkit.errors import UsageError
-from mstkit.files import write_atomically
-from mstkit.progress_bar import track
+from mstkit.utils.files import write_atomically
+from mstkit.utils.progress_bar import track
 
 INDEX = 'index.json'
 _FORMAT = 'mstkit shards 1'
@@ -33,13 +33,13 @@ class ShardIndex:
         urls: paths or URLs of the shards.
         counts: samples of each.
         classes: names of the labels in their order; None where the samples have none, or the names are not known.
-        labelled: whether the samples have labels.
+        labeled: whether the samples have labels.
     """
 
     urls: tuple[str, ...]
     counts: tuple[int, ...]
     classes: tuple[str, ...] | None = None
-    labelled: bool = False
+    labeled: bool = False
 
     @property
     def firsts(self) -> np.ndarray:
@@ -66,7 +66,7 @@ def write_index(path: str | os.PathLike[str], index: ShardIndex) -> None:
     content: dict[str, Any] = dict(
         format=_FORMAT,
         samples=sum(index.counts),
-        labelled=index.labelled,
+        labeled=index.labeled,
         classes=None if index.classes is None else list(index.classes),
         shards=shards,
     )
@@ -93,7 +93,9 @@ def read_index(url: str) -> ShardIndex:
         classes = None if data['classes'] is None else tuple(str(name) for name in data['classes'])
         if not names or min(counts) < 0 or not sum(counts):
             raise ValueError('it names no samples')
-        return ShardIndex(tuple(names), tuple(counts), classes, bool(data['labelled']))
+        return ShardIndex(
+            tuple(names), tuple(counts), classes, bool(data['labelled' if 'labelled' in data else 'labeled'])
+        )
     except (ValueError, KeyError, TypeError) as error:
         reason = error if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
         raise UsageError(
@@ -108,7 +110,7 @@ def count_samples(urls: Sequence[str]) -> ShardIndex:
     Raises:
         UsageError: a shard is missing, cut off, or no tar file; samples with and without labels.
     """
-    counts, labelled = [], set()
+    counts, labeled = [], set()
     for url in track(urls, len(urls), 'counting shards'):
         path = local_path(url)
         if path is not None and not os.path.isfile(path):
@@ -126,10 +128,10 @@ def count_samples(urls: Sequence[str]) -> ShardIndex:
         if labels not in (0, count):
             raise UsageError(f'of the {count} samples in {url}, {labels} have a label (.cls): label all or none.')
         if count:
-            labelled.add(labels > 0)
+            labeled.add(labels > 0)
         counts.append(count)
     if not sum(counts):
         raise UsageError(f'the {len(urls)} shards hold no samples, the first is {urls[0]}: give tar files of images.')
-    if len(labelled) > 1:
+    if len(labeled) > 1:
         raise UsageError('some of the shards have labels (.cls) and others none: label all or none.')
-    return ShardIndex(tuple(urls), tuple(counts), None, True in labelled)
+    return ShardIndex(tuple(urls), tuple(counts), None, True in labeled)

@@ -1,6 +1,6 @@
 """Samples out of tar files: at once where the file can be addressed, in passing where it has to be read through.
 
-What a sample is, is the ``webdataset`` library's to say: neighbouring members that share their name up to the first
+What a sample is, is the ``webdataset`` library's to say: neighboring members that share their name up to the first
 dot. A plain tar file on this machine is addressed: its headers are listed once, the library groups them, and a sample
 is read from its place. A compressed one, and any URL that the library opens, is read from the front by the library.
 """

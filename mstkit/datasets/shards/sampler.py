@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sized
 import numpy as np
 from mmengine.logging import print_log
 
-from mstkit.checks import check_count
 from mstkit.datasets.sampling import NO_SAMPLE, EpochSampler, SampleKey, bit_generator
 from mstkit.datasets.shards.dataset import ShardDataset
 from mstkit.datasets.shards.locations import local_path
 from mstkit.errors import UsageError
 from mstkit.registry import DATA_SAMPLERS
+from mstkit.utils.checks import check_count
 
 
 @DATA_SAMPLERS.register_module()

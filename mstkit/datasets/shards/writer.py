@@ -11,15 +11,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mstkit.checks import check_count, check_number
 from mstkit.datasets.file_dataset import FileDataset
 from mstkit.datasets.image_reader import UnreadableImage, read_image
 from mstkit.datasets.sampling import NO_SAMPLE, bit_generator
 from mstkit.datasets.shards.index import INDEX, ShardIndex, write_index
 from mstkit.datasets.shards.locations import library
 from mstkit.errors import UsageError
-from mstkit.files import write_atomically
-from mstkit.progress_bar import track
+from mstkit.utils.checks import check_count, check_number
+from mstkit.utils.files import write_atomically
+from mstkit.utils.progress_bar import track
 
 _BLOCK = 512  # tar's unit: a header is one block, contents are filled up to whole ones
 _LONGEST_NAME = 60
@@ -88,8 +88,8 @@ def write_shards(
         size += path.stat().st_size
     if not urls:
         raise UsageError(f'none of the {len(dataset)} images can be read, the first is {left_out[0]}.')
-    classes = dataset.metainfo.get('classes') if samples.labelled else None
-    index = ShardIndex(tuple(urls), tuple(counts), None if classes is None else tuple(classes), samples.labelled)
+    classes = dataset.metainfo.get('classes') if samples.labeled else None
+    index = ShardIndex(tuple(urls), tuple(counts), None if classes is None else tuple(classes), samples.labeled)
     write_index(folder / INDEX, index)
     return Written(index, size, left_out)
 
@@ -104,7 +104,7 @@ class _Samples:
     """The samples to be written, with the next one at hand, so that a shard can be closed before it."""
 
     def __init__(self, dataset: FileDataset, order: np.ndarray, verify: bool, left_out: list[str]) -> None:
-        self.labelled = 'gt_label' in dataset.get_data_info(0)
+        self.labeled = 'gt_label' in dataset.get_data_info(0)
         self._verify, self._left_out, self._root = verify, left_out, _common_folder(dataset)
         self._stream = self._read(dataset, order)
         self.waiting: dict[str, Any] | None = next(self._stream, None)

@@ -11,14 +11,14 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mstkit.checks import check_count
-from mstkit.engine.distributed import unwrapped
 from mstkit.engine.hooks.progress_hook import optimizer_stepped
-from mstkit.engine.sharding import is_sharded
+from mstkit.engine.parallel.distributed import unwrapped
+from mstkit.engine.parallel.sharding import is_sharded
 from mstkit.errors import UsageError
-from mstkit.files import remove_leftovers, write_atomically
 from mstkit.interop.sharded_checkpoint import SUFFIX
 from mstkit.registry import HOOKS
+from mstkit.utils.checks import check_count
+from mstkit.utils.files import remove_leftovers, write_atomically
 
 
 @HOOKS.register_module()
@@ -30,7 +30,7 @@ class AtomicCheckpointHook(CheckpointHook):
     ``last_checkpoint`` is replaced in one step as well. With ``by_epoch=False`` a checkpoint that falls inside an
     accumulation window waits for its optimizer step, because gradients are not saved.
 
-    :class:`mstkit.engine.runner.MSTRunner` takes it wherever a config says ``CheckpointHook``, or nothing.
+    :class:`mstkit.engine.runner.mst_runner.MSTRunner` takes it wherever a config says ``CheckpointHook``, or nothing.
 
     Args:
         interval: epochs (or iterations) between checkpoints.

@@ -12,17 +12,17 @@ from mmengine import dist
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mstkit.checks import check_count
-from mstkit.engine.colored_views import first_view, join, pieces
-from mstkit.engine.distributed import unwrapped
-from mstkit.engine.hook_memory import RememberingHook
-from mstkit.engine.json_lines import EpochLines
-from mstkit.engine.schedules import base_lr, config_lr
-from mstkit.evaluation.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
+from mstkit.engine.hooks.colored_views import first_view, join, pieces
+from mstkit.engine.hooks.hook_memory import RememberingHook
+from mstkit.engine.optim.param_schedules import base_lr, config_lr
+from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.evaluation.features import PooledEncoder
+from mstkit.evaluation.protocols.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
 from mstkit.models import interface_of
 from mstkit.registry import HOOKS
-from mstkit.undisturbed import evaluation_mode, undisturbed_randomness
+from mstkit.utils.checks import check_count
+from mstkit.utils.json_lines import EpochLines
+from mstkit.utils.undisturbed import evaluation_mode, undisturbed_randomness
 
 
 @HOOKS.register_module()
@@ -162,7 +162,7 @@ class CollapseMonitorHook(RememberingHook):
         return min(10, max(1, runner.max_epochs // 10)) if self.grace_epochs is None else self.grace_epochs
 
     def _means(self) -> dict[str, float]:
-        """Means over the epoch and the ranks; the only host synchronisation of an epoch."""
+        """Means over the epoch and the ranks; the only host synchronization of an epoch."""
         means = {}
         for name, total in self.sums.items():
             mean = total / self.counts[name]

@@ -13,18 +13,18 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from mstkit.checks import check_count, check_workers
-from mstkit.engine.agreement import check_same
-from mstkit.engine.distributed import unwrapped
-from mstkit.engine.json_lines import EpochLines
+from mstkit.engine.parallel.data_agreement import check_same
+from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.errors import UsageError
 from mstkit.evaluation.features import PooledEncoder, extract_features, feature_loader
 from mstkit.evaluation.image_sets import check_sets
-from mstkit.evaluation.knn import DEFAULT_KS, check_ks, clip_ks, knn_accuracy
+from mstkit.evaluation.protocols.weighted_knn import DEFAULT_KS, check_ks, clip_ks, knn_accuracy
 from mstkit.models import interface_of
-from mstkit.private_attributes import loaded_from
 from mstkit.registry import DATASETS, HOOKS
-from mstkit.undisturbed import undisturbed_randomness
+from mstkit.utils.checks import check_count, check_workers
+from mstkit.utils.json_lines import EpochLines
+from mstkit.utils.private_attributes import loaded_from
+from mstkit.utils.undisturbed import undisturbed_randomness
 
 STATE = 'knn_state'
 
@@ -40,11 +40,11 @@ class KNNHook(Hook):
     weights are kept in ``work_dir/best_knn.pth``.
 
     Args:
-        train_dataset: config of the labelled images that vote, with a deterministic pipeline.
-        val_dataset: config of the labelled images to classify, with the same classes.
+        train_dataset: config of the labeled images that vote, with a deterministic pipeline.
+        val_dataset: config of the labeled images to classify, with the same classes.
         interval: epochs between two measurements.
         at_start: measure before the first epoch too (never when resuming).
-        ks: numbers of neighbours; those above the size of the bank are clipped to it.
+        ks: numbers of neighbors; those above the size of the bank are clipped to it.
         headline_k: the k of the log line and of the choice of the best; one of ``ks``.
         temperature: of the votes.
         batch_size: images per forward pass, on each rank.
@@ -53,7 +53,7 @@ class KNNHook(Hook):
         save_best: keep the checkpoint with the best accuracy.
         best_branch: whose accuracy decides which is best; a model without that branch uses its first one.
         allow_overlap: measure although images of val_dataset are in train_dataset too.
-        required: raise where a data set is missing or unlabelled, instead of switching k-NN off with a warning.
+        required: raise where a data set is missing or unlabeled, instead of switching k-NN off with a warning.
     """
 
     # After the parameter schedulers (LOW, 70), so that best_knn.pth can be resumed from; before the checkpoint

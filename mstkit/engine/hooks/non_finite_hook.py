@@ -11,13 +11,13 @@ from mmengine import dist
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mstkit.engine.distributed import unwrapped
-from mstkit.engine.ending import NonFiniteLossError, say_why_it_stopped
-from mstkit.engine.remedies import what_helps
-from mstkit.engine.resumable_runner import ResumableRunner
-from mstkit.engine.step_values import Step, StepValuesHook
-from mstkit.local_parts import local_parts
+from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
+from mstkit.engine.checkpoints.run_ending import NonFiniteLossError, say_why_it_stopped
+from mstkit.engine.hooks.divergence_advice import what_helps
+from mstkit.engine.hooks.step_values import Step, StepValuesHook
+from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.registry import HOOKS
+from mstkit.utils.local_shards import local_parts
 
 
 @HOOKS.register_module()
@@ -30,8 +30,8 @@ class NonFiniteLossHook(StepValuesHook):
     looks at the weights at the end of an epoch, before every validation and before every checkpoint is written, that
     of the best validation among them.
 
-    :class:`mstkit.engine.runner.MSTRunner` adds it to every training; ``default_hooks.non_finite=None`` switches it
-    off. It works under mmengine's own Runner too.
+    :class:`mstkit.engine.runner.mst_runner.MSTRunner` adds it to every training; ``default_hooks.non_finite=None``
+    switches it off. It works under mmengine's own Runner too.
     """
 
     priority = 'VERY_HIGH'

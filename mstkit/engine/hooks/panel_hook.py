@@ -1,4 +1,4 @@
-"""Pictures of the run while it goes: input, attention, mask and reconstruction of the same few images."""
+"""Images of the run while it goes: input, attention, mask and reconstruction of the same few images."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mstkit.engine.colored_views import first_view, join
-from mstkit.engine.distributed import unwrapped
-from mstkit.engine.sharding import is_sharded
+from mstkit.engine.hooks.colored_views import first_view, join
+from mstkit.engine.parallel.distributed import unwrapped
+from mstkit.engine.parallel.sharding import is_sharded
 from mstkit.errors import UsageError
 from mstkit.models import interface_of
 from mstkit.registry import HOOKS
-from mstkit.undisturbed import evaluation_mode, undisturbed_randomness
-from mstkit.visualization.panels import draw_panels
+from mstkit.utils.undisturbed import evaluation_mode, undisturbed_randomness
+from mstkit.visualization.step_panels import draw_panels
 
 
 @HOOKS.register_module()
@@ -76,8 +76,8 @@ class PanelHook(Hook):
         mean = getattr(model.data_preprocessor, 'mean', torch.zeros(3)).flatten()
         std = getattr(model.data_preprocessor, 'std', torch.ones(3)).flatten()
         path = Path(runner.work_dir) / 'panels' / f'epoch_{epoch:03d}.png'
-        picture = draw_panels(panel, mean, std, path, max_rows=self.num_images)
-        runner.visualizer.add_image('panels', picture, step=epoch)
+        image = draw_panels(panel, mean, std, path, max_rows=self.num_images)
+        runner.visualizer.add_image('panels', image, step=epoch)
         runner.logger.info(f'panels of epoch {epoch}: {path}')
 
     def _first_views(self, dataset: Any) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from mstkit.registry import HOOKS
 class StepParamSchedulerHook(ParamSchedulerHook):
     """mmengine's hook, but schedules move once per optimizer step, not once per iteration.
 
-    :class:`mstkit.engine.runner.MSTRunner` builds the schedules with their length in optimizer steps, and takes this
-    hook in place of mmengine's; see :class:`mstkit.engine.progress.StepCounter` for where the steps are. Another
-    Runner builds them in iterations, and then they move with every iteration.
+    :class:`mstkit.engine.runner.mst_runner.MSTRunner` builds the schedules with their length in optimizer steps, and
+    takes this hook in place of mmengine's; see :class:`mstkit.engine.optim.step_counts.StepCounter` for where the steps
+    are. Another Runner builds them in iterations, and then they move with every iteration.
     """
 
     def before_train(self, runner: Runner) -> None:

@@ -10,14 +10,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 
-from mstkit.engine.checkpointing import check_same_model, weights_of
-from mstkit.engine.distributed import unwrapped
-from mstkit.engine.resumable_runner import ResumableRunner
+from mstkit.engine.checkpoints.checkpointing import check_same_model, weights_of
+from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
+from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import BRANCH_PREFIXES, only_branch, read_checkpoint
 from mstkit.interop.pretrained import fit_backbone, load_backbone
-from mstkit.private_attributes import is_resumed, loaded_from
 from mstkit.registry import HOOKS
+from mstkit.utils.private_attributes import is_resumed, loaded_from
 
 
 @HOOKS.register_module()
@@ -26,8 +26,9 @@ class PretrainedBackboneHook(Hook):
 
     That is after ``init_weights``, which would overwrite some of it. A run that was resumed, or that has
     ``load_from``, keeps the weights that it has; mmengine's own Runner, which takes whatever a checkpoint happens to
-    hold, is made to refuse one that lacks tensors or has others (:class:`mstkit.engine.runner.MSTRunner` does so
-    itself). What a run started from is noted in its checkpoints: ``message_hub``, ``runtime_info``, ``pretrained``.
+    hold, is made to refuse one that lacks tensors or has others (:class:`mstkit.engine.runner.mst_runner.MSTRunner`
+    does so itself). What a run started from is noted in its checkpoints: ``message_hub``, ``runtime_info``,
+    ``pretrained``.
 
     Args:
         checkpoint: the file, read here so that a mistake shows before anything is written; None trains from scratch. A

@@ -10,8 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from mstkit.engine.distributed import unwrapped
-from mstkit.engine.progress import StepCounter, mix_seed
+from mstkit.engine.optim.step_counts import StepCounter, mix_seed
+from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.errors import UsageError
 from mstkit.models import interface_of
 from mstkit.registry import HOOKS
@@ -34,7 +34,7 @@ class ProgressHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Reads the length of the run; see :class:`mstkit.engine.progress.StepCounter`."""
+        """Reads the length of the run; see :class:`mstkit.engine.optim.step_counts.StepCounter`."""
         loop, wrapper = runner.train_loop, runner.optim_wrapper
         if not isinstance(loop, EpochBasedTrainLoop):
             raise UsageError(

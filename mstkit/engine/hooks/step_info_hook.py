@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from mmengine.hooks import RuntimeInfoHook
 from mmengine.runner import Runner
 
-from mstkit.engine.checkpointing import hub_state
-from mstkit.engine.step_values import Step, StepValuesHook
+from mstkit.engine.checkpoints.checkpointing import hub_state
+from mstkit.engine.hooks.step_values import Step, StepValuesHook
 from mstkit.registry import HOOKS
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import mmengine.dist as dist
 from mmengine.runner import Runner
 
-from mstkit.config_parts import hook_configs
-from mstkit.datasets.unreadable import MAX_FRACTION, MIN_FILES, UnreadableFiles, replaced_in
-from mstkit.engine.hook_memory import RememberingHook
+from mstkit.datasets.unreadable_images import MAX_FRACTION, MIN_FILES, UnreadableFiles, replaced_in
+from mstkit.engine.hooks.hook_memory import RememberingHook
 from mstkit.registry import HOOKS
+from mstkit.utils.config_parts import hook_configs
 
 
 @HOOKS.register_module()

@@ -11,10 +11,10 @@ from mmengine.logging import print_log
 
 from mstkit.datasets import CenterView, ImageFolder, LoadRGB, PackViews
 from mstkit.errors import UsageError
+from mstkit.evaluation.benchmarks.imagenet9 import find_variants, numbers_of, read_class_map
+from mstkit.evaluation.evaluated_network import EvaluatedNetwork
 from mstkit.evaluation.features import extract_features, feature_loader
-from mstkit.evaluation.in9 import find_variants, numbers_of, read_class_map
-from mstkit.evaluation.linear_head import LinearHead, head_path, load_head
-from mstkit.evaluation.subject import Subject
+from mstkit.evaluation.protocols.linear_head import LinearHead, head_path, load_head
 from mstkit.registry import EVALUATORS
 
 
@@ -27,15 +27,15 @@ class BackgroundsEvaluator:
 
     With a class map, the head has the classes of the map (ImageNet-1k), its prediction is taken among all of them and
     then mapped to nine, so that any class outside of the nine is wrong; class folders start with their number
-    (``00_dog``); and pictures are shown whole, as they come cut to 224 pixels. Without one, the class folders are
-    classes of the head, and pictures are shown as in every other evaluation.
+    (``00_dog``); and images are shown whole, as they come cut to 224 pixels. Without one, the class folders are
+    classes of the head, and images are shown as in every other evaluation.
 
     Args:
-        head: a :class:`~mstkit.evaluation.linear_head.LinearHead` of the network, or its file, in whose name
+        head: a :class:`~mstkit.evaluation.protocols.linear_head.LinearHead` of the network, or its file, in whose name
             ``{network}`` stands for the network's name.
         data: the folder of the variants.
         class_map: ``in_to_in9.json``.
-        variants: those wanted; by default see :func:`mstkit.evaluation.in9.find_variants`.
+        variants: those wanted; by default see :func:`mstkit.evaluation.benchmarks.imagenet9.find_variants`.
 
     Raises:
         UsageError: the folder or a variant is missing, or the head or the folder was not given.
@@ -57,21 +57,21 @@ class BackgroundsEvaluator:
         self._folders: dict[tuple[str, tuple[str, ...] | None], ImageFolder] = {}
         self.variants, self.missing = find_variants(data, [variants] if isinstance(variants, str) else variants)
 
-    def check(self, subject: Subject) -> None:
+    def check(self, evaluated: EvaluatedNetwork) -> None:
         """Refuses a head of another network, and a map or folders of other classes; raises UsageError."""
-        head = self._head(subject)
-        head.check(subject.network)
+        head = self._head(evaluated)
+        head.check(evaluated.network)
         number = None if self.class_map is None else read_class_map(self.class_map, len(head.classes))
         for variant in self.variants:
-            folder = self._images(subject, variant, head)
+            folder = self._images(evaluated, variant, head)
             if number is not None:
                 numbers_of(folder.metainfo['classes'], int(number.max()))
 
-    def __call__(self, subject: Subject) -> dict[str, float]:
+    def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
         """Measures.
 
         Args:
-            subject: its train and val folders are not used.
+            evaluated: its train and val folders are not used.
 
         Returns:
             Percent by ``backgrounds_{variant}_top1``, and ``backgrounds_gap`` where both of its variants are there.
@@ -82,17 +82,17 @@ class BackgroundsEvaluator:
                 f'{", ".join(self.missing)}',
                 logger='current',
             )
-        head = self._head(subject).to(subject.device)
+        head = self._head(evaluated).to(evaluated.device)
         number = None if self.class_map is None else read_class_map(self.class_map, len(head.classes))
         accuracy = {}
         for variant in self.variants:
-            folder = self._images(subject, variant, head)
+            folder = self._images(evaluated, variant, head)
             seen = extract_features(
-                lambda images: head.predict(subject.network, images)[:, None].float(),
-                feature_loader(folder, subject.batch_size, subject.num_workers),
-                subject.device,
-                subject.preprocess,
-                f'{variant} seen by {subject.network.name}',
+                lambda images: head.predict(evaluated.network, images)[:, None].float(),
+                feature_loader(folder, evaluated.batch_size, evaluated.num_workers),
+                evaluated.device,
+                evaluated.preprocess,
+                f'{variant} seen by {evaluated.network.name}',
             )
             predicted, labels = seen.features[:, 0].long(), seen.labels
             if number is not None:
@@ -112,19 +112,19 @@ class BackgroundsEvaluator:
         root = os.path.join(os.path.expanduser(self.data), variant)
         return os.path.join(root, 'val') if os.path.isdir(os.path.join(root, 'val')) else root
 
-    def _head(self, subject: Subject) -> LinearHead:
+    def _head(self, evaluated: EvaluatedNetwork) -> LinearHead:
         if isinstance(self.head, LinearHead):
             return self.head
-        return load_head(head_path(self.head, subject.network))
+        return load_head(head_path(self.head, evaluated.network))
 
-    def _images(self, subject: Subject, variant: str, head: LinearHead) -> ImageFolder:
-        """The pictures of a variant; labels are places among the head's classes, or with a map among the folders."""
+    def _images(self, evaluated: EvaluatedNetwork, variant: str, head: LinearHead) -> ImageFolder:
+        """The images of a variant; labels are places among the head's classes, or with a map among the folders."""
         classes = head.classes if self.class_map is None else None
         if (variant, classes) not in self._folders:  # looked through once, for the check and for all networks
             metainfo = None if classes is None else dict(classes=classes)
-            self._folders[variant, classes] = ImageFolder(self.folder(variant), '', labelled=True, metainfo=metainfo)
-        size = subject.network.image_size
-        view = CenterView(size, size) if classes is None else subject.center_view()
+            self._folders[variant, classes] = ImageFolder(self.folder(variant), '', labeled=True, metainfo=metainfo)
+        size = evaluated.network.image_size
+        view = CenterView(size, size) if classes is None else evaluated.center_view()
         dataset = copy.copy(self._folders[variant, classes])
         dataset.pipeline = Compose([LoadRGB(), view, PackViews()])
         return dataset

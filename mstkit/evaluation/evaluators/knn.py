@@ -1,12 +1,12 @@
-"""Weighted k-nearest-neighbour accuracy."""
+"""Weighted k-nearest-neighbor accuracy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from mstkit.errors import UsageError
-from mstkit.evaluation.knn import DEFAULT_KS, check_ks, clip_ks, knn_accuracy
-from mstkit.evaluation.subject import Subject
+from mstkit.evaluation.evaluated_network import EvaluatedNetwork
+from mstkit.evaluation.protocols.weighted_knn import DEFAULT_KS, check_ks, clip_ks, knn_accuracy
 from mstkit.registry import EVALUATORS
 
 HEADLINE_K = 20
@@ -17,7 +17,7 @@ class KNNEvaluator:
     """Classifies each val image by its nearest train images; see :func:`mstkit.evaluation.knn_accuracy`.
 
     Args:
-        ks: numbers of neighbours, none above the number of train images. By default 10, 20, 100 and 200, as far as
+        ks: numbers of neighbors, none above the number of train images. By default 10, 20, 100 and 200, as far as
             there are that many.
         temperature: of the votes.
         last_blocks: how many of the last blocks' class tokens make a feature.
@@ -41,20 +41,18 @@ class KNNEvaluator:
         self.last_blocks = last_blocks
         self.mean_patch = mean_patch
 
-    def check(self, subject: Subject) -> None:
-        """Refuses more neighbours than there are train images, and features that are not there; raises UsageError."""
-        size = len(subject.labels('train'))
+    def check(self, evaluated: EvaluatedNetwork) -> None:
+        """Refuses more neighbors than there are train images, and features that are not there; raises UsageError."""
+        size = len(evaluated.labels('train'))
         if self.ks is not None and max(self.ks) > size:
-            raise UsageError(
-                f'knn.ks asks for {max(self.ks)} neighbours, but train has {size} images: give smaller ks.'
-            )
-        subject.check_features(self.last_blocks, self.mean_patch)
+            raise UsageError(f'knn.ks asks for {max(self.ks)} neighbors, but train has {size} images: give smaller ks.')
+        evaluated.check_features(self.last_blocks, self.mean_patch)
 
-    def __call__(self, subject: Subject) -> dict[str, float]:
+    def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
         """Returns percent by ``k{k}_top1`` and ``k{k}_top5``; first the top-1 of k=20, or of the k next to it."""
-        train = subject.bank('train', self.last_blocks, self.mean_patch)
-        val = subject.bank('val', self.last_blocks, self.mean_patch)
+        train = evaluated.bank('train', self.last_blocks, self.mean_patch)
+        val = evaluated.bank('val', self.last_blocks, self.mean_patch)
         ks = self.ks or clip_ks(DEFAULT_KS, len(train.features))
-        accuracy = knn_accuracy(train, val, ks, self.temperature, device=subject.device)
+        accuracy = knn_accuracy(train, val, ks, self.temperature, device=evaluated.device)
         headline = f'k{min(ks, key=lambda k: (abs(k - HEADLINE_K), k))}_top1'
         return {headline: accuracy.pop(headline), **accuracy}

@@ -11,11 +11,12 @@ from mmengine import dist
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mstkit.datasets.unreadable import replaced_in
+from mstkit.datasets.unreadable_images import replaced_in
 from mstkit.errors import UsageError, nearest
+from mstkit.evaluation.evaluated_network import EvaluatedNetwork
 from mstkit.evaluation.features import say_replaced
-from mstkit.evaluation.linear_head import FEATURES, LinearHead, check_features, head_path
-from mstkit.evaluation.linear_probe import (
+from mstkit.evaluation.protocols.linear_head import FEATURES, LinearHead, check_features, head_path
+from mstkit.evaluation.protocols.linear_probe import (
     Batches,
     ProbeResult,
     check_rates,
@@ -23,19 +24,18 @@ from mstkit.evaluation.linear_probe import (
     shuffled_batches,
     train_heads,
 )
-from mstkit.evaluation.linear_protocols import AUGMENTATIONS, PRESETS
-from mstkit.evaluation.subject import Subject
-from mstkit.progress_bar import track
+from mstkit.evaluation.protocols.linear_recipes import AUGMENTATIONS, PRESETS
 from mstkit.registry import EVALUATORS
+from mstkit.utils.progress_bar import track
 
 
 @EVALUATORS.register_module(name='linear')
 class LinearEvaluator:
     """Trains linear classifiers on frozen features, several learning rates at once; the network is left as it is.
 
-    SGD with momentum 0.9, no weight decay, cosine to 0; see :func:`mstkit.evaluation.linear_probe.train_heads`. Papers
-    report the best epoch on val (and, of several rates, the best), which flatters a little; the last epoch is given
-    beside it.
+    SGD with momentum 0.9, no weight decay, cosine to 0; see
+    :func:`mstkit.evaluation.protocols.linear_probe.train_heads`. Papers report the best epoch on val (and, of several
+    rates, the best), which flatters a little; the last epoch is given beside it.
 
     Args:
         preset: where the other settings come from unless they are given: 'sweep' (nine rates, stored features),
@@ -44,7 +44,7 @@ class LinearEvaluator:
             without or with the mean of the patch tokens, each through the final norm. A Swin's blocks are averaged
             over their patches and concatenated across stages; those of the last stage go through the final norm first.
         rates, per_256, batch_size, epochs, augmentation: see
-            :class:`~mstkit.evaluation.linear_protocols.LinearProtocol`.
+            :class:`~mstkit.evaluation.protocols.linear_recipes.LinearProtocol`.
         save: where to write the best head; ``{network}`` in it stands for the network's name.
 
     Raises:
@@ -84,32 +84,32 @@ class LinearEvaluator:
         self.save = save
         self._claimed: dict[Path, str] = {}
 
-    def check(self, subject: Subject) -> None:
+    def check(self, evaluated: EvaluatedNetwork) -> None:
         """Refuses features that the network does not have, and one file for several heads; raises UsageError."""
         features = self.protocol.features
         try:
-            subject.check_features(*FEATURES[features])
+            evaluated.check_features(*FEATURES[features])
         except UsageError as error:
             others = ', '.join(name for name in FEATURES if name != features)
             raise UsageError(f'linear.features is {features!r}, but {error} There are also {others}.') from error
         if self.save is not None:
-            path = head_path(self.save, subject.network)
-            if self._claimed.setdefault(path, subject.network.fingerprint) != subject.network.fingerprint:
+            path = head_path(self.save, evaluated.network)
+            if self._claimed.setdefault(path, evaluated.network.fingerprint) != evaluated.network.fingerprint:
                 raise UsageError(
                     f'linear.save is {self.save!r}, and the heads of several networks would be written there: put '
                     '{network} into it.'
                 )
 
-    def __call__(self, subject: Subject) -> dict[str, float]:
+    def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
         """Returns the metrics of :func:`metrics_of`."""
-        result, head = self.train(subject)
+        result, head = self.train(evaluated)
         if self.save is not None and dist.is_main_process():
-            path = head_path(self.save, subject.network)
+            path = head_path(self.save, evaluated.network)
             head.save(path)
             print_log(f'linear probe: wrote {path}', logger='current')
         return metrics_of(self.protocol.rates, result)
 
-    def train(self, subject: Subject) -> tuple[ProbeResult, LinearHead]:
+    def train(self, evaluated: EvaluatedNetwork) -> tuple[ProbeResult, LinearHead]:
         """Trains the heads.
 
         Returns:
@@ -119,48 +119,48 @@ class LinearEvaluator:
         scale = protocol.batch_size / 256 if protocol.per_256 else 1.0
         how = f'times {scale:g}' if protocol.per_256 else 'as given, whatever the batch size'
         print_log(
-            f'linear probe of {subject.network.name}: preset {self.preset}, features {protocol.features}, augmentation '
-            f'{protocol.augmentation}, {protocol.epochs} epochs in batches of {protocol.batch_size}, learning rates '
-            f'{", ".join(f"{rate:g}" for rate in protocol.rates)} ({how})',
+            f'linear probe of {evaluated.network.name}: preset {self.preset}, features {protocol.features}, '
+            f'augmentation {protocol.augmentation}, {protocol.epochs} epochs in batches of {protocol.batch_size}, '
+            f'learning rates {", ".join(f"{rate:g}" for rate in protocol.rates)} ({how})',
             logger='current',
         )
         kind = FEATURES[protocol.features]
-        val = subject.bank('val', *kind)
+        val = evaluated.bank('val', *kind)
         if protocol.augmentation == 'none':
-            batches = shuffled_batches(subject.bank('train', *kind), val, protocol.batch_size, subject.seed)
+            batches = shuffled_batches(evaluated.bank('train', *kind), val, protocol.batch_size, evaluated.seed)
         else:
-            batches = crop_batches(subject, kind, protocol.batch_size, protocol.epochs)
+            batches = crop_batches(evaluated, kind, protocol.batch_size, protocol.epochs)
         result = train_heads(
             batches,
             val,
             [rate * scale for rate in protocol.rates],
             protocol.epochs,
-            subject.seed,
-            device=subject.device,
+            evaluated.seed,
+            device=evaluated.device,
             progress=protocol.augmentation == 'none' and dist.is_main_process(),
         )
         lost = [f'{rate:g}' for rate, gone in zip(protocol.rates, result.diverged, strict=True) if gone]
         if lost:
             print_log(
-                f'linear probe of {subject.network.name}: {len(lost)} of {len(protocol.rates)} learning rates diverged '
-                f'and are left out: {", ".join(lost)}',
+                f'linear probe of {evaluated.network.name}: {len(lost)} of {len(protocol.rates)} learning rates '
+                f'diverged and are left out: {", ".join(lost)}',
                 logger='current',
             )
         best = result.best_rate
         head = LinearHead(
             result.weight[best].clone(),
             result.bias[best].clone(),
-            subject.classes(),
+            evaluated.classes(),
             protocol.features,
-            subject.network.fingerprint,
-            subject.network.name,
+            evaluated.network.fingerprint,
+            evaluated.network.name,
         )
         return result, head
 
 
-def crop_batches(subject: Subject, kind: tuple[int, bool], batch_size: int, epochs: int) -> Batches:
+def crop_batches(evaluated: EvaluatedNetwork, kind: tuple[int, bool], batch_size: int, epochs: int) -> Batches:
     """Batches of features of random crops, new ones every epoch; several ranks share the work and see the same."""
-    loader = subject.loader('train', 'augmented')
+    loader = evaluated.loader('train', 'augmented')
     world = dist.get_world_size()
 
     def computed(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -169,15 +169,15 @@ def crop_batches(subject: Subject, kind: tuple[int, bool], batch_size: int, epoc
         replaced: list[str] = []
         for batch in track(loader, len(loader), description, enabled=dist.is_main_process()):
             replaced += replaced_in(batch)
-            features = subject.network.features(
-                subject.preprocess(batch), last_blocks=kind[0], mean_patch=kind[1]
+            features = evaluated.network.features(
+                evaluated.preprocess(batch), last_blocks=kind[0], mean_patch=kind[1]
             ).float()
             labels = torch.cat([sample.gt_label.view(-1) for sample in batch['data_samples']]).to(features.device)
             if world > 1:  # in the order that one process would have had
                 features, labels = (torch.stack(dist.all_gather(part), 1).flatten(0, 1) for part in (features, labels))
             yield features, labels
         if epoch == 0:
-            say_replaced(replaced, f'linear probe of {subject.network.name}')
+            say_replaced(replaced, f'linear probe of {evaluated.network.name}')
 
     return lambda epoch: regrouped(computed(epoch), batch_size)
 
@@ -187,7 +187,7 @@ def metrics_of(rates: Sequence[float], result: ProbeResult) -> dict[str, float]:
 
     Args:
         rates: what to call the learning rates, in the order of the result's.
-        result: from :func:`mstkit.evaluation.linear_probe.train_heads`.
+        result: from :func:`mstkit.evaluation.protocols.linear_probe.train_heads`.
 
     Returns:
         ``linear_best_top1`` and ``linear_last_top1``, percent at the best and at the last epoch of the best rate (top5

@@ -1,4 +1,4 @@
-"""How much of a picture a network can do without: accuracy while patches are hidden."""
+"""How much of an image a network can do without: accuracy while patches are hidden."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from mstkit.errors import UsageError
+from mstkit.evaluation.evaluated_network import EvaluatedNetwork
 from mstkit.evaluation.features import extract_features
-from mstkit.evaluation.hidden_tokens import hide_tokens, random_orders
-from mstkit.evaluation.knn import knn_accuracy
-from mstkit.evaluation.linear_head import LinearHead, head_path, load_head
-from mstkit.evaluation.subject import Subject
+from mstkit.evaluation.protocols.hidden_tokens import hide_tokens, random_orders
+from mstkit.evaluation.protocols.linear_head import LinearHead, head_path, load_head
+from mstkit.evaluation.protocols.weighted_knn import knn_accuracy
 from mstkit.networks import received_attention
 from mstkit.registry import EVALUATORS
 from mstkit.structures import FeatureBank
@@ -34,11 +34,11 @@ class MaskedImagesEvaluator:
     networks; by default a network guides itself.
 
     Args:
-        head: a :class:`~mstkit.evaluation.linear_head.LinearHead` of the network, or its file, in whose name
+        head: a :class:`~mstkit.evaluation.protocols.linear_head.LinearHead` of the network, or its file, in whose name
             ``{network}`` stands for the network's name. Without it k-NN classifies, by whole train images.
         ratios: shares of patches to hide.
         orders: which of 'salient', 'random' and 'least'.
-        guide: another network that chooses the patches (as the one of the subject, with ``watch``).
+        guide: another network that chooses the patches (as the evaluated one, with ``watch``).
         k, temperature: of k-NN.
 
     Raises:
@@ -77,42 +77,42 @@ class MaskedImagesEvaluator:
         self.k = k
         self.temperature = temperature
 
-    def check(self, subject: Subject) -> None:
+    def check(self, evaluated: EvaluatedNetwork) -> None:
         """Refuses a head of another network or of other classes, and a guide whose patches do not fit."""
-        head = self._head(subject)
+        head = self._head(evaluated)
         if head is not None:
-            head.check(subject.network, subject.classes())
-        size = subject.network.image_size
-        blank = torch.zeros(1, 3, size, size, device=subject.device)
-        _, grid = self._attention(subject, blank)
+            head.check(evaluated.network, evaluated.classes())
+        size = evaluated.network.image_size
+        blank = torch.zeros(1, 3, size, size, device=evaluated.device)
+        _, grid = self._attention(evaluated, blank)
         if size % grid[0] or size % grid[1]:
             raise UsageError(
                 f'the guide divides an image into {grid[0]} x {grid[1]} patches, which does not divide the {size} '
-                f'pixels of {subject.network.name}: give a guide with another patch size.'
+                f'pixels of {evaluated.network.name}: give a guide with another patch size.'
             )
 
-    def __call__(self, subject: Subject) -> dict[str, float]:
+    def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
         """Returns percent by ``masked_{order}_{ratio}_top1``."""
-        head = self._head(subject)
+        head = self._head(evaluated)
         accuracy = {}
         for order in self.orders:
             # One pass over the images per order: of each, a number (for k-NN a feature) per ratio is kept.
             seen = extract_features(
-                self._encoder(subject, order, head),
-                subject.loader('val'),
-                subject.device,
-                subject.preprocess,
-                f'{order} patches hidden from {subject.network.name}',
+                self._encoder(evaluated, order, head),
+                evaluated.loader('val'),
+                evaluated.device,
+                evaluated.preprocess,
+                f'{order} patches hidden from {evaluated.network.name}',
             )
             for ratio, features in zip(self.ratios, seen.features.chunk(len(self.ratios), dim=1), strict=True):
                 name = f'masked_{order}_{ratio:g}_top1'
                 if head is not None:
                     accuracy[name] = 100.0 * float((features[:, 0] == seen.labels).double().mean())
                 else:
-                    train = subject.bank('train')
+                    train = evaluated.bank('train')
                     k = min(self.k, len(train.labels))
                     bank = FeatureBank(features, seen.labels, seen.classes)
-                    scores = knn_accuracy(train, bank, (k,), self.temperature, device=subject.device)
+                    scores = knn_accuracy(train, bank, (k,), self.temperature, device=evaluated.device)
                     accuracy[name] = scores[f'k{k}_top1']
         return accuracy
 
@@ -121,36 +121,36 @@ class MaskedImagesEvaluator:
         middle = min(self.ratios, key=lambda ratio: abs(ratio - 0.5))
         return [f'masked_{order}_{middle:g}_top1' for order in self.orders]
 
-    def _encoder(self, subject: Subject, order: str, head: LinearHead | None) -> Callable[[Tensor], Tensor]:
+    def _encoder(self, evaluated: EvaluatedNetwork, order: str, head: LinearHead | None) -> Callable[[Tensor], Tensor]:
         """From images (B, 3, H, W) to what is seen at each ratio, side by side: (B, ratios) classes or features."""
-        indices, start = [int(index) for index in subject.loader('val').sampler], 0  # of this rank's images
-        black = -torch.tensor(subject.network.mean) / torch.tensor(subject.network.std)
-        on_device = None if head is None else head.to(subject.device)
+        indices, start = [int(index) for index in evaluated.loader('val').sampler], 0  # of this rank's images
+        black = -torch.tensor(evaluated.network.mean) / torch.tensor(evaluated.network.std)
+        on_device = None if head is None else head.to(evaluated.device)
 
         def encode(images: Tensor) -> Tensor:
             nonlocal start
-            attention, grid = self._attention(subject, images)
+            attention, grid = self._attention(evaluated, images)
             if order == 'random':
-                patches = random_orders(indices[start : start + len(images)], attention.shape[1], subject.seed)
+                patches = random_orders(indices[start : start + len(images)], attention.shape[1], evaluated.seed)
             else:
                 patches = attention.argsort(dim=1, descending=order == 'salient', stable=True)
             start += len(images)
             patch = (images.shape[2] // grid[0], images.shape[3] // grid[1])
             shown = (hide_tokens(images, patches, ratio, patch, black) for ratio in self.ratios)
             if on_device is None:
-                return torch.cat([subject.network.features(picture) for picture in shown], dim=1)
-            return torch.stack([on_device.predict(subject.network, picture) for picture in shown], dim=1).float()
+                return torch.cat([evaluated.network.features(image) for image in shown], dim=1)
+            return torch.stack([on_device.predict(evaluated.network, image) for image in shown], dim=1).float()
 
         return encode
 
-    def _head(self, subject: Subject) -> LinearHead | None:
+    def _head(self, evaluated: EvaluatedNetwork) -> LinearHead | None:
         if self.head is None or isinstance(self.head, LinearHead):
             return self.head
-        return load_head(head_path(self.head, subject.network))
+        return load_head(head_path(self.head, evaluated.network))
 
-    def _attention(self, subject: Subject, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """What the guide attends to, (B, h * w) and (h, w); ``images`` are normalised for the subject's network."""
-        network: Any = subject.network
+    def _attention(self, evaluated: EvaluatedNetwork, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """What the guide attends to, (B, h * w) and (h, w); ``images`` are normalized for the evaluated network."""
+        network: Any = evaluated.network
         guide = self.guide or network
         if guide is not network:
             own, other = (

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from mstkit.errors import UsageError
-from mstkit.evaluation.average_precision import DEFAULT_RANKS, check_ranks, labelled_retrieval
-from mstkit.evaluation.subject import Subject
+from mstkit.evaluation.evaluated_network import EvaluatedNetwork
+from mstkit.evaluation.protocols.average_precision import DEFAULT_RANKS, check_ranks, labeled_retrieval
 from mstkit.registry import EVALUATORS
 
 
@@ -16,7 +16,7 @@ from mstkit.registry import EVALUATORS
 class RetrievalEvaluator:
     """Val images search among the train images, and each val image among all others of val (leave-one-out).
 
-    See :func:`mstkit.evaluation.average_precision.labelled_retrieval`.
+    See :func:`mstkit.evaluation.protocols.average_precision.labeled_retrieval`.
 
     Args:
         ranks: the k of mP@k.
@@ -32,23 +32,23 @@ class RetrievalEvaluator:
         self.last_blocks = last_blocks
         self.mean_patch = mean_patch
 
-    def check(self, subject: Subject) -> None:
+    def check(self, evaluated: EvaluatedNetwork) -> None:
         """Refuses folders in which no val image has its like; raises UsageError."""
-        val = subject.labels('val')
+        val = evaluated.labels('val')
         if int(torch.bincount(val).max()) < 2:
             raise UsageError(
                 'retrieval within val needs a class with at least two images, and every class has one: '
                 'give a larger val folder.'
             )
-        if not bool(torch.isin(val, subject.labels('train')).any()):
+        if not bool(torch.isin(val, evaluated.labels('train')).any()):
             raise UsageError(
                 'retrieval finds no class of val among the train images: give folders of the same classes.'
             )
 
-    def __call__(self, subject: Subject) -> dict[str, float]:
+    def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
         """Returns percent by ``mAP`` and ``mP@{k}`` for the train images, ``loo_mAP`` and ``loo_mP@{k}`` within val."""
-        train = subject.bank('train', self.last_blocks, self.mean_patch)
-        val = subject.bank('val', self.last_blocks, self.mean_patch)
-        among_train = labelled_retrieval(val, train, self.ranks, subject.device)
-        within_val = labelled_retrieval(val, None, self.ranks, subject.device)
+        train = evaluated.bank('train', self.last_blocks, self.mean_patch)
+        val = evaluated.bank('val', self.last_blocks, self.mean_patch)
+        among_train = labeled_retrieval(val, train, self.ranks, evaluated.device)
+        within_val = labeled_retrieval(val, None, self.ranks, evaluated.device)
         return among_train | {f'loo_{name}': value for name, value in within_val.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mstkit.checks import check_number
+from mstkit.utils.checks import check_number
 
 # Where a config has the parts of these objectives; see Pretrainer.config_key.
 FLAT_KEYS: Mapping[str, str] = {

@@ -68,7 +68,7 @@ class MaskedBackbone:
         """Encodes images, hiding the masked patches.
 
         Args:
-            images: (B, 3, H, W), normalised.
+            images: (B, 3, H, W), normalized.
             mask: (B, h, w) bool, True = hidden, on this backbone's own grid or a coarser one that divides it.
             return_attention: whether to fill in ``attention``.
             mask_token: (embedding_dims,) embedding put in place of hidden patches, after the patch projection and
@@ -191,9 +191,9 @@ class MaskedBackbone:
 
 
 def init_transformer_weights(modules: Iterable[nn.Module]) -> None:
-    """Truncated-normal initialisation of every linear layer, deviation 0.02, biases zero.
+    """Truncated-normal initialization of every linear layer, deviation 0.02, biases zero.
 
-    The initialisation that DINO, MoBY and the official Swin train from; mmpretrain leaves the attention projections
+    The initialization that DINO, MoBY and the official Swin train from; mmpretrain leaves the attention projections
     at torch's default.
     """
     for module in modules:

@@ -10,14 +10,14 @@ from mmpretrain.models.utils import ShiftWindowMSA
 from torch import Tensor
 from torch.nn import functional as F
 
-from mstkit.checks import check_one_of
 from mstkit.errors import UsageError
-from mstkit.models.backbones.arguments import swin_arguments
+from mstkit.models.backbones.backbone_checks import swin_arguments
 from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, init_transformer_weights
-from mstkit.models.lean_layers import LeanFFN
-from mstkit.positions import resize_positions
+from mstkit.models.memory_lean_linear import LeanFFN
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
+from mstkit.utils.checks import check_one_of
+from mstkit.utils.position_interpolation import resize_positions
 
 Query = Literal['received', 'pseudo_cls']
 
@@ -57,7 +57,7 @@ class SmallMapWindowMSA(ShiftWindowMSA):
         """What each token receives inside its window.
 
         Args:
-            tokens: (B, h*w, C), the block's normalised input.
+            tokens: (B, h*w, C), the block's normalized input.
             hw_shape: (h, w).
             query: 'received', the mean over the window's queries, or 'pseudo_cls', the attention of their mean.
 
@@ -146,7 +146,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         self.stride = self.patch_size * 2 ** (self.num_layers - 1)
         for stage in self.stages:
             for block in stage.blocks:
-                # The block builds its attention itself; only the behaviour on small maps is replaced.
+                # The block builds its attention itself; only the behavior on small maps is replaced.
                 block.attn.__class__ = SmallMapWindowMSA
         if self.shift_by == 'img_size':
             for depth, stage in enumerate(self.stages):
@@ -155,7 +155,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         LeanFFN.take_over(self.stages.modules())
 
     def init_weights(self) -> None:
-        """Initialises like the official Swin (linear layers truncated normal, 0.02)."""
+        """Initializes like the official Swin (linear layers truncated normal, 0.02)."""
         super().init_weights()
         if not (isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained'):
             init_transformer_weights(self.stages.modules())

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mstkit.checks import check_number
 from mstkit.errors import UsageError
-from mstkit.models.backbones.arguments import vit_arguments
+from mstkit.models.backbones.backbone_checks import vit_arguments
 from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, expand_mask, init_transformer_weights
 from mstkit.models.encoder_layer import EncoderLayer
-from mstkit.positions import resize_positions
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
+from mstkit.utils.checks import check_number
+from mstkit.utils.position_interpolation import resize_positions
 
 
 def pooled_attention(attention: MultiheadAttention, tokens: Tensor, num_extra_tokens: int) -> Tensor:
@@ -29,7 +29,7 @@ def pooled_attention(attention: MultiheadAttention, tokens: Tensor, num_extra_to
 
     Args:
         attention: that of the block.
-        tokens: (B, E + L, C), normalised input of that block, extra tokens first.
+        tokens: (B, E + L, C), normalized input of that block, extra tokens first.
         num_extra_tokens: E; with a class token the query is that token's, without one the mean of all queries.
 
     Returns:
@@ -58,9 +58,10 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
 
     Args:
         *args: as mmpretrain's.
-        interpolate_offset: what is added to the sides of the grid where positions are interpolated for pictures of
-            another size, see :func:`mstkit.positions.resize_positions`. 0.1 is right for weights of DINO's, iBOT's and
-            AttMask's releases, which were trained with it; 0, the default, for those that were trained here.
+        interpolate_offset: what is added to the sides of the grid where positions are interpolated for images of
+            another size, see :func:`mstkit.utils.position_interpolation.resize_positions`. 0.1 is right for weights of
+            DINO's, iBOT's and AttMask's releases, which were trained with it; 0, the default, for those that were
+            trained here.
         with_cp: keep only the input of each layer for the backward pass and compute the layer again there (activation
             checkpointing): a third more time, a fraction of the memory. Named as in mmpretrain's Swin.
         **kwargs: as mmpretrain's.
@@ -79,7 +80,7 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         EncoderLayer.take_over(self.layers)
 
     def init_weights(self) -> None:
-        """Initialises like DINO's ViT (linear layers and class token truncated normal, 0.02)."""
+        """Initializes like DINO's ViT (linear layers and class token truncated normal, 0.02)."""
         super().init_weights()
         if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
             return

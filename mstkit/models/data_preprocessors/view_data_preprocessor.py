@@ -1,4 +1,4 @@
-"""The colours of views, and their normalisation, as one step on the device."""
+"""The colors of views, and their normalization, as one step on the device."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import torch
 from mmpretrain.models.utils.data_preprocessor import SelfSupDataPreprocessor
 from torch import Tensor
 
-from mstkit.checks import check_list, check_number
 from mstkit.errors import UsageError
-from mstkit.models.data_preprocessors import photometric
+from mstkit.models.data_preprocessors import batch_photometric
 from mstkit.registry import MODELS
-from mstkit.view_parameters import BLUR, FACTORS, FLIP, GRAY, NO_SOLARIZATION, ORDER, SOLARIZE
+from mstkit.utils.checks import check_list, check_number
+from mstkit.utils.view_parameters import BLUR, FACTORS, FLIP, GRAY, NO_SOLARIZATION, ORDER, SOLARIZE
 
 _JITTER = (
-    photometric.adjust_brightness,
-    photometric.adjust_contrast,
-    photometric.adjust_saturation,
-    photometric.adjust_hue,
+    batch_photometric.adjust_brightness,
+    batch_photometric.adjust_contrast,
+    batch_photometric.adjust_saturation,
+    batch_photometric.adjust_hue,
 )
 
 
 @MODELS.register_module()
 class ViewDataPreprocessor(SelfSupDataPreprocessor):
-    """mmpretrain's ``SelfSupDataPreprocessor`` that also colours views where ``MultiCrop`` left that to the device.
+    """mmpretrain's ``SelfSupDataPreprocessor`` that also colors views where ``MultiCrop`` left that to the device.
 
     Batches say by themselves what they need. With ``photometric``, the rows of :class:`ViewParameters` that were drawn
-    in the workers, the views are flipped, jittered, made grey, blurred and solarised as drawn, in float. Without it
-    they come coloured, or belong to an evaluation, and are only normalised. The rows stay on the host, where they say
-    which operation meets which pictures, hence nothing waits for the device.
+    in the workers, the views are flipped, jittered, made gray, blurred and solarized as drawn, in float. Without it
+    they come colored, or belong to an evaluation, and are only normalized. The rows stay on the host, where they say
+    which operation meets which images, hence nothing waits for the device.
 
     Args:
         mean, std: of the channels, on the scale 0..255; both or neither.
@@ -62,11 +62,11 @@ class ViewDataPreprocessor(SelfSupDataPreprocessor):
         super().__init__(mean=mean, std=std, non_blocking=non_blocking, **kwargs)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Brings a batch to the device, coloured and normalised.
+        """Brings a batch to the device, colored and normalized.
 
         Args:
             data: ``inputs``, a list of V uint8 views (B, 3, H, W) or one such tensor; ``data_samples``; where the
-                device is to colour them, ``photometric``, (B, V, 12), on the CPU.
+                device is to color them, ``photometric``, (B, V, 12), on the CPU.
             training: not used.
 
         Returns:
@@ -86,7 +86,7 @@ class ViewDataPreprocessor(SelfSupDataPreprocessor):
             images = torch.cat(same)
             if self._channel_conversion:
                 images = images[:, [2, 1, 0]]
-            images = colour(images, table[:, numbers].swapaxes(0, 1).reshape(len(images), -1))
+            images = color(images, table[:, numbers].swapaxes(0, 1).reshape(len(images), -1))
             if self._enable_normalize:
                 images = images.sub_(self.mean).div_(self.std)
             made.extend(images.split(len(same[0])))
@@ -94,8 +94,8 @@ class ViewDataPreprocessor(SelfSupDataPreprocessor):
 
 
 @torch.no_grad()
-def colour(images: Tensor, rows: np.ndarray) -> Tensor:
-    """Does to each picture what its row says.
+def color(images: Tensor, rows: np.ndarray) -> Tensor:
+    """Does to each image what its row says.
 
     Args:
         images: (N, 3, H, W) uint8 RGB.
@@ -112,20 +112,20 @@ def colour(images: Tensor, rows: np.ndarray) -> Tensor:
     indices = _to_device([step[1] for step in steps], images.device)
     numbers = _to_device([step[2].ravel() for step in steps], images.device)
     for (operation, _, values), some, flat in zip(steps, indices, numbers, strict=True):
-        pictures = made[some]
-        made.index_copy_(0, some, operation(pictures, flat.view(values.shape)) if values.size else operation(pictures))
+        chosen = made[some]
+        made.index_copy_(0, some, operation(chosen, flat.view(values.shape)) if values.size else operation(chosen))
     return made
 
 
 def _plan(rows: np.ndarray) -> Iterator[tuple[Callable[..., Tensor], np.ndarray, np.ndarray]]:
-    """Operations in their order, each with the pictures that it meets, (n,), and its numbers for them, (n, ...)."""
+    """Operations in their order, each with the images that it meets, (n,), and its numbers for them, (n, ...)."""
     nothing = rows[:, :0]
     steps: list[tuple[Callable[..., Tensor], np.ndarray, np.ndarray]] = [(_flip, rows[:, FLIP] > 0, nothing)]
     for parts in rows[:, ORDER].T:
         steps += [(operation, parts == part, rows[:, FACTORS][:, part]) for part, operation in enumerate(_JITTER)]
-    steps.append((photometric.to_gray, rows[:, GRAY] > 0, nothing))
-    steps.append((photometric.gaussian_blur, rows[:, BLUR] > 0, rows[:, BLUR]))
-    steps.append((photometric.solarize, rows[:, SOLARIZE] < NO_SOLARIZATION, rows[:, SOLARIZE]))
+    steps.append((batch_photometric.to_gray, rows[:, GRAY] > 0, nothing))
+    steps.append((batch_photometric.gaussian_blur, rows[:, BLUR] > 0, rows[:, BLUR]))
+    steps.append((batch_photometric.solarize, rows[:, SOLARIZE] < NO_SOLARIZATION, rows[:, SOLARIZE]))
     for operation, meets, values in steps:
         (indices,) = np.nonzero(meets)
         if len(indices):
@@ -133,7 +133,7 @@ def _plan(rows: np.ndarray) -> Iterator[tuple[Callable[..., Tensor], np.ndarray,
             yield (
                 operation,
                 indices,
-                photometric.blur_steps(values) if operation is photometric.gaussian_blur else values,
+                batch_photometric.blur_steps(values) if operation is batch_photometric.gaussian_blur else values,
             )
 
 

@@ -10,10 +10,10 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mstkit.checks import check_one_of, check_size
 from mstkit.errors import UsageError
-from mstkit.models.batch_norm import BATCH_NORMS, normalise_views
+from mstkit.models.view_batch_norm import BATCH_NORMS, normalize_views
 from mstkit.registry import MODELS
+from mstkit.utils.checks import check_one_of, check_size
 
 
 class _ConvNorm(nn.Module):
@@ -26,7 +26,7 @@ class _ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor, views: int) -> Tensor:
-        return normalise_views(self.norm, self.conv(x), views, updating=views).relu_()
+        return normalize_views(self.norm, self.conv(x), views, updating=views).relu_()
 
 
 def _doubled(x: Tensor) -> Tensor:
@@ -35,11 +35,11 @@ def _doubled(x: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class CNNImageDecoder(BaseModule):
-    """Restores the picture from all patch tokens, hidden or not (MST section 3.3, eq. 9).
+    """Restores the image from all patch tokens, hidden or not (MST section 3.3, eq. 9).
 
     Convolution and 2× upsampling alternate until the full resolution is reached: four times from H/16, five from
     Swin's H/32. Channels, kernel and the way to upsample are not in the paper; they are SETR-PUP's, whose reasoning
-    the paper repeats. The last layer is linear, so that it can reach any normalised pixel value.
+    the paper repeats. The last layer is linear, so that it can reach any normalized pixel value.
 
     Args:
         in_channels: C of the patch tokens.
@@ -76,14 +76,14 @@ class CNNImageDecoder(BaseModule):
         self.to_pixels = nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x: Tensor, views: int = 1) -> Tensor:
-        """Restores pictures.
+        """Restores images.
 
         Args:
             x: (V*B, C, h, w) patch tokens as maps, view by view.
             views: V.
 
         Returns:
-            (V*B, out_channels, h*stride, w*stride), in normalised pixel values.
+            (V*B, out_channels, h*stride, w*stride), in normalized pixel values.
         """
         # Channels last: upsampling takes a fifth of the time then, and half-precision convolutions two thirds.
         x = x.contiguous(memory_format=torch.channels_last)

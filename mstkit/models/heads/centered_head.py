@@ -10,8 +10,8 @@ from mmengine import dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mstkit.checks import check_count, check_number, check_size, check_temperature
 from mstkit.structures import Progress
+from mstkit.utils.checks import check_count, check_number, check_size, check_temperature
 
 LARGEST_OUT_DIM = 2**22  # prototypes; the published methods have 2**13 to 2**16
 

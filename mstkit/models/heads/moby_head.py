@@ -9,9 +9,9 @@ from mmengine import dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mstkit.checks import check_size, check_temperature
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS
+from mstkit.utils.checks import check_size, check_temperature
 
 
 @MODELS.register_module()

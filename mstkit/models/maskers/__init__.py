@@ -3,7 +3,7 @@ from mstkit.models.maskers.attmask import AttMask, AttMaskHigh, AttMaskHint, Att
 from mstkit.models.maskers.base import Masker
 from mstkit.models.maskers.block_masker import BlockMasker
 from mstkit.models.maskers.random_masker import RandomMasker
-from mstkit.models.maskers.schedules import MaskerSchedule, RatioSchedule, build_masker
+from mstkit.models.maskers.scheduled_maskers import MaskerSchedule, RatioSchedule, build_masker
 
 __all__ = [
     'AttMask',

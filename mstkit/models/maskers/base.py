@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from mstkit import checks
 from mstkit.errors import UsageError
 from mstkit.structures import MaskContext, Progress
+from mstkit.utils import checks
 
 
 class Masker(nn.Module):

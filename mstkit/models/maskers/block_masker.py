@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from mstkit.checks import check_count, check_range
 from mstkit.models.maskers.base import Masker, check_probability
 from mstkit.models.maskers.functional import blocks
-from mstkit.models.maskers.ratio import Ratio, amount, check_ratio, draw_counts, draw_images
+from mstkit.models.maskers.masking_ratio import Ratio, amount, check_ratio, draw_counts, draw_images
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext
+from mstkit.utils.checks import check_count, check_range
 
 
 @MODELS.register_module()

@@ -15,7 +15,7 @@ def importance_of(attention: Tensor, exclude_cls_key: bool = False) -> Tensor:
         attention: (B, N, L), per head.
         exclude_cls_key: the paper's text takes the softmax over the patches alone, its algorithm 1 over the patches
             and the class token; the two differ by a factor per head, so the mean over heads can rank differently.
-            True renormalises each head to the patches alone.
+            True renormalizes each head to the patches alone.
 
     Returns:
         (B, L) float32.

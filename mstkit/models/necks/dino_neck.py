@@ -1,4 +1,4 @@
-"""The projection head of DINO, with or without batch normalisation."""
+"""The projection head of DINO, with or without batch normalization."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from mstkit.checks import check_count, check_one_of, check_size
-from mstkit.models.batch_norm import BATCH_NORMS, normalise_views
+from mstkit.models.view_batch_norm import BATCH_NORMS, normalize_views
 from mstkit.registry import MODELS
+from mstkit.utils.checks import check_count, check_one_of, check_size
 
 
 @MODELS.register_module()
 class DINONeck(BaseModule):
-    """Maps pooled features to prototype logits: an MLP, an L2-normalised bottleneck, a weight-normed last layer.
+    """Maps pooled features to prototype logits: an MLP, an L2-normalized bottleneck, a weight-normed last layer.
 
     MST names "a 3-layer MLP with hidden size 2048" and leaves the rest to DINO, whose head this is (DINO appendix C).
-    Its Table 6 adds batch normalisation after each hidden layer.
+    Its Table 6 adds batch normalization after each hidden layer.
 
     Args:
         in_channels: C of the pooled features.
         out_dim: K prototypes.
         hidden_dim: width of the hidden layers.
-        bottleneck_dim: width of the L2-normalised layer before the last.
+        bottleneck_dim: width of the L2-normalized layer before the last.
         num_layers: linear layers of the MLP, the bottleneck's included.
         batch_norm: None, no batch normalization; 'all', one batch of the crops of all views, as DINO's ``use_bn``
             (its head runs once over all crops); 'global_only', each view is a batch of its own, and the running
@@ -61,7 +61,7 @@ class DINONeck(BaseModule):
         self.batch_norm = check_one_of('DINONeck: batch_norm', batch_norm, BATCH_NORMS)
         widths = [in_channels] + [hidden_dim] * (num_layers - 1) + [bottleneck_dim]
         self.mlp = nn.ModuleList(
-            # A bias before batch normalisation would be subtracted again.
+            # A bias before batch normalization would be subtracted again.
             nn.Linear(a, b, bias=batch_norm is None or i == num_layers - 1)
             for i, (a, b) in enumerate(pairwise(widths))
         )
@@ -116,7 +116,7 @@ class DINONeck(BaseModule):
         return images * views if self.batch_norm == 'all' else images
 
     def bottleneck(self, x: Tensor, views: int = 1, global_views: int | None = None) -> Tensor:
-        """The L2-normalised features before the last layer: (V*B, C) to (V*B, bottleneck_dim); see :meth:`forward`."""
+        """The L2-normalized features before the last layer: (V*B, C) to (V*B, bottleneck_dim); see :meth:`forward`."""
         updating = views if global_views is None else global_views
         if self.batch_norm == 'all':
             views = updating = 1  # one batch, whatever it is put together from
@@ -126,11 +126,11 @@ class DINONeck(BaseModule):
 
     def _bottleneck(self, x: Tensor, views: int, updating: int) -> Tensor:
         for layer, norm in zip(self.mlp[:-1], self.norms, strict=True):
-            x = F.gelu(normalise_views(norm, layer(x), views, updating))
+            x = F.gelu(normalize_views(norm, layer(x), views, updating))
         return F.normalize(self.mlp[-1](x), dim=-1)
 
     def use_compiled(self, compiler: Callable[..., Callable]) -> None:
-        """Runs the MLP of a training step through a compiled function; see :func:`mstkit.engine.compiling`."""
+        """Runs the MLP of a training step through a compiled function; see :func:`mstkit.engine.runner.compiling`."""
         self._compiled = compiler(DINONeck._bottleneck)  # of patches the number changes from step to step
 
     def prototypes(self, z: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ from mmpretrain.models.utils import build_norm_layer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mstkit.checks import check_count, check_size
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS
+from mstkit.utils.checks import check_count, check_size
 
 SCALE_FACTORS = (4.0, 2.0, 1.0, 0.5, 0.25)
 
@@ -21,13 +21,13 @@ SCALE_FACTORS = (4.0, 2.0, 1.0, 0.5, 0.25)
 class SimpleFPN(BaseModule):
     """Makes a pyramid of the last map of a plain backbone, each level by itself (Li et al. 2022, section 3).
 
-    A level scales the map: by 4 with two 2×2 deconvolutions of stride 2, layer normalisation and GELU between them; by
+    A level scales the map: by 4 with two 2×2 deconvolutions of stride 2, layer normalization and GELU between them; by
     2 with one; by 1 not at all; by 0.5 and 0.25 with max pooling of stride 2 and 4. Then come a 1×1 and a 3×3
-    convolution, each with layer normalisation over the channels (the paper's appendix; it does not say what a
+    convolution, each with layer normalization over the channels (the paper's appendix; it does not say what a
     deconvolution does to the channels, its authors' code halves them). Further outputs, for anchors larger than any
     level, are every second pixel of the one before.
 
-    Where a size is odd, pooling and subsampling round it up: all of the picture stays covered, at the level's stride.
+    Where a size is odd, pooling and subsampling round it up: all of the image stays covered, at the level's stride.
 
     Args:
         in_channels: C of the backbone's map.

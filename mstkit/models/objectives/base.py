@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from mstkit.checks import check_number
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.maskers import Masker
 from mstkit.registry import MODELS
 from mstkit.structures import Progress, Read
+from mstkit.utils.checks import check_number
 
 if TYPE_CHECKING:  # for the annotation: a step asks objectives, not the other way round
     from mstkit.models.step import Step

@@ -1,4 +1,4 @@
-"""A run that takes a second: a self-distillation model of two linear layers on coloured squares."""
+"""A run that takes a second: a self-distillation model of two linear layers on colored squares."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch import Tensor
 from mstkit.models import TrainedModel
 from mstkit.registry import DATASETS
 from mstkit.structures import PanelData
-from tests.evaluation.fakes import ColourDataset, FakeBackbone
+from tests.evaluation.fakes import ColorDataset, FakeBackbone
 
 COUNTER = itertools.count()
 
 
 @DATASETS.register_module(force=True)
-class HookColours(ColourDataset):
+class HookColors(ColorDataset):
     """The data set under a name that a config can give."""
 
 
@@ -72,7 +72,7 @@ def make_runner(work_dir: Path, hooks: list[dict], epochs: int = 2, resume: bool
         model=kwargs.pop('model', None) or FakeDistillation(),
         work_dir=str(work_dir),
         train_dataloader=dict(
-            dataset=ColourDataset(12, views=2),
+            dataset=ColorDataset(12, views=2),
             batch_size=4,
             sampler=dict(type='DefaultSampler', shuffle=True),
             collate_fn=default_collate,

@@ -10,10 +10,10 @@ from mstkit.engine.hooks import KNNHook
 from mstkit.errors import UsageError
 from mstkit.evaluation import PooledEncoder, extract_features, feature_loader, knn_accuracy
 
-from .fakes import HookColours, log_text, make_runner, weights
+from .fakes import HookColors, log_text, make_runner, weights
 
-TRAIN = dict(type='HookColours', size=30)
-VAL = dict(type='HookColours', size=9)
+TRAIN = dict(type='HookColors', size=30)
+VAL = dict(type='HookColors', size=9)
 
 
 def knn(**kwargs) -> dict:
@@ -37,7 +37,7 @@ def test_run_is_measured_recorded_and_kept(tmp_path: Path) -> None:
     banks = [
         extract_features(
             PooledEncoder(model.backbone),
-            feature_loader(HookColours(size=size), 3),
+            feature_loader(HookColors(size=size), 3),
             'cpu',
             model.data_preprocessor,
             'check',
@@ -102,9 +102,9 @@ def test_max_train_takes_an_even_spread(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('dataset', 'reason'),
     [
-        (dict(TRAIN, labelled=False), 'no labels'),
+        (dict(TRAIN, labeled=False), 'no labels'),
         (dict(TRAIN, size=0), 'no images'),
-        (dict(VAL, classes=4), 'only in val: colour 3'),
+        (dict(VAL, classes=4), 'only in val: color 3'),
     ],
 )
 def test_data_without_labels_switches_knn_off(tmp_path: Path, dataset: dict, reason: str) -> None:

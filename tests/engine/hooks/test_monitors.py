@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from mstkit.engine.hooks import CollapseMonitorHook, NonFiniteLossError, PanelHook
-from mstkit.engine.json_lines import EpochLines
 from mstkit.errors import UsageError
 from mstkit.evaluation import PooledEncoder, effective_rank, evaluation_mode, feature_deviation
+from mstkit.utils.json_lines import EpochLines
 
 from .fakes import FakeDistillation, log_text, make_runner, weights
 

@@ -1,0 +1,198 @@
+"""Whether images are of the size that their annotations were made for. Reads heads of files and decodes nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from PIL import Image, UnidentifiedImageError
+
+from mstkit.datasets.image_reader import UnreadableImage
+from mstkit.datasets.image_replacement import refuse_unmeasured
+from mstkit.downstream.few_of_many import first_few
+from mstkit.errors import UsageError
+from mstkit.utils.progress_bar import track
+
+MOST = 10_000  # heads read of one data set; of more, so many evenly spread ones
+AS_STORED = "LoadImageFromFile(color_type='color_ignore_orientation')"
+_ORIENTATION_TAG = 0x0112
+_READERS = 8  # heads at a time: on a disk over the network each waits for its turn
+
+
+class Head(NamedTuple):
+    """What the head of an image's file says.
+
+    Attributes:
+        width, height: px, as the image is stored.
+        orientation: of EXIF, 1 to 8; 1 is upright, and from 5 on width and height change places.
+    """
+
+    width: int
+    height: int
+    orientation: int
+
+    def size(self, turned: bool) -> tuple[int, int]:
+        """(width, height) in px of what a reader gives that turns images upright, or that does not."""
+        return (self.height, self.width) if turned and self.orientation > 4 else (self.width, self.height)
+
+
+def read_head(path: str | os.PathLike[str]) -> Head:
+    """Reads the head of an image's file.
+
+    Raises:
+        UnreadableImage: no such file, or none of an image.
+    """
+    name = os.fspath(path)
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            return Head(width, height, _orientation(image))
+    except FileNotFoundError:
+        raise UnreadableImage(name, 'there is no such file') from None
+    except UnidentifiedImageError:
+        empty = os.path.getsize(name) == 0
+        reason = 'the file is empty' if empty else 'it is not in an image format that Pillow knows'
+        raise UnreadableImage(name, reason) from None
+    except Exception as error:  # damaged files surface as any kind of exception from Pillow's readers
+        raise UnreadableImage(name, f'{error or type(error).__name__}') from error
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # a damaged EXIF block
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def turns_upright(pipeline: Any) -> bool:
+    """Whether a data set's pipeline reads images upright, as EXIF says, which is the default of mmcv's reader."""
+    kinds = [str(getattr(step, 'color_type', '')) for step in getattr(pipeline, 'transforms', ())]
+    return not any(kind.endswith('ignore_orientation') or kind == 'unchanged' for kind in kinds)
+
+
+@dataclass
+class Sizes:
+    """What :func:`compare_sizes` found.
+
+    Attributes:
+        looked_at: images whose heads were read.
+        total: images of the data set.
+        unreadable: paths, each with the reason.
+        other: (path, size of the image, size wanted), sizes as (width, height) in px.
+        turned: the same for images that have the wanted size before EXIF's orientation is applied.
+        hidden: paths of images that EXIF's orientation turns and whose size does not tell.
+    """
+
+    looked_at: int
+    total: int
+    unreadable: dict[str, str] = field(default_factory=dict)
+    other: list[tuple[str, tuple[int, int], tuple[int, int]]] = field(default_factory=list)
+    turned: list[tuple[str, tuple[int, int], tuple[int, int]]] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+
+    @property
+    def among(self) -> str:
+        """How many were looked at, for messages."""
+        some = f' that were looked at ({self.total} in all)' if self.looked_at < self.total else ''
+        return f'of the {self.looked_at} images{some}'
+
+    def check(self, source: str, remedy: str, measured: bool) -> None:
+        """Refuses what does not agree, and warns of what may not.
+
+        Args:
+            source: what gives the wanted sizes, for messages: an annotation file, or the folder of label maps.
+            remedy: what to do about images of another size.
+            measured: the images are those of a validation or a test, of which none may be missing.
+
+        Raises:
+            UsageError: sizes differ, or an image of a validation cannot be read.
+        """
+        if self.unreadable and measured:
+            refuse_unmeasured(self.unreadable)
+        for found, said, help_ in (
+            (self.other, 'are of another size than', remedy),
+            (
+                self.turned,
+                'are turned by the orientation in their EXIF data and were annotated as they are stored, says',
+                'Annotate the upright images, store the images upright and without the orientation, or have them '
+                f'read as they are stored: {AS_STORED} in every pipeline',
+            ),
+        ):
+            if found:
+                path, (width, height), (wanted_width, wanted_height) = found[0]
+                raise UsageError(
+                    f'{len(found)} {self.among} {said} {source}, the first is {path}: it is read as {width}x{height} '
+                    f'px, and annotated as {wanted_width}x{wanted_height} px. {help_}.'
+                )
+        if self.hidden:
+            print_log(
+                f'{len(self.hidden)} {self.among} are turned or mirrored by the orientation in their EXIF data, which '
+                f'their size does not show: {first_few(self.hidden)}. They are read upright, so the annotations in '
+                f'{source} have to be those of the upright images; {AS_STORED} reads them as they are stored.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        if self.unreadable:
+            path, reason = next(iter(self.unreadable.items()))
+            print_log(
+                f'{len(self.unreadable)} {self.among} cannot be read and are replaced by others while training, the '
+                f'first is {path} ({reason}).',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def compare_sizes(
+    images: Sequence[str], wanted: Sequence[tuple[int, int] | str], turned: bool = True, most: int | None = None
+) -> Sizes:
+    """Compares images with the sizes that their annotations were made for.
+
+    Args:
+        images: their paths.
+        wanted: for each (width, height) in px, or the path of a label map of the same size.
+        turned: whether the images are turned as their EXIF data say when they are read.
+        most: of more images so many are looked at, evenly spread; :data:`MOST` by default.
+    """
+    count = min(MOST if most is None else most, len(images))
+    chosen = [index * len(images) // count for index in range(count)]
+    sizes = Sizes(count, len(images))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # Pillow warns of odd metadata, which concern nobody here
+        for index, head, size in track(_read(images, wanted, chosen), count, 'images compared', is_main_process()):
+            if isinstance(head, UnreadableImage):
+                sizes.unreadable[head.path] = head.reason
+            elif head.size(turned) != size:
+                as_stored = turned and head.orientation > 4 and head.size(False) == size
+                (sizes.turned if as_stored else sizes.other).append((images[index], head.size(turned), size))
+            elif turned and (head.orientation in (2, 3, 4) or (head.orientation > 4 and head.width == head.height)):
+                sizes.hidden.append(images[index])
+    return sizes
+
+
+def _read(
+    images: Sequence[str], wanted: Sequence[tuple[int, int] | str], chosen: Sequence[int]
+) -> Iterator[tuple[int, Head | UnreadableImage, tuple[int, int]]]:
+    def one(index: int) -> tuple[int, Head | UnreadableImage, tuple[int, int]]:
+        other = wanted[index]
+        if isinstance(other, str):
+            try:
+                size = read_head(other).size(False)
+            except UnreadableImage as error:
+                raise UsageError(f'the label map {other} cannot be read ({error.reason}): copy it again.') from error
+        else:
+            size = other
+        try:
+            return index, read_head(images[index]), size
+        except UnreadableImage as error:
+            return index, error, (0, 0)
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        yield from pool.map(one, chosen)

@@ -1,0 +1,71 @@
+"""How a training that stops before its end says so: in its log and its record of events, and in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from mmengine.runner import Runner
+
+from mstkit.engine.checkpoints.newest_checkpoint import named_last
+from mstkit.engine.checkpoints.run_events import DIVERGED, FAILED, INTERRUPTED, record_stop
+from mstkit.errors import DiskError, UsageError, WorkStopped, disk_is_full
+from mstkit.utils.files import free_space
+
+
+class NonFiniteLossError(WorkStopped):
+    """The training diverged; the message says where, and what to go back to."""
+
+
+def say_why_it_stopped(runner: Runner, error: BaseException) -> None:
+    """Writes where a training stopped, and why, to its log and to :mod:`mstkit.engine.checkpoints.run_events`."""
+    reason, epoch = _reason(error), runner.epoch + 1
+    runner.logger.error(f'the run stopped at iteration {runner.iter} (epoch {epoch}): {reason}')
+    kind = FAILED
+    if isinstance(error, NonFiniteLossError):
+        kind = DIVERGED
+    elif isinstance(error, KeyboardInterrupt):
+        kind = INTERRUPTED
+    with contextlib.suppress(OSError):  # a full disk, which may be why it stopped: that error is the one to be seen
+        record_stop(runner.work_dir, kind, reason, runner.iter, epoch)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return 'interrupted from the keyboard'
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else ''
+    if isinstance(error, UsageError | WorkStopped):
+        return text
+    return f'{type(error).__name__}: {text}' if text else type(error).__name__
+
+
+def as_stop(runner: Runner, error: BaseException) -> BaseException:
+    """The error that a training ends with: of a full disk, one sentence that names what can be gone on with."""
+    if not isinstance(error, DiskError) and not disk_is_full(error):
+        return error
+    said = str(error) if isinstance(error, DiskError) else _full(runner, error)
+    path = last_good(runner.work_dir)
+    left = (
+        f'The last good checkpoint is {path}; --resume goes on from there.' if path else 'There is no checkpoint yet.'
+    )
+    return DiskError(f'{said} {left}')
+
+
+def _full(runner: Runner, error: BaseException) -> str:
+    """Of somebody else's write, such as a line of the log."""
+    name = getattr(error, 'filename', None)
+    free = free_space(runner.work_dir)
+    return (
+        f'{name or "a file"} cannot be written: the disk is full{f" ({free})" if free else ""}. '
+        'Free some space, or write to another disk.'
+    )
+
+
+def last_good(work_dir: str | Path) -> Path | None:
+    """The checkpoint that ``--resume`` goes on with, by the word of its run; None where there is none."""
+    try:
+        path = named_last(work_dir)
+    except UsageError:
+        return None
+    return path if path is not None and path.exists() else None

@@ -1,0 +1,112 @@
+"""``--pretrained``, ``--branch`` and ``--num-classes``: what a downstream config is told on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config
+
+from mstkit.engine.config.data_root import dataset_class, dataset_configs
+from mstkit.errors import UsageError
+
+PRETRAINED_HOOK = 'PretrainedBackboneHook'
+CLASS_NAME_VISUALIZER = 'ClassNameVisualizer'
+
+
+def set_pretrained(config: Config, checkpoint: str | None, branch: str | None) -> list[str]:
+    """Names the checkpoint whose backbone a downstream run starts from.
+
+    Args:
+        config: changed in place.
+        checkpoint: the file; None leaves the config's own.
+        branch: ``'student'`` or ``'teacher'``; None leaves the config's own.
+
+    Returns:
+        Lines for the user.
+
+    Raises:
+        UsageError: the config has no place for it.
+    """
+    hook = (config.get('default_hooks') or {}).get('pretrained') or {}
+    if str(hook.get('type')).split('.')[-1] != PRETRAINED_HOOK:
+        raise UsageError(
+            f'--pretrained {checkpoint}: default_hooks of this config has no pretrained=dict(type="mstkit.'
+            f'{PRETRAINED_HOOK}"); it is for the configs in configs/downstream. To start a pre-training from weights, '
+            f'use --cfg-options load_from={checkpoint}.'
+        )
+    if checkpoint is not None:
+        hook['checkpoint'] = checkpoint
+    if branch is not None:
+        hook['branch'] = branch
+    return [f'pretrained: the {hook.get("branch", "student")} of {hook.get("checkpoint")}']
+
+
+def set_num_classes(config: Config, count: int) -> list[str]:
+    """Gives every head, and every data set that asks for it, a number of classes.
+
+    Raises:
+        UsageError: not a positive number, or a config in which nothing has one.
+    """
+    if count < 1:
+        raise UsageError(f'--num-classes is a whole number from 1, not {count}')
+    changed = []
+    for name in ('model', 'data_preprocessor'):
+        for path, part in _parts_with_classes(config.get(name), name):
+            part['num_classes'] = count
+            changed.append(path)
+    for path, dataset in dataset_configs(config):
+        if 'num_classes' in dataset:
+            dataset['num_classes'] = count
+            changed.append(path)
+            facts = dataset.get('metainfo') or {}
+            if len(facts.get('classes', ())) not in (0, count):  # the names are those of other data
+                dataset['metainfo'] = {key: fact for key, fact in facts.items() if key not in ('classes', 'palette')}
+    if not changed:
+        raise UsageError(f'--num-classes {count}: nothing in this config has a num_classes')
+    return [f'{count} classes for {", ".join(changed)}']
+
+
+def match_classes(config: Config) -> list[str]:
+    """Gives the heads as many classes as the training data have, and all data sets the same ones.
+
+    A data set can tell its classes from its config when its class has ``classes_of(config)``; of others the config's
+    own numbers stay.
+
+    Raises:
+        UsageError: the data cannot be read.
+    """
+    train = (config.get('train_dataloader') or {}).get('dataset')
+    kind = dataset_class(train) if isinstance(train, Mapping) else None
+    classes = kind.classes_of(train) if kind is not None and hasattr(kind, 'classes_of') else None
+    if classes is None:
+        return []
+    for _, dataset in dataset_configs(config):
+        if dataset_class(dataset) is kind:
+            dataset['metainfo'] = {**(dataset.get('metainfo') or {}), 'classes': tuple(classes)}
+    if not any(_parts_with_classes(config.get('model'), 'model')):
+        return []  # it does not classify: a pre-training
+    return set_num_classes(config, len(classes))
+
+
+def name_classes(config: Config) -> None:
+    """Writes the names and colors of the training data's classes into the config of a visualizer that keeps them.
+
+    That is for inferencers that have a config and a checkpoint and no data. A data set can tell them when its class
+    has ``facts_of(config)``.
+    """
+    visualizer = config.get('visualizer') or {}
+    train = (config.get('train_dataloader') or {}).get('dataset')
+    kind = dataset_class(train) if isinstance(train, Mapping) else None
+    if str(visualizer.get('type')).split('.')[-1] == CLASS_NAME_VISUALIZER and hasattr(kind, 'facts_of'):
+        facts = kind.facts_of(train)  # type: ignore[union-attr]
+        visualizer.update(classes=list(facts['classes']), palette=[list(color) for color in facts['palette']])
+
+
+def _parts_with_classes(node: Any, path: str) -> Iterator[tuple[str, dict]]:
+    """Every part of a config, with its dotted path, that has a ``num_classes``."""
+    if isinstance(node, Mapping) and 'num_classes' in node:
+        yield path, node  # type: ignore[misc]
+    inner = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for key, value in inner:
+        yield from _parts_with_classes(value, f'{path}.{key}')

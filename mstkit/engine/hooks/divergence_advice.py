@@ -1,0 +1,95 @@
+"""What helps a training that diverged: the words for the command line, as they work for this run at this place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.runner import Runner
+
+from mstkit.engine.checkpoints.run_ending import last_good
+
+_LR = 'optim_wrapper.optimizer.lr'
+
+
+def what_helps(runner: Runner) -> str:
+    """The last good checkpoint of a run that diverged, and how to go on from it; without one, how to start again.
+
+    Only what can help this run is named: a longer warm-up where it was still warming up, another precision where it
+    had fp16. The options do what they say when a run is resumed (:mod:`mstkit.engine.checkpoints.resume_rules`).
+    """
+    checkpoint = last_good(runner.work_dir)
+    if checkpoint is None:
+        found = 'No checkpoint had been written yet. What helps: start again, with the same command and'
+        words = accept = ''
+    else:
+        found = f'The last good checkpoint is {checkpoint}. What helps: go on from it, with the same command and'
+        words, accept = '--resume ', '--accept-changes '
+    config = getattr(runner, 'cfg', None) or {}
+    ways = []
+    lr = _at(config, _LR)
+    if isinstance(lr, int | float):
+        ways.append(f'a lower learning rate ({words}--cfg-options {_LR}={lr / 2:g}, half of the present one)')
+    warm_up = _longer_warm_up(config, runner)
+    if warm_up:
+        ways.append(f'a longer warm-up ({words}{accept}--cfg-options {warm_up})')
+    clip, precision = _clipping(runner, config), _precision(runner, config)
+    if clip:
+        ways.append(f'harder clipping of gradients ({words}--cfg-options {clip})')
+    if precision:
+        ways.append(precision.format(words=words))
+    if not ways:
+        ways.append('a lower learning rate')
+    return f'{found} {", or ".join(ways)}. Look for images that are broken or blank, too.'
+
+
+def _longer_warm_up(config: Mapping[str, Any], runner: Runner) -> str:
+    """Options that double a linear warm-up and move what follows it; empty where that would change nothing."""
+    schedulers = config.get('param_scheduler') or []
+    for number, one in enumerate(schedulers if isinstance(schedulers, Sequence) else []):
+        kind = str(one.get('type')).split('.')[-1] if isinstance(one, Mapping) else ''
+        key = {'LinearLR': 'end', 'WarmupCosineLR': 'warmup'}.get(kind)
+        end = one.get(key) if key else None
+        if not isinstance(end, int) or end < 1 or one.get('begin', 0) != 0:
+            continue
+        by_epoch = one.get('by_epoch', True)
+        place, length = (runner.epoch, runner.max_epochs) if by_epoch else (runner.iter, runner.max_iters)
+        if place >= 2 * end or length <= 2 * end:
+            continue
+        options = [f'param_scheduler.{number}.{key}={2 * end}']
+        for other, follows in enumerate(schedulers):
+            if key == 'end' and isinstance(follows, Mapping) and follows.get('begin') == end:
+                options.append(f'param_scheduler.{other}.begin={2 * end}')
+        return ' '.join(options)
+    return ''
+
+
+def _clipping(runner: Runner, config: Mapping[str, Any]) -> str:
+    found = {
+        'optim_wrapper.clip_norm': getattr(runner.optim_wrapper, 'clip_norm', None),
+        'optim_wrapper.clip_grad.max_norm': _at(config, 'optim_wrapper.clip_grad.max_norm'),
+    }
+    for path, norm in found.items():
+        if isinstance(norm, int | float):
+            return f'{path}={norm / 2:g}'
+    kind = str(_at(config, 'optim_wrapper.type') or 'OptimWrapper').removeprefix('mstkit.')
+    if kind == 'DistillationOptimWrapper':
+        return 'optim_wrapper.clip_norm=1'
+    return 'optim_wrapper.clip_grad.max_norm=1' if kind in ('OptimWrapper', 'AmpOptimWrapper') else ''
+
+
+def _precision(runner: Runner, config: Mapping[str, Any]) -> str:
+    wrapper = runner.optim_wrapper
+    if getattr(wrapper, 'cast_dtype', None) is not torch.float16:
+        return ''
+    if _at(config, 'optim_wrapper.precision') is not None:
+        return 'fp32 instead of fp16 ({words}--cfg-options optim_wrapper.precision=fp32)'
+    return 'fp32 instead of fp16 ({words}without --amp)'
+
+
+def _at(config: Mapping[str, Any], path: str) -> Any:
+    node: Any = config
+    for name in path.split('.'):
+        node = node.get(name) if isinstance(node, Mapping) or hasattr(node, 'get') else None
+    return node

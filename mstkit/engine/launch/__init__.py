@@ -1,0 +1,1 @@
+"""From the command line to a runner, and measuring a checkpoint."""

@@ -1,0 +1,99 @@
+"""What the tools that run a config have in common on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from mmengine.config import Config, DictAction
+
+from mstkit.engine.launch.launch import load_config
+from mstkit.engine.parallel.distributed import LAUNCHERS
+from mstkit.errors import UsageError
+from mstkit.interop.checkpoint import BRANCH_PREFIXES
+from mstkit.utils.output_paths import output_folder
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, config_help: str) -> None:
+    """Adds the arguments of OpenMMLab's tools that every run takes, with --data-root and --seed.
+
+    Args:
+        parser: gets ``config`` as its first positional argument.
+        config_help: what the config is to that tool.
+    """
+    parser.add_argument('config', help=config_help)
+    parser.add_argument('--data-root', metavar='DIR', help='the folder of your images, for every data set')
+    parser.add_argument('--work-dir', metavar='DIR', help='for logs and results; ./work_dirs/CONFIG by default')
+    parser.add_argument('--seed', type=int, help='wins over randomness.seed of the config')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='overrides, such as model.masker.type=RandomMasker model.masker.prob=0.15',
+    )
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='who started the processes')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what changes a training of a config, whether it is trained once or in an ablation."""
+    parser.add_argument('--epochs', type=int, metavar='N', help='another length, for run and schedules')
+    parser.add_argument('--amp', action='store_true', help='mixed precision (on by default where the device has bf16)')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the lr with the global batch')
+
+
+def add_downstream_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what a downstream config takes: where its backbone comes from, and how many classes there are."""
+    parser.add_argument('--pretrained', metavar='FILE', help='downstream: start from the backbone of this checkpoint')
+    parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), help='of that checkpoint; the student by default')
+    parser.add_argument('--num-classes', type=int, metavar='N', help='downstream: classes of label maps, for all heads')
+    parser.add_argument('--iterations', type=int, metavar='N', help='--epochs for a config that counts in iterations')
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Reads ``0,1,2``.
+
+    Raises:
+        UsageError: not whole numbers from 0, or one of them twice.
+    """
+    words = [word.strip() for word in text.split(',')]
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise UsageError(f'--seeds {text}: give whole numbers from 0, separated by commas: 0,1,2.')
+    seeds = [int(word) for word in words]
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f'--seeds {text}: a seed is named twice.')
+    return seeds
+
+
+def speaks() -> bool:
+    """Whether this process is the one that talks to the user."""
+    return os.environ.get('RANK', '0') == '0'
+
+
+def config_from(args: argparse.Namespace, said: list[str] | None = None, **changes: object) -> Config:
+    """Reads the config that the command line names, and says what was changed in it.
+
+    Args:
+        args: parsed by a parser with :func:`add_run_arguments`.
+        said: gets the lines that were printed.
+        **changes: further arguments of :func:`mstkit.engine.launch.launch.load_config`.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.work_dir:
+        output_folder('--work-dir', args.work_dir)
+    config, notes = load_config(
+        args.config,
+        cfg_options=args.cfg_options,
+        data_root=args.data_root,
+        work_dir=args.work_dir,
+        seed=args.seed,
+        launcher=args.launcher,
+        **changes,  # type: ignore[arg-type]
+    )
+    if speaks():
+        for note in notes:
+            print(note, flush=True)
+    if said is not None:
+        said += notes
+    return config

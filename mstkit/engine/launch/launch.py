@@ -1,0 +1,180 @@
+"""Everything between a command line and a Runner, in small steps that Python callers can use too."""
+
+from __future__ import annotations
+
+import importlib.util
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from mstkit.engine.config.config_options import apply_options
+from mstkit.engine.config.data_root import check_data_roots, set_data_root
+from mstkit.engine.config.downstream_options import match_classes, name_classes, set_num_classes, set_pretrained
+from mstkit.engine.config.run_length import set_epochs, set_iterations
+from mstkit.engine.parallel.distributed import backend_for_device
+from mstkit.engine.runner.mst_runner import MSTRunner
+from mstkit.errors import UsageError
+from mstkit.registry import RUNNERS
+from mstkit.utils.build_errors import build_guard, check_registered
+from mstkit.utils.home_folder import expand_homes
+from mstkit.utils.private_attributes import content_of
+
+SCOPE = 'mstkit'
+
+
+def load_config(
+    path: str | Path,
+    cfg_options: Mapping[str, Any] | None = None,
+    data_root: str | None = None,
+    work_dir: str | None = None,
+    seed: int | None = None,
+    launcher: str = 'none',
+    resume: str | None = None,
+    accept_changes: bool = False,
+    auto_scale_lr: bool = False,
+    amp: bool = False,
+    epochs: int | None = None,
+    iterations: int | None = None,
+    pretrained: str | None = None,
+    branch: str | None = None,
+    num_classes: int | None = None,
+) -> tuple[Config, list[str]]:
+    """Reads a config and lays the command line over it.
+
+    Args:
+        path: the config file.
+        cfg_options: overrides by dotted path; see :func:`mstkit.engine.config.config_options.apply_options`.
+        data_root: a folder for every data set of the config.
+        work_dir: where the run writes; ``./work_dirs/CONFIG-NAME`` unless the config says otherwise.
+        seed: the run's seed; wins over the config.
+        launcher: who started the processes.
+        resume: ``'auto'`` goes on with the newest checkpoint of the work dir, a path with that one; None does not.
+        accept_changes: resume although the config, or the images, are not those of the checkpoint.
+        auto_scale_lr: scale the learning rate with the global batch.
+        amp: mixed precision; ``DistillationOptimWrapper`` has it by default.
+        epochs: another length for the run and its schedules.
+        iterations: the same for a config that counts in iterations.
+        pretrained: the checkpoint whose backbone a downstream run starts from.
+        branch: of that checkpoint, ``'student'`` or ``'teacher'``.
+        num_classes: for heads and data sets; read from the data where they tell.
+
+    Returns:
+        The config, and lines that tell the user what was changed beyond their words.
+
+    Raises:
+        UsageError: the file or an override is wrong, or a data root is missing.
+    """
+    config = read_config(path)
+    config.setdefault('default_scope', SCOPE)
+    _set_scope(config.default_scope)
+    notes = apply_options(config, cfg_options or {})
+    if epochs is not None:
+        notes += set_epochs(config, epochs)
+    if iterations is not None:
+        notes += set_iterations(config, iterations)
+    if seed is not None:
+        config.randomness = {**config.get('randomness', {}), 'seed': seed}
+    if data_root is not None:
+        roots = set_data_root(config, data_root)
+        notes.append(f'data root {data_root} for {", ".join(roots)}')
+    check_data_roots(config)
+    notes += match_classes(config)
+    if num_classes is not None:
+        notes += set_num_classes(config, num_classes)
+    name_classes(config)
+    if pretrained is not None or branch is not None:
+        notes += set_pretrained(config, pretrained, branch)
+    config.work_dir = work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
+    config.launcher = launcher
+    if resume is not None:
+        config.resume = True
+        config.load_from = None if resume == 'auto' else resume
+    if accept_changes:
+        config.accept_changes = True
+    if auto_scale_lr:
+        config.auto_scale_lr = {**(config.get('auto_scale_lr') or {}), 'enable': True}
+    if amp:
+        turn_on_amp(config)
+    set_environment(config)
+    return config, notes
+
+
+def _set_scope(name: str) -> None:
+    """Makes a scope the current one, as mmengine's ``init_default_scope`` does, which warns of every change."""
+    current = DefaultScope.get_current_instance()
+    if current is None or current.scope_name != name:
+        DefaultScope.get_instance(f'{name}-{uuid.uuid4().hex}', scope_name=name)
+
+
+def read_config(path: str | Path) -> Config:
+    """Reads a config file.
+
+    Raises:
+        UsageError: it is missing, or it, or one of its bases, cannot be read.
+    """
+    if not Path(path).is_file():
+        raise UsageError(f'there is no config file {path}; the ones that come with mstkit are in configs/.')
+    try:
+        config = Config.fromfile(str(path))
+        expand_homes(content_of(config))
+        return config
+    except Exception as error:  # a config is a program: it may fail in any way
+        reason = ' '.join(str(error).split()) or 'no reason given'
+        raise UsageError(f'config {path} cannot be read: {type(error).__name__}: {reason}') from error
+
+
+def turn_on_amp(config: Config) -> None:
+    """Makes the optimizer wrapper of a config use mixed precision.
+
+    Raises:
+        UsageError: the config's optimizer wrapper cannot.
+    """
+    wrapper = config.get('optim_wrapper')
+    kind = (wrapper or {}).get('type', 'OptimWrapper').removeprefix('mstkit.')
+    if kind == 'DistillationOptimWrapper':
+        wrapper['precision'] = 'auto'
+    elif kind == 'OptimWrapper':
+        wrapper['type'] = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+    elif kind != 'AmpOptimWrapper':
+        raise UsageError(f'--amp cannot be used with optim_wrapper.type={kind}.')
+
+
+def set_environment(config: Config) -> None:
+    """Fills in what a config cannot know: the communication backend, TensorBoard where it is installed, the seed of
+    the sampler."""
+    environment = config.get('env_cfg') or {}
+    dist_cfg = {**environment.get('dist_cfg', {}), 'backend': backend_for_device()}
+    config.env_cfg = {**environment, 'dist_cfg': dist_cfg}
+    backends = (config.get('visualizer') or {}).get('vis_backends')
+    has_board = importlib.util.find_spec('tensorboard') is not None
+    if backends and has_board and not any(backend['type'] == 'TensorboardVisBackend' for backend in backends):
+        backends.append(dict(type='TensorboardVisBackend'))
+    seed = (config.get('randomness') or {}).get('seed')
+    sampler = (config.get('train_dataloader') or {}).get('sampler')
+    if seed is not None and isinstance(sampler, dict):
+        sampler.setdefault('seed', seed)
+
+
+def build_runner(config: Config, changes: Sequence[str] = ()) -> MSTRunner:
+    """Builds the runner of a config, completely, before its work dir is touched.
+
+    Args:
+        config: of the run.
+        changes: lines of :func:`load_config`, for the record of the run.
+
+    Raises:
+        UsageError: anything in the config that cannot work.
+    """
+    # Not left in the config of a downstream task: its copy in the work dir is for the tools of mmdet, mmseg and
+    # mmpretrain as well, whose own runner tests without the training data.
+    kind = config.get('runner_type', 'mstkit.MSTRunner')  # by its prefix: the config's scope may be another
+    check_registered(dict(type=kind), RUNNERS)
+    with build_guard():
+        runner = RUNNERS.get(kind).from_cfg(config.copy())
+    runner.events.changes += changes
+    return runner

@@ -1,0 +1,98 @@
+"""Whether every batch holds enough images for the batch normalizations of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_world_size
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import BatchSampler, DataLoader
+
+from mstkit.engine.checkpoints.data_order import sampler_of
+from mstkit.errors import UsageError
+from mstkit.models import interface_of
+
+_TO_ONE_PIXEL = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
+
+
+def check_batch_norms(model: nn.Module, loader: DataLoader, config: Mapping[str, Any] | None = None) -> None:
+    """Refuses a batch of one image where a channel would then be normalized by the statistics of a single number.
+
+    That is so behind a pooling to one pixel (the pyramid pooling of mmseg's PSPHead and UPerHead) and for one vector
+    per image (the projection heads of self-supervised methods, linear probes). Normalizations of maps have the pixels
+    of one image, those inside a backbone its tokens. Over several GPUs they are synchronized, and see the images of
+    all of them. Accumulated iterations do not count: each one is normalized by itself.
+
+    A part that puts several views together says so with ``values_per_statistic(images, views)``, such as
+    :class:`mstkit.models.necks.DINONeck`.
+
+    Args:
+        model: as it was built.
+        loader: of its training data.
+        config: of the whole run, for its ``sync_bn``.
+
+    Raises:
+        UsageError: with the part, and what to set.
+    """
+    synchronized = torch.cuda.is_available() and bool((config or {}).get('sync_bn'))
+    if synchronized and get_world_size() > 1:
+        return
+    sizes = _batch_sizes(loader)
+    smallest = min(sizes)
+    for name, part in _one_value_each(model):
+        views = getattr(model, 'global_views', 1)
+        told = getattr(part, 'values_per_statistic', None)
+        count = smallest if told is None else told(smallest, views)
+        if count < 2:
+            name = interface_of(model).config_key(name)
+            raise UsageError(f'model.{name} has batch normalization, which needs two images at least: {_reason(sizes)}')
+
+
+def _batch_sizes(loader: DataLoader) -> tuple[int, ...]:
+    """Images of a batch on one process, and of the last batch of an epoch where that is smaller."""
+    sampler, batches = sampler_of(loader), loader.batch_sampler
+    size = loader.batch_size or batches.batch_size  # type: ignore[union-attr]
+    if type(batches) is not BatchSampler or loader.drop_last or isinstance(sampler, InfiniteSampler):
+        return (size,)
+    rest = len(sampler) % size
+    return (size, rest) if rest else (size,)
+
+
+def _reason(sizes: tuple[int, ...]) -> str:
+    """Where the batch of one image comes from, and what to set."""
+    if sizes[0] == 1:
+        return (
+            'train_dataloader.batch_size is 1 (on each process, before accumulation). Set --cfg-options '
+            'train_dataloader.batch_size=2 or more, or a model without batch normalization there.'
+        )
+    return (
+        f'the last batch of an epoch would have one (train_dataloader.batch_size is {sizes[0]}). Set --cfg-options '
+        'train_dataloader.drop_last=True, another batch size, or a model without batch normalization there.'
+    )
+
+
+def _one_value_each(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The parts with batch normalizations that see one value per channel and image, with their names."""
+    told: list[str] = []
+    for name, part in model.named_modules():
+        if 'backbone' in name.split('.') or any(name.startswith(f'{one}.') for one in told):
+            continue
+        if hasattr(part, 'values_per_statistic'):
+            told.append(name)
+            if any(map(_takes_statistics, part.modules())):
+                yield name, part
+        elif isinstance(part, nn.BatchNorm1d) and _takes_statistics(part):
+            yield name, part
+        elif isinstance(part, nn.Sequential):
+            inner = list(part)
+            pools = any(isinstance(one, _TO_ONE_PIXEL) and one.output_size in (1, (1,), (1, 1)) for one in inner[:-1])
+            if pools and any(map(_takes_statistics, part.modules())):
+                yield name, part
+
+
+def _takes_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and module.training

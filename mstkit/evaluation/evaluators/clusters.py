@@ -1,0 +1,70 @@
+"""Clusters found without labels, held against the classes."""
+
+from __future__ import annotations
+
+from torch.nn import functional
+
+from mstkit.errors import UsageError
+from mstkit.evaluation.evaluated_network import EvaluatedNetwork
+from mstkit.evaluation.protocols.clustering import (
+    adjusted_rand_index,
+    contingency,
+    hungarian_accuracy,
+    normalized_mutual_information,
+)
+from mstkit.evaluation.protocols.kmeans import k_means
+from mstkit.registry import EVALUATORS
+
+
+@EVALUATORS.register_module(name='cluster')
+class ClusterEvaluator:
+    """k-means with as many clusters as classes, on L2-normalized features, by the seed of the evaluation.
+
+    Args:
+        split: the images that are clustered and judged, 'val' or 'train'.
+        restarts: starts of k-means; the tightest clustering counts, whatever its classes.
+        iterations: at most so many per start.
+        last_blocks: how many of the last blocks' class tokens make a feature.
+        mean_patch: whether the mean of the patch tokens is appended to it.
+
+    Raises:
+        UsageError: a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        split: str = 'val',
+        restarts: int = 5,
+        iterations: int = 100,
+        last_blocks: int = 1,
+        mean_patch: bool = False,
+    ) -> None:
+        if split not in ('train', 'val'):
+            raise UsageError(f"cluster.split is {split!r}: give 'train' or 'val'.")
+        for name, value in (('restarts', restarts), ('iterations', iterations)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UsageError(f'cluster.{name} is {value!r}: give a whole number of at least 1.')
+        self.split = split
+        self.restarts = restarts
+        self.iterations = iterations
+        self.last_blocks = last_blocks
+        self.mean_patch = mean_patch
+
+    def check(self, evaluated: EvaluatedNetwork) -> None:
+        """Refuses fewer images than classes, and features that are not there; raises UsageError."""
+        images, classes = len(evaluated.labels(self.split)), len(evaluated.classes())
+        if images < classes:
+            raise UsageError(f'cluster: {classes} clusters need as many {self.split} images, and there are {images}.')
+        evaluated.check_features(self.last_blocks, self.mean_patch)
+
+    def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
+        """Returns ``accuracy`` (Hungarian, percent), ``nmi`` and ``ari`` (1 = the classes)."""
+        bank = evaluated.bank(self.split, self.last_blocks, self.mean_patch)
+        rows = functional.normalize(bank.features.to(evaluated.device), dim=1)
+        found = k_means(rows, len(bank.classes), evaluated.seed, self.restarts, self.iterations, evaluated.device)
+        table = contingency(found.assignment, bank.labels)
+        return {
+            'accuracy': hungarian_accuracy(table),
+            'nmi': normalized_mutual_information(table),
+            'ari': adjusted_rand_index(table),
+        }

@@ -1,0 +1,105 @@
+"""Few labeled images of each class: which ones, and a linear classifier for so little data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mstkit.errors import UsageError
+from mstkit.structures import FeatureBank
+
+DRAWS = ('slices', 'random')
+
+
+def slice_step(shots: int) -> int:
+    """How far apart AttMask's slices begin: 5 images for up to 5 shots, else as many as there are shots."""
+    return max(5, shots)
+
+
+def images_needed(shots: int, draw: str, runs: int) -> int:
+    """How many images each class must have for all runs."""
+    return shots if draw == 'random' else slice_step(shots) * (runs - 1) + shots
+
+
+def check_shots(labels: Tensor, classes: Sequence[str], shots: int, draw: str, runs: int) -> None:
+    """Refuses a class with too few images; raises UsageError.
+
+    Args:
+        labels: (M,) of the images that are drawn from.
+        classes: their names.
+        shots, draw, runs: as for :func:`draw_shots`.
+    """
+    counts = labels.bincount(minlength=len(classes))
+    fewest = int(counts.argmin())
+    has, needed = int(counts[fewest]), images_needed(shots, draw, runs)
+    if has >= needed:
+        return
+    whose = f'class {classes[fewest]!r} has {has} train images'
+    if has < shots:
+        raise UsageError(f'{whose}, fewer than the {shots} shots asked for: ask for fewer shots.')
+    raise UsageError(
+        f'{whose}, and {runs} consecutive slices of {shots} need {needed}: ask for fewer shots or fewer runs, or for '
+        'random draws alone.'
+    )
+
+
+def draw_shots(labels: Tensor, shots: int, draw: str, runs: int, seed: int = 0) -> Iterator[Tensor]:
+    """Chooses the same number of images of each class, several times.
+
+    Args:
+        labels: (M,), in file order; every class has enough images (:func:`check_shots`).
+        shots: images per class.
+        draw: 'slices' takes consecutive files, from file 0, 5, 10 … of each class on (for 10 shots 0, 10, 20 …, for 20
+            shots 0, 20, 40 …), the protocol of AttMask (arXiv 2203.12719, low-shot k-NN); 'random' draws without
+            replacement, afresh in each run.
+        runs: how many choices.
+        seed: of the random draws.
+
+    Yields:
+        (shots * classes,) indices, sorted, once per run.
+    """
+    members = [torch.nonzero(labels == label).flatten() for label in labels.unique()]
+    generator = torch.Generator().manual_seed(seed)
+    for run in range(runs):
+        if draw == 'slices':
+            start = run * slice_step(shots)
+            chosen = [places[start : start + shots] for places in members]
+        else:
+            chosen = [places[torch.randperm(len(places), generator=generator)[:shots]] for places in members]
+        yield torch.cat(chosen).sort().values
+
+
+def logistic_accuracy(train: FeatureBank, val: FeatureBank, penalty: float = 0.1) -> float:
+    """Percent of val images that a multinomial logistic regression classifies rightly.
+
+    On L2-normalized features it minimizes the mean cross-entropy plus ``penalty / 2`` times the squared norm of the
+    weights; there is no intercept (the low-shot protocol of iBOT, arXiv 2111.07832).
+
+    Args:
+        train: the images that are learned from, of two classes or more.
+        val: the images that are judged.
+        penalty: of the weights; iBOT tries 0.01, 0.1 and 1.
+
+    Raises:
+        UsageError: scikit-learn is not installed.
+    """
+    regression = logistic_regression()
+    # scikit-learn's C weighs the sum over images, against half the squared norm.
+    model = regression(C=1 / (penalty * len(train.labels)), fit_intercept=False, max_iter=1000)
+    rows, queries = (functional.normalize(bank.features.float(), dim=1).numpy() for bank in (train, val))
+    model.fit(rows, train.labels.numpy())
+    return 100.0 * float((model.predict(queries) == val.labels.numpy()).mean())
+
+
+def logistic_regression() -> type:
+    """scikit-learn's class; raises UsageError where that is not installed."""
+    try:
+        from sklearn.linear_model import LogisticRegression
+    except ImportError as error:
+        raise UsageError(
+            'logistic regression needs scikit-learn, which is not installed: pip install scikit-learn.'
+        ) from error
+    return LogisticRegression

@@ -1,0 +1,222 @@
+"""Linear classifiers on frozen features: heads of many learning rates trained in one pass, by DINO's protocol."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mstkit.errors import UsageError
+from mstkit.evaluation.protocols.weighted_knn import check_banks
+from mstkit.structures import FeatureBank
+from mstkit.utils.progress_bar import track
+
+Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+# Logits that are held at once while the val images are classified: 64 MiB.
+_LOGITS = 2**24
+
+
+class ProbeResult(NamedTuple):
+    """How the heads of R learning rates did over E epochs, and the heads.
+
+    Attributes:
+        rates: the learning rates.
+        loss: (E, R) float64, mean cross-entropy of the training images in nats, measured while training.
+        top1: (E, R) float64, percent of the val images after each epoch; NaN where the head was no longer finite.
+        top5: as ``top1``, or None where there are no more than five classes.
+        weight: (R, K, D), each head as it was after its best epoch.
+        bias: (R, K).
+    """
+
+    rates: tuple[float, ...]
+    loss: Tensor
+    top1: Tensor
+    top5: Tensor | None
+    weight: Tensor
+    bias: Tensor
+
+    @property
+    def diverged(self) -> tuple[bool, ...]:
+        """Which rates ended, or were for an epoch, without finite numbers; they count for nothing."""
+        return tuple(self.top1.isnan().any(dim=0).tolist())
+
+    @property
+    def best_epochs(self) -> tuple[int, ...]:
+        """The epoch of each rate's highest top-1, from 0; the first one where several are equal."""
+        return tuple(self.top1.nan_to_num(-1).argmax(dim=0).tolist())
+
+    @property
+    def best_rate(self) -> int:
+        """Index of the rate with the highest top-1 in any epoch; the smaller rate where two are equal."""
+        usable = [index for index, lost in enumerate(self.diverged) if not lost]
+        highest = self.top1.nan_to_num(-1).amax(dim=0).tolist()
+        return min(usable, key=lambda index: (-highest[index], self.rates[index]))
+
+
+def check_rates(rates: Sequence[float]) -> tuple[float, ...]:
+    """Refuses learning rates that nothing can be trained with. Raises UsageError."""
+    if isinstance(rates, (int, float, str)) or len(rates) == 0:
+        raise UsageError(f'a linear probe needs a list of learning rates such as [0.001, 0.01], not {rates!r}.')
+    for rate in rates:
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
+            raise UsageError(f'linear probe with the learning rate {rate!r}: it must be a finite number above 0.')
+    if len(set(rates)) < len(rates):
+        raise UsageError(f'linear probe with the learning rates {list(rates)}: each must be there once only.')
+    return tuple(float(rate) for rate in rates)
+
+
+@torch.no_grad()
+def train_heads(
+    batches: Batches,
+    val: FeatureBank,
+    rates: Sequence[float],
+    epochs: int = 100,
+    seed: int = 0,
+    momentum: float = 0.9,
+    device: torch.device | str = 'cpu',
+    progress: bool = True,
+) -> ProbeResult:
+    """Trains one linear head per learning rate on the same batches, and measures all of them after every epoch.
+
+    DINO's protocol (Caron et al., arXiv 2104.14294): cross-entropy, SGD with momentum and without weight decay, the
+    rate falling to 0 by a cosine that moves once per epoch, weights drawn from N(0, 0.01), biases 0. All heads start
+    from the same draw. They lie side by side in one matrix, so that the features are multiplied once for all rates,
+    and no number of one head enters another: one that diverges leaves the others bit for bit as they would be.
+
+    Args:
+        batches: from the epoch (from 0) to that epoch's batches of features (B, D) and labels (B,).
+        val: the images that accuracy is measured on; its classes are those of the heads.
+        rates: learning rates of the first epoch, as SGD uses them (not per 256 images).
+        epochs: how often the training images are gone through.
+        seed: of the first weights.
+        momentum: of SGD.
+        device: where to compute.
+        progress: show the epochs; off where ``batches`` shows its own.
+
+    Raises:
+        UsageError: a setting out of range, an epoch without images, or no rate that stayed finite.
+    """
+    rates = check_rates(rates)
+    if epochs < 1:
+        raise UsageError(f'linear probe of {epochs} epochs: it must be at least 1.')
+    heads = _Heads(val.features.shape[1], len(val.classes), rates, momentum, seed, torch.device(device))
+    size = (epochs, len(rates))
+    loss, top1, top5 = (torch.full(size, math.nan, dtype=torch.float64) for _ in range(3))
+    best = torch.full((len(rates),), -1.0, dtype=torch.float64)
+    best_weight, best_bias = heads.weight.clone(), heads.bias.clone()
+    for epoch in track(range(epochs), epochs, f'linear probe, {len(rates)} learning rates', enabled=progress):
+        factor = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+        seen, total = 0, torch.zeros(len(rates), dtype=torch.float64)
+        for features, labels in batches(epoch):
+            total += len(labels) * heads.step(features.to(device).float(), labels.to(device), factor).double().cpu()
+            seen += len(labels)
+        if seen == 0:
+            raise UsageError(f'linear probe: epoch {epoch + 1} has no images to train on.')
+        loss[epoch] = total / seen
+        top1[epoch], top5[epoch] = heads.accuracy(val)
+        better = top1[epoch].nan_to_num(-1) > best
+        best[better] = top1[epoch][better]
+        where = better.to(device)
+        best_weight[:, where], best_bias[where] = heads.weight[:, where], heads.bias[where]
+    if bool(top1.isnan().any(dim=0).all()):
+        raise UsageError(
+            f'linear probe: every learning rate diverged ({", ".join(f"{rate:g}" for rate in rates)}); give smaller '
+            'ones.'
+        )
+    return ProbeResult(
+        rates, loss, top1, top5 if len(val.classes) > 5 else None, best_weight.permute(1, 2, 0).cpu(), best_bias.cpu()
+    )
+
+
+def shuffled_batches(bank: FeatureBank, val: FeatureBank, batch_size: int, seed: int = 0) -> Batches:
+    """Batches out of stored features, in another order every epoch; the last one of an epoch may be smaller.
+
+    Args:
+        bank: the training images.
+        val: what will be measured, to be told before the training that the two do not fit.
+        batch_size: images per step.
+        seed: the order follows from it and the epoch alone.
+
+    Raises:
+        UsageError: as :func:`mstkit.evaluation.protocols.weighted_knn.check_banks`, or a batch size below 1.
+    """
+    check_banks(bank, val)
+    if batch_size < 1:
+        raise UsageError(f'linear probe with batches of {batch_size} images: it must be at least 1.')
+
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        for rows in torch.randperm(len(bank.labels), generator=generator).split(batch_size):
+            yield bank.features[rows], bank.labels[rows]
+
+    return batches
+
+
+def regrouped(batches: Iterable[tuple[Tensor, Tensor]], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same images in the same order, in batches of another size: what the network takes is not what SGD takes."""
+    features: list[Tensor] = []
+    labels: list[Tensor] = []
+    for part, part_labels in batches:
+        features.append(part)
+        labels.append(part_labels)
+        while sum(map(len, labels)) >= batch_size:
+            all_features, all_labels = torch.cat(features), torch.cat(labels)
+            yield all_features[:batch_size], all_labels[:batch_size]
+            features, labels = [all_features[batch_size:]], [all_labels[batch_size:]]
+    if sum(map(len, labels)):
+        yield torch.cat(features), torch.cat(labels)
+
+
+class _Heads:
+    """R linear heads side by side: ``weight`` (D, R, K), ``bias`` (R, K), and SGD's momentum of both.
+
+    The gradient is written out (softmax minus one-hot), which needs one product forward and one back.
+    """
+
+    def __init__(
+        self, size: int, classes: int, rates: tuple[float, ...], momentum: float, seed: int, device: torch.device
+    ) -> None:
+        first = torch.randn(classes, size, generator=torch.Generator().manual_seed(seed)) * 0.01
+        self.weight = first.T[:, None].repeat(1, len(rates), 1).to(device)
+        self.bias = torch.zeros(len(rates), classes, device=device)
+        self.weight_speed, self.bias_speed = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        self.rates = torch.tensor(rates, device=device)[:, None]
+        self.momentum = momentum
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(B, D) to (B, R, K), in one product."""
+        return (features @ self.weight.flatten(1)).unflatten(1, self.bias.shape) + self.bias
+
+    def step(self, features: Tensor, labels: Tensor, factor: float) -> Tensor:
+        """One step of SGD on every head, at ``factor`` times its rate; returns the losses before it, (R,)."""
+        logs = functional.log_softmax(self.logits(features), dim=2)
+        rows = torch.arange(len(labels), device=labels.device)
+        loss = -logs[rows, :, labels].mean(dim=0)
+        slope = logs.exp_()
+        slope[rows, :, labels] -= 1
+        slope /= len(labels)
+        self.weight_speed.mul_(self.momentum).add_((features.T @ slope.flatten(1)).view_as(self.weight))
+        self.bias_speed.mul_(self.momentum).add_(slope.sum(dim=0))
+        self.weight -= factor * self.rates * self.weight_speed
+        self.bias -= factor * self.rates * self.bias_speed
+        return loss
+
+    def accuracy(self, bank: FeatureBank) -> tuple[Tensor, Tensor]:
+        """Top-1 and top-5 in percent, each (R,) float64 on the CPU; NaN where a logit is not finite."""
+        chunk = max(1, _LOGITS // self.bias.numel())
+        hits = torch.zeros(2, len(self.bias), dtype=torch.int64)
+        finite = torch.ones(len(self.bias), dtype=torch.bool)
+        top = min(5, self.bias.shape[1])
+        for start in range(0, len(bank.labels), chunk):
+            logits = self.logits(bank.features[start : start + chunk].to(self.weight.device).float())
+            labels = bank.labels[start : start + chunk].to(logits.device)
+            finite &= torch.isfinite(logits).all(dim=2).all(dim=0).cpu()
+            hit = logits.topk(top, dim=2).indices == labels[:, None, None]
+            hits += torch.stack([hit[:, :, 0].sum(dim=0), hit.any(dim=2).sum(dim=0)]).cpu()
+        percent = 100.0 * hits.double() / len(bank.labels)
+        percent[:, ~finite] = math.nan
+        return percent[0], percent[1]

@@ -1,0 +1,46 @@
+"""The linear probes of papers, as settings."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+AUGMENTATIONS = ('none', 'crop')
+
+
+class LinearProtocol(NamedTuple):
+    """The settings of a linear probe.
+
+    Attributes:
+        features: a name in :data:`mstkit.evaluation.protocols.linear_head.FEATURES`.
+        rates: learning rates.
+        per_256: whether those are per 256 images, and SGD's is rate * batch_size / 256.
+        batch_size: images per step of SGD.
+        epochs: how often the train images are gone through.
+        augmentation: 'crop' computes features of new random crops and flips every epoch; 'none' stores the features
+            of the central view once.
+    """
+
+    features: str = 'last4'
+    rates: tuple[float, ...] = (0.001,)
+    per_256: bool = True
+    batch_size: int = 1024
+    epochs: int = 100
+    augmentation: str = 'crop'
+
+
+PRESETS = {
+    # Ours: half decades around DINO's rate. Without augmentation it costs one pass over the images instead of a
+    # hundred, on any device, so that a suite is done in seconds; small batches give small folders enough steps.
+    'sweep': LinearProtocol(
+        rates=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0), batch_size=256, augmentation='none'
+    ),
+    # Caron et al., arXiv 2104.14294, for ViT-S; ViT-B takes features='last_mean'.
+    'dino': LinearProtocol(),
+    # Zhou et al., arXiv 2111.07832: 45 rates, of which the best is reported.
+    'ibot': LinearProtocol(rates=tuple(float(f'{digit}e{power}') for power in range(-4, 1) for digit in range(1, 10))),
+    # Kakogeorgiou et al., arXiv 2203.12719.
+    'attmask': LinearProtocol(rates=(0.005,), batch_size=2048),
+    # Li et al., arXiv 2106.05656, appendix E, word for word: the last class token, and a rate that no batch size is
+    # said to multiply. It is 17 times below DINO's at the same batch size; its numbers were likely made with another.
+    'mst_paper_literal': LinearProtocol(features='last', rates=(0.00024,), per_256=False),
+}

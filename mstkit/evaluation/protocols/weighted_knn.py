@@ -1,0 +1,160 @@
+"""Weighted k-nearest-neighbor accuracy: how well do frozen features sort images by class, with nothing trained?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.logging import print_log
+
+from mstkit.errors import UsageError
+from mstkit.evaluation.protocols.nearest_neighbors import nearest
+from mstkit.structures import FeatureBank
+
+DEFAULT_KS = (10, 20, 100, 200)
+_VOTERS = 1024  # val images whose votes are counted at once
+
+
+def check_ks(ks: Sequence[int]) -> tuple[int, ...]:
+    """Refuses numbers of neighbors that make no sense, whatever the bank.
+
+    Raises:
+        UsageError: empty, or an entry that is not a positive int.
+    """
+    if isinstance(ks, (int, str)) or len(ks) == 0:
+        raise UsageError(f'k-NN needs a list of neighbor counts such as [10, 20], not {ks!r}.')
+    for k in ks:
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise UsageError(f'k-NN with k={k!r}: k must be a whole number of at least 1.')
+    return tuple(ks)
+
+
+def clip_ks(ks: Sequence[int], bank_size: int) -> tuple[int, ...]:
+    """Limits each k to the number of images in the bank; sorted, each once."""
+    return tuple(sorted({min(k, bank_size) for k in check_ks(ks)}))
+
+
+def check_classes(train: Sequence[str], val: Sequence[str]) -> None:
+    """Refuses two lists of class names that differ; the message lists the differences. Raises UsageError."""
+    if tuple(train) == tuple(val):
+        return
+    missing = [name for name in train if name not in val]
+    added = [name for name in val if name not in train]
+    detail = 'the same names, but in another order'
+    if missing or added:
+        detail = f'only in train: {_listed(missing)}; only in val: {_listed(added)}'
+    raise UsageError(f'train and val have different classes ({detail}); k-NN needs the same classes in both.')
+
+
+def check_banks(train: FeatureBank, val: FeatureBank) -> None:
+    """Refuses two banks that cannot be compared.
+
+    Raises:
+        UsageError: other classes, another order of the classes, other feature sizes, no images, or features that are
+            not finite.
+    """
+    check_classes(train.classes, val.classes)
+    for name, bank in (('train', train), ('val', val)):
+        if len(bank.features) == 0:
+            raise UsageError(f'the {name} set has no images; k-NN needs at least one.')
+        broken = int((~torch.isfinite(bank.features)).any(dim=1).sum())
+        if broken:
+            raise UsageError(
+                f'{broken} of {len(bank.features)} {name} images have features that are not finite: '
+                'the weights are broken (diverged training, or a damaged checkpoint).'
+            )
+    if train.features.shape[1] != val.features.shape[1]:
+        raise UsageError(
+            f'train features have {train.features.shape[1]} numbers per image and val features '
+            f'{val.features.shape[1]}; both must come from the same network.'
+        )
+
+
+@torch.no_grad()
+def knn_accuracy(
+    train: FeatureBank,
+    val: FeatureBank,
+    ks: Sequence[int] = DEFAULT_KS,
+    temperature: float = 0.07,
+    chunk: int = 16384,
+    device: torch.device | str | None = None,
+) -> dict[str, float]:
+    """Classifies each val image by its k nearest train images.
+
+    Features are L2-normalized; the nearest are those of the highest cosine s; each votes for its class with
+    exp(s / temperature) (Wu et al., arXiv 1805.01978; the protocol of DINO, iBOT and AttMask). Exact: every pair is
+    compared, in blocks, so memory is bounded by ``chunk`` and not by the sizes of the sets
+    (:mod:`mstkit.evaluation.protocols.nearest_neighbors`).
+
+    Args:
+        train: the bank that votes, M images.
+        val: the images to classify.
+        ks: numbers of neighbors; one larger than M becomes M, which is logged.
+        temperature: of the votes.
+        chunk: val images whose neighbors are held at once; each takes 24 bytes a neighbor. The train images are
+            normalized once per chunk.
+        device: where to compute; by default where the features are.
+
+    Returns:
+        Percent by ``k{k}_top1``, and by ``k{k}_top5`` where there are more than five classes. A class that no
+        neighbor voted for is never counted as predicted, so top-5 stays meaningful for k < 5.
+
+    Raises:
+        UsageError: a k or a temperature out of range, or banks that do not fit each other.
+    """
+    if not temperature > 0:
+        raise UsageError(f'k-NN with temperature {temperature!r}: it must be above 0.')
+    if chunk < 1:
+        raise UsageError(f'k-NN with chunk {chunk!r}: it must be at least 1.')
+    check_ks(ks)
+    check_banks(train, val)
+    clipped = clip_ks(ks, len(train.features))
+    if max(ks) > len(train.features):
+        print_log(
+            f'k-NN: the bank has {len(train.features)} images, so k {list(ks)} becomes {list(clipped)}.',
+            logger='current',
+        )
+    target_device = train.features.device if device is None else torch.device(device)
+    names = [f'k{k}_top1' for k in clipped]
+    if len(train.classes) > 5:
+        names += [f'k{k}_top5' for k in clipped]
+    correct = dict.fromkeys(names, 0)
+    train_labels = train.labels.to(target_device)
+    for start in range(0, len(val.features), chunk):
+        found = nearest(val.features[start : start + chunk], train.features, clipped[-1], target_device)
+        targets = val.labels[start : start + chunk].to(target_device)
+        # A table of votes has a column for each class, so it is made for a few images at a time.
+        for similarity, indices, expected in zip(*(rows.split(_VOTERS) for rows in (*found, targets)), strict=True):
+            voters = train_labels[indices]
+            # Shifted by the best match: the ranking of the classes stays, and no temperature overflows.
+            weights = ((similarity - similarity[:, :1]) / temperature).exp()
+            for k in clipped:
+                votes = weights.new_zeros(len(expected), len(train.classes))
+                votes.scatter_add_(1, voters[:, :k], weights[:, :k])
+                for place, name in ((1, f'k{k}_top1'), (5, f'k{k}_top5')):
+                    if name in correct:
+                        best = votes.topk(place, dim=1)
+                        hit = (best.indices == expected[:, None]) & (best.values > 0)
+                        correct[name] += int(hit.any(dim=1).sum())
+    return {name: 100.0 * count / len(val.features) for name, count in correct.items()}
+
+
+def best_k(accuracy: Mapping[str, float]) -> tuple[int, float]:
+    """Finds the number of neighbors with the highest top-1 accuracy; the smaller one where two are equal.
+
+    Args:
+        accuracy: what :func:`knn_accuracy` returned.
+
+    Returns:
+        k and its percentage.
+    """
+    top1 = {int(name[1 : -len('_top1')]): value for name, value in accuracy.items() if name.endswith('_top1')}
+    return min(top1.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _listed(names: Sequence[str], shown: int = 5) -> str:
+    """At most five names, and how many more there are."""
+    if not names:
+        return 'none'
+    more = f' and {len(names) - shown} more' if len(names) > shown else ''
+    return ', '.join(names[:shown]) + more

@@ -1,0 +1,162 @@
+"""Runs jobs, several at a time, and goes on when one of them fails."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mstkit.errors import UsageError
+from mstkit.experiments.job import FAILED, FINISHED, Job
+from mstkit.experiments.job_devices import slot_environments
+from mstkit.experiments.training_process import Training, duration
+
+_POLL = 0.2  # seconds
+_PATIENCE = 10.0  # seconds that trainings have to end after they were asked to
+_SILENCE = 30.0  # seconds after which the user is told where a training is
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    program: Path,
+    slots: int,
+    after_each: Callable[[], object],
+    say: Callable[[str], object],
+) -> None:
+    """Trains every job that is not finished.
+
+    On SIGINT, SIGTERM or SIGHUP the trainings are ended, each written down as one to go on with. A second signal does
+    not wait for them.
+
+    Args:
+        jobs: all of them; finished ones are passed over.
+        program: the path of ``tools/train.py``.
+        slots: how many at once.
+        after_each: called whenever one has ended, to write a table; that it cannot is said, and stops nothing.
+        say: takes a line for the user.
+
+    Raises:
+        UsageError: a job is being trained by another process.
+        KeyboardInterrupt: a signal came.
+    """
+    schedule = _Schedule(jobs, program, slots, say)
+    with _signals() as received:
+        try:
+            while schedule.start_what_fits():
+                time.sleep(_POLL)
+                if received:
+                    raise KeyboardInterrupt
+                if schedule.watch():
+                    try:
+                        after_each()
+                    except (OSError, UsageError) as error:
+                        say(f'the table could not be written: {error}')  # the trainings go on
+        finally:
+            schedule.stop(lambda: len(received) > 1)
+
+
+def failures(jobs: Sequence[Job]) -> str | None:
+    """Which of the jobs are not finished, in words; None where all are."""
+    failed = [job.name for job in jobs if job.record().get('status') != FINISHED]
+    return f'{len(failed)} of {len(jobs)} {jobs[0].KIND}s failed: {"; ".join(failed)}' if failed else None
+
+
+class _Schedule:
+    """Which jobs wait, and which are being trained in which slot."""
+
+    def __init__(self, jobs: Sequence[Job], program: Path, slots: int, say: Callable[[str], object]) -> None:
+        self.jobs, self.program, self.slots, self.say = jobs, program, slots, say
+        self.title = {job.name: f'[{number}/{len(jobs)}] {job.name}' for number, job in enumerate(jobs, start=1)}
+        self.waiting = deque(job for job in jobs if job.record().get('status') != FINISHED)
+        for job in self.waiting:
+            if job.is_locked():
+                raise UsageError(f'{job.folder} is being trained by another process; wait for it, or stop it.')
+        self.done = len(jobs) - len(self.waiting)
+        if self.done:
+            say(f'{self.done} of {len(jobs)} {jobs[0].KIND}s are finished already')
+        self.environments = slot_environments(slots)
+        self.running: dict[int, Training] = {}
+        self.spoke: dict[str, float] = {}  # when there was the last line, by the job's name
+
+    def start_what_fits(self) -> bool:
+        """Fills the free slots; False where nothing is left to do."""
+        for slot, environment in enumerate(self.environments):
+            if slot not in self.running and self.waiting:
+                job = self.waiting.popleft()
+                self._tell(job, f'{"goes on" if job.resume_arguments() else "starts"} in {job.folder}')
+                self.running[slot] = Training(job, self.program, environment, self.slots)
+        return bool(self.running)
+
+    def watch(self) -> bool:
+        """Tells what is new, and whether a training has ended."""
+        ended = False
+        for slot, training in list(self.running.items()):
+            news = training.news()
+            if news:
+                self._tell(training.job, news)
+            status = training.end()
+            if status is None:
+                continue
+            ended = True
+            del self.running[slot]
+            self.done += 1
+            how = f'finished in {duration(training.seconds)}'
+            if status == FAILED:
+                record = training.job.record()
+                how = f'failed after {duration(training.seconds)} (exit code {record["exit_code"]}): {record["error"]}'
+            self._tell(training.job, f'{how}; {self.done} of {len(self.jobs)} done{self._remaining()}')
+        self._break_silence()
+        return ended
+
+    def stop(self, at_once: Callable[[], bool]) -> None:
+        """Ends what is still running."""
+        for training in self.running.values():
+            training.ask_to_stop()
+        deadline = time.monotonic() + _PATIENCE
+        while any(training.process.poll() is None for training in self.running.values()):
+            if time.monotonic() > deadline or at_once():
+                break
+            time.sleep(_POLL / 2)
+        for training in self.running.values():
+            training.stop()
+
+    def _tell(self, job: Job, line: str) -> None:
+        self.spoke[job.name] = time.monotonic()
+        self.say(f'{self.title[job.name]}: {line}')
+
+    def _break_silence(self) -> None:
+        """Where it is, of the training that was silent for longest: one line in a while, however many there are."""
+        if self.running and time.monotonic() - max(self.spoke.values()) >= _SILENCE:
+            training = min(self.running.values(), key=lambda one: self.spoke[one.job.name])
+            self._tell(training.job, training.place())
+
+    def _remaining(self) -> str:
+        """An estimate from the jobs that are finished: the others take as long as their mean."""
+        records = [job.record() for job in self.jobs]
+        finished = [record['seconds'] for record in records if record.get('status') == FINISHED]
+        if not finished or not (self.waiting or self.running):
+            return ''
+        each = statistics.fmean(finished)
+        work = each * len(self.waiting) + sum(max(0.0, each - one.seconds) for one in self.running.values())
+        return f', about {duration(work / min(self.slots, len(self.waiting) + len(self.running)))} to go'
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects the signals that ask to stop, so that none comes between starting a process and knowing it."""
+    received: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                before[number] = signal.signal(number, lambda number, _: received.append(number))
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

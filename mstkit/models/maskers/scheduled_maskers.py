@@ -1,0 +1,186 @@
+"""Masks that change while training goes on: another strategy, or another ratio, from some epoch on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from mstkit.errors import UsageError
+from mstkit.models.maskers.base import Masker
+from mstkit.models.maskers.masking_ratio import Ratio, check_ratio
+from mstkit.registry import MODELS
+from mstkit.structures import MaskContext, Progress
+from mstkit.utils.checks import check_count
+
+
+def build_masker(masker: dict | Masker | str | None) -> Masker | None:
+    """Builds what a config has in the place of a masker; None or 'none' hides nothing.
+
+    Raises:
+        UsageError: a component that is no masker.
+    """
+    if masker is None or (isinstance(masker, str) and masker.lower() == 'none'):
+        return None
+    built = MODELS.build(masker) if isinstance(masker, dict) else masker
+    if not isinstance(built, Masker):
+        raise UsageError(f'{masker!r} is not a masker')
+    return built
+
+
+@MODELS.register_module()
+class MaskerSchedule(Masker):
+    """Different maskers in different phases of a run, None (nothing hidden) among them.
+
+    For example nothing for the first 50 epochs, as iBOT does with Swin, then AttMask-Hint::
+
+        masker=dict(type='MaskerSchedule', phases=[(0, None), (50, dict(type='AttMaskHint'))])
+
+    Args:
+        phases: pairs of the epoch from which a phase counts, from 0, and its masker.
+
+    Raises:
+        UsageError: no phase, a first one that does not start at 0, or epochs that do not rise.
+    """
+
+    def __init__(self, phases: Sequence[tuple[int, dict | Masker | str | None]]) -> None:
+        super().__init__()
+        if not isinstance(phases, Sequence) or not all(isinstance(p, tuple | list) and len(p) == 2 for p in phases):
+            raise UsageError(f'MaskerSchedule: phases are pairs of an epoch and a masker, not {phases!r}')
+        self.starts = [start for start, _ in phases]
+        whole = all(isinstance(start, int) and not isinstance(start, bool) for start in self.starts)
+        if not whole or self.starts[:1] != [0] or self.starts != sorted(set(self.starts)):
+            raise UsageError(f'MaskerSchedule: the phases start at epoch 0 and at later ones, not at {self.starts}')
+        self.maskers = nn.ModuleDict()
+        for index, (_, masker) in enumerate(phases):
+            built = build_masker(masker)
+            if built is not None:
+                self.maskers[str(index)] = built
+        self._phase = 0
+
+    @property
+    def current(self) -> Masker | None:
+        """The masker of this phase."""
+        return dict(self.maskers).get(str(self._phase))  # type: ignore[return-value]
+
+    @property
+    def needs_scores(self) -> bool:  # type: ignore[override]
+        """Whether the masker of this phase does: in a phase that hides nothing, nobody computes any."""
+        return self.current is not None and self.current.needs_scores
+
+    @property
+    def needs_tokens(self) -> bool:  # type: ignore[override]
+        """Whether the masker of this phase does."""
+        return self.current is not None and self.current.needs_tokens
+
+    @property
+    def equal_counts(self) -> bool:
+        """Whether the masker of every phase has them; a phase that hides nothing does."""
+        return all(masker.equal_counts for masker in self.maskers.values())
+
+    @property
+    def layer(self) -> int:  # type: ignore[override]
+        """The block whose attention this phase's masker reads."""
+        return -1 if self.current is None else self.current.layer
+
+    def parts(self) -> list[Masker]:
+        """See :meth:`Masker.parts`."""
+        return [part for masker in self.maskers.values() for part in masker.parts()]  # type: ignore[operator]
+
+    def set_progress(self, progress: Progress) -> None:
+        """Also chooses the phase."""
+        super().set_progress(progress)
+        self._phase = sum(start <= progress.epoch for start in self.starts) - 1
+        if self.current is not None:
+            self.current.set_progress(progress)
+
+    def hide(self, context: MaskContext, generator: Generator) -> Tensor:
+        """See :meth:`Masker.hide`."""
+        if self.current is None:
+            return torch.zeros(context.shape, dtype=torch.bool, device=context.device)
+        return self.current.hide(context, generator)
+
+    def check_grid(self, length: int) -> None:
+        """Every phase has to fit."""
+        for masker in self.maskers.values():
+            masker.check_grid(length)  # type: ignore[operator]
+
+
+@MODELS.register_module()
+class RatioSchedule(Masker):
+    """A masker whose ratio moves from one value or range to another, a step each epoch.
+
+    Args:
+        masker: any masker with a ``ratio``.
+        start: the ratio, or its range, in the first epoch.
+        end: the same once ``epochs`` have passed, and after.
+        epochs: how long it takes.
+
+    Raises:
+        UsageError: a masker without ratio, ratios that are none, fewer than one epoch.
+    """
+
+    masker: Any
+
+    def __init__(self, masker: dict | Masker | str | None, start: Ratio, end: Ratio, epochs: int) -> None:
+        super().__init__()
+        built = build_masker(masker)
+        if built is None or getattr(built, 'ratio', None) is None:
+            raise UsageError(f'RatioSchedule: the masker has no ratio that could change: {masker!r}')
+        check_count('RatioSchedule.epochs', epochs, 1)
+        self.masker = built
+        self.start, self.end, self.epochs = check_ratio(start, self, 'start'), check_ratio(end, self, 'end'), epochs
+        equal = []
+        for ratio in (self.end, self.start):
+            self.masker.ratio = ratio
+            equal.append(self.masker.equal_counts)
+        self._equal_counts = all(equal)
+
+    @property
+    def needs_scores(self) -> bool:  # type: ignore[override]
+        """As the masker's."""
+        return self.masker.needs_scores
+
+    @property
+    def needs_tokens(self) -> bool:  # type: ignore[override]
+        """As the masker's."""
+        return self.masker.needs_tokens
+
+    @property
+    def equal_counts(self) -> bool:
+        """As the masker's with the ratio of the start and with that of the end."""
+        return self._equal_counts
+
+    @property
+    def layer(self) -> int:  # type: ignore[override]
+        """As the masker's."""
+        return self.masker.layer
+
+    def parts(self) -> list[Masker]:
+        """See :meth:`Masker.parts`."""
+        return self.masker.parts()
+
+    def ratio_at(self, epoch: int) -> tuple[float, float]:
+        """The range in an epoch, from 0: linear in both ends."""
+        share = min(epoch / self.epochs, 1.0)
+        low, high = (a + share * (b - a) for a, b in zip(self.start, self.end, strict=True))
+        return low, high
+
+    def set_progress(self, progress: Progress) -> None:
+        """Also sets the ratio of the epoch."""
+        super().set_progress(progress)
+        self.masker.ratio = self.ratio_at(progress.epoch)
+        self.masker.set_progress(progress)
+
+    def hide(self, context: MaskContext, generator: Generator) -> Tensor:
+        """See :meth:`Masker.hide`."""
+        return self.masker.hide(context, generator)
+
+    def check_grid(self, length: int) -> None:
+        """With the ratio that the schedule ends with: a smaller one at the start may hide nothing yet."""
+        before = self.masker.ratio
+        self.masker.ratio = self.end
+        self.masker.check_grid(length)
+        self.masker.ratio = before

@@ -1,0 +1,148 @@
+"""Linear layers of a transformer's block that keep their input for the backward pass once, not twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from mmcv.cnn.bricks.transformer import FFN
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+class _GELULinear(torch.autograd.Function):
+    """linear(gelu(x)), of which x is kept for the backward pass and gelu(x) is not."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.linear(F.gelu(x), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+        flat = gradient.flatten(0, -2)
+        of_weight = flat.t() @ F.gelu(x).flatten(0, -2) if wants_weight else None
+        of_bias = flat.sum(0) if wants_bias else None
+        of_x = torch.ops.aten.gelu_backward(gradient @ weight, x) if wants_x else None
+        return of_x, of_weight, of_bias
+
+
+class _NormLinear(torch.autograd.Function):
+    """linear(layer_norm(x)), of which x is kept for the backward pass and layer_norm(x) is not."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, eps: float, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        normed, mean, rstd = torch.native_layer_norm(x, scale.shape, scale, shift, eps)
+        ctx.save_for_backward(x, mean, rstd, scale, shift, weight)
+        ctx.eps = eps
+        return F.linear(normed.to(weight.dtype), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, rstd, scale, shift, weight = ctx.saved_tensors
+        *wants_norm, _, wants_weight, wants_bias = ctx.needs_input_grad
+        flat = gradient.flatten(0, -2)
+        of_weight = None
+        if wants_weight:
+            normed = torch.native_layer_norm(x, scale.shape, scale, shift, ctx.eps)[0]
+            of_weight = flat.t() @ normed.to(weight.dtype).flatten(0, -2)
+        of_bias = flat.sum(0) if wants_bias else None
+        of_norm = torch.ops.aten.native_layer_norm_backward(
+            (gradient @ weight).to(x.dtype), x, scale.shape, mean, rstd, scale, shift, wants_norm
+        )
+        return *of_norm, None, of_weight, of_bias
+
+
+def _plain() -> bool:
+    """Whether nothing is kept anyway, or a compiler chooses what is computed again."""
+    return not torch.is_grad_enabled() or torch.compiler.is_compiling()
+
+
+def norm_linear(x: Tensor, norm: nn.Module | None, linear: nn.Linear) -> Tensor:
+    """``linear(norm(x))``, bit for bit, in less memory.
+
+    Autograd would keep both x, for the gradient of the norm, and norm(x), for the gradient of the weights. Here norm(x)
+    is computed again in the backward pass.
+
+    Args:
+        x: (..., C_in).
+        norm: a layer normalization; another one, or one in another precision than x, is run as it is. None is none.
+        linear: maps C_in to C_out.
+
+    Returns:
+        (..., C_out).
+    """
+    if norm is None:
+        return linear(x)
+    fits = isinstance(norm, nn.LayerNorm) and len(norm.normalized_shape) == 1 and norm.bias is not None
+    if not fits or norm.weight.dtype != x.dtype or _plain():
+        return linear(norm(x))
+    dtype = linear.weight.dtype
+    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+    return _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, *_cast(linear, dtype))
+
+
+def _cast(linear: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias, cast where autograd sees it; autocast would cast them inside the functions above."""
+    return linear.weight.to(dtype), None if linear.bias is None else linear.bias.to(dtype)
+
+
+def gelu_linear(x: Tensor, linear: nn.Linear) -> Tensor:
+    """``linear(gelu(x))``, bit for bit, in less memory.
+
+    Autograd would keep both x, for the gradient of GELU, and gelu(x), for the gradient of the weights: together half of
+    what a block of a vision transformer keeps. Here gelu(x) is computed again in the backward pass, which takes about
+    one hundredth of a step.
+
+    Args:
+        x: (..., C_in).
+        linear: maps C_in to C_out.
+
+    Returns:
+        (..., C_out).
+    """
+    if _plain():
+        return linear(F.gelu(x))
+    return _GELULinear.apply(x, *_cast(linear, x.dtype))
+
+
+class LeanFFN(FFN):
+    """mmcv's ``FFN``, the same parameters and results, by :func:`gelu_linear`."""
+
+    @classmethod
+    def take_over(cls, modules: Iterable[nn.Module]) -> None:
+        """Makes every ``FFN`` among the modules one of ours that would gain by it; the others stay as they are."""
+        for module in modules:
+            if type(module) is FFN and cls._gains(module.layers):
+                module.__class__ = cls
+
+    @staticmethod
+    def _gains(layers: Any) -> bool:
+        first = layers[0]
+        return (
+            len(layers) == 3
+            and isinstance(first[1], nn.GELU)
+            and first[1].approximate == 'none'
+            and not first[2].p  # what is dropped after the activation would have to be drawn again
+        )
+
+    def feed(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+        """The branch without its identity and stochastic depth, with the norm before it: (..., C) to (..., C)."""
+        first, second, dropout = self.layers
+        return self.gamma2(dropout(gelu_linear(norm_linear(x, norm, first[0]), second)))
+
+    def forward(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
+        """As mmcv's: (..., C) to (..., C)."""
+        fed = self.dropout_layer(self.feed(x))
+        if not self.add_identity:
+            return fed
+        return (x if identity is None else identity) + fed

@@ -1,0 +1,182 @@
+"""The sheets that PanelHook drew, cut into their rows so that a page can lay them out for its screen."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mstkit.report.number_words import several
+from mstkit.report.run_facts import RunRecord
+from mstkit.visualization.step_panels import GAP, HIDDEN, TITLE
+
+MOST_EPOCHS = 12
+CELL = 144  # px of a cell on the page, at most
+BETWEEN = 4  # px
+QUALITY = 78
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One sheet.
+
+    Attributes:
+        epoch: after which it was drawn.
+        columns: what each column shows; empty where that could not be told.
+        rows: an image per row, or the whole sheet as one, as data URIs.
+        size: width and height of a row, px.
+        hidden: share of the images' area that the mask hides; None without a mask.
+    """
+
+    epoch: int
+    columns: tuple[str, ...]
+    rows: tuple[str, ...]
+    size: tuple[int, int]
+    hidden: float | None = None
+
+
+class Embedded(NamedTuple):
+    """An image as a data URI, and its width and height, px."""
+
+    source: str
+    size: tuple[int, int]
+
+
+def panels(runs: Sequence[RunRecord], place: str, rows: int) -> dict[str, Any]:
+    """The sheets of runs over epochs, and what has to be said of them; empty where there is nothing.
+
+    Args:
+        runs: in the order in which they are shown.
+        place: of the section on the page.
+        rows: of each sheet, at most.
+    """
+    sheets, damaged, left_out = [], [], 0
+    for index, run in enumerate(runs):
+        chosen = choose(run.panels)
+        left_out = max(left_out, len(run.panels) - len(chosen))
+        for epoch, path in chosen.items():
+            sheet = read_sheet(epoch, path, rows)
+            if sheet is None:
+                damaged.append(f'{run.name}: {path.name} cannot be read.')
+            else:
+                sheets.append(dict(index=index, run=run.name, sheet=sheet, **_titles(sheet)))
+    if not sheets:
+        return dict(sheets=[], notes=damaged) if damaged else {}
+    epochs = sorted({one['sheet'].epoch for one in sheets})
+    notes = [f'Of each run {left_out} more epochs are in its folder panels.'] if left_out else []
+    notes += ['The same images throughout, as the training sees them; hidden patches are gray.', *damaged]
+    return dict(sheets=sheets, epochs=epochs, identity=f'{place}-slider', named=len(runs) > 1, notes=notes)
+
+
+def _titles(sheet: Sheet) -> dict[str, Any]:
+    """The titles of the columns, and what a sheet shows, in words."""
+    share = '' if sheet.hidden is None else f' ({100 * sheet.hidden:.0f} % hidden)'
+    titles = [f'{name}{share}' if name == 'mask' else name for name in sheet.columns]
+    return dict(titles=titles, said=f'{several(titles)}, from left to right' if titles else 'the whole sheet')
+
+
+def choose(panels: dict[int, Path], most: int = MOST_EPOCHS) -> dict[int, Path]:
+    """The first, the last, and evenly spaced ones between them."""
+    epochs = sorted(panels)
+    if len(epochs) > most:
+        epochs = [epochs[round(index)] for index in np.linspace(0, len(epochs) - 1, most)]
+    return {epoch: panels[epoch] for epoch in epochs}
+
+
+def read_sheet(epoch: int, path: Path, rows: int = 8) -> Sheet | None:
+    """Reads a sheet; None where the file is damaged.
+
+    Args:
+        epoch: of the sheet.
+        path: of the PNG.
+        rows: at most so many.
+    """
+    try:
+        with Image.open(path) as file:
+            pixels = np.asarray(file.convert('RGB'))
+    except (OSError, SyntaxError, ValueError):
+        return None
+    cells = _cells(pixels)
+    if cells is None:
+        whole = Image.fromarray(pixels)
+        whole.thumbnail((1200, 2400))
+        return Sheet(epoch, (), (data_uri(whole),), whole.size)
+    names, hidden = _name(cells)
+    strips = [_strip(row) for row in cells[:rows]]
+    return Sheet(epoch, names, tuple(data_uri(strip) for strip in strips), strips[0].size, hidden)
+
+
+def data_uri(image: Image.Image) -> str:
+    """An image as WebP inside an address."""
+    out = io.BytesIO()
+    image.save(out, format='WEBP', quality=QUALITY, method=4)
+    return f'data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}'
+
+
+def embed(path: Path, width: int = 1600) -> Embedded | None:
+    """An image of any kind, no wider than ``width``; None where it cannot be read."""
+    try:
+        with Image.open(path) as file:
+            image = file.convert('RGBA')
+    except (OSError, SyntaxError, ValueError):
+        return None
+    paper = Image.new('RGBA', image.size, 'white')
+    image = Image.alpha_composite(paper, image).convert('RGB')
+    image.thumbnail((width, 100_000))
+    return Embedded(data_uri(image), image.size)
+
+
+def _cells(pixels: np.ndarray) -> list[list[np.ndarray]] | None:
+    """Rows of cells, found by the sizes that fit the gaps between them; None where it is no such sheet."""
+    height, width = pixels.shape[:2]
+    for columns in (4, 3, 2):
+        wide, rest = divmod(width - GAP - columns * GAP, columns)
+        if rest or wide < 1:
+            continue
+        lefts = [GAP + index * (wide + GAP) for index in range(columns)]
+        if not all((pixels[:, left - GAP : left] == 255).all() for left in lefts):
+            continue
+        # White lines across the whole sheet, below the titles, part the rows.
+        white = (pixels[TITLE:] == 255).all(axis=(1, 2))
+        tall = next((index for index in range(1, len(white)) if white[index : index + GAP].all()), 0)
+        if not tall or (height - TITLE) % (tall + GAP):
+            continue
+        tops = range(TITLE, height, tall + GAP)
+        return [[pixels[top : top + tall, left : left + wide] for left in lefts] for top in tops]
+    return None
+
+
+def _name(cells: Sequence[Sequence[np.ndarray]]) -> tuple[tuple[str, ...], float | None]:
+    """What the columns show: a mask is the one that is the input itself but for gray, and attention comes before it."""
+    mask, hidden = None, None
+    for column in range(1, len(cells[0])):
+        grays = []
+        for row in cells:
+            changed = (row[column] != row[0]).any(axis=-1)
+            if not (row[column][changed] == np.array(HIDDEN)).all():
+                break
+            grays.append(changed.mean())
+        else:
+            mask, hidden = column, float(np.mean(grays))
+    if mask is None:
+        return ('input', 'attention', 'restored')[: len(cells[0])] if len(cells[0]) < 4 else (), None
+    before = ['input', 'attention'][:mask] if mask <= 2 else []
+    after = ['restored'] * (len(cells[0]) - mask - 1)
+    return (*before, 'mask', *after) if before and len(after) < 2 else (), hidden
+
+
+def _strip(cells: Sequence[np.ndarray]) -> Image.Image:
+    """The cells of a row side by side, smaller."""
+    height, width = cells[0].shape[:2]
+    share = min(1.0, CELL / max(height, width))
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+    strip = Image.new('RGBA', (len(cells) * (size[0] + BETWEEN) - BETWEEN, size[1]))  # clear between them
+    for column, cell in enumerate(cells):
+        strip.paste(Image.fromarray(cell).resize(size, Image.Resampling.LANCZOS), (column * (size[0] + BETWEEN), 0))
+    return strip

@@ -1,0 +1,1 @@
+"""Small helpers that several rooms need; none of them knows a room."""

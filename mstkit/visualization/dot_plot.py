@@ -1,0 +1,73 @@
+"""Several networks compared in several numbers: a row per number, a dot per network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mstkit.errors import UsageError
+from mstkit.utils.files import write_atomically
+from mstkit.visualization.accuracy_curves import COLORS, MARKS
+
+
+def draw_dots(
+    rows: Mapping[str, Mapping[str, float]],
+    networks: Sequence[str],
+    path: str | os.PathLike[str],
+    xlabel: str = 'percent',
+    deviations: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """Draws an image; the file appears whole or not at all.
+
+    Every network has its color and its mark, and a little height of its own within a row, so that equal numbers do
+    not hide each other.
+
+    Args:
+        rows: numbers by row and network; a network that has none in a row has no dot there.
+        networks: in the order of the legend.
+        path: of the image; its ending chooses the format.
+        xlabel: what the numbers are.
+        deviations: for a bar to both sides of a dot, by row and network, where there is one.
+
+    Raises:
+        UsageError: there is no such format of images.
+    """
+    from matplotlib.figure import Figure  # here, because it takes a while
+
+    spread = 0.6 if len(networks) > 1 else 0.0
+    lane = max(0.32, 0.13 * len(networks))  # inches
+    figure = Figure(figsize=(8.0, 1.3 + lane * max(1, len(rows)) + 0.18 * len(networks)), layout='constrained')
+    axes = figure.subplots()
+    for place, network in enumerate(networks):
+        shift = spread * (place / max(1, len(networks) - 1) - 0.5)
+        shown = [(index, row) for index, row in enumerate(rows) if network in rows[row]]
+        axes.errorbar(
+            [rows[row][network] for _, row in shown],
+            [index + shift for index, _ in shown],
+            xerr=[(deviations or {}).get(row, {}).get(network, 0.0) for _, row in shown],
+            linestyle='',
+            marker=MARKS[place % len(MARKS)],
+            color=COLORS[place % len(COLORS)],
+            markersize=6,
+            elinewidth=1.2,
+            label=network,
+            zorder=3,
+        )
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top
+    for index in range(1, len(rows), 2):
+        axes.axhspan(index - 0.5, index + 0.5, color='0.95', zorder=0)
+    axes.grid(axis='x', alpha=0.4)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(xlabel)
+    axes.spines[['top', 'right', 'left']].set_visible(False)
+    axes.tick_params(axis='y', length=0)
+    figure.legend(loc='outside lower center', ncols=min(3, len(networks)), fontsize=8, frameon=False)
+
+    path = Path(path)
+    kind = path.suffix.removeprefix('.').lower()
+    formats = figure.canvas.get_supported_filetypes()
+    if kind not in formats:
+        raise UsageError(f'{path}: give a name that ends with one of {", ".join(f".{name}" for name in formats)}.')
+    write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=120))

@@ -1,0 +1,107 @@
+"""A figure of panels in rows and columns with words between them, laid out in inches from top to bottom."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mstkit.utils.files import write_atomically
+
+LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.85, 0.15, 0.1  # inches around everything
+GAP = 0.3  # inches between columns
+SPACING = 1.32  # from line to line, by the size of the letters
+PER_INCH = 17.0  # characters of 8-point words in an inch, rather too few than too many
+
+Drawing = Callable[[list[Any]], None]
+
+
+class PanelStack:
+    """Collects words and panels, then draws them: how high the figure is follows from what is in it.
+
+    Sizes are given and nothing is fitted, so that panels of one column stand exactly below each other whatever their
+    labels are.
+
+    Args:
+        columns: panels in a row.
+        width: of a panel, in inches.
+    """
+
+    def __init__(self, columns: int, width: float) -> None:
+        self.columns, self.width = columns, width
+        self.inner = columns * width + (columns - 1) * GAP
+        self.top = TOP
+        self.items: list[Callable[[Any, float, float], None]] = []
+
+    def space(self, inches: float) -> None:
+        """Leaves room."""
+        self.top += inches
+
+    def words(self, text: str, points: float = 8.0, **look: Any) -> None:
+        """A paragraph, broken where the figure ends; ``look`` are arguments of matplotlib's ``Figure.text``."""
+        lines = _wrapped(text, LEFT * 0.8 + self.inner, points)
+        self._write(lines, points, LEFT * 0.2, look)
+        self.top += len(lines) * points * SPACING / 72
+
+    def column_words(self, texts: Sequence[tuple[str, dict[str, Any]]], points: float = 8.0) -> None:
+        """A paragraph above each column, with its look."""
+        wrapped = [_wrapped(text, self.width, points) for text, _ in texts]
+        for column, (lines, (_, look)) in enumerate(zip(wrapped, texts, strict=True)):
+            self._write(lines, points, self._left(column), look)
+        self.top += max(map(len, wrapped)) * points * SPACING / 72
+
+    def panels(self, height: float, draw: Drawing, count: int | None = None, width: float | None = None) -> None:
+        """A row of panels.
+
+        Args:
+            height: in inches, without tick labels below.
+            draw: is given the axes, from left to right.
+            count: how many; by default one in each column.
+            width: in inches; by default that of a column.
+        """
+        places = [(self._left(column), self.top) for column in range(self.columns if count is None else count)]
+        width = self.width if width is None else width
+
+        def place(figure: Any, wide: float, high: float) -> None:
+            draw(
+                [
+                    figure.add_axes((left / wide, 1 - (top + height) / high, width / wide, height / high))
+                    for left, top in places
+                ]
+            )
+
+        self.items.append(place)
+        self.top += height
+
+    def save(self, paths: Sequence[str | os.PathLike[str]], dots_per_inch: int = 150) -> None:
+        """Draws everything into each file, whose ending chooses the format; each appears whole or not at all."""
+        from matplotlib.figure import Figure  # here, because it takes a while
+
+        wide, high = LEFT + self.inner + RIGHT, self.top + BOTTOM
+        figure = Figure(figsize=(wide, high))
+        for item in self.items:
+            item(figure, wide, high)
+        for path in map(Path, paths):
+            kind = path.suffix.removeprefix('.').lower()
+            write_atomically(path, lambda file, kind=kind: figure.savefig(file, format=kind, dpi=dots_per_inch))  # type: ignore[misc]
+
+    def _left(self, column: int) -> float:
+        return LEFT + column * (self.width + GAP)
+
+    def _write(self, lines: list[str], points: float, left: float, look: dict[str, Any]) -> None:
+        top = self.top
+
+        def write(figure: Any, wide: float, high: float) -> None:
+            # Line by line from its baseline, so that words in one row are level whatever letters they have.
+            for number, line in enumerate(lines):
+                baseline = top + (number * SPACING + 1) * points / 72
+                figure.text(left / wide, 1 - baseline / high, line, fontsize=points, va='baseline', **look)
+
+        self.items.append(write)
+
+
+def _wrapped(text: str, inches: float, points: float) -> list[str]:
+    """Lines that fit; a name that is longer than a line is broken."""
+    return textwrap.wrap(text, max(8, int(inches * PER_INCH * 8 / points))) or ['']

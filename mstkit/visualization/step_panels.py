@@ -1,0 +1,103 @@
+"""Images of what one training step sees: input, attention, mask, reconstruction."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from mstkit.structures import PanelData
+from mstkit.utils.files import write_atomically
+from mstkit.visualization.attention_overlay import enlarged, under_heat
+
+SMALLEST_CELL = 160
+GAP = 6
+TITLE = 24
+HIDDEN = (128, 128, 128)
+
+
+def draw_panels(
+    data: PanelData,
+    mean: Sequence[float] | Tensor,
+    std: Sequence[float] | Tensor,
+    path: str | os.PathLike[str],
+    max_rows: int = 8,
+) -> np.ndarray:
+    """Draws one row per image and one column per thing that there is to see, and saves it as a PNG.
+
+    Attention is stretched to each image's own range and laid over the image as heat; hidden patches are grayed.
+    Small images are enlarged so that a person can see them. The file appears whole or not at all.
+
+    Args:
+        data: what to draw; columns that are None are left out.
+        mean: per channel, (3,), on the 0..255 scale, of the normalization of ``data.images``.
+        std: likewise.
+        path: of the PNG; its folder is made.
+        max_rows: images beyond these are not drawn.
+
+    Returns:
+        The image, (H, W, 3) uint8 RGB.
+    """
+    if data.images.ndim != 4 or data.images.shape[1] != 3 or len(data.images) == 0:
+        raise ValueError(f'panels need images of shape (B, 3, H, W), not {tuple(data.images.shape)}')
+    images = _to_pixels(data.images[:max_rows], mean, std)
+    scale = max(1, math.ceil(SMALLEST_CELL / min(images.shape[1:3])))
+    size = (images.shape[2] * scale, images.shape[1] * scale)
+    shown = [enlarged(image, size, Image.Resampling.BICUBIC) for image in images]
+
+    columns: list[tuple[str, list[np.ndarray]]] = [('input', shown)]
+    if data.attention is not None:
+        maps = data.attention[:max_rows].detach().float().cpu().numpy()
+        columns.append(('attention', [under_heat(cell, heat, size) for cell, heat in zip(shown, maps, strict=True)]))
+    if data.mask is not None:
+        masks = data.mask[:max_rows].detach().cpu().numpy().astype(bool)
+        title = f'mask ({100 * masks.mean():.0f} % hidden)'
+        columns.append((title, [_grayed(cell, mask, size) for cell, mask in zip(shown, masks, strict=True)]))
+    if data.reconstruction is not None:
+        restored = _to_pixels(data.reconstruction[:max_rows], mean, std)
+        columns.append(('reconstruction', [enlarged(one, size, Image.Resampling.BICUBIC) for one in restored]))
+
+    sheet = _sheet(columns, size)
+    save_image(sheet, path)
+    return np.asarray(sheet)
+
+
+def _to_pixels(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> np.ndarray:
+    """Undoes the normalization: (B, 3, H, W) to (B, H, W, 3) uint8."""
+    values = images.detach().float().cpu().numpy().transpose(0, 2, 3, 1)
+    channel_mean = np.asarray([float(value) for value in mean], dtype=np.float32)
+    channel_std = np.asarray([float(value) for value in std], dtype=np.float32)
+    pixels = np.nan_to_num(values * channel_std + channel_mean)
+    return pixels.clip(0, 255).round().astype(np.uint8)
+
+
+def _grayed(cell: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The image with its hidden patches covered by gray; ``mask`` is (h, w), True = hidden."""
+    hidden = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)) > 0
+    covered = cell.copy()
+    covered[hidden] = HIDDEN
+    return covered
+
+
+def _sheet(columns: list[tuple[str, list[np.ndarray]]], size: tuple[int, int]) -> Image.Image:
+    """Titles on top, cells in rows below."""
+    width, height = size
+    rows = len(columns[0][1])
+    sheet = Image.new('RGB', (GAP + len(columns) * (width + GAP), TITLE + rows * (height + GAP)), 'white')
+    pen = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=14)
+    for column, (title, cells) in enumerate(columns):
+        left = GAP + column * (width + GAP)
+        pen.text((left, 4), title, fill='black', font=font)
+        for row, cell in enumerate(cells):
+            sheet.paste(Image.fromarray(cell), (left, TITLE + row * (height + GAP)))
+    return sheet
+
+
+def save_image(sheet: Image.Image, path: str | os.PathLike[str]) -> None:
+    """Writes a PNG, whole or not at all; its folder is made."""
+    write_atomically(path, lambda file: sheet.save(file, format='PNG'))
