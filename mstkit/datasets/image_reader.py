@@ -94,7 +94,7 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None, 
             if step > 1:
                 image.draft('RGB', (max(1, image.width // step), max(1, image.height // step)))
         depths = raw_modes(image)
-        _say_frames(image, name)
+        _log_frames(image, name)
         image.load()  # some formats rotate by themselves while loading and then drop the tag
         orientation = _orientation(image)
         if any(';16' in depth for depth in depths) and image.mode in ('RGB', 'RGBA', 'LA'):
@@ -144,7 +144,7 @@ def _opened(stream: BinaryIO) -> Image.Image | np.ndarray:
     return pixels
 
 
-def _say_frames(image: Image.Image, name: str) -> None:
+def _log_frames(image: Image.Image, name: str) -> None:
     """Says, once in a process, that a file has more than the one image that is read."""
     if _frames_said or image.format not in _OF_SEVERAL_FRAMES or (count := getattr(image, 'n_frames', 1)) == 1:
         return

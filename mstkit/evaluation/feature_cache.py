@@ -23,7 +23,7 @@ from mstkit.evaluation.features import (
     check_labeled,
     extract_features,
     feature_loader,
-    say_replaced,
+    log_replaced,
 )
 from mstkit.structures import FeatureBank
 from mstkit.utils.files import write_atomically
@@ -217,7 +217,7 @@ def _read(entry: Path, classes: tuple[str, ...], description: str, say: bool) ->
     except (ValueError, KeyError, EOFError, OSError) as error:
         raise _damaged(entry, error) from error
     if say:
-        say_replaced(about['replaced'], description)
+        log_replaced(about['replaced'], description)
     return FeatureBank(features, labels, classes)
 
 

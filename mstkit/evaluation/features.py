@@ -203,7 +203,7 @@ def extract_features(
             if on_batch is not None:
                 on_batch(batch)
 
-    say_replaced(replaced, description)
+    log_replaced(replaced, description)
     size = len(loader.dataset)  # type: ignore[arg-type]
     all_labels = _in_file_order(torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64), own, size, device)
     names = classes or tuple(str(index) for index in range(int(all_labels.max()) + 1))
@@ -242,7 +242,7 @@ def _labels_of(data_samples: Any, description: str) -> Tensor:
     return torch.stack([torch.as_tensor(label).reshape(()).to(torch.int64) for label in labels])
 
 
-def say_replaced(own: list[str], description: str) -> None:
+def log_replaced(own: list[str], description: str) -> None:
     """Counts the files that were replaced, over all ranks, and says so."""
     paths = sorted({path for part in dist.all_gather_object(own) for path in part})
     if paths:

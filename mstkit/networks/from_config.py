@@ -57,7 +57,7 @@ def open_checkpoint(path: str, branch: str | None = None) -> list[Network]:
     networks = []
     for one in present if branch is None else [branch]:
         backbone = _build(config, path)
-        with told_of(path):
+        with errors_of_source(path):
             loaded = load_strict(backbone, branch_state(checkpoint, one), one)
         label = f'{name} {one}' if len(present) > 1 else name
         networks.append(_network(backbone, config, label, path, one, f'{path}, {loaded}'))
@@ -82,7 +82,7 @@ def open_mmpretrain(words: str) -> Network:
         return _network(_randomly(config, name), config, f'{label} (random)', name, '', f'random, seed {SEED}', offset)
     checkpoint = read_checkpoint(weights)
     backbone = _build(config, name)
-    with told_of(weights):
+    with errors_of_source(weights):
         loaded = load_strict(backbone, branch_state(checkpoint, 'student'), 'backbone')
     return _network(backbone, config, label, name, '', f'{weights}, {loaded}', offset)
 
@@ -136,7 +136,7 @@ def _named_config(name: str) -> Mapping[str, Any]:
             f'mmpretrain:{name}: mmpretrain has no model or architecture of that name.{nearest(name, [*zoo, *archs])} '
             'Give one of mmpretrain.list_models(), an architecture such as deit-small or swin-tiny, or CONFIG.py.'
         )
-    with told_of(f'mmpretrain:{name}', (OSError, ValueError, KeyError, SyntaxError)):
+    with errors_of_source(f'mmpretrain:{name}', (OSError, ValueError, KeyError, SyntaxError)):
         return content_of(ModelHub.get(name).config)
 
 
@@ -160,7 +160,7 @@ def _checkpoint_config(checkpoint: Mapping[str, Any], path: str) -> Mapping[str,
             f'{path} carries no config, so that its architecture is not known: give it as '
             f'mmpretrain:CONFIG.py@{path} or timm:NAME@{path}.{recognize(checkpoint)}'
         )
-    with told_of(path):
+    with errors_of_source(path):
         config = parse_config_text(text)
         model: Any = config.get('model')
         if isinstance(model, dict) and isinstance(model.get('backbone'), dict):
@@ -174,7 +174,7 @@ def _build(config: Mapping[str, Any], source: str) -> nn.Module:
     if not isinstance(model, Mapping) or not isinstance(model.get('backbone'), Mapping):
         raise UsageError(f'{source}: the config has no model.backbone.')
     plain = {key: value for key, value in model['backbone'].items() if key != 'init_cfg'}
-    with told_of(source), DefaultScope.overwrite_default_scope('mstkit'), build_guard():
+    with errors_of_source(source), DefaultScope.overwrite_default_scope('mstkit'), build_guard():
         return MODELS.build(plain)
 
 
@@ -212,7 +212,7 @@ def _network(
     if normalization.get('rgb_to_bgr') or (not to_rgb and reader != RGB_READER and reader.startswith('Load')):
         raise UsageError(f'{source}: its config feeds the network images in the order BGR; only RGB is known here.')
     image_size, resize = _view(pipelines, config['model']['backbone'])
-    with told_of(source):
+    with errors_of_source(source):
         return Network(backbone, name, image_size, mean, std, resize, branch, origin, interpolate_offset)
 
 
@@ -249,7 +249,7 @@ def _side(size: Any) -> Any:
 
 
 @contextlib.contextmanager
-def told_of(source: str, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def errors_of_source(source: str, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Says of a mistake which source it is about; exceptions of other kinds become one, too."""
     try:
         yield

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mstkit.errors import UsageError, nearest
 from mstkit.interop import load_strict, read_data, recognize
-from mstkit.networks.from_config import SEED, split_weights, told_of
+from mstkit.networks.from_config import SEED, errors_of_source, split_weights
 from mstkit.networks.network import Network
 from mstkit.utils.position_interpolation import DINO_OFFSET
 from mstkit.utils.undisturbed import undisturbed_randomness
@@ -57,7 +57,7 @@ def open_timm(words: str) -> Network:
     sides = getattr(getattr(backbone, 'patch_embed', None), 'img_size', None) or described['input_size'][1:]
     if sides[0] != sides[1]:
         raise UsageError(f'timm:{name} takes images of {sides[0]}x{sides[1]} px; only square ones are known here.')
-    with told_of(f'timm:{name}'):
+    with errors_of_source(f'timm:{name}'):
         return Network(
             backbone,
             f'timm:{name}' + ('' if weights else ' (random)'),

@@ -84,7 +84,7 @@ def test_tokens_belong_to_the_patches(tool: ModuleType, name: str, block: int) -
     net: Network = network(name)
     size = 224 if 'Swin' in name else 32
     image = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    received, tokens = tool.look(net, image, block, 'cpu')
+    received, tokens = tool.attention_and_tokens(net, image, block, 'cpu')
     grid = {-1: 4 if size == 32 else 7, 0: 4 if size == 32 else 56}[block]
     assert received.shape[2:] == (grid, grid) and tokens.shape[1] == grid**2
     if block == -1:

@@ -157,7 +157,7 @@ def test_unreadable_train_images_are_said_once(tmp_path, monkeypatch) -> None:
     write_images(tmp_path / 'val', dict.fromkeys(COLORS, 2))
     (tmp_path / 'train' / 'red' / '001.png').write_bytes(b'broken')
     lines: list[tuple[list[str], str]] = []
-    monkeypatch.setattr(linear, 'say_replaced', lambda paths, what: lines.append((paths, what)))
+    monkeypatch.setattr(linear, 'log_replaced', lambda paths, what: lines.append((paths, what)))
     evaluated = EvaluatedNetwork(BrightNetwork(), tmp_path / 'train', tmp_path / 'val', batch_size=7, num_workers=0)
     LinearEvaluator('dino', epochs=3)(evaluated)
     ((paths, what),) = lines

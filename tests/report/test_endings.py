@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mstkit.engine.checkpoints.run_ending import say_why_it_stopped
+from mstkit.engine.checkpoints.run_ending import log_why_it_stopped
 from mstkit.engine.hooks.non_finite_hook import NonFiniteLossError
 from mstkit.errors import UsageError
 from mstkit.report import build_page, read_run
@@ -199,7 +199,7 @@ def test_what_a_training_writes_is_what_the_report_reads(tmp_path, error, state,
     folder = make_run(tmp_path / 'run', epochs=2)
     said_in_log = []
     logger = SimpleNamespace(error=said_in_log.append)
-    say_why_it_stopped(SimpleNamespace(iter=27, epoch=2, logger=logger, work_dir=folder), error)
+    log_why_it_stopped(SimpleNamespace(iter=27, epoch=2, logger=logger, work_dir=folder), error)
     run = read_run(folder)
     assert (run.state, run.error, run.events.stop.iteration, run.events.stop.epoch) == (state, said, 27, 3)
     assert said_in_log == [f'the run stopped at iteration 27 (epoch 3): {said}']

@@ -77,7 +77,7 @@ def central_squares(paths: Sequence[str], resize: int, crop: int, most: int) -> 
 
 
 @torch.no_grad()
-def look(network: Network, images: Tensor, block: int, device: str) -> tuple[Tensor, Tensor]:
+def attention_and_tokens(network: Network, images: Tensor, block: int, device: str) -> tuple[Tensor, Tensor]:
     """What patches receive, (M, N, h, w), and the tokens (M, h*w, C), after one block; image by image."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.mean, network.std))
     received: list[Tensor] = []
@@ -122,7 +122,7 @@ def main() -> None:
         if sizes not in by_size:
             by_size[sizes] = central_squares(args.images, *sizes, args.num_images)
         images = by_size[sizes]
-        received, tokens = look(network, images, args.block, args.device)
+        received, tokens = attention_and_tokens(network, images, args.block, args.device)
         kept = kept_tokens(received.flatten(2), args.threshold).view_as(received)
         colors: list[Tensor | None] = [None] * len(images)
         if args.pca:

@@ -102,7 +102,9 @@ def view_of(config: Config) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def look(backbone: Any, preprocess: nn.Module, images: Tensor, layer: int, batch: int = BATCH) -> list[MaskContext]:
+def mask_contexts(
+    backbone: Any, preprocess: nn.Module, images: Tensor, layer: int, batch: int = BATCH
+) -> list[MaskContext]:
     """What a masker may look at of images (M, 3, H, W), with the attention of one block, batch by batch.
 
     They come back to the CPU, so that masks are drawn there and a seed means the same everywhere.
@@ -184,14 +186,14 @@ def main() -> None:
     for masker in strategies.values():
         masker.set_progress(progress_at(args.seed, 0, args.epoch))  # a schedule's block depends on the epoch
     layers = sorted({masker.layer for masker in strategies.values()}, reverse=True)
-    seen = {layer: look(backbone, preprocess, images, layer) for layer in layers}
+    seen = {layer: mask_contexts(backbone, preprocess, images, layer) for layer in layers}
     table = {
         name: measure_masker(masker, seen[masker.layer], args.seed, args.draws, args.epoch)
         for name, masker in track(strategies.items(), len(strategies), 'masking')
     }
     count = min(args.num_images, len(images))
     shown = images[[index * len(images) // count for index in range(count)]]
-    closely = {layer: look(backbone, preprocess, shown, layer, count)[0] for layer in layers}
+    closely = {layer: mask_contexts(backbone, preprocess, shown, layer, count)[0] for layer in layers}
 
     changes = ', '.join(f'{key}={value}' for key, value in (args.cfg_options or {}).items())
     title = [f'Masks for {args.config}' + (f' with {changes}.' if changes else '.')]

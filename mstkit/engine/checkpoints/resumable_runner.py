@@ -16,7 +16,7 @@ from torch import nn
 
 from mstkit.engine.checkpoints import checkpointing
 from mstkit.engine.checkpoints.data_order import data_order
-from mstkit.engine.checkpoints.run_ending import as_stop, say_why_it_stopped
+from mstkit.engine.checkpoints.run_ending import as_stop, log_why_it_stopped
 from mstkit.engine.checkpoints.run_events import FirstIterationHook, RunEvents
 from mstkit.engine.checkpoints.sharded_saving import save_sharded
 from mstkit.engine.checkpoints.starting_checkpoint import StartingCheckpoint
@@ -96,7 +96,7 @@ class ResumableRunner(Runner):
             return super().train()
         except BaseException as error:
             stop = as_stop(self, error)
-            say_why_it_stopped(self, stop)
+            log_why_it_stopped(self, stop)
             if stop is error:
                 raise
             raise stop from error

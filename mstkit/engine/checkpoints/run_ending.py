@@ -17,7 +17,7 @@ class NonFiniteLossError(WorkStopped):
     """The training diverged; the message says where, and what to go back to."""
 
 
-def say_why_it_stopped(runner: Runner, error: BaseException) -> None:
+def log_why_it_stopped(runner: Runner, error: BaseException) -> None:
     """Writes where a training stopped, and why, to its log and to :mod:`mstkit.engine.checkpoints.run_events`."""
     reason, epoch = _reason(error), runner.epoch + 1
     runner.logger.error(f'the run stopped at iteration {runner.iter} (epoch {epoch}): {reason}')

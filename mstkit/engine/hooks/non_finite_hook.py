@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
-from mstkit.engine.checkpoints.run_ending import NonFiniteLossError, say_why_it_stopped
+from mstkit.engine.checkpoints.run_ending import NonFiniteLossError, log_why_it_stopped
 from mstkit.engine.hooks.divergence_advice import what_helps
 from mstkit.engine.hooks.step_values import Step, StepValuesHook
 from mstkit.engine.parallel.distributed import unwrapped
@@ -116,7 +116,7 @@ def _end(runner: Runner, message: str) -> NoReturn:
     """Ends the training on all ranks."""
     error = NonFiniteLossError(message)
     if not isinstance(runner, ResumableRunner):  # which says so itself, whatever the reason
-        say_why_it_stopped(runner, error)
+        log_why_it_stopped(runner, error)
     raise error
 
 

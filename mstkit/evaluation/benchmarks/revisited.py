@@ -18,8 +18,8 @@ from mstkit.evaluation.benchmarks.plain_pickle import read_plain_pickle
 from mstkit.evaluation.protocols.average_precision import (
     DEFAULT_RANKS,
     check_ranks,
+    log_left_out,
     precision_at,
-    say_left_out,
     trapezoid_average_precision,
 )
 
@@ -116,7 +116,7 @@ def revisited_scores(
         if not usable.any():
             print_log(f'retrieval: the ground truth has nothing relevant in the protocol {protocol}.', 'current')
             continue
-        say_left_out(int(usable.sum()), len(usable), f'retrieval, protocol {protocol}')
+        log_left_out(int(usable.sum()), len(usable), f'retrieval, protocol {protocol}')
         names = [f'{protocol}_mAP', *(f'{protocol}_mP@{k}' for k in ranks)]
         scores.update(zip(names, (100 * values[usable].mean(dim=0)).tolist(), strict=True))
     return scores

@@ -14,7 +14,7 @@ from torch import Tensor
 from mstkit.datasets.unreadable_images import replaced_in
 from mstkit.errors import UsageError, nearest
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork
-from mstkit.evaluation.features import say_replaced
+from mstkit.evaluation.features import log_replaced
 from mstkit.evaluation.protocols.linear_head import FEATURES, LinearHead, check_features, head_path
 from mstkit.evaluation.protocols.linear_probe import (
     Batches,
@@ -177,7 +177,7 @@ def crop_batches(evaluated: EvaluatedNetwork, kind: tuple[int, bool], batch_size
                 features, labels = (torch.stack(dist.all_gather(part), 1).flatten(0, 1) for part in (features, labels))
             yield features, labels
         if epoch == 0:
-            say_replaced(replaced, f'linear probe of {evaluated.network.name}')
+            log_replaced(replaced, f'linear probe of {evaluated.network.name}')
 
     return lambda epoch: regrouped(computed(epoch), batch_size)
 

@@ -131,11 +131,11 @@ def labeled_retrieval(
             'no query shares its class with another image, so there is nothing to retrieve: give classes with several '
             'images, the same ones in both folders.'
         )
-    say_left_out(int(usable.sum()), len(usable), 'retrieval')
+    log_left_out(int(usable.sum()), len(usable), 'retrieval')
     return dict(zip(names, (100 * values[usable].mean(dim=0)).tolist(), strict=True))
 
 
-def say_left_out(usable: int, total: int, what: str) -> None:
+def log_left_out(usable: int, total: int, what: str) -> None:
     """Logs how many queries have nothing relevant, where there are such."""
     if usable < total:
         print_log(f'{what}: {total - usable} of {total} queries have no relevant image and do not count.', 'current')
