@@ -70,13 +70,15 @@ def reduced(model: Config) -> Config:
     else:
         layers = 12 if isinstance(backbone.arch, str) else backbone.arch['num_layers']
         backbone.arch = dict(embed_dims=48, num_layers=min(layers, 3), num_heads=3, feedforward_channels=96)
-    for neck in (model.neck, model.get('patch_neck'), model.get('predictor')):
+    for neck in (model.get('neck'), model.get('patch_neck'), model.get('predictor')):
         if neck is not None and neck.type == 'DINONeck':
             neck.update(out_dim=64, hidden_dim=32, bottleneck_dim=16)
         elif neck is not None:
             neck.update(hid_channels=32, out_channels=16)
-    if model.get('decoder'):
+    if model.get('decoder') and model.decoder.type == 'CNNImageDecoder':
         model.decoder.channels = 8
+    elif model.get('decoder') and model.decoder.type == 'ViTDecoder':
+        model.decoder.update(embed_dims=24, num_layers=1, num_heads=2)
     return model
 
 
@@ -93,13 +95,18 @@ def test_model_is_built_and_stepped(path):
     model.set_progress(Progress(0, 10, 5))
     views = [torch.randn(2, 3, crop.size, crop.size) for crop, _ in crops.views[:4]]
     losses = model.loss(views)
-    wanted = {'loss_ce': config.model.head.type == 'DINOHead', 'loss_contrast': config.model.head.type == 'MoBYHead'}
-    wanted |= {'loss_patch': config.model.get('patch_head'), 'loss_restore': config.model.get('decoder')}
+    head, predicting = config.model.get('head', {}).get('type'), config.model.type in ('MAE', 'SimMIM')
+    wanted = {'loss_ce': head == 'DINOHead', 'loss_contrast': head == 'MoBYHead', 'loss_predict': predicting}
+    restoring = not predicting and config.model.get('decoder')
+    wanted |= {'loss_patch': config.model.get('patch_head'), 'loss_restore': restoring}
     assert set(losses) == {term for term, part in wanted.items() if part}
     total = sum(losses.values())
     assert torch.isfinite(total)
     total.backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert (model.teacher is None) is predicting
+    if model.teacher is None:
+        return
     before = model.teacher.backbone.patch_embed.projection.weight.clone()
     with torch.no_grad():
         model.backbone.patch_embed.projection.weight.add_(1)

@@ -15,7 +15,7 @@ from torch import nn
 from mstkit import registry as registries
 from mstkit.models import Masker
 from mstkit.models.objectives import Surroundings
-from mstkit.structures import MaskContext, Progress
+from mstkit.structures import MaskContext, Progress, TokenOutput, VisibleOutput
 
 from .contracts import VALUES, arguments, complaint
 from .evaluation.frozen import write_images
@@ -52,16 +52,27 @@ def contrast(head: Any) -> Any:
     return [loss, *torch.autograd.grad(loss, queries)]
 
 
-def step(model: Any) -> Any:
-    """The losses of one step and their gradients."""
+def step(model: Any, shown: int = 2) -> Any:
+    """The losses of one step on so many views, and their gradients."""
     model.init_weights()
     model.train()
     model.set_progress(Progress(3, 10, 2))
-    shown = views(local=0)
-    losses = model.loss(shown)
+    losses = model.loss((views(local=0) * shown)[:shown])
     sum(losses.values()).backward()
     model.after_step()
     return [losses, [p.grad for p in model.parameters() if p.grad is not None]]
+
+
+def step_on_one(model: Any) -> Any:
+    """As :func:`step`, on one view of each image."""
+    return step(model, model.global_views)
+
+
+def decode(decoder: Any) -> Any:
+    tokens = torch.randn(2, 4, decoder.in_channels)
+    if decoder.visible_only:
+        return decoder(VisibleOutput(tokens, tokens[:, 0], torch.arange(4).expand(2, -1), (2, 3)))
+    return decoder(TokenOutput(tokens, tokens[:, 0], (2, 2)))
 
 
 def encode(backbone: Any) -> Any:
@@ -103,6 +114,7 @@ MOBY = dict(
 )
 MOBY['neck'], MOBY['predictor'] = ({**one, 'norm_cfg': dict(type='BN1d')} for one in (MOBY['neck'], MOBY['predictor']))
 DECODER = dict(type='CNNImageDecoder', channels=4)
+TOKENS: dict[str, Any] = dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2)
 CROSS_VIEW = dict(type='CrossView', neck=NECK, head=HEAD)
 KEYS = {key: MOBY[key] for key in ('neck', 'predictor', 'head')}
 SURROUNDINGS = Surroundings(registries.MODELS.build(SMALL), registries.MODELS.build(MASKER), {}, 'a test')
@@ -131,10 +143,16 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'IBOT': (dict(METHOD, masker=MASKER, patch_head=dict(type='IBOTHead')), step),
     'MoBY': (MOBY, step),
     'MSTAlgorithm': (dict(METHOD, masker=MASKER, decoder=DECODER), step),
+    'MAE': (dict(backbone=SMALL, decoder=TOKENS), step_on_one),
+    'SimMIM': (dict(backbone=SMALL, mask_patch_size=8), step_on_one),
     'Pretrainer': (dict(backbone=SMALL, objectives=dict(ce=CROSS_VIEW), masker=MASKER), step),
     'CrossView': (dict(neck=NECK, head=HEAD, surroundings=SURROUNDINGS), None),
     'PatchDistillation': (dict(head=dict(type='IBOTHead'), neck=NECK, surroundings=SURROUNDINGS), None),
     'ImageRestoration': (dict(decoder=DECODER, surroundings=SURROUNDINGS), None),
+    'MaskedPrediction': (dict(target=dict(type='Pixels'), decoder=TOKENS, surroundings=SURROUNDINGS), None),
+    'Pixels': (dict(patch_size=8), lambda one: one(torch.randn(2, 3, 4 * one.patch_size, one.patch_size), (4, 1))),
+    'LinearDecoder': (dict(in_channels=CHANNELS, out_channels=12), decode),
+    'ViTDecoder': (dict(in_channels=CHANNELS, out_channels=12, embed_dims=16, num_layers=1, num_heads=2), decode),
     'KeyContrast': ({**KEYS, 'surroundings': SURROUNDINGS}, None),
     'ViewDataPreprocessor': (
         dict(mean=[120.0] * 3, std=[60.0] * 3),
@@ -189,6 +207,7 @@ OTHER_WORDS = {
     'EpochSampler': {'dataset': 'the data set'},
     'RoundedRepeatAugSampler': {'dataset': 'the data set'},
     'KNNHook': {'ks': 'k-NN'},
+    'LinearDecoder': {'visible_only': 'encoder_sees'},
     'knn': {'ks': 'k-NN'},
     'linear': {'rates': 'the learning rate'},
     'retrieval': {'ranks': 'mP@k'},

@@ -1,8 +1,8 @@
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
-from mstkit.models.algorithms import DINO, IBOT, MoBY, MSTAlgorithm
+from mstkit.models.algorithms import DINO, IBOT, MAE, MoBY, MSTAlgorithm, SimMIM
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.data_preprocessors import ViewDataPreprocessor
-from mstkit.models.decoders import CNNImageDecoder
+from mstkit.models.decoders import CNNImageDecoder, LinearDecoder, TokenDecoder, ViTDecoder
 from mstkit.models.guides import Guide, TeacherGuide
 from mstkit.models.heads import DINOHead, IBOTHead, MoBYHead
 from mstkit.models.interface import ForeignModel, TrainedModel, interface_of
@@ -19,13 +19,22 @@ from mstkit.models.maskers import (
 )
 from mstkit.models.momentum_teacher import MomentumTeacher
 from mstkit.models.necks import DINONeck, SimpleFPN
-from mstkit.models.objectives import CrossView, ImageRestoration, KeyContrast, Objective, PatchDistillation
+from mstkit.models.objectives import (
+    CrossView,
+    ImageRestoration,
+    KeyContrast,
+    MaskedPrediction,
+    Objective,
+    PatchDistillation,
+)
 from mstkit.models.pretrainer import Pretrainer
 from mstkit.models.step import Step
+from mstkit.models.targets import Pixels, Target
 
 __all__ = [
     'DINO',
     'IBOT',
+    'MAE',
     'AttMaskHigh',
     'AttMaskHint',
     'AttMaskLow',
@@ -40,8 +49,10 @@ __all__ = [
     'IBOTHead',
     'ImageRestoration',
     'KeyContrast',
+    'LinearDecoder',
     'MSTAlgorithm',
     'MaskedBackbone',
+    'MaskedPrediction',
     'MaskedSwinTransformer',
     'MaskedVisionTransformer',
     'Masker',
@@ -51,13 +62,18 @@ __all__ = [
     'MomentumTeacher',
     'Objective',
     'PatchDistillation',
+    'Pixels',
     'Pretrainer',
     'RandomMasker',
     'RatioSchedule',
+    'SimMIM',
     'SimpleFPN',
     'Step',
+    'Target',
     'TeacherGuide',
+    'TokenDecoder',
     'TrainedModel',
+    'ViTDecoder',
     'ViewDataPreprocessor',
     'interface_of',
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from mstkit.errors import UsageError
@@ -82,6 +82,26 @@ def check_objectives(objectives: Mapping[str, Objective], sees: Sees, method: st
                 f'the objective {name!r} ({type(one).__name__}) reads tokens of hidden patches, and with '
                 "encoder_sees='visible' there are none: set encoder_sees='mask_token', or leave the objective out"
             )
+
+
+def check_idle_views(objectives: Mapping[str, Objective], sizes: Sequence[int], global_views: int, method: str) -> None:
+    """Refuses views that no objective reads.
+
+    Args:
+        objectives: by name.
+        sizes: the side of each view, in pixels.
+        global_views: how many of the first are global.
+        method: for the message.
+
+    Raises:
+        UsageError: with what to set in MultiCrop.
+    """
+    idle = len(sizes) - global_views
+    if idle > 0 and not any(one.reads_local for one in objectives.values()):
+        raise UsageError(
+            f'{method} trains on {global_views} view{"s" if global_views > 1 else ""} of an image (model.global_views) '
+            f'and would leave {idle} unread: set global_crops.count={global_views} and local_crops.count=0 of MultiCrop'
+        )
 
 
 def check_teacher(objectives: Mapping[str, Objective], teacher: object | None) -> None:

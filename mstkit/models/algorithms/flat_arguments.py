@@ -16,6 +16,9 @@ FLAT_KEYS: Mapping[str, str] = {
     'objectives.restore.decoder': 'decoder',
 }
 
+# The same of MAE and SimMIM.
+PREDICTION_KEYS: Mapping[str, str] = {f'objectives.predict.{part}': part for part in ('target', 'decoder')}
+
 
 def distillation_objectives(
     method: str,

@@ -46,6 +46,7 @@ class MaskedBackbone:
         embedding_dims: channels of a patch embedding, where the mask applies.
         feature_dims: C of :class:`TokenOutput`.
         stride: pixels of the input per patch token of the output.
+        num_extra_tokens: tokens before the patches, mmpretrain's name: 1 with a class token, which is then ``pooled``.
         provides_attention: whether ``forward_tokens(return_attention=True)`` gives one.
         encodes_visible: whether it can leave hidden patches out (:meth:`forward_visible`).
     """
@@ -53,6 +54,7 @@ class MaskedBackbone:
     embedding_dims: int
     feature_dims: int
     stride: int
+    num_extra_tokens: int
     provides_attention: ClassVar[bool] = True
     encodes_visible: ClassVar[bool] = False
 
@@ -201,3 +203,16 @@ def init_transformer_weights(modules: Iterable[nn.Module]) -> None:
             nn.init.trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def init_like_mae(modules: Iterable[nn.Module], patch_projection: nn.Module) -> None:
+    """MAE's initialization: Xavier-uniform weights of every linear layer, biases zero.
+
+    The patch projection is taken as the linear layer that it is; its bias keeps torch's default, as in MAE's code.
+    """
+    for module in modules:
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.xavier_uniform_(patch_projection.weight.flatten(1))  # type: ignore[operator]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmpretrain.models.backbones import VisionTransformer
@@ -14,12 +14,19 @@ from torch.utils.checkpoint import checkpoint
 
 from mstkit.errors import UsageError
 from mstkit.models.backbones.backbone_checks import vit_arguments
-from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, expand_mask, init_transformer_weights
+from mstkit.models.backbones.masked_backbone import (
+    MaskedBackbone,
+    Read,
+    expand_mask,
+    init_like_mae,
+    init_transformer_weights,
+)
 from mstkit.models.encoder_layer import EncoderLayer
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
-from mstkit.utils.checks import check_number
+from mstkit.utils.checks import check_number, check_one_of
 from mstkit.utils.position_interpolation import resize_positions
+from mstkit.utils.sincos_positions import sincos_positions
 
 
 def pooled_attention(attention: MultiheadAttention, tokens: Tensor, num_extra_tokens: int) -> Tensor:
@@ -62,6 +69,9 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
             another size, see :func:`mstkit.utils.position_interpolation.resize_positions`. 0.1 is right for weights of
             DINO's, iBOT's and AttMask's releases, which were trained with it; 0, the default, for those that were
             trained here.
+        positions: 'learned', or 'sincos', fixed ones in MAE's order, which no training moves.
+        initialization: 'trunc_normal', DINO's: linear layers and class token truncated normal, 0.02; or 'xavier',
+            MAE's: linear layers and patch projection Xavier-uniform, the class token normal, 0.02.
         with_cp: keep only the input of each layer for the backward pass and compute the layer again there (activation
             checkpointing): a third more time, a fraction of the memory. Named as in mmpretrain's Swin.
         **kwargs: as mmpretrain's.
@@ -69,7 +79,15 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
 
     encodes_visible = True
 
-    def __init__(self, *args, interpolate_offset: float = 0.0, with_cp: bool = False, **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        interpolate_offset: float = 0.0,
+        with_cp: bool = False,
+        positions: Literal['learned', 'sincos'] = 'learned',
+        initialization: Literal['trunc_normal', 'xavier'] = 'trunc_normal',
+        **kwargs,
+    ) -> None:
         super().__init__(**vit_arguments(type(self).__name__, args, kwargs))
         self.interpolate_offset = check_number(
             'MaskedVisionTransformer: interpolate_offset', interpolate_offset, 0, below=1
@@ -77,16 +95,37 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         self.with_cp = with_cp
         self.embedding_dims = self.feature_dims = self.embed_dims
         self.stride = self.patch_embed.projection.stride[0]
+        self.positions = check_one_of('MaskedVisionTransformer: positions', positions, ('learned', 'sincos'))
+        self.initialization = check_one_of(
+            'MaskedVisionTransformer: initialization', initialization, ('trunc_normal', 'xavier')
+        )
+        if positions == 'sincos':
+            if self.embed_dims % 4:
+                raise UsageError(f"positions='sincos' need a multiple of 4 channels, not embed_dims={self.embed_dims}")
+            self.pos_embed.requires_grad_(False)
+            self._fix_positions()
         EncoderLayer.take_over(self.layers)
 
     def init_weights(self) -> None:
-        """Initializes like DINO's ViT (linear layers and class token truncated normal, 0.02)."""
+        """Initializes like DINO's ViT or like MAE's, as ``initialization`` says."""
         super().init_weights()
         if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
             return
-        init_transformer_weights(self.layers.modules())
+        if self.positions == 'sincos':
+            self._fix_positions()
+        if self.initialization == 'xavier':
+            init_like_mae(self.layers.modules(), self.patch_embed.projection)
+        else:
+            init_transformer_weights(self.layers.modules())
         if self.cls_token is not None:
-            nn.init.trunc_normal_(self.cls_token, std=0.02)
+            draw = nn.init.normal_ if self.initialization == 'xavier' else nn.init.trunc_normal_
+            draw(self.cls_token, std=0.02)
+
+    @torch.no_grad()
+    def _fix_positions(self) -> None:
+        """Sine-cosine positions of the patches; zero at the class token, as MAE's."""
+        self.pos_embed.zero_()
+        self.pos_embed[:, self.num_extra_tokens :] = sincos_positions(self.patch_resolution, self.embed_dims)
 
     def forward_tokens(
         self,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Generator, Tensor
 
 from mstkit.utils.checks import check_number, check_range
 
+# What a product of doubles may be off by: 0.07 * 100 is 7.000000000000001, which is not to become 8.
+ROUNDING = 1e-9
 Ratio = float | tuple[float, float] | list[float]
 
 
@@ -37,17 +41,18 @@ def amount(bounds: tuple[float, float], image_prob: float) -> str:
     return f'ratio={ratio}' + (f', image_prob={image_prob}' if image_prob < 1 else '')
 
 
-def count_of(share: float, *sides: int) -> int:
+def count_of(share: float, *sides: int, up: bool = False) -> int:
     """How many patches a share is: int(r N), in the doubles and in the order in which the published code multiplies.
 
     Args:
         share: r.
         sides: what it is multiplied by, one after another: h and w where iBOT's code counts, L in AttMask's. With 0.29
             of 10 x 10 patches the former comes to 29 and the latter to 28.
+        up: to the next whole number instead (SimMIM; MAE keeps int((1 - r) N), which is the same).
     """
     for side in sides:
         share = share * side
-    return int(share)
+    return math.ceil(share - ROUNDING) if up else int(share)
 
 
 def draw_counts(
@@ -57,6 +62,7 @@ def draw_counts(
     generator: Generator,
     device: torch.device,
     of: float = 1.0,
+    up: bool = False,
 ) -> Tensor:
     """Draws how many patches are hidden: int(r N), r uniform between the bounds.
 
@@ -69,19 +75,20 @@ def draw_counts(
         generator: on ``device``. Not used where the bounds are equal.
         device: where the counts are needed.
         of: what the share is a share of, itself a share of the patches.
+        up: to the next whole number instead.
 
     Returns:
         (draws, 1) int64.
     """
     low, high = bounds
     if low == high:
-        return torch.full((draws, 1), count_of(low * of, *sides), device=device)
+        return torch.full((draws, 1), count_of(low * of, *sides, up=up), device=device)
     # In doubles: in single precision a product may round up to the next whole number.
     draw = torch.rand((draws, 1), generator=generator, device=device).double()
     count = (low + (high - low) * draw) * of
     for side in sides:
         count = count * side
-    return count.long()
+    return (count - ROUNDING).ceil().long() if up else count.long()
 
 
 def draw_images(prob: float, batch: int, generator: Generator, device: torch.device) -> Tensor:

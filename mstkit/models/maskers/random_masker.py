@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Generator, Tensor
 
 from mstkit.errors import UsageError
@@ -10,6 +12,7 @@ from mstkit.models.maskers.functional import bernoulli, uniform_places
 from mstkit.models.maskers.masking_ratio import Ratio, amount, check_ratio, draw_counts, draw_images
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext
+from mstkit.utils.checks import check_one_of
 
 
 @MODELS.register_module()
@@ -18,16 +21,24 @@ class RandomMasker(Masker):
 
     Args:
         prob: each patch is hidden with this probability by itself (MST eq. 3, BERT's 0.15).
-        ratio: exactly ``int(ratio * L)`` patches of an image are hidden; with a range such as (0.1, 0.5) each image
-            draws its own ratio from it (iBOT's random masks). Give one of prob and ratio; with neither, ``prob`` is
-            0.15.
+        ratio: exactly ``ratio * L`` patches of an image, rounded, are hidden; with a range such as (0.1, 0.5) each
+            image draws its own ratio from it (iBOT's random masks). Give one of prob and ratio; with neither, ``prob``
+            is 0.15.
         image_prob: share of the images that are masked at all.
+        rounding: what becomes of ``ratio * L`` where it is no whole number: 'down', as iBOT and AttMask count; 'up', as
+            MAE and SimMIM do.
 
     Raises:
         UsageError: both given, a value outside [0, 1], a range the wrong way round.
     """
 
-    def __init__(self, prob: float | None = None, ratio: Ratio | None = None, image_prob: float = 1.0) -> None:
+    def __init__(
+        self,
+        prob: float | None = None,
+        ratio: Ratio | None = None,
+        image_prob: float = 1.0,
+        rounding: Literal['down', 'up'] = 'down',
+    ) -> None:
         super().__init__()
         if prob is not None and ratio is not None:
             raise UsageError(
@@ -39,6 +50,7 @@ class RandomMasker(Masker):
         self.prob = None if prob is None else check_probability(prob, 'prob', self)
         self.ratio = None if ratio is None else check_ratio(ratio, self)
         self.image_prob = check_probability(image_prob, 'image_prob', self)
+        self.rounding = check_one_of('RandomMasker.rounding', rounding, ('down', 'up'))
 
     @property
     def equal_counts(self) -> bool:
@@ -56,7 +68,8 @@ class RandomMasker(Masker):
             hidden = bernoulli((batch, length), self.prob, generator, device)
         else:
             places = uniform_places((batch, length), generator, device)
-            hidden = places < draw_counts(self.ratio, context.grid, batch, generator, device)
+            counts = draw_counts(self.ratio, context.grid, batch, generator, device, up=self.rounding == 'up')
+            hidden = places < counts
         return hidden & draw_images(self.image_prob, batch, generator, device)
 
     def extra_repr(self) -> str:

@@ -52,6 +52,7 @@ class Objective(nn.Module):
             hidden patches), 'visible' (that and the visible patches, as ``step.visible``, of an encoder that sees
             these alone) or 'all'. Such an encoder makes no others, and an objective that needs them is refused.
         teacher_needs: the same of the teacher; None where no teacher is read, which is then not asked.
+        reads_local: whether it reads the local views too.
         prototypes: over how many the logits are that views are compared by; None where there are none.
         statistics: detached scalars of the last step.
     """
@@ -59,6 +60,7 @@ class Objective(nn.Module):
     name: str = ''
     student_needs: Read = 'pooled'
     teacher_needs: Read | None = None
+    reads_local: bool = False
     prototypes: int | None = None
 
     def __init__(self, surroundings: Surroundings, weight: float = 1.0) -> None:

@@ -33,6 +33,7 @@ class CrossView(Objective):
     """
 
     teacher_needs = 'pooled'
+    reads_local = True
     neck: Any
     head: Any
 

@@ -1,0 +1,93 @@
+"""MAE: masked autoencoders are scalable vision learners (He et al., CVPR 2022, arXiv 2111.06377)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from mstkit.models.algorithms.flat_arguments import PREDICTION_KEYS
+from mstkit.models.guides import Guide
+from mstkit.models.maskers import Masker
+from mstkit.models.part_checks import check_idle_views
+from mstkit.models.pretrainer import Pretrainer
+from mstkit.models.targets import Target
+from mstkit.registry import MODELS
+from mstkit.utils.checks import check_number
+
+RANDOM = dict(type='RandomMasker', ratio=0.75, rounding='up')
+
+
+@MODELS.register_module()
+class MAE(Pretrainer):
+    """The encoder sees a quarter of the patches; a small decoder restores the pixels of the others.
+
+    There is no teacher, unless a masker asks for one: AttMask in MAE, for example, is guided by a moving average of the
+    encoder (``teacher``), which sees whole images. MAE never supervises the class token, whose attention that is.
+
+    Args:
+        backbone: a :class:`MaskedBackbone` that encodes visible patches alone, so no Swin. A
+            :class:`MaskedVisionTransformer` gets MAE's fixed positions and initialization unless its config says
+            otherwise (``positions``, ``initialization``).
+        masker: what hides patches; three quarters of them at random.
+        decoder: :class:`ViTDecoder` with MAE's 8 layers of 512 channels and 16 heads, unless told otherwise.
+        norm_pix: predict the pixels of a patch normalized by the patch's own mean and deviation (``norm_pix_loss`` of
+            MAE's code, and its better results), not as they are.
+        target: what to predict of a hidden patch instead of its pixels, a :class:`Target`.
+        loss: of the prediction, see :class:`MaskedPrediction`; logged as ``loss_predict``.
+        guide: where the masker's scores come from, see :class:`Pretrainer`.
+        teacher: see :class:`Pretrainer`.
+        mask_patch_size: see :class:`Pretrainer`.
+        loss_weight_predict: weight of the loss.
+        objectives: further objectives by name, see :class:`Pretrainer`.
+        global_views: how many views of an image are trained on, each by itself.
+        data_preprocessor: normalization, on the device.
+
+    Raises:
+        UsageError: parts that do not fit each other.
+    """
+
+    FLAT_KEYS = PREDICTION_KEYS
+
+    def __init__(
+        self,
+        backbone: dict,
+        masker: dict | Masker | str | None = RANDOM,
+        decoder: dict | None = None,
+        norm_pix: bool = True,
+        target: dict | Target | None = None,
+        loss: Literal['mse', 'l1', 'smooth_l1', 'cross_entropy'] = 'mse',
+        guide: dict | Guide | str | None = 'teacher',
+        teacher: dict | bool | None = None,
+        mask_patch_size: int | None = None,
+        loss_weight_predict: float = 1.0,
+        objectives: Mapping[str, dict | None] | None = None,
+        global_views: int = 1,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        if str(backbone.get('type')).split('.')[-1] == 'MaskedVisionTransformer':
+            backbone = {'positions': 'sincos', 'initialization': 'xavier', **backbone}
+        predict = dict(
+            type='MaskedPrediction',
+            target=dict(type='Pixels', norm=norm_pix) if target is None else target,
+            decoder={'type': 'ViTDecoder', **(decoder or {})},
+            loss=loss,
+            weight=check_number('MAE.loss_weight_predict', loss_weight_predict, 0, 1e6),
+        )
+        super().__init__(
+            backbone,
+            {'predict': predict, **(objectives or {})},
+            masker=masker,
+            guide=guide,
+            teacher=teacher,
+            global_views=global_views,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+            encoder_sees='visible',
+            mask_patch_size=mask_patch_size,
+        )
+
+    def check_view_count(self, sizes: Sequence[int]) -> None:
+        """Also refuses views that nothing would be trained on."""
+        super().check_view_count(sizes)
+        check_idle_views(self.objectives, sizes, self.global_views, 'MAE')

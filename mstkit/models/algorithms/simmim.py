@@ -1,0 +1,93 @@
+"""SimMIM: a simple framework for masked image modeling (Xie et al., CVPR 2022, arXiv 2111.09886)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from mstkit.models.algorithms.flat_arguments import PREDICTION_KEYS
+from mstkit.models.guides import Guide
+from mstkit.models.maskers import Masker
+from mstkit.models.part_checks import check_idle_views
+from mstkit.models.pretrainer import Pretrainer
+from mstkit.models.targets import Target
+from mstkit.registry import MODELS
+from mstkit.utils.checks import check_number
+
+RANDOM = dict(type='RandomMasker', ratio=0.6, rounding='up')
+
+
+@MODELS.register_module()
+class SimMIM(Pretrainer):
+    """The encoder sees [MASK] tokens in hidden places, and one linear layer predicts their pixels.
+
+    There is no teacher, unless a masker asks for one: AttMask in SimMIM, for example, is guided by a moving average of
+    the encoder (``teacher``), which sees whole images.
+
+    Args:
+        backbone: a :class:`MaskedBackbone`, ViT or Swin.
+        masker: what hides patches; six tenths of the squares at random.
+        mask_patch_size: side in pixels of the squares that are hidden as a whole, see :class:`Pretrainer`; 32 in the
+            paper, one token of a Swin at the last stage and 2×2 patches of a ViT/16. None for single patch tokens.
+        decoder: :class:`LinearDecoder` unless told otherwise; the paper's 1×1 convolution and ``PixelShuffle`` are
+            that.
+        target: what is predicted of a hidden patch, a :class:`Target`; its :class:`Pixels` as they are in the paper.
+        loss: of the prediction, see :class:`MaskedPrediction`; logged as ``loss_predict``.
+        guide: where the masker's scores come from, see :class:`Pretrainer`.
+        teacher: see :class:`Pretrainer`.
+        loss_weight_predict: weight of the loss.
+        objectives: further objectives by name, see :class:`Pretrainer`.
+        global_views: how many views of an image are trained on, each by itself.
+        data_preprocessor: normalization, on the device.
+        mask_token_std: what the [MASK] embedding starts as, see :class:`Pretrainer`; a truncated normal, 0.02.
+        mask_token_decay: whether weight decay reaches it; it does not.
+
+    Raises:
+        UsageError: parts that do not fit each other.
+    """
+
+    FLAT_KEYS = PREDICTION_KEYS
+
+    def __init__(
+        self,
+        backbone: dict,
+        masker: dict | Masker | str | None = RANDOM,
+        mask_patch_size: int | None = 32,
+        decoder: dict | None = None,
+        target: dict | Target | None = None,
+        loss: Literal['mse', 'l1', 'smooth_l1', 'cross_entropy'] = 'l1',
+        guide: dict | Guide | str | None = 'teacher',
+        teacher: dict | bool | None = None,
+        loss_weight_predict: float = 1.0,
+        objectives: Mapping[str, dict | None] | None = None,
+        global_views: int = 1,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+        mask_token_std: float = 0.02,
+        mask_token_decay: bool = False,
+    ) -> None:
+        predict = dict(
+            type='MaskedPrediction',
+            target=dict(type='Pixels', order='channel row column') if target is None else target,
+            decoder={'type': 'LinearDecoder', **(decoder or {})},
+            loss=loss,
+            weight=check_number('SimMIM.loss_weight_predict', loss_weight_predict, 0, 1e6),
+        )
+        super().__init__(
+            backbone,
+            {'predict': predict, **(objectives or {})},
+            masker=masker,
+            guide=guide,
+            teacher=teacher,
+            global_views=global_views,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+            mask_token_std=mask_token_std,
+            mask_token_decay=mask_token_decay,
+            mask_patch_size=mask_patch_size,
+        )
+
+    def check_view_count(self, sizes: Sequence[int]) -> None:
+        """Also refuses views that nothing would be trained on."""
+        super().check_view_count(sizes)
+        check_idle_views(self.objectives, sizes, self.global_views, 'SimMIM')

@@ -1,0 +1,109 @@
+"""MAE's decoder: a small transformer that sees [MASK] tokens where the encoder saw nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mstkit.errors import UsageError
+from mstkit.models.decoders.token_decoder import TokenDecoder
+from mstkit.models.encoder_layer import EncoderLayer, TransformerEncoderLayer
+from mstkit.registry import MODELS
+from mstkit.structures import TokenOutput, VisibleOutput
+from mstkit.utils.checks import check_count, check_number, check_size
+from mstkit.utils.sincos_positions import sincos_positions
+
+
+@MODELS.register_module()
+class ViTDecoder(TokenDecoder):
+    """Embeds the encoder's tokens, puts a learned token in every hidden place, and predicts every patch (MAE,
+    He et al., CVPR 2022, section 3 "MAE decoder").
+
+    A linear embedding, fixed sine-cosine positions, transformer layers, a norm and a linear layer; the class token
+    goes along, at position zero, and is left out at the end. Behind an encoder that was given [MASK] tokens itself,
+    hidden places hold what it made of them, and there is no token here.
+
+    Args:
+        in_channels: see :class:`TokenDecoder`; so are ``out_channels``, ``class_token`` and ``visible_only``.
+        embed_dims: width, a multiple of 4 and of ``num_heads``.
+        num_layers: transformer layers.
+        num_heads: of each.
+        mlp_ratio: the hidden width of their MLPs, as a multiple of ``embed_dims``.
+
+    Raises:
+        UsageError: a width that cannot be divided so.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        class_token: bool = False,
+        visible_only: bool = False,
+        embed_dims: int = 512,
+        num_layers: int = 8,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, class_token, visible_only, init_cfg)
+        width = check_size('ViTDecoder.embed_dims', embed_dims)
+        check_count('ViTDecoder.num_layers', num_layers, 1, 1000)
+        check_count('ViTDecoder.num_heads', num_heads, 1)
+        check_number('ViTDecoder.mlp_ratio', mlp_ratio, 1 / width, 64)
+        for name, divisor in dict(num_heads=num_heads, positions=4).items():
+            if width % divisor:
+                raise UsageError(f'ViTDecoder.embed_dims is {width}: give a multiple of {divisor} ({name}).')
+        self.embed = nn.Linear(in_channels, width)
+        # (1, 1, C), as MAE's: what has one dimension is spared by weight decay, and this is not.
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width)) if visible_only else None
+        norm = dict(type='LN', eps=1e-6)
+        self.layers = nn.ModuleList(
+            TransformerEncoderLayer(width, num_heads, int(mlp_ratio * width), norm_cfg=norm) for _ in range(num_layers)
+        )
+        EncoderLayer.take_over(self.layers)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.predict = nn.Linear(width, out_channels)
+        self._positions: dict[tuple[tuple[int, int], torch.device], Tensor] = {}
+        self._init_own_weights()
+
+    def init_weights(self) -> None:
+        """As MAE's code: linear layers Xavier-uniform with zero biases, the [MASK] token normal, 0.02."""
+        super().init_weights()
+        self._init_own_weights()
+
+    def _init_own_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if self.mask_token is not None:
+            nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, seen: TokenOutput | VisibleOutput) -> Tensor:
+        """See :meth:`TokenDecoder.forward`."""
+        tokens = self.embed(seen.patch_tokens)
+        if isinstance(seen, VisibleOutput):
+            tokens = self._with_hidden(tokens, seen.places, seen.grid)
+        tokens = tokens + self._positions_of(seen.grid, tokens.device).to(tokens.dtype)
+        if self.class_token:
+            tokens = torch.cat((self.embed(seen.pooled)[:, None].to(tokens.dtype), tokens), dim=1)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return self.predict(self.norm(tokens[:, int(self.class_token) :]))
+
+    def _with_hidden(self, tokens: Tensor, places: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Tokens (B, V, C) at their places, the learned token everywhere else: (B, L, C)."""
+        assert self.mask_token is not None
+        batch, length = len(tokens), grid[0] * grid[1]
+        whole = self.mask_token.expand(batch, length + 1, -1)  # the last place takes what is only padding
+        index = places.where(places >= 0, length)[..., None].expand_as(tokens)
+        return whole.scatter(1, index, tokens.to(whole.dtype))[:, :length]
+
+    def _positions_of(self, grid: tuple[int, int], device: torch.device) -> Tensor:
+        """(1, L, C), fixed; they follow from the grid, so no checkpoint holds them."""
+        key = (grid, device)
+        if key not in self._positions:
+            self._positions[key] = sincos_positions(grid, self.embed.out_features).to(device)
+        return self._positions[key]

@@ -1,0 +1,154 @@
+"""Masked prediction: of each hidden patch, what a target says of it is predicted from what is visible."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mstkit.errors import UsageError
+from mstkit.models.decoders import TokenDecoder, build_decoder
+from mstkit.models.objectives.base import Objective, Surroundings
+from mstkit.models.targets import Target, build_target
+from mstkit.registry import MODELS
+from mstkit.structures import TokenOutput, VisibleOutput
+from mstkit.utils.checks import check_number
+
+if TYPE_CHECKING:
+    from mstkit.models.step import Step
+
+
+@MODELS.register_module()
+class MaskedPrediction(Objective):
+    """The mean, over the hidden patches of a batch, of the error of their prediction (MAE, SimMIM, BEiT, MaskFeat …).
+
+    The encoder sees [MASK] tokens in hidden places or the visible patches alone, as the pretrainer's ``encoder_sees``
+    says. Every hidden patch of a batch counts the same, in whichever image it is; the error of a patch is the mean over
+    its values. In a step that hides nothing the loss is zero.
+
+    Args:
+        target: what is predicted, a :class:`Target`, for example ``dict(type='Pixels', norm=True)``; its ``patch_size``
+            follows the backbone's stride.
+        decoder: from tokens to predictions, a :class:`TokenDecoder`, for example ``dict(type='ViTDecoder')``; its sizes
+            follow those of the backbone and the target. The student's alone.
+        loss: 'mse', 'l1', 'smooth_l1' of values; 'cross_entropy' of the ids of a discrete target.
+        on: 'hidden' patches, or 'all'.
+        beta: of 'smooth_l1', where it turns from square to absolute.
+        weight: what the loss is multiplied by.
+        surroundings: see :class:`Objective`.
+
+    Raises:
+        UsageError: nothing hides patches; a target, a decoder and a loss that do not fit each other.
+    """
+
+    decoder: TokenDecoder
+    target: Target
+
+    def __init__(
+        self,
+        target: dict | Target,
+        decoder: dict,
+        surroundings: Surroundings,
+        loss: Literal['mse', 'l1', 'smooth_l1', 'cross_entropy'] = 'mse',
+        on: Literal['hidden', 'all'] = 'hidden',
+        beta: float = 1.0,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(surroundings, weight)
+        if on == 'hidden' and surroundings.masker is None:
+            raise UsageError(
+                f'{surroundings.method} predicts hidden patches and nothing hides any: give a masker, such as '
+                "dict(type='RandomMasker', ratio=0.75), or on='all'"
+            )
+        backbone, visible = surroundings.backbone, surroundings.encoder_sees == 'visible'
+        self.target = build_target(target, patch_size=backbone.stride)
+        if self.target.patch_size != backbone.stride:
+            raise UsageError(
+                f'target.patch_size is {self.target.patch_size}, but a token of {type(backbone).__name__} stands for '
+                f'{backbone.stride} px: leave it out'
+            )
+        if self.target.discrete != (loss == 'cross_entropy'):
+            kind, fitting = ('ids', 'cross_entropy') if self.target.discrete else ('values', 'mse, l1 or smooth_l1')
+            raise UsageError(f'loss is {loss!r}, but {type(self.target).__name__} gives {kind}: give {fitting}')
+        self.decoder = build_decoder(
+            decoder,
+            in_channels=backbone.feature_dims,
+            out_channels=self.target.dims,
+            class_token=backbone.num_extra_tokens > 0,
+            visible_only=visible,
+        )
+        if self.decoder.out_channels != self.target.dims:
+            raise UsageError(
+                f'decoder.out_channels is {self.decoder.out_channels}, and {type(self.target).__name__} has '
+                f'{self.target.dims} values per patch: leave it out'
+            )
+        self.loss, self.on, self.beta = loss, on, check_number('MaskedPrediction.beta', beta, above=0)
+        self.teacher_needs = self.target.teacher_needs
+        self.student_needs = 'hidden' if self.decoder.per_patch and on == 'hidden' else 'all'
+        if visible:
+            self.student_needs = 'visible'
+
+    def forward(self, step: Step) -> Tensor:
+        """See :meth:`Objective.forward`."""
+        seen = self._seen(step)
+        teacher = None if self.teacher_needs is None else step.teacher
+        with torch.no_grad():
+            target = self.target(step.images, seen.grid, teacher)
+        errors = patch_errors(self.decoder(seen), target, self.loss, self.beta)
+        loss = errors.mean() if self.on == 'all' else weighted_mean(errors, self._hidden(step))
+        self.statistics = {'masked_prediction': loss.detach()}
+        return loss
+
+    def restore(self, step: Step) -> Tensor | None:
+        """See :meth:`Objective.restore`; visible patches, of which nothing is asked, are those of the image."""
+        seen = self._seen(step)
+        made = self.target.to_images(self.decoder(seen), step.images, seen.grid)
+        if made is None or self.on == 'all':
+            return made
+        hidden = self._hidden(step).view(-1, 1, *seen.grid)
+        side = self.target.patch_size
+        hidden = hidden.repeat_interleave(side, 2).repeat_interleave(side, 3)
+        return torch.where(hidden, made, step.images.to(made.dtype))
+
+    @staticmethod
+    def _seen(step: Step) -> TokenOutput | VisibleOutput:
+        return step.visible if step.model.encoder_sees == 'visible' else step.student
+
+    @staticmethod
+    def _hidden(step: Step) -> Tensor:
+        """(B, L) bool."""
+        assert step.mask is not None
+        return step.mask.flatten(1)
+
+
+def patch_errors(predicted: Tensor, target: Tensor, loss: str, beta: float = 1.0) -> Tensor:
+    """The error of each patch, in float32.
+
+    Args:
+        predicted: (B, L, D).
+        target: (B, L, D), or (B, L) ids.
+        loss: see :class:`MaskedPrediction`.
+        beta: likewise.
+
+    Returns:
+        (B, L): means over the D values, or cross-entropies in nats.
+    """
+    predicted = predicted.float()
+    if loss == 'cross_entropy':
+        return F.cross_entropy(predicted.transpose(1, 2), target, reduction='none')
+    if loss == 'mse':
+        errors = F.mse_loss(predicted, target, reduction='none')
+    elif loss == 'l1':
+        errors = F.l1_loss(predicted, target, reduction='none')
+    else:
+        errors = F.smooth_l1_loss(predicted, target, reduction='none', beta=beta)
+    return errors.mean(dim=-1)
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """The mean of values by their weights, (B, L) both, weights not negative; zero where there is no weight at all."""
+    weights = weights.to(values.dtype)
+    total = weights.sum()
+    return (values * weights).sum() / total.where(total > 0, 1.0)

@@ -1,0 +1,134 @@
+"""MAE and SimMIM written plainly from their formulas, image by image, in float64, to hold the real ones against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+Weights = Mapping[str, Tensor]
+
+
+def linear(x: Tensor, weights: Weights, name: str) -> Tensor:
+    return x @ weights[f'{name}.weight'].T + weights[f'{name}.bias']
+
+
+def normed(x: Tensor, weights: Weights, name: str) -> Tensor:
+    centered = x - x.mean(dim=-1, keepdim=True)
+    variance = (centered**2).mean(dim=-1, keepdim=True)
+    return centered / (variance + 1e-6).sqrt() * weights[f'{name}.weight'] + weights[f'{name}.bias']
+
+
+def attention(x: Tensor, weights: Weights, name: str, heads: int) -> Tensor:
+    """Of the tokens (T, C) of one image."""
+    width = x.shape[1] // heads
+    qkv = linear(x, weights, f'{name}.qkv')
+    mixed = []
+    for head in range(heads):
+        query, key, value = (qkv[:, part * x.shape[1] + head * width :][:, :width] for part in range(3))
+        mixed.append(torch.softmax(query @ key.T / math.sqrt(width), dim=1) @ value)
+    return linear(torch.cat(mixed, dim=1), weights, f'{name}.proj')
+
+
+def layers(x: Tensor, weights: Weights, name: str, count: int, heads: int) -> Tensor:
+    for depth in range(count):
+        layer = f'{name}.{depth}'
+        x = x + attention(normed(x, weights, f'{layer}.ln1'), weights, f'{layer}.attn', heads)
+        hidden = linear(normed(x, weights, f'{layer}.ln2'), weights, f'{layer}.ffn.layers.0.0')
+        hidden = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
+        x = x + linear(hidden, weights, f'{layer}.ffn.layers.1')
+    return x
+
+
+def position(row: int, column: int, dims: int) -> Tensor:
+    """MAE's: sines and cosines of the column, then of the row."""
+    values = []
+    for place in (column, row):
+        angles = [place / 10000 ** (i / (dims // 4)) for i in range(dims // 4)]
+        values += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def patches(image: Tensor, side: int) -> list[tuple[int, int, Tensor]]:
+    """Row, column and pixels (3, side, side) of each patch, row by row."""
+    rows, columns = image.shape[1] // side, image.shape[2] // side
+    return [
+        (row, column, image[:, row * side : (row + 1) * side, column * side : (column + 1) * side])
+        for row in range(rows)
+        for column in range(columns)
+    ]
+
+
+def embedded(pixels: Tensor, weights: Weights) -> Tensor:
+    """A patch through the patch projection: (C,)."""
+    projection = weights['backbone.patch_embed.projection.weight']
+    return (projection * pixels).sum(dim=(1, 2, 3)) + weights['backbone.patch_embed.projection.bias']
+
+
+def mae_target(pixels: Tensor, norm: bool) -> Tensor:
+    """Pixel by pixel, the three channels of each side by side; by the patch's own mean and unbiased variance."""
+    side = pixels.shape[1]
+    values = torch.stack([pixels[c, y, x] for y in range(side) for x in range(side) for c in range(3)])
+    if not norm:
+        return values
+    mean = values.sum() / len(values)
+    variance = ((values - mean) ** 2).sum() / (len(values) - 1)
+    return (values - mean) / (variance + 1e-6).sqrt()
+
+
+def mae_loss(images: Tensor, mask: Tensor, weights: Weights, side: int, heads: tuple[int, int], norm: bool) -> Tensor:
+    """MAE's: images (B, 3, H, W), mask (B, h, w) True where hidden; heads of encoder and decoder."""
+    depth, own_depth = (
+        len({key.split(f'{name}.')[1].split('.')[0] for key in weights if key.startswith(f'{name}.')})
+        for name in ('backbone.layers', 'objectives.predict.decoder.layers')
+    )
+    decoder, total, count = 'objectives.predict.decoder', torch.zeros((), dtype=torch.float64), 0
+    for image, hidden in zip(images.double(), mask, strict=True):
+        cut = patches(image, side)
+        dims = weights['backbone.cls_token'].shape[-1]
+        tokens = [weights['backbone.cls_token'].flatten()]  # its position is zero
+        for row, column, pixels in cut:
+            if not hidden[row, column]:
+                tokens.append(embedded(pixels, weights) + position(row, column, dims))
+        seen = layers(torch.stack(tokens), weights, 'backbone.layers', depth, heads[0])
+        seen = linear(normed(seen, weights, 'backbone.ln1'), weights, f'{decoder}.embed')
+        dims, whole, visible = seen.shape[1], [seen[0]], 1
+        for row, column, _ in cut:
+            if hidden[row, column]:
+                token = weights[f'{decoder}.mask_token'].flatten()
+            else:
+                token, visible = seen[visible], visible + 1
+            whole.append(token + position(row, column, dims))
+        made = layers(torch.stack(whole), weights, f'{decoder}.layers', own_depth, heads[1])
+        made = linear(normed(made, weights, f'{decoder}.norm'), weights, f'{decoder}.predict')[1:]
+        for (row, column, pixels), predicted in zip(cut, made, strict=True):
+            if hidden[row, column]:
+                total = total + ((predicted - mae_target(pixels, norm)) ** 2).mean()
+                count += 1
+    return total / count
+
+
+def simmim_loss(images: Tensor, mask: Tensor, weights: Weights, side: int, heads: int) -> Tensor:
+    """SimMIM's with a ViT: the mean absolute error of hidden pixels, a patch's a channel after the other."""
+    depth = len({key.split('.')[2] for key in weights if key.startswith('backbone.layers.')})
+    positions = weights['backbone.pos_embed'][0]
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    for image, hidden in zip(images.double(), mask, strict=True):
+        cut = patches(image, side)
+        tokens = [weights['backbone.cls_token'].flatten() + positions[0]]
+        for place, (row, column, pixels) in enumerate(cut, start=1):
+            token = weights['mask_token'] if hidden[row, column] else embedded(pixels, weights)
+            tokens.append(token + positions[place])
+        seen = layers(torch.stack(tokens), weights, 'backbone.layers', depth, heads)
+        made = linear(normed(seen, weights, 'backbone.ln1')[1:], weights, 'objectives.predict.decoder.to_values')
+        for (row, column, pixels), predicted in zip(cut, made, strict=True):
+            if hidden[row, column]:
+                for channel in range(3):
+                    for y in range(side):
+                        for x in range(side):
+                            value = predicted[channel * side**2 + y * side + x]
+                            total = total + (value - pixels[channel, y, x]).abs()
+                count += 3 * side**2
+    return total / count
