@@ -98,7 +98,7 @@ class FeatureBank(NamedTuple):
 
 
 class PanelData(NamedTuple):
-    """What an image of one training step shows; B images side by side.
+    """What a panel of one training step shows; B images side by side.
 
     Attributes:
         images: (B, 3, H, W), normalized as the network sees them.

@@ -42,7 +42,7 @@ class TrainedModel:
         return None
 
     def panel(self, images: Tensor) -> PanelData | None:
-        """What one step sees of images (B, 3, H, W), normalized, for an image; None where there is nothing to show."""
+        """What one step sees of images (B, 3, H, W), normalized, for a panel; None where there is nothing to show."""
         return None
 
     def check_views(self, global_size: int, local_size: int | None = None) -> None:

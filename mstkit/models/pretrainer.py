@@ -268,7 +268,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
 
     @torch.no_grad()
     def panel(self, images: Tensor) -> PanelData:
-        """What one step sees of images, (B, 3, H, W), normalized, for an image; nothing of the model changes."""
+        """What one step sees of images, (B, 3, H, W), normalized, for a panel; nothing of the model changes."""
         was_training = self.training
         self.eval()
         step = Step(self, [images], attention=self.backbone.provides_attention, read_all=True)

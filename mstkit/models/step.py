@@ -25,8 +25,8 @@ class Step:
     Args:
         model: the pretrainer.
         views: V views, each (B, 3, H, W), normalized; the G global ones first, all of one size.
-        attention: compute the teacher's attention in any case, for an image of it.
-        read_all: give all tokens of the student, whatever the objectives need, for an image of what it restores.
+        attention: compute the teacher's attention in any case, for a panel of it.
+        read_all: give all tokens of the student, whatever the objectives need, for a panel of what it restores.
     """
 
     def __init__(

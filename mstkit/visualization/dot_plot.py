@@ -18,7 +18,7 @@ def draw_dots(
     xlabel: str = 'percent',
     deviations: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
-    """Draws an image; the file appears whole or not at all.
+    """Draws a figure; the file appears whole or not at all.
 
     Every network has its color and its mark, and a little height of its own within a row, so that equal numbers do
     not hide each other.

@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('sources', nargs='+', metavar='SOURCE', help='the networks')
     parser.add_argument('--images', nargs='+', required=True, metavar='PATH', help='a folder of images, or files')
-    parser.add_argument('--out', required=True, metavar='FILE.png', help='the image that is written')
+    parser.add_argument('--out', required=True, metavar='FILE.png', help='the figure that is written')
     parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), help='of checkpoints; default: all that they have')
     parser.add_argument('--block', type=int, default=-1, metavar='N', help='from 0, or from the end: -1 is the last')
     parser.add_argument('--threshold', type=float, default=0.6, help='share of its attention that a head keeps')
@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
 def check(args: argparse.Namespace) -> None:
     """Refuses what would only fail at the end; raises UsageError."""
     if not args.out.lower().endswith('.png'):
-        raise UsageError(f'--out {args.out}: the image is a PNG, so its name has to end in .png.')
+        raise UsageError(f'--out {args.out}: the figure is a PNG, so its name has to end in .png.')
     if not 0 < args.threshold <= 1:
         raise UsageError(f'--threshold is {args.threshold}; it is a share of the attention, above 0 and up to 1.')
     for name in ('num_images', 'image_size'):

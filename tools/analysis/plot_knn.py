@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR')
-    parser.add_argument('--out', default='knn.png', metavar='FILE', help='an image; its ending chooses the format')
+    parser.add_argument('--out', default='knn.png', metavar='FILE', help='a figure; its ending chooses the format')
     parser.add_argument('--labels', nargs='+', metavar='NAME', help='one per run; the folder names by default')
     return parser.parse_args()
 

@@ -108,7 +108,7 @@ def prepare(args: argparse.Namespace, suite: dict[str, Evaluator]) -> list[tuple
 
 
 def write_page(results: Sequence[SuiteResult], folder: Path) -> None:
-    """The table, what failed, and the image, as one Markdown page."""
+    """The table, what failed, and the plot, as one Markdown page."""
     first = results[0]
     page = ['# Evaluation', f'Learned from {first.train}, judged on {first.val}; seed {first.seed}.']
     page.append(markdown_table(results))

@@ -39,7 +39,7 @@ from mstkit.utils.files import write_atomically
 from mstkit.utils.output_paths import output_folder
 from mstkit.visualization.image_sheet import lay_out
 
-SHOWN = 5  # frames of a video in the image
+SHOWN = 5  # frames of a video in the figure
 ROWS = 6  # videos in the image
 CELL = 200  # px, width of a cell
 COVER = 0.55  # how much of an object its color covers
