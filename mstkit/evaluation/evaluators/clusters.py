@@ -6,14 +6,10 @@ from torch.nn import functional
 
 from mstkit.errors import UsageError
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork
-from mstkit.evaluation.protocols.clustering import (
-    adjusted_rand_index,
-    contingency,
-    hungarian_accuracy,
-    normalized_mutual_information,
-)
+from mstkit.evaluation.protocols.clustering import cluster_agreement
 from mstkit.evaluation.protocols.kmeans import k_means
 from mstkit.registry import EVALUATORS
+from mstkit.utils.checks import check_count, check_one_of
 
 
 @EVALUATORS.register_module(name='cluster')
@@ -39,14 +35,9 @@ class ClusterEvaluator:
         last_blocks: int = 1,
         mean_patch: bool = False,
     ) -> None:
-        if split not in ('train', 'val'):
-            raise UsageError(f"cluster.split is {split!r}: give 'train' or 'val'.")
-        for name, value in (('restarts', restarts), ('iterations', iterations)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(f'cluster.{name} is {value!r}: give a whole number of at least 1.')
-        self.split = split
-        self.restarts = restarts
-        self.iterations = iterations
+        self.split = check_one_of('cluster.split', split, ('train', 'val'))
+        self.restarts = check_count('cluster.restarts', restarts, 1)
+        self.iterations = check_count('cluster.iterations', iterations, 1)
         self.last_blocks = last_blocks
         self.mean_patch = mean_patch
 
@@ -62,9 +53,4 @@ class ClusterEvaluator:
         bank = evaluated.bank(self.split, self.last_blocks, self.mean_patch)
         rows = functional.normalize(bank.features.to(evaluated.device), dim=1)
         found = k_means(rows, len(bank.classes), evaluated.seed, self.restarts, self.iterations, evaluated.device)
-        table = contingency(found.assignment, bank.labels)
-        return {
-            'accuracy': hungarian_accuracy(table),
-            'nmi': normalized_mutual_information(table),
-            'ari': adjusted_rand_index(table),
-        }
+        return cluster_agreement(found.assignment, bank.labels)

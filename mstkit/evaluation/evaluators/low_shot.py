@@ -11,10 +11,11 @@ from torch import Tensor
 
 from mstkit.errors import UsageError, nearest
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork
-from mstkit.evaluation.protocols.few_shots import DRAWS, check_shots, draw_shots, logistic_accuracy, logistic_regression
+from mstkit.evaluation.protocols.few_shots import DRAWS, check_shots, draw_shots, logistic_accuracy
 from mstkit.evaluation.protocols.weighted_knn import knn_accuracy
 from mstkit.registry import EVALUATORS
 from mstkit.structures import FeatureBank
+from mstkit.utils.checks import check_count, check_number
 from mstkit.utils.progress_bar import track
 
 CLASSIFIERS = ('knn', 'logistic')
@@ -32,8 +33,7 @@ class LowShotEvaluator:
         shots: images per class, one measurement for each.
         draws: how they are chosen, 'slices' or 'random' or both.
         runs: choices of each kind.
-        classifiers: 'knn', or 'logistic' (L2-regularized logistic regression; needs scikit-learn), or both, on the
-            same choices.
+        classifiers: 'knn', or 'logistic' (L2-regularized logistic regression), or both, on the same choices.
         temperature: of the votes of k-NN.
         penalty: of logistic regression, see :func:`mstkit.evaluation.protocols.few_shots.logistic_accuracy`.
         last_blocks: how many of the last blocks' class tokens make a feature.
@@ -54,31 +54,24 @@ class LowShotEvaluator:
         last_blocks: int = 1,
         mean_patch: bool = False,
     ) -> None:
-        self.shots = tuple([shots] if isinstance(shots, int) else shots)
-        for name, counts in (('shots', self.shots), ('runs', (runs,))):
-            for count in counts:
-                if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                    raise UsageError(f'lowshot.{name} is {count!r}: give whole numbers of at least 1.')
-        for name, value in (('temperature', temperature), ('penalty', penalty)):
-            if not value > 0:
-                raise UsageError(f'lowshot.{name} is {value!r}: give a number above 0.')
+        self.shots = tuple(
+            check_count('lowshot.shots', count, 1) for count in ([shots] if isinstance(shots, int) else shots)
+        )
         self.draws = _among(DRAWS, draws, 'lowshot.draws')
         self.classifiers = _among(CLASSIFIERS, classifiers, 'lowshot.classifiers')
         if not self.shots:
             raise UsageError('lowshot.shots is empty: give numbers of images per class such as 1,5.')
-        self.runs = runs
-        self.temperature = temperature
-        self.penalty = penalty
+        self.runs = check_count('lowshot.runs', runs, 1)
+        self.temperature = check_number('lowshot.temperature', temperature, above=0)
+        self.penalty = check_number('lowshot.penalty', penalty, above=0)
         self.last_blocks = last_blocks
         self.mean_patch = mean_patch
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
-        """Refuses a class with too few images, and what the network or the installation does not have."""
+        """Refuses a class with too few images, and features that the network does not have."""
         for shots in self.shots:
             for draw in self.draws:
                 check_shots(evaluated.labels('train'), evaluated.classes(), shots, draw, self.runs)
-        if 'logistic' in self.classifiers:
-            logistic_regression()
         evaluated.check_features(self.last_blocks, self.mean_patch)
 
     def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:

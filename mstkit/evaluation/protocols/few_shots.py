@@ -82,24 +82,11 @@ def logistic_accuracy(train: FeatureBank, val: FeatureBank, penalty: float = 0.1
         train: the images that are learned from, of two classes or more.
         val: the images that are judged.
         penalty: of the weights; iBOT tries 0.01, 0.1 and 1.
-
-    Raises:
-        UsageError: scikit-learn is not installed.
     """
-    regression = logistic_regression()
+    from sklearn.linear_model import LogisticRegression  # here, because it takes seconds
+
     # scikit-learn's C weighs the sum over images, against half the squared norm.
-    model = regression(C=1 / (penalty * len(train.labels)), fit_intercept=False, max_iter=1000)
+    model = LogisticRegression(C=1 / (penalty * len(train.labels)), fit_intercept=False, max_iter=1000)
     rows, queries = (functional.normalize(bank.features.float(), dim=1).numpy() for bank in (train, val))
     model.fit(rows, train.labels.numpy())
     return 100.0 * float((model.predict(queries) == val.labels.numpy()).mean())
-
-
-def logistic_regression() -> type:
-    """scikit-learn's class; raises UsageError where that is not installed."""
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise UsageError(
-            'logistic regression needs scikit-learn, which is not installed: pip install scikit-learn.'
-        ) from error
-    return LogisticRegression
