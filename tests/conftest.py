@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -14,11 +15,19 @@ from mmengine.registry import DefaultScope
 
 import mstkit.downstream  # noqa: F401  some tests import mmdet and mmseg
 from mstkit import datasets, engine, evaluation, models, visualization  # noqa: F401  registers every component
+from tests import warm
 from tests.ports import unused_port
 from tests.programs import ROOT
 from tests.two_processes import TwoProcesses
 
 torch.set_num_threads(1)
+# What was imported stays: a data set of mmengine's collects garbage each time, and would look through all of it.
+gc.freeze()
+
+
+def pytest_configure() -> None:
+    """Before any test runs, and before xdist starts its processes."""
+    warm.start()
 
 
 @pytest.fixture(autouse=True)

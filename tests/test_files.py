@@ -20,6 +20,8 @@ from mstkit.engine.checkpoints.checkpointing import save
 from mstkit.errors import DiskError
 from mstkit.utils import files
 
+from . import warm
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -136,7 +138,7 @@ def test_a_real_limit_is_met(tmp_path):
         limit
         + f'from mstkit.utils.files import write_atomically\nwrite_atomically({str(tmp_path / "x")!r}, bytes(10**6))'
     )
-    result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run([warm.python(), '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1
     assert 'DiskError' in result.stderr and 'x cannot be written: file too large' in result.stderr, result.stderr
     assert list(tmp_path.iterdir()) == []

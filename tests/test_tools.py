@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from PIL import Image
 from mstkit.engine.launch.launch import build_runner, load_config
 from mstkit.errors import UsageError
 
+from . import warm
 from .programs import ROOT, run_on_rank, run_program
 
 DEMO = 'configs/demo/mst_vit-nano_scenes.py'
@@ -134,7 +134,7 @@ def test_killed_and_resumed_is_bit_identical(tmp_path):
     run(*command, '--work-dir', tmp_path / 'whole')
     killed = tmp_path / 'killed'
     process = subprocess.Popen(
-        [sys.executable, *command, '--work-dir', str(killed)],
+        [warm.python(), *command, '--work-dir', str(killed)],
         cwd=ROOT,
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
         stdout=subprocess.DEVNULL,
@@ -254,7 +254,7 @@ def test_mistakes_get_one_message_and_leave_nothing(tmp_path, images, index):
 
 def test_a_mistake_on_the_command_line_exits_with_two(tmp_path):
     command = ['tools/train.py', DEMO, '--work-dir', str(tmp_path / 'run'), '--cfg-options', 'model.masker.num=-1']
-    result = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=400)
+    result = subprocess.run([warm.python(), *command], cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert result.returncode == 2
     assert result.stderr.strip().splitlines()[-1].startswith('error: ')
     assert 'Traceback' not in result.stderr

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
+import subprocess
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Client, Connection, Listener, wait
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,19 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
+from tests import warm
 from tests.ports import unused_port
+from tests.programs import ROOT
 
 SIZE = 2
 SECONDS = 900  # for one call; a rank that waits for the other in vain gives up earlier
 
 
 class TwoProcesses:
-    """Starts with the first call: each process imports everything, which takes longer than what most tests do in it."""
+    """Starts with the first call."""
 
     def __init__(self) -> None:
-        self._processes: list[Any] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
         self._connections: list[Connection] = []
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -63,24 +66,28 @@ class TwoProcesses:
         """Ends both; the next call starts others."""
         for process in self._processes:
             process.kill()
-            process.join()
+            process.wait()
         for connection in self._connections:
             connection.close()
         self._processes, self._connections = [], []
 
     def _start(self) -> None:
-        context = get_context('spawn')
-        for rank in range(SIZE):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            self._processes.append(process)
-            self._connections.append(ours)
+        environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+        with Listener() as listener:
+            for rank in range(SIZE):
+                code = f'from tests.two_processes import serve; serve({rank}, {listener.address!r})'
+                self._processes.append(subprocess.Popen([warm.python(), '-c', code], env=environment))
+                self._connections.append(listener.accept())
 
 
-def _serve(rank: int, connection: Connection) -> None:
-    """What each of the two does until it is ended."""
+def serve(rank: int, address: str) -> None:
+    """What each of the two does until it is ended.
+
+    Args:
+        rank: of the process.
+        address: where it is told what to compute.
+    """
+    connection = Client(address)
     torch.set_num_threads(1)
     while True:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from mstkit.engine.launch.launch import build_runner, load_config
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS
 from mstkit.utils.build_errors import build_guard
+from tests import warm
 from tests.programs import ROOT, run_program
 
 from . import running, toy
@@ -170,7 +170,7 @@ def test_two_processes_exit_with_two_and_one_line(tmp_path, free_port):
     result = subprocess.run(
         ['bash', ROOT / 'tools' / 'dist_train.sh', toy_config(tmp_path), '2', *options],
         cwd=ROOT,
-        env={**os.environ, 'PYTHON': sys.executable, 'PORT': str(free_port), 'OMP_NUM_THREADS': '1'},
+        env={**os.environ, 'PYTHON': warm.python(), 'PORT': str(free_port), 'OMP_NUM_THREADS': '1'},
         capture_output=True,
         text=True,
         timeout=300,

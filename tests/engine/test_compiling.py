@@ -23,17 +23,22 @@ TRACED = dict(backend='aot_eager')
 VIT_CASES = ('dino/dino_vit-tiny_folder', 'mst/mst_vit-tiny_folder', 'attmask/attmask-high_vit-tiny_folder')
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope='module', autouse=True)
 def nothing_stays():
-    """What dynamo has compiled, and how it is set, ends with the test."""
+    """What dynamo has compiled, which these tests share, and how it is set end with them."""
     import torch._dynamo as dynamo
 
     before = dynamo.config.optimize_ddp, dynamo.config.cache_size_limit
     dynamo.reset()
     yield
-    torch.compiler.set_stance('default')
     dynamo.reset()
     dynamo.config.optimize_ddp, dynamo.config.cache_size_limit = before
+
+
+@pytest.fixture(autouse=True)
+def _default_stance():
+    yield
+    torch.compiler.set_stance('default')
 
 
 def first_step() -> Progress:
@@ -61,15 +66,15 @@ def test_numbers_are_those_without_and_two_resolutions_compile_nothing_anew(case
 def test_layers_of_any_depth_share_their_graphs():
     import torch._dynamo.utils as utils
 
+    torch._dynamo.reset()
+    utils.counters.clear()
     counts = []
     for depth in (2, 5):
-        torch._dynamo.reset()
-        utils.counters.clear()
         model = builders.mst(backbone={**builders.VIT, 'arch': {**builders.TINY, 'num_layers': depth}}, masker=None)
         compile_parts(model, TRACED)
         model.set_progress(first_step())
-        model.loss(builders.views())['loss_ce'].backward()
-        counts.append(utils.counters['stats']['unique_graphs'])
+        model.loss(builders.views(local=0))['loss_ce'].backward()
+        counts.append(utils.counters['stats']['unique_graphs'])  # of both, since nothing was reset in between
     assert counts[0] == counts[1] > 0
 
 
@@ -87,7 +92,8 @@ def test_with_activation_checkpointing_gradients_are_the_same():
     gradients = []
     for settings in (None, TRACED):
         torch.manual_seed(0)
-        model = builders.mst(backbone={**builders.VIT, 'with_cp': True, 'drop_path_rate': 0.3})
+        arch = {**builders.TINY, 'num_layers': 2}  # a layer without stochastic depth, and one with it
+        model = builders.mst(backbone={**builders.VIT, 'arch': arch, 'with_cp': True, 'drop_path_rate': 0.3})
         compile_parts(model, settings)
         model.set_progress(first_step())
         torch.manual_seed(1)

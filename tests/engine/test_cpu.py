@@ -10,6 +10,7 @@ import torch
 
 from mstkit.engine.parallel import cpu_settings
 from mstkit.errors import UsageError
+from tests import warm
 
 needs_glibc = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='glibc only')
 
@@ -31,7 +32,7 @@ print(faults(), returned)
 
 @needs_glibc
 def test_kept_memory_is_not_taken_from_the_system_again():
-    done = subprocess.run([sys.executable, '-c', PAGES], capture_output=True, text=True, check=True)
+    done = subprocess.run([warm.python(), '-c', PAGES], capture_output=True, text=True, check=True)
     kept, returned = map(int, done.stdout.split()[-2:])
     assert kept < 100 < 10_000 < returned
 

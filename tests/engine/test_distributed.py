@@ -12,6 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from mstkit.engine.parallel.distributed import init_processes, rank_zero_speaks
 from mstkit.errors import UsageError
+from tests import warm
 from tests.programs import load_program
 
 from . import running, toy
@@ -31,7 +32,7 @@ def test_two_processes_equal_one(tmp_path, free_port):
     result = subprocess.run(
         ['bash', ROOT / 'tools' / 'dist_train.sh', path, '2', '--work-dir', tmp_path / 'two'],
         cwd=ROOT,
-        env={**os.environ, 'PYTHON': sys.executable, 'PORT': str(free_port), 'OMP_NUM_THREADS': '1'},
+        env={**os.environ, 'PYTHON': warm.python(), 'PORT': str(free_port), 'OMP_NUM_THREADS': '1'},
         capture_output=True,
         text=True,
         timeout=600,

@@ -26,14 +26,15 @@ KINDS = {
 
 def _rank(rank: int) -> dict[str, Any]:
     found = {}
+    torch._dynamo.reset()  # once: what a kind has compiled serves the next, where it is the same
     for kind, (again, compiled, spread) in KINDS.items():
-        torch._dynamo.reset()
         built = model(backbone={**BACKBONE, 'with_cp': again})
         compile_parts(built, TRACED if compiled else None)
         run = in_parts(built) if spread else in_ddp(built)
         torch.manual_seed(rank)
         train(rank, built, run, wrapper_of(built), range(STEPS))
         found[kind] = whole(built.state_dict())
+    torch._dynamo.reset()
     return found
 
 

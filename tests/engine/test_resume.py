@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 from mmengine.hooks import Hook
 
 from mstkit.errors import UsageError
+from tests import warm
 from tests.programs import run_program
 
 from . import running
@@ -129,7 +129,7 @@ def toy_config(folder: Path) -> Path:
 
 def run_tool(config: Path, work_dir: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, ROOT / 'tools' / 'train.py', config, '--work-dir', work_dir, *arguments],
+        [warm.python(), ROOT / 'tools' / 'train.py', config, '--work-dir', work_dir, *arguments],
         cwd=ROOT,
         env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', **environment},
         capture_output=True,
