@@ -1,4 +1,9 @@
-"""Label maps of Cityscapes with the ids that networks are trained on, made of those that are handed out."""
+"""Label maps of Cityscapes with the ids that networks are trained on, made of those that are handed out.
+
+mmseg's converter (``tools/dataset_converters/cityscapes.py``) does not do here: it draws the polygons anew with
+cityscapesScripts, which is one more requirement, starts from the beginning each time, leaves half a file behind where
+it is broken off, overwrites what is there and the lists ``train.txt`` to ``test.txt``, and checks nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,44 +26,10 @@ from mstkit.utils.progress_bar import track
 LABEL_IDS, TRAIN_IDS = '_gtFine_labelIds.png', '_gtFine_labelTrainIds.png'
 TOOL = 'python tools/dataset_converters/cityscapes_train_ids.py'
 
-# The labels of Cityscapes by their ids 0 to 33, with their train ids; None is not trained on. Source: the table in
-# cityscapesscripts/helpers/labels.py of the data set's own scripts, https://github.com/mcordts/cityscapesScripts.
-LABELS: tuple[tuple[str, int | None], ...] = (
-    ('unlabeled', None),
-    ('ego vehicle', None),
-    ('rectification border', None),
-    ('out of roi', None),
-    ('static', None),
-    ('dynamic', None),
-    ('ground', None),
-    ('road', 0),
-    ('sidewalk', 1),
-    ('parking', None),
-    ('rail track', None),
-    ('building', 2),
-    ('wall', 3),
-    ('fence', 4),
-    ('guard rail', None),
-    ('bridge', None),
-    ('tunnel', None),
-    ('pole', 5),
-    ('polegroup', None),
-    ('traffic light', 6),
-    ('traffic sign', 7),
-    ('vegetation', 8),
-    ('terrain', 9),
-    ('sky', 10),
-    ('person', 11),
-    ('rider', 12),
-    ('car', 13),
-    ('truck', 14),
-    ('bus', 15),
-    ('caravan', None),
-    ('trailer', None),
-    ('train', 16),
-    ('motorcycle', 17),
-    ('bicycle', 18),
-)
+# Of the ids 0 to 33 those that are trained on, at the place of their train ids: road 0 to bicycle 18, the order of
+# mmseg's CityscapesDataset. Source: the table in cityscapesscripts/helpers/labels.py of the data set's own scripts.
+IDS = 34
+TRAINED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 LICENSE_PLATE = 255  # its id is -1; where a label map has it at all, it is this byte. Not trained on.
 
 
@@ -87,8 +58,8 @@ def to_train_ids(labels: np.ndarray) -> np.ndarray:
         ValueError: there are other ids in it; the message lists them.
     """
     table = np.full(256, IGNORED, np.uint8)
-    table[: len(LABELS)] = [IGNORED if train_id is None else train_id for _, train_id in LABELS]
-    unknown = labels[(labels >= len(LABELS)) & (labels != LICENSE_PLATE)]
+    table[list(TRAINED)] = range(len(TRAINED))
+    unknown = labels[(labels >= IDS) & (labels != LICENSE_PLATE)]
     if unknown.size:
         raise ValueError(first_few(np.unique(unknown).tolist(), 5))
     return table[labels]
@@ -139,7 +110,7 @@ def _convert(source: Path) -> None:
         train_ids = to_train_ids(labels)
     except ValueError as error:
         raise UsageError(
-            f'{source} has ids that Cityscapes does not: {error}; its ids are 0 to {len(LABELS) - 1}. Remove the file, '
+            f'{source} has ids that Cityscapes does not: {error}; its ids are 0 to {IDS - 1}. Remove the file, '
             'or use LabelMapFolder for labels of your own.'
         ) from None
     content = io.BytesIO()

@@ -13,7 +13,8 @@ import argparse
 import os
 
 from mstkit.downstream.cityscapes_ids import write_train_ids
-from mstkit.errors import UsageError, exit_cleanly
+from mstkit.errors import exit_cleanly
+from mstkit.utils.checks import check_count
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,8 +31,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Converts, and says how much there was to do."""
     args = parse_args()
-    if args.jobs < 1:
-        raise UsageError(f'--jobs is {args.jobs}; it must be at least 1.')
+    check_count('--jobs', args.jobs, 1)
     written = write_train_ids(args.root, args.jobs)
     print(f'{written.new} label maps written, {written.already} were there already')
 
