@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 import shlex
 from pathlib import Path
@@ -153,6 +154,49 @@ def test_simmims_fine_tuning():
     ends = dict(lr_min=2.5e-7 * scale, warmup_lr_init=2.5e-7 * scale)
     assert curve(config, 3) == pytest.approx(timms(300, 1.25e-3 * scale, warmup_t=60, **ends), rel=1e-9)
     assert config.optim_wrapper.clip_grad == dict(max_norm=5.0)
+
+
+def test_mae_pre_trains_at_its_learning_rate():
+    """1.5e-4 per 256 images at 4096; 40 epochs from 0, then half a cosine to 0 over the others; betas and decay."""
+    config = read(ROOT / 'mae' / 'mae_vit-b_800e.py')
+    peak, epochs, warm, steps = 1.5e-4 * 4096 / 256, 800, 40, 25
+    theirs = []
+    for step in range(epochs * steps):
+        epoch = step / steps
+        rise = 0.5 * (1 + math.cos(math.pi * (epoch - warm) / (epochs - warm)))
+        theirs.append(peak * epoch / warm if epoch < warm else peak * rise)
+    assert curve(config, steps) == pytest.approx(theirs, abs=peak * 2e-3)
+    assert config.optim_wrapper.optimizer.betas == (0.9, 0.95) and config.optim_wrapper.clip_norm is None
+    assert config.auto_scale_lr.base_batch_size == 4096
+
+
+def test_simmim_pre_trains_at_its_learning_rate():
+    """2e-4 per 512 images at 2048, timm's cosine over all steps from 1e-6 to 1e-5 per 512 images; clipped at 5."""
+    config = read(ROOT / 'simmim' / 'simmim_swin-b_100e.py')
+    scale = 2048 / 512
+    theirs = timms(300, 2e-4 * scale, warmup_t=30, lr_min=1e-5 * scale, warmup_lr_init=1e-6 * scale)
+    assert curve(config, 3) == pytest.approx(theirs, rel=1e-9)
+    assert config.optim_wrapper.clip_norm == 5.0 and config.optim_wrapper.clip_mode == 'global'
+    assert config.auto_scale_lr.base_batch_size == 2048
+
+
+@pytest.mark.parametrize('path', ['mae/mae_vit-tiny_folder', 'mae/mae_vit-b_800e', 'simmim/simmim_swin-b_100e'])
+def test_what_masked_autoencoders_decay(path):
+    """All but vectors; of SimMIM neither [MASK] nor the position biases, of MAE both tokens too, as in their code."""
+    config = Config.fromfile(ROOT / f'{path}.py')
+    if config.model.type == 'SimMIM':
+        config.model.backbone.arch = dict(embed_dims=24, depths=[1, 1, 1, 1], num_heads=[1, 2, 3, 6])
+    else:
+        config.model.backbone.arch = dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=96)
+        config.model.decoder.update(embed_dims=24, num_layers=1, num_heads=2)
+    with DefaultScope.overwrite_default_scope('mstkit'):
+        model = MODELS.build(config.model)
+        wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    decays = {id(p): group['weight_decay'] for group in wrapper.optimizer.param_groups for p in group['params']}
+    for key, parameter in model.named_parameters():
+        spared = parameter.ndim == 1 or 'relative_position_bias_table' in key
+        if parameter.requires_grad:
+            assert decays[id(parameter)] == (0.0 if spared else 0.05), key
 
 
 def test_the_knn_bank_is_what_is_trained_on():

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from mstkit import registry
+from mstkit.registry import MODELS
 from mstkit.utils.build_errors import registered_names
 
-from ..models.builders import NECK, mst
+from ..models.builders import NECK, VIT, mst
 from ..models.moby import moby
 from .pages import PAGES, ROOT, named_files, prose, rows, spans, text_of
 
@@ -75,7 +76,8 @@ def test_checkpoint_prefixes():
     prefixes = [re.findall(r'`([^`]+)`', row[0])[0] for row in rows('conventions.md', 'prefix in `state_dict`')]
     used = set()
     patches = dict(patch_head=dict(type='IBOTHead'), patch_neck=dict(NECK))
-    for key in mst(**patches).state_dict() | moby().state_dict():
+    mae = MODELS.build(dict(type='MAE', backbone=VIT, decoder=dict(embed_dims=16, num_layers=1, num_heads=2)))
+    for key in mst(**patches).state_dict() | moby().state_dict() | mae.state_dict():
         matching = [prefix for prefix in prefixes if key.startswith(prefix)]
         assert len(matching) == 1, key
         used.update(matching)

@@ -1,0 +1,76 @@
+"""MAE and SimMIM under the runner with all hooks: measured, drawn, and resumed inside an epoch to the bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from . import running
+from .test_resume import MID_EPOCH, interrupt
+
+SIZE = 16
+BACKBONE = dict(
+    type='MaskedVisionTransformer',
+    arch=dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48),
+    img_size=SIZE,
+    patch_size=4,
+    drop_path_rate=0.2,
+)
+PIXELS = dict(type='ViewDataPreprocessor', mean=[127.5] * 3, std=[64.0] * 3)
+MODELS: dict[str, dict[str, Any]] = {
+    'MAE': dict(type='MAE', decoder=dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2)),
+    'MAE, guided': dict(
+        type='MAE',
+        decoder=dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2),
+        masker=dict(type='AttMaskHigh', ratio=(0.3, 0.7), image_prob=0.5),
+    ),
+    'SimMIM': dict(type='SimMIM', mask_patch_size=8),
+}
+VIEW = [
+    dict(type='MultiCrop', global_crops=dict(size=SIZE, count=1), local_crops=dict(count=0), global_recipes={}),
+    dict(type='PackViews'),
+]
+SCENES = dict(type='BuiltinScenes', split='train', num_images=16, image_size=32)
+LABELED = dict(SCENES, pipeline=[dict(type='CenterView', resize=SIZE, crop=SIZE), dict(type='PackViews')])
+
+
+def settings(name: str) -> dict[str, Any]:
+    knn = dict(type='KNNHook', train_dataset=LABELED, val_dataset=dict(LABELED, split='val'), ks=[3], headline_k=3)
+    return dict(
+        model=dict(MODELS[name], backbone=BACKBONE, data_preprocessor=PIXELS),
+        train_dataloader__dataset=dict(SCENES, pipeline=VIEW),
+        optim_wrapper__freeze_last_layer_epochs=0,
+        default_hooks__checkpoint=MID_EPOCH,
+        default_hooks__knn=knn,
+        default_hooks__panels=dict(type='PanelHook', interval=1, num_images=2),
+        custom_hooks=[dict(type='ProgressHook'), dict(type='CollapseMonitorHook', num_images=8)],
+        log_level='INFO',
+    )
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_trained_measured_drawn_and_resumed_inside_an_epoch(tmp_path, name):
+    whole = running.train(tmp_path / 'whole', **settings(name))
+    measured, watched = (lines(tmp_path / 'whole' / f'{file}.jsonl') for file in ('knn', 'collapse'))
+    branches = ['student', 'teacher'] if 'guided' in name else ['student']
+    assert [list(record['branches']) for record in measured] == [branches] * 4
+    assert all(0 < record['hidden_fraction'] < 1 and record['feature_deviation'] > 0 for record in watched)
+    log = Path(whole.log_dir).joinpath(f'{whole.timestamp}.log').read_text()
+    assert 'k-NN is off' not in log and 'panels are off' not in log
+    sheets = sorted((tmp_path / 'whole' / 'panels').iterdir())
+    assert [sheet.name for sheet in sheets] == [f'epoch_00{epoch}.png' for epoch in range(4)]
+    assert all(np.asarray(Image.open(sheet)).std() > 10 for sheet in sheets)
+    interrupt(tmp_path / 'cut', 6, **settings(name))
+    running.train(tmp_path / 'cut', resume=True, **settings(name))
+    assert running.same_state(tmp_path / 'whole' / 'iter_12.pth', tmp_path / 'cut' / 'iter_12.pth')
+    assert lines(tmp_path / 'cut' / 'knn.jsonl') == measured
+    assert lines(tmp_path / 'cut' / 'collapse.jsonl') == watched
