@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from pathlib import Path
@@ -104,16 +105,22 @@ ALLOWED = {
 }
 
 
-def imports(path: Path) -> set[str]:
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding='utf-8'))
+
+
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
     """Every module that a file imports, at its top or inside a function."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level or path.name == '__init__.py', f'{path}: relative import'
             found.add(node.module or '')
-    return found
+    return frozenset(found)
 
 
 def allowed(module: str, room: str) -> bool:
@@ -156,7 +163,7 @@ def test_mmdet_and_mmseg_stay_in_one_room(path):
     if place(path) == 'mstkit/toolbox.py':  # a command, which starts the tools of those packages
         assert wrong.pop() == 'mstkit.downstream'
     assert not wrong, f'{place(path)} imports {wrong}'
-    nodes = ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+    nodes = ast.walk(tree(path))
     relative = [alias.name for node in nodes if isinstance(node, ast.ImportFrom) and node.level for alias in node.names]
     assert 'downstream' not in relative, f'{place(path)} imports downstream'
 
@@ -183,9 +190,9 @@ def test_the_registry_comes_before_torch_and_mmpretrain(path):
     if not used or room.name == 'downstream' or (used == {'torch'} and not room.is_dir()):
         return
     first = room / '__init__.py' if room.is_dir() else room
-    nodes = [node for node in ast.parse(first.read_text(encoding='utf-8')).body if isinstance(node, ast.Import)]
+    nodes = [node for node in tree(first).body if isinstance(node, ast.Import)]
     assert nodes[-1].names[0].name == 'mstkit.registry', f'{place(first)} has to import mstkit.registry first'
-    froms = [node for node in ast.parse(first.read_text(encoding='utf-8')).body if isinstance(node, ast.ImportFrom)]
+    froms = [node for node in tree(first).body if isinstance(node, ast.ImportFrom)]
     early = [node.module for node in froms if node.lineno < nodes[-1].lineno and (node.module or '').startswith('m')]
     assert not early, f'{place(first)} imports {early} before mstkit.registry'
 
@@ -194,10 +201,10 @@ def test_the_registry_comes_before_torch_and_mmpretrain(path):
 PUBLIC_UNDERSCORES = {'_replace', '_fields', '_asdict', '_core', '_reconstruct', '_roi_align_backward'}
 
 
-def private(text: str) -> list[str]:
+def private(text: str | ast.Module) -> list[str]:
     """The private attributes and modules that code takes from anything but itself and what it extends."""
     found = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(text if isinstance(text, ast.AST) else ast.parse(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if '._' in alias.name}
         elif isinstance(node, ast.ImportFrom) and '._' in (node.module or ''):
@@ -212,7 +219,7 @@ def private(text: str) -> list[str]:
 def test_private_attributes_of_others_are_reached_in_one_file(path):
     if place(path) == 'mstkit/utils/private_attributes.py' or place(path).startswith('mstkit/models/'):
         return
-    assert private(path.read_text(encoding='utf-8')) == []
+    assert private(tree(path)) == []
 
 
 def test_private_attributes_are_seen():

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
+
 from .toy_ablation import ROOT
 
 DEMO = 'configs/demo/mst_vit-nano_scenes.py'
@@ -36,6 +38,7 @@ TINY = [
 def ablate(monkeypatch, capfd):
     """Runs the tool, in this process: importing everything takes longer than all else here. Its two streams."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, 'executable', warm.python())  # of the trainings that it starts
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
 
     def run(*words: str | Path, expect: int) -> tuple[str, str]:

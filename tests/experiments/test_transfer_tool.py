@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mstkit.errors import UsageError
+from tests import warm
 
 from .toy_transfer import CONFIGS, ROOT, program
 
@@ -25,6 +26,7 @@ test_dataloader = val_dataloader
 def transfer(monkeypatch, capfd):
     """Runs the tool; its two streams."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, 'executable', warm.python())  # of the trainings that it starts
 
     def run(*words: str | Path, expect: int) -> tuple[str, str]:
         monkeypatch.setattr(sys, 'argv', ['transfer.py', *(str(word) for word in words)])
