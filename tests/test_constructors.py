@@ -13,7 +13,7 @@ from mmengine.registry import Registry
 from torch import nn
 
 from mstkit import registry as registries
-from mstkit.models import Masker
+from mstkit.models import Masker, Objective, Pretrainer
 from mstkit.models.objectives import Surroundings
 from mstkit.structures import MaskContext, Progress, TokenOutput, VisibleOutput
 
@@ -249,10 +249,16 @@ def ours() -> Iterator[tuple[str, type]]:
 
 
 CLASSES = dict(ours())
-# What has no line above is built from its defaults, so that a new component is covered when it is registered.
+# What has no line above is built from its defaults, and from what the model around it gives: a new component is covered
+# when it is registered.
+KINDS: dict[type, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
+    Masker: ({}, hide),
+    Objective: (dict(surroundings=SURROUNDINGS), None),
+    Pretrainer: (dict(backbone=SMALL), step),
+}
 ALL = dict(BASES)
 ALL.update(
-    (name, ({}, hide if issubclass(cls, Masker) else None))
+    (name, next((base for kind, base in KINDS.items() if issubclass(cls, kind)), ({}, None)))
     for name, cls in CLASSES.items()
     if name not in BASES and name not in NOT_HERE
 )

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mstkit.registry import EVALUATORS, MODELS
+from mstkit import registry as registries
 
-from .pages import ROOT, named_files
+from .pages import ROOT, named_files, registered_by_the_pages
 
 
 @pytest.fixture(scope='package')
@@ -23,10 +23,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp('project')
     shutil.copytree(ROOT / 'configs', folder / 'configs')
     for name, body in named_files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(body, encoding='utf-8')
     for name in ('DIR', 'data/imagenet', 'lists'):
         (folder / name).mkdir(parents=True)
-    registered = ((MODELS, 'CheckerboardMasker'), (EVALUATORS, 'class_means'))
+    registered = [(getattr(registries, registry), name) for registry, name in registered_by_the_pages()]
     own = [registry.module_dict.pop(name, None) for registry, name in registered]
     sys.path.insert(0, str(folder))
     yield folder

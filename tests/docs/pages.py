@@ -58,6 +58,19 @@ def named_files() -> dict[str, str]:
     return files
 
 
+def registered_by_the_pages() -> list[tuple[str, str]]:
+    """What the files of the pages register: the registry's name in mstkit.registry, and the component's."""
+    found = [
+        (registry, name or cls)
+        for body in named_files().values()
+        for registry, name, cls in re.findall(
+            r"^@(\w+)\.register_module\((?:name='(\w+)')?\)\nclass (\w+)", body, re.MULTILINE
+        )
+    ]
+    assert ('EVALUATORS', 'class_means') in found
+    return found
+
+
 def commands() -> list[tuple[str, str]]:
     """Every command in a bash block, with its page; of the results, which also say how data is fetched, only ours."""
     found = []

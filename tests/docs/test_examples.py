@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pickle
 import runpy
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ import torch
 from PIL import Image
 
 from mstkit.datasets import SampleKey
-from mstkit.engine.launch.launch import load_config
+from mstkit.engine.launch.launch import build_runner, load_config
 from mstkit.errors import UsageError
 from mstkit.evaluation.features import check_labeled
 from mstkit.evaluation.suite import build_suite
@@ -29,6 +32,10 @@ def test_the_files_are_all_looked_at():
         'test_checkerboard_masker.py',
         'class_means.py',
         'test_class_means.py',
+        'patch_color.py',
+        'test_patch_color.py',
+        'configs/color/color_vit-nano_scenes.py',
+        'configs/demo/mst_vit-nano_scenes_color.py',
         'configs/mst/mst_vit-tiny_folder_checkerboard.py',
         'configs/mst/mst_vit-tiny_cifar10.py',
         'configs/mst/mst_vit-tiny_list.py',
@@ -62,6 +69,41 @@ def test_the_example_evaluation_is_found_by_the_suite(inside, tmp_path):
     assert 100 / 3 < evaluation(evaluated)['top1'] <= 100
     with pytest.raises(UsageError, match='last_blocks is 9'):
         build_suite(['class_means'], {'class_means.last_blocks': 9})['class_means'].check(evaluated)
+
+
+def test_the_example_objective_passes_its_own_test(inside):
+    found = runpy.run_path('test_patch_color.py')
+    tests = {name: value for name, value in found.items() if name.startswith('test_')}
+    assert set(tests) == {'test_loss_is_of_hidden_patches', 'test_color_of_an_image_is_learned', 'test_mistakes'}
+    for test in tests.values():
+        test()
+
+
+FEW = {
+    'train_dataloader.dataset.num_images': 64,
+    'default_hooks.knn.train_dataset.num_images': 40,
+    'default_hooks.knn.val_dataset.num_images': 20,
+}
+
+
+def train_example(config: str, work_dir: Path, **options: Any) -> list[dict[str, Any]]:
+    """Trains a config of a page on a few of the built-in scenes for an epoch; the lines of its k-NN."""
+    loaded, changes = load_config(config, work_dir=str(work_dir), epochs=1, cfg_options=FEW, **options)
+    build_runner(loaded, changes).train()
+    return [json.loads(line) for line in (work_dir / 'knn.jsonl').read_text().splitlines()]
+
+
+def test_the_example_objective_trains_alone_and_in_mst(inside, tmp_path):
+    first, last = train_example('configs/color/color_vit-nano_scenes.py', tmp_path / 'alone')
+    assert (first['epoch'], last['epoch']) == (0, 1)
+    assert set(last['branches']) == {'student'}, 'nobody looks at a teacher'
+    watched = json.loads((tmp_path / 'alone' / 'collapse.jsonl').read_text())
+    assert watched['hidden_fraction'] == pytest.approx(0.6, abs=0.02)
+    assert (tmp_path / 'alone' / 'panels' / 'epoch_001.png').is_file()
+    config, _ = load_config('configs/demo/mst_vit-nano_scenes_color.py')
+    model = MODELS.build(config.model)
+    assert list(model.objectives) == ['ce', 'restore', 'color']
+    assert model.objectives['color'].weight == 0.5
 
 
 def test_the_example_masker_masks_a_model(inside):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from torch import Tensor
 
 from mstkit.errors import UsageError
@@ -92,6 +93,14 @@ def test_a_masker_that_is_guided_costs_attention_in_the_pass_that_is_made_anyway
     calls = Calls(monkeypatch, model.teacher.backbone)
     model.loss(views())
     assert calls.seen == [(32, 'pooled', True)]
+
+
+def test_objectives_of_a_config_file_are_built():
+    """There they are mmengine's ConfigDicts, which turn what is put into them into their own kind."""
+    config = ConfigDict(type='Pretrainer', backbone=VIT, objectives=dict(ce=CROSS_VIEW, restore=RESTORATION))
+    assert list(MODELS.build(config).objectives) == ['ce', 'restore']
+    flat = ConfigDict(type='DINO', backbone=VIT, neck=NECK, objectives=dict(restore=RESTORATION))
+    assert list(MODELS.build(flat).objectives) == ['ce', 'restore']
 
 
 def test_without_a_teacher():

@@ -99,7 +99,9 @@ def build_objectives(configs: Mapping[str, dict[str, Any] | None], surroundings:
     for name, config in configs.items():
         if config is None:
             continue
-        objective = MODELS.build(config, default_args=dict(surroundings=surroundings._replace(objectives=built)))
+        # A plain dict: mmengine's ConfigDict would rebuild the surroundings as if they were a part of the config.
+        plain = dict(config) if isinstance(config, Mapping) else config
+        objective = MODELS.build(plain, default_args=dict(surroundings=surroundings._replace(objectives=built)))
         objective.name = name
         built[name] = objective
     return nn.ModuleDict(built)
