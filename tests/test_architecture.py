@@ -227,6 +227,27 @@ def test_private_attributes_are_seen():
     assert private(text) == ['a.b._c', 'f()._d', 'self.loop._iter', 't._x']
 
 
+def class_swaps(text: str) -> list[int]:
+    """Lines that give an object another class."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr == '__class__':
+            found.append(node.lineno)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith('setattr'):
+            found += [one.lineno for one in node.args if isinstance(one, ast.Constant) and one.value == '__class__']
+    return sorted(found)
+
+
+@pytest.mark.parametrize('path', MODULES, ids=place)
+def test_no_live_object_gets_another_class(path):
+    assert class_swaps(path.read_text(encoding='utf-8')) == [], 'build the object that is wanted'
+
+
+def test_class_swaps_are_seen():
+    text = "a.__class__ = B\na.x, a.y.__class__ = 1, B\nsetattr(a, '__class__', B)\na.__class__.__name__\n"
+    assert class_swaps(text) == [1, 2, 3]
+
+
 def test_the_check_sees_what_it_is_for(tmp_path):
     file = tmp_path / 'x.py'
     file.write_text('def f():\n    from mstkit.engine import runner\nimport matplotlib.pyplot')

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmcv.cnn.bricks import DropPath
 from mmcv.cnn.bricks.transformer import FFN
+from mmengine.model import BaseModule
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mstkit.models.attention_kernel import attend
-from mstkit.models.memory_lean_linear import LeanFFN
+from mstkit.models.memory_lean_linear import LeanFFN, lean_ffn
 
 
 class EncoderAttention(MultiheadAttention):
     """mmpretrain's attention without its stochastic depth, which the layer around it applies.
 
     Queries, keys and values are taken apart at once: the gradient of that is one copy, not a sum of three.
+
+    Args:
+        attention: mmpretrain's, whose layers are taken over with their parameters.
     """
+
+    def __init__(self, attention: MultiheadAttention) -> None:
+        BaseModule.__init__(self, attention.init_cfg)  # not mmpretrain's, which would draw all weights once more
+        self.input_dims, self.embed_dims = attention.input_dims, attention.embed_dims
+        self.num_heads, self.head_dims = attention.num_heads, attention.head_dims
+        self.attn_drop = attention.attn_drop
+        self.scaled_dot_product_attention = attend
+        self.qkv, self.proj, self.proj_drop = attention.qkv, attention.proj, attention.proj_drop
+        self.out_drop, self.gamma1 = attention.out_drop, attention.gamma1
+        self.training = attention.training
 
     def forward(
         self, x: Tensor, first_only: bool = False, rows: Tensor | None = None, present: Tensor | None = None
@@ -57,18 +72,20 @@ class EncoderLayer(TransformerEncoderLayer):
       more of them is computed.
     - :meth:`use_compiled` hands the layer to a compiler. One graph serves every layer of the same kind and shape, so a
       network of any depth takes as long to compile as one layer.
+
+    Args:
+        layer: mmpretrain's, whose parts are taken over with their parameters.
     """
 
     _compiled: Callable[..., Tensor] | None = None
+    ffn: Any  # an FFN or, with ffn_type='swiglu_fused', another kind
 
-    @classmethod
-    def take_over(cls, layers: Iterable[nn.Module]) -> None:
-        """Makes mmpretrain's layers of a network ours; parameters, their names and their values stay."""
-        for layer in layers:
-            if type(layer) is TransformerEncoderLayer and type(layer.attn) is MultiheadAttention:
-                layer.__class__, layer.attn.__class__ = cls, EncoderAttention
-                layer.attn.scaled_dot_product_attention = attend  # type: ignore[union-attr]
-                LeanFFN.take_over(layer.modules())
+    def __init__(self, layer: TransformerEncoderLayer) -> None:
+        BaseModule.__init__(self, layer.init_cfg)  # not mmpretrain's, which would draw all weights once more
+        self.embed_dims = layer.embed_dims
+        self.ln1, self.attn = layer.ln1, EncoderAttention(layer.attn)
+        self.ln2, self.ffn = layer.ln2, lean_ffn(layer.ffn)
+        self.training = layer.training
 
     def forward(
         self, x: Tensor, first_only: bool = False, rows: Tensor | None = None, present: Tensor | None = None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from mmcv.cnn.bricks.transformer import FFN
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
@@ -116,24 +116,18 @@ def gelu_linear(x: Tensor, linear: nn.Linear) -> Tensor:
 
 
 class LeanFFN(FFN):
-    """mmcv's ``FFN``, the same parameters and results, by :func:`gelu_linear`."""
+    """mmcv's ``FFN`` by :func:`gelu_linear`: the same parameters under the same names, and the same results.
 
-    @classmethod
-    def take_over(cls, modules: Iterable[nn.Module]) -> None:
-        """Makes every ``FFN`` among the modules one of ours that would gain by it; the others stay as they are."""
-        for module in modules:
-            if type(module) is FFN and cls._gains(module.layers):
-                module.__class__ = cls
+    Args:
+        ffn: mmcv's, whose layers are taken over with their parameters; it has to be one that :func:`lean_ffn` knows.
+    """
 
-    @staticmethod
-    def _gains(layers: Any) -> bool:
-        first = layers[0]
-        return (
-            len(layers) == 3
-            and isinstance(first[1], nn.GELU)
-            and first[1].approximate == 'none'
-            and not first[2].p  # what is dropped after the activation would have to be drawn again
-        )
+    def __init__(self, ffn: FFN) -> None:
+        BaseModule.__init__(self, ffn.init_cfg)  # not FFN's, which would draw all weights once more
+        self.embed_dims, self.feedforward_channels = ffn.embed_dims, ffn.feedforward_channels
+        self.num_fcs, self.add_identity = ffn.num_fcs, ffn.add_identity
+        self.layers, self.dropout_layer, self.gamma2 = ffn.layers, ffn.dropout_layer, ffn.gamma2
+        self.training = ffn.training
 
     def feed(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
         """The branch without its identity and stochastic depth, with the norm before it: (..., C) to (..., C)."""
@@ -146,3 +140,19 @@ class LeanFFN(FFN):
         if not self.add_identity:
             return fed
         return (x if identity is None else identity) + fed
+
+
+def lean_ffn(ffn: nn.Module) -> nn.Module:
+    """A :class:`LeanFFN` of mmcv's ``FFN`` where that saves memory, else the same module.
+
+    It does for two linear layers with an exact GELU and without dropout between them, as ViT and Swin have them; what
+    is dropped behind the activation would have to be drawn again.
+    """
+    if type(ffn) is not FFN:
+        return ffn
+    layers: Any = ffn.layers
+    if len(layers) != 3:
+        return ffn
+    _, activation, dropout = layers[0]
+    fits = isinstance(activation, nn.GELU) and activation.approximate == 'none' and not dropout.p
+    return LeanFFN(ffn) if fits else ffn

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from mmpretrain.models.backbones import VisionTransformer
@@ -111,14 +109,21 @@ def test_dropped_images_cost_nothing():
     assert 60 < sum(seen) < 140
 
 
-def test_layers_of_others_are_left_alone():
-    class Their(TransformerEncoderLayer):
-        pass
+def test_a_layer_takes_over_parameters_names_and_modes():
+    theirs = TransformerEncoderLayer(24, 3, 48, layer_scale_init_value=0.3, drop_path_rate=0.5, init_cfg=dict(type='X'))
+    ours = EncoderLayer(theirs.eval())
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert all(a is b for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert ours.init_cfg == theirs.init_cfg and not any(module.training for module in ours.modules())
+    public = {name for name in vars(theirs.attn) if not name.startswith('_')} - {'v_shortcut'}
+    assert public <= vars(ours.attn).keys() and vars(theirs).keys() - {'_compiled'} <= vars(ours).keys()
 
-    layer = Their(24, 3, 48)
-    before = copy.deepcopy(layer.__dict__)
-    EncoderLayer.take_over([layer, nn.Identity()])
-    assert type(layer) is Their and layer.__dict__.keys() == before.keys()
+
+def test_other_kinds_of_feeding_forward_stay():
+    theirs = TransformerEncoderLayer(24, 3, 48, ffn_type='swiglu_fused').eval()
+    ours, tokens = EncoderLayer(theirs), torch.randn(2, 5, 24)
+    assert ours.ffn is theirs.ffn
+    torch.testing.assert_close(ours(tokens), theirs(tokens))
 
 
 @pytest.mark.parametrize('read', ['all', 'hidden', 'pooled'])

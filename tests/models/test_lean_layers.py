@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mstkit.models import MaskedSwinTransformer, MaskedVisionTransformer
-from mstkit.models.memory_lean_linear import LeanFFN, gelu_linear, norm_linear
+from mstkit.models.memory_lean_linear import LeanFFN, gelu_linear, lean_ffn, norm_linear
 
 GELU = dict(act_cfg=dict(type='GELU'))
 
@@ -21,9 +21,7 @@ def pair(**settings) -> tuple[nn.Module, nn.Module]:
     """mmcv's and ours with the same weights."""
     torch.manual_seed(0)
     theirs = FFN(24, 96, **GELU, **settings)
-    ours = copy.deepcopy(theirs)
-    LeanFFN.take_over([ours])
-    return theirs, ours
+    return theirs, lean_ffn(copy.deepcopy(theirs))
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
@@ -137,8 +135,9 @@ def test_frozen_weights_and_inputs_get_no_gradient():
 )
 def test_others_are_left_alone(settings):
     module = FFN(24, 96, **settings)
-    LeanFFN.take_over([module, nn.Identity()])
-    assert type(module) is FFN
+    assert lean_ffn(module) is module
+    other = nn.Identity()
+    assert lean_ffn(other) is other
 
 
 @pytest.mark.parametrize('network', [MaskedVisionTransformer, MaskedSwinTransformer])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
+from mmengine.model import BaseModule
 from mmpretrain.models.backbones import SwinTransformer
 from mmpretrain.models.utils import ShiftWindowMSA
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from mstkit.errors import UsageError
 from mstkit.models.backbones.backbone_checks import swin_arguments
 from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, init_transformer_weights
-from mstkit.models.memory_lean_linear import LeanFFN
+from mstkit.models.memory_lean_linear import lean_ffn
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 from mstkit.utils.checks import check_one_of
@@ -28,9 +29,18 @@ class SmallMapWindowMSA(ShiftWindowMSA):
     The official Swin shrinks the window and drops the shift when a map is not larger than the window; mmpretrain
     either refuses such a map or (``pad_small_map``) shifts it all the same, which rolls tokens that are all in one
     window and masks most of their attention. On larger maps nothing differs from mmpretrain.
+
+    Args:
+        attention: mmpretrain's, whose layers are taken over with their parameters.
     """
 
-    shifts_any_map: bool = False
+    def __init__(self, attention: ShiftWindowMSA) -> None:
+        BaseModule.__init__(self, attention.init_cfg)  # not mmpretrain's, which would draw all weights once more
+        self.shift_size, self.window_size = attention.shift_size, attention.window_size
+        self.pad_small_map = attention.pad_small_map
+        self.shifts_any_map = False
+        self.w_msa, self.drop = attention.w_msa, attention.drop
+        self.training = attention.training
 
     def decide_shift(self, side: int) -> None:
         """Lets the map of the size that the network is built for decide, once for all maps (``shift_by='img_size'``).
@@ -146,13 +156,12 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         self.stride = self.patch_size * 2 ** (self.num_layers - 1)
         for stage in self.stages:
             for block in stage.blocks:
-                # The block builds its attention itself; only the behavior on small maps is replaced.
-                block.attn.__class__ = SmallMapWindowMSA
+                # mmpretrain's block builds its own kind of each.
+                block.attn, block.ffn = SmallMapWindowMSA(block.attn), lean_ffn(block.ffn)
         if self.shift_by == 'img_size':
             for depth, stage in enumerate(self.stages):
                 for block in stage.blocks:
                     block.attn.decide_shift(min(self.patch_resolution) // 2**depth)
-        LeanFFN.take_over(self.stages.modules())
 
     def init_weights(self) -> None:
         """Initializes like the official Swin (linear layers truncated normal, 0.02)."""

@@ -104,7 +104,8 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
                 raise UsageError(f"positions='sincos' need a multiple of 4 channels, not embed_dims={self.embed_dims}")
             self.pos_embed.requires_grad_(False)
             self._fix_positions()
-        EncoderLayer.take_over(self.layers)
+        for i, layer in enumerate(self.layers):  # mmpretrain's constructor builds its own kind
+            self.layers[i] = EncoderLayer(layer)
 
     def init_weights(self) -> None:
         """Initializes like DINO's ViT or like MAE's, as ``initialization`` says."""
