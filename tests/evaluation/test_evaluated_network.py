@@ -152,8 +152,8 @@ def test_mistakes(root: Path, tmp_path: Path) -> None:
     evaluated.check_features(4)
     with pytest.raises(UsageError, match='last_blocks is 5; counting has 4'):
         evaluated.check_features(5)
-    with pytest.raises(UsageError, match="no view 'center'"):
-        evaluated.loader('val', 'center')
+    with pytest.raises(UsageError, match="no view 'centre'"):
+        evaluated.loader('val', 'centre')
 
 
 def images_of(evaluated: EvaluatedNetwork, epoch: int) -> tuple[torch.Tensor, list[int]]:
