@@ -12,18 +12,73 @@ import platform
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from mstkit._probes import FOUNDATIONS, LATE, PROBES, Outcome, probe
 from mstkit.version import __version__
 
+ROOT = Path(__file__).resolve().parents[1]
 OK, WARNING, PROBLEM = 'ok', 'warning', 'PROBLEM'
+# Importing torch from a cold and busy disk was seen to take minutes: nothing is concluded from it.
+PATIENCE = 600.0
+LATE = 'did not answer within ten minutes'
 BUSY = 'The disk is slow or the machine busy, which proves nothing: run this again later.'
+
+# What is tried, each in a fresh interpreter; what one prints last is its result. torchvision imports next to a torch
+# that it was not compiled for, and only its operators fail. mmdet and mmseg are imported as our users do it, after
+# mstkit.downstream, which lends them torchvision's operators where mmcv has none.
+NMS = 'import torch, torchvision; torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)'
+PROBES = {
+    'torch': """
+import json, torch
+cuda = torch.cuda.is_available()
+device = 'cuda' if cuda else 'mps' if torch.backends.mps.is_available() else 'cpu'
+(torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)).sum().item()
+gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())] if cuda else []
+checks = (getattr(torch.cpu, name, bool) for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'))
+bf16 = torch.version.hip is not None or torch.cuda.get_device_capability()[0] >= 8 if cuda else any(f() for f in checks)
+names = [f'{p.name}, {p.total_memory / 2**30:.0f} GiB' for p in gpus]
+print(json.dumps(dict(device=device, build=str(torch.version.cuda), names=names, bf16=bf16)))
+""",
+    'mstkit': f'import mstkit.datasets, mstkit.engine, mstkit.evaluation, mstkit.models, mstkit.visualization; {NMS}',
+    'mmcv operators': """
+import importlib.util, sys
+if importlib.util.find_spec('mmcv._ext') is None:
+    sys.exit(1)
+import torch, mmcv._ext
+""",
+    'mmdet': 'import mstkit.downstream, mmdet.models, mmdet.datasets',
+    'mmseg': 'import mstkit.downstream, mmseg.models, mmseg.datasets',
+}
+# What mstkit stands on, from the ground up; tried only when mstkit itself does not work, to find the reason.
+FOUNDATIONS = {'torchvision': NMS, 'cv2': 'import cv2', 'mmpretrain': 'import mmpretrain.models, mmpretrain.datasets'}
+
+# What helps where one of them does not work: a sentence, and what pip is to do.
+AGAIN = ('install', '--force-reinstall', '--no-deps')
+TORCH = ('install', '--force-reinstall', 'torch', 'torchvision')
+MENDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    'torch': ('torch does not run.', TORCH),
+    'torchvision': ('It does not fit this torch: both have to come from the same place.', TORCH),
+    'cv2': ('Without libGL (a server, a container) OpenCV has to be headless.', (*AGAIN, 'opencv-python-headless')),
+    'mmpretrain': (
+        'Mend what stands above first; if it stays, install it anew.',
+        (*AGAIN, 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'),
+    ),
+    'mstkit': ('Mend what stands above first; where nothing does, this is a bug of ours: please report it.', ()),
+    'mmcv operators': (
+        'They were compiled for another torch, it seems, and mmdet and mmseg stumble over them. Without them, which is '
+        "what this installs, Mask R-CNN and SETR work with torchvision's.",
+        (*AGAIN, '--no-cache-dir', 'onedl-mmcv'),
+    ),
+    'mmdet': ('Pre-training does not need it.', ('install', '--force-reinstall', 'onedl-mmdetection')),
+    'mmseg': ('Pre-training does not need it.', ('install', '--force-reinstall', 'onedl-mmsegmentation')),
+}
 
 # Distributions that install the same packages as ours: whichever was installed last has overwritten the other's files.
 RIVALS = {
@@ -33,16 +88,40 @@ RIVALS = {
     'onedl-mmdetection': ('mmdet',),
     'onedl-mmsegmentation': ('mmsegmentation',),
 }
+OPTIONAL = {'tensorboard': 'curves in TensorBoard', 'webdataset': 'training from tar shards'}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a probe ended: ``text`` is what it printed last, or the last line of its error."""
+
+    works: bool
+    text: str = ''
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A row of the table; ``advice`` (a sentence and a command) is printed below it where there is something to do."""
+    """A row of the table; ``advice`` and ``command`` are printed below it where there is something to do."""
 
     name: str
     found: str
     status: str = OK
     advice: str = ''
+    command: str = ''
+
+
+def probe(code: str) -> Outcome:
+    """Runs a piece of code in a fresh interpreter, so that not even a crash of it reaches us."""
+    environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore', MPLBACKEND='Agg')
+    command = [sys.executable, '-c', f'import sys; sys.path.append({str(ROOT)!r})\n{code}']
+    try:
+        process = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+    except subprocess.TimeoutExpired:
+        return Outcome(False, LATE)
+    if process.returncode < 0:
+        return Outcome(False, f'crashed with signal {-process.returncode}')
+    said = (process.stdout if process.returncode == 0 else process.stderr).strip().splitlines()
+    return Outcome(process.returncode == 0, said[-1].strip() if said else '')
 
 
 def installed_version(distribution: str) -> str | None:
@@ -58,7 +137,7 @@ def lower_bounds() -> dict[str, str]:
 
     Read from requirements/runtime.txt of the source tree, or from the installed package where there is no tree.
     """
-    file = Path(__file__).resolve().parents[1] / 'requirements' / 'runtime.txt'
+    file = ROOT / 'requirements' / 'runtime.txt'
     if file.is_file():
         lines = file.read_text(encoding='utf-8').splitlines()
     else:
@@ -76,8 +155,7 @@ def is_older(version: str, bound: str) -> bool:
 def pip(*arguments: str) -> str:
     """The pip command of the interpreter that runs this, as one would type it."""
     executable = os.path.relpath(sys.executable)
-    executable = sys.executable if executable.startswith('..') else executable
-    return shlex.join([executable, '-m', 'pip', *arguments])
+    return shlex.join([sys.executable if executable.startswith('..') else executable, '-m', 'pip', *arguments])
 
 
 def check_versions(version_of: Callable[[str], str | None]) -> list[Finding]:
@@ -87,123 +165,69 @@ def check_versions(version_of: Callable[[str], str | None]) -> list[Finding]:
         version = version_of(name)
         # Detection and segmentation come after pre-training, which runs without them.
         bad = WARNING if name in ('onedl-mmdetection', 'onedl-mmsegmentation') else PROBLEM
-        rivals = [rival for rival in RIVALS.get(name, ()) if version_of(rival) is not None]
         need = f'{version or "missing"} (needs {bound} or newer)'
-        if rivals:
-            mend = f'{pip("uninstall", "-y", *rivals)} && {pip("install", "--force-reinstall", "--no-deps", name)}'
-            advice = f'{" and ".join(rivals)} shares its folder with {name}: keep one.  {mend}'
-            findings.append(Finding(name, need, bad if version is None else WARNING, advice))
+        if rivals := [rival for rival in RIVALS.get(name, ()) if version_of(rival) is not None]:
+            advice = f'{" and ".join(rivals)} shares its folder with {name}: keep one.'
+            mend = f'{pip("uninstall", "-y", *rivals)} && {pip(*AGAIN, name)}'
+            findings.append(Finding(name, need, bad if version is None else WARNING, advice, mend))
         elif version is None or is_older(version, bound):
-            why = 'It is missing.' if version is None else f'It is older than {bound}.'
-            findings.append(Finding(name, need, bad, f'{why}  {pip("install", f"{name}>={bound}")}'))
+            advice = 'It is missing.' if version is None else f'It is older than {bound}.'
+            findings.append(Finding(name, need, bad, advice, pip('install', f'{name}>={bound}')))
         else:
             findings.append(Finding(name, version))
-    return findings
+    absent = {name: f'not installed; optional ({use}): {pip("install", name)}' for name, use in OPTIONAL.items()}
+    return findings + [Finding(name, version_of(name) or text) for name, text in absent.items()]
 
 
-def check_device(torch: Outcome) -> Finding:
-    """Describes the device on which torch would train."""
+def check_device(found: Mapping[str, Any]) -> Finding:
+    """Describes the device on which torch would train, from what its probe printed."""
     cores = f'{os.cpu_count()} cores'
     if hasattr(os, 'sysconf') and 'SC_PHYS_PAGES' in os.sysconf_names:
         cores += f', {os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30:.0f} GiB memory'
-    if torch.text == LATE:
-        return Finding('device', LATE, WARNING, BUSY)
-    if not torch.works:
-        mend = pip('install', '--force-reinstall', 'torch', 'torchvision')
-        return Finding('device', 'torch does not run', PROBLEM, f'{torch.text}  {mend}')
-    found = json.loads(torch.text)
     if found['device'] == 'cuda':
         precision = 'bf16' if found['bf16'] else 'no bf16: mixed precision is fp16 with a scaler'
         return Finding('device', f'{"; ".join(found["names"])}; {precision}; CPU: {cores}')
     if found['device'] == 'mps':
         return Finding('device', f'Apple GPU (MPS), fp32; CPU: {cores}')
     if shutil.which('nvidia-smi') is None:
-        precision = 'bf16 in hardware' if found.get('bf16') else 'fp32'
-        return Finding('device', f'CPU, {cores}; trains in {precision}')
+        return Finding('device', f'CPU, {cores}; trains in {"bf16 in hardware" if found.get("bf16") else "fp32"}')
     build = 'was built without CUDA' if found['build'] == 'None' else f'is built for CUDA {found["build"]}'
     advice = f'There is an NVIDIA driver, but torch, which {build}, cannot use it: compare with the CUDA version that '
-    advice += f'"nvidia-smi" prints and install the torch that fits.  {pip("install", "--force-reinstall", "torch")}'
-    return Finding('device', f'CPU, {cores}; the GPU is not used', WARNING, advice)
+    advice += '"nvidia-smi" prints and install the torch that fits.'
+    return Finding('device', f'CPU, {cores}; the GPU is not used', WARNING, advice, pip(*TORCH[:-1]))
 
 
 def check_space() -> list[Finding]:
     """Looks at the disk and at the shared memory through which the loaders' processes hand over images."""
     disk = shutil.disk_usage('.').free / 2**30
-    advice = f'Checkpoints need room.  du -sh {shlex.quote(os.getcwd())}/*' if disk < 2 else ''
-    rows = [Finding('disk', f'{disk:.0f} GiB free in this folder', WARNING if advice else OK, advice)]
-    if os.path.isdir('/dev/shm'):
-        shared = shutil.disk_usage('/dev/shm').total / 2**30
-        if shared < 1:
-            advice = 'Loaders with worker processes die of this ("Bus error"): start the container with more of it.  '
-            rows.append(Finding('shared memory', f'{shared:.2f} GiB', WARNING, advice + 'docker run --shm-size=8g ...'))
+    short = (WARNING, 'Checkpoints need room.', f'du -sh {shlex.quote(os.getcwd())}/*') if disk < 2 else ()
+    rows = [Finding('disk', f'{disk:.1f} GiB free in this folder', *short)]
+    if os.path.isdir('/dev/shm') and (shared := shutil.disk_usage('/dev/shm').total / 2**30) < 1:
+        advice = 'Loaders with worker processes die of this ("Bus error"): start the container with more of it.'
+        rows.append(Finding('shared memory', f'{shared:.2f} GiB', WARNING, advice, 'docker run --shm-size=8g ...'))
     return rows
 
 
-def check_foundations(outcomes: Mapping[str, Outcome], version_of: Callable[[str], str | None]) -> list[Finding]:
-    """Rows for mstkit and, where it does not work, for what it stands on."""
-    again = ('install', '--force-reinstall', '--no-deps')
-    opencv = version_of('opencv-python')
-    headless = 'On a machine without libGL (a server, a container) OpenCV has to be the headless build.  '
-    headless += pip(*again, f'opencv-python-headless=={opencv}')
-    advice = {
-        'torchvision': 'It does not fit this torch: both have to come from the same place.  '
-        + pip('install', '--force-reinstall', 'torch', 'torchvision'),
-        'cv2': headless if opencv else f'It is missing.  {pip("install", "opencv-python")}',
-        'mmpretrain': 'Mend what stands above first; if it stays, install it anew.  '
-        + pip(*again, 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'),
-        'mstkit': 'Mend what stands above first; where nothing does, this is a bug of ours: please report it.',
-    }
-    rows = []
-    for name in advice:
-        outcome = outcomes.get(name)
-        if outcome is None:
-            continue
-        if outcome.works:
-            rows.append(Finding(f'import {name}', 'works'))
-        elif outcome.text == LATE:
-            rows.append(Finding(f'import {name}', LATE, WARNING, BUSY))
-        else:
-            rows.append(Finding(f'import {name}', outcome.text, PROBLEM, advice[name]))
-    return rows
-
-
-def check_operators(operators: Outcome, mstkit: Outcome) -> Finding:
-    """Describes mmcv's operators: compiled, or torchvision's in their place, or compiled and unusable."""
-    name = 'mmcv operators'
-    if operators.works:
-        return Finding(name, 'compiled')
-    if not operators.text:  # there are none, and nothing went wrong
-        return Finding(name, "not compiled; Mask R-CNN and SETR work with torchvision's, pre-training needs none")
-    if operators.text == LATE:
-        advice = BUSY
-    elif not mstkit.works:
-        advice = 'Pre-training does not need them. Mend what stands above first.'
-    else:
-        advice = 'They were compiled for another torch, it seems, and mmdet and mmseg stumble over them. Without them, '
-        advice += "which is what this installs, Mask R-CNN and SETR work with torchvision's.  "
-        advice += pip('install', '--force-reinstall', '--no-deps', '--no-cache-dir', 'onedl-mmcv')
-    return Finding(name, operators.text, WARNING, advice)
-
-
-def check_companions(outcomes: Mapping[str, Outcome]) -> list[Finding]:
-    """Rows for what pre-training can do without."""
-    operators = check_operators(outcomes['mmcv operators'], outcomes['mstkit'])
-    rows = [operators]
-    for name, distribution in (('mmdet', 'onedl-mmdetection'), ('mmseg', 'onedl-mmsegmentation')):
-        outcome = outcomes[name]
-        if outcome.works:
-            rows.append(Finding(f'import {name}', 'works'))
-            continue
-        if outcome.text == LATE:
-            advice = BUSY
-        elif operators.status != OK or not outcomes['mstkit'].works:
-            advice = 'Pre-training does not need it. Mend what stands above first.'
-        else:
-            advice = f'Pre-training does not need it.  {pip("install", "--force-reinstall", distribution)}'
-        rows.append(Finding(f'import {name}', outcome.text, WARNING, advice))
-    absent = f'not installed; optional: {pip("install", "tensorboard")}'
-    rows.append(Finding('tensorboard', 'installed' if outcomes['tensorboard'].works else absent))
-    return rows
+def check_import(name: str, outcomes: Mapping[str, Outcome], version_of: Callable[[str], str | None]) -> Finding:
+    """A row for one of :data:`MENDS`; what pre-training can do without is no problem."""
+    outcome, operators = outcomes[name], name == 'mmcv operators'
+    row = {'torch': 'device', 'mmcv operators': name}.get(name, f'import {name}')
+    if outcome.works:
+        works = 'compiled' if operators else 'works'
+        return check_device(json.loads(outcome.text)) if name == 'torch' else Finding(row, works)
+    if outcome.text == LATE:
+        return Finding(row, LATE, WARNING, BUSY)
+    if operators and not outcome.text:  # there are none, and nothing went wrong
+        return Finding(row, "not compiled; Mask R-CNN and SETR work with torchvision's, pre-training needs none")
+    sentence, mend = MENDS[name]
+    if name in ('torch', 'mstkit', *FOUNDATIONS):
+        opencv = version_of('opencv-python') if name == 'cv2' else None
+        mend = (*mend[:-1], f'{mend[-1]}=={opencv}') if opencv else mend
+        return Finding(row, outcome.text, PROBLEM, sentence, pip(*mend) if mend else '')
+    stumbles = not operators and outcomes['mmcv operators'].text and not outcomes['mmcv operators'].works
+    if stumbles or not outcomes['mstkit'].works:
+        return Finding(row, outcome.text, WARNING, 'Pre-training does not need it. Mend what stands above first.')
+    return Finding(row, outcome.text, WARNING, sentence, pip(*mend))
 
 
 def diagnose(
@@ -223,10 +247,8 @@ def diagnose(
         if not outcomes['mstkit'].works:
             outcomes.update(zip(FOUNDATIONS, pool.map(run, FOUNDATIONS.values()), strict=True))
     rows = [Finding('mstkit', __version__), Finding('python', f'{platform.python_version()}, {platform.platform()}')]
-    rows += check_versions(version_of)
-    rows += [check_device(outcomes['torch']), *check_space()]
-    rows += check_foundations(outcomes, version_of)
-    return rows + check_companions(outcomes)
+    rows += [*check_versions(version_of), *check_space()]
+    return rows + [check_import(name, outcomes, version_of) for name in MENDS if name in outcomes]
 
 
 def main() -> int:
@@ -238,15 +260,12 @@ def main() -> int:
         print(f'{finding.name:<{width}}  {finding.status:<7}  {finding.found}')
     for finding in findings:
         if finding.advice:
-            sentence, _, command = finding.advice.partition('  ')
-            print(f'\n{finding.status}: {finding.name}: {sentence}' + (f'\n    {command}' if command else ''))
+            command = f'\n    {finding.command}' if finding.command else ''
+            print(f'\n{finding.status}: {finding.name}: {finding.advice}{command}')
     problems = sum(finding.status == PROBLEM for finding in findings)
-    if problems:
-        verdict = f'pre-training cannot run: {problems} problem(s), see above'
-    elif any(finding.found == LATE for finding in findings):
+    verdict = f'pre-training cannot run: {problems} problem(s), see above' if problems else 'pre-training can run'
+    if not problems and any(finding.found == LATE for finding in findings):
         verdict = 'no problem found, but not everything answered in time, see above'
-    else:
-        verdict = 'pre-training can run'
     print(f'\ndoctor: {verdict}')
     return 1 if problems else 0
 

@@ -12,9 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from mstkit import _probes, doctor
-from mstkit._probes import FOUNDATIONS, LATE, PROBES, Outcome, probe
-from mstkit.doctor import OK, PROBLEM, WARNING, Finding, diagnose, is_older, lower_bounds
+from mstkit import doctor
+from mstkit.doctor import (
+    FOUNDATIONS,
+    LATE,
+    OK,
+    PROBES,
+    PROBLEM,
+    WARNING,
+    Finding,
+    Outcome,
+    diagnose,
+    is_older,
+    lower_bounds,
+    probe,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = Outcome(True, json.dumps({'device': 'cpu', 'threads': 2, 'build': '13.0'}))
@@ -90,7 +102,7 @@ def test_operators_of_another_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     operators = row(findings, 'mmcv operators')
     assert (operators.status, operators.found) == (WARNING, unusable.text)
     assert 'compiled for another torch' in operators.advice
-    assert operators.advice.endswith('-m pip install --force-reinstall --no-deps --no-cache-dir onedl-mmcv')
+    assert operators.command.endswith('-m pip install --force-reinstall --no-deps --no-cache-dir onedl-mmcv')
     for name in ('import mmdet', 'import mmseg'):
         assert row(findings, name).advice.endswith('Mend what stands above first.')
     assert exit_code(findings, monkeypatch) == 0
@@ -100,7 +112,7 @@ def test_mmdet_that_is_broken_itself() -> None:
     findings = diagnose(machine(mmcv_operators=NO_OPERATORS, mmdet=Outcome(False, 'SyntaxError: x')), packages())
     mmdet = row(findings, 'import mmdet')
     assert (mmdet.status, mmdet.found) == (WARNING, 'SyntaxError: x')
-    assert mmdet.advice.endswith('install --force-reinstall onedl-mmdetection')
+    assert mmdet.command.endswith('install --force-reinstall onedl-mmdetection')
 
 
 @pytest.mark.parametrize(
@@ -138,7 +150,7 @@ def test_opencv_without_libgl(monkeypatch: pytest.MonkeyPatch) -> None:
         machine(mstkit=broken, cv2=broken, mmpretrain=broken, mmcv_operators=broken, mmdet=broken), packages()
     )
     assert row(findings, 'import torchvision').status == OK
-    assert row(findings, 'import cv2').advice.endswith('opencv-python-headless==4.12.0.88')
+    assert row(findings, 'import cv2').command.endswith('opencv-python-headless==4.12.0.88')
     assert 'stands above' in row(findings, 'mmcv operators').advice
     assert 'stands above' in row(findings, 'import mmdet').advice
     assert exit_code(findings, monkeypatch) == 1
@@ -148,7 +160,8 @@ def test_torch_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     findings = diagnose(machine(torch=Outcome(False, 'crashed with signal 11')), packages())
     device = row(findings, 'device')
     assert device.status == PROBLEM
-    assert 'crashed with signal 11' in device.advice
+    assert device.found == 'crashed with signal 11'
+    assert device.command.endswith('-m pip install --force-reinstall torch torchvision')
     assert exit_code(findings, monkeypatch) == 1
 
 
@@ -169,8 +182,8 @@ def test_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_packages_that_overwrite_each_other() -> None:
     finding = row(diagnose(machine(), packages(mmcv='2.2.0')), 'onedl-mmcv')
     assert finding.status == WARNING
-    assert 'pip uninstall -y mmcv && ' in finding.advice
-    assert finding.advice.endswith('--force-reinstall --no-deps onedl-mmcv')
+    assert 'pip uninstall -y mmcv && ' in finding.command
+    assert finding.command.endswith('--force-reinstall --no-deps onedl-mmcv')
     assert row(diagnose(machine(), packages(mmcv='2.2.0', onedl_mmcv=None)), 'onedl-mmcv').status == PROBLEM
 
 
@@ -206,7 +219,7 @@ def test_probe_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(*arguments: object, **options: object) -> None:
         raise subprocess.TimeoutExpired('python', 1)
 
-    monkeypatch.setattr(_probes.subprocess, 'run', hang)
+    monkeypatch.setattr(doctor.subprocess, 'run', hang)
     assert probe('import torch') == Outcome(False, LATE)
 
 
