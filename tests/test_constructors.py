@@ -239,12 +239,14 @@ NOT_HERE = {
 
 
 def ours() -> Iterator[tuple[str, type]]:
-    """Every component that mstkit registers."""
+    """Every component that mstkit registers, by the first of its names: older checkpoints may know another."""
+    found: set[type] = set()
     for registry in vars(registries).values():
         if isinstance(registry, Registry):
             registry.import_from_location()
             for name, cls in registry.module_dict.items():
-                if cls.__module__.startswith('mstkit.'):
+                if cls.__module__.startswith('mstkit.') and cls not in found:
+                    found.add(cls)
                     yield name, cls
 
 

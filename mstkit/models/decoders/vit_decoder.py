@@ -59,9 +59,9 @@ class ViTDecoder(TokenDecoder):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width)) if visible_only else None
         norm = dict(type='LN', eps=1e-6)
         self.layers = nn.ModuleList(
-            TransformerEncoderLayer(width, num_heads, int(mlp_ratio * width), norm_cfg=norm) for _ in range(num_layers)
+            EncoderLayer(TransformerEncoderLayer(width, num_heads, int(mlp_ratio * width), norm_cfg=norm))
+            for _ in range(num_layers)
         )
-        EncoderLayer.take_over(self.layers)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.predict = nn.Linear(width, out_channels)
         self._positions: dict[tuple[tuple[int, int], torch.device], Tensor] = {}
