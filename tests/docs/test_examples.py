@@ -32,6 +32,9 @@ def test_the_files_are_all_looked_at():
         'test_checkerboard_masker.py',
         'class_means.py',
         'test_class_means.py',
+        'masked_conv_mixer.py',
+        'test_masked_conv_mixer.py',
+        'configs/mst/mst_conv-mixer_scenes.py',
         'patch_color.py',
         'test_patch_color.py',
         'configs/color/color_vit-nano_scenes.py',
@@ -104,6 +107,22 @@ def test_the_example_objective_trains_alone_and_in_mst(inside, tmp_path):
     model = MODELS.build(config.model)
     assert list(model.objectives) == ['ce', 'restore', 'color']
     assert model.objectives['color'].weight == 0.5
+
+
+def test_the_example_backbone_passes_its_own_test(inside):
+    found = runpy.run_path('test_masked_conv_mixer.py')
+    tests = {name: value for name, value in found.items() if name.startswith('test_')}
+    assert set(tests) == {'test_tokens_are_mmpretrains_output', 'test_a_hidden_patch_is_not_seen', 'test_mistakes'}
+    for test in tests.values():
+        test()
+
+
+def test_the_example_backbone_trains(inside, tmp_path):
+    first, last = train_example('configs/mst/mst_conv-mixer_scenes.py', tmp_path / 'run')
+    assert (first['epoch'], last['epoch']) == (0, 1)
+    assert set(last['branches']) == {'student', 'teacher'}
+    watched = json.loads((tmp_path / 'run' / 'collapse.jsonl').read_text())
+    assert watched['hidden_fraction'] == pytest.approx(10 / 36)  # 0.3 of 36 patches, rounded down
 
 
 def test_the_example_masker_masks_a_model(inside):
