@@ -1,4 +1,4 @@
-"""MAE and SimMIM under the runner with all hooks: measured, drawn, and resumed inside an epoch to the bit."""
+"""MAE and SimMIM under the runner with all hooks: measured, drawn, resumed to the bit; and in two processes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from mstkit.registry import MODELS
+from mstkit.structures import Progress
 
 from . import running
 from .test_resume import MID_EPOCH, interrupt
@@ -22,7 +28,7 @@ BACKBONE = dict(
     drop_path_rate=0.2,
 )
 PIXELS = dict(type='ViewDataPreprocessor', mean=[127.5] * 3, std=[64.0] * 3)
-MODELS: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, Any]] = {
     'MAE': dict(type='MAE', decoder=dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2)),
     'MAE, guided': dict(
         type='MAE',
@@ -42,7 +48,7 @@ LABELED = dict(SCENES, pipeline=[dict(type='CenterView', resize=SIZE, crop=SIZE)
 def settings(name: str) -> dict[str, Any]:
     knn = dict(type='KNNHook', train_dataset=LABELED, val_dataset=dict(LABELED, split='val'), ks=[3], headline_k=3)
     return dict(
-        model=dict(MODELS[name], backbone=BACKBONE, data_preprocessor=PIXELS),
+        model=dict(METHODS[name], backbone=BACKBONE, data_preprocessor=PIXELS),
         train_dataloader__dataset=dict(SCENES, pipeline=VIEW),
         optim_wrapper__freeze_last_layer_epochs=0,
         default_hooks__checkpoint=MID_EPOCH,
@@ -57,7 +63,7 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', METHODS)
 def test_trained_measured_drawn_and_resumed_inside_an_epoch(tmp_path, name):
     whole = running.train(tmp_path / 'whole', **settings(name))
     measured, watched = (lines(tmp_path / 'whole' / f'{file}.jsonl') for file in ('knn', 'collapse'))
@@ -74,3 +80,28 @@ def test_trained_measured_drawn_and_resumed_inside_an_epoch(tmp_path, name):
     assert running.same_state(tmp_path / 'whole' / 'iter_12.pth', tmp_path / 'cut' / 'iter_12.pth')
     assert lines(tmp_path / 'cut' / 'knn.jsonl') == measured
     assert lines(tmp_path / 'cut' / 'collapse.jsonl') == watched
+
+
+def gradients_on_rank(rank: int, name: str, distributed: bool) -> list[Tensor]:
+    """Of two steps on this rank's images and masks, some of them empty, within DDP or by itself."""
+    torch.manual_seed(0)
+    blocks = dict(type='BlockMasker', ratio=(0.1, 0.9), image_prob=0.7)
+    model = MODELS.build(dict(METHODS[name], backbone=dict(BACKBONE, drop_path_rate=0.0), masker=blocks))
+    model.init_weights()
+    wrapped = DistributedDataParallel(model, static_graph=model.static_graph) if distributed else model
+    images = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(rank))
+    for iteration in range(2):
+        model.zero_grad()
+        model.set_progress(Progress(iteration, 10, 5, rank_seed=rank, iteration=iteration))
+        losses = wrapped([images], mode='loss')
+        sum(losses.values()).backward()
+    return [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
+
+
+@pytest.mark.parametrize('name', ['MAE', 'SimMIM'])
+def test_two_processes_average_what_each_finds(run_two, name):
+    first, second = run_two(gradients_on_rank, name, True)
+    alone = [gradients_on_rank(rank, name, False) for rank in range(2)]
+    for one, other, mine, theirs in zip(first, second, *alone, strict=True):
+        assert torch.equal(one, other)
+        torch.testing.assert_close(one, (mine + theirs) / 2, rtol=1e-4, atol=1e-6)
