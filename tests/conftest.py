@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yapf.yapflib.yapf_api
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
@@ -23,6 +24,9 @@ from tests.two_processes import TwoProcesses
 torch.set_num_threads(1)
 # What was imported stays: a data set of mmengine's collects garbage each time, and would look through all of it.
 gc.freeze()
+# A run writes its config four times, and yapf, which only breaks its lines, takes most of a second each time.
+LAY_OUT = yapf.yapflib.yapf_api.FormatCode
+yapf.yapflib.yapf_api.FormatCode = lambda text, **_: (text, False)
 
 
 def pytest_configure() -> None:
@@ -54,6 +58,12 @@ def _quiet_initialization() -> Iterator[None]:
     MMLogger.get_current_instance().setLevel('WARNING')
     yield
     MMLogger.get_current_instance().setLevel(level)
+
+
+@pytest.fixture
+def laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text of a config has the lines that yapf makes of it, as it has for users."""
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', LAY_OUT)
 
 
 @pytest.fixture

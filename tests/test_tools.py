@@ -97,6 +97,7 @@ def test_demo_prints_its_line_last_and_leaves_panels(tmp_path):
     assert (tmp_path / 'mine' / 'thesis.txt').exists()
 
 
+@pytest.mark.usefixtures('laid_out')
 def test_ones_own_images_then_knn_of_the_checkpoint(tmp_path, images):
     """Train on a folder, measure the file with its own tool and with test.py: three times the same accuracy."""
     work_dir = tmp_path / 'run'

@@ -10,6 +10,7 @@ from mstkit.errors import UsageError
 from mstkit.interop import parse_config_text
 
 
+@pytest.mark.usefixtures('laid_out')
 def test_round_trip_of_mmengines_own_text() -> None:
     content = dict(
         model=dict(type='MST', size=(64, 32), rate=-1e-3, names=['a', "b'c"], nested=dict(on=True, off=None)),
