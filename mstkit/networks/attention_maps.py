@@ -121,7 +121,7 @@ def windows_on_map(values: Tensor, positions: Tensor, real: Tensor | None, grid:
 
 
 def received_attention(maps: AttentionMaps) -> Tensor:
-    """What each patch receives, from the class token where there is one, else from the queries in the mean.
+    """What each patch receives, from the class token where there is one, else from the patches in the mean.
 
     Args:
         maps: of one block. In a Swin each window is one mean; padding counts neither as query nor as key.
@@ -132,10 +132,10 @@ def received_attention(maps: AttentionMaps) -> Tensor:
     weights, real = maps.weights, maps.real
     seen = maps.positions if real is None else maps.positions[real]
     grid = len(seen[..., 0].unique()), len(seen[..., 1].unique())
-    if maps.extra:
+    if maps.class_token:
         received = weights[:, :, 0, maps.extra :]
     elif real is None:
-        received = weights.mean(dim=2)
+        received = weights[:, :, maps.extra :, maps.extra :].mean(dim=2)
     else:
         share = real / real.sum(dim=-1, keepdim=True).clamp_min(1)
         received = (weights * share[:, None, :, None]).sum(dim=2)

@@ -14,6 +14,7 @@ from mmpretrain.models.utils import BEiTAttention, MultiheadAttention, WindowMSA
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
+from mstkit.models.backbones import MaskedVisionTransformer
 from mstkit.models.encoder_layer import EncoderAttention
 from mstkit.networks.network_blocks import Block, PassThrough
 from mstkit.utils.position_interpolation import resize_positions
@@ -29,12 +30,14 @@ class BackboneStructure:
         layout: ``'vit'`` or ``'swin'``.
         stages: the containers of the blocks; one for a ViT.
         extra: tokens in front that are no patches.
+        class_token: whether the first of them is a class token.
         attention_types: the attention modules that can be read exactly.
     """
 
     layout: ClassVar[str]
     attention_types: tuple[type, ...] = ()
     extra: int = 0
+    class_token: bool = False
 
     def __init__(self, backbone: Any, stages: Sequence[Any]) -> None:
         self.backbone = backbone
@@ -128,7 +131,9 @@ class MmpretrainViT(_OfMmpretrain):
     attention_types = (MultiheadAttention, BEiTAttention, EncoderAttention)
 
     def __init__(self, backbone: Any) -> None:
-        self.extra = backbone.num_extra_tokens
+        ours = isinstance(backbone, MaskedVisionTransformer)  # which may have registers
+        self.extra = backbone.num_prefix_tokens if ours else backbone.num_extra_tokens
+        self.class_token = backbone.num_extra_tokens > 0
         super().__init__(backbone, [backbone.layers])
 
     def grid(self, image: Size, inputs: tuple[Any, ...]) -> Size:
@@ -144,9 +149,8 @@ class MmpretrainViT(_OfMmpretrain):
         native = tuple(backbone.patch_resolution)
         if backbone.pos_embed is None or grid == native:
             return nullcontext()
-        resized = resize_positions(
-            backbone.pos_embed.detach(), native, grid, self.extra, backbone.interpolate_mode, offset
-        )
+        positions, placed = backbone.pos_embed.detach(), backbone.num_extra_tokens
+        resized = resize_positions(positions, native, grid, placed, backbone.interpolate_mode, offset)
         return instead((backbone, 'pos_embed', nn.Parameter(resized, False)), (backbone, 'patch_resolution', grid))
 
     def norm(self, tokens: Tensor) -> Tensor:
@@ -161,7 +165,7 @@ class MmpretrainViT(_OfMmpretrain):
 
     @property
     def pools_patches(self) -> bool:
-        return self.backbone.out_type == 'avg_featmap' or self.extra == 0
+        return self.backbone.out_type == 'avg_featmap' or not self.class_token
 
 
 class MmpretrainSwin(_OfMmpretrain):

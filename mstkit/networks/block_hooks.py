@@ -56,7 +56,8 @@ def attention_hooks(
             positions = places.to(tokens.device).repeat(images, 1, 1)
             real = None if kept is None else kept.to(tokens.device).repeat(images, 1)
         weights = attention_weights(module, tokens, mask, named.get('rel_pos_bias'))
-        on_attention(AttentionMaps(block.index, block.stage, weights, positions, structure.extra, real))
+        extra, class_token = structure.extra, structure.class_token
+        on_attention(AttentionMaps(block.index, block.stage, weights, positions, extra, real, class_token))
 
     return [
         block.module.register_forward_pre_hook(before_block),

@@ -35,6 +35,7 @@ class AttentionMaps(NamedTuple):
         extra: how many tokens at the front have no place: class token, distillation token, registers.
         real: (W, T) bool, False where a token is padding, which takes part in the attention all the same; None where
             there is no padding.
+        class_token: whether the first token is one, which stands for the image.
     """
 
     block: int
@@ -43,6 +44,7 @@ class AttentionMaps(NamedTuple):
     positions: Tensor
     extra: int
     real: Tensor | None
+    class_token: bool
 
 
 class PassThrough(nn.Module):

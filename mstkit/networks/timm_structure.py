@@ -24,6 +24,7 @@ class TimmViT(BackboneStructure):
 
     def __init__(self, backbone: Any) -> None:
         self.extra = backbone.num_prefix_tokens
+        self.class_token = backbone.cls_token is not None
         super().__init__(backbone, [backbone.blocks])
 
     def run(self, images: Tensor) -> None:

@@ -51,7 +51,7 @@ def test_of_windows_by_a_plain_loop(name: str, size: tuple[int, int]) -> None:
 
 
 def maps_of(weights: Tensor, positions: Tensor, extra: int, real: Tensor | None = None) -> AttentionMaps:
-    return AttentionMaps(0, 0, weights, positions, extra, real)
+    return AttentionMaps(0, 0, weights, positions, extra, real, class_token=extra > 0)
 
 
 def mean_over_heads(maps: AttentionMaps) -> tuple[Tensor, tuple[int, ...]]:

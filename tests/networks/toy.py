@@ -68,7 +68,13 @@ VITS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, int], ...]]] = {
         ((32, 32),),
     ),
     'timm ViT': (lambda: timm.create_model('vit_tiny_patch16_224', img_size=64, num_classes=0), ((64, 64),)),
+    'mstkit ViT with registers': (build('MaskedVisionTransformer', **VIT, num_registers=3), ((32, 32), (24, 44))),
+    'mstkit ViT of registers and patches': (
+        build('MaskedVisionTransformer', **VIT, num_registers=2, with_cls_token=False, out_type='featmap'),
+        ((32, 32),),
+    ),
     'timm ViT with registers': (timm_vit(reg_tokens=2, qk_norm=True), ((32, 32),)),
+    'timm ViT of registers and patches': (timm_vit(reg_tokens=2, class_token=False, global_pool='avg'), ((32, 32),)),
     'timm ViT of patches': (timm_vit(class_token=False, global_pool='avg'), ((32, 32),)),
 }
 # At 224 px the maps are 56, 28, 14 and 7 tokens wide; at 96 px 24, 12, 6 and 3, all of which a window of 7 pads.

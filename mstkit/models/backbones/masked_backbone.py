@@ -46,7 +46,8 @@ class MaskedBackbone:
         embedding_dims: channels of a patch embedding, where the mask applies.
         feature_dims: C of :class:`TokenOutput`.
         stride: pixels of the input per patch token of the output.
-        num_extra_tokens: tokens before the patches, mmpretrain's name: 1 with a class token, which is then ``pooled``.
+        num_extra_tokens: tokens with a position that are no patches, mmpretrain's name: 1 with a class token, which is
+            then ``pooled``.
         provides_attention: whether ``forward_tokens(return_attention=True)`` gives one.
         encodes_visible: whether it can leave hidden patches out (:meth:`forward_visible`).
     """

@@ -24,27 +24,28 @@ from mstkit.models.backbones.masked_backbone import (
 from mstkit.models.encoder_layer import EncoderLayer
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
-from mstkit.utils.checks import check_number, check_one_of
+from mstkit.utils.checks import check_count, check_number, check_one_of
 from mstkit.utils.position_interpolation import resize_positions
 from mstkit.utils.sincos_positions import sincos_positions
 
 
-def pooled_attention(attention: MultiheadAttention, tokens: Tensor, num_extra_tokens: int) -> Tensor:
+def pooled_attention(attention: MultiheadAttention, tokens: Tensor, class_tokens: int, registers: int = 0) -> Tensor:
     """The row of an attention map that belongs to the pooled query, MST eq. 4 before the mean over heads.
 
     Computed beside the fused attention of the block: one query against all keys, O(L) in time and memory.
 
     Args:
         attention: that of the block.
-        tokens: (B, E + L, C), normalized input of that block, extra tokens first.
-        num_extra_tokens: E; with a class token the query is that token's, without one the mean of all queries.
+        tokens: (B, E + R + L, C), normalized input of that block, the class token first, then the registers.
+        class_tokens: E, 1 or 0; with a class token the query is that token's, without one the mean of the patches'.
+        registers: R.
 
     Returns:
-        (B, N, L) float32: softmax over all E + L keys, of which the L patches are kept.
+        (B, N, L) float32: softmax over all E + R + L keys, of which the L patches are kept.
     """
     dims, heads = attention.embed_dims, attention.num_heads
     weight, bias = attention.qkv.weight, attention.qkv.bias
-    source = tokens[:, :1] if num_extra_tokens else tokens.mean(dim=1, keepdim=True)
+    source = tokens[:, :1] if class_tokens else tokens[:, registers:].mean(dim=1, keepdim=True)
     query = F.linear(source, weight[:dims], None if bias is None else bias[:dims])
     key = F.linear(tokens, weight[dims : 2 * dims], None if bias is None else bias[dims : 2 * dims])
     batch, length = tokens.shape[:2]
@@ -53,14 +54,15 @@ def pooled_attention(attention: MultiheadAttention, tokens: Tensor, num_extra_to
     # Autocast would take the product, and with it the ranking of the patches, back to half precision.
     with torch.autocast(tokens.device.type, enabled=False):
         row = torch.softmax(query @ key.transpose(-2, -1) * attention.head_dims**-0.5, dim=-1)
-    return row[:, :, 0, num_extra_tokens:]
+    return row[:, :, 0, class_tokens + registers :]
 
 
 @MODELS.register_module()
 class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
     """mmpretrain's :class:`VisionTransformer` whose patches can be hidden.
 
-    Arguments, state-dict keys and the output of ``forward`` are mmpretrain's. Attention is fused everywhere; the row
+    Arguments, state-dict keys and the output of ``forward`` are mmpretrain's; ``register_tokens`` (1, R, C), DINOv2's
+    name, is there where there are registers. Attention is fused everywhere; the row
     that guides a masker is computed beside a block, only when it is asked for.
 
     Args:
@@ -70,6 +72,10 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
             DINO's, iBOT's and AttMask's releases, which were trained with it; 0, the default, for those that were
             trained here.
         positions: 'learned', or 'sincos', fixed ones in MAE's order, which no training moves.
+        num_registers: R, learned tokens that any token can attend to and nobody reads, so that patches need not give up
+            their own content for what concerns the whole image (Darcet et al., arXiv 2309.16588; the paper takes 4).
+            As in DINOv2, their order is class token, registers, patches, they have no position, and they start
+            normal with deviation 1e-6 (timm's too). No output holds them.
         initialization: 'trunc_normal', DINO's: linear layers and class token truncated normal, 0.02; or 'xavier',
             MAE's: linear layers and patch projection Xavier-uniform, the class token normal, 0.02.
         with_cp: keep only the input of each layer for the backward pass and compute the layer again there (activation
@@ -86,6 +92,7 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         with_cp: bool = False,
         positions: Literal['learned', 'sincos'] = 'learned',
         initialization: Literal['trunc_normal', 'xavier'] = 'trunc_normal',
+        num_registers: int = 0,
         **kwargs,
     ) -> None:
         super().__init__(**vit_arguments(type(self).__name__, args, kwargs))
@@ -104,6 +111,10 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
                 raise UsageError(f"positions='sincos' need a multiple of 4 channels, not embed_dims={self.embed_dims}")
             self.pos_embed.requires_grad_(False)
             self._fix_positions()
+        self.num_registers = check_count('MaskedVisionTransformer: num_registers', num_registers, 0, 1024)
+        if num_registers:
+            self.register_tokens = nn.Parameter(torch.zeros(1, num_registers, self.embed_dims))
+            self.register_tokens.requires_grad_(self.frozen_stages <= 0)  # frozen where the class token is
         for i, layer in enumerate(self.layers):  # mmpretrain's constructor builds its own kind
             self.layers[i] = EncoderLayer(layer)
 
@@ -121,6 +132,13 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         if self.cls_token is not None:
             draw = nn.init.normal_ if self.initialization == 'xavier' else nn.init.trunc_normal_
             draw(self.cls_token, std=0.02)
+        if self.num_registers:
+            nn.init.normal_(self.register_tokens, std=1e-6)
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens before the patches: the class token, and registers, which ``num_extra_tokens`` does not count."""
+        return self.num_extra_tokens + self.num_registers
 
     @torch.no_grad()
     def _fix_positions(self) -> None:
@@ -142,31 +160,31 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         attention = None
         for depth, layer in enumerate(self.layers, start=-len(self.layers)):
             if return_attention and depth == attention_layer:
-                attention = pooled_attention(layer.attn, layer.ln1(tokens), self.num_extra_tokens)
+                attention = pooled_attention(layer.attn, layer.ln1(tokens), self.num_extra_tokens, self.num_registers)
             if depth == -1 and read != 'all' and self.num_extra_tokens and isinstance(layer, EncoderLayer):
                 return self._read(layer, tokens, grid, attention, mask if read == 'hidden' else None)
             tokens = self._run(layer, tokens)
         tokens = self._normalized(tokens)
-        patches = tokens[:, self.num_extra_tokens :]
+        patches = tokens[:, self.num_prefix_tokens :]
         pooled = tokens[:, 0] if self.num_extra_tokens else patches.mean(dim=1)
         return TokenOutput(patches, pooled, grid, attention)
 
     def forward_visible(self, images: Tensor, mask: Tensor) -> VisibleOutput:
         """See :meth:`MaskedBackbone.forward_visible`."""
         tokens, grid = self.patch_embed(images)  # (B, L, C)
-        hidden, extra = expand_mask(mask, grid).flatten(1), self.num_extra_tokens
+        hidden, extra = expand_mask(mask, grid).flatten(1), self.num_prefix_tokens
         counts = (~hidden).sum(dim=1)
         fewest, most = (int(count) for count in torch.stack((counts.min(), counts.max())).tolist())
-        if not fewest and not extra:
+        if not fewest and self.cls_token is None:
             raise UsageError('nothing is visible in an image, and a backbone without class token has nothing to encode')
         places = torch.argsort(hidden.byte(), dim=1, stable=True)[:, :most]  # (B, V): the visible ones, in order
         positions = self._positions(self.pos_embed, self.patch_resolution, grid)
-        tokens = tokens + positions[:, extra:]
+        tokens = tokens + positions[:, self.num_extra_tokens :]
         tokens = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
         if self.cls_token is not None:
             first = (self.cls_token + positions[:, :1]).expand(len(tokens), -1, -1)
             tokens = torch.cat((first, tokens), dim=1)
-        tokens = self.pre_norm(self.drop_after_pos(tokens))
+        tokens = self.pre_norm(self.drop_after_pos(self._with_registers(tokens)))
         present = None
         if fewest < most:
             present = torch.arange(most + extra, device=counts.device) < (counts + extra)[:, None]
@@ -177,7 +195,7 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         if present is not None:
             patches = patches.masked_fill(~present[:, extra:, None], 0.0)
             places = places.masked_fill(~present[:, extra:], -1)
-        pooled = tokens[:, 0] if extra else patches.sum(dim=1) / counts[:, None].to(patches.dtype)
+        pooled = tokens[:, 0] if self.num_extra_tokens else patches.sum(dim=1) / counts[:, None].to(patches.dtype)
         return VisibleOutput(patches, pooled, places, grid)
 
     def forward_layers(self, images: Tensor, count: int, norm: bool = True) -> list[Tensor]:
@@ -188,12 +206,12 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         for depth, layer in enumerate(self.layers):
             tokens = self._run(layer, tokens)
             if depth >= before:
-                found.append((self.ln1(tokens) if norm else tokens)[:, self.num_extra_tokens :])
+                found.append((self.ln1(tokens) if norm else tokens)[:, self.num_prefix_tokens :])
         return found
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """mmpretrain's: images (B, 3, H, W) to what ``out_type`` and ``out_indices`` ask for."""
-        if not self.interpolate_offset:
+        if not self.interpolate_offset and not self.num_registers:
             return super().forward(x)
         tokens, grid = self._embed(x)
         found = []
@@ -208,13 +226,32 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
     def _embed(
         self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None
     ) -> tuple[Tensor, tuple[int, int]]:
-        """What enters the first layer, (B, E + L, C), and the grid."""
+        """What enters the first layer, (B, E + R + L, C), and the grid."""
         tokens, (height, width) = self.patch_embed(images)
         tokens = self.hide(tokens, (height, width), mask, mask_token)
         if self.cls_token is not None:
             tokens = torch.cat((self.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
         tokens = tokens + self._positions(self.pos_embed, self.patch_resolution, (height, width))
-        return self.pre_norm(self.drop_after_pos(tokens)), (height, width)
+        return self.pre_norm(self.drop_after_pos(self._with_registers(tokens))), (height, width)
+
+    def _with_registers(self, tokens: Tensor) -> Tensor:
+        """Puts the registers between class token and patches, which have their positions: (B, E + R + L, C)."""
+        if not self.num_registers:
+            return tokens
+        first, patches = tokens[:, : self.num_extra_tokens], tokens[:, self.num_extra_tokens :]
+        return torch.cat((first, self.register_tokens.expand(len(tokens), -1, -1), patches), dim=1)
+
+    def _format_output(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
+        """mmpretrain's, of which registers are no part, whatever ``out_type`` is."""
+        if self.num_registers:
+            x = torch.cat((x[:, : self.num_extra_tokens], x[:, self.num_prefix_tokens :]), dim=1)
+        return super()._format_output(x, hw)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """mmpretrain's, for learning rates that decay layer by layer; registers enter where the class token does."""
+        if param_name == f'{prefix}register_tokens':
+            return super().get_layer_depth(f'{prefix}cls_token', prefix)
+        return super().get_layer_depth(param_name, prefix)
 
     def _positions(self, positions: Tensor, source: tuple[int, int], grid: tuple[int, int]) -> Tensor:
         mode, offset = self.interpolate_mode, self.interpolate_offset
@@ -242,7 +279,7 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         self, layer: EncoderLayer, tokens: Tensor, grid: tuple[int, int], attention: Tensor | None, mask: Tensor | None
     ) -> TokenOutput:
         """The last layer, of which the class token and the hidden patches are read; the other patches are zeros."""
-        (batch, length, channels), extra = tokens.shape, self.num_extra_tokens
+        (batch, length, channels), extra = tokens.shape, self.num_prefix_tokens
         if mask is None:
             pooled = self._normalized(self._run(layer, tokens, first_only=True))[:, 0]
             return TokenOutput(pooled.new_zeros(1).expand(batch, length - extra, channels), pooled, grid, attention)
