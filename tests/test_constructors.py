@@ -13,7 +13,7 @@ from mmengine.registry import Registry
 from torch import nn
 
 from mstkit import registry as registries
-from mstkit.models import Masker, Objective, Pretrainer
+from mstkit.models import Masker, Objective, Pretrainer, Target
 from mstkit.models.objectives import Surroundings
 from mstkit.structures import MaskContext, Progress, TokenOutput, VisibleOutput
 
@@ -73,6 +73,10 @@ def decode(decoder: Any) -> Any:
     if decoder.visible_only:
         return decoder(VisibleOutput(tokens, tokens[:, 0], torch.arange(4).expand(2, -1), (2, 3)))
     return decoder(TokenOutput(tokens, tokens[:, 0], (2, 2)))
+
+
+def predict_from(target: Any) -> Any:
+    return target(torch.randn(2, 3, 4 * target.patch_size, target.patch_size), (4, 1))
 
 
 def encode(backbone: Any) -> Any:
@@ -150,7 +154,6 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'PatchDistillation': (dict(head=dict(type='IBOTHead'), neck=NECK, surroundings=SURROUNDINGS), None),
     'ImageRestoration': (dict(decoder=DECODER, surroundings=SURROUNDINGS), None),
     'MaskedPrediction': (dict(target=dict(type='Pixels'), decoder=TOKENS, surroundings=SURROUNDINGS), None),
-    'Pixels': (dict(patch_size=8), lambda one: one(torch.randn(2, 3, 4 * one.patch_size, one.patch_size), (4, 1))),
     'LinearDecoder': (dict(in_channels=CHANNELS, out_channels=12), decode),
     'ViTDecoder': (dict(in_channels=CHANNELS, out_channels=12, embed_dims=16, num_layers=1, num_heads=2), decode),
     'KeyContrast': ({**KEYS, 'surroundings': SURROUNDINGS}, None),
@@ -257,6 +260,7 @@ KINDS: dict[type, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     Masker: ({}, hide),
     Objective: (dict(surroundings=SURROUNDINGS), None),
     Pretrainer: (dict(backbone=SMALL), step),
+    Target: (dict(patch_size=8), predict_from),
 }
 ALL = dict(BASES)
 ALL.update(

@@ -32,6 +32,9 @@ def test_the_files_are_all_looked_at():
         'test_checkerboard_masker.py',
         'class_means.py',
         'test_class_means.py',
+        'brightness.py',
+        'test_brightness.py',
+        'configs/simmim/simmim_vit-nano_scenes_brightness.py',
         'masked_conv_mixer.py',
         'test_masked_conv_mixer.py',
         'configs/mst/mst_conv-mixer_scenes.py',
@@ -123,6 +126,21 @@ def test_the_example_backbone_trains(inside, tmp_path):
     assert set(last['branches']) == {'student', 'teacher'}
     watched = json.loads((tmp_path / 'run' / 'collapse.jsonl').read_text())
     assert watched['hidden_fraction'] == pytest.approx(10 / 36)  # 0.3 of 36 patches, rounded down
+
+
+def test_the_example_target_passes_its_own_test(inside):
+    found = runpy.run_path('test_brightness.py')
+    tests = {name: value for name, value in found.items() if name.startswith('test_')}
+    assert set(tests) == {'test_classes', 'test_a_certain_prediction_looks_like_the_image', 'test_mistakes'}
+    for test in tests.values():
+        test()
+
+
+def test_the_example_target_is_trained_on(inside, tmp_path):
+    first, last = train_example('configs/simmim/simmim_vit-nano_scenes_brightness.py', tmp_path / 'run')
+    assert (first['epoch'], last['epoch']) == (0, 1)
+    assert set(last['branches']) == {'student'}
+    assert (tmp_path / 'run' / 'panels' / 'epoch_001.png').is_file()
 
 
 def test_the_example_masker_masks_a_model(inside):
