@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mstkit.version import __version__
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for checkers and editors: at run time a name is imported when it is asked for
     from mstkit import datasets, engine, evaluation, models, visualization
     from mstkit.models import (
         DINO,

@@ -227,6 +227,36 @@ def test_private_attributes_are_seen():
     assert private(text) == ['a.b._c', 'f()._d', 'self.loop._iter', 't._x']
 
 
+def unexplained_imports(text: str) -> list[int]:
+    """Lines of imports inside of something that no comment explains, on the line or above; a run of them needs one."""
+    lines, found = text.splitlines(), []
+    for parent in ast.walk(ast.parse(text)):
+        bodies = [getattr(parent, name, []) for name in ('body', 'orelse', 'finalbody')]
+        for body in bodies if not isinstance(parent, ast.Module) else []:
+            run: list[ast.stmt] = []
+            for node in [*(body if isinstance(body, list) else []), ast.Pass()]:
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    run.append(node)
+                elif run:
+                    around = lines[run[0].lineno - 2 : run[-1].end_lineno]
+                    found += [run[0].lineno] if not any(' #' in line for line in around) else []
+                    run = []
+    return sorted(found)
+
+
+@pytest.mark.parametrize('path', MODULES, ids=place)
+def test_imports_inside_of_functions_say_why(path):
+    """An optional or slow dependency is a reason; a circle is none: what both need moves to where both may look."""
+    assert unexplained_imports(path.read_text(encoding='utf-8')) == []
+
+
+def test_unexplained_imports_are_seen():
+    text = 'import a\ndef f():\n    import b\n    # why\n    x = 1\n    import c\n    import d\n'
+    assert unexplained_imports(text) == [3, 6]
+    text = 'try:  # why\n    import a\nexcept E:\n    import b\nif x:\n    import c  # why\nelse:\n    import e'
+    assert unexplained_imports(text) == [4, 8]
+
+
 def class_swaps(text: str) -> list[int]:
     """Lines that give an object another class."""
     found = []

@@ -105,6 +105,7 @@ def read_sharded(folder: Path, load_file: Any) -> dict[str, Any]:
     Raises:
         UsageError: it is no such checkpoint, is damaged, or names code.
     """
+    # here, because a torch that was built without distributed training has none of it
     from torch.distributed.checkpoint import FileSystemReader, load
     from torch.distributed.checkpoint.api import CheckpointException  # no Exception
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata

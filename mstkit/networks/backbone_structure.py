@@ -1,6 +1,7 @@
 """How a backbone is put together: where its blocks are, what their tokens look like, what it hands on.
 
-One class for each library and layout; everything else about a network is written once, on top of these.
+One class for each library and layout; everything else about a network is written once, on top of these. Which one a
+backbone takes, :mod:`mstkit.networks.structure_reading` knows.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
-from mmpretrain.models.backbones import BEiTViT, SwinTransformer, VisionTransformer
 from mmpretrain.models.utils import BEiTAttention, MultiheadAttention, WindowMSA
 from torch import Tensor, nn
 
@@ -212,29 +212,6 @@ def instead(*replaced: tuple[Any, str, Any]) -> Iterator[None]:
     finally:
         for (owner, name, _), value in zip(replaced, before, strict=True):
             setattr(owner, name, value)
-
-
-def read_structure(backbone: nn.Module) -> BackboneStructure:
-    """Finds out how a backbone is put together.
-
-    Raises:
-        UsageError: it is neither a ViT nor a Swin, or its attention is of a kind that cannot be read exactly.
-    """
-    if isinstance(backbone, VisionTransformer | BEiTViT):
-        return MmpretrainViT(backbone)
-    if isinstance(backbone, SwinTransformer):
-        return MmpretrainSwin(backbone)
-    if type(backbone).__module__.startswith('timm.'):
-        from mstkit.networks.timm_structure import read_timm_structure
-
-        found = read_timm_structure(backbone)
-        if found is not None:
-            return found
-    raise UsageError(
-        f'{type(backbone).__name__} of {type(backbone).__module__} is neither a ViT nor a Swin that is known here: use '
-        'one of mstkit, a VisionTransformer, BEiTViT or SwinTransformer of mmpretrain, or a VisionTransformer or '
-        'SwinTransformer of timm.'
-    )
 
 
 def _cells(image: Size, kernel: Size, stride: Size, padded: bool) -> Size:

@@ -127,6 +127,7 @@ def _named_config(name: str) -> Mapping[str, Any]:
             return _of_architecture(backbone, arch)
     if name.lower() in VisionTransformer.arch_zoo:
         return _of_architecture(VisionTransformer, name.lower())
+    # here, because it imports the inferencers of mmpretrain, and few networks are named by its zoo
     from mmpretrain.apis.model import ModelHub, list_models
 
     zoo = list_models()

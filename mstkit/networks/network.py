@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.networks.backbone_structure import read_structure
 from mstkit.networks.block_hooks import OnAttention, OnTokens, attention_hooks, token_hook
 from mstkit.networks.network_blocks import Block
+from mstkit.networks.structure_reading import read_structure
 from mstkit.networks.truncated_network import drop_blocks
 from mstkit.structures import TokenOutput
 

@@ -93,7 +93,7 @@ class TimmSwin(BackboneStructure):
 
 
 def read_timm_structure(backbone: nn.Module) -> BackboneStructure | None:
-    """As :func:`mstkit.networks.backbone_structure.read_structure`; None where it is neither."""
+    """As :func:`mstkit.networks.structure_reading.read_structure`; None where it is neither."""
     if isinstance(backbone, VisionTransformer) and isinstance(backbone.patch_embed, PatchEmbed):
         return TimmViT(backbone)
     return TimmSwin(backbone) if isinstance(backbone, SwinTransformer) else None

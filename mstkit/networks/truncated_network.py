@@ -9,8 +9,9 @@ from typing import TypeVar
 from torch import nn
 
 from mstkit.errors import UsageError
-from mstkit.networks.backbone_structure import BackboneStructure, read_structure
+from mstkit.networks.backbone_structure import BackboneStructure
 from mstkit.networks.network_blocks import PassThrough
+from mstkit.networks.structure_reading import read_structure
 
 PLACES = ('end', 'stage3')
 M = TypeVar('M', bound=nn.Module)

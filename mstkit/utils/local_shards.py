@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-try:
+try:  # a torch that was built without distributed training has none
     from torch.distributed.tensor import DTensor
-except ImportError:  # a torch that was built without distributed training
+except ImportError:
     DTensor = None  # type: ignore[assignment,misc]
 
 

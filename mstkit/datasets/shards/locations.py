@@ -27,7 +27,7 @@ def library() -> ModuleType:
     Raises:
         UsageError: it is not installed.
     """
-    try:
+    try:  # here, because the package is optional
         import webdataset
     except ImportError:
         raise UsageError(f"shards need the package webdataset: pip install '{REQUIREMENT}'") from None

@@ -32,6 +32,7 @@ def save_sharded(checkpoint: Mapping[str, Any], path: Path) -> Path:
     Raises:
         DiskError: the disk is full, or does not take the folder for another reason.
     """
+    # here, because a torch that was built without distributed training has none of it
     from torch.distributed.checkpoint import FileSystemWriter, save
 
     path = path.with_suffix(SUFFIX)

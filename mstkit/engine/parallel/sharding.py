@@ -67,7 +67,7 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
         raise UsageError(
             f'model_wrapper_cfg of type {FULLY_SHARD} has no setting {unknown[0]!r}; it has {", ".join(_SETTINGS[1:])}.'
         )
-    try:
+    try:  # here, because only who spreads a model needs a torch that has it
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
     except ImportError:
@@ -124,6 +124,7 @@ def spread_like(whole: Tensor, like: Any) -> Tensor:
     """This process's part of a whole tensor, as the model's own tensor of that name is spread."""
     if not is_spread(like):
         return whole
+    # here, because a torch that was built without distributed training has no tensors to spread
     from torch.distributed.tensor import distribute_tensor
 
     whole = whole.to(like.device, like.dtype)

@@ -9,7 +9,7 @@ from mstkit.models.maskers import Masker
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for the annotation: a step asks guides, not the other way round
     from mstkit.models.step import Step
 
 

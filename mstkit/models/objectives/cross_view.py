@@ -13,7 +13,7 @@ from mstkit.models.objectives.base import Objective, Surroundings
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for the annotation: a step asks objectives, not the other way round
     from mstkit.models.step import Step
 
 

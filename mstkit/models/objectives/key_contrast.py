@@ -12,7 +12,7 @@ from mstkit.errors import UsageError
 from mstkit.models.objectives.base import Objective, Surroundings
 from mstkit.registry import MODELS
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for the annotation: a step asks objectives, not the other way round
     from mstkit.models.step import Step
 
 VIEWS = 2

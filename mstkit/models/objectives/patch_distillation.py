@@ -14,7 +14,7 @@ from mstkit.models.objectives.cross_view import head_for
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for the annotation: a step asks objectives, not the other way round
     from mstkit.models.step import Step
 
 
