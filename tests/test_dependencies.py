@@ -70,14 +70,37 @@ def test_broken_package_is_one_sentence_that_names_the_doctor(module: Path, erro
     assert 'mmdet' not in sys.modules or sys.modules['mmdet'] is not None
 
 
+NAMES = {
+    'HOOKS': 'VisualizationHook',
+    'OPTIM_WRAPPER_CONSTRUCTORS': 'LearningRateDecayOptimWrapperConstructor',
+    'METRICS': 'MultiLabelMetric',
+    'VISUALIZERS': 'UniversalVisualizer',
+    'MODELS': 'LinearClsHead',
+    'TRANSFORMS': 'RandAugment',
+}
+# Each by a fresh look: what an earlier one imported would hide a mistake.
+LOOKS = f"""
+import mstkit
+import mstkit.registry as ours
+missing = []
+for registry, name in {NAMES}.items():
+    with getattr(ours, registry).switch_scope_and_registry('mstkit') as found:
+        if found.get(name) is None:
+            missing.append(name)
+print('missing:', missing)
+"""
+
+
 def test_importing_the_package_registers_and_stays_silent() -> None:
+    """mmpretrain's names are found from the scope of mstkit, and nothing else has to be imported first."""
     code = 'import mstkit; from mstkit.registry import MODELS; from mmpretrain.registry import MODELS as theirs; '
     code += 'assert theirs.get("mstkit.MSTAlgorithm"); '
     code += (
         'assert theirs.get("VisionTransformer"); assert all(MODELS.get(n) for n in mstkit.__all__ if n[0].isupper())'
     )
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-c', LOOKS + code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == 'missing: []', done.stdout
     for notice in ('OneDL', 'MultiScaleDeformableAttention', 'Line NMS'):
         assert notice not in done.stdout + done.stderr
 

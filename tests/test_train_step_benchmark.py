@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from . import warm
 from .programs import Finished, run_program
 
 BENCHMARKS = Path(__file__).parents[1] / 'benchmarks'
@@ -89,7 +91,8 @@ def run(*words: object) -> Finished:
     return run_program('benchmarks/train_step.py', *words)
 
 
-def test_a_config_against_another(tmp_path):
+def test_a_config_against_another(tmp_path, monkeypatch):
+    monkeypatch.setattr('multiprocessing.spawn._python_exe', os.fsencode(warm.python()))  # of the two contestants
     out = tmp_path / 'out.json'
     words = ('--batch-size', 2, '--steps', 2, '--out-dim', 32, '--threads', 1, '--json', out)
     other = tmp_path / 'other.py'

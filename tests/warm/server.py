@@ -8,6 +8,7 @@ same, by ``sys.executable``.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import json
 import logging
 import multiprocessing.util
@@ -62,13 +63,16 @@ def start() -> None:
     ended, alive = os.pipe()
     os.environ[VARIABLE] = program
     if os.fork() == 0:
-        os.close(alive)
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for number in range(3):  # who reads what the tests say does not wait for the server
-            os.dup2(nothing, number)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the tests' process decides
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
-        _serve(listener, ended)
+        try:
+            os.close(alive)
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for number in range(3):  # who reads what the tests say does not wait for the server
+                os.dup2(nothing, number)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the tests' process decides
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
+            _serve(listener, ended)
+        finally:
+            os._exit(1)  # whatever goes wrong, no copy goes on as the tests
     os.close(ended)  # the other end stays open as long as this process is there
     listener.close()
 
@@ -96,7 +100,7 @@ def _serve(listener: socket.socket, ended: int) -> NoReturn:
 def _keep(connection: socket.socket) -> NoReturn:
     """Starts one interpreter and says how it ended; where nobody waits for that any longer, the caller was killed."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    size, files, _, _ = socket.recv_fds(connection, 8, 3)
+    size, files, _, _ = socket.recv_fds(connection, 8, 100)
     text = b''
     while len(text) < int.from_bytes(size, 'big'):
         text += connection.recv(1 << 16)
@@ -119,7 +123,10 @@ def _keep(connection: socket.socket) -> NoReturn:
 
 def _run(request: dict[str, Any], files: list[int]) -> NoReturn:
     """What the interpreter does."""
-    for number, file in enumerate(files):
+    kept = [fcntl.fcntl(file, fcntl.F_DUPFD, 1000) for file in files]  # out of the way of their numbers
+    for file in files:
+        os.close(file)
+    for number, file in zip(request['files'], kept, strict=True):
         os.dup2(file, number)
         os.close(file)
     _as_new(request)
@@ -138,8 +145,9 @@ def _run(request: dict[str, Any], files: list[int]) -> NoReturn:
         sys.excepthook(*sys.exc_info())
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.closed:
+            stream.flush()
     os._exit(code & 255)
 
 
