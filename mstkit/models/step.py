@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mstkit.errors import UsageError
 from mstkit.models.backbones.masked_backbone import expand_mask
-from mstkit.models.maskers.functional import cell_means
+from mstkit.models.maskers.functional import coarser
 from mstkit.structures import MaskContext, Read, TokenOutput, VisibleOutput
 
 if TYPE_CHECKING:  # the pretrainer makes steps: at run time it is the one that knows this module
@@ -51,18 +50,13 @@ class Step:
         masker, cell = self.model.masker, self.model.mask_cell
         if masker is None:
             return None
-        grid = self.model.backbone.grid_of(self.images)
-        if grid[0] % cell or grid[1] % cell:
-            raise UsageError(
-                f'{grid[0]}x{grid[1]} patches are not hidden {cell}x{cell} at a time: change the view size'
-            )
-        context = MaskContext(self.images, (grid[0] // cell, grid[1] // cell))
+        context = MaskContext(self.images, self.model.backbone.grid_of(self.images))
         if masker.needs_scores or masker.needs_tokens:
-            seen = self.model.guide(self, masker)
-            tokens = cell_means(seen.patch_tokens.transpose(1, 2), grid, cell) if masker.needs_tokens else None
-            scores = None if seen.attention is None else cell_means(seen.attention, grid, cell)
-            context = context._replace(tokens=None if tokens is None else tokens.transpose(1, 2), scores=scores)
-        return expand_mask(masker(context), grid)
+            tokens = self.model.guide(self, masker)
+            context = context._replace(
+                tokens=tokens.patch_tokens if masker.needs_tokens else None, scores=tokens.attention
+            )
+        return expand_mask(masker(coarser(context, cell)), context.grid)
 
     @cached_property
     def teacher(self) -> TokenOutput:

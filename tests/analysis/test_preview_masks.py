@@ -198,3 +198,18 @@ def test_mistakes_exit_with_2_and_one_sentence(run, image_dir, tmp_path):
         message = run(*arguments, expect=2)
         assert message.startswith('error: ') and says in message, (arguments, message)
     assert not (tmp_path / 'out').exists()
+
+
+def test_squares_that_are_hidden_as_one(run, image_dir, tmp_path):
+    """Of 64 patches int(0.72 * 64) are hidden, of their 16 squares int(0.72 * 16)."""
+    path = write_config(tmp_path, "dict(type='RandomMasker', ratio=0.72)")
+    text = path.read_text()
+    run(path, '--images', image_dir, '--strategies', 'config')
+    single = table_in(tmp_path)['config']
+    path.write_text(text.replace("type='MSTAlgorithm',", "type='MSTAlgorithm', mask_patch_size=16,"))
+    run(path, '--images', image_dir, '--strategies', 'config')
+    squares = table_in(tmp_path)['config']
+    assert float(single['hidden']) == pytest.approx(46 / 64)
+    assert float(squares['hidden']) == pytest.approx(11 / 16)
+    path.write_text(text.replace("type='MSTAlgorithm',", "type='MSTAlgorithm', mask_patch_size=12,"))
+    assert 'mask_patch_size is 12' in run(path, '--images', image_dir, expect=2)

@@ -36,7 +36,9 @@ from mstkit.errors import UsageError, exit_cleanly
 from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, read_checkpoint
 from mstkit.models import Masker
 from mstkit.models.backbones import MaskedBackbone
+from mstkit.models.maskers.functional import coarser
 from mstkit.models.maskers.masker_choice import OWN, choose_maskers
+from mstkit.models.part_checks import cell_of
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext
 from mstkit.utils.build_errors import build_guard
@@ -103,27 +105,31 @@ def view_of(config: Config) -> dict[str, Any]:
 
 @torch.no_grad()
 def mask_contexts(
-    backbone: Any, preprocess: nn.Module, images: Tensor, layer: int, batch: int = BATCH
+    backbone: Any, preprocess: nn.Module, images: Tensor, layer: int, batch: int = BATCH, cell: int = 1
 ) -> list[MaskContext]:
     """What a masker may look at of images (M, 3, H, W), with the attention of one block, batch by batch.
 
-    They come back to the CPU, so that masks are drawn there and a seed means the same everywhere.
+    The grid is that of squares of ``cell`` x ``cell`` patches, which a training hides or shows as one. They come back
+    to the CPU, so that masks are drawn there and a seed means the same everywhere.
     """
     seen, device = [], next(backbone.parameters()).device
     for part in track(images.split(batch), -(-len(images) // batch), 'looking at the images'):
         views = preprocess(dict(inputs=part, data_samples=[]))['inputs'].to(device)
         tokens = backbone.forward_tokens(views, return_attention=True, attention_layer=layer)
-        seen.append(MaskContext(views.cpu(), tokens.grid, tokens.patch_tokens.cpu(), tokens.attention.cpu()))
+        context = MaskContext(views.cpu(), tokens.grid, tokens.patch_tokens.cpu(), tokens.attention.cpu())
+        seen.append(coarser(context, cell))
     return seen
 
 
-def fitting(strategies: dict[str, Masker], backbone: Any, size: int, optional: bool) -> dict[str, Masker]:
+def fitting(
+    strategies: dict[str, Masker], backbone: Any, size: int, optional: bool, cell: int = 1
+) -> dict[str, Masker]:
     """Those that the network's grid allows; of ``optional`` ones the others are left out, with a line."""
     backbone.check_image_size(size, masked=True)
     kept = {}
     for name, masker in strategies.items():
         try:
-            masker.check_view(backbone, size)
+            masker.check_view(backbone, size, cell)
         except UsageError as error:
             if not optional or name == OWN:
                 raise
@@ -176,7 +182,8 @@ def main() -> None:
         named = read_config(CHOICES)['choices']['model.masker']
         strategies, same = choose_maskers(named, config.model.get('masker'), args.strategies)
     backbone, view = build_network(config, args.checkpoint, args.branch, args.seed), view_of(config)
-    strategies = fitting(strategies, backbone, view['crop'], optional=args.strategies is None)
+    cell = cell_of(config.model.get('mask_patch_size'), backbone, 'model')
+    strategies = fitting(strategies, backbone, view['crop'], args.strategies is None, cell)
     if not strategies:
         raise UsageError(f'no strategy fits the {view["crop"]} px of {args.config}.')
     images, unreadable = read_images(args.images, [view], args.max_images)
@@ -186,14 +193,14 @@ def main() -> None:
     for masker in strategies.values():
         masker.set_progress(progress_at(args.seed, 0, args.epoch))  # a schedule's block depends on the epoch
     layers = sorted({masker.layer for masker in strategies.values()}, reverse=True)
-    seen = {layer: mask_contexts(backbone, preprocess, images, layer) for layer in layers}
+    seen = {layer: mask_contexts(backbone, preprocess, images, layer, cell=cell) for layer in layers}
     table = {
         name: measure_masker(masker, seen[masker.layer], args.seed, args.draws, args.epoch)
         for name, masker in track(strategies.items(), len(strategies), 'masking')
     }
     count = min(args.num_images, len(images))
     shown = images[[index * len(images) // count for index in range(count)]]
-    closely = {layer: mask_contexts(backbone, preprocess, shown, layer, count)[0] for layer in layers}
+    closely = {layer: mask_contexts(backbone, preprocess, shown, layer, count, cell)[0] for layer in layers}
 
     changes = ', '.join(f'{key}={value}' for key, value in (args.cfg_options or {}).items())
     title = [f'Masks for {args.config}' + (f' with {changes}.' if changes else '.')]

@@ -7,6 +7,9 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from mstkit.errors import UsageError
+from mstkit.structures import MaskContext
+
 
 def importance_of(attention: Tensor, exclude_cls_key: bool = False) -> Tensor:
     """How much each patch matters: its attention, mean over heads (MST eq. 4).
@@ -41,6 +44,24 @@ def cell_means(values: Tensor, grid: tuple[int, int], cell: int) -> Tensor:
         return values
     height, width = grid[0] // cell, grid[1] // cell
     return values.view(*values.shape[:2], height, cell, width, cell).mean(dim=(3, 5)).flatten(2)
+
+
+def coarser(context: MaskContext, cell: int) -> MaskContext:
+    """The same images on a grid of squares of ``cell`` x ``cell`` patches, which are hidden or shown as one.
+
+    Raises:
+        UsageError: a grid that is no multiple of ``cell``.
+    """
+    if cell == 1:
+        return context
+    grid, tokens, scores = context.grid, context.tokens, context.scores
+    if grid[0] % cell or grid[1] % cell:
+        raise UsageError(f'{grid[0]}x{grid[1]} patches cannot be hidden {cell}x{cell} at a time: use other views')
+    if tokens is not None:
+        tokens = cell_means(tokens.transpose(1, 2), grid, cell).transpose(1, 2)
+    if scores is not None:
+        scores = cell_means(scores, grid, cell)
+    return MaskContext(context.images, (grid[0] // cell, grid[1] // cell), tokens, scores)
 
 
 def lowest(importance: Tensor, count: int) -> Tensor:
