@@ -1,0 +1,90 @@
+"""What every registered objective promises to the training step."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+
+from mstkit.models import Objective, Pretrainer, Step
+from mstkit.registry import MODELS
+from mstkit.structures import Progress
+from tests.models.builders import NECK, VIT, views
+from tests.models.moby import mlp
+
+# What of an objective has no default; any other is built from its defaults.
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    'CrossView': dict(neck=NECK, head=dict(type='DINOHead')),
+    'ImageRestoration': dict(decoder=dict(type='CNNImageDecoder', channels=8)),
+    'KeyContrast': dict(neck=mlp(), predictor=mlp(), head=dict(type='MoBYHead', queue_size=12)),
+    'MaskedPrediction': dict(target=dict(type='Pixels'), decoder=dict(type='LinearDecoder')),
+    'PatchDistillation': dict(neck=NECK, head=dict(type='IBOTHead')),
+}
+NAMES = sorted(name for name, cls in MODELS.module_dict.items() if inspect.isclass(cls) and issubclass(cls, Objective))
+every_objective = pytest.mark.parametrize('name', NAMES)
+
+
+def build(name: str, weight: float = 1.0) -> Pretrainer:
+    torch.manual_seed(0)
+    objective = dict(ARGUMENTS.get(name, {}), type=name, weight=weight)
+    model = MODELS.build(
+        dict(
+            type='Pretrainer', backbone=VIT, objectives=dict(own=objective), masker=dict(type='RandomMasker', ratio=0.5)
+        )
+    )
+    model.init_weights()
+    model.set_progress(Progress(3, 10, 5, rank_seed=1, iteration=3))
+    return model.train()
+
+
+def test_the_objectives_are_found():
+    assert set(ARGUMENTS) <= set(NAMES)
+
+
+@every_objective
+def test_a_step(name):
+    model = build(name)
+    objective = model.objectives['own']
+    (loss,) = model.loss(views(local=0)).values()
+    assert loss.ndim == 0 and torch.isfinite(loss)
+    loss.backward()
+    assert [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert all(value.ndim == 0 and not value.requires_grad for value in objective.statistics.values())
+    assert (model.teacher is None) == (objective.teacher_needs is None)
+    model.after_step()
+    (half,) = build(name, weight=0.5).loss(views(local=0)).values()
+    assert half.item() == pytest.approx(0.5 * loss.item(), rel=1e-5)
+
+
+@every_objective
+def test_it_reads_no_more_than_it_says(name):
+    """What is left out of the tokens that it names is filled with nonsense, and its loss is the same."""
+    losses = []
+    for spoiled in (False, True):
+        model = build(name)
+        step = Step(model, views(local=0))
+        for place, needs in (('student', model.student_needs), ('teacher', model.teacher_needs)):
+            if not spoiled or needs is None:
+                continue
+            tokens = getattr(step, place)
+            patches = tokens.patch_tokens.clone()
+            if needs == 'pooled':
+                patches.fill_(1e3)
+            elif needs == 'hidden':
+                patches[~step.mask.flatten(1)] = 1e3
+            step.__dict__[place] = tokens._replace(patch_tokens=patches)  # where a cached property keeps its value
+        if spoiled and model.teacher_needs is None:
+            step.__dict__['teacher'] = None
+        losses.append(model.objectives['own'](step).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+@every_objective
+def test_what_the_teacher_follows_is_copied(name):
+    model = build(name)
+    for part, module in model.objectives['own'].followed().items():
+        copy = model.teacher.get_submodule(f'own_{part}')
+        for own, theirs in zip(module.parameters(), copy.parameters(), strict=True):
+            assert torch.equal(own, theirs) and own is not theirs and not theirs.requires_grad
