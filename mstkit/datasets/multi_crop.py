@@ -17,7 +17,7 @@ from mstkit.datasets.sampling import SampleKey
 from mstkit.datasets.view_recipe import ViewRecipe
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
-from mstkit.utils.checks import check_count, check_range, settings_from
+from mstkit.utils.checks import check_count, check_one_of, check_range, settings_from
 
 # DINO's two global views differ: the first is always blurred, the second sometimes solarized.
 DINO_GLOBAL_RECIPES = (dict(blur=1.0, solarize=0.0), dict(blur=0.1, solarize=0.2))
@@ -46,9 +46,7 @@ class CropSettings:
     def __post_init__(self) -> None:
         check_count(f'{self.where}.size', self.size, 1)
         check_count(f'{self.where}.count', self.count, 0)
-        low, _ = check_range(f'{self.where}.scale', self.scale, 0, 1)
-        if low == 0:
-            raise UsageError(f'{self.where}.scale is {tuple(self.scale)!r}: give shares above 0.')
+        check_range(f'{self.where}.scale', self.scale, high=1, above=0)
 
 
 def draw_crop(
@@ -132,19 +130,11 @@ class MultiCrop(BaseTransform):
         self.global_crops = _crop_settings('global_crops', global_crops, dict(size=224, scale=(0.4, 1.0), count=2))
         self.local_crops = _crop_settings('local_crops', local_crops, dict(size=96, scale=(0.05, 0.4), count=8))
         check_count('MultiCrop.global_crops.count', self.global_crops.count, 1)
-        self.ratio = check_range('MultiCrop.ratio', ratio, 0)
-        if self.ratio[0] == 0:
-            raise UsageError(f'MultiCrop.ratio is {tuple(ratio)!r}: give ratios above 0.')
+        self.ratio = check_range('MultiCrop.ratio', ratio, above=0)
         self.blur_sigma = check_range('MultiCrop.blur_sigma', blur_sigma, 0)
-
-        for name, value, known in (
-            ('photometric', photometric, PHOTOMETRIC),
-            ('interpolation', interpolation, INTERPOLATION),
-            ('resize', resize, RESIZE),
-        ):
-            if value not in known:
-                raise UsageError(f'MultiCrop.{name} is {value!r}: give {" or ".join(map(repr, known))}.')
-        self.photometric, self.interpolation, self.resize = photometric, interpolation, resize
+        self.photometric = check_one_of('MultiCrop.photometric', photometric, PHOTOMETRIC)
+        self.interpolation = check_one_of('MultiCrop.interpolation', interpolation, INTERPOLATION)
+        self.resize = check_one_of('MultiCrop.resize', resize, RESIZE)
         self._resize = RESIZE[resize]
 
         recipes = [self._recipe(f'global_recipes[{i}]', r) for i, r in enumerate(self._spread(global_recipes))]

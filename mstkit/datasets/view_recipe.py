@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from mstkit.datasets.image_photometric import apply_parameters
-from mstkit.errors import UsageError
 from mstkit.utils.checks import check_count, check_number, check_range
 from mstkit.utils.view_parameters import JITTER, NO_SOLARIZATION, ViewParameters
 
@@ -50,11 +49,8 @@ class ViewRecipe:
         for name in ('brightness', 'contrast', 'saturation'):
             check_number(f'{self.where}.{name}', getattr(self, name), 0)
         check_number(f'{self.where}.hue', self.hue, 0, 0.5)
-        low, _ = check_range(f'{self.where}.blur_sigma', self.blur_sigma, 0)
-        if low == 0:
-            raise UsageError(f'{self.where}.blur_sigma is {tuple(self.blur_sigma)!r}: give radii above 0.')
-        if check_count(f'{self.where}.solarize_threshold', self.solarize_threshold, 0) > 256:
-            raise UsageError(f'{self.where}.solarize_threshold is {self.solarize_threshold}: give a value in 0..256.')
+        check_range(f'{self.where}.blur_sigma', self.blur_sigma, above=0)
+        check_count(f'{self.where}.solarize_threshold', self.solarize_threshold, 0, 256)
 
     def draw(self, generator: np.random.Generator) -> ViewParameters:
         """Draws what happens to one view.

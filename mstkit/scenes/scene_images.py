@@ -16,6 +16,7 @@ from mstkit.errors import UsageError, nearest
 from mstkit.scenes.scene_classes import CLASSES
 from mstkit.scenes.scene_draws import SPLITS, Draws, smooth_noise
 from mstkit.scenes.scene_objects import Pose, place_objects
+from mstkit.utils.checks import check_count
 
 __all__ = ['CLASSES', 'SIZES', 'SPLITS', 'Instance', 'Scene', 'render_scene', 'scene_label']
 
@@ -87,8 +88,8 @@ def render_scene(seed: int, split: str, index: int, size: int = 64, objects: int
         UsageError: an argument is out of range.
     """
     label = scene_label(seed, split, index)
-    _check_whole('size', size, *SIZES)
-    _check_whole('number of objects', objects, 1, MAX_OBJECTS)
+    check_count('the size of a scene', size, *SIZES)
+    check_count('the number of objects of a scene', objects, 1, MAX_OBJECTS)
     draws = Draws(seed, split, index, purpose=objects << 8)
     canvas = _Canvas(size * _FINE)
     canvas.paint_background(draws)
@@ -114,13 +115,8 @@ def render_scene(seed: int, split: str, index: int, size: int = 64, objects: int
 def _check(seed: int, split: str, index: int) -> None:
     if split not in SPLITS:
         raise UsageError(f'The scenes have no split {split!r}, only {", ".join(SPLITS)}.{nearest(str(split), SPLITS)}')
-    _check_whole('seed', seed, 0, 2**64 - 1)
-    _check_whole('index', index, 0, 2**64 - 1)
-
-
-def _check_whole(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-        raise UsageError(f'The {name} of a scene is {value!r}: give a whole number from {low} to {high}.')
+    check_count('the seed of a scene', seed, 0, 2**64 - 1)
+    check_count('the index of a scene', index, 0, 2**64 - 1)
 
 
 def _shrink(fine: np.ndarray) -> np.ndarray:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from mstkit.errors import UsageError
-from mstkit.utils.files import write_atomically
+from mstkit.visualization.figure_layout import save_figure
 
 # Okabe and Ito's palette, which the common kinds of color blindness keep apart, with a gray for its yellow, which is
 # too pale for a line. Each color has its own mark as well.
@@ -72,7 +70,7 @@ def draw_curves(
     entries = {label: handle for axes in row for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if entries:
         figure.legend(list(entries.values()), list(entries), loc='outside right upper', fontsize=8, frameon=False)
-    _save(figure, Path(path))
+    save_figure(figure, path)
 
 
 def _draw(axes: Any, curve: Curve) -> None:
@@ -86,11 +84,3 @@ def _draw(axes: Any, curve: Curve) -> None:
     axes.plot(epochs, values, dash, linewidth=1.6, markersize=3.5, label=curve.label, zorder=3, **look)
     if epochs and epochs[0] == 0:
         axes.plot(0, values[0], linestyle='', markerfacecolor='white', markersize=5.5, zorder=4, **look)
-
-
-def _save(figure: Any, path: Path) -> None:
-    formats = figure.canvas.get_supported_filetypes()
-    kind = path.suffix.removeprefix('.').lower()
-    if kind not in formats:
-        raise UsageError(f'{path}: give a name that ends with one of {", ".join(f".{name}" for name in formats)}.')
-    write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=120))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from mstkit.errors import UsageError
-from mstkit.utils.files import write_atomically
 from mstkit.visualization.accuracy_curves import COLORS, MARKS
+from mstkit.visualization.figure_layout import save_figure
 
 
 def draw_dots(
@@ -64,10 +62,4 @@ def draw_dots(
     axes.spines[['top', 'right', 'left']].set_visible(False)
     axes.tick_params(axis='y', length=0)
     figure.legend(loc='outside lower center', ncols=min(3, len(networks)), fontsize=8, frameon=False)
-
-    path = Path(path)
-    kind = path.suffix.removeprefix('.').lower()
-    formats = figure.canvas.get_supported_filetypes()
-    if kind not in formats:
-        raise UsageError(f'{path}: give a name that ends with one of {", ".join(f".{name}" for name in formats)}.')
-    write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=120))
+    save_figure(figure, path)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mstkit.errors import UsageError
 from mstkit.utils.files import write_atomically
 
 LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.85, 0.15, 0.1  # inches around everything
@@ -16,6 +17,20 @@ SPACING = 1.32  # from line to line, by the size of the letters
 PER_INCH = 17.0  # characters of 8-point words in an inch, rather too few than too many
 
 Drawing = Callable[[list[Any]], None]
+
+
+def save_figure(figure: Any, path: str | os.PathLike[str], dots_per_inch: int = 120) -> None:
+    """Writes a figure of matplotlib; the file's ending chooses the format, and it appears whole or not at all.
+
+    Raises:
+        UsageError: there is no such format of images.
+    """
+    path = Path(path)
+    formats = figure.canvas.get_supported_filetypes()
+    kind = path.suffix.removeprefix('.').lower()
+    if kind not in formats:
+        raise UsageError(f'{path}: give a name that ends with one of {", ".join(f".{name}" for name in formats)}.')
+    write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=dots_per_inch))
 
 
 class PanelStack:
@@ -83,9 +98,8 @@ class PanelStack:
         figure = Figure(figsize=(wide, high))
         for item in self.items:
             item(figure, wide, high)
-        for path in map(Path, paths):
-            kind = path.suffix.removeprefix('.').lower()
-            write_atomically(path, lambda file, kind=kind: figure.savefig(file, format=kind, dpi=dots_per_inch))  # type: ignore[misc]
+        for path in paths:
+            save_figure(figure, path, dots_per_inch)
 
     def _left(self, column: int) -> float:
         return LEFT + column * (self.width + GAP)

@@ -254,7 +254,7 @@ def test_the_tool_writes_what_python_writes(tmp_path: Path, tool) -> None:
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (('--size', 8), 'The size of a scene is 8: give a whole number from 16 to 512.'),
+        (('--size', 8), 'the size of a scene is 8: give a whole number in [16, 512].'),
         (('--size', 1024), 'size of a scene is 1024'),
         (('--objects', 0), 'number of objects of a scene is 0'),
         (('--objects', 9), 'number of objects of a scene is 9'),

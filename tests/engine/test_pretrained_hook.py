@@ -240,7 +240,7 @@ def test_the_runner_of_mstkit(tmp_path, pretrained, monkeypatch):
     [
         (dict(checkpoint='nowhere.pth'), r'nowhere\.pth does not exist'),
         (dict(checkpoint='.'), 'is a folder'),
-        (dict(branch='techer'), "branch='techer', but it must be 'student' or 'teacher'"),
+        (dict(branch='techer'), "PretrainedBackboneHook.branch is 'techer': give 'student' or 'teacher'"),
         (dict(chekpoint='a.pth'), "no argument 'chekpoint'. Did you mean checkpoint"),
     ],
 )

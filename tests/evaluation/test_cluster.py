@@ -76,7 +76,7 @@ def test_clusters_are_not_lost() -> None:
     assert same.inertia == pytest.approx(0, abs=1e-9)
     with pytest.raises(UsageError, match='7 clusters needs as many images, and there are 6'):
         k_means(torch.ones(6, 3), 7)
-    with pytest.raises(UsageError, match='restarts=0'):
+    with pytest.raises(UsageError, match='restarts is 0'):
         k_means(torch.ones(6, 3), 2, restarts=0)
 
 

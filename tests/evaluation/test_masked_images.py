@@ -114,12 +114,12 @@ def test_the_head_may_be_a_file(data: Path, head: LinearHead, tmp_path) -> None:
 
 def test_mistakes(data: Path, head: LinearHead) -> None:
     for settings, says in (
-        (dict(ratios=[0.5, 1.5]), 'from 0 to 1'),
-        (dict(ratios=[]), 'from 0 to 1'),
-        (dict(orders=['salient', 'most']), 'salient, random, least'),
+        (dict(ratios=[0.5, 1.5]), r'ratios\[1\] is 1.5: give a number in \[0, 1\]'),
+        (dict(ratios=[]), r'ratios is \[\]'),
+        (dict(orders=['salient', 'most']), "orders.* is 'most': give 'salient', 'random' or 'least'"),
         (dict(guide='timm:vit'), 'open_networks'),
         (dict(k=0), 'masked_images.k is 0'),
-        (dict(temperature=0), 'temperature 0'),
+        (dict(temperature=0), 'temperature is 0'),
     ):
         with pytest.raises(UsageError, match=says):
             MaskedImagesEvaluator(head, **settings)

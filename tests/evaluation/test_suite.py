@@ -60,7 +60,7 @@ def test_a_suite_is_built_from_names_and_settings() -> None:
         (['knn'], {'ks': 3}, "'ks' names no setting"),
         (['knn'], {'knn.k': 3}, "knn has no setting 'k', only ks, temperature.* Did you mean ks"),
         (['knn'], {'lowshot.runs': 3}, "lowshot.runs is set, but the suite has no evaluation 'lowshot', only knn"),
-        (['knn'], {'knn.ks': [0]}, 'k=0'),
+        (['knn'], {'knn.ks': [0]}, r'ks\[0\] is 0'),
         (['knn'], {'knn.temperature': 'hot'}, "knn.temperature is 'hot'"),
         (['cluster'], {'cluster.restarts': -1}, 'cluster.restarts is -1'),
     ],

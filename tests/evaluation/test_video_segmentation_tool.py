@@ -89,7 +89,7 @@ def test_mistakes_exit_with_2_and_one_sentence(tool, davis, tmp_path, monkeypatc
         ((source, '--data', tmp_path), 'ImageSets'),
         ((source, '--data', davis, '--split', 'test'), 'the splits here are val'),
         ((source, '--data', davis, '--sequences', 'comin'), 'Did you mean coming'),
-        ((source, '--data', davis, '--radius', -1), 'radius=-1'),
+        ((source, '--data', davis, '--radius', -1), 'radius of the propagation is -1'),
         ((source, '--data', davis, '--image-size', 5), 'give 8 px or more'),
         (('nowhere.pth', '--data', davis), "there is no file 'nowhere.pth'"),
     ]

@@ -21,7 +21,7 @@ from mstkit.evaluation.image_sets import check_sets
 from mstkit.evaluation.protocols.weighted_knn import DEFAULT_KS, check_ks, clip_ks, knn_accuracy
 from mstkit.models import interface_of
 from mstkit.registry import DATASETS, HOOKS
-from mstkit.utils.checks import check_count, check_workers
+from mstkit.utils.checks import check_count, check_number, check_workers
 from mstkit.utils.json_lines import EpochLines
 from mstkit.utils.private_attributes import loaded_from
 from mstkit.utils.undisturbed import undisturbed_randomness
@@ -85,8 +85,7 @@ class KNNHook(Hook):
         self.ks = check_ks(ks)
         if headline_k not in self.ks:
             raise UsageError(f'KNNHook: headline_k={headline_k!r} is not one of ks={list(self.ks)}.')
-        if not temperature > 0:
-            raise UsageError(f'KNNHook: temperature={temperature!r}, but it must be above 0.')
+        check_number('KNNHook.temperature', temperature, above=0)
         self.dataset_configs = {'train': train_dataset, 'val': val_dataset}
         self.interval = interval
         self.at_start = at_start

@@ -14,9 +14,9 @@ from mmengine.runner import Runner
 from mstkit.engine.hooks.colored_views import first_view, join
 from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.engine.parallel.sharding import is_sharded
-from mstkit.errors import UsageError
 from mstkit.models import interface_of
 from mstkit.registry import HOOKS
+from mstkit.utils.checks import check_count
 from mstkit.utils.undisturbed import evaluation_mode, undisturbed_randomness
 from mstkit.visualization.step_panels import draw_panels
 
@@ -39,12 +39,8 @@ class PanelHook(Hook):
     priority = 'LOW'
 
     def __init__(self, interval: int = 10, num_images: int = 8) -> None:
-        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
-            raise UsageError(f'PanelHook: interval={interval!r}, but it must be a whole number of at least 1.')
-        if isinstance(num_images, bool) or not isinstance(num_images, int) or num_images < 1:
-            raise UsageError(f'PanelHook: num_images={num_images!r}, but it must be a whole number of at least 1.')
-        self.interval = interval
-        self.num_images = num_images
+        self.interval = check_count('PanelHook.interval', interval, 1)
+        self.num_images = check_count('PanelHook.num_images', num_images, 1)
         self.views: dict[str, Any] | None = None
 
     def before_train(self, runner: Runner) -> None:

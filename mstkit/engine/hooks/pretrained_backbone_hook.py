@@ -17,6 +17,7 @@ from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import BRANCH_PREFIXES, only_branch, read_checkpoint
 from mstkit.interop.pretrained import fit_backbone, load_backbone
 from mstkit.registry import HOOKS
+from mstkit.utils.checks import check_one_of
 from mstkit.utils.private_attributes import is_resumed, loaded_from
 
 
@@ -43,12 +44,8 @@ class PretrainedBackboneHook(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(self, checkpoint: str | PathLike[str] | None = None, branch: str = 'student') -> None:
-        if branch not in BRANCH_PREFIXES:
-            raise UsageError(
-                f'PretrainedBackboneHook: branch={branch!r}, but it must be {" or ".join(map(repr, BRANCH_PREFIXES))}.'
-            )
         self.checkpoint = checkpoint
-        self.branch = branch
+        self.branch = check_one_of('PretrainedBackboneHook.branch', branch, BRANCH_PREFIXES)
         self._has_weights = False
         self._content: dict[str, Any] | None = None
         if checkpoint is not None and Path(checkpoint).expanduser().exists():

@@ -17,6 +17,7 @@ from mstkit.engine.optim.precision import PRECISIONS, resolve_precision
 from mstkit.errors import UsageError
 from mstkit.registry import OPTIM_WRAPPERS
 from mstkit.structures import Progress
+from mstkit.utils.checks import check_count, check_number, check_one_of
 from mstkit.utils.local_shards import is_spread, local_parts
 from mstkit.utils.private_attributes import norms_of, scale_each_
 
@@ -82,18 +83,12 @@ class DistillationOptimWrapper(OptimWrapper):
         freeze_last_layer_epochs: int = 1,
         last_layer_key: str = 'last_layer',
     ) -> None:
-        if not isinstance(accumulative_counts, int) or accumulative_counts < 1:
-            raise UsageError(f'optim_wrapper.accumulative_counts must be 1 or more, but is {accumulative_counts!r}.')
-        if precision not in PRECISIONS:
-            raise UsageError(f'optim_wrapper.precision must be one of {", ".join(PRECISIONS)}, but is {precision!r}.')
-        if clip_mode not in CLIP_MODES:
-            raise UsageError(f'optim_wrapper.clip_mode must be one of {", ".join(CLIP_MODES)}, but is {clip_mode!r}.')
-        if clip_norm is not None and not clip_norm > 0:
-            raise UsageError(f'optim_wrapper.clip_norm must be above 0, or None for no clipping, but is {clip_norm!r}.')
-        if freeze_last_layer_epochs < 0:
-            raise UsageError(
-                f'optim_wrapper.freeze_last_layer_epochs must be 0 or more, but is {freeze_last_layer_epochs!r}.'
-            )
+        check_count('optim_wrapper.accumulative_counts', accumulative_counts, 1)
+        check_one_of('optim_wrapper.precision', precision, PRECISIONS)
+        check_one_of('optim_wrapper.clip_mode', clip_mode, CLIP_MODES)
+        if clip_norm is not None:
+            check_number('optim_wrapper.clip_norm (None for no clipping)', clip_norm, above=0)
+        check_count('optim_wrapper.freeze_last_layer_epochs', freeze_last_layer_epochs, 0)
         super().__init__(optimizer, accumulative_counts)
         self.device = optimizer.param_groups[0]['params'][0].device
         self.cast_dtype = resolve_precision(precision, self.device)

@@ -19,6 +19,7 @@ from mmengine.model import is_model_wrapper
 from torch import distributed
 
 from mstkit.errors import UsageError, WorkStopped, exit_code
+from mstkit.utils.checks import check_one_of
 
 Result = TypeVar('Result')
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -42,8 +43,7 @@ def init_processes(launcher: str, dist_cfg: Mapping[str, Any] | None = None) -> 
     Raises:
         UsageError: an unknown launcher, or one that did not start this process.
     """
-    if launcher not in LAUNCHERS:
-        raise UsageError(f'launcher must be one of {", ".join(LAUNCHERS)}, but is {launcher!r}.')
+    check_one_of('launcher', launcher, LAUNCHERS)
     if launcher == 'none' or is_distributed():
         return
     settings = dict(dist_cfg or {})

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mstkit.errors import UsageError
+from mstkit.utils.checks import check_count, check_number
 
 
 class Propagation(NamedTuple):
@@ -35,10 +35,8 @@ class Propagation(NamedTuple):
     def check(self) -> None:
         """Refuses settings out of range; raises UsageError."""
         for name, lowest in (('frames', 0), ('radius', 0), ('neighbors', 1)):
-            if getattr(self, name) < lowest:
-                raise UsageError(f'propagation over {name}={getattr(self, name)}: give at least {lowest}.')
-        if not self.temperature > 0:
-            raise UsageError(f'propagation with temperature {self.temperature}: give a number above 0.')
+            check_count(f'{name} of the propagation', getattr(self, name), lowest)
+        check_number('temperature of the propagation', self.temperature, above=0)
 
 
 DINO = Propagation()

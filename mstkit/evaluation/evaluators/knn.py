@@ -8,6 +8,7 @@ from mstkit.errors import UsageError
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork
 from mstkit.evaluation.protocols.weighted_knn import DEFAULT_KS, check_ks, clip_ks, knn_accuracy
 from mstkit.registry import EVALUATORS
+from mstkit.utils.checks import check_number
 
 HEADLINE_K = 20
 
@@ -35,9 +36,7 @@ class KNNEvaluator:
         mean_patch: bool = False,
     ) -> None:
         self.ks = None if ks is None else check_ks([ks] if isinstance(ks, int) else ks)
-        if not temperature > 0:
-            raise UsageError(f'knn.temperature is {temperature!r}: give a number above 0.')
-        self.temperature = temperature
+        self.temperature = check_number('knn.temperature', temperature, above=0)
         self.last_blocks = last_blocks
         self.mean_patch = mean_patch
 

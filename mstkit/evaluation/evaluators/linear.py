@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mstkit.datasets.unreadable_images import replaced_in
-from mstkit.errors import UsageError, nearest
+from mstkit.errors import UsageError
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork
 from mstkit.evaluation.features import log_replaced
 from mstkit.evaluation.protocols.linear_head import FEATURES, LinearHead, check_features, head_path
@@ -26,6 +26,7 @@ from mstkit.evaluation.protocols.linear_probe import (
 )
 from mstkit.evaluation.protocols.linear_recipes import AUGMENTATIONS, PRESETS
 from mstkit.registry import EVALUATORS
+from mstkit.utils.checks import check_count, check_one_of
 from mstkit.utils.progress_bar import track
 
 
@@ -62,8 +63,7 @@ class LinearEvaluator:
         augmentation: str | None = None,
         save: str | None = None,
     ) -> None:
-        if preset not in PRESETS:
-            raise UsageError(f'linear.preset is {preset!r}; there are {", ".join(PRESETS)}.{nearest(preset, PRESETS)}')
+        check_one_of('linear.preset', preset, PRESETS)
         given: dict[str, Any] = dict(
             features=features,
             rates=None if rates is None else check_rates([rates] if isinstance(rates, (int, float)) else rates),
@@ -76,11 +76,8 @@ class LinearEvaluator:
         self.protocol = PRESETS[preset]._replace(**{name: value for name, value in given.items() if value is not None})
         check_features(self.protocol.features)
         for name in ('batch_size', 'epochs'):
-            value = getattr(self.protocol, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(f'linear.{name} is {value!r}: give a whole number of at least 1.')
-        if self.protocol.augmentation not in AUGMENTATIONS:
-            raise UsageError(f"linear.augmentation is {self.protocol.augmentation!r}: give 'none' or 'crop'.")
+            check_count(f'linear.{name}', getattr(self.protocol, name), 1)
+        check_one_of('linear.augmentation', self.protocol.augmentation, AUGMENTATIONS)
         self.save = save
         self._claimed: dict[Path, str] = {}
 

@@ -19,6 +19,7 @@ from mstkit.evaluation.protocols.weighted_knn import knn_accuracy
 from mstkit.networks import received_attention
 from mstkit.registry import EVALUATORS
 from mstkit.structures import FeatureBank
+from mstkit.utils.checks import check_count, check_list, check_number, check_one_of, check_probability
 
 ORDERS = ('salient', 'random', 'least')
 RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -56,26 +57,16 @@ class MaskedImagesEvaluator:
     ) -> None:
         ratios = [ratios] if isinstance(ratios, (int, float)) else ratios
         orders = [orders] if isinstance(orders, str) else orders
-        if not ratios or any(isinstance(ratio, bool) or not 0 <= ratio <= 1 for ratio in ratios):
-            raise UsageError(f'masked_images.ratios is {list(ratios)!r}: give shares from 0 to 1 such as [0, 0.5].')
-        unknown = [order for order in orders if order not in ORDERS]
-        if unknown or not orders:
-            raise UsageError(f'masked_images.orders is {list(orders)!r}: give some of {", ".join(ORDERS)}.')
         if guide is not None and not hasattr(guide, 'watch'):
             raise UsageError(
                 f'masked_images.guide is {guide!r}: give a network as mstkit.networks.open_networks opens it.'
             )
         self.head = head
-        self.ratios = tuple(ratios)
-        self.orders = tuple(orders)
+        self.ratios = tuple(check_list('masked_images.ratios', ratios, check_probability))
+        self.orders = tuple(check_list('masked_images.orders', orders, check_one_of, ORDERS))
         self.guide = guide
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1 or not temperature > 0:
-            raise UsageError(
-                f'masked_images.k is {k!r} and temperature {temperature!r}: give a whole number of at least 1, and a '
-                'number above 0.'
-            )
-        self.k = k
-        self.temperature = temperature
+        self.k = check_count('masked_images.k', k, 1)
+        self.temperature = check_number('masked_images.temperature', temperature, above=0)
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
         """Refuses a head of another network or of other classes, and a guide whose patches do not fit."""

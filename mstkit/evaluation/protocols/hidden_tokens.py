@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mstkit.errors import UsageError
+from mstkit.utils.checks import check_probability
 
 
 def hide_tokens(images: Tensor, order: Tensor, ratio: float, patch: tuple[int, int], fill: Tensor) -> Tensor:
@@ -26,8 +26,7 @@ def hide_tokens(images: Tensor, order: Tensor, ratio: float, patch: tuple[int, i
         UsageError: the ratio is out of range.
         ValueError: the shapes do not fit each other.
     """
-    if not 0 <= ratio <= 1:
-        raise UsageError(f'the share of hidden patches is {ratio!r}: it must be from 0 to 1.')
+    check_probability('the share of hidden patches', ratio)
     (height, width), (rows, columns) = images.shape[-2:], (images.shape[2] // patch[0], images.shape[3] // patch[1])
     if (rows * patch[0], columns * patch[1]) != (height, width) or order.shape != (len(images), rows * columns):
         raise ValueError(f'images {tuple(images.shape)}, patches of {patch} and an order {tuple(order.shape)}')

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mstkit.errors import UsageError
+from mstkit.utils.checks import check_count
 
 ROWS = 8192  # compared with all centers at once
 
@@ -54,8 +55,7 @@ def k_means(
         UsageError: fewer rows than clusters, or a count below 1.
     """
     for name, value in (('clusters', clusters), ('restarts', restarts), ('iterations', iterations)):
-        if value < 1:
-            raise UsageError(f'k-means with {name}={value!r}: give at least 1.')
+        check_count(f'k-means: {name}', value, 1)
     if len(rows) < clusters:
         raise UsageError(f'k-means with {clusters} clusters needs as many images, and there are {len(rows)}.')
     rows = rows.to(device).float()

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mstkit.errors import UsageError, nearest
+from mstkit.errors import UsageError
+from mstkit.utils.checks import check_one_of
 from mstkit.utils.files import write_atomically
 
 # What of a network a head sees: how many of its last blocks are concatenated, and whether the mean patch is added.
@@ -22,9 +23,7 @@ _KEYS = ('weight', 'bias', 'classes', 'features', 'fingerprint', 'network')
 
 def check_features(name: str) -> str:
     """Refuses a name that is not in :data:`FEATURES`. Raises UsageError."""
-    if name not in FEATURES:
-        raise UsageError(f'features {name!r} are unknown; there are {", ".join(FEATURES)}.{nearest(name, FEATURES)}')
-    return name
+    return check_one_of('linear.features', name, FEATURES)
 
 
 def head_path(template: str | os.PathLike[str], network: Any) -> Path:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from mstkit.errors import UsageError
 from mstkit.evaluation.protocols.weighted_knn import check_banks
 from mstkit.structures import FeatureBank
+from mstkit.utils.checks import check_count, check_list, check_number
 from mstkit.utils.progress_bar import track
 
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
@@ -59,14 +60,10 @@ class ProbeResult(NamedTuple):
 
 def check_rates(rates: Sequence[float]) -> tuple[float, ...]:
     """Refuses learning rates that nothing can be trained with. Raises UsageError."""
-    if isinstance(rates, (int, float, str)) or len(rates) == 0:
-        raise UsageError(f'a linear probe needs a list of learning rates such as [0.001, 0.01], not {rates!r}.')
-    for rate in rates:
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
-            raise UsageError(f'linear probe with the learning rate {rate!r}: it must be a finite number above 0.')
-    if len(set(rates)) < len(rates):
+    found = check_list('linear.rates', rates, check_number, above=0)
+    if len(set(found)) < len(found):
         raise UsageError(f'linear probe with the learning rates {list(rates)}: each must be there once only.')
-    return tuple(float(rate) for rate in rates)
+    return tuple(found)
 
 
 @torch.no_grad()
@@ -101,8 +98,7 @@ def train_heads(
         UsageError: a setting out of range, an epoch without images, or no rate that stayed finite.
     """
     rates = check_rates(rates)
-    if epochs < 1:
-        raise UsageError(f'linear probe of {epochs} epochs: it must be at least 1.')
+    check_count('epochs of a linear probe', epochs, 1)
     heads = _Heads(val.features.shape[1], len(val.classes), rates, momentum, seed, torch.device(device))
     size = (epochs, len(rates))
     loss, top1, top5 = (torch.full(size, math.nan, dtype=torch.float64) for _ in range(3))
@@ -145,8 +141,7 @@ def shuffled_batches(bank: FeatureBank, val: FeatureBank, batch_size: int, seed:
         UsageError: as :func:`mstkit.evaluation.protocols.weighted_knn.check_banks`, or a batch size below 1.
     """
     check_banks(bank, val)
-    if batch_size < 1:
-        raise UsageError(f'linear probe with batches of {batch_size} images: it must be at least 1.')
+    check_count('batch_size of a linear probe', batch_size, 1)
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mstkit.errors import UsageError
 from mstkit.evaluation.protocols.nearest_neighbors import nearest
 from mstkit.structures import FeatureBank
+from mstkit.utils.checks import check_count, check_list, check_number
 
 DEFAULT_KS = (10, 20, 100, 200)
 _VOTERS = 1024  # val images whose votes are counted at once
@@ -21,12 +22,7 @@ def check_ks(ks: Sequence[int]) -> tuple[int, ...]:
     Raises:
         UsageError: empty, or an entry that is not a positive int.
     """
-    if isinstance(ks, (int, str)) or len(ks) == 0:
-        raise UsageError(f'k-NN needs a list of neighbor counts such as [10, 20], not {ks!r}.')
-    for k in ks:
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise UsageError(f'k-NN with k={k!r}: k must be a whole number of at least 1.')
-    return tuple(ks)
+    return tuple(check_list('k-NN: ks', ks, check_count, 1))
 
 
 def clip_ks(ks: Sequence[int], bank_size: int) -> tuple[int, ...]:
@@ -102,10 +98,8 @@ def knn_accuracy(
     Raises:
         UsageError: a k or a temperature out of range, or banks that do not fit each other.
     """
-    if not temperature > 0:
-        raise UsageError(f'k-NN with temperature {temperature!r}: it must be above 0.')
-    if chunk < 1:
-        raise UsageError(f'k-NN with chunk {chunk!r}: it must be at least 1.')
+    check_number('the temperature of k-NN', temperature, above=0)
+    check_count('the chunk of k-NN', chunk, 1)
     check_ks(ks)
     check_banks(train, val)
     clipped = clip_ks(ks, len(train.features))
