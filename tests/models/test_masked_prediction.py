@@ -12,7 +12,7 @@ from mmpretrain.models.selfsup import SimMIMSwinTransformer
 from torch import Generator, Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.models import Masker, Pixels, Pretrainer, Target
+from mstkit.models import MaskedBackbone, Masker, Pixels, Pretrainer, Target
 from mstkit.models.objectives.masked_prediction import patch_errors, weighted_mean
 from mstkit.models.step import Step
 from mstkit.registry import MODELS
@@ -336,6 +336,15 @@ def test_nothing_or_everything_hidden(kind, hidden):
     loss.backward()
     assert torch.isfinite(loss) and bool(loss > 0) is hidden
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)
+
+
+def test_a_backbone_that_says_nothing_of_a_class_token_has_none():
+    assert MaskedBackbone.num_extra_tokens == 0
+    for with_token in (True, False):
+        backbone = dict(VIT, with_cls_token=with_token, out_type='cls_token' if with_token else 'avg_featmap')
+        model = build('MAE', backbone=backbone)
+        assert model.backbone.num_extra_tokens == with_token
+        assert model.objectives['predict'].decoder.class_token is with_token
 
 
 def test_everything_hidden_and_no_class_token_is_refused():

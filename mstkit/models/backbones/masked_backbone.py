@@ -55,7 +55,7 @@ class MaskedBackbone:
     embedding_dims: int
     feature_dims: int
     stride: int
-    num_extra_tokens: int
+    num_extra_tokens: int = 0
     provides_attention: ClassVar[bool] = True
     encodes_visible: ClassVar[bool] = False
 

@@ -84,6 +84,7 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
     """
 
     encodes_visible = True
+    num_extra_tokens = 1  # mmpretrain sets it to 0 where there is no class token
 
     def __init__(
         self,
