@@ -9,7 +9,7 @@ is never part of it. Patch tokens are row-major: token ``l`` sits at row ``l // 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -37,6 +37,14 @@ class TokenOutput(NamedTuple):
     grid: tuple[int, int]
     attention: Tensor | None = None
     hidden: Tensor | None = None
+
+
+@runtime_checkable
+class TokenEncoder(Protocol):
+    """What gives the tokens of images, as every backbone of ours does."""
+
+    def forward_tokens(self, images: Tensor) -> TokenOutput:
+        """The tokens of images (B, 3, H, W), normalized."""
 
 
 class VisibleOutput(NamedTuple):

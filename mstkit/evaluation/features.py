@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from mstkit.datasets.unreadable_images import replaced_in
 from mstkit.errors import UsageError
-from mstkit.structures import FeatureBank
+from mstkit.structures import FeatureBank, TokenEncoder
 from mstkit.utils.checks import check_count, check_workers
 from mstkit.utils.progress_bar import track
 from mstkit.utils.undisturbed import evaluation_mode
@@ -44,15 +44,16 @@ def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
     """One feature (B, C) per image, of a backbone of ours or of another library's.
 
     Args:
-        backbone: with ``forward_tokens``; or one that gives tokens (B, L, C) with a class token first where it has
-            one, maps (B, C, h, w), features (B, C), or a tuple whose last is one of these, as mmpretrain's do.
+        backbone: a :class:`mstkit.structures.TokenEncoder`; or one that gives tokens (B, L, C), a class token first
+            where it has one, maps (B, C, h, w), features (B, C), or a tuple whose last is one of these, as
+            mmpretrain's do.
         images: (B, 3, H, W), normalized.
 
     Raises:
         UsageError: it gives something else.
     """
-    if hasattr(backbone, 'forward_tokens'):
-        return backbone.forward_tokens(images).pooled  # type: ignore[operator]
+    if isinstance(backbone, TokenEncoder):
+        return backbone.forward_tokens(images).pooled
     # mmpretrain's backbones for masked image modeling hide patches unless they are told not to.
     masked = 'mask' in inspect.signature(backbone.forward).parameters
     output = backbone(images, mask=None) if masked else backbone(images)

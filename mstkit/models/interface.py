@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -15,7 +15,19 @@ class TrainedModel:
 
     A :class:`Pretrainer` overrides them. For any other model, such as an algorithm of mmpretrain's,
     :func:`interface_of` gives a :class:`ForeignModel`, so that nobody else has to ask which methods a model has.
+
+    Attributes:
+        static_graph: whether every step uses the same parameters in the same way, which helps DDP.
+        global_views: how many views of an image go through its networks as one batch.
+        decayed_parameters: names of parameters that are decayed although they have one dimension.
     """
+
+    static_graph: ClassVar[bool] = False
+    global_views: int = 1
+
+    @property
+    def decayed_parameters(self) -> tuple[str, ...]:
+        return ()
 
     @property
     def needs_progress(self) -> bool:
@@ -78,6 +90,22 @@ class ForeignModel(TrainedModel):
         """Its backbone."""
         backbone = getattr(self.model, 'backbone', None)
         return {'backbone': backbone} if isinstance(backbone, nn.Module) else {}
+
+
+@runtime_checkable
+class CompilablePart(Protocol):
+    """A part of a model that hands functions of its own to a compiler."""
+
+    def use_compiled(self, compiler: Callable[..., Callable]) -> None:
+        """Keeps ``compiler(function)`` of each function that it wants compiled."""
+
+
+@runtime_checkable
+class StatisticsOverViews(Protocol):
+    """A part of a model whose batch normalization sees several views together."""
+
+    def values_per_statistic(self, images: int, views: int) -> int:
+        """How many values a channel's statistic is of, for a batch of images with so many views."""
 
 
 def interface_of(model: Any) -> TrainedModel:

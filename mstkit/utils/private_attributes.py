@@ -55,6 +55,11 @@ def mark_as_counted(step: Any) -> None:
     step._with_counter = True
 
 
+def accumulative_counts(optim_wrapper: Any) -> int:
+    """Iterations per step of an optimizer wrapper; 1 of one that does not say, such as mmengine's of several."""
+    return getattr(optim_wrapper, '_accumulative_counts', 1)
+
+
 def norms_of(tensors: list[Tensor]) -> Tensor:
     """The L2 norm of each tensor, in few kernels: (len(tensors),)."""
     return torch.stack(torch._foreach_norm(tensors, 2.0))

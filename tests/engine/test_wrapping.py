@@ -15,6 +15,7 @@ from torch import nn
 
 from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
 from mstkit.engine.parallel.model_wrapping import ddp_settings
+from mstkit.models import TrainedModel
 from mstkit.structures import Progress
 from tests.models.builders import NECK, mst, part_of, views
 
@@ -78,13 +79,17 @@ def test_two_processes_get_what_plain_ddp_gives(run_two):
     assert first['ours'][1] == second['ours'][1] == 1  # one exchange for both centers
 
 
+class StaticModel(TrainedModel):
+    static_graph = True
+
+
 @pytest.mark.parametrize(
     ('model', 'given', 'wrapper', 'static'),
     [
-        (SimpleNamespace(static_graph=True), None, dict(type='OptimWrapper'), True),
-        (SimpleNamespace(static_graph=True), None, dict(accumulative_counts=2), False),
-        (SimpleNamespace(static_graph=True), None, SimpleNamespace(_accumulative_counts=2), False),
-        (SimpleNamespace(static_graph=True), dict(static_graph=False), None, False),
+        (StaticModel(), None, dict(type='OptimWrapper'), True),
+        (StaticModel(), None, dict(accumulative_counts=2), False),
+        (StaticModel(), None, SimpleNamespace(_accumulative_counts=2), False),
+        (StaticModel(), dict(static_graph=False), None, False),
         (nn.Linear(1, 1), None, None, False),
     ],
 )

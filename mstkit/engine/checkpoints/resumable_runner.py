@@ -33,7 +33,7 @@ from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.engine.parallel.sharding import is_sharded, spread_like, spread_optimizer_state
 from mstkit.errors import UsageError, write_any_name
 from mstkit.interop.checkpoint import read_checkpoint
-from mstkit.utils.private_attributes import content_of, set_progress
+from mstkit.utils.private_attributes import accumulative_counts, content_of, set_progress
 
 _SAID = ('lr', 'weight_decay')
 
@@ -56,7 +56,7 @@ class ResumableRunner(Runner):
     @property
     def step_counter(self) -> StepCounter:
         """How iterations become optimizer steps in this run."""
-        counts = getattr(self.optim_wrapper, '_accumulative_counts', 1)
+        counts = accumulative_counts(self.optim_wrapper)
         max_epochs = max(self.train_loop.max_epochs, 1)
         return StepCounter(self.train_loop.max_iters // max_epochs, max_epochs, counts)
 

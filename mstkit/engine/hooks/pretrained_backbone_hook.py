@@ -16,6 +16,7 @@ from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import BRANCH_PREFIXES, only_branch, read_checkpoint
 from mstkit.interop.pretrained import fit_backbone, load_backbone
+from mstkit.models import interface_of
 from mstkit.registry import HOOKS
 from mstkit.utils.checks import check_one_of
 from mstkit.utils.private_attributes import is_resumed, loaded_from
@@ -121,7 +122,7 @@ class PretrainedBackboneHook(Hook):
         runner.message_hub.update_info('pretrained', note)
 
     def _backbone_of(self, model: nn.Module) -> nn.Module:
-        backbone = getattr(model, 'backbone', None)
-        if not isinstance(backbone, nn.Module):
+        backbone = next(iter(interface_of(model).branches().values()), None)
+        if backbone is None:
             raise UsageError(f'{type(model).__name__} has no backbone that {self.checkpoint} could be loaded into.')
         return backbone

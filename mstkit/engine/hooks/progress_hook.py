@@ -10,11 +10,13 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
 from mstkit.engine.optim.step_counts import StepCounter, mix_seed
 from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.errors import UsageError
 from mstkit.models import interface_of
 from mstkit.registry import HOOKS
+from mstkit.utils.private_attributes import accumulative_counts
 
 _FETCH, _STEP = 0, 1  # what the global generators are about to be used for
 
@@ -43,7 +45,7 @@ class ProgressHook(Hook):
             )
         self._model = interface_of(unwrapped(runner.model))
         self._rank_seed = mix_seed(runner.seed, runner.rank)
-        counts = getattr(wrapper, '_accumulative_counts', 1)
+        counts = accumulative_counts(wrapper)
         self._counter = StepCounter(loop.max_iters // loop.max_epochs, loop.max_epochs, counts)
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -58,7 +60,7 @@ class ProgressHook(Hook):
         """Hands out the progress and keys the randomness of the forward pass."""
         progress = self._counter.progress(runner.iter, self._rank_seed)
         self._model.set_progress(progress)
-        if hasattr(runner.optim_wrapper, 'set_progress'):
+        if isinstance(runner.optim_wrapper, DistillationOptimWrapper):
             runner.optim_wrapper.set_progress(progress)
         self._reseed(runner.iter, _STEP)
 
@@ -79,5 +81,6 @@ class ProgressHook(Hook):
 
 def optimizer_stepped(optim_wrapper: OptimWrapper) -> bool:
     """Whether the iteration that just ended was one in which the optimizer had its turn."""
-    stepped = getattr(optim_wrapper, 'stepped', None)
-    return optim_wrapper.should_update() if stepped is None else stepped
+    return (
+        optim_wrapper.stepped if isinstance(optim_wrapper, DistillationOptimWrapper) else optim_wrapper.should_update()
+    )

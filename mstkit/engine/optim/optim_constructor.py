@@ -7,6 +7,8 @@ from typing import Any
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
+from mstkit.engine.parallel.distributed import unwrapped
+from mstkit.models import interface_of
 from mstkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
@@ -23,7 +25,7 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Builds the optimizer and its wrapper for a model, or for the one inside a distributed wrapper."""
-        names = getattr(getattr(model, 'module', model), 'decayed_parameters', ())
+        names = interface_of(unwrapped(model)).decayed_parameters
         if names:
             named: dict[str, dict] = {name: dict(decay_mult=1.0) for name in names}
             settings: dict[str, Any] = {} if self.paramwise_cfg is None else self.paramwise_cfg

@@ -8,6 +8,9 @@ from typing import Any
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mstkit.models import interface_of
+from mstkit.utils.private_attributes import accumulative_counts
+
 DDP = 'MMDistributedDataParallel'
 
 
@@ -21,8 +24,8 @@ def ddp_settings(
 
     Gradients are views into the buckets that are exchanged: one copy of all gradients less in memory, and none is made
     before the optimizer reads them. Nobody looks for parameters that a step left out. The graph is declared static for
-    a model that says so (``static_graph`` on its class: every step uses the same parameters in the same way), except
-    while gradients accumulate: there DDP would exchange the very first iteration's on its own.
+    a :class:`mstkit.models.TrainedModel` that says so (``static_graph``: every step uses the same parameters in
+    the same way), except while gradients accumulate: there DDP would exchange the very first iteration's on its own.
 
     Args:
         model: what is wrapped.
@@ -36,12 +39,12 @@ def ddp_settings(
     if isinstance(optim_wrapper, Mapping):
         accumulates = optim_wrapper.get('accumulative_counts', 1) > 1
     else:
-        accumulates = getattr(optim_wrapper, '_accumulative_counts', 1) > 1
+        accumulates = accumulative_counts(optim_wrapper) > 1
     defaults = dict(
         type=DDP,
         broadcast_buffers=False,
         find_unused_parameters=find_unused_parameters,
         gradient_as_bucket_view=True,
-        static_graph=bool(getattr(model, 'static_graph', False)) and not accumulates,
+        static_graph=interface_of(model).static_graph and not accumulates,
     )
     return defaults | given

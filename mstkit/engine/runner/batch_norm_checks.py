@@ -15,6 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from mstkit.engine.checkpoints.data_order import sampler_of
 from mstkit.errors import UsageError
 from mstkit.models import interface_of
+from mstkit.models.interface import StatisticsOverViews
 
 _TO_ONE_PIXEL = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
 
@@ -44,9 +45,8 @@ def check_batch_norms(model: nn.Module, loader: DataLoader, config: Mapping[str,
     sizes = _batch_sizes(loader)
     smallest = min(sizes)
     for name, part in _one_value_each(model):
-        views = getattr(model, 'global_views', 1)
-        told = getattr(part, 'values_per_statistic', None)
-        count = smallest if told is None else told(smallest, views)
+        views = interface_of(model).global_views
+        count = part.values_per_statistic(smallest, views) if isinstance(part, StatisticsOverViews) else smallest
         if count < 2:
             name = interface_of(model).config_key(name)
             raise UsageError(f'model.{name} has batch normalization, which needs two images at least: {_reason(sizes)}')
@@ -81,7 +81,7 @@ def _one_value_each(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, part in model.named_modules():
         if 'backbone' in name.split('.') or any(name.startswith(f'{one}.') for one in told):
             continue
-        if hasattr(part, 'values_per_statistic'):
+        if isinstance(part, nn.Module) and isinstance(part, StatisticsOverViews):
             told.append(name)
             if any(map(_takes_statistics, part.modules())):
                 yield name, part

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from mstkit.errors import UsageError
+from mstkit.models.interface import CompilablePart
 from mstkit.utils.private_attributes import compile_single_layers
 
 # Two sizes of views, with and without gradients, with and without stochastic depth, all tokens or the first.
@@ -44,7 +45,7 @@ def check_compiling(model: nn.Module, settings: Any) -> None:
     """
     if not wants_compiling(settings):
         return
-    if not any(hasattr(module, 'use_compiled') for module in model.modules()):
+    if not any(isinstance(module, CompilablePart) for module in model.modules()):
         raise UsageError(f'compile: {type(model).__name__} has no part that can be compiled; leave compile out.')
     backend = settings.get('backend', 'inductor') if isinstance(settings, Mapping) else 'inductor'
     if backend not in torch.compiler.list_backends(exclude_tags=()):
@@ -86,7 +87,7 @@ def compile_parts(model: nn.Module, settings: bool | Mapping[str, Any] | None) -
 
     parts: Counter[str] = Counter()
     for module in model.modules():
-        if hasattr(module, 'use_compiled'):
-            module.use_compiled(compiler)  # type: ignore[operator]
+        if isinstance(module, CompilablePart):
+            module.use_compiled(compiler)
             parts[type(module).__name__] += 1
     return ', '.join(f'{count} x {name}' for name, count in parts.items())

@@ -21,6 +21,7 @@ from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
 from mstkit.engine.checkpoints.starting_checkpoint import Built, StartingCheckpoint, check_start, find_start
 from mstkit.engine.config.loader_checks import check_settings
 from mstkit.engine.hooks.colored_views import check_colored
+from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
 from mstkit.engine.optim.param_schedules import base_lr, build_schedule, fit_schedules
 from mstkit.engine.parallel import cpu_settings
 from mstkit.engine.parallel.distributed import init_processes, unwrapped
@@ -34,6 +35,7 @@ from mstkit.engine.runner.view_checks import check_views
 from mstkit.engine.runner.work_dir import WorkDir
 from mstkit.errors import UsageError
 from mstkit.registry import RUNNERS
+from mstkit.utils.private_attributes import accumulative_counts
 
 
 @RUNNERS.register_module()
@@ -191,10 +193,10 @@ class MSTRunner(ResumableRunner):
         return super().build_train_loop(loop)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper | OptimWrapperDict:
-        """As mmengine's; one that can (``set_epoch_length``) lets no gradient accumulate over the end of an epoch."""
+        """As mmengine's; ours lets no gradient accumulate over the end of an epoch."""
         built = super().build_optim_wrapper(optim_wrapper)
-        counts, length = getattr(built, '_accumulative_counts', 1), self.train_loop.max_iters // self.max_epochs
-        if hasattr(built, 'set_epoch_length'):
+        counts, length = accumulative_counts(built), self.train_loop.max_iters // self.max_epochs
+        if isinstance(built, DistillationOptimWrapper):
             built.set_epoch_length(length)
         elif length % counts:
             self.logger.warning(
@@ -219,7 +221,7 @@ class MSTRunner(ResumableRunner):
         if isinstance(optim_wrapper, OptimWrapperDict):
             super().scale_lr(optim_wrapper, auto_scale_lr)
             return
-        counts = getattr(optim_wrapper, '_accumulative_counts', 1)
+        counts = accumulative_counts(optim_wrapper)
         per_device = preflight.batch_size_of(self.train_loop.dataloader)
         batch = per_device * self.world_size * counts
         written = optim_wrapper.optimizer.defaults['lr']

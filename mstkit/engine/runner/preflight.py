@@ -30,6 +30,7 @@ from mstkit.errors import UsageError
 from mstkit.models import interface_of
 from mstkit.registry import OPTIMIZERS
 from mstkit.utils.build_errors import build_guard, check_registered
+from mstkit.utils.private_attributes import accumulative_counts
 
 
 def choose_randomness(randomness: Mapping[str, Any] | None, start: StartingCheckpoint) -> dict[str, Any]:
@@ -242,7 +243,7 @@ def try_optimizer(
         wrapper = (
             optim_wrapper if isinstance(optim_wrapper, OptimWrapper) else build_optim_wrapper(model, optim_wrapper)
         )
-        counter = StepCounter(iters_per_epoch, max_epochs, getattr(wrapper, '_accumulative_counts', 1))
+        counter = StepCounter(iters_per_epoch, max_epochs, accumulative_counts(wrapper))
         if schedulers and isinstance(wrapper, OptimWrapper) and not isinstance(wrapper, OptimWrapperDict):
             for config in fit_schedules(schedulers, counter, base_lr(wrapper)).configs:
                 build_schedule(config, _stand_in(wrapper), counter)
