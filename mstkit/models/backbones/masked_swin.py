@@ -143,7 +143,11 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
     """
 
     def __init__(
-        self, *args, attention_query: Query = 'received', shift_by: Literal['map', 'img_size'] = 'map', **kwargs
+        self,
+        *args: Any,
+        attention_query: Query = 'received',
+        shift_by: Literal['map', 'img_size'] = 'map',
+        **kwargs: Any,
     ) -> None:
         super().__init__(**swin_arguments(type(self).__name__, args, kwargs))
         if attention_query not in ('received', 'pseudo_cls'):

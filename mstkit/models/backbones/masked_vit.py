@@ -88,13 +88,13 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         interpolate_offset: float = 0.0,
         with_cp: bool = False,
         positions: Literal['learned', 'sincos'] = 'learned',
         initialization: Literal['trunc_normal', 'xavier'] = 'trunc_normal',
         num_registers: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**vit_arguments(type(self).__name__, args, kwargs))
         self.interpolate_offset = check_number(
@@ -258,7 +258,7 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         mode, offset = self.interpolate_mode, self.interpolate_offset
         return resize_positions(positions, source, grid, self.num_extra_tokens, mode, offset)
 
-    def _prepare_pos_embed(self, state_dict: dict[str, Tensor], prefix: str, *args, **kwargs) -> None:
+    def _prepare_pos_embed(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
         """mmpretrain's, which resizes positions that are loaded; with the offset where there is one."""
         found = state_dict.get(f'{prefix}pos_embed')
         if found is not None and self.interpolate_offset:
