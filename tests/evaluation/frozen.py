@@ -21,6 +21,7 @@ class Maps(NamedTuple):
     positions: Tensor
     extra: int
     real: Tensor | None = None
+    class_token: bool = True
 
 
 class BrightNetwork(nn.Module):

@@ -170,7 +170,7 @@ def test_unreadable_train_images_are_said_once(tmp_path, monkeypatch) -> None:
         (dict(preset='dyno'), 'Did you mean dino'),
         (dict(features='last3'), 'last4_mean'),
         (dict(rates=[0.1, -1]), 'above 0'),
-        (dict(rates=[]), r'linear.rates is \[\]: give a list of at least one'),
+        (dict(rates=[]), r'linear.rates \(learning rates\) is \[\]: give a list of at least one'),
         (dict(epochs=0), 'linear.epochs is 0'),
         (dict(batch_size=1.5), 'linear.batch_size is 1.5'),
         (dict(augmentation='flip'), "'none' or 'crop'"),

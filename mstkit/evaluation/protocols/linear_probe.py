@@ -60,7 +60,7 @@ class ProbeResult(NamedTuple):
 
 def check_rates(rates: Sequence[float]) -> tuple[float, ...]:
     """Refuses learning rates that nothing can be trained with. Raises UsageError."""
-    found = check_list('linear.rates', rates, check_number, above=0)
+    found = check_list('linear.rates (learning rates)', rates, check_number, above=0)
     if len(set(found)) < len(found):
         raise UsageError(f'linear probe with the learning rates {list(rates)}: each must be there once only.')
     return tuple(found)
