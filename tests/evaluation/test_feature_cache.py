@@ -15,6 +15,7 @@ from mstkit.evaluation import FeatureCache, extract_features, feature_loader
 from mstkit.evaluation.feature_cache import digest_of_files
 from mstkit.structures import FeatureBank
 
+from ..two_processes import TwoProcesses
 from .fakes import ColorDataset
 
 SIZE = 13
@@ -154,15 +155,12 @@ def test_mistakes(tmp_path: Path) -> None:
 
 
 def worker(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
     dataset = ColorDataset(SIZE)
     found = bank_of(FeatureCache(f'{folder}/cache', chunk=4), dataset)
     torch.save({'features': found.features.clone(), 'reads': dataset.reads}, f'{folder}/{rank}.pth')
-    torch.distributed.destroy_process_group()
 
 
-def test_two_processes_go_on_where_one_was_interrupted(tmp_path: Path) -> None:
+def test_two_processes_go_on_where_one_was_interrupted(run_two: TwoProcesses, tmp_path: Path) -> None:
     """And equal one: the last chunk has one image, so that one of them has none."""
     batches = iter(range(100))
 
@@ -173,7 +171,7 @@ def test_two_processes_go_on_where_one_was_interrupted(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         bank_of(FeatureCache(tmp_path / 'cache', chunk=4), ColorDataset(SIZE), breaking)
-    torch.multiprocessing.spawn(worker, (str(tmp_path),), nprocs=2)
+    run_two(worker, str(tmp_path))
     reads = []
     for rank in range(2):
         found = torch.load(tmp_path / f'{rank}.pth', weights_only=True)

@@ -18,6 +18,7 @@ from mstkit.evaluation import (
     undisturbed_randomness,
 )
 
+from ..two_processes import TwoProcesses
 from .fakes import ColorDataset, FakeBackbone
 
 
@@ -139,11 +140,7 @@ def test_label_without_a_class_name_is_refused() -> None:
 SIZES = (13, 1)  # uneven, and fewer images than processes
 
 
-def worker(rank: int, world_size: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size
-    )
+def worker(rank: int, folder: str) -> None:
     for size in SIZES:
         dataset = ColorDataset(size)
         encoders = {'a': mean_color, 'b': lambda x: x.flatten(1)}
@@ -152,11 +149,10 @@ def worker(rank: int, world_size: int, folder: str) -> None:
             {'a': found['a'].features, 'b': found['b'].features, 'labels': found['a'].labels, 'reads': dataset.reads},
             f'{folder}/{size}_{rank}.pth',
         )
-    torch.distributed.destroy_process_group()
 
 
-def test_two_processes_equal_one(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(worker, (2, str(tmp_path)), nprocs=2)
+def test_two_processes_equal_one(run_two: TwoProcesses, tmp_path: Path) -> None:
+    run_two(worker, str(tmp_path))
     for size in SIZES:
         loader = feature_loader(ColorDataset(size))
         expected = extract_features(lambda x: x.flatten(1), loader, 'cpu', preprocess, 'test')
