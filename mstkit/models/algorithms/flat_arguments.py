@@ -1,13 +1,14 @@
-"""The objectives of DINO, iBOT and MST, made of the flat arguments that their classes share."""
+"""The objectives of the named methods, made of the flat arguments that their classes share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from mstkit.models.targets import Target
 from mstkit.utils.checks import check_number
 
-# Where a config has the parts of these objectives; see Pretrainer.config_key.
+# Where a config has the parts of DINO's, iBOT's and MST's objectives; see Pretrainer.config_key.
 FLAT_KEYS: Mapping[str, str] = {
     'objectives.ce.neck': 'neck',
     'objectives.ce.head': 'head',
@@ -64,4 +65,29 @@ def distillation_objectives(
         ce=cross_view,
         patch=None if patch_head is None else patch,
         restore=None if decoder is None else restore,
+    )
+
+
+def prediction_objective(
+    method: str, target: dict | Target, decoder: dict | None, decoder_type: str, loss: str, loss_weight_predict: float
+) -> dict[str, Any]:
+    """The config of ``predict`` of MAE and SimMIM.
+
+    Args:
+        method: whose arguments these are, for messages.
+        target: what is predicted.
+        decoder: a ``decoder_type`` where it names no type.
+        decoder_type: the method's own.
+        loss: see :class:`MaskedPrediction`.
+        loss_weight_predict: weight of the loss.
+
+    Raises:
+        UsageError: a weight that is none.
+    """
+    return dict(
+        type='MaskedPrediction',
+        target=target,
+        decoder={'type': decoder_type, **(decoder or {})},
+        loss=loss,
+        weight=check_number(f'{method}.loss_weight_predict', loss_weight_predict, 0, 1e6),
     )

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from mstkit.models.algorithms.flat_arguments import PREDICTION_KEYS
+from mstkit.models.algorithms.flat_arguments import PREDICTION_KEYS, prediction_objective
 from mstkit.models.guides import Guide
 from mstkit.models.maskers import Masker
 from mstkit.models.part_checks import check_idle_views
 from mstkit.models.pretrainer import Pretrainer
 from mstkit.models.targets import Target
 from mstkit.registry import MODELS
-from mstkit.utils.checks import check_number
 
 RANDOM = dict(type='RandomMasker', ratio=0.75, rounding='up')
 
@@ -67,13 +66,8 @@ class MAE(Pretrainer):
     ) -> None:
         if str(backbone.get('type')).split('.')[-1] == 'MaskedVisionTransformer':
             backbone = {'positions': 'sincos', 'initialization': 'xavier', **backbone}
-        predict = dict(
-            type='MaskedPrediction',
-            target=dict(type='Pixels', norm=norm_pix) if target is None else target,
-            decoder={'type': 'ViTDecoder', **(decoder or {})},
-            loss=loss,
-            weight=check_number('MAE.loss_weight_predict', loss_weight_predict, 0, 1e6),
-        )
+        target = dict(type='Pixels', norm=norm_pix) if target is None else target
+        predict = prediction_objective('MAE', target, decoder, 'ViTDecoder', loss, loss_weight_predict)
         super().__init__(
             backbone,
             {'predict': predict, **(objectives or {})},

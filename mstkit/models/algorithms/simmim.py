@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from mstkit.models.algorithms.flat_arguments import PREDICTION_KEYS
+from mstkit.models.algorithms.flat_arguments import PREDICTION_KEYS, prediction_objective
 from mstkit.models.guides import Guide
 from mstkit.models.maskers import Masker
 from mstkit.models.part_checks import check_idle_views
 from mstkit.models.pretrainer import Pretrainer
 from mstkit.models.targets import Target
 from mstkit.registry import MODELS
-from mstkit.utils.checks import check_number
 
 RANDOM = dict(type='RandomMasker', ratio=0.6, rounding='up')
 
@@ -66,13 +65,8 @@ class SimMIM(Pretrainer):
         mask_token_std: float = 0.02,
         mask_token_decay: bool = False,
     ) -> None:
-        predict = dict(
-            type='MaskedPrediction',
-            target=dict(type='Pixels', order='channel row column') if target is None else target,
-            decoder={'type': 'LinearDecoder', **(decoder or {})},
-            loss=loss,
-            weight=check_number('SimMIM.loss_weight_predict', loss_weight_predict, 0, 1e6),
-        )
+        target = dict(type='Pixels', order='channel row column') if target is None else target
+        predict = prediction_objective('SimMIM', target, decoder, 'LinearDecoder', loss, loss_weight_predict)
         super().__init__(
             backbone,
             {'predict': predict, **(objectives or {})},
