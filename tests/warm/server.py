@@ -41,8 +41,9 @@ def python() -> str:
     """A program that is called as Python is, and has imported mstkit when it starts.
 
     It takes the path of a program, ``-m`` or ``-c``, the environment, the working directory and the open files of the
-    process that calls it, and ends by the same signals and with the same exit code. ``sys.executable`` is the program
-    itself there. Where a system cannot do it, this is ``sys.executable``.
+    process that calls it, and ends by the same signals and with the same exit code; after a SIGKILL from outside, the
+    interpreter ends a moment later than the program, so whoever goes on from what it left kills the interpreter itself.
+    ``sys.executable`` is the program itself there. Where a system cannot do it, this is ``sys.executable``.
     """
     return os.environ.get(VARIABLE, sys.executable)
 
