@@ -12,9 +12,10 @@ from mstkit.structures import Progress
 from tests.models.builders import BACKBONES, SIZES, mst, views
 
 
-def qkv(dtype: torch.dtype) -> list[torch.Tensor]:
+def qkv(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(2, 3, 17, 8, generator=generator).to(dtype).requires_grad_() for _ in range(3)]
+    q, k, v = (torch.randn(2, 3, 17, 8, generator=generator).to(dtype).requires_grad_() for _ in range(3))
+    return q, k, v
 
 
 def test_float32_is_torchs_own_bit_for_bit():

@@ -38,7 +38,7 @@ def test_every_trainable_tensor_gets_a_gradient_and_the_teacher_none(backbone):
 
 def test_teacher_equals_the_student_at_first_and_moves_by_the_average():
     model = mst()
-    student, teacher = model.backbone, model.teacher.backbone
+    student, teacher = model.get_submodule('backbone'), model.get_submodule('teacher.backbone')
     for (name, a), b in zip(student.state_dict().items(), teacher.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     before = copy.deepcopy(teacher.state_dict())

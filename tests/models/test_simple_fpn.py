@@ -24,6 +24,12 @@ def pyramid(**options) -> SimpleFPN:
     return built
 
 
+def levels_of(built: SimpleFPN) -> list[nn.Sequential]:
+    levels = [level for level in built.levels if isinstance(level, nn.Sequential)]
+    assert len(levels) == len(built.levels)
+    return levels
+
+
 def sizes(outputs: tuple[Tensor, ...]) -> list[tuple[int, ...]]:
     return [tuple(output.shape[2:]) for output in outputs]
 
@@ -41,11 +47,16 @@ def doubled(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
     return squares.flatten(4, 5).flatten(2, 3) + layer.bias[:, None, None]
 
 
+def magnitude(gradient: Tensor | None) -> float:
+    assert gradient is not None
+    return gradient.abs().sum().item()
+
+
 def test_every_level_is_the_papers():
     built = pyramid(num_outs=6)
     x = torch.randn(2, 8, 5, 6)
     outputs = built((torch.randn(2, 8, 5, 6), x))
-    four, two, one, half = built.levels
+    four, two, one, half = levels_of(built)
     scaled = [
         doubled(F.gelu(norm(doubled(x, four[0]), four[1])), four[3]),
         doubled(x, two[0]),
@@ -53,7 +64,7 @@ def test_every_level_is_the_papers():
         # Two by two, and the odd row at the end by itself.
         torch.stack([x[:, :, i : i + 2].amax(2) for i in (0, 2, 4)], dim=2).unflatten(3, (3, 2)).amax(4),
     ]
-    for output, level, y in zip(outputs, built.levels, scaled, strict=False):
+    for output, level, y in zip(outputs, (four, two, one, half), scaled, strict=False):
         to_width, first, mix, last = level[-4:]
         y = norm(torch.einsum('bchw,dc->bdhw', y, to_width.weight[:, :, 0, 0]), first)
         y = norm(F.conv2d(y, mix.weight, padding=1), last)
@@ -97,10 +108,10 @@ def test_every_parameter_is_used_and_the_gradient_reaches_the_map():
     built = pyramid(scale_factors=(4, 2, 1, 0.5, 0.25), num_outs=5)
     x = torch.randn(2, 8, 4, 4, requires_grad=True)
     for index, output in enumerate(built((x,))):
-        x.grad = None
         built.zero_grad()
+        x.grad = None
         (output * torch.randn_like(output)).sum().backward(retain_graph=True)
-        assert x.grad.abs().sum() > 0, f'level {index}'
+        assert magnitude(x.grad) > 0, f'level {index}'
         reached = {name for name, parameter in built.named_parameters() if parameter.grad is not None}
         assert reached == {name for name, _ in built.named_parameters() if name.startswith(f'levels.{index}.')}
         assert all(p.grad is None or p.grad.abs().sum() > 0 for p in built.parameters())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.structures import Read, TokenOutput, VisibleOutput
+
+Backbone = TypeVar('Backbone', bound='MaskedBackbone')
 
 
 def expand_mask(mask: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -128,7 +130,7 @@ class MaskedBackbone:
         height, width = images.shape[-2:]
         return height // self.stride, width // self.stride
 
-    def train(self, mode: bool = True) -> MaskedBackbone:
+    def train(self: Backbone, mode: bool = True) -> Backbone:
         """Like any module's, also in what it returns (mmpretrain's gives None)."""
         super().train(mode)  # type: ignore[misc]
         return self
