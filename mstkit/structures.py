@@ -113,12 +113,14 @@ class PanelData(NamedTuple):
         attention: (B, h, w), mean over heads of the teacher's attention, or None where nothing guides the mask.
         mask: (B, h, w) bool, True = hidden, or None without a masker.
         reconstruction: (B, 3, H, W), normalized like ``images``, or None without a decoder.
+        target: what the reconstruction should look like, in the same form, where that is not the image itself.
     """
 
     images: Tensor
     attention: Tensor | None
     mask: Tensor | None
     reconstruction: Tensor | None
+    target: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,8 @@ def test_model_is_built_and_stepped(path):
     model.set_progress(Progress(0, 10, 5))
     views = [torch.randn(2, 3, crop.size, crop.size) for crop, _ in crops.views[:4]]
     losses = model.loss(views)
-    head, predicting = config.model.get('head', {}).get('type'), config.model.type in ('MAE', 'SimMIM')
+    head = config.model.get('head', {}).get('type')
+    predicting = 'objectives.predict.decoder' in getattr(type(model), 'FLAT_KEYS', ())
     wanted = {'loss_ce': head == 'DINOHead', 'loss_contrast': head == 'MoBYHead', 'loss_predict': predicting}
     restoring = not predicting and config.model.get('decoder')
     wanted |= {'loss_patch': config.model.get('patch_head'), 'loss_restore': restoring}

@@ -180,14 +180,21 @@ def test_simmim_pre_trains_at_its_learning_rate():
     assert config.auto_scale_lr.base_batch_size == 2048
 
 
-@pytest.mark.parametrize('path', ['mae/mae_vit-tiny_folder', 'mae/mae_vit-b_800e', 'simmim/simmim_swin-b_100e'])
+@pytest.mark.parametrize(
+    'path',
+    ['mae/mae_vit-tiny_folder', 'mae/mae_vit-b_800e', 'simmim/simmim_swin-b_100e', 'maskfeat/maskfeat_vit-b_300e'],
+)
 def test_what_masked_autoencoders_decay(path):
-    """All but vectors; of SimMIM neither [MASK] nor the position biases, of MAE both tokens too, as in their code."""
+    """All but vectors; of SimMIM neither [MASK] nor the position biases, of MAE both tokens too, as in their code.
+
+    Of MaskFeat neither positions nor tokens, as in mmpretrain's config.
+    """
     config = Config.fromfile(ROOT / f'{path}.py')
     if config.model.type == 'SimMIM':
         config.model.backbone.arch = dict(embed_dims=24, depths=[1, 1, 1, 1], num_heads=[1, 2, 3, 6])
     else:
         config.model.backbone.arch = dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=96)
+    if config.model.type == 'MAE':
         config.model.decoder.update(embed_dims=24, num_layers=1, num_heads=2)
     with DefaultScope.overwrite_default_scope('mstkit'):
         model = MODELS.build(config.model)
@@ -195,6 +202,7 @@ def test_what_masked_autoencoders_decay(path):
     decays = {id(p): group['weight_decay'] for group in wrapper.optimizer.param_groups for p in group['params']}
     for key, parameter in model.named_parameters():
         spared = parameter.ndim == 1 or 'relative_position_bias_table' in key
+        spared |= config.model.type == 'MaskFeat' and key in ('backbone.pos_embed', 'backbone.cls_token')
         if parameter.requires_grad:
             assert decays[id(parameter)] == (0.0 if spared else 0.05), key
 

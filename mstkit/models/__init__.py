@@ -1,5 +1,5 @@
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
-from mstkit.models.algorithms import DINO, IBOT, MAE, MoBY, MSTAlgorithm, SimMIM
+from mstkit.models.algorithms import DINO, IBOT, MAE, MaskFeat, MoBY, MSTAlgorithm, SimMIM
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.data_preprocessors import ViewDataPreprocessor
 from mstkit.models.decoders import CNNImageDecoder, LinearDecoder, TokenDecoder, ViTDecoder
@@ -29,10 +29,11 @@ from mstkit.models.objectives import (
 )
 from mstkit.models.pretrainer import Pretrainer
 from mstkit.models.step import Step
-from mstkit.models.targets import Pixels, Target
+from mstkit.models.targets import HOG, Pixels, Target
 
 __all__ = [
     'DINO',
+    'HOG',
     'IBOT',
     'MAE',
     'AttMaskHigh',
@@ -51,6 +52,7 @@ __all__ = [
     'KeyContrast',
     'LinearDecoder',
     'MSTAlgorithm',
+    'MaskFeat',
     'MaskedBackbone',
     'MaskedPrediction',
     'MaskedSwinTransformer',

@@ -275,10 +275,10 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         attention = None
         if self.teacher is not None and step.teacher.attention is not None:
             attention = step.teacher.attention.mean(dim=1).view(len(images), *step.teacher.grid)
-        restored = [one.restore(step) for one in self.objectives.values()]
+        drawn = [(one.restore(step), one.show_target(step)) for one in self.objectives.values()]
         self.train(was_training)
-        first: Any = next((image for image in restored if image is not None), None)
-        return PanelData(images, attention, step.mask, first)
+        restored, target = next((pair for pair in drawn if pair[0] is not None), (None, None))
+        return PanelData(images, attention, step.mask, restored, target)
 
     def _check_driven(self) -> None:
         """Complains, in the second training step, if nobody moves the teacher and keys the masks."""

@@ -60,6 +60,9 @@ def draw_panels(
     if data.reconstruction is not None:
         restored = _to_pixels(data.reconstruction[:max_rows], mean, std)
         columns.append(('reconstruction', [enlarged(one, size, Image.Resampling.BICUBIC) for one in restored]))
+    if data.target is not None:
+        true = _to_pixels(data.target[:max_rows], mean, std)
+        columns.append(('target', [enlarged(one, size, Image.Resampling.BICUBIC) for one in true]))
 
     sheet = _sheet(columns, size)
     save_image(sheet, path)

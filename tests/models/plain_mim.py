@@ -1,4 +1,4 @@
-"""MAE and SimMIM written plainly from their formulas, image by image, in float64, to hold the real ones against."""
+"""MAE, SimMIM and MaskFeat written plainly from their formulas, image by image, in float64, as a reference."""
 
 from __future__ import annotations
 
@@ -110,20 +110,75 @@ def mae_loss(images: Tensor, mask: Tensor, weights: Weights, side: int, heads: t
     return total / count
 
 
-def simmim_loss(images: Tensor, mask: Tensor, weights: Weights, side: int, heads: int) -> Tensor:
-    """SimMIM's with a ViT: the mean absolute error of hidden pixels, a patch's a channel after the other."""
+def masked_tokens(image: Tensor, hidden: Tensor, weights: Weights, side: int, heads: int) -> Tensor:
+    """What a ViT makes of an image with [MASK] tokens in hidden places: the normed patch tokens (L, C)."""
     depth = len({key.split('.')[2] for key in weights if key.startswith('backbone.layers.')})
     positions = weights['backbone.pos_embed'][0]
+    tokens = [weights['backbone.cls_token'].flatten() + positions[0]]
+    for place, (row, column, pixels) in enumerate(patches(image, side), start=1):
+        token = weights['mask_token'] if hidden[row, column] else embedded(pixels, weights)
+        tokens.append(token + positions[place])
+    return normed(layers(torch.stack(tokens), weights, 'backbone.layers', depth, heads), weights, 'backbone.ln1')[1:]
+
+
+def hog(image: Tensor, cell: int, bins: int, window: int) -> Tensor:
+    """Histograms of one image in float64: (rows of cells, columns of cells, 3, bins), each of length 1."""
+    _, height, width = image.shape
+
+    def pixel(channel: int, y: int, x: int) -> float:
+        y, x = abs(y), abs(x)  # the border is a mirror
+        y = 2 * height - 2 - y if y >= height else y
+        x = 2 * width - 2 - x if x >= width else x
+        return float(image[channel, y, x])
+
+    found = torch.zeros(height // cell, width // cell, 3, bins, dtype=torch.float64)
+    for channel in range(3):
+        for y in range(height):
+            for x in range(width):
+                right, left, above, below = 0.0, 0.0, 0.0, 0.0
+                for step, weight in ((-1, 1), (0, 2), (1, 1)):
+                    right += weight * pixel(channel, y + step, x + 1)
+                    left += weight * pixel(channel, y + step, x - 1)
+                    above += weight * pixel(channel, y - 1, x + step)
+                    below += weight * pixel(channel, y + 1, x + step)
+                across, down = left - right, above - below
+                vote = math.hypot(across, down)
+                if window:
+                    middle, deviation = (window - 1) / 2, window // 2
+                    vote *= math.exp(-0.5 * ((y % window - middle) ** 2 + (x % window - middle) ** 2) / deviation**2)
+                place = math.floor(math.atan2(across, down) / math.pi * bins) % bins
+                found[y // cell, x // cell, channel, place] += vote
+    lengths = (found**2).sum(dim=-1, keepdim=True).sqrt()
+    return found / torch.where(lengths > 0, lengths, 1.0)
+
+
+def maskfeat_loss(images: Tensor, mask: Tensor, weights: Weights, side: int, heads: int) -> Tensor:
+    """MaskFeat's with a ViT whose patches are cells of 8 px or several of them."""
+    total, count, cells = torch.zeros((), dtype=torch.float64), 0, side // 8
+    for image, hidden in zip(images.double(), mask, strict=True):
+        seen = masked_tokens(image, hidden, weights, side, heads)
+        made = linear(seen, weights, 'objectives.predict.decoder.to_values')
+        histograms = hog(image, 8, 9, 16)
+        for (row, column, _), predicted in zip(patches(image, side), made, strict=True):
+            if hidden[row, column]:
+                cut = histograms[row * cells : (row + 1) * cells, column * cells : (column + 1) * cells]
+                for y in range(cells):
+                    for x in range(cells):
+                        for channel in range(3):
+                            for place in range(9):
+                                value = predicted[((channel * 9 + place) * cells + y) * cells + x]
+                                total = total + (value - cut[y, x, channel, place]) ** 2
+                count += 27 * cells**2
+    return total / count
+
+
+def simmim_loss(images: Tensor, mask: Tensor, weights: Weights, side: int, heads: int) -> Tensor:
+    """SimMIM's with a ViT: the mean absolute error of hidden pixels, a patch's a channel after the other."""
     total, count = torch.zeros((), dtype=torch.float64), 0
     for image, hidden in zip(images.double(), mask, strict=True):
-        cut = patches(image, side)
-        tokens = [weights['backbone.cls_token'].flatten() + positions[0]]
-        for place, (row, column, pixels) in enumerate(cut, start=1):
-            token = weights['mask_token'] if hidden[row, column] else embedded(pixels, weights)
-            tokens.append(token + positions[place])
-        seen = layers(torch.stack(tokens), weights, 'backbone.layers', depth, heads)
-        made = linear(normed(seen, weights, 'backbone.ln1')[1:], weights, 'objectives.predict.decoder.to_values')
-        for (row, column, pixels), predicted in zip(cut, made, strict=True):
+        seen = masked_tokens(image, hidden, weights, side, heads)
+        made = linear(seen, weights, 'objectives.predict.decoder.to_values')
+        for (row, column, pixels), predicted in zip(patches(image, side), made, strict=True):
             if hidden[row, column]:
                 for channel in range(3):
                     for y in range(side):

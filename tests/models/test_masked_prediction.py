@@ -1,4 +1,4 @@
-"""MAE, SimMIM and the parts of any masked prediction, against the formulas and against mmpretrain's own."""
+"""MAE, SimMIM, MaskFeat and the parts of any masked prediction, against the formulas and against mmpretrain's own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mstkit.registry import MODELS
 from mstkit.structures import MaskContext, Progress
 from mstkit.utils.sincos_positions import sincos_positions
 from tests.models.builders import NECK, SWIN, VIT
-from tests.models.plain_mim import mae_loss, mae_target, patches, position, simmim_loss
+from tests.models.plain_mim import mae_loss, mae_target, maskfeat_loss, patches, position, simmim_loss
 
 DECODER = dict(type='ViTDecoder', embed_dims=24, num_layers=2, num_heads=2)
 LINEAR = dict(type='LinearDecoder')
@@ -103,6 +103,14 @@ def test_a_step_of_simmim_is_that_of_its_formulas(height, width):
     model = build('SimMIM', backbone=dict(VIT, img_size=(height, width)), masker=Given(mask))
     shown = images(height, width)
     held_against(model, shown, lambda weights: simmim_loss(shown, mask, weights, 8, 3))
+
+
+@pytest.mark.parametrize(('height', 'width', 'side'), [(32, 32, 8), (24, 40, 8), (32, 48, 16)])
+def test_a_step_of_maskfeat_is_that_of_its_formulas(height, width, side):
+    mask = masks(height // side, width // side, (4, 6, 2))
+    model = build('MaskFeat', backbone=dict(VIT, img_size=(height, width), patch_size=side), masker=Given(mask))
+    shown = images(height, width)
+    held_against(model, shown, lambda weights: maskfeat_loss(shown, mask, weights, side, 3))
 
 
 def test_a_step_of_simmim_with_a_swin_is_mmpretrains():
@@ -297,7 +305,7 @@ MASKERS = sorted(
 )
 
 
-@pytest.mark.parametrize('method', ['MAE', 'SimMIM', 'SimMIM with a Swin'])
+@pytest.mark.parametrize('method', ['MAE', 'SimMIM', 'SimMIM with a Swin', 'MaskFeat', 'MaskFeat with a Swin'])
 @pytest.mark.parametrize('name', MASKERS)
 def test_every_masker_hides_for_every_method(method, name):
     swin = method.endswith('Swin')
@@ -328,7 +336,7 @@ def test_a_random_mask_costs_no_attention(monkeypatch):
     assert seen == [(3, 5, 48)], 'the class token and a quarter of 16 patches'
 
 
-@pytest.mark.parametrize('kind', ['MAE', 'SimMIM'])
+@pytest.mark.parametrize('kind', ['MAE', 'SimMIM', 'MaskFeat'])
 @pytest.mark.parametrize('hidden', [False, True])
 def test_nothing_or_everything_hidden(kind, hidden):
     model = build(kind, masker=Given(torch.full((3, 4, 4), hidden)))

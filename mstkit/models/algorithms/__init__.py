@@ -1,8 +1,9 @@
 from mstkit.models.algorithms.dino import DINO
 from mstkit.models.algorithms.ibot import IBOT
 from mstkit.models.algorithms.mae import MAE
+from mstkit.models.algorithms.maskfeat import MaskFeat
 from mstkit.models.algorithms.moby import MoBY
 from mstkit.models.algorithms.mst import MSTAlgorithm
 from mstkit.models.algorithms.simmim import SimMIM
 
-__all__ = ['DINO', 'IBOT', 'MAE', 'MSTAlgorithm', 'MoBY', 'SimMIM']
+__all__ = ['DINO', 'IBOT', 'MAE', 'MSTAlgorithm', 'MaskFeat', 'MoBY', 'SimMIM']

@@ -17,7 +17,7 @@ FLAT_KEYS: Mapping[str, str] = {
     'objectives.restore.decoder': 'decoder',
 }
 
-# The same of MAE and SimMIM.
+# The same of MAE, SimMIM and MaskFeat.
 PREDICTION_KEYS: Mapping[str, str] = {f'objectives.predict.{part}': part for part in ('target', 'decoder')}
 
 
@@ -71,7 +71,7 @@ def distillation_objectives(
 def prediction_objective(
     method: str, target: dict | Target, decoder: dict | None, decoder_type: str, loss: str, loss_weight_predict: float
 ) -> dict[str, Any]:
-    """The config of ``predict`` of MAE and SimMIM.
+    """The config of ``predict`` of MAE, SimMIM and MaskFeat.
 
     Args:
         method: whose arguments these are, for messages.

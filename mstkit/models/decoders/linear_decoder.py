@@ -10,6 +10,7 @@ from mstkit.errors import UsageError
 from mstkit.models.decoders.token_decoder import TokenDecoder
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
+from mstkit.utils.checks import check_number
 
 
 @MODELS.register_module()
@@ -21,6 +22,8 @@ class LinearDecoder(TokenDecoder):
 
     Args:
         *args: see :class:`TokenDecoder`.
+        init_std: weights start as a truncated normal of this deviation and biases as 0 (0.02 in MaskFeat and BEiT);
+            torch's defaults where it is not given.
         **kwargs: likewise.
 
     Raises:
@@ -29,7 +32,7 @@ class LinearDecoder(TokenDecoder):
 
     per_patch = True
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, init_std: float | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.visible_only:
             raise UsageError(
@@ -37,6 +40,14 @@ class LinearDecoder(TokenDecoder):
                 "alone (encoder_sees='visible') makes none of it: take ViTDecoder, or encoder_sees='mask_token'"
             )
         self.to_values = nn.Linear(self.in_channels, self.out_channels)
+        self.init_std = None if init_std is None else check_number('LinearDecoder.init_std', init_std, 0, 1e3)
+
+    def init_weights(self) -> None:
+        """Initializes the linear layer as ``init_std`` says."""
+        super().init_weights()
+        if self.init_std is not None:
+            nn.init.trunc_normal_(self.to_values.weight, std=self.init_std)
+            nn.init.zeros_(self.to_values.bias)
 
     def forward(self, seen: TokenOutput | VisibleOutput) -> Tensor:
         """See :meth:`TokenDecoder.forward`."""

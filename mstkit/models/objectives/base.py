@@ -83,6 +83,10 @@ class Objective(nn.Module):
         """What the student makes of the images of a step, for a panel: (B, 3, H, W), normalized, or None."""
         return None
 
+    def show_target(self, step: Step) -> Tensor | None:
+        """What :meth:`restore` should look like, in the same form; None where that is the image itself."""
+        return None
+
     def check_view_count(self, sizes: Sequence[int], global_views: int) -> None:
         """Refuses views (their sides in pixels) that are not those which it compares. Raises UsageError."""
 

@@ -93,10 +93,7 @@ class MaskedPrediction(Objective):
     def forward(self, step: Step) -> Tensor:
         """See :meth:`Objective.forward`."""
         seen = self._seen(step)
-        teacher = None if self.teacher_needs is None else step.teacher
-        with torch.no_grad():
-            target = self.target(step.images, seen.grid, teacher)
-        errors = patch_errors(self.decoder(seen), target, self.loss, self.beta)
+        errors = patch_errors(self.decoder(seen), self._target(step, seen.grid), self.loss, self.beta)
         loss = errors.mean() if self.on == 'all' else weighted_mean(errors, self._hidden(step))
         self.statistics = {'masked_prediction': loss.detach()}
         return loss
@@ -104,13 +101,30 @@ class MaskedPrediction(Objective):
     def restore(self, step: Step) -> Tensor | None:
         """See :meth:`Objective.restore`; visible patches, of which nothing is asked, are those of the image."""
         seen = self._seen(step)
-        made = self.target.to_images(self.decoder(seen), step.images, seen.grid)
+        return self._drawn(self.decoder(seen), step, seen.grid)
+
+    def show_target(self, step: Step) -> Tensor | None:
+        """See :meth:`Objective.show_target`."""
+        if self.target.shows_images:
+            return None
+        seen = self._seen(step)
+        values = self._target(step, seen.grid)
+        values = F.one_hot(values, self.target.dims).float() if self.target.discrete else values
+        return self._drawn(values, step, seen.grid)
+
+    def _drawn(self, values: Tensor, step: Step, grid: tuple[int, int]) -> Tensor | None:
+        """Values (B, L, D) of patches as images."""
+        made = self.target.to_images(values, step.images, grid)
         if made is None or self.on == 'all':
             return made
-        hidden = self._hidden(step).view(-1, 1, *seen.grid)
+        hidden = self._hidden(step).view(-1, 1, *grid)
         side = self.target.patch_size
         hidden = hidden.repeat_interleave(side, 2).repeat_interleave(side, 3)
         return torch.where(hidden, made, step.images.to(made.dtype))
+
+    @torch.no_grad()
+    def _target(self, step: Step, grid: tuple[int, int]) -> Tensor:
+        return self.target(step.images, grid, None if self.teacher_needs is None else step.teacher)
 
     @staticmethod
     def _seen(step: Step) -> TokenOutput | VisibleOutput:

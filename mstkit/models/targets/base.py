@@ -23,11 +23,14 @@ class Target(nn.Module):
 
     Attributes:
         dims: D values per patch, or the number of ids where they are ``discrete``.
+        shows_images: whether ``to_images`` of a perfect prediction is the image itself; panels show the true target
+            beside the prediction where it is not.
         discrete: whether patches have an id each, for a cross-entropy, instead of D values.
         teacher_needs: the tokens of the method's own teacher that it is made of; None where it looks at no teacher.
     """
 
     dims: int
+    shows_images: ClassVar[bool] = False
     discrete: ClassVar[bool] = False
     teacher_needs: ClassVar[Read | None] = None
 

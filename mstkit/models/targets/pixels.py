@@ -28,6 +28,8 @@ class Pixels(Target):
             ``PixelShuffle`` takes them. Only a decoder's weights that come from elsewhere depend on it.
     """
 
+    shows_images = True
+
     def __init__(
         self,
         patch_size: int,
