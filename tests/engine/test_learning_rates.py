@@ -109,7 +109,7 @@ def test_a_warm_up_of_one_step_takes_two_and_says_so():
     fit, curve = small_run(StepCounter(1, 20), dict(START, end=1), cosine)
     dino = [1e-6 + 0.5 * (1e-3 - 1e-6) * (1 + math.cos(math.pi * i / 19)) for i in range(19)]
     assert curve == pytest.approx([1e-12, *dino], rel=1e-6)
-    assert fit.notes == ['LinearLR: a warm-up of 1 step would never leave its start; it takes 2 of the 20 steps.']
+    assert fit.notes == ['LinearLR: a warm-up of 1 step would stay at its start factor; it takes 2 of the 20 steps.']
     assert str(fit) == 'the lr reaches 0.001, first at step 2 of 20'
 
 
@@ -226,7 +226,7 @@ class Rates:
 def test_a_run_on_a_set_of_one_batch_is_trained_at_its_rate(tmp_path, monkeypatch):
     run = Rates(tmp_path, monkeypatch, train_dataloader__dataset=dict(type='ToyVectors', length=4))
     assert run.rates == pytest.approx([5e-11, 0.05, 0.5 * (0.05 + 1e-3)], rel=1e-6)
-    assert any('a warm-up of 1 step would never leave its start' in line for line in run.said)
+    assert any('a warm-up of 1 step would stay at its start factor' in line for line in run.said)
     assert 'schedules: the lr reaches 0.05, first at step 2 of 3' in run.said
 
 

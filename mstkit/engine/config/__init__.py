@@ -1,1 +1,1 @@
-"""What a config says about a run: overrides, the data folder, the length, and checks of its numbers."""
+"""Changes and checks of a config before a run: overrides, data folder, number of epochs, and its numbers."""

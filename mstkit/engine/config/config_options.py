@@ -1,4 +1,4 @@
-"""``--cfg-options``: overrides of a config that say when they cannot mean anything."""
+"""``--cfg-options``: overrides of a config; one that the config has no use for is an error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mstkit.errors import UsageError, nearest
 
-# What a config may hold without one of ours holding it: read by mmengine's Runner or by our launcher.
+# Keys that can be set even if the config lacks them: mmengine's Runner or our launcher reads them.
 OPTIONAL_KEYS = (
     'accept_changes',
     'activation_checkpointing',
@@ -36,8 +36,8 @@ OPTIONAL_KEYS = (
     'auto_scale_lr',
 )
 
-# What belongs to a slot of the config rather than to the class that fills it, by the slot's name: it stays when the
-# class changes.
+# Keys that are kept when the type of a component changes, because they do not depend on its class; by the name of
+# the component's key.
 SLOT_KEYS = {
     'optim_wrapper': ('optimizer', 'paramwise_cfg', 'constructor', 'accumulative_counts'),
     'optimizer': ('lr', 'weight_decay'),
@@ -48,8 +48,8 @@ SLOT_KEYS = {
 def apply_options(config: Config, options: Mapping[str, Any]) -> list[str]:
     """Merges command-line overrides into a config.
 
-    Where an override changes the ``type`` of a component, the keys of the old component go, except those given too:
-    they belong to another class (:data:`SLOT_KEYS` stay). ``model.masker=none`` switches a component off.
+    Where an override changes the ``type`` of a component, the arguments of the old class are removed, except
+    :data:`SLOT_KEYS` and those that are overridden too. ``model.masker=none`` switches a component off.
 
     Args:
         config: changed in place.
@@ -59,7 +59,7 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> list[str]:
         One line per component that was swapped.
 
     Raises:
-        UsageError: a path that starts with a name that the config does not have, or that runs through a number.
+        UsageError: the config does not have the first name of a path, or a name in the middle is no dict or list.
     """
     for path in options:
         top = path.split('.')[0]
@@ -86,7 +86,7 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> list[str]:
 
 
 def _swap(config: Config, component: str, new_type: str, options: Mapping[str, Any]) -> str | None:
-    """Empties the node of a component that is about to change its type, and says what went."""
+    """Removes the old class's arguments from a component whose type changes; returns a line that lists them."""
     old = find(config, component)[1]
     if old is not None and not isinstance(old, Mapping):
         raise UsageError(f'--cfg-options {component}.type={new_type}: {component} is {old!r}, not a component.')
@@ -99,7 +99,7 @@ def _swap(config: Config, component: str, new_type: str, options: Mapping[str, A
     dropped = ', '.join(f'{key}={old[key]!r}' for key in stale) if old else ''
     parent = find(config, component.rpartition('.')[0])[1] if '.' in component else config
     if parent is None:
-        return None  # nothing there yet: merging makes it
+        return None  # the component does not exist yet: the merge creates it
     parent[int(name) if isinstance(parent, list) else name] = kept
     return f'{component}: {_type_of(old)} -> {new_type}' + (f'; dropped {dropped}' if dropped else '')
 
@@ -112,7 +112,7 @@ def find(config: Config | Mapping[str, Any], path: str) -> tuple[bool, Any]:
     """Looks a dotted path up.
 
     Returns:
-        Whether there is something, and what, or None; a key with the value None is there.
+        Whether the path exists (also with the value None), and its value or None.
     """
     node: Any = config
     for name in path.split('.'):

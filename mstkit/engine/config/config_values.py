@@ -1,4 +1,4 @@
-"""The values of a config by dotted path, which is how two configs are compared."""
+"""A config as a flat dict of values by dotted path, to compare two configs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mmengine.runner import Runner
 
 from mstkit.engine.config.config_options import OPTIONAL_KEYS
 
-# What a runner reads. The rest of a config are variables of its file, already used up in these.
+# Keys that a runner reads. Other keys are helper variables of the config file.
 RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) | set(OPTIONAL_KEYS)
-# Where a run writes and how it was started, not what it trains.
+# Keys that do not change what is trained: where a run writes and how it was started.
 NOT_COMPARED = ('work_dir', 'resume', 'load_from', 'launcher', 'accept_changes')
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, str]:
-    """Every value that a runner reads, as Python writes it, by dotted path."""
+    """The ``repr`` of every value that a runner reads, by dotted path."""
     found: dict[str, str] = {}
     for name, value in config.items():
         if name in RUNNER_KEYS and name not in NOT_COMPARED:

@@ -79,13 +79,13 @@ def set_data_root(config: Config | dict[str, Any], data_root: str) -> list[str]:
     for name in ('val_evaluator', 'test_evaluator'):
         evaluators = config.get(name)
         for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
-            if evaluator and evaluator.get('ann_file'):  # COCO's metric reads the annotations once more
+            if evaluator and evaluator.get('ann_file'):  # COCO's metric reads the annotation file itself
                 evaluator['ann_file'] = _moved(evaluator['ann_file'], old_roots, data_root)
     return changed
 
 
 def _moved(path: str, old_roots: set[str], new_root: str) -> str:
-    """A path below one of the old roots, below the new one."""
+    """Moves a path from below one of the old roots to below the new one; other paths stay."""
     for root in old_roots:
         if os.path.normpath(path).startswith(os.path.normpath(root) + os.sep):
             return os.path.join(new_root, os.path.relpath(path, root))
@@ -95,8 +95,8 @@ def _moved(path: str, old_roots: set[str], new_root: str) -> str:
 def check_data_roots(config: Config | dict[str, Any]) -> None:
     """Refuses a missing folder before anything is built.
 
-    Data sets of a hook that is not ``required`` are its own affair: it may do without them. So are those that
-    download what is missing.
+    Not checked are the data sets of a hook that is not ``required``, since the hook can be left out, and data sets
+    that download their files.
 
     Raises:
         UsageError: naming the folder and how to give another.
@@ -118,7 +118,7 @@ def _reads_urls(dataset: Mapping[str, Any]) -> bool:
 
 
 def dataset_class(node: Mapping[str, Any]) -> type | None:
-    """The registered class that a config of a data set names, or None where it is not one."""
+    """The registered data set class that a config names, or None if it names none."""
     kind = node.get('type')
     if inspect.isclass(kind):
         return kind if kind in DATASETS.module_dict.values() else None

@@ -1,4 +1,4 @@
-"""``--pretrained``, ``--branch`` and ``--num-classes``: what a downstream config is told on the command line."""
+"""``--pretrained``, ``--branch`` and ``--num-classes``: command-line options of downstream configs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def set_pretrained(config: Config, checkpoint: str | None, branch: str | None) -
         Lines for the user.
 
     Raises:
-        UsageError: the config has no place for it.
+        UsageError: the config has no :class:`PretrainedBackboneHook` among its default hooks.
     """
     hook = (config.get('default_hooks') or {}).get('pretrained') or {}
     if str(hook.get('type')).split('.')[-1] != PRETRAINED_HOOK:
@@ -43,10 +43,10 @@ def set_pretrained(config: Config, checkpoint: str | None, branch: str | None) -
 
 
 def set_num_classes(config: Config, count: int) -> list[str]:
-    """Gives every head, and every data set that asks for it, a number of classes.
+    """Sets every ``num_classes`` of the model, the data preprocessor and the data sets.
 
     Raises:
-        UsageError: not a positive number, or a config in which nothing has one.
+        UsageError: not a positive number, or a config without any ``num_classes``.
     """
     if count < 1:
         raise UsageError(f'--num-classes is a whole number from 1, not {count}')
@@ -60,7 +60,7 @@ def set_num_classes(config: Config, count: int) -> list[str]:
             dataset['num_classes'] = count
             changed.append(path)
             facts = dataset.get('metainfo') or {}
-            if len(facts.get('classes', ())) not in (0, count):  # the names are those of other data
+            if len(facts.get('classes', ())) not in (0, count):  # class names of another data set
                 dataset['metainfo'] = {key: fact for key, fact in facts.items() if key not in ('classes', 'palette')}
     if not changed:
         raise UsageError(f'--num-classes {count}: nothing in this config has a num_classes')
@@ -68,10 +68,10 @@ def set_num_classes(config: Config, count: int) -> list[str]:
 
 
 def match_classes(config: Config) -> list[str]:
-    """Gives the heads as many classes as the training data have, and all data sets the same ones.
+    """Sets the heads' ``num_classes`` to that of the training data, and gives all data sets the same classes.
 
-    A data set can tell its classes from its config when its class has ``classes_of(config)``; of others the config's
-    own numbers stay.
+    The classes are known from the config if the data set's class has ``classes_of(config)``; otherwise the config
+    stays as it is.
 
     Raises:
         UsageError: the data cannot be read.
@@ -85,15 +85,15 @@ def match_classes(config: Config) -> list[str]:
         if dataset_class(dataset) is kind:
             dataset['metainfo'] = {**(dataset.get('metainfo') or {}), 'classes': tuple(classes)}
     if not any(_parts_with_classes(config.get('model'), 'model')):
-        return []  # it does not classify: a pre-training
+        return []  # a pre-training: the model has no classes
     return set_num_classes(config, len(classes))
 
 
 def name_classes(config: Config) -> None:
-    """Writes the names and colors of the training data's classes into the config of a visualizer that keeps them.
+    """Writes names and colors of the training data's classes into the config of a :data:`CLASS_NAME_VISUALIZER`.
 
-    That is for inferencers that have a config and a checkpoint and no data. A data set can tell them when its class
-    has ``facts_of(config)``.
+    Inferencers need this: they have a config and a checkpoint, but no data. The names and colors are known from the
+    config if the data set's class has ``facts_of(config)``.
     """
     visualizer = config.get('visualizer') or {}
     train = (config.get('train_dataloader') or {}).get('dataset')

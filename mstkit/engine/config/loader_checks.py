@@ -1,4 +1,4 @@
-"""Checks of the numbers and flags of a runner's settings, each by its dotted path, before anything is built of them."""
+"""Checks the numbers and flags of a runner's settings before anything is built; messages name the dotted path."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from mstkit.utils.checks import (
 )
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-# What torch takes only with worker processes, and what it means without them: nothing.
-OF_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
+# DataLoader arguments that torch accepts only with worker processes.
+WORKER_ARGUMENTS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
 LEVELS = ('CRITICAL', 'FATAL', 'ERROR', 'WARNING', 'WARN', 'INFO', 'DEBUG', 'NOTSET')
-MOST = 2**31 - 1  # iterations and epochs
+LARGEST_COUNT = 2**31 - 1  # of iterations or epochs
 
 
 def check_settings(settings: dict[str, Any]) -> list[str]:
-    """Refuses values that no setting of a run can have.
+    """Refuses settings whose values are out of range.
 
     Args:
-        settings: of the runner; data loaders lose what only worker processes could use where they have none.
+        settings: of the runner; :data:`WORKER_ARGUMENTS` are removed where num_workers is 0.
 
     Returns:
-        Lines for the log about what they lost.
+        Lines for the log about the removed arguments.
 
     Raises:
-        UsageError: with the dotted path of the value, and what it can be.
+        UsageError: with the dotted path of the value, and the allowed range.
     """
     notes = []
     for name in LOADERS:
@@ -46,14 +46,16 @@ def check_settings(settings: dict[str, Any]) -> list[str]:
             if dropped:
                 notes.append(
                     f'{name}.num_workers is 0: without worker processes {" and ".join(dropped)} '
-                    f'{"mean" if len(dropped) > 1 else "means"} nothing, and '
+                    f'{"have" if len(dropped) > 1 else "has"} no effect and '
                     f'{"are" if len(dropped) > 1 else "is"} left out'
                 )
     _check_loop(settings.get('train_cfg'))
     _check_optimizer(settings.get('optim_wrapper'))
     for path, hook in _hooks(settings):
         if 'interval' in hook:  # mmengine's -1 is never
-            check_count(f'{path}.interval', hook['interval'], 1 if path == 'default_hooks.logger' else -1, MOST)
+            check_count(
+                f'{path}.interval', hook['interval'], 1 if path == 'default_hooks.logger' else -1, LARGEST_COUNT
+            )
     check, given = _checker('randomness', settings.get('randomness'))
     if given.get('seed') is not None:
         check('seed', check_count, 0, 2**32 - 1)
@@ -62,10 +64,10 @@ def check_settings(settings: dict[str, Any]) -> list[str]:
     check, given = _checker('auto_scale_lr', settings.get('auto_scale_lr'))
     check('enable', check_flag)
     if given.get('base_batch_size') is not None:
-        check('base_batch_size', check_count, 1, MOST)
+        check('base_batch_size', check_count, 1, LARGEST_COUNT)
     processor = settings.get('log_processor')
     if isinstance(processor, Mapping):
-        _checker('log_processor', processor)[0]('window_size', check_count, 1, MOST)
+        _checker('log_processor', processor)[0]('window_size', check_count, 1, LARGEST_COUNT)
     level = settings.get('log_level')
     if isinstance(level, str):
         check_one_of('log_level', level, LEVELS)
@@ -73,7 +75,7 @@ def check_settings(settings: dict[str, Any]) -> list[str]:
 
 
 def _checker(name: str, given: Any) -> tuple[Any, Mapping[str, Any]]:
-    """A function that checks a value of a dict where there is one, and the dict."""
+    """Returns the dict ``given``, and a function that checks the value of one of its keys if the key is present."""
     values = check_dict(name, {} if given is None else given)
 
     def check(key: str, how: Any, *bounds: Any) -> None:
@@ -84,7 +86,7 @@ def _checker(name: str, given: Any) -> tuple[Any, Mapping[str, Any]]:
 
 
 def _checked_loader(name: str, loader: Any) -> tuple[dict[str, Any], list[str]]:
-    """The config of a data loader as torch takes it, and what it lost."""
+    """The config of a data loader as torch accepts it, and the arguments that were removed."""
     check, given = _checker(name, loader)
     for part, example in (('dataset', 'ImageFolder'), ('sampler', 'EpochSampler')):
         if part not in given:
@@ -98,11 +100,11 @@ def _checked_loader(name: str, loader: Any) -> tuple[dict[str, Any], list[str]]:
         check('prefetch_factor', check_count, 1, 1000)
     check('timeout', check_number, 0)
     if given.get('num_batch_per_epoch') is not None:
-        check('num_batch_per_epoch', check_count, 1, MOST)
+        check('num_batch_per_epoch', check_count, 1, LARGEST_COUNT)
     if given.get('num_workers', 0):
         return loader, []
-    dropped = [f'{key}={given[key]!r}' for key in OF_WORKERS if given.get(key)]
-    return type(loader)({key: value for key, value in given.items() if key not in OF_WORKERS}), dropped
+    dropped = [f'{key}={given[key]!r}' for key in WORKER_ARGUMENTS if given.get(key)]
+    return type(loader)({key: value for key, value in given.items() if key not in WORKER_ARGUMENTS}), dropped
 
 
 def _check_loop(loop: Any) -> None:
@@ -110,18 +112,18 @@ def _check_loop(loop: Any) -> None:
         return
     check, given = _checker('train_cfg', loop)
     for length in ('max_epochs', 'max_iters'):
-        check(length, check_count, 1, MOST)
+        check(length, check_count, 1, LARGEST_COUNT)
     check('by_epoch', check_flag)
-    check('val_begin', check_count, 0, MOST)
-    check('val_interval', check_count, 1, MOST)
+    check('val_begin', check_count, 0, LARGEST_COUNT)
+    check('val_interval', check_count, 1, LARGEST_COUNT)
     if given.get('dynamic_intervals') is not None:
-        check('dynamic_intervals', check_list, check_list, check_count, 0, MOST)
+        check('dynamic_intervals', check_list, check_list, check_count, 0, LARGEST_COUNT)
 
 
 def _check_optimizer(wrapper: Any) -> None:
     if not isinstance(wrapper, Mapping):
         return
-    _checker('optim_wrapper', wrapper)[0]('accumulative_counts', check_count, 1, MOST)
+    _checker('optim_wrapper', wrapper)[0]('accumulative_counts', check_count, 1, LARGEST_COUNT)
     optimizer = wrapper.get('optimizer')
     if isinstance(optimizer, Mapping):
         check, _ = _checker('optim_wrapper.optimizer', optimizer)
@@ -132,10 +134,10 @@ def _check_optimizer(wrapper: Any) -> None:
 def _hooks(settings: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The configs of the hooks, with their dotted paths."""
     named, others = settings.get('default_hooks') or {}, settings.get('custom_hooks') or []
-    places = [(f'default_hooks.{name}', hook) for name, hook in check_dict('default_hooks', named).items()]
+    named_hooks = [(f'default_hooks.{name}', hook) for name, hook in check_dict('default_hooks', named).items()]
     if isinstance(others, str | Mapping):
         raise UsageError(f'custom_hooks is {others!r}: give a list of dicts.')
-    places += [(f'custom_hooks.{i}', hook) for i, hook in enumerate(others)]
-    for path, hook in places:
+    named_hooks += [(f'custom_hooks.{i}', hook) for i, hook in enumerate(others)]
+    for path, hook in named_hooks:
         if isinstance(hook, Mapping):
             yield path, hook

@@ -1,4 +1,4 @@
-"""``--epochs`` and ``--iterations``: another length for a run, with its schedules."""
+"""``--epochs`` and ``--iterations``: change the length of a run and of its schedules."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mstkit.errors import UsageError
 def set_epochs(config: Config, epochs: int) -> list[str]:
     """Changes how many epochs a config trains; see :func:`set_iterations` for one that counts in iterations.
 
-    A schedule that ended with the run still does. A phase that ended before, such as the warm-up, keeps its epochs as
-    long as it stays within the share of the run that it had, and is shortened to that share (one epoch at least)
-    where the run became shorter. So do the epochs of the model's own schedules: the warm-up of the teacher's
-    temperature, the phases of a masker, the last layer that waits. Milestones keep their share of the run.
+    A schedule that ended with the run still does. A phase that ended earlier, such as the warm-up, keeps its number of
+    epochs in a longer run; in a shorter run it is shortened in proportion (to one epoch at least). The same holds for
+    the model's own schedules: the warm-up of the teacher temperature, the phases of a masker, and the epochs in which
+    the last layer is frozen. Milestones keep their share of the run.
 
     Args:
         config: changed in place.
@@ -34,7 +34,7 @@ def set_epochs(config: Config, epochs: int) -> list[str]:
 def set_iterations(config: Config, iterations: int) -> list[str]:
     """Changes how many iterations a config trains, as :func:`set_epochs` does with epochs.
 
-    Validation stays about as frequent as it was, and comes at the end too.
+    The validation interval stays about the same, and the run ends with a validation.
 
     Raises:
         UsageError: not a positive number, or a config that counts in epochs.
@@ -60,7 +60,7 @@ def _set_length(config: Config, length: int, option: str, key: str, by_epoch: bo
         if scheduler.get('by_epoch', True) is not by_epoch:
             continue
         before = (scheduler.get('begin', 0), scheduler.get('end', old))
-        # A begin of 0 stays; any other is the end of the phase before.
+        # A begin of 0 stays; any other begin is the end of an earlier phase.
         after = (_moved(before[0], old, length) if before[0] else 0, _moved(before[1], old, length))
         scheduler['begin'], scheduler['end'] = after
         if scheduler.get('warmup'):
@@ -69,7 +69,7 @@ def _set_length(config: Config, length: int, option: str, key: str, by_epoch: bo
             scheduler['milestones'] = sorted({max(1, round(m * length / old)) for m in scheduler['milestones']})
         if after != before:
             changes.append(f'{scheduler["type"]} {before[0]}-{before[1]} -> {after[0]}-{after[1]}')
-    # A phase that has shrunk to nothing (a cosine of no epochs, in a run of one) goes.
+    # Remove phases without a single epoch or iteration, such as the cosine after the warm-up in a run of one epoch.
     config['param_scheduler'] = [
         s for s in config.get('param_scheduler') or [] if s.get('end', length) > s.get('begin', 0)
     ]
@@ -79,7 +79,7 @@ def _set_length(config: Config, length: int, option: str, key: str, by_epoch: bo
 
 
 def _move_inner_schedules(config: Config, old: int, new: int) -> Iterator[tuple[str, Any, Any]]:
-    """Moves what model and optimizer wrapper count in epochs; yields keys, and values before and after."""
+    """Changes the epochs in model and optimizer wrapper; yields dotted keys, and values before and after."""
     for path, part in parts_of(config.get('model'), 'model'):
         keys = [key for key in ('warmup_teacher_temp_epochs', 'start_epoch') if part.get(key)]
         if str(part.get('type')).split('.')[-1] == 'RatioSchedule':
@@ -96,7 +96,7 @@ def _move_inner_schedules(config: Config, old: int, new: int) -> Iterator[tuple[
             yield f'{path}.phases', before, [start for start, _ in part['phases']]
     wrapper = config.get('optim_wrapper') or {}
     frozen = wrapper.get('freeze_last_layer_epochs', 0)
-    if frozen >= new:  # it would never be trained
+    if frozen >= new:  # the last layer would never be trained
         wrapper['freeze_last_layer_epochs'] = new - 1
         yield 'optim_wrapper.freeze_last_layer_epochs', frozen, new - 1
 
@@ -111,7 +111,7 @@ def parts_of(node: Any, path: str) -> Iterator[tuple[str, dict]]:
 
 
 def _moved(end: int, old: int, new: int) -> int:
-    """Where the end of a phase goes when the run's length changes."""
+    """The end of a phase after the run's length changed from ``old`` to ``new``."""
     if end >= old:
         return new
     return min(end, max(1, round(end * new / old))) if new < old else end

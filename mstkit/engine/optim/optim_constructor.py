@@ -1,4 +1,4 @@
-"""Parameter groups of the student alone."""
+"""Optimizer parameter groups of the trained parameters only."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mstkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's constructor, which passes over modules without a trainable parameter.
+    """mmengine's constructor, but modules without a trainable parameter get no parameter groups.
 
-    mmengine gives every parameter a group and warns, one line each, about those that take no gradient: with a
-    momentum teacher that is half of the model.
+    mmengine gives every parameter a group and logs a warning for each one that takes no gradient: with a momentum
+    teacher that is half of the model.
 
-    A model may name parameters that are decayed although they have one dimension, in ``decayed_parameters``; what
-    ``custom_keys`` of ``paramwise_cfg`` says of the same name comes before that.
+    A model's ``decayed_parameters`` names parameters that get weight decay although they have one dimension;
+    ``custom_keys`` of ``paramwise_cfg`` take precedence.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Builds the optimizer and its wrapper for a model, or for the one inside a distributed wrapper."""
+        """Builds the optimizer and its wrapper for a model, which may be inside a distributed wrapper."""
         names = interface_of(unwrapped(model)).decayed_parameters
         if names:
             named: dict[str, dict] = {name: dict(decay_mult=1.0) for name in names}

@@ -1,4 +1,4 @@
-"""The optimizer wrapper of self-distillation: per-tensor clipping, a last layer that waits, mixed precision."""
+"""The optimizer wrapper of self-distillation: per-tensor clipping, a last layer frozen at first, mixed precision."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def clip_per_tensor_(gradients: list[Tensor], max_norm: float) -> Tensor:
     parts = local_parts(gradients)
     norms = norms_of(parts).float()
     spread = [is_spread(gradient) for gradient in gradients]
-    if any(spread):  # of a sharded training: one exchange for the norms of all tensors
+    if any(spread):  # sharded training: a single all-reduce for the norms of all tensors
         squares = norms.square()
         dist.all_reduce(squares)
         norms = torch.where(torch.tensor(spread, device=norms.device), squares.sqrt(), norms)
@@ -53,9 +53,9 @@ def clip_per_tensor_(gradients: list[Tensor], max_norm: float) -> Tensor:
 class DistillationOptimWrapper(OptimWrapper):
     """Optimizer wrapper with DINO's gradient treatment, under any precision and with accumulation.
 
-    After each iteration :attr:`stepped` says whether it was the optimizer's turn. It is also True where fp16 overflowed
-    and the loss scaler left the weights alone (:attr:`skipped_steps` counts those): schedules, teacher and center are
-    functions of the step's number, as in DINO, so they go on and the run keeps its length.
+    After each iteration :attr:`stepped` says whether it ended with an optimizer step. It is also True where fp16
+    overflowed and the loss scaler left the weights unchanged (:attr:`skipped_steps` counts those): schedules, teacher
+    and center advance with the number of steps, as in DINO, so that the run keeps its length.
 
     Gradients do not accumulate over the end of an epoch once :meth:`set_epoch_length` was called
     (see :class:`mstkit.engine.optim.step_counts.StepCounter`).
@@ -70,7 +70,7 @@ class DistillationOptimWrapper(OptimWrapper):
         last_layer_key: a parameter belongs to the last layer when its name contains this.
 
     Raises:
-        UsageError: a value outside what is said above.
+        UsageError: an argument with a value that is not allowed.
     """
 
     def __init__(
@@ -94,8 +94,8 @@ class DistillationOptimWrapper(OptimWrapper):
         self.cast_dtype = resolve_precision(precision, self.device)
         if self.cast_dtype is torch.float16 and is_spread(optimizer.param_groups[0]['params'][0]):
             raise UsageError(
-                "optim_wrapper.precision is 'fp16', whose loss scaler does not see the parts of other processes: with "
-                "FullyShard use 'bf16' or 'fp32'."
+                "optim_wrapper.precision='fp16' does not work with FullyShard: its loss scaler does not see overflows "
+                "in the shards of other processes. Use 'bf16' or 'fp32'."
             )
         self.loss_scaler = torch.amp.GradScaler('cuda') if self.cast_dtype is torch.float16 else None
         self.clip_norm = clip_norm
@@ -109,7 +109,7 @@ class DistillationOptimWrapper(OptimWrapper):
         self._epoch_length: int | None = None
 
     def set_progress(self, progress: Progress) -> None:
-        """Tells where the run stands; called before every iteration by ``ProgressHook``."""
+        """Sets the current step and epoch; ``ProgressHook`` calls it before every iteration."""
         self._progress = progress
 
     def set_epoch_length(self, iterations: int) -> None:
@@ -150,7 +150,7 @@ class DistillationOptimWrapper(OptimWrapper):
             )
 
     def _window(self, count: int) -> tuple[int, int]:
-        """The place of an iteration in its accumulation window, and the window's size."""
+        """The index of an iteration in its accumulation window, and the window's size in iterations."""
         length = self._epoch_length or (self._max_counts if self._max_counts > 0 else None)
         position = count if length is None else count % length
         inside = position % self._accumulative_counts
@@ -158,7 +158,7 @@ class DistillationOptimWrapper(OptimWrapper):
         return inside, min(self._accumulative_counts, left)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
-        """Divides the loss by the number of iterations that share the coming step."""
+        """Divides the loss by the number of iterations that accumulate gradients for the next optimizer step."""
         return loss / self._window(self._inner_count)[1]
 
     def should_sync(self) -> bool:
@@ -192,7 +192,7 @@ class DistillationOptimWrapper(OptimWrapper):
         super().update_params(loss, step_kwargs, zero_kwargs)
 
     def step(self, **kwargs: Any) -> None:
-        """Unscales, clips, withholds the last layer's gradients while it is frozen, then updates the weights."""
+        """Unscales and clips gradients, drops those of the last layer while it is frozen, and updates the weights."""
         scaler = self.loss_scaler
         if scaler is not None:
             scaler.unscale_(self.optimizer)
@@ -238,7 +238,7 @@ class DistillationOptimWrapper(OptimWrapper):
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Takes up a state of :meth:`state_dict`; a change of precision is said in the log."""
+        """Loads a state of :meth:`state_dict`; a change between fp16 and another precision is logged."""
         state_dict = dict(state_dict)
         scaler_state = state_dict.pop('loss_scaler', None)
         if scaler_state is not None and self.loss_scaler is not None:

@@ -1,8 +1,8 @@
 """Parameter schedules of a run: counted in optimizer steps, and made to reach the learning rate of the config.
 
-mmengine's schedules multiply the value that they find. A warm-up of a single step multiplies it by its start factor and
-never gives it back, so that the whole run is trained at a billionth of its learning rate; one that outlasts the run, or
-the first decay, stops on the way. Both happen with small data sets, where an epoch is a step or two.
+mmengine's schedules multiply the current value. A warm-up of a single step multiplies it by the start factor and never
+undoes that, so that the whole run trains at, say, 1e-9 of its learning rate; a warm-up that is longer than the run, or
+that the first decay interrupts, stops too low. Both happen with small data sets, where an epoch has one or two steps.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from torch import nn
 from mstkit.engine.optim.step_counts import StepCounter
 from mstkit.errors import UsageError
 
-REACHED = 0.9  # a schedule whose highest value is below this share of the learning rate is not what was meant
-SHARE = 10  # a warm-up that does not fit into the run gets one step in ten
+REACHED = 0.9  # the schedules have to reach this share of the config's learning rate
+SHARE = 10  # a warm-up that does not fit into the run is shortened to a tenth of the run
 SHORTEST = 2  # steps of a warm-up: its start and its end
-_PLACES, _LENGTHS = ('begin', 'end'), ('T_max', 'step_size', 'total_steps', 'warmup')
+_POSITION_KEYS, _LENGTH_KEYS = ('begin', 'end'), ('T_max', 'step_size', 'total_steps', 'warmup')
 
 
 @dataclass(frozen=True)
 class Schedules:
-    """What :func:`fit_schedules` made of the schedules of a config.
+    """The schedules of a run, from :func:`fit_schedules`.
 
     Attributes:
-        configs: of the schedules, with iterations turned into optimizer steps.
-        notes: a sentence for each one that was changed.
+        configs: their configs, with iterations converted to optimizer steps.
+        notes: a sentence for each schedule that was changed.
         peak: the highest learning rate of the run.
-        peak_step: the optimizer step, from 1, that has it first.
+        peak_step: the first optimizer step, from 1, with that learning rate.
         total_steps: optimizer steps of the run.
     """
 
@@ -49,7 +49,7 @@ class Schedules:
 
 
 def build_schedule(config: Any, optimizer: OptimWrapper | torch.optim.Optimizer, counter: StepCounter) -> Any:
-    """Builds one schedule; one that was built already is passed on."""
+    """Builds one schedule from its config; a schedule that is already built is returned as it is."""
     if isinstance(config, _ParamScheduler):
         return config
     defaults = dict(optimizer=optimizer, epoch_length=counter.steps_per_epoch)
@@ -57,31 +57,31 @@ def build_schedule(config: Any, optimizer: OptimWrapper | torch.optim.Optimizer,
 
 
 def base_lr(wrapper: OptimWrapper) -> float:
-    """The learning rate of an optimizer as it is now, before layer decay and multipliers; 0 without one."""
+    """The current learning rate of an optimizer, before layer decay and multipliers; 0 if it has none."""
     rates = wrapper.get_lr()
     return next(iter(rates.get('base_lr') or rates.get('lr') or ()), 0.0)
 
 
 def config_lr(wrapper: OptimWrapper) -> float:
-    """The learning rate that the schedules of an optimizer started from: the config's, scaled where it has been."""
+    """The learning rate from which the schedules start: the config's, after ``auto_scale_lr``."""
     group = getattr(wrapper, 'base_param_settings', None) or wrapper.param_groups[0]
     return group.get('initial_lr', group.get('lr', 0.0))
 
 
 def fit_schedules(schedules: Any, counter: StepCounter, lr: float) -> Schedules:
-    """Turns the schedules of a config into those of a run, and sees to it that they reach the learning rate.
+    """Converts a config's schedules to optimizer steps, and shortens warm-ups so that they reach the learning rate.
 
-    What a config counts in iterations (``by_epoch=False``) is turned into optimizer steps. A warm-up that would never
-    leave its start is made two steps long, or left out in a run of one; one in iterations that outlasts the run, or
-    its first decay, gets a tenth of the run.
+    Schedules in iterations (``by_epoch=False``) are converted to optimizer steps. A warm-up of a single step would
+    stay at its start factor: it becomes two steps long, or is left out in a run of one step. A warm-up in iterations
+    that does not end before the run or the first decay is shortened to a tenth of the run.
 
     Args:
-        schedules: one config or a list of them; schedules that were built already are left alone.
-        counter: how the run's steps are counted.
-        lr: the learning rate of the optimizer, which they start from.
+        schedules: one config or a list of them; schedules that are already built stay as they are.
+        counter: converts iterations to optimizer steps.
+        lr: the optimizer's learning rate before any schedule.
 
     Raises:
-        UsageError: they stay below :data:`REACHED` of the learning rate all the same.
+        UsageError: even so they do not reach :data:`REACHED` times the learning rate.
     """
     listed = list(schedules) if isinstance(schedules, list | tuple) else [schedules] if schedules else []
     if not all(isinstance(config, Mapping) for config in listed):
@@ -90,30 +90,30 @@ def fit_schedules(schedules: Any, counter: StepCounter, lr: float) -> Schedules:
     for config in listed:
         counted = in_steps(config, counter)
         if counted is not None:
-            mended, note = _able_to_leave_its_start(counted, counter)
+            mended, note = _with_two_warmup_steps(counted, counter)
             configs += [] if mended is None else [mended]
             notes += [] if note is None else [note]
-    fit = _measured(Schedules(configs, notes, lr, 1, counter.total_steps), counter, lr)
+    fit = _with_peak(Schedules(configs, notes, lr, 1, counter.total_steps), counter, lr)
     if fit.peak < REACHED * lr:
-        fit = _measured(_cut(fit, counter, lr), counter, lr)
+        fit = _with_peak(_with_shorter_warmups(fit, counter, lr), counter, lr)
     if fit.peak < REACHED * lr:
         raise UsageError(_never_reaches(fit, counter, lr))
     return fit
 
 
 def lr_curve(configs: Sequence[Any], counter: StepCounter, lr: float) -> Iterator[float]:
-    """The learning rate of every optimizer step of a run, as its schedules will set it.
+    """Yields the learning rate of every optimizer step of a run.
 
     Args:
         configs: of the schedules, from :func:`fit_schedules`.
-        counter: how the run's steps are counted.
-        lr: the learning rate of the optimizer.
+        counter: the number of epochs and of steps per epoch.
+        lr: the optimizer's learning rate before any schedule.
     """
     optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=lr)
     built = [build_schedule(config, optimizer, counter) for config in configs]
-    # Those that wait for a validation cannot be foreseen; they only lower it.
+    # Schedules that depend on validation results cannot be simulated; they only lower the learning rate.
     of_lr = [s for s in built if s.param_name == 'lr' and not getattr(s, 'need_val_args', False)]
-    optimizer.step()  # without gradients; before the first step of a schedule, as mmengine wants it
+    optimizer.step()  # without gradients; mmengine warns if a schedule steps before the optimizer did
     for _ in range(counter.max_epochs):
         for _ in range(counter.steps_per_epoch):
             yield optimizer.param_groups[0]['lr']
@@ -126,19 +126,19 @@ def lr_curve(configs: Sequence[Any], counter: StepCounter, lr: float) -> Iterato
 
 
 def in_steps(config: Mapping[str, Any], counter: StepCounter) -> dict[str, Any] | None:
-    """A schedule whose iterations have become optimizer steps; None where less than one step is left of it.
+    """Converts a schedule from iterations to optimizer steps; None if it is shorter than one step.
 
-    Batches that are accumulated are one step. So a schedule has the same value at the same place of the data, whatever
-    ``accumulative_counts`` is.
+    ``accumulative_counts`` iterations are one step, so that a schedule has the same value after the same number of
+    images, whatever ``accumulative_counts`` is.
     """
     counted = copy.deepcopy(dict(config))
     by_epoch = counted.get('by_epoch', True)
     counted.setdefault('end', counter.max_epochs if by_epoch else counter.iters_per_epoch * counter.max_epochs)
     if by_epoch or counter.accumulative_counts == 1:
         return counted
-    for key in _PLACES:
+    for key in _POSITION_KEYS:
         counted[key] = counter.step_of(counted.get(key, 0))
-    for key in _LENGTHS:
+    for key in _LENGTH_KEYS:
         if counted.get(key):
             counted[key] = max(1, round(counted[key] / counter.accumulative_counts))
     if 'milestones' in counted:
@@ -150,8 +150,8 @@ def in_steps(config: Mapping[str, Any], counter: StepCounter) -> dict[str, Any] 
     return counted
 
 
-def _measured(fit: Schedules, counter: StepCounter, lr: float) -> Schedules:
-    """The same with the highest learning rate; looks no further than where the config's is reached."""
+def _with_peak(fit: Schedules, counter: StepCounter, lr: float) -> Schedules:
+    """Fills in the highest learning rate and its step; stops at the first step that reaches the config's."""
     peak, peak_step = 0.0, 1
     for step, value in enumerate(lr_curve(fit.configs, counter, lr), start=1):
         if value > peak:
@@ -161,26 +161,26 @@ def _measured(fit: Schedules, counter: StepCounter, lr: float) -> Schedules:
     return replace(fit, peak=peak, peak_step=peak_step)
 
 
-def _able_to_leave_its_start(config: dict[str, Any], counter: StepCounter) -> tuple[dict[str, Any] | None, str | None]:
-    """A warm-up of at least two steps, or None for none at all, and a sentence where it was changed."""
+def _with_two_warmup_steps(config: dict[str, Any], counter: StepCounter) -> tuple[dict[str, Any] | None, str | None]:
+    """Makes a warm-up at least two steps long, or leaves it out (None); and a sentence if that changed it."""
     if not _is_warmup(config):
         return config, None
     begin, end, total, unit = _span(config, counter)
     if end - begin >= SHORTEST:
         return config, None
-    why = f'{config["type"]}: a warm-up of {_count(end - begin, unit)} would never leave its start'
+    why = f'{config["type"]}: a warm-up of {_count(end - begin, unit)} would stay at its start factor'
     if begin + SHORTEST > total:
         return None, f'{why}; it is left out, since the run has {_count(total, unit)}.'
     return _moved(config, begin, begin + SHORTEST), f'{why}; it takes {SHORTEST} of the {_count(total, unit)}.'
 
 
-def _cut(fit: Schedules, counter: StepCounter, lr: float) -> Schedules:
-    """Shortens the warm-ups in iterations: a config in epochs cannot know how many there will be."""
+def _with_shorter_warmups(fit: Schedules, counter: StepCounter, lr: float) -> Schedules:
+    """Shortens warm-ups in iterations to a tenth of the run, and drops those of ``WarmupCosineLR``."""
     configs, notes = list(fit.configs), list(fit.notes)
     for index, config in enumerate(fit.configs):
         begin, end, total, unit = _span(config, counter)
         room = max(SHORTEST, total // SHARE)
-        if config.get('warmup'):  # of WarmupCosineLR, in a run of a few steps
+        if config.get('warmup'):  # WarmupCosineLR in a run of a few steps
             configs[index] = {**config, 'warmup': 0}
             notes.append(
                 f'{config["type"]}: with warmup={config["warmup"]} in a run of {_count(total, unit)} the lr would '
@@ -208,16 +208,16 @@ def _never_reaches(fit: Schedules, counter: StepCounter, lr: float) -> str:
     return (
         f'the schedules never reach the learning rate of the config: {fit.peak:g} of {lr:g} at most, in a run of '
         f'{_count(counter.max_epochs, "epoch")} and {_count(counter.total_steps, "step")} with {spans}. Change the '
-        'length with --epochs or --iterations, which move the schedules along, or set optim_wrapper.optimizer.lr and '
-        'param_scheduler to what is meant.'
+        'length with --epochs or --iterations, which change the schedules too, or change optim_wrapper.optimizer.lr '
+        'or param_scheduler.'
     )
 
 
 def _is_warmup(config: Mapping[str, Any]) -> bool:
-    """Whether a schedule starts below the learning rate and has to give it back at its end."""
+    """Whether a schedule starts below the optimizer's learning rate and ends at it."""
     cls = config.get('type')
     if isinstance(cls, str):
-        with PARAM_SCHEDULERS.switch_scope_and_registry(None) as registry:  # where the config's scope has it
+        with PARAM_SCHEDULERS.switch_scope_and_registry(None) as registry:  # the registry of the config's scope
             cls = registry.get(cls)
     names = {base.__name__ for base in getattr(cls, '__mro__', ())}
     if 'LinearParamScheduler' in names:
@@ -228,7 +228,7 @@ def _is_warmup(config: Mapping[str, Any]) -> bool:
 
 
 def _span(config: Mapping[str, Any], counter: StepCounter) -> tuple[int, int, int, str]:
-    """Begin, end and the run's end in the unit in which a schedule moves, and the name of that."""
+    """Begin, end and the run's end in the unit that a schedule counts, and that unit: ``step`` or ``epoch``."""
     begin, end = config.get('begin', 0), config['end']
     if not config.get('by_epoch', True):
         return begin, end, counter.total_steps, 'step'
@@ -239,7 +239,7 @@ def _span(config: Mapping[str, Any], counter: StepCounter) -> tuple[int, int, in
 
 
 def _moved(config: Mapping[str, Any], begin: int, end: int) -> dict[str, Any]:
-    """A warm-up with other places, in the unit in which it moves."""
+    """A warm-up with another begin and end, in the unit of :func:`_span`."""
     moved = {**config, 'begin': begin, 'end': end}
     if moved.pop('convert_to_iter_based', False):
         moved['by_epoch'] = False

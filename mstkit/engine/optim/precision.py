@@ -1,4 +1,4 @@
-"""In which precision a device trains."""
+"""The precision of the forward pass on a device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PRECISIONS = ('auto', 'bf16', 'fp16', 'fp32')
 
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bf16 in hardware; emulated, it is slower than float32."""
-    # torch says so under private names only.
+    # torch has these checks only under private names.
     checks = (getattr(torch.cpu, name, None) for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'))
     return any(check is not None and check() for check in checks)
 
@@ -22,7 +22,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype | Non
     Args:
         precision: one of :data:`PRECISIONS`. ``auto`` is bf16 on a device that has it in hardware (CUDA from Ampere on,
             CPUs with AVX-512 BF16 or AMX), fp16 on an older CUDA device, and no autocast anywhere else.
-        device: where the parameters are.
+        device: the device of the parameters.
 
     Returns:
         The type to autocast to, or None for plain float32.

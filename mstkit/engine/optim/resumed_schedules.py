@@ -1,9 +1,9 @@
-"""Gives an optimizer that is resumed the learning rate, weight decay and the like of this run's config.
+"""Gives a resumed optimizer the learning rate, weight decay and other settings of this run's config.
 
-Optimizer and schedules of a checkpoint hold those values too, and would bring the old ones back. So what the config of
-this run gives each parameter group is kept, compared with what the checkpoint's gave it, and where the two differ the
-schedules are run through from their beginning to the place of the checkpoint: the optimizer then has the value that it
-would have, had the run begun with this config.
+The optimizer and schedules in a checkpoint hold the settings of the earlier config, and loading them would undo the
+new ones. So the settings of this config are kept and compared with the checkpoint's. Where they differ, the new
+schedules are replayed from the first step to the checkpoint's, which gives the values of a run that had this config
+from the start.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ Group = dict[str, Any]
 
 _INITIAL = 'initial_'
 _IMPLEMENTATION = ('fused', 'foreach', 'capturable', 'differentiable')
-_PLACE = ('last_step', '_global_step', '_last_value', 'base_values', 'verbose')  # of a scheduler's state: not its shape
+# In a scheduler's state: how far it is, as opposed to the shape of its curve.
+_POSITION_KEYS = ('last_step', '_global_step', '_last_value', 'base_values', 'verbose')
 
 
 def settings_of(wrapper: OptimWrapper) -> list[Group]:
-    """The settings of an optimizer's parameter groups, without the parameters; copies."""
+    """Copies the settings of an optimizer's parameter groups, without the parameters."""
     return [{name: value for name, value in group.items() if name != 'params'} for group in wrapper.param_groups]
 
 
 def keep_implementation(state: Mapping[str, Any], fresh: Sequence[Group]) -> dict[str, Any]:
-    """The state of an optimizer with this run's choice of how a step is computed, by which torch places the state."""
+    """Replaces ``fused``, ``foreach`` etc. in an optimizer's state by this run's, as torch places the state by them."""
     groups = [
         {**group, **{name: new[name] for name in _IMPLEMENTATION if name in new}}
         for group, new in zip(state['param_groups'], fresh, strict=False)
@@ -40,15 +41,15 @@ def keep_implementation(state: Mapping[str, Any], fresh: Sequence[Group]) -> dic
 
 
 def changed_settings(fresh: Sequence[Group], resumed: Sequence[Group]) -> dict[str, tuple[Any, Any]]:
-    """Which settings of parameter groups this run's config gives another value than the checkpoint's did.
+    """Compares the settings of parameter groups in this run's config and in the checkpoint.
 
     Args:
-        fresh: of the groups as they were built.
-        resumed: of the same groups with the checkpoint's state.
+        fresh: settings of the groups as built from this run's config.
+        resumed: settings of the same groups in the checkpoint.
 
     Returns:
-        The old and the new value of the first group that differs, by name; for a scheduled one those before any
-        schedule.
+        For each name of a changed setting, its old and new value in the first group where they differ; a scheduled
+        setting is compared at its value before any schedule.
     """
     changed: dict[str, tuple[Any, Any]] = {}
     for new, old in zip(fresh, resumed, strict=True):
@@ -60,20 +61,20 @@ def changed_settings(fresh: Sequence[Group], resumed: Sequence[Group]) -> dict[s
 
 
 def shapes_differ(schedulers: Sequence[_ParamScheduler], states: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the schedules of a config run another way than those of a checkpoint."""
+    """Whether the schedules of a config differ in number or settings (not in position) from a checkpoint's."""
     if len(schedulers) != len(states):
         return True
     return any(
         not _equal(scheduler.state_dict().get(name), state.get(name))
         for scheduler, state in zip(schedulers, states, strict=True)
-        for name in {*scheduler.state_dict(), *state} - {*_PLACE}
+        for name in {*scheduler.state_dict(), *state} - {*_POSITION_KEYS}
     )
 
 
 def steps_done(states: Sequence[Mapping[str, Any]], iteration: int, counter: StepCounter) -> tuple[int, int]:
-    """How often the schedules of a checkpoint were moved, and how often an epoch moves them.
+    """The steps that the schedules of a checkpoint have taken, and the steps that they take per epoch.
 
-    Those are optimizer steps, or iterations, as the hook of that run counted.
+    These are optimizer steps, or iterations if the checkpoint's run counted schedules in iterations.
     """
     counted = [int(state['_global_step']) for state in states if not state.get('by_epoch', True)]
     steps = max(counted, default=counter.step_of(iteration))
@@ -87,35 +88,35 @@ def take_settings(
     steps: int,
     steps_per_epoch: int,
 ) -> None:
-    """Gives the groups of an optimizer, and its schedules, the settings of a config at a place in the run.
+    """Sets an optimizer and its schedules to this run's settings after a number of steps.
 
     Args:
-        wrapper: with the state of a checkpoint.
-        schedulers: with the shape that is to be followed; what they say of their place is not used.
-        fresh: see :func:`settings_of`, before the checkpoint was loaded.
-        steps: that are done, see :func:`steps_done`.
-        steps_per_epoch: of which this many are an epoch.
+        wrapper: the optimizer wrapper, with the state of a checkpoint; changed in place.
+        schedulers: this run's schedules; their state is overwritten.
+        fresh: this run's settings, from :func:`settings_of` before the checkpoint was loaded.
+        steps: steps that are done, see :func:`steps_done`.
+        steps_per_epoch: see :func:`steps_done`.
 
     Raises:
-        UsageError: a schedule depends on what was measured on the way.
+        UsageError: a schedule depends on validation results (``ReduceOnPlateau``).
     """
     if any(isinstance(scheduler, ReduceOnPlateauParamScheduler) for scheduler in schedulers):
         raise UsageError(
-            'a schedule that follows measurements (ReduceOnPlateau) cannot be taken up with another learning rate or '
-            'shape: resume with the settings of that run, or start a new run with load_from.'
+            'a schedule that depends on validation results (ReduceOnPlateau) cannot be resumed with another learning '
+            'rate or shape: resume with the settings of that run, or start a new run with load_from.'
         )
-    # Runs may have hundreds of groups, of few kinds: the schedules are run through for one of each.
+    # There may be hundreds of groups with few distinct settings: the schedules are replayed once for each of these.
     kinds: dict[str, int] = {}
     kind_of = [kinds.setdefault(repr(sorted(group.items(), key=str)), len(kinds)) for group in fresh]
-    stand_in = _StandIn([_unscheduled(fresh[kind_of.index(kind)]) for kind in range(len(kinds))])
-    clones = [_restarted(scheduler, stand_in) for scheduler in schedulers]
+    fake_optimizer = _FakeOptimizer([_unscheduled(fresh[kind_of.index(kind)]) for kind in range(len(kinds))])
+    clones = [_restarted(scheduler, fake_optimizer) for scheduler in schedulers]
     for step in range(steps):
         ends_epoch = (step + 1) % steps_per_epoch == 0
         for clone in clones:
             if not clone.by_epoch or ends_epoch:
                 clone.step()
     for group, kind in zip(wrapper.param_groups, kind_of, strict=True):
-        group.update(stand_in.param_groups[kind])
+        group.update(fake_optimizer.param_groups[kind])
     for scheduler, clone in zip(schedulers, clones, strict=True):
         state = {name: value for name, value in vars(clone).items() if name != 'optimizer'}
         for name in ('base_values', '_last_value'):
@@ -123,15 +124,15 @@ def take_settings(
         scheduler.load_state_dict(state)
 
 
-class _StandIn:
-    """What a scheduler sees of an optimizer."""
+class _FakeOptimizer:
+    """The part of an optimizer that a scheduler uses."""
 
     def __init__(self, groups: list[Group]) -> None:
         self.param_groups = groups
-        self._global_step = 1  # else it would miss the optimizer's steps
+        self._global_step = 1  # else the scheduler warns that the optimizer has not stepped
 
     def step(self) -> None:
-        """Nothing; a scheduler looks for its mark."""
+        """Does nothing; a scheduler checks that it is marked as counted."""
 
     mark_as_counted(step)
 
@@ -141,7 +142,7 @@ def _unscheduled(group: Group) -> Group:
 
 
 def _restarted(scheduler: _ParamScheduler, optimizer: Any) -> Any:
-    """A scheduler of the same shape before its first step, which it then takes, as when it is built."""
+    """A copy of a scheduler at the start of the run, as if just built for ``optimizer``."""
     clone = copy.copy(scheduler)
     clone.optimizer = optimizer
     forget_steps(clone)

@@ -1,4 +1,4 @@
-"""How iterations become optimizer steps, and how a step's randomness is keyed."""
+"""Conversion of iterations to optimizer steps, and random seeds derived from several numbers."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class StepCounter:
         return self.max_epochs * self.steps_per_epoch
 
     def step_of(self, iteration: int) -> int:
-        """The optimizer steps done before the step to which an iteration belongs."""
+        """The index, from 0, of the optimizer step that an iteration contributes to."""
         epoch, position = divmod(iteration, self.iters_per_epoch)
         return epoch * self.steps_per_epoch + position // self.accumulative_counts
 
     def progress(self, iteration: int, rank_seed: int = 0) -> Progress:
-        """Where the run stands just before an iteration."""
+        """The step, epoch and lengths of the run just before an iteration."""
         return Progress(
             step=self.step_of(iteration),
             total_steps=self.total_steps,

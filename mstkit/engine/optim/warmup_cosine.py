@@ -1,4 +1,4 @@
-"""The cosine schedule of timm, which MoBY, SimMIM and DeiT train by."""
+"""The cosine schedule of timm, which MoBY, SimMIM and DeiT use."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ INF = int(1e9)  # mmengine's end of a schedule that has none
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupCosineLR(_ParamScheduler):
-    """A cosine over the whole run, whose start is replaced by a linear warm-up: ``CosineLRScheduler`` of timm.
+    """A cosine over the whole run, with its beginning replaced by a linear warm-up: ``CosineLRScheduler`` of timm.
 
     With T = end - begin and a warm-up of w, at t = 0 .. T-1::
 
         lr(t) = start + (base - start) * t / w                          for t < w
         lr(t) = eta_min + (base - eta_min) * (1 + cos(pi * t / T)) / 2  from t = w on
 
-    The cosine counts from t = 0. DINO's, and mmengine's ``LinearLR`` followed by ``CosineAnnealingLR``, counts from the
-    end of the warm-up: at 5 of 100 epochs that is 5 % more learning rate in sum. Each value follows from t alone, so no
-    other schedule of the learning rate can be beside it.
+    The cosine starts at t = 0. DINO's, and mmengine's ``LinearLR`` followed by ``CosineAnnealingLR``, starts at the end
+    of the warm-up: with 5 of 100 epochs that is 5 % more learning rate in sum. Each value is computed from t alone, so
+    it cannot be combined with another schedule of the learning rate.
 
     Args:
         optimizer: the optimizer or its wrapper.
         warmup: w, in the unit of ``begin`` and ``end``; 0 for none.
         start_factor: the learning rate at t = 0, as a share of the optimizer's.
-        start_lr: the same as a value, for all parameter groups.
-        eta_min: the learning rate that the cosine goes to, as a value.
+        start_lr: the same as an absolute value, for all parameter groups.
+        eta_min: the final learning rate of the cosine, as an absolute value.
         eta_min_ratio: the same as a share of the optimizer's.
-        begin: where it starts.
-        end: where it ends, in epochs or, with ``by_epoch=False``, in steps.
+        begin: first epoch, or step with ``by_epoch=False``.
+        end: last epoch or step, exclusive.
         last_step: see mmengine.
-        by_epoch: in epochs; with ``convert_to_iter_based=True`` in the config it then moves at every step.
+        by_epoch: count in epochs; with ``convert_to_iter_based=True`` in the config the value still changes each step.
         verbose: see mmengine.
 
     Raises:
@@ -81,7 +81,8 @@ class WarmupCosineLR(_ParamScheduler):
         epoch_length: int | None = None,
         **kwargs: Any,
     ) -> WarmupCosineLR:
-        """The same in steps; mmengine calls it where the config says ``convert_to_iter_based=True``."""
+        """Builds the schedule in steps; mmengine calls this if the config has ``convert_to_iter_based=True``."""
+
         if not by_epoch or not epoch_length:
             raise UsageError('WarmupCosineLR: convert_to_iter_based=True is for a schedule in epochs, by_epoch=True.')
         begin, warmup = int(begin * epoch_length), int(warmup * epoch_length)
