@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from mstkit.utils.checks import (
     settings_from,
 )
 
-NO_NUMBERS = (
+NO_NUMBERS: tuple[Any, ...] = (
     True,
     False,
     None,
@@ -93,7 +94,8 @@ def test_whole_numbers():
 def test_ranges():
     assert check_range('x', (0, 1), 0, 1) == (0.0, 1.0)
     assert check_range('x', np.array([0.5, 0.5])) == (0.5, 0.5)
-    for value in (1, '12', None, (1,), (1, 2, 3), {1: 2, 3: 4}, {1, 2}, np.float64(1), torch.tensor(1.0)):
+    no_pairs: tuple[Any, ...] = (1, '12', None, (1,), (1, 2, 3), {1: 2, 3: 4}, {1, 2}, np.float64(1), torch.tensor(1.0))
+    for value in no_pairs:
         with pytest.raises(UsageError, match='give two numbers'):
             check_range('x', value)
     for value in ((0, math.nan), (0, True), (0, None), (-1, 0)):
@@ -108,7 +110,8 @@ def test_ranges():
 def test_lists():
     assert check_list('ks', (1, 2), check_count, 1) == [1, 2]
     assert check_list('ks', [0.5], check_number, low=0) == [0.5]
-    for value in ((), 3, '12', {}, None, {1}):
+    no_lists: tuple[Any, ...] = ((), 3, '12', {}, None, {1})
+    for value in no_lists:
         with pytest.raises(UsageError, match=r'^ks is .*: give a list of at least one\.'):
             check_list('ks', value, check_count, 1)
     with pytest.raises(UsageError, match=r'^ks\[1\] is 0: give a whole number of at least 1\.'):
@@ -125,18 +128,21 @@ def test_choices():
     assert check_one_of('k', 1, (0, 1)) == 1
     with pytest.raises(UsageError, match=r"^norm is 'al': give None, 'all' or 'global_only'\. Did you mean all\?$"):
         check_one_of('norm', 'al', (None, 'all', 'global_only'))
-    for value in (True, [], {}, math.nan):
+    no_choices: tuple[Any, ...] = (True, [], {}, math.nan)
+    for value in no_choices:
         with pytest.raises(UsageError, match='give 0 or 1'):
             check_one_of('k', value, (0, 1))
 
 
 def test_flags_and_texts():
     assert check_flag('x', True) is True and check_flag('x', False) is False
-    for value in (0, 1, 'True', '', None, [], 1.0):
+    no_flags: tuple[Any, ...] = (0, 1, 'True', '', None, [], 1.0)
+    for value in no_flags:
         with pytest.raises(UsageError, match='give True or False'):
             check_flag('x', value)
     assert check_text('x', 'a') == 'a'
-    for value in ('', ' ', 1, None, b'a'):
+    no_texts: tuple[Any, ...] = ('', ' ', 1, None, b'a')
+    for value in no_texts:
         with pytest.raises(UsageError, match='give a text'):
             check_text('x', value)
     assert check_dict('x', {}) == {}

@@ -107,7 +107,9 @@ def batch(scope: str, num_classes: int) -> dict[str, Any]:
     """Two images with something on them, as the toolbox's pipeline would pack them."""
     side = SIZE[scope]
     images = [torch.randint(0, 256, (3, side, side), dtype=torch.uint8) for _ in range(2)]
-    meta = dict(img_shape=(side, side), ori_shape=(side, side), pad_shape=(side, side), scale_factor=(1.0, 1.0))
+    meta: dict[str, Any] = dict(
+        img_shape=(side, side), ori_shape=(side, side), pad_shape=(side, side), scale_factor=(1.0, 1.0)
+    )
     meta |= dict(batch_input_shape=(side, side), img_id=0)
     if scope == 'mstkit':
         samples = [DataSample(metainfo=meta).set_gt_label(label) for label in (0, num_classes - 1)]

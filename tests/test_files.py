@@ -160,8 +160,9 @@ def test_a_folder_that_takes_no_files_is_one_sentence(blocked, tmp_path, monkeyp
 
 
 def test_another_error_of_a_writer_stays_what_it_is(tmp_path):
+    nothing: dict[str, bytes] = {}
     with pytest.raises(KeyError):
-        files.write_atomically(tmp_path / 'x', lambda file: {}['y'])
+        files.write_atomically(tmp_path / 'x', lambda file: nothing['y'])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -222,7 +222,8 @@ def test_parts_keep_their_kind():
     assert trusted_part(part, 'x') == part.to_dict()
     steps = [dict(type='torchvision/CenterCrop', size=3), dict(type='LoadRGB')]
     assert trusted_part(steps, 'x', TRANSFORMS) == steps
-    for value in (3, None, ['x'], dict()):
+    no_parts: tuple[Any, ...] = (3, None, ['x'], dict())
+    for value in no_parts:
         with pytest.raises(UsageError, match=r'x\.type is '):
             trusted_part(dict(type=value), 'x')
 

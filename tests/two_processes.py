@@ -50,8 +50,9 @@ class TwoProcesses:
             if not ready:
                 self.close()
                 pytest.fail(f'{function.__module__}.{function.__name__}: no answer in {SECONDS} s')
-            for connection in ready:
-                rank = self._connections.index(connection)
+            for rank, connection in enumerate(self._connections):
+                if connection not in ready:
+                    continue
                 try:
                     done, answer = pickle.loads(connection.recv_bytes())
                 except EOFError:

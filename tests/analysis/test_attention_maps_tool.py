@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def call(tool: ModuleType, work: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_draws_what_was_asked_for(call, tool: ModuleType, work: Path, monkeypatch, capsys) -> None:
-    seen: dict[str, object] = {}
+    seen: dict[str, Any] = {}
     real = tool.draw_attention_sheet
 
     def keep(rows: list, path: str, title: list, caption: list) -> object:

@@ -26,7 +26,7 @@ def batch(images: int = 8, grid: tuple[int, int] = (8, 8), seed: int = 0) -> Mas
 def test_importance_is_the_mean_over_heads_on_the_grid():
     seen = batch(2, (3, 5))
     assert importance_map(seen).shape == (2, 3, 5)
-    assert importance_map(seen)[1, 2, 4] == seen.scores[1, :, 14].mean()
+    assert seen.scores is not None and importance_map(seen)[1, 2, 4] == seen.scores[1, :, 14].mean()
     with pytest.raises(ValueError, match='attention'):
         importance_map(seen._replace(scores=None))
 

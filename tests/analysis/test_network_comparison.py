@@ -47,7 +47,8 @@ def test_one_pass_gives_attention_and_similarity():
     assert [gram.shape for gram in found.grams] == [(3, 6, 6)] * 4
     torch.testing.assert_close(found.grams[2][1], centered_gram(tokens[2][1]))
     one_batch = measure_network(network, 'a', 'b', toy_images(1, 20))
-    first, last = [], []
+    first: list[Tensor] = []
+    last: list[Tensor] = []
     network.watch(
         toy_images(1, 20)[0],
         lambda block, found: (last if block.index == 2 else first).append(found),

@@ -128,7 +128,11 @@ def test_scaled_decoding_changes_neither_draws_nor_enlarges_crops(size, steps, m
     read = LazyImage.__init__
 
     def record(self, reader, height, width):
-        read(self, lambda reduction: (asked.append(max(1, reduction)), reader(reduction))[1], height, width)
+        def note(reduction):
+            asked.append(max(1, reduction))
+            return reader(reduction)
+
+        read(self, note, height, width)
 
     monkeypatch.setattr(LazyImage, '__init__', record)
     crops = dict(global_crops=dict(size=112), local_crops=dict(size=48, scale=(0.05, 0.4), count=4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -165,7 +167,9 @@ def test_workers_do_not_matter():
     for workers in (0, 2):
         sampler = EpochSampler(dataset, seed=2)
         sampler.set_epoch(1)
-        loader = DataLoader(dataset, 4, sampler=sampler, num_workers=workers, collate_fn=default_collate)
+        loader: DataLoader[Any] = DataLoader(
+            dataset, 4, sampler=sampler, num_workers=workers, collate_fn=default_collate
+        )
         batches.append(list(loader))
     assert len(batches[0]) == 3
     for one, other in zip(*batches, strict=True):

@@ -95,7 +95,9 @@ def test_global_batches_do_not_depend_on_the_world_size(monkeypatch, world_size,
     def batches(rank, ranks, batch_size):
         sampler = sampler_of_rank(monkeypatch, rank, ranks, size, seed=5)
         sampler.set_epoch(4)
-        loader = DataLoader(range(size), batch_size=batch_size, sampler=sampler, drop_last=True, collate_fn=list)
+        loader: DataLoader[int] = DataLoader(
+            range(size), batch_size=batch_size, sampler=sampler, drop_last=True, collate_fn=list
+        )
         return list(loader)
 
     single = batches(0, 1, per_rank * world_size)

@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -250,19 +251,16 @@ def test_indices_and_subsets_keep_image_and_label_together() -> None:
 
 
 def test_images_are_rendered_once_and_only_when_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    rendered = []
-    monkeypatch.setattr(
-        'mstkit.scenes.scene_dataset.render_scene',
-        lambda *args: (rendered.append(args), render_scene(*args))[1],
-    )
+    rendered = Mock(wraps=render_scene)
+    monkeypatch.setattr('mstkit.scenes.scene_dataset.render_scene', rendered)
     data_set = BuiltinScenes(num_images=6, image_size=32, lazy_init=True)
-    rendered.clear()
+    rendered.reset_mock()
     data_set.full_init()
-    assert len(rendered) == 6
+    assert rendered.call_count == 6
     for _ in range(2):
         for index in range(6):
             data_set[index]
-    assert len(rendered) == 6
+    assert rendered.call_count == 6
 
 
 def test_two_workers_see_what_one_process_sees() -> None:

@@ -9,6 +9,7 @@ import pickle
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,10 @@ def members(folder: Path) -> list[tuple[str, bytes]]:
     found = []
     for path in sorted(folder.glob('*.tar')):
         with tarfile.open(path) as tar:
-            found += [(member.name, tar.extractfile(member).read()) for member in tar]
+            for member in tar:
+                content = tar.extractfile(member)
+                assert content is not None, f'{member.name} is no file'
+                found.append((member.name, content.read()))
     return found
 
 
@@ -144,7 +148,8 @@ def test_every_sample_once_over_all_processes(shards, world, settings, monkeypat
 def test_the_buffer_bounds_how_far_a_sample_moves(shards):
     dataset = ShardDataset(shards.parent)
     sampler = ShardSampler(dataset, shuffle_buffer=6)
-    firsts, row = dataset.firsts, []
+    firsts = dataset.firsts
+    row: list[Any] = []
     for shard in dict.fromkeys(dataset.shard_of(int(index)) for index in sampler.order()):
         row += range(firsts[shard], firsts[shard + 1])
     moved = [place - row.index(index) for place, index in enumerate(sampler.order().tolist())]
@@ -172,7 +177,9 @@ def test_each_worker_opens_each_of_its_shards_once(shards):
 def test_workers_and_going_on_inside_an_epoch(shards):
     dataset = streamed(shards)
     sampler = ShardSampler(dataset, seed=2, shuffle_buffer=6)
-    loader = DataLoader(dataset, 4, sampler=sampler, num_workers=2, collate_fn=default_collate, drop_last=True)
+    loader: DataLoader[Any] = DataLoader(
+        dataset, 4, sampler=sampler, num_workers=2, collate_fn=default_collate, drop_last=True
+    )
     sampler.set_loader(4, 2)
     whole = [[int(sample.sample_idx) for sample in batch['data_samples']] for batch in loader]
     assert len(whole) == 12 and len({index for batch in whole for index in batch}) == 48

@@ -128,7 +128,8 @@ def test_a_small_data_set_may_have_a_few(size, allowed):
     with pytest.raises(UsageError, match=f'{allowed + 1} of the {size} images cannot be read') as caught:
         files.check(size, 'OPTION')
     # What the sentence advises is enough.
-    advised = float(re.search(r'OPTION=([\d.]+)\.$', str(caught.value))[1])
+    (share,) = re.findall(r'OPTION=([\d.]+)\.$', str(caught.value))
+    advised = float(share)
     assert UnreadableFiles(max_fraction=advised).allowed(size) >= allowed + 1
 
 

@@ -43,7 +43,7 @@ def build(kind: str, root: Path, **changes: Any) -> Any:
 
 def labels(*values: int, dtype: type = np.uint8, size: tuple[int, int] = SIZE) -> np.ndarray:
     """A label map whose first pixels have these ids; the others are 0."""
-    array = np.zeros((size[1], size[0]), dtype)
+    array: np.ndarray = np.zeros((size[1], size[0]), dtype)
     array.reshape(-1)[: len(values)] = values
     return array
 
@@ -227,7 +227,12 @@ def test_the_check_alone():
 
 def test_those_looked_at_are_spread_over_all(monkeypatch):
     seen: list[str] = []
-    monkeypatch.setattr('mstkit.downstream.label_checks.read_label_map', lambda path: seen.append(path) or labels())
+
+    def read(path: str) -> np.ndarray:
+        seen.append(path)
+        return labels()
+
+    monkeypatch.setattr('mstkit.downstream.label_checks.read_label_map', read)
     survey_labels([str(i) for i in range(100)], LabelSurvey('x', {0: 'a'}, 1), 4)
     assert sorted(seen, key=int) == ['0', '25', '50', '75']
     del seen[:]

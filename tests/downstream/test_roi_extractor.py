@@ -9,6 +9,7 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmengine.registry import MODELS, DefaultScope
 
 from mstkit.downstream.roi_extractor import FullPrecisionRoIExtractor
+from tests.models.builders import gradient_of
 
 SETTINGS = dict(
     roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2), out_channels=2, featmap_strides=[4, 8]
@@ -72,7 +73,8 @@ def test_gradients_reach_all_levels():
     with torch.autocast('cpu', torch.bfloat16):
         build()(features, ROIS).sum().backward()
     for feature in features:
-        assert feature.grad.dtype == torch.bfloat16 and feature.grad.float().sum() > 0
+        gradient = gradient_of(feature)
+        assert gradient.dtype == torch.bfloat16 and gradient.float().sum() > 0
 
 
 def test_no_regions_and_enlarged_ones():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from mmcv.cnn import ConvModule
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
@@ -42,11 +43,11 @@ def enlarged(x: Tensor, size: int, align_corners: bool = False) -> Tensor:
     return F.interpolate(x, size=(size, size), mode='bilinear', align_corners=align_corners)
 
 
-def normalized(head: nn.Module, x: Tensor) -> Tensor:
+def normalized(head: BaseDecodeHead, x: Tensor) -> Tensor:
     return head.norm(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape)
 
 
-def convolved(module: nn.Module, x: Tensor) -> Tensor:
+def convolved(module: ConvModule, x: Tensor) -> Tensor:
     return F.relu(module.bn(module.conv(x)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ def test_unreadable_configs(tmp_path, text, message):
 
 
 def test_data_root_reaches_every_data_set(tmp_path):
-    config = dict(
+    config: dict[str, Any] = dict(
         train_dataloader=dict(
             dataset=dict(type='RepeatDataset', times=2, dataset=dict(type='ImageNet', data_root='a'))
         ),

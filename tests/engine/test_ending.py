@@ -50,6 +50,7 @@ def test_the_log_says_where_and_why(tmp_path, error, said):
     assert ' - ERROR - ' in line
     assert line.endswith(f'the run stopped at iteration 5 (epoch 2): {said}')
     stop = read_events(tmp_path / 'events.jsonl').stop
+    assert stop is not None
     assert (stop.reason, stop.iteration, stop.epoch) == (said, 5, 2)
     assert stop.interrupted == isinstance(error, KeyboardInterrupt)
 

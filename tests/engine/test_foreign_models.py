@@ -24,8 +24,11 @@ def mlp(inputs: int, outputs: int = 16, **settings: Any) -> dict[str, Any]:
     return dict(type='mmpretrain.NonLinearNeck', **sizes, with_avg_pool=False, norm_cfg=dict(type='BN1d')) | settings
 
 
-VIEWS = [dict(type='MultiCrop', global_crops=dict(size=SIZE), local_crops=dict(count=0)), dict(type='PackViews')]
-ONE = [dict(type='mmpretrain.RandomResizedCrop', scale=SIZE), dict(type='mmpretrain.PackInputs')]
+VIEWS: list[dict] = [
+    dict(type='MultiCrop', global_crops=dict(size=SIZE), local_crops=dict(count=0)),
+    dict(type='PackViews'),
+]
+ONE: list[dict] = [dict(type='mmpretrain.RandomResizedCrop', scale=SIZE), dict(type='mmpretrain.PackInputs')]
 MODELS: dict[str, tuple[dict[str, Any], list[dict]]] = {
     'MAE': (
         dict(

@@ -33,7 +33,7 @@ def test_last_checkpoint_is_what_counts(tmp_path):
     (tmp_path / 'last_checkpoint').write_text(str(put(tmp_path, 'mst.pth', 4)))
     found = find_newest(tmp_path)
     assert (found.path, found.notes) == (tmp_path / 'mst.pth', [])
-    assert found.checkpoint['meta']['iter'] == 4
+    assert found.checkpoint is not None and found.checkpoint['meta']['iter'] == 4
 
 
 @pytest.mark.parametrize(

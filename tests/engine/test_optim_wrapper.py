@@ -143,6 +143,7 @@ def test_fp16_overflow_is_counted_and_survives_a_checkpoint():
     other = wrapper_of(net, precision='fp16', freeze_last_layer_epochs=0)
     other.load_state_dict(wrapper.state_dict())
     assert other.skipped_steps == 1
+    assert other.loss_scaler is not None and wrapper.loss_scaler is not None
     assert other.loss_scaler.get_scale() == wrapper.loss_scaler.get_scale()
 
 

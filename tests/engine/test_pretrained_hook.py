@@ -292,7 +292,7 @@ def test_a_model_without_backbone_is_refused_and_the_file_is_let_go(pretrained):
     with pytest.raises(UsageError, match=r'Linear has no backbone that .*epoch_3\.pth could be loaded into'):
         hook.before_train(fake_runner(nn.Linear(2, 2)))
     hook = PretrainedBackboneHook(str(pretrained))
-    assert set(hook._content['meta']) == {'epoch'}
+    assert hook._content is not None and set(hook._content['meta']) == {'epoch'}
     assert all(name.startswith('backbone.') for name in hook._content['state_dict'])
     runner = fake_runner(ToyClassifier())
     hook.before_train(runner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,7 +96,9 @@ def test_without_a_schedule_too(tmp_path):
 
 
 def test_what_is_taken_is_said(cut, tmp_path):
-    changes = dict(optim_wrapper__optimizer__lr=0.02, optim_wrapper__clip_norm=0.5, train_dataloader__num_workers=1)
+    changes: dict[str, Any] = dict(
+        optim_wrapper__optimizer__lr=0.02, optim_wrapper__clip_norm=0.5, train_dataloader__num_workers=1
+    )
     changes['default_hooks__checkpoint'] = MID_EPOCH
     runner = running.build(tmp_path, resume=True, load_from=str(cut), **changes)
     assert sorted(runner._start.notes) == [
@@ -180,7 +183,7 @@ def test_what_is_written_differently_is_no_difference():
         train_dataloader=dict(sampler=dict(type='EpochSampler', seed=3)),
         work_dir='here',
     )
-    new = dict(
+    new: dict[str, Any] = dict(
         train_cfg=dict(type='ResumableEpochLoop', max_epochs=3),
         optim_wrapper=dict(type='DistillationOptimWrapper', betas=[0.9, 0.99]),
         model=dict(type='MST', data_preprocessor=dict(mean=[1, 2])),

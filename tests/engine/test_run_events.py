@@ -52,6 +52,7 @@ def test_a_run_that_is_stopped_and_resumed_is_recorded_in_one_file(tmp_path, mon
 
     events = read_events(tmp_path / 'events.jsonl')
     assert events.warnings['careful'] == 6
+    assert events.stop is not None
     assert (events.stop.kind, events.stop.reason) == ('failed', 'RuntimeError: out of patience')
     assert (events.seed, events.processes, events.epoch_length, events.damaged) == (runner.seed, 1, 4, 0)
     assert events.chosen[0] == 'data root images'

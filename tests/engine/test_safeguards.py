@@ -148,10 +148,12 @@ def a_model_that_validates(monkeypatch):
 
 def test_the_best_checkpoint_is_replaced_after_the_better_one_is_there(tmp_path, monkeypatch, a_model_that_validates):
     seen: list[list[str]] = []
-    monkeypatch.setattr(
-        'mstkit.engine.hooks.checkpoint_hook._remove',
-        lambda path: seen.append(sorted(p.name for p in tmp_path.glob('*.pth'))) or Path(path).unlink(),
-    )
+
+    def remove(path: str) -> None:
+        seen.append(sorted(p.name for p in tmp_path.glob('*.pth')))
+        Path(path).unlink()
+
+    monkeypatch.setattr('mstkit.engine.hooks.checkpoint_hook._remove', remove)
     best(tmp_path)
     assert seen == [
         ['best_score_epoch_1.pth', 'best_score_epoch_2.pth'],

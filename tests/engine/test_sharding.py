@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 import sys
+import traceback
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from tests.models.moby import moby
 def _rank(rank: int, folder: Path) -> dict[str, Any]:
     built = model()
     train(rank, built, in_ddp(built), wrapper_of(built), range(STEPS))
-    found = dict(ddp=whole(built.state_dict()))
+    found: dict[str, Any] = dict(ddp=whole(built.state_dict()))
 
     built = in_parts(model())
     wrapper = wrapper_of(built)
@@ -103,7 +104,8 @@ def test_the_newest_checkpoint_may_be_a_folder(tmp_path):
     checkpointing.save(content(2, 0.0), tmp_path / 'epoch_1.pth')
     found = find_newest(tmp_path)
     path, checkpoint = found.path, found.checkpoint
-    assert path == tmp_path / 'epoch_2.dcp' and checkpoint['state_dict']['a'].tolist() == [1, 1]
+    assert path == tmp_path / 'epoch_2.dcp' and checkpoint is not None
+    assert checkpoint['state_dict']['a'].tolist() == [1, 1]
     assert checkpoints_in([tmp_path]) == [tmp_path / 'epoch_1.pth', path]
     save_sharded(dict(meta=dict(iter=6), state_dict=dict(a=torch.full((2,), 3.0))), tmp_path / 'epoch_2.pth')
     assert read_checkpoint(path)['state_dict']['a'].tolist() == [3, 3] and len(list(tmp_path.iterdir())) == 2
@@ -194,7 +196,7 @@ def test_a_full_disk_under_the_pieces_is_one_sentence(tmp_path, monkeypatch):
         except OSError as error:
             wrapped = RuntimeError('unexpected pos 64 vs 0')
             wrapped.__cause__ = error
-        raise dcp.CheckpointException('write', {1: (wrapped, None)})
+        raise dcp.CheckpointException('write', {1: (wrapped, traceback.extract_stack())})
 
     monkeypatch.setattr(dcp, 'save', fill)
     with pytest.raises(DiskError, match=r'epoch_3\.dcp cannot be written: the disk is full \('):

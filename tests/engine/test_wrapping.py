@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmengine import dist
 from mmengine.model import MMDistributedDataParallel
-from torch import nn
+from torch import Tensor, nn
 
 from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
 from mstkit.engine.parallel.model_wrapping import ddp_settings
@@ -38,7 +38,12 @@ def monitored() -> Iterator[list]:
     seen: list = []
     with pytest.MonkeyPatch.context() as patch:
         original = dist.all_reduce
-        patch.setattr(dist, 'all_reduce', lambda data, op='sum': (seen.append(data), original(data, op))[1])
+
+        def note(data: Tensor, op: str = 'sum') -> None:
+            seen.append(data)
+            original(data, op)
+
+        patch.setattr(dist, 'all_reduce', note)
         yield seen
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -60,6 +60,7 @@ class ToyDistiller(TrainedModel, BaseModel):
         self.progress = progress
 
     def after_step(self) -> None:
+        assert self.progress is not None
         momentum = self.progress.step / self.progress.total_steps
         self.teacher.mul_(momentum).add_(self.last_layer.weight.detach(), alpha=1 - momentum)
         self.steps += 1
@@ -122,7 +123,7 @@ def settings(**changes) -> dict:
         auto_scale_lr=dict(base_batch_size=8, enable=False),
     )
     for path, value in changes.items():
-        node = base
+        node: Any = base
         *parents, last = path.split('__')
         for parent in parents:
             node = node[int(parent) if parent.isdigit() else parent]

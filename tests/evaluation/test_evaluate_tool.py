@@ -73,7 +73,7 @@ def run(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: object) -> in
 
 
 def test_a_comparison_and_the_same_again_from_the_cache(tool, data, checkpoint, tmp_path, monkeypatch, capsys) -> None:
-    words = (checkpoint, f'random:{checkpoint}', '--train', data / 'train', '--val', data / 'val')
+    words: tuple[object, ...] = (checkpoint, f'random:{checkpoint}', '--train', data / 'train', '--val', data / 'val')
     words += ('--suite', 'knn, lowshot,cluster', '--work-dir', tmp_path / 'new')
     words += ('--set', 'knn.ks=3,5', 'lowshot.shots=1,5', 'lowshot.draws=random', 'lowshot.runs=2')
     assert run(tool, monkeypatch, *words) == 0

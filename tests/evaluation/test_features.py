@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_unordered_loaders_are_refused(settings: dict) -> None:
     loader = DataLoader(dataset, 3, collate_fn=feature_loader(dataset).collate_fn, **settings)
     with pytest.raises(UsageError, match='keeps the order'):
         extract_features(mean_color, loader, 'cpu', preprocess, 'test')
-    sampler = DistributedSampler(dataset, num_replicas=1, rank=0, shuffle=True)
+    sampler: DistributedSampler[Any] = DistributedSampler(dataset, num_replicas=1, rank=0, shuffle=True)
     with pytest.raises(UsageError, match='keeps the order'):
         extract_features(mean_color, DataLoader(dataset, 3, sampler=sampler), 'cpu', preprocess, 'test')
 

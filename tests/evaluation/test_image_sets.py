@@ -190,10 +190,10 @@ def test_the_hook_of_a_training(data):
         if first is not whole:
             hook = KNNHook(first, second, allow_overlap=True)
             hook.before_run(runner)
-            assert set(hook.loaders) == {'train', 'val'}
+            assert hook.loaders is not None and set(hook.loaders) == {'train', 'val'}
     hook = KNNHook(train, val, max_train=4)
     hook.before_run(runner)
-    assert len(hook.loaders['train'].dataset) == 4
+    assert hook.loaders is not None and len(hook.loaders['train'].dataset) == 4
 
 
 def test_scenes_of_two_splits_share_nothing():
@@ -218,7 +218,7 @@ def test_the_tools_refuse_and_obey(data, links, tmp_path, name, monkeypatch, cap
     if name == 'evaluate':
         said: list[str] = []
         monkeypatch.setattr(image_sets_module, 'print_log', lambda message, **_: said.append(message))
-        words = ('--train', data / 'val', '--val', data / 'val', '--allow-overlap', '--set', 'knn.ks=1')
-        assert run_tool(tool, monkeypatch, source, *words, *suite) == 0
+        both = ('--train', data / 'val', '--val', data / 'val', '--allow-overlap', '--set', 'knn.ks=1')
+        assert run_tool(tool, monkeypatch, source, *both, *suite) == 0
         assert said == [f'train and val are the same folder, {data}/val: the numbers will be too good.']
         assert '100.0' in capsys.readouterr().out

@@ -63,6 +63,7 @@ def test_every_head_equals_a_plain_loop(classes: int, batch_size: int) -> None:
         assert result.loss[:, index].tolist() == pytest.approx(losses, abs=1e-5)
         assert result.top1[:, index].tolist() == pytest.approx([top1 for top1, _ in hits])
         if classes > 5:
+            assert result.top5 is not None
             assert result.top5[:, index].tolist() == pytest.approx([top5 for _, top5 in hits])
         best = states[result.best_epochs[index]]
         torch.testing.assert_close(result.weight[index], best['weight'], atol=1e-5, rtol=1e-5)

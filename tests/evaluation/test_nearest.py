@@ -76,9 +76,12 @@ def test_few_of_the_similarities_are_sorted(monkeypatch):
     """What it is for: with keys in random order only few blocks of a query are sorted."""
     sorted_rows = []
     topk = torch.Tensor.topk
-    monkeypatch.setattr(
-        torch.Tensor, 'topk', lambda self, k, **kw: sorted_rows.append(self.numel()) or topk(self, k, **kw)
-    )
+
+    def note_rows(self, k, **kw):
+        sorted_rows.append(self.numel())
+        return topk(self, k, **kw)
+
+    monkeypatch.setattr(torch.Tensor, 'topk', note_rows)
     queries, keys = made(64, seed=8), made(20000, seed=9)
     monkeypatch.setattr(module, 'CPU_TILE', (64, 1024))
     nearest(queries, keys, 10)

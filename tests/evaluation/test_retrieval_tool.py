@@ -50,7 +50,7 @@ def expected(source: str, data: Path, crop: bool, scales: tuple[float, ...]) -> 
     truth = read_ground_truth(data / 'gnd.pkl')
     features = {}
     for name in (*truth.images, *truth.queries):
-        image = Image.open(data / 'jpg' / f'{name}.jpg')
+        image: Image.Image = Image.open(data / 'jpg' / f'{name}.jpg')
         if crop and name.startswith('query'):
             image = image.crop((4, 6, 36, 38))
         image.thumbnail((56, 56), Image.Resampling.LANCZOS)

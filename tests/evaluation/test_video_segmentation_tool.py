@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -57,13 +58,12 @@ def test_files_and_table_agree(tool, davis, tmp_path, monkeypatch, capsys):
 def test_objects_are_drawn_where_they_are(tool, davis, tmp_path, monkeypatch, capsys):
     """A network that sees colors follows the squares, and the image shows their colors over them."""
     monkeypatch.setattr(tool, 'open_networks', lambda *_: [ColorNetwork()])
-    drawn = []
-    lay_out = tool.lay_out
-    monkeypatch.setattr(tool, 'lay_out', lambda cells, *rest: drawn.append(cells) or lay_out(cells, *rest))
+    spy = Mock(wraps=tool.lay_out)
+    monkeypatch.setattr(tool, 'lay_out', spy)
     arguments = ('any', '--data', davis, '--out', tmp_path, '--image-size', 64, '--sequences', 'going')
     assert run_tool(tool, monkeypatch, *arguments) == 0
     assert json.loads((tmp_path / 'davis.json').read_text())['overall']['colors']['J&F'] > 70
-    ((columns,),) = [drawn]
+    (columns,) = (call.args[0] for call in spy.call_args_list)
     assert len(columns) == 5
     last = list(columns.values())[-1][0].astype(int)
     labels = np.array(Image.fromarray(label_map(5)).resize((200, 100), Image.Resampling.NEAREST))

@@ -43,7 +43,7 @@ def ablate(monkeypatch, capfd):
 
     def run(*words: str | Path, expect: int) -> tuple[str, str]:
         monkeypatch.setattr(sys, 'argv', ['ablate.py', *(str(word) for word in words)])
-        code = 0
+        code: str | int | None = 0
         try:
             runpy.run_path('tools/ablate.py', run_name='__main__')
         except SystemExit as stop:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -97,7 +98,7 @@ def test_a_small_bank_has_a_smaller_k(tmp_path):
 
 
 def test_the_plot_shows_each_choice_once(results, tmp_path, monkeypatch):
-    drawn = {}
+    drawn: dict[str, Any] = {}
     monkeypatch.setattr(ablation_report, 'draw_curves', lambda panels, *_, **more: drawn.update(panels, **more))
     draw_report(results, tmp_path / 'x.png', 20)
     assert list(drawn) == ['student', 'teacher', 'untrained']

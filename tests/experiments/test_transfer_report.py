@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -91,7 +92,7 @@ def test_the_csv_has_every_validation_unrounded(runs):
 
 
 def test_plots_show_means_and_seeds(runs, tmp_path, monkeypatch):
-    drawn = {}
+    drawn: dict[str, Any] = {}
     monkeypatch.setattr(transfer_report, 'draw_curves', lambda panels, path, **more: drawn.update(panels, **more))
     assert draw_plots(make_plan(tmp_path, runs), read_results(runs)) == {'detection': 'detection.png'}, (
         'nothing of the segmentation'

@@ -30,7 +30,7 @@ def transfer(monkeypatch, capfd):
 
     def run(*words: str | Path, expect: int) -> tuple[str, str]:
         monkeypatch.setattr(sys, 'argv', ['transfer.py', *(str(word) for word in words)])
-        code = 0
+        code: str | int | None = 0
         try:
             runpy.run_path('tools/transfer.py', run_name='__main__')
         except SystemExit as stop:

@@ -32,7 +32,7 @@ TIMM = of('cls_token', 'pos_embed', 'patch_embed.proj.weight', 'blocks.0.norm1.w
 WRAPPED = {f'module.backbone.{name}': value for name, value in TIMM.items()}
 SWIN = of('patch_embed.proj.weight', 'layers.0.blocks.0.attn.relative_position_bias_table')
 HF = 'embeddings.patch_embeddings.projection.weight'
-CASES = {
+CASES: dict[str, tuple[dict[str, Any], str]] = {
     'dino': (dict(student=WRAPPED, teacher=WRAPPED, epoch=1, dino_loss=of('center')), 'DINO’s code'),
     'ibot': (dict(student=WRAPPED, teacher=WRAPPED, epoch=1, ibot_loss=of('center')), 'iBOT’s or AttMask’s code'),
     'mae release': (dict(model=TIMM), 'timm’s names for a ViT, as DeiT, DINO, iBOT and MAE release'),
@@ -91,7 +91,8 @@ def test_a_foreign_checkpoint_is_called_by_its_name(tmp_path, name):
 def test_ours_and_nonsense_are_no_foreign_ones():
     names = ('backbone.layers.0.ln1.weight', 'teacher.backbone.layers.0.ln1.weight', 'neck.mlp.0.weight')
     ours = dict(state_dict=of(*names))
-    for content in (ours, {}, dict(a=1), [], None, 'text', dict(state_dict={}), {3: 4}):
+    contents: tuple[Any, ...] = (ours, {}, dict(a=1), [], None, 'text', dict(state_dict={}), {3: 4})
+    for content in contents:
         assert recognize(content) == ''
 
 

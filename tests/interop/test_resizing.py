@@ -112,4 +112,5 @@ def test_a_table_that_is_a_cubic_of_the_offset_stays_that_cubic():
         return (0.01 * rows[:, None] ** 3 - 0.2 * rows[:, None] + 0.5 * rows[None, :] ** 2 - 1).flatten()
 
     resized = resize_bias_table(cubic([-2.5, -1, 0, 1, 2.5])[:, None].float(), 49)
+    assert resized is not None
     assert (resized[:, 0] - cubic([-2.5, -2, -1, 0, 1, 2, 2.5])).abs().max() < 1e-3

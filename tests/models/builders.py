@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -40,6 +41,17 @@ def mst(network: str = 'vit', **parts: Any) -> Pretrainer:
     model.init_weights()
     model.train()
     return model
+
+
+def total(losses: Mapping[str, Tensor]) -> Tensor:
+    """What a step follows back: the sum of a model's losses."""
+    return torch.stack(list(losses.values())).sum()
+
+
+def gradient_of(tensor: Tensor) -> Tensor:
+    """The gradient that reached a tensor."""
+    assert tensor.grad is not None
+    return tensor.grad
 
 
 def part_of(parameter: str) -> str:

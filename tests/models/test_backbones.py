@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from mmpretrain.models.backbones import SwinTransformer, VisionTransformer
+from mmpretrain.models.utils import MultiheadAttention, ShiftWindowMSA, WindowMSA
 from torch import Tensor
 
 from mstkit.errors import UsageError
@@ -78,7 +79,7 @@ def test_swin_takes_local_crops():
     assert tokens.patch_tokens.shape == (2, 9, 192)
 
 
-def attention_in_quadrants(attention: torch.nn.Module, x: Tensor, side: int) -> Tensor:
+def attention_in_quadrants(attention: ShiftWindowMSA, x: Tensor, side: int) -> Tensor:
     """What the 7×7 window of a shifted block does to a padded map of one window, written out.
 
     Rolling by 3 brings the first three rows (columns) behind the others, and the mask parts what was not neighbors:
@@ -129,7 +130,7 @@ def test_what_decides_the_shift_does_not_matter_at_the_size_of_the_network():
         MODELS.build({**SWIN, 'shift_by': 'window'})
 
 
-def full_attention(attention: torch.nn.Module, x: Tensor) -> Tensor:
+def full_attention(attention: MultiheadAttention, x: Tensor) -> Tensor:
     """Plain softmax(QKᵀ/√d), written without any of the package's code: (B, N, L, L)."""
     batch, length, dims = x.shape
     heads = attention.num_heads
@@ -168,7 +169,7 @@ def test_vit_without_class_token_asks_with_the_mean_query():
     torch.testing.assert_close(tokens.pooled, tokens.patch_tokens.mean(1))
 
 
-def window_softmax(msa: torch.nn.Module, x: Tensor) -> Tensor:
+def window_softmax(msa: WindowMSA, x: Tensor) -> Tensor:
     """Full window attention with the relative position bias: (B, N, 49, 49)."""
     batch, length, dims = x.shape
     q, k, _ = msa.qkv(x).view(batch, length, 3, msa.num_heads, dims // msa.num_heads).permute(2, 0, 3, 1, 4)

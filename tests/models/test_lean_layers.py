@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from mstkit.models import MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.memory_lean_linear import LeanFFN, gelu_linear, lean_ffn, norm_linear
+from tests.models.builders import gradient_of
 
 GELU = dict(act_cfg=dict(type='GELU'))
 
@@ -76,12 +77,13 @@ def test_norm_and_linear_are_torchs_bit_for_bit(dtype, bias):
     results = []
     for run in (lambda x: linear(norm(x)), lambda x: norm_linear(x, norm, linear)):
         given = x.clone().requires_grad_()
-        norm.zero_grad(), linear.zero_grad()
+        for module in (norm, linear):
+            module.zero_grad()
         with torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             found = run(given)
         (found * direction).sum().backward()
         parameters = (*norm.parameters(), *linear.parameters())
-        results.append([found.detach(), given.grad, *(parameter.grad.clone() for parameter in parameters)])
+        results.append([found.detach(), *(gradient_of(tensor).clone() for tensor in (given, *parameters))])
     for a, b in zip(*results, strict=True):
         assert a.dtype == b.dtype and torch.equal(a, b)
 

@@ -18,7 +18,7 @@ from mstkit.models.step import Step
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext, Progress
 from mstkit.utils.sincos_positions import sincos_positions
-from tests.models.builders import NECK, SWIN, VIT
+from tests.models.builders import NECK, SWIN, VIT, total
 from tests.models.plain_mim import mae_loss, mae_target, maskfeat_loss, patches, position, simmim_loss
 
 DECODER = dict(type='ViTDecoder', embed_dims=24, num_layers=2, num_heads=2)
@@ -122,7 +122,7 @@ def test_a_step_of_simmim_with_a_swin_is_mmpretrains():
     decoder = SimMIMLinearDecoder(in_channels=192, encoder_stride=32)
     head = SimMIMHead(4, dict(type='mmpretrain.PixelReconstructionLoss', criterion='L1', channel=3))
     state = {name.removeprefix('backbone.'): one for name, one in model.state_dict().items() if 'backbone' in name}
-    theirs.load_state_dict({**state, 'mask_token': model.mask_token.detach()[None, None]})
+    theirs.load_state_dict({**state, 'mask_token': model.get_parameter('mask_token').detach()[None, None]})
     linear = model.objectives['predict'].decoder.to_values
     decoder.decoder[0].load_state_dict(dict(weight=linear.weight.detach()[..., None, None], bias=linear.bias.detach()))
     fine = mask.repeat_interleave(8, 1).repeat_interleave(8, 2)
@@ -136,7 +136,9 @@ def test_a_step_of_simmim_with_a_swin_is_mmpretrains():
     assert set(gradients) == {name for name, _ in model.get_submodule('backbone').named_parameters()} | {'mask_token'}
     for name, parameter in model.get_submodule('backbone').named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-6, msg=name)
-    torch.testing.assert_close(model.mask_token.grad, gradients['mask_token'].flatten(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        model.get_parameter('mask_token').grad, gradients['mask_token'].flatten(), rtol=1e-4, atol=1e-6
+    )
     torch.testing.assert_close(linear.weight.grad, decoder.decoder[0].weight.grad[..., 0, 0], rtol=1e-4, atol=1e-6)
 
 
@@ -313,6 +315,7 @@ def test_every_masker_hides_for_every_method(method, name):
     size = 224 if swin else 32
     model.check_views(size)
     model.check_view_count([size])
+    assert model.masker is not None
     guided = any(part.needs_scores or part.needs_tokens for part in model.masker.parts())
     assert (model.teacher is not None) is guided
     for step in (0, 15):  # of two phases
@@ -377,7 +380,7 @@ def test_mixes_of_objectives():
         model = build('Pretrainer', objectives=dict(ce=views, predict=pixels), masker=BLOCKS, encoder_sees=sees)
         losses = model.loss([images(), images(), images(16, 16)])
         assert set(losses) == {'loss_ce', 'loss_predict'}
-        sum(losses.values()).backward()
+        total(losses).backward()
         assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
         assert (model.mask_token is None) is (sees == 'visible')
         assert (model.objectives['predict'].decoder.mask_token is None) is (sees == 'mask_token')
@@ -418,7 +421,10 @@ def test_mae_starts_as_its_code_says():
 
 def test_simmim_starts_as_its_code_says():
     model = build('SimMIM', backbone=dict(VIT, arch=dict(VIT['arch'], embed_dims=192)))
-    assert model.mask_token.std().item() == pytest.approx(0.02, rel=0.3) and model.decayed_parameters == ()
+    assert (
+        model.get_parameter('mask_token').std().item() == pytest.approx(0.02, rel=0.3)
+        and model.decayed_parameters == ()
+    )
     weight = MODELS.build(dict(LINEAR, in_channels=64, out_channels=500)).to_values.weight
     assert weight.std().item() == pytest.approx(1 / (3 * 64) ** 0.5, rel=0.03) and weight.abs().max() <= 1 / 8
 
@@ -429,7 +435,8 @@ def test_the_panel_shows_the_prediction_as_an_image(monkeypatch, kind):
     model = build(kind, masker=Given(mask))
     panel = model.panel(images())
     fine = mask[:, None].repeat_interleave(8, 2).repeat_interleave(8, 3).expand(-1, 3, -1, -1)
-    assert panel.attention is None and torch.equal(panel.mask, mask)
+    assert panel.attention is None and panel.mask is not None and torch.equal(panel.mask, mask)
+    assert panel.reconstruction is not None
     assert torch.equal(panel.reconstruction[~fine], images()[~fine]), 'nothing is asked of visible patches'
     assert not torch.isclose(panel.reconstruction[fine], images()[fine]).all()
     predict = model.objectives['predict']

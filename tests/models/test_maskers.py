@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from typing import Any
 
 import pytest
 import torch
@@ -29,14 +30,14 @@ from mstkit.structures import MaskContext, Progress
 
 MASKERS = sorted(name for name, cls in MODELS.module_dict.items() if isinstance(cls, type) and issubclass(cls, Masker))
 # What a masker needs that has no default; a composition needs the masker that it composes.
-ARGUMENTS = {
+ARGUMENTS: dict[str, dict[str, Any]] = {
     'MaskerSchedule': dict(phases=[(0, dict(type='AttMaskHigh')), (50, None)]),
     'RatioSchedule': dict(masker=dict(type='BlockMasker'), start=0.2, end=0.6, epochs=4),
 }
 
 
 def build(name: str, **options) -> Masker:
-    return MODELS.build(dict(type=name, **ARGUMENTS.get(name, {}), **options))
+    return MODELS.build({'type': name, **ARGUMENTS.get(name, {}), **options})
 
 
 def tokens(batch: int = 4, grid: tuple[int, int] = (14, 14), heads: int = 3, seed: int = 0) -> MaskContext:
@@ -44,6 +45,12 @@ def tokens(batch: int = 4, grid: tuple[int, int] = (14, 14), heads: int = 3, see
     length = grid[0] * grid[1]
     attention = torch.rand(batch, heads, length, generator=generator).softmax(dim=-1)
     return MaskContext(torch.zeros(batch, 3, 1, 1), grid, scores=attention)
+
+
+def scores_of(context: MaskContext) -> torch.Tensor:
+    """What the guide says of each patch, the mean over its heads: (B, L)."""
+    assert context.scores is not None
+    return context.scores.mean(1)
 
 
 def at(masker: Masker, iteration: int, rank_seed: int = 1) -> Masker:
@@ -106,7 +113,7 @@ def test_attention_guided_masks_only_the_least_attended(num, length, candidates)
     """Invariant 1: a subset of the lowest floor(L/num), each with probability p."""
     side = int(length**0.5)
     seen = tokens(batch=200, grid=(side, side))
-    order = seen.scores.mean(1).argsort(dim=-1)
+    order = scores_of(seen).argsort(dim=-1)
     allowed = torch.zeros(200, length, dtype=torch.bool).scatter_(1, order[:, :candidates], True)
     masker = AttentionGuidedMasker(num=num, prob=0.10)
     counts = []
@@ -172,10 +179,8 @@ def test_counts_are_those_of_the_published_code(grid):
         ratio = hundredths / 100
         ibot, attmask = int(ratio * grid[0] * grid[1]), int(length * ratio)
         told_apart += ibot != attmask
-        for make in (RandomMasker, BlockMasker):
-            assert at(make(ratio=ratio, image_prob=1.0), 0)(seen).sum() == ibot, (make, ratio)
-        for make in (AttMaskHigh, AttMaskLow):
-            assert at(make(ratio=ratio, image_prob=1.0), 0)(seen).sum() == attmask, (make, ratio)
+        for name, count in dict(RandomMasker=ibot, BlockMasker=ibot, AttMaskHigh=attmask, AttMaskLow=attmask).items():
+            assert at(build(name, ratio=ratio, image_prob=1.0), 0)(seen).sum() == count, (name, ratio)
     assert told_apart or grid != (10, 10)
 
 
@@ -226,7 +231,7 @@ def test_random_masks_draw_a_ratio_for_each_image(make):
 def test_high_and_low_are_the_ends_of_the_ranking():
     """Invariant 2: disjoint up to a half, and nothing attended less (more) is hidden in place of more (less)."""
     seen = tokens(batch=8)
-    importance = seen.scores.mean(1)
+    importance = scores_of(seen)
     high = at(AttMaskHigh(ratio=0.5, image_prob=1.0), 0)(seen).flatten(1)
     low = at(AttMaskLow(ratio=0.5, image_prob=1.0), 0)(seen).flatten(1)
     assert not (high & low).any()
@@ -238,7 +243,7 @@ def test_high_and_low_are_the_ends_of_the_ranking():
 def test_hints_are_a_few_of_the_most_attended():
     """A subset of High: floor(show_max r' L) of the first floor(show_max L) are shown, any of them."""
     seen = tokens(batch=64)
-    first = seen.scores.mean(1).argsort(dim=-1, descending=True)[:, :19]
+    first = scores_of(seen).argsort(dim=-1, descending=True)[:, :19]
     shown_at = torch.zeros(19)
     for iteration in range(20):
         # With both draws from the same masker the ratio itself is that of High at the same key.
@@ -370,7 +375,7 @@ def test_lowest_marks_exactly_count():
         (lambda: BlockMasker(min_block=0), 'min_block'),
         (lambda: MaskerSchedule([(1, None)]), 'start at epoch 0'),
         (lambda: MaskerSchedule([(0, None), (5, None), (5, None)]), 'start at epoch 0'),
-        (lambda: MaskerSchedule(phases=[dict(type='AttMaskHigh')]), 'phases is .* each a list of 2'),
+        (lambda: build('MaskerSchedule', phases=[dict(type='AttMaskHigh')]), 'phases is .* each a list of 2'),
         (lambda: MaskerSchedule([(0, dict(type='DINOHead'))]), 'not a masker'),
         (lambda: RatioSchedule(dict(type='AttentionGuidedMasker'), 0.1, 0.2, 3), 'no ratio'),
         (lambda: RatioSchedule(dict(type='AttMaskHigh'), 0.1, 0.2, 0), 'epochs'),

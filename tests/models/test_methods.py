@@ -13,7 +13,7 @@ from mstkit.errors import UsageError
 from mstkit.models import Masker, MoBY, Pretrainer, Step
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
-from tests.models.builders import BACKBONES, NECK, SIZES, views
+from tests.models.builders import BACKBONES, NECK, SIZES, total, views
 
 NO_MASK = 'none'
 REGISTERED = [cls for cls in MODELS.module_dict.values() if isinstance(cls, type)]
@@ -109,9 +109,9 @@ def test_cell(strategy, method, backbone):
     assert set(losses) == ({f'loss_{name}' for name in model.objectives} if method in _OTHERS else terms)
     if strategy != NO_MASK:
         assert model.last_statistics()['hidden_fraction'] > 0
-    total = sum(losses.values())
-    assert torch.isfinite(total)
-    total.backward()
+    loss = total(losses)
+    assert torch.isfinite(loss)
+    loss.backward()
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
     if model.teacher is not None:
         assert not any(p.requires_grad or p.grad is not None for p in model.teacher.parameters())
@@ -129,9 +129,9 @@ def test_cell(strategy, method, backbone):
 @pytest.mark.parametrize(('method', 'spread'), [('DINO', 0.0), ('IBOT', 0.0), ('MSTAlgorithm', 0.02)])
 def test_what_the_mask_embedding_starts_as(method, spread):
     """Zeros in iBOT's code, which AttMask's and its DINO share; MST's paper does not say."""
-    token = build('AttMaskHigh', method, 'vit').mask_token.detach()
+    token = build('AttMaskHigh', method, 'vit').get_parameter('mask_token').detach()
     assert token.std() == pytest.approx(spread, rel=0.35) and token.abs().max() < 0.08
-    wide = build('AttMaskHigh', method, 'vit', mask_token_std=0.5).mask_token.detach()
+    wide = build('AttMaskHigh', method, 'vit', mask_token_std=0.5).get_parameter('mask_token').detach()
     assert wide.std() == pytest.approx(0.5, rel=0.35)
     with pytest.raises(UsageError, match='mask_token_std is -1'):
         build('AttMaskHigh', method, 'vit', mask_token_std=-1)
@@ -204,6 +204,7 @@ def test_patch_loss_equals_the_dense_one(backbone):
         targets = model.teacher.ce_neck(seen.patch_tokens.flatten(0, 1)).view(4, -1, model.objectives.ce.neck.out_dim)
     student = model.objectives.ce.neck(model.student_forward(images, mask).patch_tokens.flatten(0, 1)).view_as(targets)
     cross = -((targets / 0.04).softmax(-1) * (student / 0.1).log_softmax(-1)).sum(-1)
+    assert mask is not None
     hidden = mask.flatten(1)
     expected = ((cross * hidden).sum(-1) / hidden.sum(-1).clamp_min(1)).mean()
     torch.testing.assert_close(losses['loss_patch'], expected, rtol=1e-5, atol=1e-5)
@@ -236,11 +237,11 @@ def test_a_phase_without_mask_costs_no_attention_and_has_no_patch_loss():
     losses = model.loss(views())
     assert losses['loss_patch'].item() == 0.0
     assert model.last_statistics()['hidden_fraction'] == 0
-    sum(losses.values()).backward()
+    total(losses).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     step = Step(model, views()[:2])
     assert step.teacher.attention is None
-    assert not step.mask.any()
+    assert step.mask is not None and not step.mask.any()
 
 
 @pytest.mark.parametrize(

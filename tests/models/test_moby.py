@@ -105,7 +105,7 @@ def test_panel_changes_nothing():
     model = moby(masker=dict(type='AttentionGuidedMasker', num=2, prob=0.5))
     state = copy.deepcopy(model.state_dict())
     panel = model.panel(toy_images()[0])
-    assert panel.mask.shape == (4, 4, 4)
+    assert panel.mask is not None and panel.mask.shape == (4, 4, 4)
     assert panel.reconstruction is None
     for key, tensor in model.state_dict().items():
         assert torch.equal(tensor, state[key]), key

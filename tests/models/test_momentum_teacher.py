@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mstkit.errors import UsageError
-from mstkit.models import MomentumTeacher
+from mstkit.models import MaskedBackbone, MomentumTeacher
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 from tests.models.builders import SWIN, VIT
@@ -54,11 +54,12 @@ def test_momentum_follows_dinos_cosine():
 def test_buffer_policies(policy):
     parts = student()
     teacher = MomentumTeacher(parts, momentum=0.9, end_momentum=0.9, buffers=policy)
-    norm = parts['body'][1]
-    norm.running_mean.fill_(1.0)
-    norm.num_batches_tracked.fill_(5)
+    norm = parts['body'].get_submodule('1')
+    norm.get_buffer('running_mean').fill_(1.0)
+    norm.get_buffer('num_batches_tracked').fill_(5)
     teacher.update(parts)
-    mean, batches = teacher.body[1].running_mean[0].item(), teacher.body[1].num_batches_tracked.item()
+    mean = teacher.get_buffer('body.1.running_mean')[0].item()
+    batches = teacher.get_buffer('body.1.num_batches_tracked').item()
     assert (mean, batches) == {'own': (0, 0), 'copy': (1, 5), 'average': (pytest.approx(0.1), 5)}[policy]
 
 
@@ -70,7 +71,9 @@ def test_teacher_takes_no_gradient_and_has_no_drops():
         assert not any(p.requires_grad for p in teacher.parameters())
         assert all(p.requires_grad for p in backbone.parameters())
         x = torch.randn(2, 3, 224, 224) if config is SWIN else torch.randn(2, 3, 32, 32)
-        seen = [teacher.backbone.forward_tokens(x).pooled for _ in range(2)]
+        frozen = teacher.get_submodule('backbone')
+        assert isinstance(frozen, MaskedBackbone)
+        seen = [frozen.forward_tokens(x).pooled for _ in range(2)]
         assert torch.equal(*seen), 'a training teacher is deterministic'
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch.nn import functional as F
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
-from tests.models.builders import BACKBONES, SIZES, mst, views
+from tests.models.builders import BACKBONES, SIZES, mst, total, views
 
 
 def step(model, inputs, index: int = 0, optimizer=None):
@@ -20,7 +22,7 @@ def step(model, inputs, index: int = 0, optimizer=None):
     model.set_progress(Progress(index, 100, 10, rank_seed=1, iteration=index))
     losses = model.loss(inputs)
     optimizer.zero_grad()
-    sum(losses.values()).backward()
+    total(losses).backward()
     optimizer.step()
     model.after_step()
     return losses
@@ -30,7 +32,7 @@ def step(model, inputs, index: int = 0, optimizer=None):
 def test_every_trainable_tensor_gets_a_gradient_and_the_teacher_none(backbone):
     model = mst(backbone)
     model.set_progress(Progress(0, 100, 10))
-    sum(model.loss(views(backbone)).values()).backward()
+    total(model.loss(views(backbone))).backward()
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
     assert not any(p.requires_grad or p.grad is not None for p in model.teacher.parameters())
@@ -75,7 +77,7 @@ def test_losses_are_the_papers_terms():
 
 def test_only_the_students_global_views_are_masked(monkeypatch):
     model = mst()
-    calls = {'student': [], 'teacher': []}
+    calls: dict[str, list[Any]] = {'student': [], 'teacher': []}
     for name, module in (('student', model.backbone), ('teacher', model.teacher.backbone)):
         real = module.forward_tokens
 
@@ -97,15 +99,14 @@ def test_only_the_students_global_views_are_masked(monkeypatch):
 def test_attention_is_computed_only_for_a_masker_that_needs_it(monkeypatch):
     import mstkit.models.backbones.masked_vit as module
 
-    calls = []
-    real = module.pooled_attention
-    monkeypatch.setattr(module, 'pooled_attention', lambda *a: calls.append(1) or real(*a))
+    spy = Mock(wraps=module.pooled_attention)
+    monkeypatch.setattr(module, 'pooled_attention', spy)
     for masker, expected in ((None, 0), (dict(type='RandomMasker'), 0), (dict(type='AttentionGuidedMasker'), 1)):
-        calls.clear()
+        spy.reset_mock()
         model = mst(masker=masker)
         model.set_progress(Progress(0, 100, 10))
         model.loss(views())
-        assert len(calls) == expected
+        assert spy.call_count == expected
 
 
 def test_training_overfits_a_batch():
@@ -150,6 +151,7 @@ def test_statistics_and_panel():
     assert 0 < statistics['hidden_fraction'] < 0.5
     state = copy.deepcopy(model.state_dict())
     panel = model.panel(inputs[0])
+    assert panel.attention is not None and panel.mask is not None and panel.reconstruction is not None
     assert panel.attention.shape == panel.mask.shape == (2, 4, 4)
     assert panel.reconstruction.shape == inputs[0].shape
     assert model.training

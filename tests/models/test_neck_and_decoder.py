@@ -36,7 +36,7 @@ def test_prototypes_are_normalized_and_frozen_only_when_asked():
     torch.testing.assert_close(frozen.last_layer.weight.norm(dim=1), torch.ones(10))
 
 
-def official_head(in_dim: int, out_dim: int, hidden: int, bottleneck: int) -> nn.Module:
+def official_head(in_dim: int, out_dim: int, hidden: int, bottleneck: int) -> nn.Sequential:
     """A head as DINO's code makes it: the MLP is initialized, and then the last layer added."""
     mlp = nn.Sequential(
         nn.Linear(in_dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
@@ -54,14 +54,15 @@ def test_weights_start_as_in_dinos_code():
     built = DINONeck(64, out_dim=2000, hidden_dim=128, bottleneck_dim=256)
     built.init_weights()
     official = official_head(64, 2000, 128, 256)
-    pairs = [(built.mlp[i].weight, official[2 * i].weight) for i in range(3)]
-    theirs = official[-1].parametrizations.weight
+    pairs = [(built.get_parameter(f'mlp.{i}.weight'), official.get_parameter(f'{2 * i}.weight')) for i in range(3)]
     length, direction = (weight.detach() for weight in built._last_weights())
-    pairs.append((direction, theirs.original1))
+    pairs.append((nn.Parameter(direction), official.get_parameter('6.parametrizations.weight.original1')))
     for mine, other in ((mine.detach(), other.detach()) for mine, other in pairs):
         assert mine.std() == pytest.approx(float(other.std()), rel=0.02)
         assert mine.abs().mean() == pytest.approx(float(other.abs().mean()), rel=0.02)
-    assert torch.equal(length, torch.ones(2000, 1)) and not any(layer.bias.any() for layer in built.mlp)
+    assert torch.equal(length, torch.ones(2000, 1)) and not any(
+        built.get_parameter(f'mlp.{i}.bias').any() for i in range(3)
+    )
     # Uniform within 1/16: every row is 1/sqrt(3) long, whatever the width.
     assert direction.abs().max() <= 1 / 16
     assert direction.norm(dim=1).mean() == pytest.approx(3**-0.5, rel=0.01)
@@ -75,7 +76,9 @@ def test_prototypes_get_the_gradient_of_dinos_code():
     norms = []
     for last in (built.last_layer, official[-1]):
         F.cross_entropy(last(features) / 0.1, wanted).backward()
-        norms.append(float(last.parametrizations.weight.original1.grad.norm()))
+        gradient = last.get_parameter('parametrizations.weight.original1').grad
+        assert gradient is not None
+        norms.append(float(gradient.norm()))
     assert norms[0] == pytest.approx(norms[1], rel=0.02)
 
 
@@ -187,8 +190,9 @@ def test_pixels_before_the_last_upsampling_are_those_after_it():
     torch.manual_seed(0)
     decoder, x = CNNImageDecoder(in_channels=5, stride=8, channels=4, batch_norm=False), torch.randn(2, 5, 3, 3)
     plain = x
-    for block in decoder.blocks:
-        plain = nn.functional.interpolate(block.conv(plain).relu(), scale_factor=2.0, mode='bilinear')
+    for index in range(len(decoder.blocks)):
+        convolved = decoder.get_submodule(f'blocks.{index}.conv')(plain)
+        plain = nn.functional.interpolate(convolved.relu(), scale_factor=2.0, mode='bilinear')
     torch.testing.assert_close(decoder(x), decoder.to_pixels(plain))
 
 

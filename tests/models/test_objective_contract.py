@@ -73,6 +73,7 @@ def test_it_reads_no_more_than_it_says(name):
             if needs == 'pooled':
                 patches.fill_(1e3)
             elif needs == 'hidden':
+                assert step.mask is not None
                 patches[~step.mask.flatten(1)] = 1e3
             step.__dict__[place] = tokens._replace(patch_tokens=patches)  # where a cached property keeps its value
         if spoiled and model.teacher_needs is None:

@@ -151,10 +151,12 @@ def test_several_patches_are_hidden_as_one(masker):
     """Decided on the coarser grid, by the mean of what the guide says of a square's patches."""
     model = build(dict(restore=RESTORATION), masker=masker, mask_patch_size=16)
     step = Step(model, views())
-    assert step.mask.shape == (4, 4, 4)
+    assert step.mask is not None and step.mask.shape == (4, 4, 4)
     cells = step.mask.unflatten(2, (2, 2)).unflatten(1, (2, 2)).float().mean(dim=(2, 4))
     assert set(cells.unique().tolist()) == {0.0, 1.0}
+    assert model.masker is not None
     if model.masker.needs_scores:
+        assert step.teacher.attention is not None
         scores = step.teacher.attention.mean(dim=1).view(4, 2, 2, 2, 2).mean(dim=(2, 4)).flatten(1)
         most = cells.flatten(1).sum(dim=1).int()
         for score, hidden, count in zip(scores, cells.flatten(1), most, strict=True):
@@ -181,7 +183,7 @@ def test_a_guide_of_ones_own():
         dict(ce=CROSS_VIEW), guide=dict(type='Corner'), masker=dict(type='AttMaskHigh', ratio=1 / 16, image_prob=1.0)
     )
     step = Step(model, views())
-    assert step.mask.flatten(1).nonzero()[:, 1].tolist() == [0] * 4
+    assert step.mask is not None and step.mask.flatten(1).nonzero()[:, 1].tolist() == [0] * 4
     assert step.teacher.attention is None, 'the teacher is not asked for what another guide knows'
     unfit = [('techer', 'model.guide is'), (None, 'needs a guide'), (dict(NECK, in_channels=4), 'is not a guide')]
     for guide, message in unfit:

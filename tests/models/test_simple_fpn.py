@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from mstkit.errors import UsageError
 from mstkit.models import SimpleFPN
 
-from .builders import TINY
+from .builders import TINY, gradient_of
 
 
 def pyramid(**options) -> SimpleFPN:
@@ -36,20 +36,17 @@ def sizes(outputs: tuple[Tensor, ...]) -> list[tuple[int, ...]]:
 
 def norm(x: Tensor, layer: nn.Module) -> Tensor:
     """Over the channels of each pixel, written out."""
+    assert isinstance(layer.weight, Tensor) and isinstance(layer.bias, Tensor)
     mean, variance = x.mean(dim=1, keepdim=True), x.var(dim=1, unbiased=False, keepdim=True)
     weight, bias = layer.weight[:, None, None], layer.bias[:, None, None]
     return (x - mean) / (variance + 1e-6).sqrt() * weight + bias
 
 
-def doubled(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
+def doubled(x: Tensor, layer: nn.Module) -> Tensor:
     """A 2×2 deconvolution of stride 2 written out: every pixel becomes a square of its own."""
+    assert isinstance(layer, nn.ConvTranspose2d) and layer.bias is not None
     squares = torch.einsum('bchw,cdij->bdhiwj', x, layer.weight)
     return squares.flatten(4, 5).flatten(2, 3) + layer.bias[:, None, None]
-
-
-def magnitude(gradient: Tensor | None) -> float:
-    assert gradient is not None
-    return gradient.abs().sum().item()
 
 
 def test_every_level_is_the_papers():
@@ -66,7 +63,7 @@ def test_every_level_is_the_papers():
     ]
     for output, level, y in zip(outputs, (four, two, one, half), scaled, strict=False):
         to_width, first, mix, last = level[-4:]
-        y = norm(torch.einsum('bchw,dc->bdhw', y, to_width.weight[:, :, 0, 0]), first)
+        y = norm(torch.einsum('bchw,dc->bdhw', y, to_width.get_parameter('weight')[:, :, 0, 0]), first)
         y = norm(F.conv2d(y, mix.weight, padding=1), last)
         torch.testing.assert_close(output, y, rtol=1e-4, atol=1e-4)
     assert torch.equal(outputs[4], outputs[3][:, :, ::2, ::2])
@@ -111,7 +108,7 @@ def test_every_parameter_is_used_and_the_gradient_reaches_the_map():
         built.zero_grad()
         x.grad = None
         (output * torch.randn_like(output)).sum().backward(retain_graph=True)
-        assert magnitude(x.grad) > 0, f'level {index}'
+        assert gradient_of(x).abs().sum() > 0, f'level {index}'
         reached = {name for name, parameter in built.named_parameters() if parameter.grad is not None}
         assert reached == {name for name, _ in built.named_parameters() if name.startswith(f'levels.{index}.')}
         assert all(p.grad is None or p.grad.abs().sum() > 0 for p in built.parameters())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mstkit.errors import UsageError
 from mstkit.models import MaskedSwinTransformer, MaskedVisionTransformer
-from tests.models.builders import SWIN, VIT
+from tests.models.builders import SWIN, VIT, gradient_of
 
 
 def vit(**changes: Any) -> MaskedVisionTransformer:
@@ -82,7 +82,7 @@ def test_hidden_pixels_and_padding_get_no_gradient_and_stochastic_depth_keeps_im
     images = torch.randn(5, 3, 32, 32, requires_grad=True)
     torch.manual_seed(3)
     network.forward_visible(images, mask).patch_tokens[2].square().sum().backward()
-    gradient = images.grad.unflatten(2, (4, 8)).unflatten(4, (4, 8)).abs().sum(dim=(1, 3, 5))
+    gradient = gradient_of(images).unflatten(2, (4, 8)).unflatten(4, (4, 8)).abs().sum(dim=(1, 3, 5))
     assert not gradient[[0, 1, 3, 4]].any()
     assert not gradient[2][mask[2]].any() and gradient[2][~mask[2]].all()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)

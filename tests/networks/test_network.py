@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
+from mstkit.models import MaskedBackbone
 from mstkit.networks import Network
 from tests.networks.toy import CASES, NETWORKS, SWINS, VIT, build, network, sharpen, timm_vit, toy_images
 
@@ -15,7 +17,8 @@ from tests.networks.toy import CASES, NETWORKS, SWINS, VIT, build, network, shar
 def test_tokens_are_those_of_our_backbones(name: str) -> None:
     net = network(name)
     for size in NETWORKS[name][1]:
-        expected: Any = net.backbone.forward_tokens(toy_images(size))
+        assert isinstance(net.backbone, MaskedBackbone)
+        expected = net.backbone.forward_tokens(toy_images(size))
         output = net(toy_images(size))
         assert torch.equal(output.patch_tokens, expected.patch_tokens) and output.grid == tuple(expected.grid)
         assert torch.equal(output.pooled, expected.pooled) and output.attention is None
@@ -64,6 +67,7 @@ def test_features_of_a_vit_by_a_plain_loop() -> None:
 
 def test_features_of_a_timm_vit_are_its_own_intermediate_layers() -> None:
     net = network('timm ViT with registers')
+    assert isinstance(net.backbone, TimmViT)
     layers = net.backbone.get_intermediate_layers(toy_images(), n=3, norm=True, return_prefix_tokens=True)
     expected = torch.cat([prefix[:, 0] for _, prefix in layers], dim=1)
     torch.testing.assert_close(net.features(toy_images(), last_blocks=3), expected)
@@ -146,6 +150,7 @@ def test_positions_of_dinos_weights_are_interpolated_as_dinos_code_does(kind: st
 def test_a_backbone_may_bring_the_offset_along() -> None:
     torch.manual_seed(0)
     backbone = build('MaskedVisionTransformer', **VIT, interpolate_offset=0.1)()
+    assert isinstance(backbone, MaskedBackbone)
     plain = build('MaskedVisionTransformer', **VIT)()
     plain.load_state_dict(backbone.state_dict())
     about: dict[str, Any] = dict(name='x', image_size=32, mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -184,7 +189,7 @@ def test_fingerprint() -> None:
     assert Network(first.backbone, '', **sizes, branch='teacher').fingerprint != first.fingerprint
     assert Network(first.backbone, '', **{**sizes, 'mean': (1, 0, 0)}).fingerprint != first.fingerprint
     changed = network('mstkit ViT')
-    changed.backbone.cls_token.data[0, 0, 5] += 1e-6
+    changed.backbone.get_parameter('cls_token').data[0, 0, 5] += 1e-6
     assert changed.fingerprint != first.fingerprint
     # The same tensors in another number of heads are another network.
     arch = dict(embed_dims=48, num_layers=3, num_heads=6, feedforward_channels=96)

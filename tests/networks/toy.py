@@ -18,7 +18,9 @@ from mstkit.registry import MODELS
 from tests.models.builders import TINY
 
 VIT = dict(arch=TINY, img_size=32, patch_size=8)
-SWIN = dict(arch=dict(embed_dims=24, depths=[2, 1, 2, 2], num_heads=[1, 2, 3, 6]), img_size=224, drop_path_rate=0.0)
+SWIN: dict[str, Any] = dict(
+    arch=dict(embed_dims=24, depths=[2, 1, 2, 2], num_heads=[1, 2, 3, 6]), img_size=224, drop_path_rate=0.0
+)
 CONFIG: dict[str, Any] = dict(
     model=dict(
         type='MSTAlgorithm',

@@ -50,7 +50,9 @@ def test_every_template_escapes_and_none_switches_it_off():
     names = environment().list_templates(extensions=['j2'])
     assert 'page.html.j2' in names
     for name in names:
-        source, _, _ = environment().loader.get_source(environment(), name)
+        loader = environment().loader
+        assert loader is not None
+        source, _, _ = loader.get_source(environment(), name)
         assert environment().autoescape is True
         assert not re.search(r'\|\s*safe\b|autoescape|Markup', source), name
 

@@ -12,6 +12,7 @@ from mstkit.engine.checkpoints.run_ending import log_why_it_stopped
 from mstkit.engine.hooks.non_finite_hook import NonFiniteLossError
 from mstkit.errors import UsageError
 from mstkit.report import build_page, read_run
+from mstkit.report.run_facts import RunRecord
 from mstkit.report.run_verdict import divergence, progress, verdict
 from mstkit.utils.json_lines import append_line
 
@@ -34,6 +35,13 @@ def say(folder, *records):
     """Adds to the events of a run."""
     for record in records:
         append_line(folder / 'events.jsonl', record)
+
+
+def said_of(run: RunRecord) -> str:
+    """What the report says of its divergence."""
+    said = divergence(run)
+    assert said is not None
+    return said
 
 
 def log_losses(folder, iterations, stamp=STAMP, **losses):
@@ -80,12 +88,12 @@ def test_a_run_whose_losses_end_in_nan_is_not_finished(tmp_path, value):
     run = read_run(folder)
     assert run.state == 'diverged'
     assert progress(run) == '4 of 4 epochs. Its loss was not finite at the end.'
-    assert divergence(run) == (
+    assert said_of(run) == (
         f'The log has loss_ce = {value} from iteration 26 (epoch 3) on: weights that were saved after that are of no '
         'use; the last checkpoint from before is epoch_2.pth.'
     )
     page = build_page([folder])
-    assert divergence(run) in page
+    assert said_of(run) in page
     assert '</span>finished' not in page
 
 
@@ -94,8 +102,8 @@ def test_the_same_of_a_fine_tuning(tmp_path):
     log_losses(folder, range(5, 21), loss=math.nan, loss_cls=math.nan, loss_mask=math.nan, acc=math.nan)
     run = read_run(folder)
     assert run.state == 'diverged'
-    assert 'loss_cls = nan and loss_mask = nan from iteration 5 (epoch 1) on' in divergence(run)
-    assert divergence(run).endswith('no checkpoint is known to be from before.')
+    assert 'loss_cls = nan and loss_mask = nan from iteration 5 (epoch 1) on' in said_of(run)
+    assert said_of(run).endswith('no checkpoint is known to be from before.')
 
 
 def test_of_a_run_that_counts_iterations(tmp_path):
@@ -108,8 +116,8 @@ def test_of_a_run_that_counts_iterations(tmp_path):
     log_losses(folder, range(12, 21), **{'decode.loss_ce': math.nan, 'loss': math.nan})
     run = read_run(folder)
     assert (run.state, run.unit) == ('diverged', 'iteration')
-    assert 'decode.loss_ce = nan from iteration 12 on' in divergence(run)
-    assert 'from before is iter_10.pth' in divergence(run)
+    assert 'decode.loss_ce = nan from iteration 12 on' in said_of(run)
+    assert 'from before is iter_10.pth' in said_of(run)
 
 
 @pytest.mark.parametrize(
@@ -197,9 +205,10 @@ def test_what_stopped_an_earlier_process_is_over_when_a_later_one_trains(tmp_pat
 )
 def test_what_a_training_writes_is_what_the_report_reads(tmp_path, error, state, said):
     folder = make_run(tmp_path / 'run', epochs=2)
-    said_in_log = []
+    said_in_log: list[str] = []
     logger = SimpleNamespace(error=said_in_log.append)
     log_why_it_stopped(SimpleNamespace(iter=27, epoch=2, logger=logger, work_dir=folder), error)
     run = read_run(folder)
+    assert run.events.stop is not None
     assert (run.state, run.error, run.events.stop.iteration, run.events.stop.epoch) == (state, said, 27, 3)
     assert said_in_log == [f'the run stopped at iteration 27 (epoch 3): {said}']

@@ -30,7 +30,12 @@ class Outline(html.parser.HTMLParser):
 
     def __init__(self, page):
         super().__init__()
-        self.open, self.addresses, self.ids, self.links, self.texts, self.attributes = [], [], [], [], [], set()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.texts: list[str] = []
+        self.attributes: set[str] = set()
         self.feed(page)
         assert not self.open
 
@@ -86,7 +91,7 @@ def test_nothing_is_loaded_and_nothing_but_our_script_may_run(tmp_path):
     assert not page.attributes & {'style', 'onclick', 'onload', 'onerror', 'srcdoc'}
     assert 'url(' not in text
     assert '@import' not in text
-    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
     assert 'unsafe' not in policy
     for tag in ('style', 'script'):
@@ -172,7 +177,7 @@ def test_sheets_are_cut_into_rows_and_their_columns_told_apart(tmp_path, mask, r
     )
     draw_panels(data, [0] * 3, [1] * 3, tmp_path / 'a.png')
     sheet = read_sheet(7, tmp_path / 'a.png', rows=2)
-    assert sheet.columns == columns
+    assert sheet is not None and sheet.columns == columns
     assert (len(sheet.rows), sheet.epoch) == (2, 7)
     assert sheet.size == (len(columns) * 148 - 4, 144)
     assert sheet.hidden == (pytest.approx(6 / 75) if mask else None)
@@ -181,6 +186,7 @@ def test_sheets_are_cut_into_rows_and_their_columns_told_apart(tmp_path, mask, r
 def test_another_kind_of_sheet_is_shown_whole_and_a_damaged_one_not_at_all(tmp_path):
     Image.effect_noise((300, 200), 50).save(tmp_path / 'a.png')
     sheet = read_sheet(1, tmp_path / 'a.png')
+    assert sheet is not None
     assert (sheet.columns, len(sheet.rows), sheet.size) == ((), 1, (300, 200))
     (tmp_path / 'b.png').write_bytes((tmp_path / 'a.png').read_bytes()[:500])
     assert read_sheet(1, tmp_path / 'b.png') is None

@@ -100,7 +100,12 @@ def test_label_maps_over_what_is_left_of_the_image(painter):
 
 def test_labels_are_told_right_or_wrong(painter, monkeypatch):
     words: list[str] = []
-    monkeypatch.setattr(Painter, '_with_words', lambda self, image, text: words.append(text) or image)
+
+    def note_words(self: Painter, image: np.ndarray, text: str) -> np.ndarray:
+        words.append(text)
+        return image
+
+    monkeypatch.setattr(Painter, '_with_words', note_words)
     for true in (1, 2):
         sample = DataSample().set_gt_label(true).set_pred_label(1).set_pred_score(torch.tensor([0.1, 0.84, 0.06]))
         painter.truth(GRAY, sample)
