@@ -20,6 +20,7 @@ from mstkit.structures import MaskContext, Progress, TokenOutput, VisibleOutput
 from .contracts import VALUES, arguments, complaint
 from .evaluation.frozen import write_images
 from .models.builders import NECK, SWIN, VIT, views
+from .models.tokenizers import WRITERS, files
 
 CHANNELS = 16
 
@@ -77,6 +78,10 @@ def decode(decoder: Any) -> Any:
 
 def predict_from(target: Any) -> Any:
     return target(torch.randn(2, 3, 4 * target.patch_size, target.patch_size), (4, 1))
+
+
+def tokenize(tokenizer: Any) -> Any:
+    return tokenizer(torch.rand(2, 3, 16, 16), (2, 2))
 
 
 def encode(backbone: Any) -> Any:
@@ -157,6 +162,9 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'MaskedPrediction': (dict(target=dict(type='Pixels'), decoder=TOKENS, surroundings=SURROUNDINGS), None),
     'LinearDecoder': (dict(in_channels=CHANNELS, out_channels=12), decode),
     'ViTDecoder': (dict(in_channels=CHANNELS, out_channels=12, embed_dims=16, num_layers=1, num_heads=2), decode),
+    'Tokens': (dict(patch_size=8, tokenizer='PatchTokenizer.pth'), predict_from),
+    'TimmNetwork': (dict(arch='test_vit'), lambda one: [*one.forward_tokens(torch.zeros(1, 3, 160, 160))[:2]]),
+    **{kind: (dict(file=f'{kind}.pth'), tokenize) for kind in WRITERS},
     'KeyContrast': ({**KEYS, 'surroundings': SURROUNDINGS}, None),
     'ViewDataPreprocessor': (
         dict(mean=[120.0] * 3, std=[60.0] * 3),
@@ -276,6 +284,7 @@ def _folder(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_images(Path('images'), dict(green=1, red=1), size=30)
     Path('list.txt').write_text('green/000.png\n')
+    files(Path())
 
 
 def test_every_component_is_known_here():

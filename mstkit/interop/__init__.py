@@ -17,7 +17,7 @@ from mstkit.interop.checkpoint import (
 from mstkit.interop.foreign_checkpoints import plain_names, recognize
 from mstkit.interop.literal_config import parse_config_text
 from mstkit.interop.pretrained import LoadReport, fit_backbone, load_backbone
-from mstkit.interop.trusted_config import registered, trusted_part
+from mstkit.utils.trusted_config import registered, trusted_part
 
 install_loader()
 

@@ -29,7 +29,8 @@ from mstkit.models.objectives import (
 )
 from mstkit.models.pretrainer import Pretrainer
 from mstkit.models.step import Step
-from mstkit.models.targets import HOG, Pixels, Target
+from mstkit.models.targets import HOG, Pixels, Target, Tokens
+from mstkit.models.tokenizers import KMeansTokenizer, PatchTokenizer, Tokenizer
 
 __all__ = [
     'DINO',
@@ -49,6 +50,7 @@ __all__ = [
     'Guide',
     'IBOTHead',
     'ImageRestoration',
+    'KMeansTokenizer',
     'KeyContrast',
     'LinearDecoder',
     'MSTAlgorithm',
@@ -64,6 +66,7 @@ __all__ = [
     'MomentumTeacher',
     'Objective',
     'PatchDistillation',
+    'PatchTokenizer',
     'Pixels',
     'Pretrainer',
     'RandomMasker',
@@ -74,6 +77,8 @@ __all__ = [
     'Target',
     'TeacherGuide',
     'TokenDecoder',
+    'Tokenizer',
+    'Tokens',
     'TrainedModel',
     'ViTDecoder',
     'ViewDataPreprocessor',

@@ -11,6 +11,7 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor, nn
 
 from mstkit.models.backbones import MaskedBackbone
+from mstkit.models.data_preprocessors import normalization_of
 from mstkit.models.guides import Guide, build_guide
 from mstkit.models.heads import CenteredHead, step_together
 from mstkit.models.interface import TrainedModel
@@ -96,7 +97,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         self.mask_token_std = check_number(f'{name}: mask_token_std', mask_token_std, 0, 1e3)
         self.mask_token_decay = check_flag(f'{name}: mask_token_decay', mask_token_decay)
         self.global_views = check_count(f'{name}.global_views', global_views, 1, 100)
-        surroundings = Surroundings(student, self.masker, {}, name, encoder_sees)
+        surroundings = Surroundings(student, self.masker, {}, name, encoder_sees, normalization_of(preprocessor))
         self.objectives = build_objectives(objectives, surroundings)
         check_objectives(self.objectives, encoder_sees, name)
         guiding = build_guide(guide)

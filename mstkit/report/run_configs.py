@@ -10,8 +10,8 @@ from typing import Any
 from mstkit.engine.config.config_values import flatten
 from mstkit.errors import UsageError
 from mstkit.interop.literal_config import parse_config_text
-from mstkit.interop.trusted_config import registered
 from mstkit.registry import MODELS
+from mstkit.utils.trusted_config import registered
 
 
 def read_config_file(path: Path) -> tuple[dict[str, Any] | None, str | None]:

@@ -11,18 +11,21 @@ from mstkit.models import Target
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 from tests.models.builders import VIT, views
+from tests.models.tokenizers import write_patches
 
 NAMES = sorted(name for name, cls in MODELS.module_dict.items() if inspect.isclass(cls) and issubclass(cls, Target))
 
 
 def test_the_targets_are_found():
-    assert 'Pixels' in NAMES
+    assert {'Pixels', 'Tokens'} <= set(NAMES)
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_step_predicts_it(name):
+def test_a_step_predicts_it(tmp_path, name):
     cls = MODELS.get(name)
-    config = dict(type='SimMIM', backbone=VIT, mask_patch_size=8, target=dict(type=name))
+    write_patches(tmp_path / 'tokenizer.pth')
+    settings = dict(tokenizer=str(tmp_path / 'tokenizer.pth')) if name == 'Tokens' else {}
+    config = dict(type='SimMIM', backbone=VIT, mask_patch_size=8, target=dict(type=name, **settings))
     model = MODELS.build({**config, 'loss': 'cross_entropy' if cls.discrete else 'l1'})
     model.init_weights()
     model.train()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmpretrain.models.utils.data_preprocessor import SelfSupDataPreprocessor
-from torch import Tensor
+from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.models.data_preprocessors import batch_photometric
@@ -91,6 +91,18 @@ class ViewDataPreprocessor(SelfSupDataPreprocessor):
                 images = images.sub_(self.mean).div_(self.std)
             made.extend(images.split(len(same[0])))
         return {'inputs': made[0] if single else made, 'data_samples': samples}
+
+
+def normalization_of(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the channels on the scale of 0 to 255, (3,) or (1,) both; 0 and 1 where it has none.
+
+    Args:
+        preprocessor: of mmengine's kind.
+    """
+    mean, std = getattr(preprocessor, 'mean', None), getattr(preprocessor, 'std', None)
+    if not isinstance(mean, Tensor) or not isinstance(std, Tensor):
+        return torch.zeros(1), torch.ones(1)
+    return mean.detach().flatten().float().clone(), std.detach().flatten().float().clone()
 
 
 @torch.no_grad()

@@ -27,6 +27,8 @@ class Surroundings(NamedTuple):
         objectives: those that were built before, by name; an objective may share a part of one of them.
         method: the name of the method, for messages.
         encoder_sees: what the student's encoder is given of a masked image, see :class:`Pretrainer`.
+        normalization: mean and deviation of the channels on the scale of 0 to 255, (3,) or (1,) both: what normalized
+            images are multiplied by and what is added, to have pixels again. None where nobody says.
     """
 
     backbone: MaskedBackbone
@@ -34,6 +36,7 @@ class Surroundings(NamedTuple):
     objectives: Mapping[str, Objective]
     method: str
     encoder_sees: Literal['mask_token', 'visible'] = 'mask_token'
+    normalization: tuple[Tensor, Tensor] | None = None
 
 
 class Objective(nn.Module):

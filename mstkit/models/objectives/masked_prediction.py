@@ -64,6 +64,8 @@ class MaskedPrediction(Objective):
             )
         backbone, visible = surroundings.backbone, surroundings.encoder_sees == 'visible'
         self.target = build_target(target, patch_size=backbone.stride)
+        if surroundings.normalization is not None:
+            self.target.set_normalization(*surroundings.normalization)
         if self.target.patch_size != backbone.stride:
             raise UsageError(
                 f'target.patch_size is {self.target.patch_size}, but a token of {type(backbone).__name__} stands for '

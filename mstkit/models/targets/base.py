@@ -51,6 +51,14 @@ class Target(nn.Module):
             (B, L, D) float32, or (B, L) int64 ids below D where they are ``discrete``; patches row-major.
         """
 
+    def set_normalization(self, mean: Tensor, std: Tensor) -> None:
+        """Told once how images are normalized, for a target that wants their pixels: ``images * std + mean``, 0 to 255.
+
+        Args:
+            mean: (3,) or (1,), of the channels.
+            std: likewise.
+        """
+
     def to_images(self, predicted: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor | None:
         """A prediction as images that a person can look at; None where a target is no part of an image.
 

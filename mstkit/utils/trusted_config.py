@@ -14,6 +14,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
+
+# isort: split
 from mmengine.registry import Registry
 from torch import nn
 

@@ -1,0 +1,58 @@
+"""Tokens: of each patch, which of K codes it is (BEiT)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mstkit.errors import UsageError
+from mstkit.models.targets.base import Target
+from mstkit.models.tokenizers import Tokenizer, build_tokenizer
+from mstkit.registry import MODELS
+from mstkit.structures import TokenOutput
+
+# ImageNet's, until the pretrainer says which normalization it has.
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+@MODELS.register_module()
+class Tokens(Target):
+    """The ids that a tokenizer gives to the patches of the whole image (BEiT, Bao et al., ICLR 2022, section 2.1).
+
+    The tokenizer sees the student's view, in pixels: unlike in BEiT's code, which cuts a view of its own for it out of
+    the same box.
+
+    Args:
+        patch_size: see :class:`Target`.
+        tokenizer: a file that tools/train_tokenizer.py wrote, or the config of a :class:`Tokenizer`.
+
+    Raises:
+        UsageError: a file that is missing or holds no tokenizer.
+    """
+
+    discrete = True
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, patch_size: int, tokenizer: dict | Tokenizer | str) -> None:
+        super().__init__(patch_size)
+        try:
+            self.tokenizer = build_tokenizer(tokenizer)
+        except UsageError as error:
+            raise UsageError(f'Tokens.tokenizer: {error}') from error
+        self.dims = self.tokenizer.codes
+        self.set_normalization(torch.tensor(MEAN), torch.tensor(STD))
+
+    def set_normalization(self, mean: Tensor, std: Tensor) -> None:
+        """See :meth:`Target.set_normalization`."""
+        self.register_buffer('mean', mean.view(1, -1, 1, 1).clone(), persistent=False)
+        self.register_buffer('std', std.view(1, -1, 1, 1).clone(), persistent=False)
+
+    def forward(self, images: Tensor, grid: tuple[int, int], teacher: TokenOutput | None = None) -> Tensor:
+        """See :meth:`Target.forward`."""
+        return self.tokenizer(images.float() * self.std + self.mean, grid)
+
+    def to_images(self, predicted: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor | None:
+        """See :meth:`Target.to_images`; of the likeliest code, the patch that stands for it."""
+        pixels = self.tokenizer.to_pixels(predicted.argmax(dim=-1), grid, self.patch_size)
+        return None if pixels is None else (pixels - self.mean) / self.std

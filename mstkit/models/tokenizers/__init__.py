@@ -1,0 +1,22 @@
+from mstkit.models.tokenizers.base import Tokenizer, build_tokenizer
+from mstkit.models.tokenizers.codebook import CodebookTokenizer, nearest_codes
+from mstkit.models.tokenizers.kmeans import KMeansTokenizer, PatchTokenizer
+from mstkit.models.tokenizers.patch_features import NetworkFeatures, PatchFeatures, RawPatches
+from mstkit.models.tokenizers.timm_network import TimmNetwork
+from mstkit.models.tokenizers.tokenizer_file import TokenizerFile, read_tokenizer, write_tokenizer
+
+__all__ = [
+    'CodebookTokenizer',
+    'KMeansTokenizer',
+    'NetworkFeatures',
+    'PatchFeatures',
+    'PatchTokenizer',
+    'RawPatches',
+    'TimmNetwork',
+    'Tokenizer',
+    'TokenizerFile',
+    'build_tokenizer',
+    'nearest_codes',
+    'read_tokenizer',
+    'write_tokenizer',
+]

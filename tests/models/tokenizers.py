@@ -1,0 +1,74 @@
+"""Small files of tokenizers, one of each registered kind, with seeded weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mstkit.models.tokenizers import NetworkFeatures, RawPatches, TokenizerFile, write_tokenizer
+from mstkit.utils.undisturbed import undisturbed_randomness
+
+from .builders import SWIN, VIT
+
+CODES = 12
+NORMALIZATION = dict(mean=[120.0, 110.0, 100.0], std=[60.0, 58.0, 56.0])
+NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
+    'vit': (VIT, 32),
+    'swin': (SWIN, 64),
+    'mmpretrain': (dict(VIT, type='mmpretrain.VisionTransformer', out_type='featmap'), 32),
+    'timm': (dict(type='TimmNetwork', arch='test_vit'), 160),
+}
+
+
+def centers(dims: int, codes: int = CODES) -> Tensor:
+    return F.normalize(torch.randn(codes, dims, generator=torch.Generator().manual_seed(3)), dim=1)
+
+
+def example_patches(codes: int = CODES, side: int = 8) -> Tensor:
+    return torch.randint(0, 255, (codes, 3, side, side), generator=torch.Generator().manual_seed(4)).to(torch.uint8)
+
+
+def features_of_network(name: str = 'vit') -> NetworkFeatures:
+    network, size = NETWORKS[name]
+    with undisturbed_randomness():
+        source = NetworkFeatures(network, size, **NORMALIZATION)
+        torch.manual_seed(5)
+        for tensor in source.backbone.parameters():
+            torch.nn.init.normal_(tensor, std=0.2)
+    return source
+
+
+def write_kmeans(path: str | os.PathLike[str], name: str = 'vit') -> None:
+    source, (network, size) = features_of_network(name), NETWORKS[name]
+    settings = dict(network=network, image_size=size, **NORMALIZATION)
+    state = dict(source.state_dict())
+    write_tokenizer(
+        path, TokenizerFile('KMeansTokenizer', settings, state, centers(source.dims), example_patches(), {})
+    )
+
+
+def write_patches(path: str | os.PathLike[str]) -> None:
+    source = RawPatches(8, 32)
+    source.mean.fill_(0.4)
+    source.whitening.copy_(torch.randn(192, 192, generator=torch.Generator().manual_seed(6)))
+    settings, state = dict(patch_size=8, image_size=32), dict(source.state_dict())
+    write_tokenizer(path, TokenizerFile('PatchTokenizer', settings, state, centers(192), example_patches(), {}))
+
+
+WRITERS: dict[str, Callable[[str | os.PathLike[str]], None]] = {
+    'KMeansTokenizer': write_kmeans,
+    'PatchTokenizer': write_patches,
+}
+
+
+def files(folder: Path) -> dict[str, str]:
+    """A file of each kind, by the name of the class."""
+    for kind, write in WRITERS.items():
+        write(folder / f'{kind}.pth')
+    return {kind: str(folder / f'{kind}.pth') for kind in WRITERS}
