@@ -65,7 +65,7 @@ def build(folder, model: dict, global_count: int = 2, local_count: int = 0, imag
 def test_views_that_a_method_does_not_compare(tmp_path, model, counts, message):
     with pytest.raises(UsageError, match=message) as caught:
         build(tmp_path, model, *counts)
-    assert str(caught.value).endswith('. It stands at train_dataloader.dataset.pipeline.0.')
+    assert str(caught.value).endswith('. Its config is train_dataloader.dataset.pipeline.0.')
     assert not (tmp_path / 'work').exists()
 
 

@@ -1,1 +1,1 @@
-"""From the command line to a runner, and measuring a checkpoint."""
+"""Builds a runner from the command line, and evaluates a checkpoint."""

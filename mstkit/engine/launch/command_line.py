@@ -1,4 +1,4 @@
-"""What the tools that run a config have in common on the command line."""
+"""Command-line arguments that are common to the tools that run a config."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mstkit.utils.output_paths import output_folder
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, config_help: str) -> None:
-    """Adds the arguments of OpenMMLab's tools that every run takes, with --data-root and --seed.
+    """Adds the common arguments of OpenMMLab's tools, and --data-root and --seed.
 
     Args:
-        parser: gets ``config`` as its first positional argument.
-        config_help: what the config is to that tool.
+        parser: the parser; ``config`` becomes its first positional argument.
+        config_help: the help text of ``config``.
     """
     parser.add_argument('config', help=config_help)
     parser.add_argument('--data-root', metavar='DIR', help='the folder of your images, for every data set')
@@ -32,30 +32,32 @@ def add_run_arguments(parser: argparse.ArgumentParser, config_help: str) -> None
         metavar='KEY=VALUE',
         help='overrides, such as model.masker.type=RandomMasker model.masker.prob=0.15',
     )
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='who started the processes')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='the program that starts the processes')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what changes a training of a config, whether it is trained once or in an ablation."""
-    parser.add_argument('--epochs', type=int, metavar='N', help='another length, for run and schedules')
+    """Adds the arguments that change a training, whether of a single run or of an ablation."""
+    parser.add_argument('--epochs', type=int, metavar='N', help='train for N epochs; the schedules are adapted')
     parser.add_argument('--amp', action='store_true', help='mixed precision (on by default where the device has bf16)')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the lr with the global batch')
 
 
 def add_downstream_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what a downstream config takes: where its backbone comes from, and how many classes there are."""
+    """Adds the arguments of downstream configs: the pre-trained backbone, the number of classes, and the length."""
     parser.add_argument('--pretrained', metavar='FILE', help='downstream: start from the backbone of this checkpoint')
-    parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), help='of that checkpoint; the student by default')
+    parser.add_argument(
+        '--branch', choices=tuple(BRANCH_PREFIXES), help="the branch of --pretrained's checkpoint; default: student"
+    )
     parser.add_argument('--num-classes', type=int, metavar='N', help='downstream: classes of label maps, for all heads')
     parser.add_argument('--iterations', type=int, metavar='N', help='--epochs for a config that counts in iterations')
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Reads ``0,1,2``.
+    """Parses seeds such as ``0,1,2``.
 
     Raises:
-        UsageError: not whole numbers from 0, or one of them twice.
+        UsageError: not whole numbers from 0, or a number occurs twice.
     """
     words = [word.strip() for word in text.split(',')]
     if not all(word.isascii() and word.isdigit() for word in words):
@@ -67,16 +69,16 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def speaks() -> bool:
-    """Whether this process is the one that talks to the user."""
+    """Whether this process prints messages for the user, which only rank 0 does."""
     return os.environ.get('RANK', '0') == '0'
 
 
 def config_from(args: argparse.Namespace, said: list[str] | None = None, **changes: object) -> Config:
-    """Reads the config that the command line names, and says what was changed in it.
+    """Reads the config named on the command line and prints what the other arguments changed in it.
 
     Args:
         args: parsed by a parser with :func:`add_run_arguments`.
-        said: gets the lines that were printed.
+        said: a list to which the printed lines are appended.
         **changes: further arguments of :func:`mstkit.engine.launch.launch.load_config`.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

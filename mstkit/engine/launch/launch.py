@@ -1,4 +1,4 @@
-"""Everything between a command line and a Runner, in small steps that Python callers can use too."""
+"""The steps from command-line arguments to a Runner; Python callers can use them too."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ def load_config(
     branch: str | None = None,
     num_classes: int | None = None,
 ) -> tuple[Config, list[str]]:
-    """Reads a config and lays the command line over it.
+    """Reads a config and applies command-line arguments to it.
 
     Args:
         path: the config file.
         cfg_options: overrides by dotted path; see :func:`mstkit.engine.config.config_options.apply_options`.
         data_root: a folder for every data set of the config.
         work_dir: where the run writes; ``./work_dirs/CONFIG-NAME`` unless the config says otherwise.
-        seed: the run's seed; wins over the config.
-        launcher: who started the processes.
-        resume: ``'auto'`` goes on with the newest checkpoint of the work dir, a path with that one; None does not.
-        accept_changes: resume although the config, or the images, are not those of the checkpoint.
+        seed: the run's seed; takes precedence over the config.
+        launcher: the program that started the processes.
+        resume: ``'auto'`` resumes the newest checkpoint of the work dir, a path that checkpoint; None starts anew.
+        accept_changes: resume although config or images differ from those of the checkpoint.
         auto_scale_lr: scale the learning rate with the global batch.
         amp: mixed precision; ``DistillationOptimWrapper`` has it by default.
-        epochs: another length for the run and its schedules.
+        epochs: new number of epochs; the schedules are adapted.
         iterations: the same for a config that counts in iterations.
         pretrained: the checkpoint whose backbone a downstream run starts from.
         branch: of that checkpoint, ``'student'`` or ``'teacher'``.
-        num_classes: for heads and data sets; read from the data where they tell.
+        num_classes: for heads and data sets; None reads it from the training data, if the data set supports that.
 
     Returns:
-        The config, and lines that tell the user what was changed beyond their words.
+        The config, and lines that tell the user what was changed in it.
 
     Raises:
         UsageError: the file or an override is wrong, or a data root is missing.
@@ -104,7 +104,7 @@ def load_config(
 
 
 def _set_scope(name: str) -> None:
-    """Makes a scope the current one, as mmengine's ``init_default_scope`` does, which warns of every change."""
+    """Sets the current registry scope like mmengine's ``init_default_scope``, but without its warning."""
     current = DefaultScope.get_current_instance()
     if current is None or current.scope_name != name:
         DefaultScope.get_instance(f'{name}-{uuid.uuid4().hex}', scope_name=name)
@@ -114,7 +114,7 @@ def read_config(path: str | Path) -> Config:
     """Reads a config file.
 
     Raises:
-        UsageError: it is missing, or it, or one of its bases, cannot be read.
+        UsageError: the file is missing, or it or one of its bases cannot be read.
     """
     if not Path(path).is_file():
         raise UsageError(f'there is no config file {path}; the ones that come with mstkit are in configs/.')
@@ -131,7 +131,7 @@ def turn_on_amp(config: Config) -> None:
     """Makes the optimizer wrapper of a config use mixed precision.
 
     Raises:
-        UsageError: the config's optimizer wrapper cannot.
+        UsageError: the type of the optimizer wrapper has no mixed precision.
     """
     wrapper = config.get('optim_wrapper')
     kind = (wrapper or {}).get('type', 'OptimWrapper').removeprefix('mstkit.')
@@ -145,8 +145,7 @@ def turn_on_amp(config: Config) -> None:
 
 
 def set_environment(config: Config) -> None:
-    """Fills in what a config cannot know: the communication backend, TensorBoard where it is installed, the seed of
-    the sampler."""
+    """Adds what depends on the machine (communication backend, TensorBoard if installed) and the sampler's seed."""
     environment = config.get('env_cfg') or {}
     dist_cfg = {**environment.get('dist_cfg', {}), 'backend': backend_for_device()}
     config.env_cfg = {**environment, 'dist_cfg': dist_cfg}
@@ -161,18 +160,18 @@ def set_environment(config: Config) -> None:
 
 
 def build_runner(config: Config, changes: Sequence[str] = ()) -> MSTRunner:
-    """Builds the runner of a config, completely, before its work dir is touched.
+    """Builds the runner of a config and all its parts; an error leaves the work dir unchanged.
 
     Args:
         config: of the run.
-        changes: lines of :func:`load_config`, for the record of the run.
+        changes: lines of :func:`load_config`, for the run's ``events.jsonl``.
 
     Raises:
-        UsageError: anything in the config that cannot work.
+        UsageError: the config cannot work.
     """
-    # Not left in the config of a downstream task: its copy in the work dir is for the tools of mmdet, mmseg and
-    # mmpretrain as well, whose own runner tests without the training data.
-    kind = config.get('runner_type', 'mstkit.MSTRunner')  # by its prefix: the config's scope may be another
+    # runner_type is not written into the config: its copy in the work dir also has to work with the tools of mmdet,
+    # mmseg and mmpretrain, whose own runner tests without the training data.
+    kind = config.get('runner_type', 'mstkit.MSTRunner')  # with its prefix, since the config may have another scope
     check_registered(dict(type=kind), RUNNERS)
     with build_guard():
         runner = RUNNERS.get(kind).from_cfg(config.copy())

@@ -1,4 +1,4 @@
-"""Measuring a checkpoint with what its config says about evaluation."""
+"""Evaluates a checkpoint with the evaluation settings of its config."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from mstkit.utils.config_parts import hook_configs
 
 
 def measure_checkpoint(config: Config, checkpoint: str | Path) -> dict[str, Any]:
-    """Loads a checkpoint into the model of a config, completely, and measures it.
+    """Loads a checkpoint into the model of a config (all weights have to match) and evaluates it.
 
     Args:
-        config: from :func:`mstkit.engine.launch.launch.load_config`; what only training needs is taken out of it.
+        config: from :func:`mstkit.engine.launch.launch.load_config`; its training settings are removed.
         checkpoint: the file.
 
     Returns:
-        For a pre-trained model percent by branch and name, such as ``{'student': {'k20_top1': 70.1, ...}, ...}``;
-        otherwise the metrics of the config's ``test_evaluator``.
+        For a pre-trained model, k-NN accuracies in percent by branch, such as
+        ``{'student': {'k20_top1': 70.1, ...}, ...}``; otherwise the metrics of the config's ``test_evaluator``.
 
     Raises:
-        UsageError: not a checkpoint of this model, or the config has nothing to measure it with.
+        UsageError: not a checkpoint of this model, or the config has neither a KNNHook nor a ``test_evaluator``.
     """
-    read_checkpoint(checkpoint)  # a mistake in it is said before anything is built
+    read_checkpoint(checkpoint)  # report a bad file before anything is built
     knn_hooks = [hook for _, hook in hook_configs(config) if str(hook.get('type')).split('.')[-1] == 'KNNHook']
     has_test = config.get('test_evaluator') is not None and config.get('test_dataloader') is not None
     if not knn_hooks and not has_test:
@@ -46,7 +46,7 @@ def measure_checkpoint(config: Config, checkpoint: str | Path) -> dict[str, Any]
     config.custom_hooks = [] if has_test else [{**knn_hooks[0], 'required': True}]
     runner = build_runner(config)
     runner.load_checkpoint(str(checkpoint), strict=True)
-    # mmseg's numbers are NumPy's, of which JSON knows nothing.
+    # mmseg returns NumPy numbers, which cannot be written as JSON.
     return plain(runner.test()) if has_test else _knn(runner)
 
 

@@ -1,1 +1,1 @@
-"""Several processes and their threads: ranks, sharded weights, the agreement of their data."""
+"""Training with several processes: ranks, sharded weights, and checks that all processes have the same data."""

@@ -1,4 +1,4 @@
-"""Settings of a process that trains on the CPU: what a step leaves to the system costs more than some of its layers."""
+"""Process settings that speed up training on the CPU: memory allocation and denormal numbers."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import torch
 
 from mstkit.errors import UsageError
 
-# Of malloc.h. The last one is for the allocator to ask the system for more than it needs right now.
+# Option numbers of mallopt from malloc.h. TOP_PAD: extra bytes to request from the system each time.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _NEVER, _STEP = 2**31 - 1, 64 * 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Lets the process keep the memory of freed tensors for the next ones, instead of giving it back each time.
+    """Makes glibc keep the memory of freed tensors for later ones instead of returning it to the system.
 
-    glibc takes every large tensor from the system and returns it, so that a step touches tens of thousands of new
-    pages, which the kernel first fills with zeros. The peak stays the same. Other C libraries are left alone.
+    By default glibc maps and unmaps the memory of every large tensor, so that a training step touches tens of
+    thousands of new pages, which the kernel has to zero. Peak memory does not change. Does nothing with other C
+    libraries.
 
     Returns:
-        Whether the C library took the settings.
+        Whether the C library accepted the settings.
     """
     if not sys.platform.startswith('linux'):
         return False
@@ -36,15 +37,15 @@ def keep_freed_memory() -> bool:
 
 
 def prepare_cpu(keep_memory: bool = True, flush_denormal: bool = True) -> list[str]:
-    """Prepares the process for training on the CPU; does nothing where a GPU is there.
+    """Prepares the process for training on the CPU; does nothing if there is a GPU.
 
     Args:
         keep_memory: see :func:`keep_freed_memory`.
-        flush_denormal: numbers below 1e-38 become zero. A processor takes many times as long over them, and an
-            attention that has become sharp is full of them.
+        flush_denormal: treat denormal numbers (below 1e-38) as zero. CPUs compute with them many times more slowly,
+            and sharp attention maps contain many.
 
     Returns:
-        What was set, in words, for the log.
+        A phrase for the log about each setting that was made.
     """
     if torch.cuda.is_available():
         return []
@@ -57,12 +58,12 @@ def prepare_cpu(keep_memory: bool = True, flush_denormal: bool = True) -> list[s
 
 
 def prepare_as(config: Mapping[str, Any]) -> list[str]:
-    """:func:`prepare_cpu` with what a config's ``env_cfg`` says of it; see :func:`settings_of`."""
+    """Calls :func:`prepare_cpu` with the arguments in a config's ``env_cfg.cpu``; see :func:`settings_of`."""
     return prepare_cpu(**settings_of(config.get('env_cfg') or {}))
 
 
 def settings_of(environment: Mapping[str, Any]) -> dict[str, bool]:
-    """The arguments of :func:`prepare_cpu` that a config's ``env_cfg`` gives as ``cpu``.
+    """Reads the arguments of :func:`prepare_cpu` from the ``cpu`` dict of a config's ``env_cfg``.
 
     Raises:
         UsageError: a name that is not one of them, or a value that is neither True nor False.

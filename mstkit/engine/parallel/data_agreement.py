@@ -1,4 +1,4 @@
-"""Whether the processes of a run see the same data: where they do not, they wait for each other until a timeout."""
+"""Checks that all processes of a run have the same data; otherwise they wait for each other until a timeout."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from mstkit.errors import UsageError
 
 
 def check_same_loader(what: str, loader: DataLoader) -> None:
-    """Compares a data loader over all processes; every process calls it.
+    """Checks that a data loader has the same numbers of images and batches in all processes; every process calls it.
 
     Raises:
-        UsageError: on all of them, where they differ in images or in batches.
+        UsageError: on every process, if the numbers differ.
     """
     check_same(what, dict(images=len(loader.dataset), batches=len(loader)))  # type: ignore[arg-type]
 
 
 def check_same(what: str, facts: dict[str, Any]) -> None:
-    """Compares facts over all processes; every process calls it.
+    """Checks that values are the same in all processes; every process calls it.
 
     Args:
-        what: what they are about, to begin a sentence with.
-        facts: name and value, of this process.
+        what: the subject of the error message, such as ``the training set``.
+        facts: this process's values by name.
 
     Raises:
-        UsageError: on all of them; names the first fact that differs, with the value of each process.
+        UsageError: on every process, with the first name that differs and the value on each rank.
     """
     if dist.get_world_size() == 1:
         return
@@ -38,12 +38,12 @@ def check_same(what: str, facts: dict[str, Any]) -> None:
         if any(value != values[0] for value in values):
             raise UsageError(
                 f'{what} is not the same in all processes, {name}: {_by_value(values)}. They would wait for each other '
-                'for ever, or read other images than they should: give every machine the same files.'
+                'forever, or train on the wrong images: give every machine the same files.'
             )
 
 
 def _by_value(values: Sequence[Any]) -> str:
-    """``6 on rank 0, 5 on ranks 1 and 2``."""
+    """Lists values with their ranks: ``6 on rank 0, 5 on ranks 1 and 2``."""
     said = []
     for value in dict.fromkeys(values):
         ranks = [str(rank) for rank, other in enumerate(values) if other == value]

@@ -1,4 +1,4 @@
-"""Processes that work together: GPUs over NCCL, and CPU processes over gloo, with the same commands."""
+"""Set-up of distributed runs: GPUs over NCCL and CPU processes over gloo, with the same commands."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from mstkit.utils.checks import check_one_of
 
 Result = TypeVar('Result')
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-_PATIENCE = 20.0  # seconds that the other ranks leave rank 0 to report a mistake
+_PATIENCE = 20.0  # seconds that other ranks wait for rank 0 to report an error before they do
 
 
 def backend_for_device() -> str:
-    """The communication backend for what this machine trains on."""
+    """The communication backend of this machine: ``nccl`` with a GPU, else ``gloo``."""
     return 'nccl' if torch.cuda.is_available() else 'gloo'
 
 
 def init_processes(launcher: str, dist_cfg: Mapping[str, Any] | None = None) -> None:
-    """Joins the other processes of a distributed run, once; nothing happens with the launcher ``none``.
+    """Joins the process group of a distributed run, once; does nothing with the launcher ``none``.
 
     On the CPU, mmengine's own set-up cannot be used: it selects a CUDA device.
 
     Args:
-        launcher: who started the processes, one of :data:`LAUNCHERS`.
+        launcher: the program that started the processes, one of :data:`LAUNCHERS`.
         dist_cfg: ``env_cfg.dist_cfg`` of the config: backend, timeout in seconds.
 
     Raises:
@@ -55,23 +55,23 @@ def init_processes(launcher: str, dist_cfg: Mapping[str, Any] | None = None) -> 
     timeout = settings.get('timeout')
     patience = None if timeout is None else datetime.timedelta(seconds=timeout)
     distributed.init_process_group(backend='gloo', timeout=patience)
-    # gloo's threads have to be gone before the interpreter is: else a process that has done its work may abort.
+    # gloo's threads have to end before the interpreter does, or a finished process may abort at exit.
     atexit.register(_leave_processes)
 
 
 def unwrapped(model: Any) -> Any:
-    """The model itself, without what distributed training puts around it."""
+    """The model inside a distributed wrapper such as DDP, or the model itself if it is not wrapped."""
     return model.module if is_model_wrapper(model) else model
 
 
 def on_rank_zero(work: Callable[[], Result]) -> Result:
-    """Lets rank 0 alone do something to the disk, and tells all ranks what came of it; called by all.
+    """Calls a function on rank 0 only and returns its result on every rank; every rank calls this.
 
     Args:
-        work: what to do; its result must be picklable.
+        work: for example a change on the disk; its result must be picklable.
 
     Raises:
-        UsageError: that of rank 0, on every rank.
+        UsageError: on every rank, if ``work`` raised it on rank 0.
     """
     answer: list[Any] = [None, None]
     if dist.is_main_process():
@@ -91,7 +91,7 @@ def _leave_processes() -> None:
 
 
 def _set_rank_environment(launcher: str) -> None:
-    """Translates a launcher's variables into those that torch reads."""
+    """Sets torch's environment variables (``RANK`` etc.) from those of the launcher."""
     try:
         if launcher == 'slurm':
             node = subprocess.getoutput(f'scontrol show hostname {os.environ["SLURM_NODELIST"]} | head -n1')
@@ -114,10 +114,10 @@ def _set_rank_environment(launcher: str) -> None:
 
 @contextmanager
 def rank_zero_speaks() -> Iterator[None]:
-    """Lets only rank 0 report a mistake that every rank finds, or why a training that all take part in has stopped.
+    """Lets only rank 0 report an error that occurs on every rank.
 
-    The other ranks wait first: the launcher ends them when rank 0 exits. One that is still there found something that
-    rank 0 did not, and reports it.
+    The other ranks wait first: the launcher ends them when rank 0 exits. A rank that is still alive after that has an
+    error that rank 0 does not have, and reports it.
     """
     try:
         yield

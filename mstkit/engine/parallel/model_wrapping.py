@@ -1,4 +1,4 @@
-"""How a model is wrapped for several processes: what its gradients are exchanged with."""
+"""Arguments of ``DistributedDataParallel`` for a model that is trained with several processes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def ddp_settings(
     optim_wrapper: OptimWrapper | Mapping[str, Any] | None,
     find_unused_parameters: bool = False,
 ) -> dict[str, Any]:
-    """The arguments of ``DistributedDataParallel``, where the config says nothing else.
+    """The arguments of ``DistributedDataParallel``: defaults, overridden by the config.
 
-    Gradients are views into the buckets that are exchanged: one copy of all gradients less in memory, and none is made
-    before the optimizer reads them. Nobody looks for parameters that a step left out. The graph is declared static for
-    a :class:`mstkit.models.TrainedModel` that says so (``static_graph``: every step uses the same parameters in
-    the same way), except while gradients accumulate: there DDP would exchange the very first iteration's on its own.
+    Gradients are views into DDP's buckets, which saves one copy of all gradients. DDP does not search for unused
+    parameters. The graph is declared static for a :class:`mstkit.models.TrainedModel` whose ``static_graph`` is True
+    (every step uses the same parameters in the same way), except with gradient accumulation: there DDP would
+    exchange the gradients of the very first iteration separately.
 
     Args:
-        model: what is wrapped.
-        given: ``model_wrapper_cfg`` of the config; wins. With a type of its own, nothing is added to it.
+        model: the model to be wrapped.
+        given: ``model_wrapper_cfg`` of the config; takes precedence. With another ``type`` it is returned unchanged.
         optim_wrapper: the optimizer wrapper or its config, for ``accumulative_counts``.
-        find_unused_parameters: the config's.
+        find_unused_parameters: as in the config.
     """
     given = dict(given or {})
     if given.get('type', DDP) not in (DDP, f'mmengine.{DDP}'):

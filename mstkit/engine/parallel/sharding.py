@@ -1,14 +1,14 @@
-"""Weights, gradients and optimizer state spread over the processes: FSDP2 behind ``model_wrapper_cfg``.
+"""Weights, gradients and optimizer state sharded over the processes: FSDP2, chosen by ``model_wrapper_cfg``.
 
-Why not mmengine's FlexibleRunner: its FSDP strategy wraps FSDP1's flat parameters, which know neither the teacher's
-moving average nor clipping by tensor, and it would leave behind what :class:`MSTRunner` does about checkpoints,
-resuming and wrong configs. With ``torch.distributed.fsdp.fully_shard`` every parameter stays one tensor with its own
-name, spread over the processes (DTensor), so optimizer, schedules, hooks and names in checkpoints stay as they are. A
-user of mmengine chooses it where DDP is chosen::
+Why not mmengine's FlexibleRunner: its FSDP strategy uses FSDP1's flat parameters, which allow neither the teacher's
+EMA nor per-tensor clipping, and it lacks what :class:`MSTRunner` does for checkpoints, resuming and wrong configs.
+With ``torch.distributed.fsdp.fully_shard`` every parameter stays a tensor with its own name (a DTensor), so that
+optimizer, schedules, hooks and names in checkpoints do not change. It is chosen in the same place as DDP::
 
     model_wrapper_cfg = dict(type='FullyShard')
 
-Student and teacher are cut at the same places, so the teacher follows on each process's own parts, without exchange.
+Student and teacher are sharded in the same way, so each process updates its own shards of the teacher, without
+communication.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from mstkit.utils.private_attributes import make_root_of_sharding
 
 FULLY_SHARD = 'FullyShard'
 _SETTINGS = ('type', 'reshard_after_forward', 'bf16_weights')
-# What is called instead of forward: torch gathers the weights around these as well.
-_ENTRANCES = ('forward_tokens', 'panel')
+# Methods that are called instead of forward: torch has to gather the weights before them too.
+_FORWARD_METHODS = ('forward_tokens', 'panel')
 
 
 def wants_sharding(settings: Mapping[str, Any] | None) -> bool:
-    """Whether ``model_wrapper_cfg`` asks for it."""
+    """Whether ``model_wrapper_cfg`` asks for sharding."""
     return (settings or {}).get('type', '').removeprefix('mstkit.') == FULLY_SHARD
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether the weights of a model are spread over the processes."""
+    """Whether the weights of a model are sharded."""
     return any(is_spread(parameter) for parameter in model.parameters())
 
 
 def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
-    """Initializes a model, the same on every process, and spreads it over all of them, in place.
+    """Initializes a model equally on every process and shards it over all of them, in place.
 
-    Each block of each backbone is gathered by itself when it is its turn and given back after; the rest of a backbone
-    likewise; all that is left (necks, decoder, mask token) is gathered for the whole step.
+    Each block of a backbone is gathered on its own just before it runs and freed afterwards, and so is the rest of a
+    backbone. All other parts (necks, decoder, mask token) are gathered for the whole step.
 
     Args:
-        model: not yet trained; it is whole on every process until now.
+        model: not yet trained, and complete on every process.
         settings: ``model_wrapper_cfg``: ``reshard_after_forward`` (True; False keeps the student's blocks gathered
             until the backward pass, which is faster and needs more memory), ``bf16_weights`` (False; True gathers the
             blocks' weights in bfloat16, half the bytes; gradients are still added up in float32).
@@ -67,12 +67,12 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
         raise UsageError(
             f'model_wrapper_cfg of type {FULLY_SHARD} has no setting {unknown[0]!r}; it has {", ".join(_SETTINGS[1:])}.'
         )
-    try:  # here, because only who spreads a model needs a torch that has it
+    try:  # imported here, because only sharding needs a torch that has it
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
     except ImportError:
         raise UsageError(f'{FULLY_SHARD} needs torch 2.6 or newer, and this is {torch.__version__}.') from None
-    # Tokens are views of what a backbone computes; nobody writes into them.
+    # Backbones return views as tokens; nothing writes into them, so the warning does not apply.
     warnings.filterwarnings('ignore', message=r'FSDP2-wrapped module \(.*\) returned a view tensor')
     model = model.to(get_device())
     if hasattr(model, 'init_weights'):
@@ -93,47 +93,47 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
                 first.register_forward_pre_hook(functools.partial(_gather, block))
         fully_shard(backbone, mesh=mesh, reshard_after_forward=again)
     if isinstance(model, Pretrainer) and model.teacher is not None and model.teacher.follow == 'before_step':
-        # The teacher follows inside the forward pass, while what is gathered for the whole step is not in parts.
+        # The EMA runs inside the forward pass and needs sharded weights, but parameters of the root stay gathered.
         for parts in (model.followed(), dict(model.teacher.named_children())):
             for part in parts.values():
                 if not isinstance(part, FSDPModule):
                     fully_shard(part, mesh=mesh, reshard_after_forward=True)
     fully_shard(model, mesh=mesh)
     for module in (model, *branches.values()):
-        for name in _ENTRANCES:
+        for name in _FORWARD_METHODS:
             if callable(getattr(module, name, None)):
                 register_fsdp_forward_method(module, name)
-    # k-NN may ask a backbone for features before the first step: the whole model stays the root all the same.
+    # Otherwise a backbone would become the root, if k-NN computes features with it before the first step.
     make_root_of_sharding(model)
     return model
 
 
 def _gather(block: Any, *_: Any) -> None:
-    """Attention that a masker asks for is computed from the block's weights before it is the block's turn."""
-    if not torch.compiler.is_compiling():  # inside the block itself
+    """Gathers a block's weights before its ``ln1``: a masker's attention is computed without the block's forward."""
+    if not torch.compiler.is_compiling():  # when compiling, the block's own forward has gathered them
         block.unshard()
 
 
 def _blocks(backbone: nn.Module) -> list[nn.Module]:
-    """The blocks of a vision transformer; a network of other parts is gathered as a whole."""
+    """The blocks of a vision transformer; empty for another network, which is gathered as a whole."""
     layers = getattr(backbone, 'layers', None)
     return list(layers) if isinstance(layers, nn.ModuleList) else []
 
 
 def spread_like(whole: Tensor, like: Any) -> Tensor:
-    """This process's part of a whole tensor, as the model's own tensor of that name is spread."""
+    """Shards a whole tensor like the tensor ``like`` of the model; returns it unchanged if that is not sharded."""
     if not is_spread(like):
         return whole
-    # here, because a torch that was built without distributed training has no tensors to spread
+    # imported here, because a torch that is built without distributed training does not have it
     from torch.distributed.tensor import distribute_tensor
 
     whole = whole.to(like.device, like.dtype)
-    # Every process has read the whole: nothing is sent.
+    # Every process has the whole tensor, so no source rank sends it.
     return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def spread_optimizer_state(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimizer's state of whole tensors, spread as its parameters are."""
+    """Shards an optimizer's state of whole tensors like the parameters of ``optimizer``."""
     like: dict[int, Tensor] = {}
     for saved, group in zip(state['param_groups'], optimizer.param_groups, strict=True):
         like.update(zip(saved['params'], group['params'], strict=True))

@@ -1,1 +1,1 @@
-"""mstkit's Runner and loop, and what is checked before the first step."""
+"""mstkit's Runner and training loop, and the checks before the first step."""

@@ -1,4 +1,4 @@
-"""Whether every batch holds enough images for the batch normalizations of a model."""
+"""Checks that every batch holds enough images for the batch normalizations of a model."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _TO_ONE_PIXEL = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1
 
 
 def check_batch_norms(model: nn.Module, loader: DataLoader, config: Mapping[str, Any] | None = None) -> None:
-    """Refuses a batch of one image where a channel would then be normalized by the statistics of a single number.
+    """Refuses a batch of one image if a batch normalization would then compute statistics from a single value.
 
-    That is so behind a pooling to one pixel (the pyramid pooling of mmseg's PSPHead and UPerHead) and for one vector
-    per image (the projection heads of self-supervised methods, linear probes). Normalizations of maps have the pixels
-    of one image, those inside a backbone its tokens. Over several GPUs they are synchronized, and see the images of
-    all of them. Accumulated iterations do not count: each one is normalized by itself.
+    This happens after pooling to one pixel (the pyramid pooling of mmseg's PSPHead and UPerHead) and with one vector
+    per image (the projection heads of self-supervised methods, linear probes), but not for feature maps (all pixels
+    of the image count) or inside a backbone (all tokens count). With ``sync_bn`` on several GPUs, the images of all
+    GPUs count. Accumulated iterations do not count together: each one is normalized by itself.
 
-    A part that puts several views together says so with ``values_per_statistic(images, views)``, such as
+    A part that normalizes several views together has a method ``values_per_statistic(images, views)``, such as
     :class:`mstkit.models.necks.DINONeck`.
 
     Args:
-        model: as it was built.
+        model: the model.
         loader: of its training data.
         config: of the whole run, for its ``sync_bn``.
 
     Raises:
-        UsageError: with the part, and what to set.
+        UsageError: names the part, and the setting to change.
     """
     synchronized = torch.cuda.is_available() and bool((config or {}).get('sync_bn'))
     if synchronized and get_world_size() > 1:
@@ -53,7 +53,7 @@ def check_batch_norms(model: nn.Module, loader: DataLoader, config: Mapping[str,
 
 
 def _batch_sizes(loader: DataLoader) -> tuple[int, ...]:
-    """Images of a batch on one process, and of the last batch of an epoch where that is smaller."""
+    """The number of images per batch on one process, and that of an epoch's last batch if it is smaller."""
     sampler, batches = sampler_of(loader), loader.batch_sampler
     size = loader.batch_size or batches.batch_size  # type: ignore[union-attr]
     if type(batches) is not BatchSampler or loader.drop_last or isinstance(sampler, InfiniteSampler):
@@ -63,7 +63,7 @@ def _batch_sizes(loader: DataLoader) -> tuple[int, ...]:
 
 
 def _reason(sizes: tuple[int, ...]) -> str:
-    """Where the batch of one image comes from, and what to set."""
+    """A sentence that says why a batch has one image, and which setting to change."""
     if sizes[0] == 1:
         return (
             'train_dataloader.batch_size is 1 (on each process, before accumulation). Set --cfg-options '
@@ -76,7 +76,7 @@ def _reason(sizes: tuple[int, ...]) -> str:
 
 
 def _one_value_each(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The parts with batch normalizations that see one value per channel and image, with their names."""
+    """Yields name and module of the parts whose batch normalization gets one value per channel and image."""
     told: list[str] = []
     for name, part in model.named_modules():
         if 'backbone' in name.split('.') or any(name.startswith(f'{one}.') for one in told):

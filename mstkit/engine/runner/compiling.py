@@ -1,8 +1,8 @@
-"""``compile`` of the config: torch.compile for the parts of a model that have something to gain by it.
+"""``compile`` of the config: torch.compile for those parts of a model that are the same in every step.
 
-mmengine would compile the whole training step, with the masks, views and reads that change from step to step. Here the
-parts are compiled that are the same in every step: the layers of a vision transformer, of student and teacher, and the
-projection heads. Names in checkpoints stay as they are, and evaluation runs as it does without.
+mmengine would compile the whole training step, in which masks, views and tensor shapes vary. Here only the layers of
+the vision transformers (student and teacher) and the projection heads are compiled. Names in checkpoints do not
+change, and evaluation is not compiled.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from mstkit.errors import UsageError
 from mstkit.models.interface import CompilablePart
 from mstkit.utils.private_attributes import compile_single_layers
 
-# Two sizes of views, with and without gradients, with and without stochastic depth, all tokens or the first.
+# Graphs per layer: two view sizes x with or without gradients x with or without stochastic depth x all tokens or the
+# CLS token only, and room for more.
 GRAPHS = 32
 
 
 def wants_compiling(settings: Any) -> bool:
-    """Whether ``compile`` of a config asks for it. Raises UsageError where it is neither a bool nor a dict."""
+    """Whether ``compile`` of a config is set; raises UsageError if it is neither a bool nor a dict."""
     if not isinstance(settings, bool | Mapping | None):
         raise UsageError(f'compile is True, False or a dict of arguments for torch.compile, not {settings!r}.')
     return settings is not None and settings is not False
@@ -37,11 +38,11 @@ def check_compiling(model: nn.Module, settings: Any) -> None:
     """Refuses a ``compile`` that cannot work, before anything runs.
 
     Args:
-        model: what will be trained.
+        model: the model to be trained.
         settings: ``compile`` of the config.
 
     Raises:
-        UsageError: nothing to compile, or nothing to compile with.
+        UsageError: the model has no part that can be compiled, or the compiler is missing.
     """
     if not wants_compiling(settings):
         return
@@ -61,28 +62,28 @@ def check_compiling(model: nn.Module, settings: Any) -> None:
 
 
 def compile_parts(model: nn.Module, settings: bool | Mapping[str, Any] | None) -> str:
-    """Lets every part of a model that can be compiled be.
+    """Compiles every part of a model that supports it.
 
-    A part says so by a method ``use_compiled(compiler)``, which hands the functions that it wants compiled to
-    ``compiler``, with ``dynamic=False`` where a step has few shapes, and keeps what it gets back. The same function is
-    compiled once. Compiling itself happens in the first steps.
+    Such a part has a method ``use_compiled(compiler)``. It passes the functions to be compiled to ``compiler`` (with
+    ``dynamic=False`` if they see few shapes) and keeps the compiled functions that are returned. Each function is
+    compiled once; compilation itself happens in the first steps.
 
     Args:
-        model: not yet trained; what it is wrapped in is taken off before.
+        model: not yet trained, without a distributed wrapper.
         settings: True, or arguments for torch.compile.
 
     Returns:
-        What was compiled, for the log; '' where nothing was asked for.
+        The compiled parts, for the log; '' if ``compile`` is off.
     """
     if not wants_compiling(settings):
         return ''
-    # Graphs are single layers: there is nothing that DDP's buckets would have to cut them at.
+    # Every graph is a single layer, so it need not be split at DDP's buckets.
     compile_single_layers(GRAPHS)
     given = settings if isinstance(settings, Mapping) else {}
 
     @functools.cache
     def compiler(function: Callable, **wanted: Any) -> Callable:
-        # fullgraph: a part that falls back to Python inside would be slow without a word.
+        # fullgraph: an error, instead of a silent and slow fallback to Python inside a part.
         return torch.compile(function, **{'fullgraph': True, **wanted, **given})
 
     parts: Counter[str] = Counter()

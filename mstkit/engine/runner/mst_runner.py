@@ -1,4 +1,4 @@
-"""mmengine's Runner, made safe to interrupt, to resume and to give a wrong config."""
+"""mmengine's Runner with early checks of the config, safe checkpoints and exact resuming."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ from mstkit.utils.private_attributes import accumulative_counts
 
 @RUNNERS.register_module()
 class MSTRunner(ResumableRunner):
-    """Runner of mstkit; takes the config of mmengine's.
+    """Runner of mstkit; takes the same config as mmengine's Runner.
 
-    What differs:
+    Differences to mmengine's:
 
     * Model, data, hooks, optimizer and the checkpoint to start from are built and checked before the work dir is made.
-    * Checkpoints are written in one step, hold plain data only and are read as such.
-    * A work dir belongs to one training at a time, and to one run: what an earlier one left there is set aside.
-    * A checkpoint of another model, or of a run with other epochs, is refused.
+    * Checkpoints are written atomically, hold plain data only, and reading one executes no code.
+    * Only one training at a time can use a work dir; the files of an earlier run there are moved to a subfolder.
+    * A checkpoint of another model, or of a run with another number of iterations per epoch, is refused.
     * A training that diverges stops, and its good checkpoints stay (see :mod:`mstkit.engine.runner.required_hooks`).
-    * Schedules count optimizer steps, whatever their unit in the config, and reach the learning rate.
-    * The train loop can go on inside an epoch.
-    * Several CPU processes work like several GPUs (gloo).
+    * Schedules count optimizer steps, whatever their unit in the config, and reach the config's learning rate.
+    * A run can be resumed inside an epoch.
+    * Several CPU processes (gloo) can be used like several GPUs.
 
     Raises:
-        UsageError: anything in the config that cannot work.
+        UsageError: the config cannot work.
     """
 
     def __init__(self, model: nn.Module | dict, work_dir: str, **settings: Any) -> None:
@@ -75,7 +75,7 @@ class MSTRunner(ResumableRunner):
         self.logger.info(how_threads_wait(os.environ))
 
     def _prepare(self, model: nn.Module | dict, work_dir: str, settings: dict[str, Any]) -> nn.Module:
-        """Replaces the configs in ``settings`` by what they describe, and checks it."""
+        """Builds and checks model, hooks and loaders; ``settings`` gets the built objects in place of their configs."""
         self._remarks = check_settings(settings)
         trains = settings.get('train_cfg') is not None and settings.get('train_dataloader') is not None
         claim = WorkDir(work_dir, settings.get('default_hooks')) if trains else None
@@ -95,7 +95,7 @@ class MSTRunner(ResumableRunner):
         settings['default_hooks'], settings['custom_hooks'] = (
             guard_training(*hooks) if trains else map(preflight.build_hooks, hooks)
         )
-        if self._start.path is None:  # otherwise the weights are that file's
+        if self._start.path is None:  # otherwise all weights come from the starting checkpoint
             preflight.check_pretrained(model, settings['default_hooks'], settings['custom_hooks'])
         built = Built(model, settings.get('cfg') or {})
         if trains:
@@ -134,7 +134,7 @@ class MSTRunner(ResumableRunner):
         return model
 
     def train(self) -> nn.Module:
-        """As mmengine's; other processes may train in the work dir when it is over."""
+        """As mmengine's; releases the work dir at the end, for other trainings."""
         try:
             return super().train()
         finally:
@@ -142,7 +142,7 @@ class MSTRunner(ResumableRunner):
                 self._work_dir_claim.leave()
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """As mmengine's, with :func:`ddp_settings`; on CPU processes without device ids and without SyncBatchNorm."""
+        """As mmengine's, with :func:`ddp_settings`; on the CPU without device ids and without SyncBatchNorm."""
         if not self.distributed or is_model_wrapper(model):
             if wants_sharding(model_wrapper_cfg):
                 self.logger.info('a single process: nothing is sharded')
@@ -181,19 +181,19 @@ class MSTRunner(ResumableRunner):
         return sharded
 
     def _init_model_weights(self) -> None:
-        """As mmengine's; a sharded model was initialized before it was spread."""
+        """As mmengine's; does nothing for a sharded model, which was initialized before sharding."""
         if not is_sharded(self.model):
             super()._init_model_weights()
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """As mmengine's, with ``ResumableEpochLoop`` where the config says ``by_epoch=True``."""
+        """As mmengine's, but with :class:`ResumableEpochLoop` if the config has ``by_epoch=True``."""
         if isinstance(loop, dict) and loop.get('by_epoch') and 'type' not in loop:
             loop = {**loop, 'type': 'ResumableEpochLoop'}
             loop.pop('by_epoch')
         return super().build_train_loop(loop)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper | OptimWrapperDict:
-        """As mmengine's; ours lets no gradient accumulate over the end of an epoch."""
+        """As mmengine's; with :class:`DistillationOptimWrapper`, gradients never accumulate over an epoch's end."""
         built = super().build_optim_wrapper(optim_wrapper)
         counts, length = accumulative_counts(built), self.train_loop.max_iters // self.max_epochs
         if isinstance(built, DistillationOptimWrapper):
@@ -201,13 +201,13 @@ class MSTRunner(ResumableRunner):
         elif length % counts:
             self.logger.warning(
                 f'{type(built).__name__} accumulates {counts} iterations over the ends of epochs of {length}, so that '
-                f'its steps and those of the schedules lie up to {counts - 1} iterations apart. '
-                'DistillationOptimWrapper starts anew with every epoch.'
+                f'its steps and those of the schedules are up to {counts - 1} iterations apart. '
+                'DistillationOptimWrapper starts a new accumulation with every epoch.'
             )
         return built
 
     def _build_param_scheduler(self, scheduler: Any, optim_wrapper: OptimWrapper) -> list[_ParamScheduler]:
-        """As mmengine's, but in optimizer steps, and so that the learning rate is reached; what changed is said."""
+        """As mmengine's, but with :func:`fit_schedules`, which counts optimizer steps; changes are logged."""
         counter = self.step_counter
         fit = fit_schedules(scheduler, counter, base_lr(optim_wrapper))
         for note in fit.notes:
@@ -217,7 +217,7 @@ class MSTRunner(ResumableRunner):
         return [build_schedule(config, optim_wrapper, counter) for config in fit.configs]
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
-        """Scales the learning rate with the global batch where asked to, and says what it is either way."""
+        """Scales the learning rate with the global batch if ``auto_scale_lr`` is enabled, and logs it in any case."""
         if isinstance(optim_wrapper, OptimWrapperDict):
             super().scale_lr(optim_wrapper, auto_scale_lr)
             return
@@ -228,7 +228,7 @@ class MSTRunner(ResumableRunner):
         verdict = 'as written in the config; --auto-scale-lr would scale it with the batch'
         if auto_scale_lr and auto_scale_lr.get('enable'):
             base = auto_scale_lr['base_batch_size']
-            for group in optim_wrapper.param_groups:  # the group that is only there for the log included
+            for group in optim_wrapper.param_groups:  # also the group that mmengine adds for the log
                 group['lr'] *= batch / base
             verdict = f'scaled from {written:g} at batch {base}'
             written *= batch / base
@@ -239,16 +239,16 @@ class MSTRunner(ResumableRunner):
 
 
 def _run_length(settings: dict[str, Any], batches: int) -> tuple[tuple[int, int], bool]:
-    """Iterations of an epoch, and epochs; and whether the run counts in them.
+    """The length of a run, as (iterations per epoch, epochs), and whether its config counts in epochs.
 
-    A run that counts in iterations is one epoch of all of them.
+    A run that counts in iterations is treated as a single epoch.
 
     Args:
         settings: of the runner.
-        batches: of the training loader.
+        batches: length of the training loader.
 
     Raises:
-        UsageError: no length.
+        UsageError: ``train_cfg`` has neither ``max_epochs`` nor ``max_iters``.
     """
     loop = settings['train_cfg']
     if not isinstance(loop, dict):

@@ -1,4 +1,4 @@
-"""Builds everything that a run needs before anything is written, so that a mistake leaves no trace on the disk."""
+"""Builds and checks everything that a run needs before anything is written to the disk."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from mstkit.utils.private_attributes import accumulative_counts
 
 
 def choose_randomness(randomness: Mapping[str, Any] | None, start: StartingCheckpoint) -> dict[str, Any]:
-    """Settles the seed and sets the global generators.
+    """Chooses the seed (config, resumed checkpoint, or at random) and seeds the global random generators.
 
     Raises:
-        UsageError: the run to be resumed had another seed, so that its data order cannot be continued.
+        UsageError: the resumed run had another seed, so that its data order cannot be continued.
     """
     chosen = dict(randomness or {})
     saved = start.meta.get('seed')
@@ -81,7 +81,7 @@ def build_train_loader(config: DataLoader | dict, randomness: Mapping[str, Any])
 
 
 def build_val_loader(config: DataLoader | dict | None, randomness: Mapping[str, Any]) -> DataLoader | None:
-    """Builds the data loader of the validations that come during training, whose data set may hold a mistake as well.
+    """Builds the data loader of the validations during training, so that errors in its data set show early.
 
     Raises:
         UsageError: the data set cannot be built, or differs between the processes.
@@ -105,15 +105,15 @@ def batch_size_of(loader: DataLoader) -> int:
 
 
 def check_global_batch(model: nn.Module, loader: DataLoader) -> None:
-    """Lets a model that can (``check_batch``) refuse the images of one iteration, over all ranks."""
+    """Calls the model's ``check_batch``, if it has one, with the number of images of an iteration over all ranks."""
     interface_of(model).check_batch(batch_size_of(loader) * get_world_size())
 
 
 def check_classes(model: nn.Module, loader: DataLoader) -> None:
-    """Refuses labels that a head has no output for.
+    """Refuses a model one of whose heads has another number of classes than the data set.
 
     Raises:
-        UsageError: the data set has another number of classes than one of the model's heads.
+        UsageError: with both numbers.
     """
     classes = (getattr(loader.dataset, 'metainfo', None) or {}).get('classes')
     for name, module in model.named_modules():
@@ -127,10 +127,10 @@ def check_classes(model: nn.Module, loader: DataLoader) -> None:
 
 
 def with_step_schedules(hooks: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Default hooks in which schedules move once per optimizer step, as MSTRunner builds them.
+    """Replaces mmengine's ``ParamSchedulerHook`` in the default hooks by one that counts optimizer steps.
 
-    mmengine's own hook, which is there where a config names none, moves them once per iteration: with accumulated
-    gradients the learning rate would be at its end after a part of the run.
+    mmengine's hook, which is also its default, moves schedules once per iteration: with accumulated gradients the
+    learning rate would reach its final value too early.
     """
     ours = 'mstkit.StepParamSchedulerHook'
     given = {'param_scheduler': dict(type=ours), **(hooks or {})}
@@ -141,10 +141,10 @@ def with_step_schedules(hooks: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def build_hooks(hooks: Mapping[str, Any] | list | None) -> Any:
-    """Builds our own hooks from their configs, so that their mistakes show early.
+    """Builds mstkit's own hooks from their configs, so that errors in them show early.
 
-    Hooks of other packages are looked up by name and stay configs: some of them look for the runner's visualizer when
-    they are built.
+    Hooks of other packages stay configs, only their types are looked up: some of them need the runner's visualizer
+    when they are built.
 
     Raises:
         UsageError: an unknown hook or a wrong argument.
@@ -153,7 +153,7 @@ def build_hooks(hooks: Mapping[str, Any] | list | None) -> Any:
         return None
     if isinstance(hooks, Mapping):
         standard = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-        # None switches a standard hook of mmengine's off; of another name it would trip an assertion there.
+        # None switches off one of mmengine's standard hooks; under another name None fails an assertion of mmengine.
         kept = {name: hook for name, hook in hooks.items() if hook is not None or name in standard}
         return {name: None if hook is None else _build_hook(hook) for name, hook in kept.items()}
     return [_build_hook(hook) for hook in hooks]
@@ -166,7 +166,7 @@ def _build_hook(hook: Hook | Mapping[str, Any]) -> Hook | dict:
     with build_guard():
         cls = config.get('type')
         if isinstance(cls, str):
-            with HOOKS.switch_scope_and_registry(None) as registry:  # where the config's scope has it
+            with HOOKS.switch_scope_and_registry(None) as registry:  # the registry of the config's scope
                 cls = registry.get(cls)
         if cls is not None and not cls.__module__.startswith('mstkit.'):
             return config
@@ -181,8 +181,8 @@ def check_pretrained(model: nn.Module, *hooks: Mapping[str, Any] | list | None) 
     """Refuses a pre-trained backbone that does not fit the model.
 
     Args:
-        model: as it was built.
-        hooks: what :func:`build_hooks` gave.
+        model: the model.
+        hooks: results of :func:`build_hooks`.
 
     Raises:
         UsageError: the checkpoint is of another network.
@@ -208,16 +208,16 @@ def check_temperatures(model: nn.Module, max_epochs: int) -> None:
             raise UsageError(
                 f"the teacher's temperature warms up over {warmup} epochs{after} (model.{name}), and the run has "
                 f'{max_epochs}: it would end at {reached:.3g} instead of {part.final_teacher_temp:.3g}. Change the '
-                'length with --epochs, which moves the warm-up along, or set --cfg-options '
+                'length with --epochs, which adapts the warm-up, or set --cfg-options '
                 f'model.{name}.warmup_teacher_temp_epochs={max(max_epochs - start, 0)}.'
             )
 
 
 def check_driven(model: nn.Module, hooks: list | None) -> None:
-    """Refuses to train a model that follows the optimizer without the hook that tells it to.
+    """Refuses a model that has to be called after every optimizer step (``needs_progress``) without ``ProgressHook``.
 
     Raises:
-        UsageError: ProgressHook is missing.
+        UsageError: ``custom_hooks`` has no ``ProgressHook``.
     """
     if interface_of(model).needs_progress and not any(isinstance(hook, ProgressHook) for hook in hooks or ()):
         raise UsageError(
@@ -229,36 +229,36 @@ def check_driven(model: nn.Module, hooks: list | None) -> None:
 def try_optimizer(
     model: nn.Module, optim_wrapper: OptimWrapper | dict, schedulers: Any, iters_per_epoch: int, max_epochs: int
 ) -> tuple[OptimWrapper, StepCounter]:
-    """Builds optimizer and schedules once, to see that they can be built; the Runner builds its own.
+    """Builds optimizer and schedules to find errors early; the Runner builds its own later.
 
     Returns:
-        The optimizer wrapper, and how the run's steps are counted.
+        The optimizer wrapper, and the run's step counter.
 
     Raises:
         UsageError: one of them cannot be built, or the schedules never reach the learning rate.
     """
     if isinstance(optim_wrapper, Mapping):
         check_registered(optim_wrapper.get('optimizer'), OPTIMIZERS)
-    with build_guard(), _quiet():
+    with build_guard(), _without_info_log():
         wrapper = (
             optim_wrapper if isinstance(optim_wrapper, OptimWrapper) else build_optim_wrapper(model, optim_wrapper)
         )
         counter = StepCounter(iters_per_epoch, max_epochs, accumulative_counts(wrapper))
         if schedulers and isinstance(wrapper, OptimWrapper) and not isinstance(wrapper, OptimWrapperDict):
             for config in fit_schedules(schedulers, counter, base_lr(wrapper)).configs:
-                build_schedule(config, _stand_in(wrapper), counter)
+                build_schedule(config, _optimizer_copy(wrapper), counter)
     return wrapper, counter
 
 
-def _stand_in(wrapper: OptimWrapper) -> torch.optim.Optimizer:
-    """An optimizer with the same groups, whose values a schedule may change."""
+def _optimizer_copy(wrapper: OptimWrapper) -> torch.optim.Optimizer:
+    """An optimizer with the same settings, so that schedules can be built without changing the original."""
     groups = [{**group, 'params': [nn.Parameter(torch.zeros(1))]} for group in wrapper.optimizer.param_groups]
     return torch.optim.AdamW(groups, lr=wrapper.optimizer.param_groups[0]['lr'])
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """mmengine lists every parameter's settings when it builds an optimizer; once is enough."""
+def _without_info_log() -> Iterator[None]:
+    """Switches the log off: mmengine logs every parameter's settings whenever it builds an optimizer."""
     before = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:

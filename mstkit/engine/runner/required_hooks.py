@@ -1,4 +1,4 @@
-"""What every training gets without asking for it, so that a run which fails leaves its good checkpoints alone."""
+"""Hooks that every training gets, so that a run that fails does not overwrite or delete its good checkpoints."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from mstkit.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mstkit.engine.hooks.non_finite_hook import NonFiniteLossHook
 from mstkit.engine.runner.preflight import build_hooks
 
-NON_FINITE = 'non_finite'  # the name in default_hooks under which the guard is switched off: None
+NON_FINITE = 'non_finite'  # default_hooks.non_finite=None switches the check for NaN and infinity off
 
 
 def guard_training(
     default_hooks: Mapping[str, Any] | None, custom_hooks: list[Any] | None
 ) -> tuple[dict[str, Any], list[Any]]:
-    """Builds the hooks of a training, with those that protect its checkpoints.
+    """Builds the hooks of a training, and adds those that protect its checkpoints.
 
-    * :class:`NonFiniteLossHook`, unless the config has it or says ``default_hooks.non_finite=None``;
-    * :class:`AtomicCheckpointHook` in the place of mmengine's ``CheckpointHook``, which is also its default.
+    * :class:`NonFiniteLossHook`, unless the config has it already or sets ``default_hooks.non_finite=None``;
+    * :class:`AtomicCheckpointHook` in place of mmengine's ``CheckpointHook``, which is mmengine's default.
 
     Args:
         default_hooks: of the config.
         custom_hooks: of the config.
 
     Returns:
-        Both, as :func:`mstkit.engine.runner.preflight.build_hooks` gives them.
+        Both, built by :func:`mstkit.engine.runner.preflight.build_hooks`.
 
     Raises:
         UsageError: an unknown hook or a wrong argument.

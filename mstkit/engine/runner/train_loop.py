@@ -1,4 +1,4 @@
-"""An epoch loop that can start inside an epoch."""
+"""An epoch loop that can be resumed inside an epoch."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mstkit.registry import LOOPS
 class ResumableEpochLoop(EpochBasedTrainLoop):
     """mmengine's epoch loop; a run resumed inside an epoch goes on with the very next batch.
 
-    The sampler is asked to start where the killed run stopped (``set_epoch(epoch, start=...)`` of
-    :class:`mstkit.datasets.EpochSampler`); with a sampler that cannot, the batches already seen are loaded and
-    dropped, which is said in the log.
+    The sampler starts where the interrupted run stopped (``set_epoch(epoch, start=...)`` of
+    :class:`mstkit.datasets.EpochSampler`). With a sampler that cannot, the batches already seen are loaded and
+    dropped, and a warning is logged.
 
     Args:
         runner: the runner.
@@ -33,11 +33,11 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self.iters_per_epoch = self._max_iters // self._max_epochs
 
     def run_epoch(self) -> None:
-        """Runs what is left of the current epoch, and what its end brings."""
+        """Runs the remaining iterations of the current epoch, and the hooks at its end."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        # Between iters_per_epoch iterations and the next epoch lies the end of this one: an offset of a whole epoch is
-        # possible, and still has hooks to call.
+        # The offset can be a whole epoch, if the checkpoint was written after the last iteration but before the end
+        # of the epoch: then only the hooks at its end are left.
         offset = self._iter - self._epoch * self.iters_per_epoch
         for batch_idx, data_batch in self._batches_from(offset):
             self.run_iter(batch_idx, data_batch)
@@ -56,12 +56,12 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         if not skipped:
             for _ in range(offset):
                 next(batches)
-        # Making the iterator drew from the global generator, dropping batches may have.
+        # Creating the iterator, and dropping batches, may have used the global random generator.
         self.runner.call_hook('before_first_fetch')
         yield from enumerate(batches, start=offset)
 
     def _skip_in_sampler(self, offset: int) -> bool:
-        """Lets the sampler start after ``offset`` batches; False where it cannot."""
+        """Makes the sampler start after ``offset`` batches; returns False if it cannot."""
         batch_sampler = self.dataloader.batch_sampler
         sampler = batch_sampler.sampler
         set_epoch = getattr(sampler, 'set_epoch', None)

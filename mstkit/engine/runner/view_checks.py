@@ -1,4 +1,4 @@
-"""Whether the views of the first sample are those that a method compares."""
+"""Checks that the training data provide the number and sizes of views that a model needs."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from mstkit.utils.build_errors import build_guard
 
 
 def check_views(model: nn.Module, loader: DataLoader, config: Mapping[str, Any] | None = None) -> None:
-    """Lets a model that can refuse the views of the first sample.
+    """Loads the first sample and lets the model check the number and sizes of its views.
 
     Args:
-        model: any; a :class:`mstkit.models.TrainedModel` is asked.
+        model: the model; one that is no :class:`mstkit.models.TrainedModel` is not checked.
         loader: of its training data.
-        config: of the whole run, for the place of the transform that makes the views.
+        config: of the whole run; the message names the dotted path of its ``MultiCrop``.
 
     Raises:
-        UsageError: a number or a size of views that the model cannot train with.
+        UsageError: the model cannot train with this number or these sizes of views.
     """
-    asked = interface_of(model)
-    if isinstance(asked, ForeignModel):
-        return  # whatever its data are, it says itself what it cannot take
+    interface = interface_of(model)
+    if isinstance(interface, ForeignModel):
+        return  # a model of another package: its needs are not known here
     with build_guard():
         views = loader.dataset[0]['inputs']
     sizes = [view.shape[-1] for view in (views if isinstance(views, list | tuple) else [views])]
     try:
-        asked.check_view_count(sizes)
+        interface.check_view_count(sizes)
         with build_guard():
-            asked.check_views(sizes[0], sizes[-1] if sizes[-1] != sizes[0] else None)
+            interface.check_views(sizes[0], sizes[-1] if sizes[-1] != sizes[0] else None)
     except UsageError as error:
-        place = _place_of_crops(config or {})
-        if place is None or 'MultiCrop' not in str(error):
+        path_of_crops = _find_multi_crop(config or {})
+        if path_of_crops is None or 'MultiCrop' not in str(error):
             raise
-        raise UsageError(f'{str(error).removesuffix(".")}. It stands at {place}.') from error
+        raise UsageError(f'{str(error).removesuffix(".")}. Its config is {path_of_crops}.') from error
 
 
-def _place_of_crops(config: Mapping[str, Any]) -> str | None:
-    """The dotted path of MultiCrop in the training data of a config."""
+def _find_multi_crop(config: Mapping[str, Any]) -> str | None:
+    """The dotted path of MultiCrop in ``train_dataloader``; None without one."""
     for path, part in parts_of(config.get('train_dataloader'), 'train_dataloader'):
         if str(part.get('type')).split('.')[-1].removesuffix("'>") == 'MultiCrop':
             return path

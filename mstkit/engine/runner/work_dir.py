@@ -1,4 +1,4 @@
-"""The folder that a training writes into: its own, for as long as it lasts, and free of what other runs left."""
+"""Claims the work dir for a training: locks it and sets the files of earlier runs aside."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mstkit.utils.output_paths import output_folder
 
 
 class WorkDir:
-    """Locks a work dir for a training and clears it; all processes of the run call its methods, the first one acts.
+    """Locks a work dir for a training and clears it; all processes call its methods, and only rank 0 acts.
 
     Args:
-        path: the folder; it is not made before :meth:`occupy`.
-        hooks: the ``default_hooks`` of the run, one of which may keep the checkpoints elsewhere.
+        path: the folder; it is not created before :meth:`occupy`.
+        hooks: the ``default_hooks`` of the run, whose checkpoint hook may have another ``out_dir``.
 
     Attributes:
-        folders: where the run's checkpoints are.
-        run: the id of the run that was last here, or, after :meth:`occupy`, of this one; None where nobody knows.
-        notes: what was done, for the log.
+        folders: the work dir, and the other folder with the run's checkpoints, if any.
+        run: the id of the last run in the work dir, or, after :meth:`occupy`, of this run; None if unknown.
+        notes: lines for the log about what was done.
     """
 
     def __init__(self, path: str | Path, hooks: Mapping[str, Any] | None) -> None:
@@ -34,10 +34,10 @@ class WorkDir:
         self._lock: WorkDirLock | None = None
 
     def enter(self) -> None:
-        """Makes sure, before anything is read, that nobody trains in the folder; it is not made if it is missing.
+        """Locks the folder if it was used before, so that its checkpoints can be read; does not create it.
 
         Raises:
-            UsageError: another process does, or the folder cannot be written into.
+            UsageError: another process is training in the folder, or it is not writable.
         """
         self.run = on_rank_zero(self._enter)
 
@@ -52,13 +52,15 @@ class WorkDir:
         return run if isinstance(run, str) else None
 
     def occupy(self, start: StartingCheckpoint) -> None:
-        """Makes the folder this run's: locks it, and sets aside what an earlier run left, or what this one did later.
+        """Creates and locks the folder, and sets aside the files of an earlier run.
+
+        Of a run that is resumed from a named checkpoint, only its later checkpoints are set aside.
 
         Args:
-            start: where this run starts from.
+            start: the checkpoint that this run starts from.
 
         Raises:
-            UsageError: another process trains there.
+            UsageError: another process is training in the folder.
         """
         self.run, self.notes = on_rank_zero(lambda: self._occupy(start))
 
@@ -77,5 +79,6 @@ class WorkDir:
         return run, notes
 
     def leave(self) -> None:
-        """Gives the folder back."""
+        """Unlocks the folder."""
+
         self._lock = None
