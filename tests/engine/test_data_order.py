@@ -42,7 +42,7 @@ def test_another_order_is_refused_inside_an_epoch_only():
     with pytest.raises(UsageError, match=r'inside an epoch.*\(streams 2 and now 3\)'):
         check_order(Loader(3), start(13, two))
     for loader, saved in ((Loader(2), None), (Loader(None), two)):
-        with pytest.raises(UsageError, match='the order of the samples was another one'):
+        with pytest.raises(UsageError, match='inside an epoch in which the samples had another order'):
             check_order(loader, start(13, saved))
 
 

@@ -55,7 +55,7 @@ def test_otherwise_the_newest_good_one_is_taken_and_said(tmp_path, content, mess
     (tmp_path / 'last_checkpoint').write_bytes(content)
     found = find_newest(tmp_path)
     assert found.path == newest and message in found.notes[0]
-    assert found.notes[-1] == f'going on with {newest}, the newest that is whole'
+    assert found.notes[-1] == f'resuming from {newest}, the newest complete checkpoint'
 
 
 def test_only_checkpoints_of_the_same_run(tmp_path):
@@ -64,7 +64,7 @@ def test_only_checkpoints_of_the_same_run(tmp_path):
     (tmp_path / 'last_checkpoint').write_text('epoch_2.pth')
     found = find_newest(tmp_path, run='new')
     assert found.path == mine
-    assert any('epoch_9.pth: it is of another run (old, not new)' in note for note in found.notes)
+    assert any('epoch_9.pth: it belongs to another run (old, not new)' in note for note in found.notes)
     mine.unlink()
     with pytest.raises(UsageError, match=r'nothing in .* can be resumed.*another run.*leave --resume out'):
         find_newest(tmp_path, run='new')

@@ -1,1 +1,1 @@
-"""What a run leaves in its work dir, and how another goes on with it."""
+"""Writing checkpoints and run records into a work dir, and resuming from them."""

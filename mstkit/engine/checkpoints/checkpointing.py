@@ -1,4 +1,4 @@
-"""Writing checkpoints in one step, and what a model takes of one."""
+"""Writing checkpoints atomically, and checking whether their weights fit a model."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mstkit.utils.files import write_atomically
 
 
 def save(checkpoint: Mapping[str, Any], path: str | Path) -> None:
-    """Writes a checkpoint that any ``torch.load(weights_only=True)`` can read, in one step.
+    """Writes, atomically, a checkpoint that ``torch.load(weights_only=True)`` can read.
 
     Raises:
         TypeError: something in it is neither a tensor nor plain data.
-        DiskError: the disk is full, or does not take the file for another reason.
+        DiskError: the file cannot be written, for example because the disk is full.
     """
     content = plain(checkpoint)
     write_atomically(path, lambda file: torch.save(content, file), _bytes_of(content))
 
 
 def _bytes_of(value: Any) -> int:
-    """Of the tensors in a nested structure, which is nearly all that a checkpoint takes on the disk."""
+    """The bytes of all tensors in a nested structure: about the size of the checkpoint on the disk."""
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
@@ -36,10 +36,10 @@ def _bytes_of(value: Any) -> int:
 
 
 def plain(value: Any) -> Any:
-    """Turns a nested structure into tensors on the CPU, dicts, lists, tuples, numbers and strings, and nothing else.
+    """Converts a nested structure to CPU tensors, dicts, lists, tuples, numbers and strings.
 
     Raises:
-        TypeError: it holds something that has no such form.
+        TypeError: it holds an object that cannot be converted.
     """
     if isinstance(value, Tensor):
         return value.detach().cpu()
@@ -49,7 +49,7 @@ def plain(value: Any) -> Any:
         return value.tolist()
     if value is None or isinstance(value, bool | bytes):
         return value
-    for kind in (int, float, str):  # and their subclasses, which the reader would not know
+    for kind in (int, float, str):  # and their subclasses, which weights_only=True does not load
         if isinstance(value, kind):
             return kind(value)
     if isinstance(value, Path):
@@ -64,7 +64,7 @@ def plain(value: Any) -> Any:
 
 
 def plain_part(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a mapping has a form of plain data; the rest is named in the log."""
+    """The entries of a mapping that :func:`plain` can convert; the names of the others are logged."""
     kept, left_out = {}, []
     for name, value in values.items():
         try:
@@ -77,7 +77,7 @@ def plain_part(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hub_state(hub: MessageHub) -> dict[str, Any]:
-    """What a message hub resumes from, as plain data; information that has no such form is left out, and named."""
+    """The state of a message hub as plain data; entries that cannot be converted are left out and logged."""
     state = hub.state_dict()
     info = plain_part(state['runtime_info'])
     scalars = {
@@ -91,7 +91,7 @@ def restore_hub(hub: MessageHub, state: Mapping[str, Any]) -> None:
     """Puts a state of :func:`hub_state` into a message hub."""
     scalars = {
         name: buffer
-        if isinstance(buffer, HistoryBuffer)  # as mmengine's own Runner saves it
+        if isinstance(buffer, HistoryBuffer)  # in a checkpoint of mmengine's own Runner
         else HistoryBuffer(buffer['values'].numpy(), buffer['counts'].numpy())
         for name, buffer in state['log_scalars'].items()
     }
@@ -108,22 +108,22 @@ def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def check_same_model(own: Mapping[str, Tensor], other: Mapping[str, Tensor], source: str | Path) -> None:
-    """Refuses weights of another model, and those of an mstkit whose models had no objectives yet.
+    """Refuses weights of another model, and those of versions of mstkit without ``objectives`` in the model.
 
     Args:
         own: the model's state dict.
-        other: the weights that were read.
-        source: the file they came from, for the message.
+        other: the weights in the checkpoint.
+        source: the file of the checkpoint, for the message.
 
     Raises:
         UsageError: names are missing or unexpected, or shapes differ; the first of each are named.
     """
     if _before_objectives(own, other):
         raise UsageError(
-            f'{source} was written before the losses of a method became its objectives, which renamed the parameters '
-            'of necks, heads and decoder, so that its run cannot be resumed: finish it with the version of mstkit that '
-            f'wrote it, or train anew, from its backbones with --cfg-options load_from={source} instead of --resume '
-            '(evaluations, and downstream configs with --pretrained, take it as it is).'
+            f'{source} was written by an older version of mstkit, in which the parameters of necks, heads and decoder '
+            'had other names, so that its run cannot be resumed: finish it with that version, or start a new run from '
+            f'its backbones with --cfg-options load_from={source} instead of --resume (evaluations, and downstream '
+            'configs with --pretrained, can use it as it is).'
         )
     problems = []
     for what, names in (
@@ -142,7 +142,7 @@ def check_same_model(own: Mapping[str, Tensor], other: Mapping[str, Tensor], sou
 
 
 def _before_objectives(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Whether a model with objectives is given weights of one whose neck, head and decoder lay on it directly."""
+    """Whether the weights are of an older mstkit, whose models had neck, head and decoder as direct attributes."""
     known = ('backbone.', 'teacher.backbone.', 'neck.', 'teacher.neck.')
     return (
         any(name.startswith('objectives.') for name in own)
@@ -165,13 +165,13 @@ def _first(names: Iterable[str], count: int = 3) -> str:
 
 
 def load_what_fits(own: Mapping[str, Tensor], other: Mapping[str, Tensor], source: str | Path) -> str:
-    """Checks weights that are to be the start of a new run (``load_from``), where some may be missing.
+    """Checks weights with which a new run starts (``load_from``); some may be missing or unused.
 
     Returns:
-        A sentence for the log about what is taken and what is not.
+        A sentence for the log with the numbers of loaded, missing and unused tensors.
 
     Raises:
-        UsageError: not a single name is common, or a common one has another shape.
+        UsageError: no name occurs in the model, or a tensor has another shape than in the model.
     """
     common = [name for name in own if name in other]
     shapes = _other_shapes(own, other)

@@ -1,4 +1,4 @@
-"""Whether the images of a run are those that it began with, wherever they lie."""
+"""A fingerprint of a data set, by which a resumed run finds out whether its images are the same."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import BaseDataset, ConcatDataset
 
-# Of a larger data set, this many names stand for all, evenly spread: a name more or less moves all those after it.
+# Of a larger data set, only this many evenly spaced names are hashed: adding or removing a file shifts all later ones.
 _NAMES = 1 << 14
 
 
 def fingerprint(dataset: Any) -> dict[str, Any]:
-    """What tells the samples of a data set from others: how many they are, and a hash of their names in order.
+    """The number of samples in a data set, and a hash of their names in order.
 
-    Names are paths below the folder that all of them share, so that a data set may be moved; with them go the labels
-    of whole images. Files are not opened.
+    Names are paths relative to the folder that all of them share, so that a data set may be moved. Image labels are
+    hashed too. Files are not opened.
 
     Args:
-        dataset: as a data loader has it.
+        dataset: the data set of a data loader.
 
     Returns:
-        ``count``, and ``names``, None where the data set names no samples.
+        ``count``, and ``names``, which is None if the samples of the data set have no names.
     """
     names = _names(dataset)
     if names is None:
@@ -40,7 +40,7 @@ def fingerprint(dataset: Any) -> dict[str, Any]:
 
 
 def _names(dataset: Any) -> list[tuple[str, str]] | None:
-    """(name, what else is known) of samples that are evenly spread over a data set."""
+    """(name, label as text) of evenly spaced samples of a data set; None if they have no names."""
     if hasattr(dataset, 'sample_names'):
         return [(name, '') for name in dataset.sample_names()]
     if isinstance(dataset, ConcatDataset):
@@ -54,13 +54,13 @@ def _names(dataset: Any) -> list[tuple[str, str]] | None:
 
 
 def _name(dataset: BaseDataset, index: int) -> tuple[str, str]:
-    info = BaseDataset.get_data_info(dataset, index)  # the annotation alone: a data set's own may read the image
+    info = BaseDataset.get_data_info(dataset, index)  # a subclass's get_data_info may read the image
     path = info.get('img_path') or info.get('filename')
     label = info.get('gt_label')
     rest = np.asarray(label).tolist() if label is not None else ''
     if path is not None:
         return os.fspath(path), str(rest)
-    numbering = ('sample_idx', 'row')  # where it lies in this process, not what it is
+    numbering = ('sample_idx', 'row')  # indices, which do not identify the sample
     known = {key: value for key, value in info.items() if isinstance(value, int | str) and key not in numbering}
     return str(sorted(known.items())), ''
 

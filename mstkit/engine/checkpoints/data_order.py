@@ -1,4 +1,4 @@
-"""What the order of the samples depends on, and whether a run may go on in the middle of it."""
+"""Checks that a run resumed inside an epoch has the same order of samples."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from mstkit.errors import UsageError
 
 
 def sampler_of(loader: DataLoader) -> Any:
-    """What decides which samples come when; None where a loader has nothing of the kind."""
+    """The sampler of a data loader; None if it has none."""
     return getattr(loader.batch_sampler, 'sampler', None)
 
 
 def data_order(loader: DataLoader) -> dict[str, Any] | None:
-    """What the order of a loader's samples depends on besides seed and epoch; None where that is nothing else."""
+    """The sampler's settings that determine the order of samples besides seed and epoch; None if it has none."""
     sampler = sampler_of(loader)
     return sampler.layout() if hasattr(sampler, 'layout') else None
 
 
 def check_order(loader: DataLoader, start: StartingCheckpoint) -> None:
-    """Refuses to go on inside an epoch whose order was another one: samples would come twice, or never.
+    """Refuses to resume inside an epoch with another order of samples: some would be seen twice, others never.
 
     Raises:
-        UsageError: naming what differs.
+        UsageError: with the settings that differ.
     """
     if not start.meta or start.meta['iter'] % len(loader) == 0:
         return
@@ -37,6 +37,6 @@ def check_order(loader: DataLoader, start: StartingCheckpoint) -> None:
     names = [name for name in (saved or now or {}) if (saved or {}).get(name) != (now or {}).get(name)]
     differs = ', '.join(f'{name} {(saved or {}).get(name)} and now {(now or {}).get(name)}' for name in names)
     raise UsageError(
-        f'{start.path} was written inside an epoch, and the order of the samples was another one ({differs}): resume '
-        'with the settings of that run, or with a checkpoint from the end of an epoch.'
+        f'{start.path} was written inside an epoch in which the samples had another order ({differs}): resume with '
+        'the settings of that run, or with a checkpoint from the end of an epoch.'
     )

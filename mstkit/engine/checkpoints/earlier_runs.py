@@ -1,4 +1,4 @@
-"""What an earlier run left in a work dir makes room for a new one, and is kept."""
+"""Moves the files of an earlier run in a work dir to a subfolder, to make room for a new run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mstkit.utils.files import write_atomically
 PREFIX = 'earlier_'
 _MOVES = '.moves.json'
 _LOGS = re.compile(r'\d{8}_\d{6}')  # mmengine's folder of one process's log
-_RECORDS = ('*.jsonl', 'panels')  # what our hooks write, and would write over
+_RECORDS = ('*.jsonl', 'panels')  # written by mstkit's hooks, which would overwrite or extend them
 
 
 def folders_of(work_dir: str | Path, hooks: Mapping[str, Any] | None) -> list[Path]:
@@ -39,16 +39,16 @@ def folders_of(work_dir: str | Path, hooks: Mapping[str, Any] | None) -> list[Pa
 
 
 def set_aside_run(folders: list[Path]) -> list[str]:
-    """Moves the run that is in a work dir into a folder ``earlier_TIME`` in it, where all tools can read it.
+    """Moves an earlier run into a subfolder ``earlier_TIME`` of its work dir, in which all tools can read it.
 
-    A run is there where it left checkpoints. With them go ``last_checkpoint``, the records and panels, the logs, and
-    a copy of the config.
+    A work dir holds a run if it holds checkpoints. These are moved, and ``last_checkpoint``, records, panels and logs;
+    the config is copied.
 
     Args:
         folders: see :func:`folders_of`; the work dir comes first.
 
     Returns:
-        Lines for the log; none where there was no run.
+        Lines for the log; empty if there was no run.
     """
     work_dir = folders[0]
     checkpoints = checkpoints_in(folders, _last(work_dir))
@@ -57,7 +57,7 @@ def set_aside_run(folders: list[Path]) -> list[str]:
     rest = [path for pattern in _RECORDS for path in work_dir.glob(pattern)]
     rest += [path for path in work_dir.iterdir() if path.is_dir() and _LOGS.fullmatch(path.name)]
     where, size = _set_aside(folders, [*checkpoints, *sorted(rest)])
-    for config in work_dir.glob('*.py'):  # copied: somebody may be training with it
+    for config in work_dir.glob('*.py'):  # copied, since it may be the config of the new run
         shutil.copy2(config, where / config.name)
     return [
         f'{work_dir} held an earlier run: its {_count(checkpoints)}, records and logs went to {where} '
@@ -66,31 +66,29 @@ def set_aside_run(folders: list[Path]) -> list[str]:
 
 
 def set_aside_later(folders: list[Path], iteration: int) -> list[str]:
-    """Moves the checkpoints after an iteration aside, of a run that goes on from there once more.
+    """Moves checkpoints written after an iteration into a subfolder, when the run is resumed from that iteration.
 
-    Those of the best measurements stay: they are replaced by better ones only.
+    ``best_*`` checkpoints stay: only a better one replaces them.
 
     Returns:
-        Lines for the log; none where there was nothing.
+        Lines for the log; empty if nothing was moved.
     """
     later = []
     for path in checkpoints_in(folders, _last(folders[0])):
         try:
             is_later = read_checkpoint(path, tensors=False)['meta']['iter'] > iteration
         except (UsageError, KeyError, TypeError):
-            is_later = True  # a damaged one is in the way as well
+            is_later = True  # a damaged checkpoint is moved too
         if is_later and not path.name.startswith('best_'):
             later.append(path)
     if not later:
         return []
     where, size = _set_aside(folders, later)
-    return [
-        f'the run goes on from iteration {iteration}: its {_count(later)} from after that are now in {where} ({size})'
-    ]
+    return [f'the run resumes from iteration {iteration}: {_count(later)} written after it moved to {where} ({size})']
 
 
 def finish_moves(work_dir: Path) -> None:
-    """Does the rest where a process was killed while it set a run aside."""
+    """Completes the moves of a process that was killed while it set a run aside."""
     for note in work_dir.glob(f'{PREFIX}*/{_MOVES}'):
         for source, target in json.loads(note.read_text(encoding='utf-8')):
             if Path(source).exists():
@@ -100,14 +98,14 @@ def finish_moves(work_dir: Path) -> None:
 
 
 def _set_aside(folders: list[Path], paths: list[Path]) -> tuple[Path, str]:
-    """Moves files, and ``last_checkpoint``; gives the folder that they are in, and their size in words."""
+    """Moves files and ``last_checkpoint``; returns their new folder and their size as text."""
     last = folders[0] / LAST
     paths = [path.absolute() for path in [*paths, *([last] if last.exists() else [])]]
     folder = _new_folder(folders[0])
     size = sum(_size(path) for path in paths)
-    # Within its own folder each: a rename cannot leave a file system.
+    # Each file moves to a subfolder of its own folder: a rename cannot cross file systems.
     moves = [[str(path), str(path.parent / folder.name / path.name)] for path in paths]
-    # Noted first: a process that is killed in between leaves a work, not a mixture, to the next one.
+    # The list is written first, so that the next process can complete the moves if this one is killed.
     write_atomically(folder / _MOVES, json.dumps(moves).encode())
     finish_moves(folders[0])
     return folder, f'{size / 1e6:.1f} MB'
@@ -131,7 +129,7 @@ def _new_folder(work_dir: Path) -> Path:
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
             return folder
-    raise AssertionError  # the numbers do not end
+    raise AssertionError  # unreachable: count() is endless
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Which checkpoint of a work dir a run goes on with."""
+"""Finds the checkpoint in a work dir from which a run is resumed."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mstkit.interop.checkpoint import read_checkpoint
 from mstkit.interop.sharded_checkpoint import SUFFIX
 
 LAST = 'last_checkpoint'
-TO_RESUME = ('meta', 'state_dict', 'optimizer', 'message_hub')  # of a checkpoint
+TO_RESUME = ('meta', 'state_dict', 'optimizer', 'message_hub')  # parts of a checkpoint that resuming needs
 ENDINGS = ('.pth', SUFFIX)
-# What mmengine's hook, and ours, call the checkpoints of a run.
+# File names that mmengine's checkpoint hook and ours give.
 _USUAL = re.compile(rf'(?:(?:epoch|iter)_\d+|best_.+)(?:\.pth|{re.escape(SUFFIX)})')
 
 
 @dataclass
 class Newest:
-    """What was found in a work dir.
+    """The checkpoint found in a work dir.
 
     Attributes:
-        path: the checkpoint to go on with; None where nothing was ever written.
-        checkpoint: what it holds.
-        notes: what the user should know of the choice.
+        path: of the checkpoint to resume from; None if there is none.
+        checkpoint: its content.
+        notes: lines for the user about how it was chosen.
     """
 
     path: Path | None = None
@@ -37,11 +37,11 @@ class Newest:
 def named_last(work_dir: str | Path) -> Path | None:
     """The checkpoint that the file ``last_checkpoint`` of a work dir names; None without such a file.
 
-    The file holds a path, which no longer leads anywhere once the folder was moved, and leads to another folder's file
-    once it was copied: the checkpoint beside the file is meant, where there is one of that name.
+    The path in the file is outdated if the folder was moved or copied. So a checkpoint of that name beside the file is
+    preferred.
 
     Raises:
-        UsageError: the file names nothing.
+        UsageError: the file cannot be read, or holds no path.
     """
     file = Path(work_dir) / LAST
     try:
@@ -57,14 +57,14 @@ def named_last(work_dir: str | Path) -> Path | None:
 
 
 def checkpoints_in(folders: Iterable[str | Path], last: Path | None = None) -> list[Path]:
-    """The files in folders that carry the name of a run's checkpoint.
+    """Finds checkpoints of runs in folders by their names.
 
     These are ``epoch_N.pth``, ``iter_N.pth``, ``best_*.pth``, the same as ``.dcp`` folders of a sharded training, and
-    names like that of ``last``, which a ``filename_tmpl`` of its own may have made.
+    names that differ from ``last`` only in their last number (the run may have its own ``filename_tmpl``).
 
     Args:
-        folders: where to look, not below.
-        last: what ``last_checkpoint`` names.
+        folders: searched without their subfolders.
+        last: the checkpoint that ``last_checkpoint`` names.
     """
     alike = re.compile(re.sub(r'\d+(?=\D*$)', r'\\d+', re.escape(last.name))) if last is not None else _USUAL
     files = [path for path in _files(folders) if _USUAL.fullmatch(path.name) or alike.fullmatch(path.name)]
@@ -74,20 +74,20 @@ def checkpoints_in(folders: Iterable[str | Path], last: Path | None = None) -> l
 def find_newest(
     work_dir: str | Path, run: str | None = None, more: Iterable[str | Path] = (), parts: Sequence[str] = TO_RESUME
 ) -> Newest:
-    """The checkpoint that the last run in a work dir goes on with.
+    """Finds the checkpoint from which the last run in a work dir is resumed.
 
-    That is the one which ``last_checkpoint`` names. Where it is gone or cannot be read, the newest good one of the
-    same run is taken, which the notes say: the one that was written last, for a folder may hold files of older and
-    longer runs. A ``best_*`` is taken only where there is nothing else.
+    It is the one that ``last_checkpoint`` names. If that is missing or cannot be read, it is the readable checkpoint of
+    the same run that was written last (not the one of the highest iteration, since the folder may hold files of older
+    and longer runs), and the notes say so. A ``best_*`` checkpoint is chosen only if there is no other.
 
     Args:
         work_dir: the folder.
-        run: the id of the run that was last in it, where that is known: checkpoints of other runs are passed over.
-        more: other folders that its checkpoints may lie in.
-        parts: what a checkpoint has to hold.
+        run: the id of the last run in the folder, if known: checkpoints of other runs are skipped.
+        more: other folders that may hold its checkpoints.
+        parts: keys that a checkpoint has to have.
 
     Raises:
-        UsageError: there are checkpoints, and none of them can be gone on with.
+        UsageError: there are checkpoints, but none from which the run can be resumed.
     """
     found, complaint = Newest(), ''
     last = None
@@ -110,7 +110,7 @@ def find_newest(
         meta = content['meta'] if reason is None else {}
         other = meta.get('run')
         if reason is None and None not in (run, other) and run != other:
-            reason = f'it is of another run ({other}, not {run})'
+            reason = f'it belongs to another run ({other}, not {run})'
         if reason is None:
             iteration = meta['iter'] if isinstance(meta['iter'], int) else -1
             order = (not path.name.startswith('best_'), other == run, str(meta.get('time', '')), iteration)
@@ -121,20 +121,20 @@ def find_newest(
         checkpoint, reason = _read(path, parts)
         if reason is None:
             if found.notes:
-                found.notes.append(f'going on with {path}, the newest that is whole')
+                found.notes.append(f'resuming from {path}, the newest complete checkpoint')
             return Newest(path, checkpoint, found.notes)
         found.notes.append(f'not resuming from {path}: {reason}')
     if looks_like_a_run or good or complaint:
         raise UsageError(
             f'nothing in {work_dir} can be resumed: {"; ".join(found.notes)}. Name another checkpoint (--resume '
-            'CHECKPOINT), or leave --resume out to start a new run: what is there is then set aside.'
+            'CHECKPOINT), or leave --resume out to start a new run, which moves these files to a subfolder.'
         )
     found.notes += [f'{path} is no checkpoint of a run' for path in candidates]
     return found
 
 
 def _read(path: Path, parts: Sequence[str], tensors: bool = True) -> tuple[dict[str, Any], str | None]:
-    """A checkpoint, and what keeps a run from going on with it."""
+    """The content of a checkpoint, and why a run cannot be resumed from it (None if it can)."""
     try:
         checkpoint = read_checkpoint(path, tensors)
     except UsageError as error:
@@ -144,7 +144,7 @@ def _read(path: Path, parts: Sequence[str], tensors: bool = True) -> tuple[dict[
 
 
 def what_is_missing(checkpoint: Mapping[str, Any], parts: Sequence[str] = TO_RESUME) -> list[str]:
-    """The parts, and the place in the run, that a checkpoint does not have."""
+    """The names of required parts, and of ``epoch`` and ``iter`` in ``meta``, that a checkpoint lacks."""
     meta = checkpoint.get('meta')
     absent = [name for name in parts if name not in checkpoint]
     if 'meta' not in absent:

@@ -1,4 +1,4 @@
-"""A Runner whose checkpoints survive a kill, execute nothing, and are gone on from bit for bit."""
+"""A Runner with atomic checkpoints that execute no code when read, and with exact resuming."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from mstkit.errors import UsageError, write_any_name
 from mstkit.interop.checkpoint import read_checkpoint
 from mstkit.utils.private_attributes import accumulative_counts, content_of, set_progress
 
-_SAID = ('lr', 'weight_decay')
+_LOGGED = ('lr', 'weight_decay')
 
 
 class ResumableRunner(Runner):
-    """Saves, loads and resumes; :class:`mstkit.engine.runner.mst_runner.MSTRunner` builds.
+    """Saves, loads and resumes checkpoints; base class of :class:`mstkit.engine.runner.mst_runner.MSTRunner`.
 
-    A checkpoint holds the model, the optimizer, the schedules, the message hub and the place in the run. It holds no
-    generator states: ``ProgressHook`` keys all randomness by (seed, rank, iteration).
+    A checkpoint holds the model, the optimizer, the schedules, the message hub, epoch and iteration. It holds no
+    states of random generators: ``ProgressHook`` derives all randomness from (seed, rank, iteration).
     """
 
     _start: StartingCheckpoint
@@ -51,17 +51,17 @@ class ResumableRunner(Runner):
 
     @cached_property
     def _config_text(self) -> str:
-        return self.cfg.pretty_text  # formatted, which takes long: once is enough
+        return self.cfg.pretty_text  # cached, because formatting is slow
 
     @property
     def step_counter(self) -> StepCounter:
-        """How iterations become optimizer steps in this run."""
+        """Converts iterations of this run to optimizer steps."""
         counts = accumulative_counts(self.optim_wrapper)
         max_epochs = max(self.train_loop.max_epochs, 1)
         return StepCounter(self.train_loop.max_iters // max_epochs, max_epochs, counts)
 
     def build_logger(self, *args: Any, **settings: Any) -> MMLogger:
-        """As mmengine's, but a file name that is not UTF-8 can be logged."""
+        """As mmengine's, but file names that are not UTF-8 can be logged, and events are recorded."""
         logger = super().build_logger(*args, **settings)
         for handler in logger.handlers:
             write_any_name(getattr(handler, 'stream', None))
@@ -70,7 +70,7 @@ class ResumableRunner(Runner):
         return logger
 
     def _log_env(self, env_cfg: dict) -> None:
-        """As mmengine's, whose words these are; what it lists is kept for the record of the run as well."""
+        """As mmengine's, with the same text; the environment is also kept for the run's record of events."""
         machine, settings = collect_env(), dict(env_cfg, **self._randomness_cfg)
         settings |= {'seed': self._seed, 'Distributed launcher': self._launcher}
         settings |= {'Distributed training': self._distributed, 'GPU number': self._world_size}
@@ -82,10 +82,10 @@ class ResumableRunner(Runner):
         said = [f'\n{line}\nSystem environment:{of_machine}\n\nRuntime environment:{of_run}\n{line}\n']
         said += [f'Config:\n{self.cfg.pretty_text}'] if content_of(self.cfg) else []
         for text in said:
-            self.logger.info(text, stacklevel=2)  # said by mmengine: the record has it in a form of its own
+            self.logger.info(text, stacklevel=2)  # as if logged by mmengine, so that RunEvents skips it
 
     def train(self) -> nn.Module:
-        """As mmengine's; what happens is recorded, and a run that stops before its end says where and why.
+        """As mmengine's; records events, and logs where and why a run stopped if it stops before its end.
 
         Raises:
             DiskError: the disk is full; the message names the last good checkpoint.
@@ -125,11 +125,11 @@ class ResumableRunner(Runner):
         Args:
             filename: a local file.
             map_location: not used: weights are read to the CPU and copied from there.
-            strict: every name has to be there, and no other.
+            strict: the names of weights have to be exactly those of the model.
             revise_keys: not used; the prefix ``module.`` is always removed.
 
         Returns:
-            What the file holds.
+            The content of the file.
 
         Raises:
             UsageError: not a checkpoint, or one of another model.
@@ -158,12 +158,12 @@ class ResumableRunner(Runner):
         resume_param_scheduler: bool = True,
         map_location: Any = 'default',
     ) -> None:
-        """Goes on with the run that wrote a checkpoint, bit for bit on the CPU.
+        """Resumes the run that wrote a checkpoint; on the CPU the result is bit-identical to an uninterrupted run.
 
         Args:
             filename: the checkpoint.
-            resume_optimizer: take up the optimizer's state.
-            resume_param_scheduler: take up the schedules' state.
+            resume_optimizer: load the optimizer's state.
+            resume_param_scheduler: load the schedules' state.
             map_location: not used.
 
         Raises:
@@ -184,14 +184,14 @@ class ResumableRunner(Runner):
         if states:
             restored.insert(1, f'{len(states)} schedules')
         first = self.optim_wrapper.param_groups[0]
-        values = ''.join(f', {name} now {first[name]:g}' for name in _SAID if name in first)
+        values = ''.join(f', {name} now {first[name]:g}' for name in _LOGGED if name in first)
         self.logger.info(
             f'resumed {filename}: {", ".join(restored)}; epoch {self.epoch} of {self.max_epochs}, '
             f'iteration {self.iter} of {self.max_iters}{values}'
         )
 
     def _resume_steps(self, state: dict, states: list[dict], iteration: int) -> None:
-        """Takes up the optimizer and its schedules; what this run's config says otherwise wins."""
+        """Loads the states of optimizer and schedules; changed settings in this run's config take precedence."""
         wrapper, schedulers = self.optim_wrapper, self.param_schedulers or []
         fresh = settings_of(wrapper)
         state = keep_implementation(state, fresh)
@@ -208,10 +208,13 @@ class ResumableRunner(Runner):
         for name, (old, new) in changed.items():
             self.logger.info(f'{name} of the optimizer: {old} -> {new}, before any schedule')
         if reshaped:
-            self.logger.info('the schedules are those of this config, from the place where the run stands')
+            self.logger.info('the schedules are those of this config, from the resumed iteration on')
 
     def _rename_files_of_the_hub(self) -> None:
-        """Best checkpoints that the hub names are those in this work dir: of another folder none may be removed."""
+        """Makes the hub's paths of best and last checkpoint point into this work dir.
+
+        Otherwise a resumed run would delete files of another folder, if the work dir was copied or moved.
+        """
         for name, value in list(self.message_hub.runtime_info.items()):
             if name.startswith(('best_ckpt', 'last_ckpt')) and isinstance(value, str):
                 self.message_hub.update_info(name, str(Path(self.work_dir) / Path(value).name))
@@ -227,17 +230,17 @@ class ResumableRunner(Runner):
         by_epoch: bool = True,
         backend_args: dict | None = None,
     ) -> None:
-        """Writes a checkpoint in one step: the file is either the old one or the new one, never a part.
+        """Writes a checkpoint atomically: a killed process never leaves a partial file.
 
-        Of a sharded model it is a folder, ``NAME.dcp``, into which every process writes its own parts.
+        The checkpoint of a sharded model is a folder ``NAME.dcp``, into which every process writes its shards.
 
         Args:
             out_dir: a local folder.
             filename: the name in it.
             file_client_args: not supported.
-            save_optimizer: with the optimizer's state, which resuming needs.
-            save_param_scheduler: with the schedules' state, which resuming needs.
-            meta: more to be noted in it.
+            save_optimizer: include the optimizer's state, which resuming needs.
+            save_param_scheduler: include the schedules' state, which resuming needs.
+            meta: further entries of ``meta``.
             by_epoch: called at the end of an epoch, rather than after an iteration.
             backend_args: not supported.
         """
@@ -283,6 +286,6 @@ class ResumableRunner(Runner):
             checkpointing.save(checkpoint, Path(out_dir) / filename)
 
     def _classes(self) -> dict[str, Any]:
-        """The names and colors of the training data's classes, where OpenMMLab's inferencers look for them."""
+        """Class names and colors of the training data as ``dataset_meta``, which OpenMMLab's inferencers read."""
         facts = checkpointing.plain_part(getattr(self.train_loop.dataloader.dataset, 'metainfo', None) or {})
         return dict(dataset_meta=facts) if facts else {}

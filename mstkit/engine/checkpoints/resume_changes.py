@@ -1,4 +1,4 @@
-"""Refuses to go on with a run by another config or with other images, unless the user accepts it."""
+"""Refuses to resume a run with another config or with other images, unless the user accepts it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _ACCEPTABLE = (REFUSED, PLACE, SCHEDULE)
 
 
 def check_changes(path: Path, meta: Mapping[str, Any], config: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
-    """Compares the config and the images of a run with those of the checkpoint that it goes on with.
+    """Compares config and images of a run with those of the checkpoint that it resumes.
 
-    The checkpoint's config is read as literals; nothing is built from it.
+    The checkpoint's config is parsed as Python literals; no code of it is executed.
 
     Args:
         path: of the checkpoint.
-        meta: what it says of its run.
-        config: of this run; ``accept_changes=True`` accepts whatever can be gone on with.
+        meta: ``meta`` of the checkpoint.
+        config: of this run; ``accept_changes=True`` accepts all differences.
         data: of this run's training set, see :func:`mstkit.engine.checkpoints.data_fingerprint.fingerprint`.
 
     Returns:
-        Lines for the log: each difference, with what becomes of it.
+        Lines for the log: each difference, and whether it takes effect.
 
     Raises:
-        UsageError: what is learned, or from what, would change.
+        UsageError: the model, the loss or the training data differ, and ``accept_changes`` is not set.
     """
     found, lines = _compare(path, meta.get('cfg'), config)
     images, moved = _other_images(meta.get('data'), data)
@@ -40,8 +40,8 @@ def check_changes(path: Path, meta: Mapping[str, Any], config: Mapping[str, Any]
         more = f'; and {len(complaints) - _SHOWN} more' if len(complaints) > _SHOWN else ''
         raise UsageError(
             f'{path} is of a run with other settings: {"; ".join(complaints[:_SHOWN])}{more}. Resume with the settings '
-            'of that run (its config lies in its work dir), go on with these by adding --accept-changes, or start a '
-            f'new run from its weights with --cfg-options load_from={path} instead of --resume.'
+            'of that run (its config is in its work dir), accept the changes with --accept-changes, or start a new '
+            f'run from its weights with --cfg-options load_from={path} instead of --resume.'
         )
     lines += [f'not as in {path.name}: {line} (accepted)' for line in images]
     lines += [
@@ -54,17 +54,17 @@ def check_changes(path: Path, meta: Mapping[str, Any], config: Mapping[str, Any]
 
 def _compare(path: Path, text: Any, config: Mapping[str, Any]) -> tuple[list[Difference], list[str]]:
     if not config:
-        return [], []  # a runner that was made without one
+        return [], []  # the runner was built without a config
     if not isinstance(text, str) or not text.strip():
-        return [], [f'{path} holds no config: it is not known whether this run has the settings of that one']
+        return [], [f'{path} holds no config: it is not known whether this run has the same settings']
     try:
         return compare(parse_config_text(text), config), []
     except UsageError:
-        return [], [f'the config in {path} is not plain data: it is not known whether this run has its settings']
+        return [], [f'the config in {path} is not plain data: it is not known whether this run has the same settings']
 
 
 def _other_images(old: Any, new: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """What differs in the images, and whether they are known to be the same."""
+    """A sentence in a list if the images differ, and whether they are known to be the same."""
     if not isinstance(old, Mapping) or not new:
         return [], False
     if old.get('count') != new['count']:

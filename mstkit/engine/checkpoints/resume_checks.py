@@ -1,7 +1,7 @@
-"""Whether a checkpoint can be gone on with: that its parts are what they should be, and fit the run.
+"""Checks that the parts of a checkpoint are valid and fit the run that resumes it.
 
-All of it happens before anything is written. A part that does not fit ends in one sentence: a run that goes on from
-half a state would look like one that goes on.
+All checks run before anything is written. A part that does not fit is an error: a run that resumed with an incomplete
+state would look like a correctly resumed one.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from mstkit.errors import UsageError
 
 
 def check_place(meta: Mapping[str, Any], counter: StepCounter | None = None, by_epoch: bool = True) -> None:
-    """Refuses an epoch and an iteration that are none, or that do not lie in this run.
+    """Refuses an invalid epoch or iteration, or one beyond the end of this run.
 
     Args:
         meta: of the checkpoint.
-        counter: of this run; None where it is not known yet.
+        counter: of this run; None if not known yet.
         by_epoch: the run counts epochs.
 
     Raises:
-        UsageError: without the file's name, as all checks here.
+        UsageError: the message does not name the file, which is true of all checks in this module.
     """
     for name in ('epoch', 'iter'):
         value = meta[name]
@@ -54,18 +54,18 @@ def check_place(meta: Mapping[str, Any], counter: StepCounter | None = None, by_
 
 
 def check_optimizer(state: Any, wrapper: OptimWrapper, iteration: int) -> None:
-    """Refuses a state that is not one of this run's optimizer.
+    """Refuses an optimizer state that does not fit this run's optimizer.
 
-    What an optimizer keeps for a parameter is found out by letting one of its class make a step. Parameters that have
-    not had a gradient yet have no state, but after a step all of them cannot be without.
+    The tensors that an optimizer keeps per parameter are found by a step of another optimizer of the same class.
+    Single parameters may have no state, if they never had a gradient; but after the first iteration some have.
 
     Args:
-        state: of the checkpoint.
+        state: the optimizer state in the checkpoint.
         wrapper: of this run, without the checkpoint's state.
-        iteration: that the checkpoint is at.
+        iteration: of the checkpoint.
 
     Raises:
-        UsageError: it is damaged, empty, or of other parameters.
+        UsageError: the state is damaged, empty, or of other parameters.
     """
     groups = state.get('param_groups') if isinstance(state, Mapping) else None
     entries = state.get('state') if isinstance(state, Mapping) else None
@@ -85,13 +85,13 @@ def check_optimizer(state: Any, wrapper: OptimWrapper, iteration: int) -> None:
     }
     unknown = [number for number in entries if number not in parameters]
     if unknown:
-        raise UsageError(f'its optimizer has the state of a parameter {unknown[0]!r} that is in no group')
-    kept = _what_is_kept(wrapper.optimizer)
+        raise UsageError(f'its optimizer state has an entry for parameter {unknown[0]!r}, which is in no group')
+    kept = _state_tensors(wrapper.optimizer)
     if kept and iteration > 0 and not any(entries.values()):
         raise UsageError(f'its optimizer state is empty at iteration {iteration}')
     for number, entry in entries.items():
         if not isinstance(entry, Mapping):
-            raise UsageError(f'its optimizer has a {type(entry).__name__} as the state of parameter {number}')
+            raise UsageError(f'its optimizer state of parameter {number} is a {type(entry).__name__}, not a dict')
         missing = [name for name in kept if entry and name not in entry]
         if missing:
             raise UsageError(f'its optimizer state of parameter {number} has no {missing[0]}')
@@ -100,14 +100,14 @@ def check_optimizer(state: Any, wrapper: OptimWrapper, iteration: int) -> None:
             if is_like_the_parameter and entry and getattr(found, 'shape', None) != wanted:
                 shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
                 raise UsageError(
-                    f'its optimizer state {name} of parameter {number} is {shape}, and the parameter {tuple(wanted)}'
+                    f'its optimizer state {name} of parameter {number} is {shape}, but the parameter {tuple(wanted)}'
                 )
 
 
-def _what_is_kept(optimizer: torch.optim.Optimizer) -> dict[str, bool]:
-    """What a kind of optimizer keeps for every parameter, and whether it has the parameter's shape.
+def _state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, bool]:
+    """The names of tensors that an optimizer's class keeps per parameter, and whether they have its shape.
 
-    Empty where it keeps nothing, keeps different things for different shapes, or cannot be tried.
+    Empty if it keeps none, if they depend on the parameter's shape, or if a trial step fails.
     """
     found: list[dict[str, bool]] = []
     for shape in ((3,), (3, 5)):
@@ -118,7 +118,7 @@ def _what_is_kept(optimizer: torch.optim.Optimizer) -> dict[str, bool]:
         try:
             trial = type(optimizer)([parameter], **defaults)
             trial.step()
-        except Exception:  # an optimizer of somebody's own may want anything
+        except Exception:  # a third-party optimizer may fail in any way
             return {}
         state = trial.state[parameter]
         found.append(
@@ -128,10 +128,10 @@ def _what_is_kept(optimizer: torch.optim.Optimizer) -> dict[str, bool]:
 
 
 def check_schedules(states: Any, wanted: int | None) -> None:
-    """Refuses states of schedules that are none, or not as many as this run has (where that matters).
+    """Refuses invalid states of schedules, and another number of them than ``wanted`` (None: any number).
 
     Raises:
-        UsageError: see above.
+        UsageError: a state is invalid, or their number differs.
     """
     if not _is_list_of(states, Mapping):
         raise UsageError('its schedules (param_schedulers) are not a list of states')
@@ -147,10 +147,10 @@ def check_schedules(states: Any, wanted: int | None) -> None:
 
 
 def check_hub(hub: Any) -> None:
-    """Refuses a message hub that is none.
+    """Refuses an invalid state of the message hub.
 
     Raises:
-        UsageError: a part is missing, or is something else.
+        UsageError: a part is missing or has the wrong type.
     """
     parts = [hub.get(name) if isinstance(hub, Mapping) else None for name in ('log_scalars', 'runtime_info')]
     if not all(isinstance(part, Mapping) for part in parts):

@@ -1,4 +1,4 @@
-"""What may change in the config of a run that is resumed: a rule for every key, and the comparison by these rules."""
+"""Which settings may change when a run is resumed: a rule for every config key, and a comparison by these rules."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ UNUSED = 'has no effect on a run that is resumed'
 PLACE = 'taken, the images are the same'
 SCHEDULE = 'not taken: the schedules keep the shape that they had, unless --accept-changes is given'
 REFUSED = 'refused'
-CHECKED = ''  # of no consequence, or looked at elsewhere, with its own message
+CHECKED = ''  # has no effect, or is checked elsewhere with its own message
 
-# The first pattern that fits a dotted path decides; "*" stands for anything, dots included. Hooks in custom_hooks are
-# named by their type, for their numbers move.
+# The first pattern that matches a dotted path decides; "*" matches anything, also dots. Hooks in custom_hooks have
+# their type in the path instead of their index, which may change.
 RULES: tuple[tuple[str, str], ...] = (
     # Weights come from the checkpoint that is resumed.
     ('default_hooks.pretrained*', UNUSED),
@@ -25,7 +25,7 @@ RULES: tuple[tuple[str, str], ...] = (
     ('model.*init_cfg*', UNUSED),
     ('model.init_cfg*', UNUSED),
     ('model.*pretrained', UNUSED),
-    # What writes, measures and guards.
+    # Hooks and loops that only write, measure or guard.
     ('default_hooks.checkpoint*', TAKEN),
     ('default_hooks.logger*', TAKEN),
     ('default_hooks.timer*', TAKEN),
@@ -45,7 +45,7 @@ RULES: tuple[tuple[str, str], ...] = (
     ('log_processor*', TAKEN),
     ('log_level', TAKEN),
     ('experiment_name', CHECKED),
-    # What a step costs, not what it computes.
+    # Settings of speed and memory, which do not change results.
     ('env_cfg*', TAKEN),
     ('activation_checkpointing*', TAKEN),
     ('compile*', TAKEN),
@@ -61,7 +61,7 @@ RULES: tuple[tuple[str, str], ...] = (
     ('train_dataloader.*cache', TAKEN),
     ('train_dataloader.*lazy_init', TAKEN),
     ('train_dataloader.*serialize_data', TAKEN),
-    # How far a step goes: resumed_schedules.py gives the optimizer the new values.
+    # Settings of the optimizer: resumed_schedules.py gives it the new values.
     ('optim_wrapper.optimizer.type', REFUSED),
     ('optim_wrapper.optimizer.*', TAKEN),
     ('optim_wrapper.clip*', TAKEN),
@@ -76,7 +76,7 @@ RULES: tuple[tuple[str, str], ...] = (
     ('train_cfg.val_*', TAKEN),
     ('train_cfg.dynamic_intervals*', TAKEN),
     ('train_cfg*', REFUSED),
-    # What is learned, and from what.
+    # Model and training data.
     ('train_dataloader.*data_root', PLACE),
     ('train_dataloader.*data_prefix*', PLACE),
     ('train_dataloader.*ann_file', PLACE),
@@ -98,12 +98,12 @@ _PRECISIONS = ({'OptimWrapper', 'AmpOptimWrapper'}, {'OptimWrapper'}, {'AmpOptim
 
 @dataclass(frozen=True)
 class Difference:
-    """One value that another config has; None where it has none.
+    """A value that differs between two configs.
 
     Attributes:
         path: dotted.
-        old: in the checkpoint's config, as Python writes it.
-        new: in this run's.
+        old: its ``repr`` in the checkpoint's config; None if it is missing there.
+        new: its ``repr`` in this run's config; None if it is missing there.
         rule: one of this module's constants.
     """
 
@@ -117,21 +117,21 @@ class Difference:
 
 
 def rule_of(path: str) -> str | None:
-    """The rule of a dotted path; None where nobody declared one."""
+    """The rule of a dotted path; None if no pattern of :data:`RULES` matches."""
     return next((rule for pattern, rule in RULES if fnmatchcase(path, pattern)), None)
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
-    """Where the config of a run differs from that of the checkpoint that it resumes.
+    """Compares the config of a run with that of the checkpoint that it resumes.
 
-    A list and a tuple are the same, as are None and nothing, and the two ways to write the epoch loop.
+    A list equals a tuple, None equals a missing value, and ``by_epoch=True`` equals ``type='ResumableEpochLoop'``.
 
     Args:
-        old: the checkpoint's.
-        new: this run's.
+        old: the checkpoint's config.
+        new: this run's config.
 
     Returns:
-        The differences, in the order of the new config; one whose rule nobody declared is refused.
+        The differences, in the order of the new config; a path without a rule is refused.
     """
     before, after = flatten(_normal(old)), flatten(_normal(new))
     found = []
@@ -144,7 +144,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
         if path == 'optim_wrapper.type' and {_type_name(value) for value in values} in _PRECISIONS:
             rule = TAKEN
         found.append(Difference(path, before.get(path), after.get(path), rule))
-    # --epochs moves the ends of the schedules, and nothing else in them.
+    # A new length changes the ends of the schedules; any other change of a schedule is refused.
     moves = _ENDS if any(one.rule == LENGTH for one in found) else ()
     return [
         Difference(one.path, one.old, one.new, REFUSED)
@@ -155,12 +155,12 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
 
 
 def _type_name(value: str) -> str:
-    """A type as its quoted name says it; nothing is mmengine's default, OptimWrapper."""
+    """The name of a type without quotes; a missing type is mmengine's default, OptimWrapper."""
     return 'OptimWrapper' if value == 'None' else value.strip('\'"')
 
 
 def _normal(written: Mapping[str, Any]) -> dict[str, Any]:
-    config: dict[str, Any] = _plain(dict(written.items()))  # a Config is no Mapping, and must stay as it is
+    config: dict[str, Any] = _plain(dict(written.items()))  # a copy; a Config is no Mapping
     if config.get('data_preprocessor') is not None and isinstance(config.get('model'), dict):
         config['model'].setdefault('data_preprocessor', config.pop('data_preprocessor'))
     loop = config.get('train_cfg')
@@ -172,12 +172,12 @@ def _normal(written: Mapping[str, Any]) -> dict[str, Any]:
     randomness, loader = config.get('randomness'), config.get('train_dataloader')
     sampler = loader.get('sampler') if isinstance(loader, dict) else None
     if isinstance(sampler, dict) and isinstance(randomness, dict) and sampler.get('seed') == randomness.get('seed'):
-        sampler.pop('seed', None)  # the launcher wrote the run's seed there
+        sampler.pop('seed', None)  # set by launch.set_environment
     return config
 
 
 def _plain(node: Any) -> Any:
-    """Dicts, lists and values; names of our own without their scope."""
+    """Copies a config as dicts, lists and values; types of mstkit lose their scope ``mstkit.``."""
     if isinstance(node, Mapping):
         return {
             str(key): value.removeprefix('mstkit.') if key == 'type' and isinstance(value, str) else _plain(value)

@@ -1,4 +1,4 @@
-"""How a training that stops before its end says so: in its log and its record of events, and in one sentence."""
+"""Reports that a training stopped before its end: in the log, in the record of events, and as an error message."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mstkit.utils.files import free_space
 
 
 class NonFiniteLossError(WorkStopped):
-    """The training diverged; the message says where, and what to go back to."""
+    """The training diverged; the message says where, and which checkpoint is good."""
 
 
 def log_why_it_stopped(runner: Runner, error: BaseException) -> None:
-    """Writes where a training stopped, and why, to its log and to :mod:`mstkit.engine.checkpoints.run_events`."""
+    """Writes where and why a training stopped to its log and its record of events."""
     reason, epoch = _reason(error), runner.epoch + 1
     runner.logger.error(f'the run stopped at iteration {runner.iter} (epoch {epoch}): {reason}')
     kind = FAILED
@@ -26,7 +26,7 @@ def log_why_it_stopped(runner: Runner, error: BaseException) -> None:
         kind = DIVERGED
     elif isinstance(error, KeyboardInterrupt):
         kind = INTERRUPTED
-    with contextlib.suppress(OSError):  # a full disk, which may be why it stopped: that error is the one to be seen
+    with contextlib.suppress(OSError):  # if the disk is full, the user should see the original error
         record_stop(runner.work_dir, kind, reason, runner.iter, epoch)
 
 
@@ -41,7 +41,7 @@ def _reason(error: BaseException) -> str:
 
 
 def as_stop(runner: Runner, error: BaseException) -> BaseException:
-    """The error that a training ends with: of a full disk, one sentence that names what can be gone on with."""
+    """Turns an error of a full disk into a message that names the last good checkpoint; other errors stay."""
     if not isinstance(error, DiskError) and not disk_is_full(error):
         return error
     said = str(error) if isinstance(error, DiskError) else _full(runner, error)
@@ -53,7 +53,7 @@ def as_stop(runner: Runner, error: BaseException) -> BaseException:
 
 
 def _full(runner: Runner, error: BaseException) -> str:
-    """Of somebody else's write, such as a line of the log."""
+    """The message for a write outside of :mod:`mstkit.utils.files`, such as a line of the log."""
     name = getattr(error, 'filename', None)
     free = free_space(runner.work_dir)
     return (
@@ -63,7 +63,7 @@ def _full(runner: Runner, error: BaseException) -> str:
 
 
 def last_good(work_dir: str | Path) -> Path | None:
-    """The checkpoint that ``--resume`` goes on with, by the word of its run; None where there is none."""
+    """The checkpoint that ``last_checkpoint`` names, if it exists; else None."""
     try:
         path = named_last(work_dir)
     except UsageError:

@@ -1,17 +1,17 @@
-"""What a training records of itself for the report: ``events.jsonl`` in its work dir, one JSON object a line.
+"""Records the events of a training for the report: ``events.jsonl`` in its work dir, one JSON object a line.
 
-Every line has an ``event`` and the ``time`` that it was written at:
+Every line has an ``event`` and the ``time`` at which it was written:
 
-* ``start``: a process begins to train. ``environment`` has versions, machine and settings in words; ``processes`` and
-  ``seed`` are numbers; ``changes`` says what the command line changed in the config.
-* ``note``: what was decided or found before the first iteration, as ``text``.
-* ``warning``: a warning or an error of the log, as ``level`` and ``text``.
-* ``training``: a process begins its first iteration. ``iteration`` is its number from 1, ``epoch_length`` how many an
-  epoch has, null in a run that counts in iterations.
-* ``stop``: the training ended before its end. ``kind`` is ``diverged``, ``interrupted`` or ``failed``; ``reason``,
+* ``start``: a process begins to train. ``environment`` has versions, machine and settings as text; ``processes`` and
+  ``seed`` are numbers; ``changes`` lists what the command line changed in the config.
+* ``note``: an information in the log before the first iteration, as ``text``.
+* ``warning``: a warning or an error in the log, as ``level`` and ``text``.
+* ``training``: a process begins its first iteration. ``iteration`` is its number from 1, ``epoch_length`` the number
+  of iterations per epoch, null in a run that counts in iterations.
+* ``stop``: the training stopped before its end. ``kind`` is ``diverged``, ``interrupted`` or ``failed``; ``reason``,
   ``iteration`` and ``epoch`` (from 1) say why and where.
 
-A run that is resumed goes on in the same file.
+A resumed run appends to the same file.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from mstkit.utils.json_lines import append_line
 
 NAME = 'events.jsonl'
 DIVERGED, INTERRUPTED, FAILED = 'diverged', 'interrupted', 'failed'
-_MMENGINE = str(Path(mmengine.__file__).parent)  # what it says before training is the same for every run
+_MMENGINE = str(Path(mmengine.__file__).parent)  # its log lines before training are not recorded
 
 
 class RunEvents(logging.Handler):
-    """Listens to the log of a runner and writes its events; of several processes only the first one writes.
+    """Handler of a runner's log that writes events; only rank 0 writes.
 
-    Nothing is written before :meth:`open`: a runner that only measures leaves no record.
+    Nothing is written before :meth:`open`, so that a runner that does not train leaves no record.
 
     Args:
         work_dir: of the run.
@@ -52,7 +52,7 @@ class RunEvents(logging.Handler):
         self._waiting: list[dict[str, Any]] | None = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Takes a line of the log."""
+        """Records a line of the log: warnings always, other lines only before the first iteration."""
         try:
             if record.levelno >= logging.WARNING:
                 self.write('warning', level=record.levelname, text=record.getMessage())
@@ -62,7 +62,7 @@ class RunEvents(logging.Handler):
             self.handleError(record)
 
     def open(self, runner: Runner) -> None:
-        """Writes that a process begins to train, and what was said until now."""
+        """Writes the event ``start``, and the events until now."""
         waiting, self._waiting = self._waiting or [], None
         self.write(
             'start',
@@ -88,7 +88,7 @@ class RunEvents(logging.Handler):
 
 
 class FirstIterationHook(Hook):
-    """Records that a process trains: what was decided before is decided, and what stopped an earlier one is over.
+    """Records the event ``training`` when the first iteration begins.
 
     Args:
         events: of the run.
@@ -100,7 +100,7 @@ class FirstIterationHook(Hook):
         self.events = events
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Writes it before the first iteration."""
+        """Writes the event before the first iteration."""
         if not self.events.trains:
             self.events.trains = True
             loop = runner.train_loop
@@ -109,7 +109,7 @@ class FirstIterationHook(Hook):
 
 
 def record_stop(work_dir: str | Path, kind: str, reason: str, iteration: int, epoch: int) -> None:
-    """Writes why and where a training stopped, under any runner; the arguments are those of the event ``stop``."""
+    """Writes the event ``stop`` with the given fields; works with any runner."""
     if is_main_process():
         when = time.strftime('%Y-%m-%d %H:%M:%S')
         facts = dict(kind=kind, reason=reason, iteration=iteration, epoch=epoch)

@@ -1,4 +1,4 @@
-"""Writes the checkpoint of a sharded training: every process its own parts, side by side, in one step."""
+"""Writes the checkpoint of a sharded training: every process writes its shards into a common folder."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _SPREAD = ('state_dict', 'optimizer')
 
 
 def save_sharded(checkpoint: Mapping[str, Any], path: Path) -> Path:
-    """Writes a folder; called by all processes, which have to see the same file system.
+    """Writes a checkpoint as a folder; every process calls it, and all need a common file system.
 
-    The folder appears under its name when all processes have written theirs: it is whole, or not there.
+    The folder gets its final name when all processes have written their shards, so it is never incomplete.
 
     Args:
-        checkpoint: like an ordinary one, with spread tensors in ``state_dict`` and ``optimizer``.
-        path: its name; the suffix becomes ``.dcp``.
+        checkpoint: like that of other trainings, but with sharded tensors in ``state_dict`` and ``optimizer``.
+        path: of the folder; the suffix becomes ``.dcp``.
 
     Returns:
         The folder.
 
     Raises:
-        DiskError: the disk is full, or does not take the folder for another reason.
+        DiskError: the folder cannot be written, for example because the disk is full.
     """
-    # here, because a torch that was built without distributed training has none of it
+    # imported here, because a torch that is built without distributed training does not have it
     from torch.distributed.checkpoint import FileSystemWriter, save
 
     path = path.with_suffix(SUFFIX)
@@ -66,14 +66,14 @@ def save_sharded(checkpoint: Mapping[str, Any], path: Path) -> Path:
 
 
 def _refused_by_disk(error: BaseException) -> OSError | None:
-    """The disk's own error, of any process: torch gathers them all, and wraps each in others."""
+    """Finds the disk's error of any process among the nested exceptions that torch gathers; None without one."""
     waiting, seen = [error], set()
     while waiting:
         one = waiting.pop()
         if isinstance(one, OSError) and is_refusal(one):
             return one
         seen.add(id(one))
-        # Of torch's CheckpointException: by rank, each an error with its traceback.
+        # torch's CheckpointException.failures: by rank, (error, traceback).
         failures = getattr(one, 'failures', None)
         of_ranks = [failure[0] for failure in failures.values()] if isinstance(failures, Mapping) else []
         waiting += [

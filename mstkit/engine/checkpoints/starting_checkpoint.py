@@ -1,4 +1,4 @@
-"""The checkpoint that a run starts from, and whether it belongs to it."""
+"""Finds the checkpoint that a run starts from, and checks that it fits the run."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from mstkit.interop.checkpoint import read_checkpoint
 
 @dataclass
 class StartingCheckpoint:
-    """Where a run starts from.
+    """The checkpoint that a run starts from.
 
     Attributes:
-        path: the checkpoint; None for a run from scratch.
-        checkpoint: what it holds, on the CPU.
-        resume: go on with that run, or only take its weights.
-        named: the user named the checkpoint, rather than the work dir that it lies in.
-        notes: what the user should know of the choice.
+        path: of the checkpoint; None for a run from scratch.
+        checkpoint: its content, on the CPU.
+        resume: resume its run, rather than only load its weights.
+        named: the user named the checkpoint; otherwise it was found in the work dir.
+        notes: lines for the user about how it was chosen.
     """
 
     path: Path | None = None
@@ -40,22 +40,22 @@ class StartingCheckpoint:
 
     @property
     def meta(self) -> Mapping[str, Any]:
-        """What a checkpoint that is resumed says of its run; empty for a new run."""
+        """``meta`` of the checkpoint that is resumed; empty for a new run."""
         return self.checkpoint['meta'] if self.resume and self.checkpoint is not None else {}
 
 
 @dataclass
 class Built:
-    """What was built for a run before it starts.
+    """The parts of a run that are compared with the checkpoint before it starts.
 
     Attributes:
-        model: with its first weights.
+        model: the model.
         config: of the whole run.
-        data: the fingerprint of its training set.
-        counter: how its iterations become steps; None where that is not known.
-        wrapper: an optimizer as the run will have it; None where that is not known.
-        schedules: how many it will have.
-        by_epoch: it counts epochs, not iterations.
+        data: the fingerprint of the training set.
+        counter: converts iterations to optimizer steps; None if unknown.
+        wrapper: an optimizer wrapper like the run's; None if unknown.
+        schedules: the number of schedules.
+        by_epoch: the run counts epochs, not iterations.
     """
 
     model: nn.Module
@@ -70,14 +70,14 @@ class Built:
 def find_start(
     work_dir: str, load_from: str | None, resume: bool, run: str | None = None, more: Sequence[Path] = ()
 ) -> StartingCheckpoint:
-    """Reads the checkpoint that a run starts from; called by all processes, of which the first one chooses.
+    """Finds and reads the checkpoint that a run starts from; every process calls it, and rank 0 chooses.
 
     Args:
-        work_dir: where the run writes.
-        load_from: the file that the user named.
-        resume: go on with that run.
-        run: the id of the run that was last in the work dir, where that is known.
-        more: other folders that its checkpoints may lie in.
+        work_dir: of the run.
+        load_from: the file that the user named; None searches ``work_dir`` if ``resume`` is set.
+        resume: resume the checkpoint's run.
+        run: the id of the last run in the work dir, if known.
+        more: other folders that may hold its checkpoints.
 
     Raises:
         UsageError: the file is missing, is not a checkpoint, or cannot be resumed from.
@@ -96,27 +96,27 @@ def find_start(
         checkpoint = newest.checkpoint
         if path is not None and checkpoint is None:
             checkpoint = read_checkpoint(path)
-        return _sound(StartingCheckpoint(path, checkpoint, resume, notes=notes))
+        return _with_checked_place(StartingCheckpoint(path, checkpoint, resume, notes=notes))
     if '://' in str(load_from):
         raise UsageError(f'load_from={load_from!r} is not a file: download it first and give its path.')
     path, checkpoint = Path(load_from), read_checkpoint(load_from)
     absent = what_is_missing(checkpoint) if resume else []
     if absent:
-        raise _cannot(path, f'it holds no {", ".join(absent)}')
-    return _sound(StartingCheckpoint(path, checkpoint, resume, named=True))
+        raise _cannot_resume(path, f'it holds no {", ".join(absent)}')
+    return _with_checked_place(StartingCheckpoint(path, checkpoint, resume, named=True))
 
 
-def _sound(start: StartingCheckpoint) -> StartingCheckpoint:
-    """The start itself, if the place in the run that it names is one."""
+def _with_checked_place(start: StartingCheckpoint) -> StartingCheckpoint:
+    """Returns ``start`` if its epoch and iteration are valid; raises UsageError otherwise."""
     if start.meta and start.path is not None:
         try:
             check_place(start.meta)
         except UsageError as error:
-            raise _cannot(start.path, str(error)) from error
+            raise _cannot_resume(start.path, str(error)) from error
     return start
 
 
-def _cannot(path: Path, reason: str) -> UsageError:
+def _cannot_resume(path: Path, reason: str) -> UsageError:
     return UsageError(
         f'{path} cannot be resumed from: {reason}. To start a new run from its weights, use --cfg-options '
         f'load_from={path} instead of --resume.'
@@ -127,15 +127,14 @@ def check_start(start: StartingCheckpoint, run: Built) -> list[str]:
     """Refuses to start from a checkpoint that does not belong to this run.
 
     Args:
-        start: what it starts from.
-        run: what was built for it.
+        start: the checkpoint.
+        run: the parts of this run.
 
     Returns:
-        Lines for the log, about what is not as it was.
+        Lines for the log about accepted differences.
 
     Raises:
-        UsageError: another model, another optimizer, epochs of another length, other settings or images, or a damaged
-            part of the checkpoint.
+        UsageError: the checkpoint has another model, optimizer, epoch length, settings or images, or is damaged.
     """
     if start.checkpoint is None or start.path is None:
         return []
@@ -154,7 +153,7 @@ def check_start(start: StartingCheckpoint, run: Built) -> list[str]:
             schedules = start.checkpoint.get('param_schedulers', [])
             check_schedules(schedules, None if run.config.get('accept_changes') else run.schedules)
     except UsageError as error:
-        raise _cannot(path, str(error)) from error
+        raise _cannot_resume(path, str(error)) from error
     return check_changes(path, meta, run.config, run.data)
 
 
@@ -162,7 +161,7 @@ def _check_length(start: StartingCheckpoint, run: Built) -> None:
     saved, counter = start.meta.get('counter'), run.counter
     if not isinstance(saved, Mapping) or counter is None:
         return
-    # A run that counts in iterations is one epoch of all of them, and may be made longer.
+    # A run that counts in iterations is a single epoch, which may become longer.
     now = dict(iters_per_epoch=counter.iters_per_epoch) if run.by_epoch else {}
     for name, value in {**now, 'accumulative_counts': counter.accumulative_counts}.items():
         if saved.get(name, value) != value:

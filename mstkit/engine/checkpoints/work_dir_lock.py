@@ -1,4 +1,4 @@
-"""One training at a time in a work dir: a lock that the operating system takes back when its holder dies."""
+"""A lock that allows one training at a time in a work dir; the operating system releases it if the process dies."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from typing import Any
 from mstkit.errors import UsageError
 
 LOCK = '.training.lock'
-# What file systems answer that know no such locks.
+# Errors of file systems without locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 
 class WorkDirLock:
-    """The right to train in a work dir, held as long as this object lives, or the process does, however it ends.
+    """The lock of a work dir, held until this object is deleted or the process ends.
 
-    The lock is ``flock`` on the file ``.training.lock``, which names host, process and time of its holder, and the run
-    that was trained there last. Several runners of one process share it; data workers do not keep it.
+    It is an ``flock`` on the file ``.training.lock``, which holds host, process id and start time of its holder, and
+    the id of the last run in the folder. Several runners of one process share it; data workers do not inherit it.
 
     Use :func:`lock_work_dir` to get one.
 
     Attributes:
-        warning: why the folder is not protected; None where it is.
+        warning: why the folder is not protected; None if it is.
     """
 
     def __init__(self, descriptor: int, warning: str | None) -> None:
@@ -39,24 +39,24 @@ class WorkDirLock:
         _OPEN.add(self)
 
     def stands_for(self, file: Path) -> bool:
-        """Whether it is still that file: the folder may have been removed and made again."""
+        """Whether the lock is on this very file: the folder may have been deleted and created again."""
         try:
             return os.path.samestat(os.fstat(self._descriptor), os.stat(file))
         except OSError:
             return False
 
     def write(self, **fields: Any) -> None:
-        """Changes what the file says; in place, because a new file would be another lock."""
+        """Updates fields in the file; in place, because a new file would not be locked."""
         content = json.dumps({**self.read(), **fields}).encode()
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, content, 0)
 
     def read(self) -> dict[str, Any]:
-        """What the file says; empty where it says nothing."""
+        """The fields in the file; empty if it is empty or damaged."""
         return _parse(os.pread(self._descriptor, 1 << 16, 0))
 
     def close(self) -> None:
-        """Gives the folder back for all who share it, or, in a forked process, the copy that it inherited."""
+        """Releases the lock for all runners that share it; in a forked process only the inherited descriptor."""
         self._close()
 
 
@@ -65,7 +65,10 @@ _HELD: weakref.WeakValueDictionary[str, WorkDirLock] = weakref.WeakValueDictiona
 
 
 def _close_in_child() -> None:
-    """A forked data worker that outlives a killed training must not hold its lock; closing a copy does not unlock."""
+    """Closes the descriptors that a forked data worker inherits, or it would keep the lock of a killed training.
+
+    Closing an inherited descriptor does not release the lock of the parent.
+    """
     for lock in list(_OPEN):
         lock.close()
 
@@ -74,9 +77,9 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 
 def lock_work_dir(work_dir: str | os.PathLike[str]) -> WorkDirLock:
-    """Takes the lock of a work dir, which is made where it is missing.
+    """Locks a work dir, which is created if it is missing.
 
-    On a file system without locks the result says so (``warning``), and nothing is protected.
+    On a file system without locks ``warning`` of the result is set, and the folder is not protected.
 
     Raises:
         UsageError: another process trains in it; the message names that process.
@@ -99,8 +102,8 @@ def lock_work_dir(work_dir: str | os.PathLike[str]) -> WorkDirLock:
                     raise
                 raise UsageError(_taken(work_dir, holder)) from None
             warning = (
-                f'{work_dir} lies on a file system without locks ({error.strerror}): '
-                'nothing keeps a second training out of it'
+                f'{work_dir} is on a file system without locks ({error.strerror}): '
+                'a second training in it would not be noticed'
             )
         lock = WorkDirLock(descriptor, warning)
         if lock.stands_for(file):  # else its folder was removed between opening and locking
@@ -112,7 +115,8 @@ def lock_work_dir(work_dir: str | os.PathLike[str]) -> WorkDirLock:
 
 
 def is_used(work_dir: str | os.PathLike[str]) -> bool:
-    """Whether a training was, or is, in a folder: there is a lock that it could hold."""
+    """Whether a training was started in a folder before, so that it has a lock file."""
+
     return (Path(work_dir) / LOCK).is_file()
 
 
