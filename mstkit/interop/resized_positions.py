@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
-import numpy as np
-import scipy  # its parts are loaded when they are first used
 from mmpretrain.models.utils import resize_relative_position_bias_table
 from torch import Tensor
 
 from mstkit.utils.position_interpolation import resize_positions
+from mstkit.utils.relative_positions import interp2d_of_scipy, resize_square_table
 
 
 def square_side(count: int) -> int | None:
@@ -35,40 +31,21 @@ def resize_square_positions(
     return resize_positions(positions, (side, side), grid, extra_tokens, mode, offset)
 
 
-def resize_bias_table(table: Tensor, length: int) -> Tensor | None:
-    """Interpolates a table of relative-position biases for another window.
+def resize_bias_table(table: Tensor, length: int, grid: tuple[int, int] | None = None) -> Tensor | None:
+    """Interpolates a table of relative-position biases for another window or grid.
 
     Args:
-        table: ((2w-1)**2, N), of windows of w*w.
-        length: (2v-1)**2 wanted.
+        table: ((2w-1)**2, N), of windows of w*w; three entries more with a class token's.
+        length: (2v-1)**2 wanted, or three more.
+        grid: (h, w) of the module, of a table with a class token's entries; a square one where it is None.
 
     Returns:
         (length, N), or None where one of the two is not a table of square windows.
     """
+    if (resized := resize_square_table(table, length, grid)) is not None:
+        return resized
     source, target = square_side(len(table)), square_side(length)
     if source is None or target is None or source < 3 or source % 2 == 0 or target % 2 == 0:
         return None
-    with _interp2d():
+    with interp2d_of_scipy():
         return resize_relative_position_bias_table(source, target, table.cpu(), table.shape[1]).to(table)
-
-
-def _spline(x: Any, y: Any, z: np.ndarray, kind: str) -> Callable[[Any, Any], np.ndarray]:
-    """What ``interp2d`` did on a regular grid, as SciPy's guide for its removal says."""
-    degree = min({'linear': 1, 'cubic': 3}[kind], len(x) - 1)
-    spline = scipy.interpolate.RectBivariateSpline(x, y, z.T, kx=degree, ky=degree)
-    return lambda new_x, new_y: spline(new_x, new_y).T
-
-
-@contextmanager
-def _interp2d() -> Iterator[None]:
-    """Gives mmpretrain the function that it asks SciPy for, which SciPy 1.14 removed."""
-    interpolate = scipy.interpolate
-    before = getattr(interpolate, 'interp2d', None)
-    interpolate.interp2d = _spline
-    try:
-        yield
-    finally:
-        if before is None:
-            del interpolate.interp2d
-        else:
-            interpolate.interp2d = before

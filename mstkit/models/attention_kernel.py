@@ -20,11 +20,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0, ma
         key: (B, N, L, d).
         value: (B, N, L, d).
         dropout_p: share of the attention that is dropped.
-        mask: (B, 1, 1, L) bool, which keys are there at all; None for all. One at least is in each image.
+        mask: what the logits, (B, N, L, L), are masked by, in a shape that expands to theirs: bool, which keys are
+            there at all, one at least in each image; or a bias, which is added to them and gets a gradient. None for
+            neither.
 
     Returns:
         (B, N, L, d).
     """
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.to(query.dtype)
     half = query.dtype in (torch.bfloat16, torch.float16)
     if query.device.type != 'cpu' or not half:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout_p)
@@ -33,6 +37,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0, ma
     with torch.autocast('cpu', enabled=False):
         scores = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
         if mask is not None:
-            scores = scores.masked_fill(~mask, float('-inf'))
+            scores = scores.masked_fill(~mask, float('-inf')) if mask.dtype == torch.bool else scores + mask
         weights = torch.softmax(scores, dim=-1)
         return F.dropout(weights, dropout_p, training=dropout_p > 0) @ value

@@ -40,7 +40,7 @@ def attention_weights(attention: Any, tokens: Tensor, mask: Tensor | None = None
     with torch.autocast(tokens.device.type, enabled=False):
         scores = query.float() * scale @ key.float().transpose(-2, -1)
     table = getattr(attention, 'relative_position_bias_table', None)
-    if table is not None:
+    if table is not None and bias is None:  # ours adds up its biases before
         index = attention.relative_position_index.view(-1)
         scores += table[index].view(length, length, heads).permute(2, 0, 1).float()
     if bias is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from mmpretrain.models.backbones import SwinTransformer, VisionTransformer
 
 from mstkit.errors import UsageError
+from mstkit.models.encoder_layer import QV_BIAS
 from mstkit.utils.checks import (
     check_count,
     check_dict,
@@ -44,7 +45,9 @@ def vit_arguments(owner: str, args: tuple, settings: Mapping[str, Any]) -> dict[
     Raises:
         UsageError: with the argument and what it can be.
     """
-    given = _given(VisionTransformer, owner, args, settings)
+    only_qv = settings.get('qkv_bias') == QV_BIAS
+    given = _given(VisionTransformer, owner, args, {**settings, **({'qkv_bias': False} if only_qv else {})})
+    given['qkv_bias'] = QV_BIAS if only_qv else given['qkv_bias']
     arch = _arch(owner, given['arch'], VisionTransformer, ('num_layers', 'num_heads', 'feedforward_channels'))
     width = check_size(f'{owner}.arch.embed_dims', arch['embed_dims'])
     depth = check_count(f'{owner}.arch.num_layers', arch['num_layers'], 1, MOST_LAYERS)
@@ -52,7 +55,8 @@ def vit_arguments(owner: str, args: tuple, settings: Mapping[str, Any]) -> dict[
     _heads(f'{owner}.arch', width, arch['num_heads'])
     _check_shared(owner, given, depth)
     check_one_of(f'{owner}.out_type', given['out_type'], VisionTransformer.OUT_TYPES)
-    check_number(f'{owner}.layer_scale_init_value', given['layer_scale_init_value'], 0, 1e3)
+    scale = given['layer_scale_init_value']
+    given['layer_scale_init_value'] = check_number(f'{owner}.layer_scale_init_value', scale or 0.0, 0, 1e3)
     if not given['with_cls_token'] and given['out_type'] == 'cls_token':
         raise UsageError(f"{owner}.with_cls_token is False and out_type 'cls_token': give another out_type.")
     given['out_indices'] = _indices(owner, given['out_indices'], -depth, depth)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -219,3 +219,20 @@ def init_like_mae(modules: Iterable[nn.Module], patch_projection: nn.Module) -> 
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     nn.init.xavier_uniform_(patch_projection.weight.flatten(1))  # type: ignore[operator]
+
+
+def init_like_beit(layers: Iterable[Any], patch_projection: nn.Module) -> None:
+    """BEiT's and SimMIM's initialization of a ViT.
+
+    Truncated-normal weights of every linear layer and of the patch projection, deviation 0.02, biases zero; then what
+    ends the attention and the feed-forward branch of layer i, counted from 1, is divided by sqrt(2i), so that deep
+    layers begin near the identity.
+    """
+    for depth, layer in enumerate(layers, start=1):
+        init_transformer_weights(layer.modules())
+        last = [module for module in layer.ffn.modules() if isinstance(module, nn.Linear)][-1]
+        for linear in (layer.attn.proj, last):
+            linear.weight.data.div_((2 * depth) ** 0.5)
+    nn.init.trunc_normal_(patch_projection.weight, std=0.02)  # type: ignore[arg-type]
+    if patch_projection.bias is not None:
+        nn.init.zeros_(patch_projection.bias)  # type: ignore[arg-type]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import torch
 from mmpretrain.models.backbones import VisionTransformer
-from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mstkit.errors import UsageError
@@ -18,52 +15,29 @@ from mstkit.models.backbones.masked_backbone import (
     MaskedBackbone,
     Read,
     expand_mask,
+    init_like_beit,
     init_like_mae,
     init_transformer_weights,
 )
-from mstkit.models.encoder_layer import EncoderLayer
+from mstkit.models.backbones.pooled_attention import pooled_attention
+from mstkit.models.backbones.vit_positions import ViTPositions
+from mstkit.models.encoder_layer import QV_BIAS, EncoderLayer
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
 from mstkit.utils.checks import check_count, check_number, check_one_of
-from mstkit.utils.position_interpolation import resize_positions
-from mstkit.utils.sincos_positions import sincos_positions
-
-
-def pooled_attention(attention: MultiheadAttention, tokens: Tensor, class_tokens: int, registers: int = 0) -> Tensor:
-    """The row of an attention map that belongs to the pooled query, MST eq. 4 before the mean over heads.
-
-    Computed beside the fused attention of the block: one query against all keys, O(L) in time and memory.
-
-    Args:
-        attention: that of the block.
-        tokens: (B, E + R + L, C), normalized input of that block, the class token first, then the registers.
-        class_tokens: E, 1 or 0; with a class token the query is that token's, without one the mean of the patches'.
-        registers: R.
-
-    Returns:
-        (B, N, L) float32: softmax over all E + R + L keys, of which the L patches are kept.
-    """
-    dims, heads = attention.embed_dims, attention.num_heads
-    weight, bias = attention.qkv.weight, attention.qkv.bias
-    source = tokens[:, :1] if class_tokens else tokens[:, registers:].mean(dim=1, keepdim=True)
-    query = F.linear(source, weight[:dims], None if bias is None else bias[:dims])
-    key = F.linear(tokens, weight[dims : 2 * dims], None if bias is None else bias[dims : 2 * dims])
-    batch, length = tokens.shape[:2]
-    query = query.view(batch, 1, heads, dims // heads).transpose(1, 2).float()
-    key = key.view(batch, length, heads, dims // heads).transpose(1, 2).float()
-    # Autocast would take the product, and with it the ranking of the patches, back to half precision.
-    with torch.autocast(tokens.device.type, enabled=False):
-        row = torch.softmax(query @ key.transpose(-2, -1) * attention.head_dims**-0.5, dim=-1)
-    return row[:, :, 0, class_tokens + registers :]
+from mstkit.utils.relative_positions import TokenPairs
 
 
 @MODELS.register_module()
-class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
+class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
     """mmpretrain's :class:`VisionTransformer` whose patches can be hidden.
 
     Arguments, state-dict keys and the output of ``forward`` are mmpretrain's; ``register_tokens`` (1, R, C), DINOv2's
     name, is there where there are registers. Attention is fused everywhere; the row
     that guides a masker is computed beside a block, only when it is asked for.
+
+    With ``layer_scale_init_value=0.1, relative_positions='shared', positions='none', qkv_bias='qv_bias'`` it is the
+    encoder of BEiT and of SimMIM's ViT (mmpretrain's ``BEiTViT``).
 
     Args:
         *args: as mmpretrain's.
@@ -71,13 +45,23 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
             another size, see :func:`mstkit.utils.position_interpolation.resize_positions`. 0.1 is right for weights of
             DINO's, iBOT's and AttMask's releases, which were trained with it; 0, the default, for those that were
             trained here.
-        positions: 'learned', or 'sincos', fixed ones in MAE's order, which no training moves.
+        positions: 'learned'; 'sincos', fixed ones in MAE's order, which no training moves; or 'none'.
+        relative_positions: biases of the attention's logits by the offset of query and key, with three entries for the
+            class token (Bao et al., ICLR 2022): 'shared', one table for all layers, as BEiT and SimMIM pre-train;
+            'per_layer', one for each, as they fine-tune; or None. They start at zero. On another grid than that of
+            ``img_size`` the table is interpolated, see :func:`mstkit.utils.relative_positions.resize_bias_table`; a
+            table that was shared is loaded into each layer's. Registers have no bias.
+        qkv_bias: True, False, or 'qv_bias', BEiT's: of queries and values, without one of keys, which no softmax shows.
         num_registers: R, learned tokens that any token can attend to and nobody reads, so that patches need not give up
             their own content for what concerns the whole image (Darcet et al., arXiv 2309.16588; the paper takes 4).
             As in DINOv2, their order is class token, registers, patches, they have no position, and they start
             normal with deviation 1e-6 (timm's too). No output holds them.
         initialization: 'trunc_normal', DINO's: linear layers and class token truncated normal, 0.02; or 'xavier',
-            MAE's: linear layers and patch projection Xavier-uniform, the class token normal, 0.02.
+            MAE's: linear layers and patch projection Xavier-uniform, the class token normal, 0.02; or 'beit', BEiT's
+            and SimMIM's: linear layers, patch projection and class token truncated normal, 0.02, and what ends each
+            branch of layer i (from 1) divided by the root of 2i.
+        layer_scale_init_value: mmpretrain's, what the learned factor of each channel of both branches starts at
+            (LayerScale, Touvron et al., ICCV 2021); 0 or None for no such factors.
         with_cp: keep only the input of each layer for the backward pass and compute the layer again there (activation
             checkpointing): a third more time, a fraction of the memory. Named as in mmpretrain's Swin.
         **kwargs: as mmpretrain's.
@@ -91,33 +75,35 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         *args: Any,
         interpolate_offset: float = 0.0,
         with_cp: bool = False,
-        positions: Literal['learned', 'sincos'] = 'learned',
-        initialization: Literal['trunc_normal', 'xavier'] = 'trunc_normal',
+        positions: Literal['learned', 'sincos', 'none'] = 'learned',
+        initialization: Literal['trunc_normal', 'xavier', 'beit'] = 'trunc_normal',
         num_registers: int = 0,
+        relative_positions: Literal['shared', 'per_layer'] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**vit_arguments(type(self).__name__, args, kwargs))
+        settings = vit_arguments(type(self).__name__, args, kwargs)
+        only_qv = settings['qkv_bias'] == QV_BIAS
+        super().__init__(**{**settings, 'qkv_bias': settings['qkv_bias'] and not only_qv})
         self.interpolate_offset = check_number(
             'MaskedVisionTransformer: interpolate_offset', interpolate_offset, 0, below=1
         )
         self.with_cp = with_cp
         self.embedding_dims = self.feature_dims = self.embed_dims
         self.stride = self.patch_embed.projection.stride[0]
-        self.positions = check_one_of('MaskedVisionTransformer: positions', positions, ('learned', 'sincos'))
         self.initialization = check_one_of(
-            'MaskedVisionTransformer: initialization', initialization, ('trunc_normal', 'xavier')
+            'MaskedVisionTransformer: initialization', initialization, ('trunc_normal', 'xavier', 'beit')
         )
-        if positions == 'sincos':
-            if self.embed_dims % 4:
-                raise UsageError(f"positions='sincos' need a multiple of 4 channels, not embed_dims={self.embed_dims}")
-            self.pos_embed.requires_grad_(False)
-            self._fix_positions()
         self.num_registers = check_count('MaskedVisionTransformer: num_registers', num_registers, 0, 1024)
         if num_registers:
             self.register_tokens = nn.Parameter(torch.zeros(1, num_registers, self.embed_dims))
             self.register_tokens.requires_grad_(self.frozen_stages <= 0)  # frozen where the class token is
         for i, layer in enumerate(self.layers):  # mmpretrain's constructor builds its own kind
             self.layers[i] = EncoderLayer(layer)
+            if only_qv:
+                self.layers[i].attn.add_qv_bias()
+        self._set_positions(positions, relative_positions)
+        for layer in self.layers[: max(0, self.frozen_stages)]:
+            layer.requires_grad_(False)  # also what has been added to it
 
     def init_weights(self) -> None:
         """Initializes like DINO's ViT or like MAE's, as ``initialization`` says."""
@@ -128,6 +114,8 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
             self._fix_positions()
         if self.initialization == 'xavier':
             init_like_mae(self.layers.modules(), self.patch_embed.projection)
+        elif self.initialization == 'beit':
+            init_like_beit(self.layers, self.patch_embed.projection)
         else:
             init_transformer_weights(self.layers.modules())
         if self.cls_token is not None:
@@ -141,12 +129,6 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         """Tokens before the patches: the class token, and registers, which ``num_extra_tokens`` does not count."""
         return self.num_extra_tokens + self.num_registers
 
-    @torch.no_grad()
-    def _fix_positions(self) -> None:
-        """Sine-cosine positions of the patches; zero at the class token, as MAE's."""
-        self.pos_embed.zero_()
-        self.pos_embed[:, self.num_extra_tokens :] = sincos_positions(self.patch_resolution, self.embed_dims)
-
     def forward_tokens(
         self,
         images: Tensor,
@@ -158,13 +140,15 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
     ) -> TokenOutput:
         """See :meth:`MaskedBackbone.forward_tokens`."""
         tokens, grid = self._embed(images, mask, mask_token)
-        attention = None
+        relative, attention = self._relative(grid, tokens.device), None
         for depth, layer in enumerate(self.layers, start=-len(self.layers)):
             if return_attention and depth == attention_layer:
-                attention = pooled_attention(layer.attn, layer.ln1(tokens), self.num_extra_tokens, self.num_registers)
+                normed = layer.ln1(tokens)  # first: it gathers the layer's weights where they are spread
+                bias = layer.attn.logit_bias(relative)
+                attention = pooled_attention(layer.attn, normed, self.num_extra_tokens, self.num_registers, bias)
             if depth == -1 and read != 'all' and self.num_extra_tokens and isinstance(layer, EncoderLayer):
-                return self._read(layer, tokens, grid, attention, mask if read == 'hidden' else None)
-            tokens = self._run(layer, tokens)
+                return self._read(layer, tokens, grid, attention, mask if read == 'hidden' else None, relative)
+            tokens = self._run(layer, tokens, relative=relative)
         tokens = self._normalized(tokens)
         patches = tokens[:, self.num_prefix_tokens :]
         pooled = tokens[:, 0] if self.num_extra_tokens else patches.mean(dim=1)
@@ -179,18 +163,20 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         if not fewest and self.cls_token is None:
             raise UsageError('nothing is visible in an image, and a backbone without class token has nothing to encode')
         places = torch.argsort(hidden.byte(), dim=1, stable=True)[:, :most]  # (B, V): the visible ones, in order
-        positions = self._positions(self.pos_embed, self.patch_resolution, grid)
-        tokens = tokens + positions[:, self.num_extra_tokens :]
+        positions = self._positions_of(grid)
+        if positions is not None:
+            tokens = tokens + positions[:, self.num_extra_tokens :]
         tokens = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
         if self.cls_token is not None:
-            first = (self.cls_token + positions[:, :1]).expand(len(tokens), -1, -1)
-            tokens = torch.cat((first, tokens), dim=1)
+            first = self.cls_token if positions is None else self.cls_token + positions[:, :1]
+            tokens = torch.cat((first.expand(len(tokens), -1, -1), tokens), dim=1)
         tokens = self.pre_norm(self.drop_after_pos(self._with_registers(tokens)))
         present = None
         if fewest < most:
             present = torch.arange(most + extra, device=counts.device) < (counts + extra)[:, None]
+        relative = self._relative(grid, places.device, places)
         for layer in self.layers:
-            tokens = self._run(layer, tokens, present=present)
+            tokens = self._run(layer, tokens, present=present, relative=relative)
         tokens = self._normalized(tokens)
         patches = tokens[:, extra:]
         if present is not None:
@@ -202,22 +188,22 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
     def forward_layers(self, images: Tensor, count: int, norm: bool = True) -> list[Tensor]:
         """See :meth:`MaskedBackbone.forward_layers`."""
         before = self._check_layers(count, len(self.layers))
-        tokens, _ = self._embed(images)
-        found = []
+        tokens, grid = self._embed(images)
+        found, relative = [], self._relative(grid, tokens.device)
         for depth, layer in enumerate(self.layers):
-            tokens = self._run(layer, tokens)
+            tokens = self._run(layer, tokens, relative=relative)
             if depth >= before:
                 found.append((self.ln1(tokens) if norm else tokens)[:, self.num_prefix_tokens :])
         return found
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """mmpretrain's: images (B, 3, H, W) to what ``out_type`` and ``out_indices`` ask for."""
-        if not self.interpolate_offset and not self.num_registers:
+        if not self.interpolate_offset and not self.num_registers and self._placed_as_mmpretrains():
             return super().forward(x)
         tokens, grid = self._embed(x)
-        found = []
+        found, relative = [], self._relative(grid, tokens.device)
         for depth, layer in enumerate(self.layers):
-            tokens = layer(tokens)
+            tokens = layer(tokens) if relative is None else layer(tokens, relative=relative)
             if depth == len(self.layers) - 1:
                 tokens = self._normalized(tokens)
             if depth in self.out_indices:
@@ -232,7 +218,8 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         tokens = self.hide(tokens, (height, width), mask, mask_token)
         if self.cls_token is not None:
             tokens = torch.cat((self.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
-        tokens = tokens + self._positions(self.pos_embed, self.patch_resolution, (height, width))
+        positions = self._positions_of((height, width))
+        tokens = tokens if positions is None else tokens + positions
         return self.pre_norm(self.drop_after_pos(self._with_registers(tokens))), (height, width)
 
     def _with_registers(self, tokens: Tensor) -> Tensor:
@@ -254,20 +241,6 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
             return super().get_layer_depth(f'{prefix}cls_token', prefix)
         return super().get_layer_depth(param_name, prefix)
 
-    def _positions(self, positions: Tensor, source: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-        mode, offset = self.interpolate_mode, self.interpolate_offset
-        return resize_positions(positions, source, grid, self.num_extra_tokens, mode, offset)
-
-    def _prepare_pos_embed(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """mmpretrain's, which resizes positions that are loaded; with the offset where there is one."""
-        found = state_dict.get(f'{prefix}pos_embed')
-        if found is not None and self.interpolate_offset:
-            side = math.isqrt(max(found.shape[1] - self.num_extra_tokens, 0))
-            if side**2 == found.shape[1] - self.num_extra_tokens:
-                grid = self.patch_embed.init_out_size
-                state_dict[f'{prefix}pos_embed'] = self._positions(found, (side, side), tuple(grid))
-        super()._prepare_pos_embed(state_dict, prefix, *args, **kwargs)
-
     def _run(self, layer: nn.Module, tokens: Tensor, **settings: Any) -> Tensor:
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(layer, tokens, use_reentrant=False, **settings)
@@ -277,18 +250,24 @@ class MaskedVisionTransformer(MaskedBackbone, VisionTransformer):
         return self.ln1(tokens) if self.final_norm else tokens
 
     def _read(
-        self, layer: EncoderLayer, tokens: Tensor, grid: tuple[int, int], attention: Tensor | None, mask: Tensor | None
+        self,
+        layer: EncoderLayer,
+        tokens: Tensor,
+        grid: tuple[int, int],
+        attention: Tensor | None,
+        mask: Tensor | None,
+        relative: Tensor | TokenPairs | None,
     ) -> TokenOutput:
         """The last layer, of which the class token and the hidden patches are read; the other patches are zeros."""
         (batch, length, channels), extra = tokens.shape, self.num_prefix_tokens
         if mask is None:
-            pooled = self._normalized(self._run(layer, tokens, first_only=True))[:, 0]
+            pooled = self._normalized(self._run(layer, tokens, first_only=True, relative=relative))[:, 0]
             return TokenOutput(pooled.new_zeros(1).expand(batch, length - extra, channels), pooled, grid, attention)
         hidden = expand_mask(mask, grid).flatten().nonzero().squeeze(1)
         patches = length - extra
         of_patches = hidden.div(patches, rounding_mode='floor') * length + extra + hidden % patches
         rows = torch.cat((torch.arange(batch, device=tokens.device) * length, of_patches))
-        found = self._normalized(self._run(layer, tokens, rows=rows))
+        found = self._normalized(self._run(layer, tokens, rows=rows, relative=relative))
         whole = found.new_zeros(batch * length, channels).index_copy(0, rows, found).view(batch, length, channels)
         return TokenOutput(whole[:, extra:], whole[:, 0], grid, attention, hidden)
 
