@@ -1,9 +1,9 @@
-"""The few structures that travel between the parts, and the conventions that they all keep.
+"""Data structures passed between the components, and the shape and mask conventions that all of them follow.
 
 Shape legend: B batch · L = h*w patches · C channels · N attention heads · K prototypes · V views · D feature size.
 
-A mask is a bool tensor ``(B, h, w)`` on the patch grid on which it was decided; **True means hidden**. The class token
-is never part of it. Patch tokens are row-major: token ``l`` sits at row ``l // w``, column ``l % w``.
+A mask is a bool tensor ``(B, h, w)`` on a patch grid; **True means hidden**. The class token is never masked. Patch
+tokens are row-major: token ``l`` sits at row ``l // w``, column ``l % w``.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-# Which tokens of the last layer somebody reads: all, the pooled one, or that and the hidden or the visible patches.
+# The output tokens that a caller uses: all, the pooled one alone, or the pooled one with the hidden or visible patches.
 Read = Literal['all', 'hidden', 'visible', 'pooled']
 
 
 class TokenOutput(NamedTuple):
-    """What a backbone says about a batch of images.
+    """A backbone's output for a batch of images.
 
     Attributes:
         patch_tokens: (B, L, C), after the final norm, row-major over the grid.
         pooled: (B, C), the class token, or the mean of the patch tokens where there is none.
         grid: (h, w) with h * w = L.
-        attention: (B, N, L), what each patch receives from the pooled query in the last block (or in another that was
-            asked for), per head; the rows of a head need not sum to one (the class token's share is left out). None
-            unless it was asked for.
-        hidden: (M,) int64, places of the hidden patches among B * L, ascending, where the backbone looked for them:
-            their number is not known before, so on a GPU to look is to wait. None elsewhere.
+        attention: (B, N, L), attention from the pooled query to each patch in the last block (or the requested one),
+            per head; a row may sum to less than one, since the attention to the class token is left out. None unless
+            requested.
+        hidden: (M,) int64, ascending indices of the hidden patches among B * L, if the backbone computed them; else
+            None. Reusing them saves another ``nonzero()``, which makes the host wait for the GPU.
     """
 
     patch_tokens: Tensor
@@ -41,20 +41,20 @@ class TokenOutput(NamedTuple):
 
 @runtime_checkable
 class TokenEncoder(Protocol):
-    """What gives the tokens of images, as every backbone of ours does."""
+    """Anything that encodes images into tokens; every :class:`MaskedBackbone` is one."""
 
     def forward_tokens(self, images: Tensor) -> TokenOutput:
-        """The tokens of images (B, 3, H, W), normalized."""
+        """Encodes normalized images (B, 3, H, W)."""
 
 
 class VisibleOutput(NamedTuple):
-    """What a backbone says about the visible patches of a batch of images, of which it saw no others.
+    """Output of a backbone that encoded the visible patches alone.
 
     Attributes:
         patch_tokens: (B, V, C), after the final norm; V is the largest number of visible patches of an image, and an
             image with fewer has zeros at the end.
         pooled: (B, C), the class token, or the mean of the visible patch tokens where there is none.
-        places: (B, V) int64, where each token sits on the flat grid, ascending; -1 for those that are no tokens.
+        places: (B, V) int64, index of each token's patch on the flat grid, ascending; -1 for padding.
         grid: (h, w).
     """
 
@@ -65,14 +65,14 @@ class VisibleOutput(NamedTuple):
 
 
 class MaskContext(NamedTuple):
-    """What a masker may look at to decide what to hide in B images.
+    """Input of a masker for B images.
 
     Attributes:
-        images: (B, 3, H, W), normalized, whole.
-        grid: (h, w), the patches to decide on, h * w = L.
-        tokens: (B, L, C), the guide's patch tokens; None for a masker that does not say ``needs_tokens``.
-        scores: (B, N, L), the guide's attention, per head: what each patch receives from the pooled query; None for a
-            masker that does not say ``needs_scores``.
+        images: (B, 3, H, W), normalized, unmasked.
+        grid: (h, w) of the mask, h * w = L.
+        tokens: (B, L, C), the guide's patch tokens; None unless the masker sets ``needs_tokens``.
+        scores: (B, N, L), the guide's attention from the pooled query to each patch, per head; None unless the masker
+            sets ``needs_scores``.
     """
 
     images: Tensor
@@ -87,7 +87,7 @@ class MaskContext(NamedTuple):
 
     @property
     def device(self) -> torch.device:
-        """Where the mask is needed."""
+        """The device of the images and the mask."""
         return self.images.device
 
 
@@ -106,14 +106,15 @@ class FeatureBank(NamedTuple):
 
 
 class PanelData(NamedTuple):
-    """What a panel of one training step shows; B images side by side.
+    """Images shown in a panel of one training step; B images side by side.
 
     Attributes:
-        images: (B, 3, H, W), normalized as the network sees them.
-        attention: (B, h, w), mean over heads of the teacher's attention, or None where nothing guides the mask.
+        images: (B, 3, H, W), normalized.
+        attention: (B, h, w), mean over heads of the teacher's attention, or None without a teacher's attention.
         mask: (B, h, w) bool, True = hidden, or None without a masker.
         reconstruction: (B, 3, H, W), normalized like ``images``, or None without a decoder.
-        target: what the reconstruction should look like, in the same form, where that is not the image itself.
+        target: (B, 3, H, W), the reconstruction's target where it is not the image itself (HOG, for example); else
+            None.
     """
 
     images: Tensor
@@ -125,14 +126,14 @@ class PanelData(NamedTuple):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training run stands, counted in optimizer steps (not in iterations: they differ when accumulating).
+    """Position in a training run, in optimizer steps (with gradient accumulation a step is several iterations).
 
     Attributes:
-        step: steps done before this one.
+        step: optimizer steps completed.
         total_steps: steps of the whole run.
         steps_per_epoch: steps of one epoch.
-        rank_seed: an integer that differs from run to run (by its seed) and from rank to rank, never within a rank.
-        iteration: iterations done before this one; what randomness of a step is keyed by.
+        rank_seed: a seed derived from the run's seed and the rank, constant during a run.
+        iteration: iterations completed; with ``rank_seed`` it seeds the random draws of an iteration.
     """
 
     step: int
@@ -143,5 +144,5 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """The epoch that this step belongs to, from 0."""
+        """The epoch of this step, from 0."""
         return self.step // self.steps_per_epoch

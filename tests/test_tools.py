@@ -238,7 +238,7 @@ def mistakes(images: Path, tmp: Path) -> list[tuple[str, list[str], str | None, 
         (DEMO, ['model.masker.type=AttMaskLow', 'model.masker.ratio=(0.5,0.1)'], None, 'give the smaller number first'),
         (DEMO, ['model.masker.type=AttMaskHint', 'model.masker.show_max=0.01'], None, 'shows not one of 36 patches'),
         (DEMO, ['model.masker.type=AttMaskHigh', 'model.masker.layer=-9'], None, 'one of -4 to -1'),
-        (IBOT, ['model.masker=none'], str(images), 'nothing hides any: give a masker'),
+        (IBOT, ['model.masker=none'], str(images), 'there is no masker: give one'),
         (MOBY, ['train_dataloader.batch_size=3'], str(images), '256 of MoBYHead is not a multiple.*255 or 258'),
     ]
 

@@ -1,4 +1,4 @@
-"""Building a part that has to be of a certain kind."""
+"""Builds a component and checks that it is of the expected base class."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ Kind = TypeVar('Kind')
 
 
 def build_of_kind(part: Any, kind: type[Kind], what: str, **sizes: Any) -> Kind:
-    """Builds a component from its config, or takes it as it is.
+    """Builds a component from its config; a component is returned unchanged.
 
     Args:
         part: the component, or its config.
-        kind: what it has to be.
-        what: how a message calls it, for example 'a decoder of tokens'.
-        sizes: arguments that the config may leave out.
+        kind: the expected base class.
+        what: the kind in words, for the message, for example 'a decoder of tokens'.
+        sizes: defaults for arguments that the config leaves out.
 
     Raises:
-        UsageError: a component of another kind, with those that are of this one.
+        UsageError: a component of another base class; the message lists the registered ones.
     """
     named: Any = part.get('type') if isinstance(part, dict) else type(part).__name__
     if not isinstance(part, dict):
         fits = isinstance(part, kind)
     else:
         cls = MODELS.get(named) if isinstance(named, str) else named
-        fits = cls is None or (isinstance(cls, type) and issubclass(cls, kind))  # None: what is not known is said below
+        fits = cls is None or (isinstance(cls, type) and issubclass(cls, kind))  # None: unknown, MODELS.build raises
     if not fits:
         known = sorted(name for name, one in MODELS.module_dict.items() if issubclass(one, kind))
         raise UsageError(f'{named} is not {what}; those that are: {", ".join(known)}')

@@ -1,4 +1,4 @@
-"""What the hooks and the runner may ask of a model that is being trained, and what any other model answers."""
+"""The interface between a trained model and the hooks and runner, with defaults for models of other libraries."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from mstkit.structures import PanelData, Progress
 
 
 class TrainedModel:
-    """The questions, each with the answer of a model that knows nothing of them.
+    """Everything that hooks and runner use of a model, with default implementations.
 
-    A :class:`Pretrainer` overrides them. For any other model, such as an algorithm of mmpretrain's,
-    :func:`interface_of` gives a :class:`ForeignModel`, so that nobody else has to ask which methods a model has.
+    :class:`Pretrainer` overrides them. For any other model, such as an algorithm of mmpretrain's,
+    :func:`interface_of` gives a :class:`ForeignModel`, so that callers need no ``hasattr``.
 
     Attributes:
-        static_graph: whether every step uses the same parameters in the same way, which helps DDP.
-        global_views: how many views of an image go through its networks as one batch.
-        decayed_parameters: names of parameters that are decayed although they have one dimension.
+        static_graph: whether every step uses the same parameters, see DistributedDataParallel's ``static_graph``.
+        global_views: how many views of an image are encoded as one batch.
+        decayed_parameters: names of one-dimensional parameters to which weight decay applies nevertheless.
     """
 
     static_graph: ClassVar[bool] = False
@@ -31,17 +31,17 @@ class TrainedModel:
 
     @property
     def needs_progress(self) -> bool:
-        """Whether somebody has to call :meth:`set_progress` and :meth:`after_step`."""
+        """Whether the model depends on calls of :meth:`set_progress` and :meth:`after_step`."""
         return True
 
     def set_progress(self, progress: Progress) -> None:
-        """Told before every iteration where the run stands."""
+        """Called before every iteration."""
 
     def after_step(self) -> None:
-        """Told after every optimizer step."""
+        """Called after every optimizer step."""
 
     def branches(self) -> dict[str, nn.Module]:
-        """The backbones that can be evaluated, by name; the first is the one that is trained."""
+        """The backbones that can be evaluated, by name; the trained one first."""
         return {}
 
     def last_statistics(self) -> dict[str, Tensor]:
@@ -50,32 +50,32 @@ class TrainedModel:
 
     @property
     def prototypes(self) -> int | None:
-        """Over how many the logits are that views are compared by; None where there are none."""
+        """K of the logits by which views are compared; None if the method has no such logits."""
         return None
 
     def panel(self, images: Tensor) -> PanelData | None:
-        """What one step sees of images (B, 3, H, W), normalized, for a panel; None where there is nothing to show."""
+        """Attention, mask and reconstruction of normalized images (B, 3, H, W), for a panel; None if it has none."""
         return None
 
     def check_views(self, global_size: int, local_size: int | None = None) -> None:
-        """Refuses sizes of views, in pixels, that the model cannot take. Raises UsageError."""
+        """Refuses view sizes (sides in pixels) that the model cannot take. Raises UsageError."""
 
     def check_view_count(self, sizes: Sequence[int]) -> None:
-        """Refuses a number of views that the model cannot take. Raises UsageError."""
+        """Refuses a number or order of views (sides in pixels) that the model cannot take. Raises UsageError."""
 
     def check_batch(self, images: int) -> None:
-        """Refuses a number of images per iteration, over all ranks. Raises UsageError."""
+        """Refuses a global batch size (images per iteration over all ranks). Raises UsageError."""
 
     def config_key(self, module: str) -> str:
-        """Where the config of a module is, below ``model``."""
+        """The config key, below ``model``, of a module."""
         return module
 
 
 class ForeignModel(TrainedModel):
-    """The answers of a model that was not written for mstkit.
+    """The interface of a model that was not written for mstkit.
 
     Args:
-        model: any; its ``backbone``, where it has one, is what can be evaluated.
+        model: any module; its ``backbone``, if it has one, is what can be evaluated.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -83,31 +83,36 @@ class ForeignModel(TrainedModel):
 
     @property
     def needs_progress(self) -> bool:
-        """It follows the optimizer by itself, if at all."""
+        """False: such models know neither method."""
         return False
 
     def branches(self) -> dict[str, nn.Module]:
-        """Its backbone."""
+        """``model.backbone``, if there is one."""
         backbone = getattr(self.model, 'backbone', None)
         return {'backbone': backbone} if isinstance(backbone, nn.Module) else {}
 
 
 @runtime_checkable
 class CompilablePart(Protocol):
-    """A part of a model that hands functions of its own to a compiler."""
+    """A module that compiles some of its own functions instead of being compiled as a whole."""
 
     def use_compiled(self, compiler: Callable[..., Callable]) -> None:
-        """Keeps ``compiler(function)`` of each function that it wants compiled."""
+        """Replaces the functions that are worth compiling by ``compiler(function)``."""
 
 
 @runtime_checkable
 class StatisticsOverViews(Protocol):
-    """A part of a model whose batch normalization sees several views together."""
+    """A module whose batch normalization may compute statistics over several views together."""
 
     def values_per_statistic(self, images: int, views: int) -> int:
-        """How many values a channel's statistic is of, for a batch of images with so many views."""
+        """Number of values per channel that a batch statistic is computed from.
+
+        Args:
+            images: B per rank.
+            views: views that the teacher encodes.
+        """
 
 
 def interface_of(model: Any) -> TrainedModel:
-    """The model itself where it is a :class:`TrainedModel`, else a :class:`ForeignModel` of it."""
+    """The model itself if it is a :class:`TrainedModel`, else wrapped in a :class:`ForeignModel`."""
     return model if isinstance(model, TrainedModel) else ForeignModel(model)

@@ -20,21 +20,21 @@ from mstkit.utils.local_shards import local_parts
 
 @MODELS.register_module()
 class MomentumTeacher(nn.Module):
-    """Copies of the student's parts that follow it: θ_t ← m θ_t + (1 − m) θ_s (MST eq. 1).
+    """Exponential moving average of the student's modules: θ_t ← m θ_t + (1 − m) θ_s (MST eq. 1).
 
-    The parts are reached as attributes under their names (``teacher.backbone``). They take no gradient and have no
-    dropout or stochastic depth, whatever the student has; otherwise they are in the student's mode, so batch
-    normalization in a training teacher uses its own batch, as in DINO.
+    The copies are attributes under their names (``teacher.backbone``). They have no gradient, dropout or stochastic
+    depth. They are in training mode when the student is, so batch normalization uses the statistics of the teacher's
+    own batch, as in DINO.
 
     Args:
-        student: the parts to follow, by name.
+        student: the modules to average, by name.
         momentum: m at the first step.
-        end_momentum: m at the end of the run; it rises by half a cosine, per optimizer step.
-        buffers: 'own', the teacher's running statistics come from what it sees itself (DINO, the default); 'copy',
-            they are the student's; 'average', they follow the student's like the weights.
-        follow: 'after_step', at once after an optimizer step (DINO, the default); 'before_step', when the next
-            iteration starts, with that one's momentum (MoBY). Whether it still has to is then in a buffer, so that a
-            resumed run follows when the uninterrupted one would have.
+        end_momentum: m at the end of the run; in between it follows half a cosine, per optimizer step.
+        buffers: running statistics of the teacher: 'own', from the teacher's own batches (DINO, the default); 'copy',
+            those of the student; 'average', a moving average of the student's, like the weights.
+        follow: when the teacher is updated: 'after_step', directly after an optimizer step (DINO, the default);
+            'before_step', at the start of the next iteration, with the momentum of that iteration (MoBY). For
+            'before_step' a buffer records a pending update, so that a resumed run equals an uninterrupted one.
 
     Raises:
         UsageError: a momentum outside [0, 1], a start above the end, or an unknown buffer policy.
@@ -60,8 +60,8 @@ class MomentumTeacher(nn.Module):
         self.start_momentum, self.end_momentum, self.buffer_policy = momentum, end_momentum, buffers
         self.momentum = momentum
         self.follow = check_one_of('MomentumTeacher.follow', follow, ('after_step', 'before_step'))
-        # Optimizer steps that it has not followed yet; on the host as well, where reading does not wait for the device:
-        # None where it has to be read, at the start and after loading.
+        # Optimizer steps since the last update. `_pending` is a copy on the host, to avoid waiting for the device; None
+        # means that it is not known yet (at the start and after loading a checkpoint).
         self.pending_steps: torch.Tensor | None = None
         if follow == 'before_step':
             del self.pending_steps
@@ -73,7 +73,7 @@ class MomentumTeacher(nn.Module):
             self.add_module(name, part)
 
     def momentum_at(self, progress: Progress) -> float:
-        """The momentum of a step: half a cosine from start to end, as DINO's schedule."""
+        """The momentum of a step: half a cosine from start to end, as in DINO."""
         share = 0.5 * (1 + math.cos(math.pi * progress.step / progress.total_steps))
         return self.end_momentum - (self.end_momentum - self.start_momentum) * share
 
@@ -82,7 +82,7 @@ class MomentumTeacher(nn.Module):
         self.momentum = self.momentum_at(progress)
 
     def before_step(self, student: Mapping[str, nn.Module]) -> None:
-        """Called when a training iteration starts: follows if that is its time and the optimizer stepped since."""
+        """Called at the start of a training iteration: with ``follow='before_step'``, applies a pending update."""
         if self.pending_steps is None:
             return
         if self._pending is None:
@@ -93,7 +93,7 @@ class MomentumTeacher(nn.Module):
             self._pending = 0
 
     def after_step(self, student: Mapping[str, nn.Module]) -> None:
-        """Called after an optimizer step: follows, or notes that it has to."""
+        """Called after an optimizer step: updates the teacher, or with ``follow='before_step'`` marks it pending."""
         if self.pending_steps is None:
             self.update(student)
             return
@@ -107,7 +107,7 @@ class MomentumTeacher(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, student: Mapping[str, nn.Module]) -> None:
-        """Makes the teacher equal to the student, buffers included; called after the student was initialized."""
+        """Copies the student's weights and buffers; called after the student was initialized."""
         for name, module in student.items():
             own, theirs = _tensors(self.get_submodule(name)), _tensors(module)
             for key, tensor in own.items():
@@ -115,10 +115,10 @@ class MomentumTeacher(nn.Module):
 
     @torch.no_grad()
     def update(self, student: Mapping[str, nn.Module]) -> None:
-        """Follows the student by one step, all weights in one fused operation.
+        """Applies one step of the moving average, all weights in one fused operation.
 
         Args:
-            student: the same parts as at construction.
+            student: the same modules as at construction.
         """
         own: list[torch.Tensor] = []
         theirs: list[torch.Tensor] = []
@@ -126,7 +126,7 @@ class MomentumTeacher(nn.Module):
             part = self.get_submodule(name)
             own += part.parameters()
             theirs += module.parameters()
-        # Of weights that are spread over processes, each has the same parts of both networks.
+        # With FSDP the weights are sharded alike in both networks, so each rank averages its own shards.
         torch._foreach_lerp_(local_parts(own), local_parts(theirs), 1.0 - self.momentum)
         if self.buffer_policy == 'own':
             return

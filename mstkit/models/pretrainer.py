@@ -1,4 +1,4 @@
-"""The one training step of all methods: objectives on what a student sees, with a masker, a guide and a teacher."""
+"""The base class of all methods: a student trained on a list of objectives, with a masker, a guide and a teacher."""
 
 from __future__ import annotations
 
@@ -35,35 +35,36 @@ from mstkit.utils.checks import check_count, check_flag, check_number
 
 @MODELS.register_module()
 class Pretrainer(TrainedModel, BaseSelfSupervisor):
-    """A list of objectives on one step: what is seen, what is hidden, what is predicted.
+    """Trains a backbone on the weighted sum of several objectives.
 
-    Any of the objectives with any masker; the published methods (:class:`MSTAlgorithm`, :class:`DINO`, :class:`IBOT`,
-    :class:`MoBY`) are this with flat arguments. What no objective needs is not computed.
+    Objectives and maskers combine freely; the published methods (:class:`MSTAlgorithm`, :class:`DINO`, :class:`IBOT`,
+    :class:`MoBY`, :class:`MAE`, :class:`SimMIM`, :class:`MaskFeat`) are subclasses with flat arguments. What no
+    objective needs is not computed.
 
     Args:
         backbone: a :class:`MaskedBackbone`.
         objectives: configs of :class:`Objective` by name; each is logged as ``loss_NAME``, and None leaves one out.
-        masker: what hides the student's patches; None or 'none' hides nothing.
-        guide: what a masker that needs scores is told by: 'teacher', the method's own; or the config of a
-            :class:`Guide`. Not asked by maskers that need none.
-        teacher: the moving average that objectives and guides look at, see :class:`MomentumTeacher`. Where it is not
-            given there is one, with its defaults, if an objective or the masker's guide needs it, and none otherwise.
-            False for none, True for one in any case.
-        encoder_sees: what the student's encoder is given of a masked image: 'mask_token', the [MASK] embedding in place
-            of what is hidden; 'visible', the visible patches alone (MAE), which a Swin cannot.
-        mask_patch_size: side in pixels of what is hidden or shown as one, a multiple of the backbone's stride (SimMIM:
-            32); the backbone's own patch tokens where it is not given.
+        masker: decides which of the student's patches are hidden; None or 'none' hides nothing.
+        guide: the source of the attention scores or tokens that some maskers need: 'teacher', the method's own; or the
+            config of a :class:`Guide`. It runs only for a masker that needs it.
+        teacher: config of the :class:`MomentumTeacher`, an exponential moving average of the student. None builds one
+            with default arguments if an objective or the masker's guide needs it; False never builds one, True always.
+        encoder_sees: input of the student's encoder for a masked image: 'mask_token', all patches, with the [MASK]
+            embedding in place of hidden ones; 'visible', the visible patches alone (MAE), not possible with a Swin.
+        mask_patch_size: side in pixels of the squares that the masker hides or keeps as a whole, a multiple of the
+            backbone's stride (SimMIM: 32); None masks single patch tokens.
         global_views: how many of the first views are global.
         data_preprocessor: normalization, on the device.
-        mask_token_std: what the learned [MASK] embedding starts as: a truncated normal of this deviation, 0 for zeros.
-        mask_token_decay: whether it is decayed like a weight matrix (see :attr:`decayed_parameters`).
+        mask_token_std: the learned [MASK] embedding is initialized from a truncated normal of this standard deviation;
+            0 for zeros.
+        mask_token_decay: whether weight decay applies to the [MASK] embedding (see :attr:`decayed_parameters`).
 
     Raises:
         UsageError: parts that do not fit each other.
     """
 
-    static_graph: ClassVar[bool] = True  # every step uses the same parameters, whatever was hidden
-    # Where a config has a part of an objective that it does not name by its place, for messages.
+    static_graph: ClassVar[bool] = True  # every step uses the same parameters, whatever the mask
+    # Path of an objective's module -> the flat argument that configures it, for messages (see config_key).
     FLAT_KEYS: ClassVar[Mapping[str, str]] = {}
     backbone: MaskedBackbone
     teacher: Any
@@ -87,7 +88,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
     ) -> None:
         name = type(self).__name__
         student = check_backbone(MODELS.build(backbone), encoder_sees, name)
-        # mmpretrain would look for it in its own registry, unless mstkit's scope is the current one.
+        # Built here: BaseSelfSupervisor would look it up in mmpretrain's registry unless mstkit's scope is current.
         preprocessor = MODELS.build({'type': 'ViewDataPreprocessor', **(data_preprocessor or {})})
         super().__init__(student, data_preprocessor=preprocessor, init_cfg=init_cfg)
         self.masker = build_masker(masker)
@@ -116,21 +117,21 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
 
     @property
     def guided_by_teacher(self) -> bool:
-        """Whether the masker's scores are the teacher's attention."""
+        """Whether the guide is the method's own teacher."""
         return self.guide is not None and self.guide.uses_teacher
 
     @property
     def student_needs(self) -> Read:
-        """The tokens of the student's global views that the objectives read, all together."""
+        """The tokens of the student's global views that at least one objective needs."""
         return union_of_needs(one.student_needs for one in self.objectives.values()) or 'pooled'
 
     @property
     def teacher_needs(self) -> Read | None:
-        """The same of the teacher; None where no objective looks at it."""
+        """The tokens of the teacher that at least one objective needs; None if no objective uses the teacher."""
         return union_of_needs(one.teacher_needs for one in self.objectives.values())
 
     def followed(self) -> dict[str, nn.Module]:
-        """The student's parts that the teacher follows, under the teacher's names for them."""
+        """The student's modules of which the teacher keeps a moving average, by their name in the teacher."""
         parts = {
             f'{name}_{part}': module
             for name, objective in self.objectives.items()
@@ -150,10 +151,11 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
 
     @property
     def decayed_parameters(self) -> tuple[str, ...]:
-        """Names of parameters with one dimension that are decayed all the same.
+        """Names of one-dimensional parameters to which weight decay applies nevertheless.
 
-        Decay spares what has one dimension, norms and biases. iBOT's [MASK] embedding has two, (1, D), and so is
-        decayed; here it has one. :class:`mstkit.engine.TrainableOptimWrapperConstructor` reads these names.
+        Weight decay skips one-dimensional parameters (norms, biases). In iBOT's code the [MASK] embedding has shape
+        (1, D) and so is decayed; here its shape is (D,). Used by
+        :class:`mstkit.engine.TrainableOptimWrapperConstructor`.
         """
         return ('mask_token',) if self.mask_token is not None and self.mask_token_decay else ()
 
@@ -182,23 +184,23 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
 
     @torch.no_grad()
     def teacher_forward(self, images: Tensor, attention: bool, layer: int = -1, read: Read = 'all') -> TokenOutput:
-        """The teacher's tokens of whole images, (B, 3, H, W), and on request the attention of a block."""
+        """Encodes unmasked images (B, 3, H, W) with the teacher; on request also the attention of block ``layer``."""
         return self.teacher.backbone.forward_tokens(
             images, return_attention=attention, attention_layer=layer, read=read
         )
 
     def student_forward(self, images: Tensor, mask: Tensor | None = None, read: Read = 'all') -> TokenOutput:
-        """The student's tokens of images, of which the masked patches are hidden; those that are read."""
+        """Encodes images (B, 3, H, W) with the student, hidden patches (B, h, w) replaced by the [MASK] embedding."""
         return self.backbone.forward_tokens(images, mask, mask_token=self.mask_token, read=read)
 
     def student_forward_visible(self, images: Tensor, mask: Tensor | None) -> VisibleOutput:
-        """The student's tokens of the visible patches of images, of which it sees no others; all without a mask."""
+        """Encodes only the visible patches of images (B, 3, H, W) with the student; all patches without a mask."""
         if mask is None:
             mask = torch.zeros((len(images), *self.backbone.grid_of(images)), dtype=torch.bool, device=images.device)
         return self.backbone.forward_visible(images, mask)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """As mmengine's; what is logged, and checked for being finite, is the mean over the ranks."""
+        """mmengine's, but the values that are logged (and checked for being finite) are means over all ranks."""
         total, logged = super().parse_losses(losses)
         if dist.get_world_size() > 1:
             values = torch.stack([value.detach().float() for value in logged.values()])
@@ -207,19 +209,19 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         return total, logged
 
     def set_progress(self, progress: Progress) -> None:
-        """Prepares every scheduled or random part for the coming iteration."""
+        """Updates schedules (momentum, temperatures, masking) and seeds the masker for the coming iteration."""
         self._driven = True
         for part in (self.teacher, self.masker, *self.objectives.values()):
             if part is not None:
                 part.set_progress(progress)
 
     def after_step(self) -> None:
-        """Called once after every optimizer step: the teacher and the centers follow."""
+        """Updates the teacher and the centers; called once after every optimizer step."""
         if self.teacher is not None:
             self.teacher.after_step(self.followed())
         step_together([part for part in self.objectives.modules() if isinstance(part, CenteredHead)])
 
-    # -- what others may ask ----------------------------------------------------------------------------------------
+    # -- interface for hooks and runner (TrainedModel) --------------------------------------------------------------
 
     def branches(self) -> dict[str, nn.Module]:
         """The backbones that can be evaluated, by name."""
@@ -227,7 +229,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         return {'student': self.backbone, **teacher}
 
     def last_statistics(self) -> dict[str, Tensor]:
-        """Detached scalars of the last step, in nats where they are entropies; ``hidden_fraction`` with a masker."""
+        """Detached scalars of the last step; entropies in nats; ``hidden_fraction`` if there is a masker."""
         return self._statistics
 
     @property
@@ -236,7 +238,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         return next((one.prototypes for one in self.objectives.values() if one.prototypes is not None), None)
 
     def check_views(self, global_size: int, local_size: int | None = None) -> None:
-        """Refuses crop sizes that a part cannot take, before anything runs. Sides in pixels."""
+        """Refuses crop sizes (sides in pixels) that a component cannot take. Raises UsageError."""
         for objective in self.objectives.values():
             objective.check_views(global_size, local_size)
         self.backbone.check_image_size(global_size, masked=True)
@@ -246,10 +248,10 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
             self.masker.check_view(self.backbone, global_size, self.mask_cell)
 
     def check_view_count(self, sizes: Sequence[int]) -> None:
-        """Refuses views of which there are not those that the objectives compare, before anything runs.
+        """Refuses a number or order of views that does not suit the objectives.
 
         Args:
-            sizes: the side of each view, in pixels, in their order.
+            sizes: the side of each view in pixels, in order.
 
         Raises:
             UsageError: with what to set in MultiCrop.
@@ -258,18 +260,18 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
             objective.check_view_count(sizes, self.global_views)
 
     def check_batch(self, images: int) -> None:
-        """Refuses a global batch that an objective cannot take, before anything runs. Raises UsageError."""
+        """Refuses a global batch size that an objective cannot take. Raises UsageError."""
         for objective in self.objectives.values():
             objective.check_batch(images)
 
     def config_key(self, module: str) -> str:
-        """Where the config of a module is, below ``model``: 'objectives.ce.head' is 'head' in DINO."""
+        """The config key, below ``model``, of a module: 'head' for 'objectives.ce.head' of DINO."""
         place = next((long for long in self.FLAT_KEYS if f'{module}.'.startswith(f'{long}.')), None)
         return module if place is None else self.FLAT_KEYS[place] + module.removeprefix(place)
 
     @torch.no_grad()
     def panel(self, images: Tensor) -> PanelData:
-        """What one step sees of images, (B, 3, H, W), normalized, for a panel; nothing of the model changes."""
+        """Attention, mask and reconstruction of normalized images (B, 3, H, W), in eval mode, without side effects."""
         was_training = self.training
         self.eval()
         step = Step(self, [images], attention=self.backbone.provides_attention, read_all=True)
@@ -282,12 +284,13 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         return PanelData(images, attention, step.mask, restored, target)
 
     def _check_driven(self) -> None:
-        """Complains, in the second training step, if nobody moves the teacher and keys the masks."""
+        """Raises in the second training step if :meth:`set_progress` was never called."""
         if self._driven or not self.training:
             return
         self._undriven_losses += 1
         if self._undriven_losses > 1:
             raise RuntimeError(
-                'a teacher would never move and every step would hide alike: nothing called set_progress() and '
-                "after_step(). Add dict(type='ProgressHook') to custom_hooks, or call both around each optimizer step"
+                'set_progress() and after_step() were never called, so the teacher would not be updated and all steps '
+                "would draw the same masks. Add dict(type='ProgressHook') to custom_hooks, or call both around each "
+                'optimizer step'
             )

@@ -1,4 +1,4 @@
-"""One iteration: what was seen, what was hidden, and the tokens that came of it, each made once and when it is read."""
+"""One training iteration: views, mask, and the student's and teacher's tokens, each computed once, on first access."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mstkit.models.backbones.masked_backbone import expand_mask
 from mstkit.models.maskers.functional import coarser
 from mstkit.structures import MaskContext, Read, TokenOutput, VisibleOutput
 
-if TYPE_CHECKING:  # the pretrainer makes steps: at run time it is the one that knows this module
+if TYPE_CHECKING:  # for the annotation only: the pretrainer imports this module
     from mstkit.models.pretrainer import Pretrainer
 
 
 class Step:
-    """One iteration of a :class:`Pretrainer`, of which an objective reads what it needs.
+    """One iteration of a :class:`Pretrainer`; every property is computed when an objective first accesses it.
 
     Args:
         model: the pretrainer.
         views: V views, each (B, 3, H, W), normalized; the G global ones first, all of one size.
-        attention: compute the teacher's attention in any case, for a panel of it.
-        read_all: give all tokens of the student, whatever the objectives need, for a panel of what it restores.
+        attention: compute the teacher's attention even if the masker does not need it (for panels).
+        read_all: compute all of the student's tokens even if the objectives need fewer (for panels).
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class Step:
 
     @cached_property
     def mask(self) -> Tensor | None:
-        """What the student does not see of the global views: (G*B, h, w) bool, True = hidden; None without a masker.
+        """The mask of the global views: (G*B, h, w) bool, True = hidden from the student; None without a masker.
 
-        The guide is asked only if the masker needs something of it. Where several patches are hidden or shown as one
-        (``mask_patch_size``), the masker decides on the coarser grid, by the mean of what the guide says of them.
+        The guide runs only if the masker needs its scores or tokens. With ``mask_patch_size`` the masker works on the
+        coarser grid, with the guide's scores and tokens averaged over each square of patches.
         """
         masker, cell = self.model.masker, self.model.mask_cell
         if masker is None:
@@ -60,9 +60,9 @@ class Step:
 
     @cached_property
     def teacher(self) -> TokenOutput:
-        """The teacher's tokens of the whole global views; no gradient reaches them.
+        """The teacher's tokens of the unmasked global views, without gradient.
 
-        All tokens are there if an objective or the masker reads them, and attention if the masker is guided by it.
+        Holds all patch tokens if an objective or the masker needs them, and attention if the masker needs it.
         """
         masker, guided = self.model.masker, self.model.guided_by_teacher
         scores = guided and masker is not None and masker.needs_scores
@@ -73,31 +73,31 @@ class Step:
 
     @cached_property
     def student(self) -> TokenOutput:
-        """The student's tokens of the global views without what is hidden."""
+        """The student's tokens of the masked global views, with [MASK] tokens in place of the hidden patches."""
         return self.model.student_forward(self.images, self.mask, 'all' if self._read_all else self.model.student_needs)
 
     @cached_property
     def visible(self) -> VisibleOutput:
-        """The student's tokens of the visible patches of the global views, where its encoder sees no others."""
+        """The student's tokens of the visible patches of the global views, for ``encoder_sees='visible'``."""
         return self.model.student_forward_visible(self.images, self.mask)
 
     @cached_property
     def student_local(self) -> list[TokenOutput]:
-        """The student's pooled tokens of the local views, one entry for each run of views of the same size."""
+        """The student's pooled tokens of the local views, one entry per group of consecutive views of the same size."""
         local = groupby(self.views[self.global_views :], key=lambda view: view.shape)
         return [self.model.student_forward(torch.cat(list(crops)), None, 'pooled') for _, crops in local]
 
     @property
     def student_pooled(self) -> Tensor:
         """The student's pooled features of all views, (V*B, C), view by view."""
-        # Before the local views, since both may draw.
+        # Global views first: both draw random numbers (drop path), and the order has to be the same in every step.
         student = self.visible if self.model.encoder_sees == 'visible' else self.student
         return torch.cat([student.pooled, *(tokens.pooled for tokens in self.student_local)])
 
     def part(self, objective: str, name: str) -> Any:
-        """The student's part of an objective, for example ``part('ce', 'neck')``."""
+        """A module of one of the student's objectives, for example ``part('ce', 'neck')``."""
         return getattr(self.model.objectives[objective], name)
 
     def teacher_part(self, objective: str, name: str) -> Any:
-        """The teacher's copy of a part that the objective says is followed."""
+        """The teacher's moving average of such a module, one of :meth:`Objective.followed`."""
         return self.model.teacher.get_submodule(f'{objective}_{name}')

@@ -1,9 +1,8 @@
-"""Batch normalization over several views: of each view by itself, or of all views together (MST, table 6).
+"""Batch normalization over several views: with the statistics of each view, or of all views together (MST, table 6).
 
-MST's appendix C takes batch statistics from the images of a batch, not from all their views together, and updates the
-running statistics from the global views alone. What becomes of the local views' own statistics the paper leaves open;
-here they are normalized by them, which leaves no trace in the running statistics. DINO's head has the crops of all
-views before it at once, so its statistics are those of all of them.
+MST's appendix C computes batch statistics per view and updates the running statistics by the global views alone. It
+does not say how local views are normalized; here by their own batch statistics, without updating the running ones.
+DINO's head processes the crops of all views as one batch, so its statistics are those of all crops.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ BATCH_NORMS = (None, 'global_only', 'all')
 def _keeping_running_statistics(norm: _BatchNorm) -> Iterator[None]:
     momentum, batches = norm.momentum, norm.num_batches_tracked
     norm.momentum = 0.0
-    norm.num_batches_tracked = None  # not counted either
+    norm.num_batches_tracked = None  # these batches are not counted
     try:
         yield
     finally:
@@ -33,13 +32,13 @@ def normalize_views(norm: nn.Module, x: Tensor, views: int, updating: int) -> Te
     """Normalizes each view with the statistics of its own batch (over all ranks, if ``norm`` is synchronized).
 
     Args:
-        norm: a batch normalization, or any other module, which is applied to everything at once.
+        norm: a batch normalization; any other module is applied to all views at once.
         x: (V*B, ...), view by view.
-        views: V; 1 to take the statistics of everything together.
-        updating: how many of the views, from the first, update the running statistics.
+        views: V; 1 for common statistics of all views.
+        updating: the first ``updating`` views update the running statistics.
 
     Returns:
-        Like x.
+        The normalized values, of x's shape.
     """
     if not isinstance(norm, _BatchNorm) or not norm.training or views == 1 == updating:
         return norm(x)

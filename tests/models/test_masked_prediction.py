@@ -265,8 +265,8 @@ def test_all_patches_or_the_hidden_ones():
     ('kind', 'parts', 'message'),
     [
         ('MAE', dict(backbone=SWIN), 'MAE: encoder_sees=.visible., but MaskedSwinTransformer cannot leave .*SimMIM'),
-        ('MAE', dict(masker=None), 'MAE predicts hidden patches and nothing hides any'),
-        ('SimMIM', dict(masker='none'), 'SimMIM predicts hidden patches and nothing hides any'),
+        ('MAE', dict(masker=None), 'MAE predicts hidden patches, but has no masker'),
+        ('SimMIM', dict(masker='none'), 'SimMIM predicts hidden patches, but has no masker'),
         ('MAE', dict(decoder=LINEAR), 'LinearDecoder predicts a hidden patch from its own token'),
         ('MAE', dict(decoder=dict(type='CNNImageDecoder')), 'not a decoder of tokens; .* LinearDecoder, ViTDecoder'),
         ('MAE', dict(decoder=dict(DECODER, out_channels=5)), 'decoder.out_channels is 5'),

@@ -89,7 +89,7 @@ def test_the_matrix_is_whole():
 @pytest.mark.parametrize(('strategy', 'method', 'backbone'), CELLS)
 def test_cell(strategy, method, backbone):
     if strategy == NO_MASK and 'patch_head' in METHODS[method]:
-        with pytest.raises(UsageError, match='nothing hides any: give a masker'):
+        with pytest.raises(UsageError, match='but there is no masker: give one'):
             build(strategy, method, backbone)
         return
     try:
@@ -247,10 +247,10 @@ def test_a_phase_without_mask_costs_no_attention_and_has_no_patch_loss():
 @pytest.mark.parametrize(
     ('parts', 'message'),
     [
-        (dict(neck=dict(NECK, batch_norm='global_only')), 'patch_neck of their own'),
+        (dict(neck=dict(NECK, batch_norm='global_only')), 'give a patch_neck without batch normalization'),
         (dict(patch_head=dict(type='IBOTHead', out_dim=7)), r'patch_head\.out_dim is 7'),
         (dict(masker=dict(type='AttMaskHint', show_max=0.01)), 'shows not one of 16 patches'),
-        (dict(masker='none'), 'give a masker'),
+        (dict(masker='none'), 'give one, such as'),
     ],
 )
 def test_parts_that_do_not_fit(parts, message):

@@ -117,7 +117,7 @@ def test_views_and_batches_are_checked_before_anything_runs():
     model.check_batch(6)
     with pytest.raises(UsageError, match='36 px is not divisible by 8'):
         model.check_views(36)
-    with pytest.raises(UsageError, match=r'no use for local ones \(here of 16 px\).*local_crops\.count=0'):
+    with pytest.raises(UsageError, match=r'cannot use local ones \(here of 16 px\).*local_crops\.count=0'):
         model.check_views(32, 16)
     with pytest.raises(UsageError, match=r'queue_size 12 .* 8 images .*=8 or 16'):
         model.check_batch(8)

@@ -220,7 +220,7 @@ def test_objectives_share_a_projection_or_have_their_own():
     assert [name for name, _ in own.teacher.named_children()] == ['backbone', 'ce_neck', 'patch_neck']
     alone = build(dict(patch=dict(PATCHES, neck=NECK)), masker=masker)
     assert torch.isfinite(alone.loss(views())['loss_patch'])
-    with pytest.raises(UsageError, match="shares the neck of the objective 'ce', which is not there"):
+    with pytest.raises(UsageError, match="shares the neck of the objective 'ce', but there is no such objective"):
         build(dict(patch=PATCHES), masker=masker)
     with pytest.raises(UsageError, match='no objective'):
         build(dict(ce=None))

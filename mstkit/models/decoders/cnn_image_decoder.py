@@ -21,7 +21,7 @@ class _ConvNorm(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, batch_norm: bool) -> None:
         super().__init__()
-        # A bias before batch normalization would be subtracted again.
+        # No bias before batch normalization, which would remove it.
         self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=not batch_norm)
         self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
 
@@ -38,20 +38,20 @@ class CNNImageDecoder(BaseModule):
     """Restores the image from all patch tokens, hidden or not (MST section 3.3, eq. 9).
 
     Convolution and 2× upsampling alternate until the full resolution is reached: four times from H/16, five from
-    Swin's H/32. Channels, kernel and the way to upsample are not in the paper; they are SETR-PUP's, whose reasoning
-    the paper repeats. The last layer is linear, so that it can reach any normalized pixel value.
+    Swin's H/32. The paper does not specify channels, kernel size and upsampling; they are those of SETR-PUP, whose
+    design the paper follows. The last layer is linear, so that any normalized pixel value can be predicted.
 
     Args:
         in_channels: C of the patch tokens.
         stride: pixels per patch token, a power of two.
         channels: width of every convolution.
-        batch_norm: after each convolution: None or False, none; 'global_only' or True, each view is a batch of its own
-            (MST); 'all', one batch of all views. The names are those of :class:`DINONeck`; all views that are restored
-            are global, so each updates the running statistics.
+        batch_norm: after each convolution: None or False, none; 'global_only' or True, batch statistics of each view
+            by itself (MST); 'all', of all views together. The names are those of :class:`DINONeck`; all reconstructed
+            views are global, so all of them update the running statistics.
         out_channels: 3 for RGB.
 
     Raises:
-        UsageError: a stride that doubling does not reach.
+        UsageError: a stride that is not a power of two.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class CNNImageDecoder(BaseModule):
         Returns:
             (V*B, out_channels, h*stride, w*stride), in normalized pixel values.
         """
-        # Channels last: upsampling takes a fifth of the time then, and half-precision convolutions two thirds.
+        # In channels-last format upsampling takes a fifth of the time, half-precision convolutions two thirds.
         x = x.contiguous(memory_format=torch.channels_last)
         if self.batch_norm == 'all':
             views = 1
         for block in self.blocks[:-1]:
             x = _doubled(block(x, views))
-        # Interpolation weights add up to one, so the linear last layer may come before the last upsampling: it then
-        # has a quarter of the pixels, and 3 channels are interpolated instead of all.
+        # The 1×1 convolution commutes with interpolation (whose weights add up to one), so it comes before the last
+        # upsampling: a quarter of the pixels to convolve, and 3 channels instead of all to interpolate.
         return _doubled(self.to_pixels(self.blocks[-1](x, views)))

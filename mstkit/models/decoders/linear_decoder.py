@@ -1,4 +1,4 @@
-"""SimMIM's prediction head: one linear layer."""
+"""SimMIM's prediction head: one linear layer per patch token."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from mstkit.utils.checks import check_number
 class LinearDecoder(TokenDecoder):
     """Predicts a patch from its own token by one linear layer (SimMIM, Xie et al., CVPR 2022, section 3.3).
 
-    SimMIM writes it as a 1×1 convolution and a ``PixelShuffle``, which is the same: a token gives the D values of its
-    patch. Torch's default initialization, as there.
+    Equivalent to the 1×1 convolution and ``PixelShuffle`` of SimMIM's code.
 
     Args:
         *args: see :class:`TokenDecoder`.
-        init_std: weights start as a truncated normal of this deviation and biases as 0 (0.02 in MaskFeat and BEiT);
-            torch's defaults where it is not given.
-        **kwargs: likewise.
+        init_std: initialize the weights from a truncated normal of this standard deviation and the biases with 0 (0.02
+            in MaskFeat and BEiT); None for torch's default initialization (SimMIM).
+        **kwargs: see :class:`TokenDecoder`.
 
     Raises:
-        UsageError: an encoder that sees visible patches alone.
+        UsageError: ``visible_only``, since hidden patches then have no token.
     """
 
     per_patch = True
@@ -36,8 +35,8 @@ class LinearDecoder(TokenDecoder):
         super().__init__(*args, **kwargs)
         if self.visible_only:
             raise UsageError(
-                'LinearDecoder predicts a hidden patch from its own token, and an encoder that sees visible patches '
-                "alone (encoder_sees='visible') makes none of it: take ViTDecoder, or encoder_sees='mask_token'"
+                'LinearDecoder predicts a hidden patch from its own token, but an encoder of the visible patches alone '
+                "(encoder_sees='visible') makes no such token: take ViTDecoder, or encoder_sees='mask_token'"
             )
         self.to_values = nn.Linear(self.in_channels, self.out_channels)
         self.init_std = None if init_std is None else check_number('LinearDecoder.init_std', init_std, 0, 1e3)

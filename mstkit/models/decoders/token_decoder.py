@@ -1,4 +1,4 @@
-"""What a decoder of tokens is: from what the encoder made of a masked image to a prediction for every patch."""
+"""Base class of decoders that predict every patch from the encoder's tokens of a masked image."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from mstkit.utils.checks import check_size
 
 
 class TokenDecoder(BaseModule):
-    """Predicts D values of every patch.
+    """Predicts D values for every patch.
 
-    All arguments but those of a subclass follow from the parts around it; the objective fills them in.
+    The objective fills in the following arguments from the backbone and the target.
 
     Args:
         in_channels: C of the tokens.
         out_channels: D of the target.
-        class_token: whether the encoder has a class token, which is then ``pooled`` of its output.
-        visible_only: whether the encoder sees visible patches alone, so that no token comes of hidden ones.
+        class_token: whether the encoder has a class token (``pooled`` of its output).
+        visible_only: whether the encoder encodes the visible patches alone, so that hidden ones have no token.
 
     Attributes:
-        per_patch: whether a patch is predicted from its own token and no other, so that the others need not be made.
+        per_patch: whether a patch is predicted from its own token alone; the encoder can then skip the tokens of
+            patches that are not predicted.
     """
 
     per_patch: ClassVar[bool] = False
@@ -48,7 +49,7 @@ class TokenDecoder(BaseModule):
         """Predicts every patch.
 
         Args:
-            seen: a :class:`VisibleOutput` where ``visible_only``, else a :class:`TokenOutput`.
+            seen: the encoder's output, a :class:`VisibleOutput` if ``visible_only``, else a :class:`TokenOutput`.
 
         Returns:
             (B, L, D), patches row-major.
@@ -60,9 +61,9 @@ def build_decoder(decoder: dict, **sizes: Any) -> TokenDecoder:
 
     Args:
         decoder: the config.
-        sizes: arguments that the config may leave out.
+        sizes: defaults for arguments that the config leaves out.
 
     Raises:
-        UsageError: a component that is no decoder of tokens.
+        UsageError: a component that is no :class:`TokenDecoder`.
     """
     return build_of_kind(decoder, TokenDecoder, 'a decoder of tokens', **sizes)  # type: ignore[type-abstract]

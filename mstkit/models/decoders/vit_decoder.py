@@ -1,4 +1,4 @@
-"""MAE's decoder: a small transformer that sees [MASK] tokens where the encoder saw nothing."""
+"""MAE's decoder: a small transformer over the encoder's tokens and [MASK] tokens in place of hidden patches."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from mstkit.utils.sincos_positions import sincos_positions
 
 @MODELS.register_module()
 class ViTDecoder(TokenDecoder):
-    """Embeds the encoder's tokens, puts a learned token in every hidden place, and predicts every patch (MAE,
-    He et al., CVPR 2022, section 3 "MAE decoder").
+    """A transformer that predicts every patch (MAE, He et al., CVPR 2022, section 3 "MAE decoder").
 
-    A linear embedding, fixed sine-cosine positions, transformer layers, a norm and a linear layer; the class token
-    goes along, at position zero, and is left out at the end. Behind an encoder that was given [MASK] tokens itself,
-    hidden places hold what it made of them, and there is no token here.
+    Linear embedding, a learned [MASK] token for every hidden patch, fixed sine-cosine positions, transformer layers, a
+    norm and a linear layer. The class token passes through the layers with a position of zeros and is dropped at the
+    end. If the encoder was given [MASK] tokens itself (not ``visible_only``), the decoder has no [MASK] token.
 
     Args:
         in_channels: see :class:`TokenDecoder`; so are ``out_channels``, ``class_token`` and ``visible_only``.
         embed_dims: width, a multiple of 4 and of ``num_heads``.
-        num_layers: transformer layers.
-        num_heads: of each.
-        mlp_ratio: the hidden width of their MLPs, as a multiple of ``embed_dims``.
+        num_layers: number of transformer layers.
+        num_heads: attention heads per layer.
+        mlp_ratio: hidden width of the MLPs, as a multiple of ``embed_dims``.
 
     Raises:
-        UsageError: a width that cannot be divided so.
+        UsageError: an ``embed_dims`` that is not such a multiple.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class ViTDecoder(TokenDecoder):
             if width % divisor:
                 raise UsageError(f'ViTDecoder.embed_dims is {width}: give a multiple of {divisor} ({name}).')
         self.embed = nn.Linear(in_channels, width)
-        # (1, 1, C), as MAE's: what has one dimension is spared by weight decay, and this is not.
+        # (1, 1, C) as in MAE, so that weight decay applies to it (one-dimensional parameters are skipped).
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width)) if visible_only else None
         norm = dict(type='LN', eps=1e-6)
         self.layers = nn.ModuleList(
@@ -94,15 +93,15 @@ class ViTDecoder(TokenDecoder):
         return self.predict(self.norm(tokens[:, int(self.class_token) :]))
 
     def _with_hidden(self, tokens: Tensor, places: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Tokens (B, V, C) at their places, the learned token everywhere else: (B, L, C)."""
+        """Scatters visible tokens (B, V, C) to their patches, the [MASK] token elsewhere: (B, L, C)."""
         assert self.mask_token is not None
         batch, length = len(tokens), grid[0] * grid[1]
-        whole = self.mask_token.expand(batch, length + 1, -1)  # the last place takes what is only padding
+        whole = self.mask_token.expand(batch, length + 1, -1)  # one extra row, to which padding is scattered
         index = places.where(places >= 0, length)[..., None].expand_as(tokens)
         return whole.scatter(1, index, tokens.to(whole.dtype))[:, :length]
 
     def _positions_of(self, grid: tuple[int, int], device: torch.device) -> Tensor:
-        """(1, L, C), fixed; they follow from the grid, so no checkpoint holds them."""
+        """Fixed positions (1, L, C), computed from the grid and cached; not part of the state dict."""
         key = (grid, device)
         if key not in self._positions:
             self._positions[key] = sincos_positions(grid, self.embed.out_features).to(device)

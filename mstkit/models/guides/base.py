@@ -1,4 +1,4 @@
-"""What a guide is: where the scores come from by which a masker ranks patches."""
+"""Base class of guides: networks whose attention or tokens tell a masker which patches to hide."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from mstkit.models.maskers import Masker
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
-if TYPE_CHECKING:  # for the annotation: a step asks guides, not the other way round
+if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.step import Step
 
 _NAMES = {'teacher': 'TeacherGuide'}
 
 
 class Guide(nn.Module):
-    """Looks at the whole global views of a step, for a masker that needs to know what is in them.
+    """Encodes the unmasked global views of a step, for a masker that needs attention scores or patch tokens.
 
-    It is asked only in steps whose masker needs scores or tokens; a random mask costs nothing.
+    Runs only if the masker needs scores or tokens; a random mask costs nothing.
 
     Attributes:
-        uses_teacher: whether it is the method's own teacher that looks; attention is then computed in the one pass
-            that the teacher makes anyway.
+        uses_teacher: whether the guide is the method's own teacher, whose attention is then computed in the forward
+            pass that the teacher does anyway.
     """
 
     uses_teacher: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, step: Step, masker: Masker) -> TokenOutput:
-        """What is seen in ``step.images``: attention of the block ``masker.layer`` if it ``needs_scores``, patch tokens
-        if it ``needs_tokens``; without gradient."""
+        """Encodes ``step.images`` without gradient: attention of block ``masker.layer`` if the masker
+        ``needs_scores``, patch tokens if it ``needs_tokens``."""
 
 
 def build_guide(guide: dict | Guide | str | None) -> Guide | None:
-    """Builds what a config has in the place of a guide: a name, a component, or None.
+    """Builds a guide from a name ('teacher'), a config or a component; None or 'none' gives None.
 
     Raises:
-        UsageError: a name that is none, or a component that is no guide.
+        UsageError: an unknown name, or a component that is no guide.
     """
     if guide is None or (isinstance(guide, str) and guide.lower() == 'none'):
         return None
     if isinstance(guide, str):
         if guide not in _NAMES:
             raise UsageError(
-                f'model.guide is {guide!r}; it is {", ".join(_NAMES)}, none, or a dict(type=...) of a guide'
+                f'model.guide is {guide!r}: give {", ".join(map(repr, _NAMES))}, none, or a dict(type=...) of a guide'
             )
         guide = dict(type=_NAMES[guide])
     built = MODELS.build(guide) if isinstance(guide, dict) else guide

@@ -9,13 +9,13 @@ from mstkit.models.maskers import Masker
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
-if TYPE_CHECKING:  # for the annotation: a step asks guides, not the other way round
+if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.step import Step
 
 
 @MODELS.register_module()
 class TeacherGuide(Guide):
-    """What the moving average of the student attends to (MST section 3.2, AttMask section 3.2)."""
+    """The method's own teacher as guide (MST section 3.2, AttMask section 3.2)."""
 
     uses_teacher = True
 

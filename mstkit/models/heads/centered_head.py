@@ -1,4 +1,4 @@
-"""What the distillation losses share: a teacher that is centered and sharpened before it is imitated."""
+"""Base class of DINO's and iBOT's losses: centering and sharpening of the teacher's logits."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ LARGEST_OUT_DIM = 2**22  # prototypes; the published methods have 2**13 to 2**16
 
 
 class CenteredHead(nn.Module):
-    """Center and temperatures of DINO (Caron et al., ICCV 2021), for a loss on logits. Computes in float32.
+    """DINO's centering and temperatures (Caron et al., ICCV 2021), for a loss on logits. Computes in float32.
 
     Args:
         out_dim: K prototypes.
         student_temp: temperature of the student.
         teacher_temp: temperature of the teacher after its warm-up.
-        warmup_teacher_temp: temperature of the teacher at the start; ``teacher_temp`` where it is not given.
-        warmup_teacher_temp_epochs: epochs over which it rises linearly, changing once an epoch.
-        center_momentum: share of the old center that is kept at each optimizer step.
+        warmup_teacher_temp: temperature of the teacher at the start of its warm-up; None for ``teacher_temp``.
+        warmup_teacher_temp_epochs: length of the linear warm-up; the temperature changes once per epoch.
+        center_momentum: momentum of the center's moving average, applied once per optimizer step.
         start_epoch: the epoch in which the temperature's warm-up starts.
 
     Raises:
@@ -64,7 +64,7 @@ class CenteredHead(nn.Module):
         self.center_momentum = center_momentum
         self.teacher_temp = self.teacher_temp_at(0)
         self.register_buffer('center', torch.zeros(1, out_dim))
-        # What the steps of one accumulation saw, until step() folds it into the center.
+        # (sum of logits, count) of each iteration since the last optimizer step; step() moves the center by them.
         self._pending: list[tuple[Tensor, int]] = []
         self.statistics: dict[str, Tensor] = {}
 
@@ -81,19 +81,19 @@ class CenteredHead(nn.Module):
         self.teacher_temp = self.teacher_temp_at(progress.epoch)
 
     def teacher_log_probabilities(self, logits: Tensor) -> Tensor:
-        """Centered and sharpened: (..., K) logits to (..., K) float32."""
+        """log softmax((logits - center) / teacher_temp): (..., K) logits to (..., K) float32, without gradient."""
         return F.log_softmax((logits.detach().float() - self.center) / self.teacher_temp, dim=-1)
 
     def student_log_probabilities(self, logits: Tensor) -> Tensor:
-        """(..., K) logits to (..., K) float32."""
+        """log softmax(logits / student_temp): (..., K) logits to (..., K) float32."""
         return F.log_softmax(logits.float() / self.student_temp, dim=-1)
 
     def remember(self, total: Tensor, count: int) -> None:
-        """Keeps for the center what the teacher said in this iteration, while training.
+        """Adds an iteration's teacher logits to the next update of the center; in training mode only.
 
         Args:
-            total: (1, K), the sum of its logits.
-            count: how many they are.
+            total: (1, K), sum of the logits over samples.
+            count: number of samples.
         """
         if self.training:
             self._pending.append((total.detach().float(), count))
@@ -103,7 +103,7 @@ class CenteredHead(nn.Module):
         step_together([self])
 
     def _collect(self) -> Tensor:
-        """What was remembered since the last step, (K + 1,): the sum of logits and their number."""
+        """Sum of the logits since the last step and their number, (K + 1,)."""
         total = torch.cat([s for s, _ in self._pending]).sum(dim=0)
         count = total.new_tensor([float(sum(n for _, n in self._pending))])
         self._pending.clear()
@@ -114,13 +114,13 @@ class CenteredHead(nn.Module):
 
     @property
     def uniform_loss(self) -> float:
-        """The loss of a student that predicts nothing, ln K: where a collapsed run sits."""
+        """The loss of uniform predictions, ln K: the value at which a collapsed run stays."""
         return math.log(self.out_dim)
 
 
 @torch.no_grad()
 def step_together(heads: Sequence[CenteredHead]) -> None:
-    """Moves the centers of several heads as :meth:`CenteredHead.step`, with one exchange between the ranks for all."""
+    """Updates the centers of several heads, see :meth:`CenteredHead.step`, with a single all-reduce."""
     heads = [head for head in heads if head._pending]
     if not heads:
         return

@@ -1,4 +1,4 @@
-"""iBOT's loss: the student predicts, for each hidden patch, what the teacher says of the visible one."""
+"""iBOT's loss: for each hidden patch, the student predicts the teacher's assignment of the same, visible patch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mstkit.registry import MODELS
 
 @MODELS.register_module()
 class IBOTHead(CenteredHead):
-    """Cross-entropy of hidden patches within a view (iBOT, Zhou et al., ICLR 2022, eq. 2), with a center of its own.
+    """Cross-entropy of hidden patches within a view (iBOT, Zhou et al., ICLR 2022, eq. 2), with its own center.
 
-    Each image counts by the mean over its hidden patches, and the loss is the mean over all images: one without a
-    hidden patch adds nothing and is counted all the same. Arguments: :class:`CenteredHead`; ``start_epoch`` is the
-    epoch in which masking starts (iBOT's pred_start_epoch).
+    The mean over the hidden patches of each image, then the mean over all images, where an image without hidden
+    patches counts as 0. Arguments: :class:`CenteredHead`; ``start_epoch`` is the epoch in which masking starts
+    (iBOT's pred_start_epoch).
     """
 
     def loss(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
@@ -22,31 +22,32 @@ class IBOTHead(CenteredHead):
 
         Args:
             student: (M, K) logits of the M hidden patches.
-            teacher: (M, K) logits of the same patches, seen whole.
+            teacher: (M, K) logits of the same patches in the unmasked images.
             weights: (M,), see :func:`patch_weights`.
 
         Returns:
-            Scalar, in nats; 0 where M is.
+            Scalar, in nats; 0 if M is 0.
         """
         log_p = self.teacher_log_probabilities(teacher)
         p = log_p.exp()
         cross = -(p * self.student_log_probabilities(student)).sum(dim=-1) @ weights
         entropy = -(p * log_p).sum(dim=-1) @ weights
-        # The weights add up to the share of images with a mask: what is reported is the mean over those.
+        # The weights add up to the share of images with hidden patches; the statistics are means over these images.
         share = weights.sum().clamp_min(1e-12)
         self.statistics = {'patch_entropy': entropy / share, 'patch_kl': (cross.detach() - entropy) / share}
         return cross
 
 
 def patch_weights(hidden: Tensor, places: Tensor) -> Tensor:
-    """What each hidden patch weighs: 1 / (hidden patches of its image) / (images).
+    """Weight of each hidden patch in the loss: 1 / (hidden patches of its image) / (images).
 
     Args:
         hidden: (B, L) bool.
-        places: (M,) int64, where it is True among B * L; whoever has these has waited for the device already.
+        places: (M,) int64, indices of the hidden patches among B * L. Passed in because computing them makes the host
+            wait for the GPU.
 
     Returns:
-        (M,) float32, in the order of the places.
+        (M,) float32, in the order of ``places``.
     """
     per_image = hidden.sum(dim=1).clamp_min(1).float().reciprocal() / len(hidden)
     return per_image[places.div(hidden.shape[1], rounding_mode='floor')]

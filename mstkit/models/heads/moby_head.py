@@ -1,4 +1,4 @@
-"""MoBY's loss: a query has to find its own image's key among the keys of images seen before."""
+"""MoBY's loss: a query is contrasted with its own image's key and a queue of keys of earlier images."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class MoBYHead(nn.Module):
     Args:
         dim: D of queries and keys.
         queue_size: Q, the keys that each queue keeps; a multiple of the images of one iteration over all ranks.
-        temperature: what the cosines are divided by.
+        temperature: divisor of the cosine similarities.
 
     Raises:
-        UsageError: a size that is not a whole number from 1, or a temperature that is not positive.
+        UsageError: a size below 1, or a temperature that is not positive.
     """
 
     queue1: Tensor
@@ -42,15 +42,15 @@ class MoBYHead(nn.Module):
         self.temperature = check_temperature('MoBYHead.temperature', temperature)
         self.register_buffer('queue1', F.normalize(torch.randn(queue_size, dim), dim=1))
         self.register_buffer('queue2', F.normalize(torch.randn(queue_size, dim), dim=1))
-        # Where the next key goes, in both queues. It stays on the device: nothing waits for the host.
+        # Index of the next key in both queues; on the device, so that the host does not wait for it.
         self.register_buffer('pointer', torch.zeros((), dtype=torch.long))
         self.statistics: dict[str, Tensor] = {}
 
     def check_batch(self, images: int) -> None:
-        """Refuses a global batch that does not go into the queue a whole number of times.
+        """Refuses a global batch size that does not divide the queue size.
 
         Args:
-            images: those of one iteration, over all ranks; accumulation does not change what is enqueued at once.
+            images: images of one iteration over all ranks (each iteration of an accumulation is enqueued by itself).
 
         Raises:
             UsageError: naming the nearest queue sizes that fit.
@@ -68,13 +68,13 @@ class MoBYHead(nn.Module):
         """Contrasts the views, then puts the keys into the queues.
 
         Args:
-            queries: (2*B, D), the predictions for the first view, then for the second.
-            keys: (2*B, D), the teacher's projections in the same order; no gradient reaches them.
+            queries: (2*B, D), the predictor's outputs for the first view, then for the second.
+            keys: (2*B, D), the teacher's projections in the same order; detached here.
 
         Returns:
-            Scalar, in nats; the sum of two means.
+            Scalar, in nats; the sum of the two views' mean losses.
         """
-        # Autocast would take the cosines back to half precision, and the temperature makes their errors larger.
+        # In float32: autocast would compute the cosines in half precision, and the temperature amplifies their errors.
         with torch.autocast(queries.device.type, enabled=False):
             query1, query2 = F.normalize(queries.float(), dim=1).chunk(2)
             key1, key2 = F.normalize(keys.detach().float(), dim=1).chunk(2)
@@ -86,22 +86,28 @@ class MoBYHead(nn.Module):
         return first + second
 
     def _contrast(self, query: Tensor, key: Tensor, queue: Tensor) -> tuple[Tensor, Tensor]:
-        """InfoNCE of one view, and the share of queries whose own key ranks first; (B, D), (B, D), (Q, D)."""
+        """InfoNCE of one view, and the share of queries whose positive key ranks first.
+
+        Args:
+            query: (B, D).
+            key: (B, D), the positives.
+            queue: (Q, D), the negatives.
+        """
         own = (query * key).sum(dim=1, keepdim=True)
-        # A copy: the queue is written before backward reads it.
+        # A copy: backward needs these keys, and the queue is overwritten before.
         others = query @ queue.clone().T
         logits = torch.cat((own, others), dim=1) / self.temperature
         target = torch.zeros(len(query), dtype=torch.long, device=query.device)
-        # By more than rounding: where every image has the same key, none is found.
+        # A margin above rounding errors: if all keys are equal (collapse), no query counts as correct.
         found = (own.detach() > others.detach().amax(dim=1, keepdim=True) + 1e-5).float().mean()
         return F.cross_entropy(logits, target), found
 
     @torch.no_grad()
     def _enqueue(self, key1: Tensor, key2: Tensor) -> None:
-        """Replaces the oldest keys by those of all ranks, in the order of one process with the whole batch."""
-        # Rank r has every W-th sample from r on (EpochSampler): sample b of rank r is number b*W + r.
-        ranks = dist.all_gather(torch.stack((key1, key2), dim=1))
-        keys = torch.stack(ranks, dim=1).flatten(0, 1)
+        """Replaces the oldest keys by those of all ranks, in the order that a single process would have."""
+        # EpochSampler gives rank r of W every W-th sample: sample b of rank r is number b*W + r of the batch.
+        ranks = dist.all_gather(torch.stack((key1, key2), dim=1))  # W tensors (B, 2, D)
+        keys = torch.stack(ranks, dim=1).flatten(0, 1)  # (B, W, 2, D) -> (B*W, 2, D)
         if len(keys) > self.queue_size:
             self.check_batch(len(keys))
         slots = (self.pointer + torch.arange(len(keys), device=keys.device)) % self.queue_size
@@ -110,5 +116,5 @@ class MoBYHead(nn.Module):
 
     @property
     def uniform_loss(self) -> float:
-        """The loss of queries to which all keys are alike, 2 ln(1 + Q): where a collapsed run sits."""
+        """The loss if all keys are equally similar, 2 ln(1 + Q): the value at which a collapsed run stays."""
         return 2 * math.log(1 + self.queue_size)

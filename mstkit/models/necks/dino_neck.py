@@ -21,19 +21,19 @@ from mstkit.utils.checks import check_count, check_one_of, check_size
 class DINONeck(BaseModule):
     """Maps pooled features to prototype logits: an MLP, an L2-normalized bottleneck, a weight-normed last layer.
 
-    MST names "a 3-layer MLP with hidden size 2048" and leaves the rest to DINO, whose head this is (DINO appendix C).
-    Its Table 6 adds batch normalization after each hidden layer.
+    DINO's projection head (DINO appendix C). MST uses it too ("a 3-layer MLP with hidden size 2048"), in its table 6
+    with batch normalization after each hidden layer.
 
     Args:
         in_channels: C of the pooled features.
         out_dim: K prototypes.
         hidden_dim: width of the hidden layers.
         bottleneck_dim: width of the L2-normalized layer before the last.
-        num_layers: linear layers of the MLP, the bottleneck's included.
-        batch_norm: None, no batch normalization; 'all', one batch of the crops of all views, as DINO's ``use_bn``
-            (its head runs once over all crops); 'global_only', each view is a batch of its own, and the running
-            statistics follow the global views alone (MST).
-        norm_last_layer: keep the last layer's prototypes at length one (they are trained otherwise).
+        num_layers: linear layers of the MLP, including the one that makes the bottleneck.
+        batch_norm: None, no batch normalization; 'all', batch statistics over the crops of all views together, as with
+            DINO's ``use_bn``; 'global_only', batch statistics of each view by itself, and running statistics of the
+            global views alone (MST).
+        norm_last_layer: fix the norm of the last layer's weight vectors (the prototypes) at 1; False trains it.
 
     Raises:
         UsageError: a size that is not positive, or an unknown ``batch_norm``.
@@ -61,7 +61,7 @@ class DINONeck(BaseModule):
         self.batch_norm = check_one_of('DINONeck: batch_norm', batch_norm, BATCH_NORMS)
         widths = [in_channels] + [hidden_dim] * (num_layers - 1) + [bottleneck_dim]
         self.mlp = nn.ModuleList(
-            # A bias before batch normalization would be subtracted again.
+            # No bias before batch normalization, which would remove it.
             nn.Linear(a, b, bias=batch_norm is None or i == num_layers - 1)
             for i, (a, b) in enumerate(pairwise(widths))
         )
@@ -74,11 +74,11 @@ class DINONeck(BaseModule):
         self._init_own_weights()
 
     def init_weights(self) -> None:
-        """As DINO: the MLP truncated normal, 0.02; the last layer torch's default for a linear layer, of length one.
+        """As DINO: MLP truncated normal (std 0.02); last layer ``weight_v`` as torch's linear layers, ``weight_g`` 1.
 
-        DINO initializes its head before it adds the last layer, so the directions of the prototypes keep torch's
-        default: uniform within ±1/sqrt(bottleneck_dim), 0.577 long on average. That length sets how fast a prototype
-        turns: the gradient through the weight normalization is divided by it.
+        DINO initializes its head before adding the last layer, whose ``weight_v`` therefore keeps torch's default:
+        uniform within ±1/sqrt(bottleneck_dim), with a norm of about 0.577. The norm matters: the gradient of
+        ``weight_v`` is divided by it.
         """
         super().init_weights()
         self._init_own_weights()
@@ -104,7 +104,7 @@ class DINONeck(BaseModule):
         Args:
             x: (V*B, C), view by view, the global views first.
             views: V.
-            global_views: how many of them are global; all where it is not given.
+            global_views: how many of them are global; None for all.
 
         Returns:
             (V*B, K) logits.
@@ -112,14 +112,19 @@ class DINONeck(BaseModule):
         return self.prototypes(self.bottleneck(x, views, global_views))
 
     def values_per_statistic(self, images: int, views: int) -> int:
-        """How many numbers each batch statistic is taken of, of so many images of which the teacher sees ``views``."""
+        """Number of values per channel that a batch statistic is computed from.
+
+        Args:
+            images: B per rank.
+            views: views that the teacher encodes.
+        """
         return images * views if self.batch_norm == 'all' else images
 
     def bottleneck(self, x: Tensor, views: int = 1, global_views: int | None = None) -> Tensor:
         """The L2-normalized features before the last layer: (V*B, C) to (V*B, bottleneck_dim); see :meth:`forward`."""
         updating = views if global_views is None else global_views
         if self.batch_norm == 'all':
-            views = updating = 1  # one batch, whatever it is put together from
+            views = updating = 1  # one batch of all views
         if self._compiled is not None and self.training:
             return self._compiled(self, x, views, updating)
         return self._bottleneck(x, views, updating)
@@ -131,7 +136,7 @@ class DINONeck(BaseModule):
 
     def use_compiled(self, compiler: Callable[..., Callable]) -> None:
         """Runs the MLP of a training step through a compiled function; see :func:`mstkit.engine.runner.compiling`."""
-        self._compiled = compiler(DINONeck._bottleneck)  # of patches the number changes from step to step
+        self._compiled = compiler(DINONeck._bottleneck)  # dynamic shapes: the number of patches changes every step
 
     def prototypes(self, z: Tensor) -> Tensor:
         """The last layer, which is linear: (M, bottleneck_dim) to (M, K) logits."""

@@ -1,4 +1,4 @@
-"""The simple feature pyramid of ViTDet: several scales from the one map of a plain transformer."""
+"""The simple feature pyramid of ViTDet: several scales from the last feature map of a plain ViT."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ SCALE_FACTORS = (4.0, 2.0, 1.0, 0.5, 0.25)
 
 @MODELS.register_module()
 class SimpleFPN(BaseModule):
-    """Makes a pyramid of the last map of a plain backbone, each level by itself (Li et al. 2022, section 3).
+    """Makes every pyramid level independently from the last map of a plain backbone (ViTDet, Li et al. 2022, sec. 3).
 
     A level scales the map: by 4 with two 2×2 deconvolutions of stride 2, layer normalization and GELU between them; by
     2 with one; by 1 not at all; by 0.5 and 0.25 with max pooling of stride 2 and 4. Then come a 1×1 and a 3×3
-    convolution, each with layer normalization over the channels (the paper's appendix; it does not say what a
-    deconvolution does to the channels, its authors' code halves them). Further outputs, for anchors larger than any
-    level, are every second pixel of the one before.
+    convolution, each with layer normalization over the channels (the paper's appendix). Deconvolutions halve the
+    number of channels, as in the authors' code; the paper does not say. Further outputs, for larger anchors, take
+    every second pixel of the previous one.
 
     Where a size is odd, pooling and subsampling round it up: all of the image stays covered, at the level's stride.
 
     Args:
         in_channels: C of the backbone's map.
         out_channels: channels of every output.
-        scale_factors: how much larger than the backbone's map each level is, the largest first: for patches of 16
-            pixels the default makes strides 4, 8, 16, 32; for patches of 8, (2, 1, 0.5, 0.25) makes the same.
-        num_outs: outputs in all.
+        scale_factors: size of each level relative to the backbone's map, the largest first. With 16-px patches the
+            default gives strides 4, 8, 16, 32; with 8-px patches (2, 1, 0.5, 0.25) gives the same.
+        num_outs: total number of outputs.
 
     Raises:
-        UsageError: a number that is not positive and whole, channels that the deconvolutions cannot halve, another
-            scale, another order of the scales, or fewer outputs than scales.
+        UsageError: a size below 1, channels that the deconvolutions cannot halve, an unknown scale, scales not in
+            descending order, or fewer outputs than scales.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class SimpleFPN(BaseModule):
             ``num_outs`` maps (B, out_channels, h*factor, w*factor), the largest first.
 
         Raises:
-            UsageError: the last one is no map, or has other channels.
+            UsageError: the last input is not a map of ``in_channels`` channels.
         """
         x = inputs[-1]
         if isinstance(inputs, Tensor) or x.dim() != 4 or x.shape[1] != self.in_channels:
@@ -111,5 +111,5 @@ def _level(in_channels: int, out_channels: int, factor: float) -> nn.Sequential:
 
 
 def _layer_norm(channels: int) -> nn.Module:
-    """Over the channels of each pixel."""
+    """Layer normalization over the channels of each pixel."""
     return build_norm_layer(dict(type='LN2d', eps=1e-6), channels)

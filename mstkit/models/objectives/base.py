@@ -1,4 +1,4 @@
-"""What an objective is: one loss on a step, with all that it needs to compute it."""
+"""Base class of objectives: one loss of a method, with its projection, decoder, target and head."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from mstkit.registry import MODELS
 from mstkit.structures import Progress, Read
 from mstkit.utils.checks import check_number
 
-if TYPE_CHECKING:  # for the annotation: a step asks objectives, not the other way round
+if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.step import Step
 
 
 class Surroundings(NamedTuple):
-    """What an objective is built into.
+    """The parts of a method that an objective is built with.
 
     Attributes:
-        backbone: the student's; sizes that follow from it are filled in where a config leaves them out.
-        masker: what hides patches, or None.
-        objectives: those that were built before, by name; an objective may share a part of one of them.
+        backbone: the student's; sizes that a config leaves out are taken from it.
+        masker: the method's masker, or None.
+        objectives: objectives that were built before, by name; an objective may share a module of one of them.
         method: the name of the method, for messages.
-        encoder_sees: what the student's encoder is given of a masked image, see :class:`Pretrainer`.
-        normalization: mean and deviation of the channels on the scale of 0 to 255, (3,) or (1,) both: what normalized
-            images are multiplied by and what is added, to have pixels again. None where nobody says.
+        encoder_sees: input of the student's encoder for a masked image, see :class:`Pretrainer`.
+        normalization: mean and standard deviation of the channels on the scale 0..255, (3,) or (1,) both, with which
+            the images were normalized; None if they were not.
     """
 
     backbone: MaskedBackbone
@@ -40,24 +40,24 @@ class Surroundings(NamedTuple):
 
 
 class Objective(nn.Module):
-    """One loss of a pretrainer, with its projection, decoder, target and head: their parameters live here.
+    """One loss of a :class:`Pretrainer`, with the modules that only this loss needs (projection, decoder, head …).
 
-    A subclass says what it needs, builds its parts in ``__init__`` and writes :meth:`forward`. What no objective
-    needs is not computed.
+    A subclass declares which tokens it needs, builds its modules in ``__init__`` and implements :meth:`forward`. What
+    no objective needs is not computed.
 
     Args:
         surroundings: filled in by the pretrainer.
-        weight: what the loss is multiplied by.
+        weight: weight of the loss in the sum.
 
     Attributes:
-        name: under which the pretrainer has it: the loss is logged as ``loss_NAME``.
-        student_needs: the tokens of the global views that are read of the student: 'pooled', 'hidden' (that and the
-            hidden patches), 'visible' (that and the visible patches, as ``step.visible``, of an encoder that sees
-            these alone) or 'all'. Such an encoder makes no others, and an objective that needs them is refused.
-        teacher_needs: the same of the teacher; None where no teacher is read, which is then not asked.
-        reads_local: whether it reads the local views too.
-        prototypes: over how many the logits are that views are compared by; None where there are none.
-        statistics: detached scalars of the last step.
+        name: its key in ``Pretrainer.objectives``; the loss is logged as ``loss_NAME``.
+        student_needs: the student's tokens of the global views that it uses: 'pooled'; 'hidden', pooled and hidden
+            patches; 'visible', pooled and visible patches, from ``step.visible``; 'all'. With
+            ``encoder_sees='visible'`` only 'pooled' and 'visible' exist, and other objectives are refused.
+        teacher_needs: the teacher's tokens that it uses, likewise; None if it does not use the teacher.
+        reads_local: whether it uses the local views.
+        prototypes: K of the logits by which views are compared; None if there are no such logits.
+        statistics: detached scalars of the last step, for the log.
     """
 
     name: str = ''
@@ -73,40 +73,40 @@ class Objective(nn.Module):
 
     @abstractmethod
     def forward(self, step: Step) -> Tensor:
-        """The loss of a step, a scalar and a mean over the images; fills :attr:`statistics`."""
+        """Computes the loss of a step, a scalar (mean over the images), and fills :attr:`statistics`."""
 
     def followed(self) -> dict[str, nn.Module]:
-        """Parts of which the teacher keeps a moving average, by attribute: a projection, not a predictor."""
+        """Modules of which the teacher keeps a moving average, by attribute name: projections, but no predictors."""
         return {}
 
     def set_progress(self, progress: Progress) -> None:
-        """Prepares what changes over a run for the coming iteration."""
+        """Updates schedules for the coming iteration."""
 
     def restore(self, step: Step) -> Tensor | None:
-        """What the student makes of the images of a step, for a panel: (B, 3, H, W), normalized, or None."""
+        """The student's reconstruction of a step's images, for a panel: (B, 3, H, W), normalized, or None."""
         return None
 
     def show_target(self, step: Step) -> Tensor | None:
-        """What :meth:`restore` should look like, in the same form; None where that is the image itself."""
+        """The target of :meth:`restore`, (B, 3, H, W), if it is not the image itself; else None."""
         return None
 
     def check_view_count(self, sizes: Sequence[int], global_views: int) -> None:
-        """Refuses views (their sides in pixels) that are not those which it compares. Raises UsageError."""
+        """Refuses a number or order of views (sides in pixels) that it cannot use. Raises UsageError."""
 
     def check_views(self, global_size: int, local_size: int | None) -> None:
-        """Refuses sizes of views that it has no use for. Raises UsageError."""
+        """Refuses view sizes, in pixels, that it cannot use. Raises UsageError."""
 
     def check_batch(self, images: int) -> None:
-        """Refuses a number of images per iteration, over all ranks. Raises UsageError."""
+        """Refuses a global batch size (images per iteration over all ranks). Raises UsageError."""
 
 
 def build_objectives(configs: Mapping[str, dict[str, Any] | None], surroundings: Surroundings) -> nn.ModuleDict:
-    """Builds objectives in their order, each told of those before it; None leaves one out."""
+    """Builds objectives in order, passing each the ones built before it; a config of None is left out."""
     built: dict[str, Any] = {}
     for name, config in configs.items():
         if config is None:
             continue
-        # A plain dict: mmengine's ConfigDict would rebuild the surroundings as if they were a part of the config.
+        # A plain dict: mmengine's ConfigDict would convert the surroundings as if they were part of the config.
         plain = dict(config) if isinstance(config, Mapping) else config
         objective = MODELS.build(plain, default_args=dict(surroundings=surroundings._replace(objectives=built)))
         objective.name = name

@@ -1,4 +1,4 @@
-"""DINO's objective: the student's views predict the teacher's assignment of another view."""
+"""DINO's objective: the student predicts, from each view, the teacher's assignment of the other views."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mstkit.models.objectives.base import Objective, Surroundings
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 
-if TYPE_CHECKING:  # for the annotation: a step asks objectives, not the other way round
+if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.step import Step
 
 
@@ -22,10 +22,11 @@ class CrossView(Objective):
     """Cross-entropy between the pooled features of different views (DINO, Caron et al., ICCV 2021; MST eq. 2).
 
     Args:
-        neck: pooled features (B, C) to logits (B, K), for example ``dict(type='DINONeck')``; the teacher has a copy.
-        head: the loss on those logits, with its center, for example ``dict(type='DINOHead')``; its ``out_dim`` follows
-            the neck's where it is left out.
-        weight: what the loss is multiplied by.
+        neck: projection of pooled features (B, C) to logits (B, K), for example ``dict(type='DINONeck')``; the teacher
+            has a moving average of it.
+        head: the loss on the logits, with its center, for example ``dict(type='DINOHead')``; ``out_dim`` defaults to
+            the neck's.
+        weight: weight of the loss in the sum.
         surroundings: see :class:`Objective`.
 
     Raises:
@@ -45,7 +46,7 @@ class CrossView(Objective):
         self._method = surroundings.method
 
     def followed(self) -> dict[str, nn.Module]:
-        """The teacher projects with a neck of its own."""
+        """See :meth:`Objective.followed`: the neck."""
         return {'neck': self.neck}
 
     def forward(self, step: Step) -> Tensor:
@@ -63,23 +64,23 @@ class CrossView(Objective):
         self.head.set_progress(progress)
 
     def check_view_count(self, sizes: Sequence[int], global_views: int) -> None:
-        """Refuses fewer than two views, or than the global ones, before anything runs."""
-        alike = next((i for i, size in enumerate(sizes) if size != sizes[0]), len(sizes))  # how many look global
+        """Refuses fewer than two views, or fewer views of the first one's size than ``global_views``."""
+        alike = next((i for i, size in enumerate(sizes) if size != sizes[0]), len(sizes))
         if alike < global_views:
             raise UsageError(
-                f'{self._method} takes the first {global_views} views of an image as its global ones '
-                f'(model.global_views), and of the {len(sizes)} that it is given {alike} can be: set '
+                f'{self._method} takes the first {global_views} views of an image as global views '
+                f'(model.global_views), but only the first {alike} of {len(sizes)} views have the same size: set '
                 f'global_crops.count={global_views} of MultiCrop'
             )
         if len(sizes) < 2:
             raise UsageError(
-                f'{self._method} compares the views of an image, and is given one: set local_crops.count of MultiCrop '
-                'to 1 or more'
+                f'{self._method} compares views of an image, but the pipeline makes only one: set local_crops.count of '
+                'MultiCrop to 1 or more'
             )
 
 
 def head_for(neck: nn.Module, head: dict, name: str, neck_name: str) -> nn.Module:
-    """Builds the head that takes the logits of a neck, and refuses one that takes other logits."""
+    """Builds the head for a neck's logits; ``out_dim`` defaults to the neck's, another one is a UsageError."""
     built = MODELS.build(head, default_args=dict(out_dim=neck.out_dim))
     if built.out_dim != neck.out_dim:
         raise UsageError(

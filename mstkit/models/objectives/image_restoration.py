@@ -1,4 +1,4 @@
-"""MST's objective: the whole image is restored from what the student saw of it."""
+"""MST's objective: reconstruction of the whole image from the student's tokens of the masked image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mstkit.models.objectives.base import Objective, Surroundings
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
-if TYPE_CHECKING:  # for the annotation: a step asks objectives, not the other way round
+if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.step import Step
 
 
@@ -20,9 +20,9 @@ class ImageRestoration(Objective):
     """Mean absolute error over all pixels of the global views, hidden or not (MST eq. 9).
 
     Args:
-        decoder: patch tokens as maps (B, C, h, w) to images, for example ``dict(type='CNNImageDecoder')``; the
-            student's alone. Its ``in_channels`` and ``stride`` follow the backbone's where they are left out.
-        weight: what the loss is multiplied by.
+        decoder: maps patch tokens (B, C, h, w) to images, for example ``dict(type='CNNImageDecoder')``; the teacher has
+            none. ``in_channels`` and ``stride`` default to the backbone's.
+        weight: weight of the loss in the sum.
         surroundings: see :class:`Objective`.
     """
 
@@ -45,5 +45,5 @@ class ImageRestoration(Objective):
 
 
 def as_map(tokens: TokenOutput) -> Tensor:
-    """Patch tokens (B, L, C) as a map (B, C, h, w), channels last."""
+    """Patch tokens (B, L, C) -> (B, h, w, C) -> feature map (B, C, h, w), in channels-last memory format."""
     return tokens.patch_tokens.unflatten(1, tokens.grid).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Masked prediction: of each hidden patch, what a target says of it is predicted from what is visible."""
+"""Masked prediction: a target (pixels, HOG, token ids …) of each hidden patch is predicted from the visible ones."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
 from mstkit.utils.checks import check_number
 
-if TYPE_CHECKING:  # for the annotation: a step asks objectives, not the other way round
+if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.step import Step
 
 
 @MODELS.register_module()
 class MaskedPrediction(Objective):
-    """The mean, over the hidden patches of a batch, of the error of their prediction (MAE, SimMIM, BEiT, MaskFeat …).
+    """Mean prediction error over all hidden patches of a batch (MAE, SimMIM, BEiT, MaskFeat …).
 
-    The encoder sees [MASK] tokens in hidden places or the visible patches alone, as the pretrainer's ``encoder_sees``
-    says. Every hidden patch of a batch counts the same, in whichever image it is; the error of a patch is the mean over
-    its values. In a step that hides nothing the loss is zero.
+    The encoder gets [MASK] tokens in place of hidden patches, or the visible patches alone, see ``encoder_sees`` of
+    :class:`Pretrainer`. Every hidden patch of a batch has the same weight, whichever image it belongs to; the error of
+    a patch is the mean over its D values. If nothing is hidden, the loss is zero.
 
     Args:
-        target: what is predicted, a :class:`Target`, for example ``dict(type='Pixels', norm=True)``; its ``patch_size``
-            follows the backbone's stride.
-        decoder: from tokens to predictions, a :class:`TokenDecoder`, for example ``dict(type='ViTDecoder')``; its sizes
-            follow those of the backbone and the target. The student's alone.
-        loss: 'mse', 'l1', 'smooth_l1' of values; 'cross_entropy' of the ids of a discrete target.
-        on: 'hidden' patches, or 'all'.
-        beta: of 'smooth_l1', where it turns from square to absolute.
-        weight: what the loss is multiplied by.
+        target: what is predicted, a :class:`Target`, for example ``dict(type='Pixels', norm=True)``; its
+            ``patch_size`` defaults to the backbone's stride.
+        decoder: maps tokens to predictions, a :class:`TokenDecoder`, for example ``dict(type='ViTDecoder')``; its sizes
+            default to those of the backbone and the target. The teacher has none.
+        loss: 'mse', 'l1' or 'smooth_l1' of values; 'cross_entropy' of the ids of a discrete target.
+        on: the patches that the loss is computed on: 'hidden', or 'all'.
+        beta: the error at which 'smooth_l1' changes from quadratic to linear.
+        weight: weight of the loss in the sum.
         surroundings: see :class:`Objective`.
 
     Raises:
-        UsageError: nothing hides patches; a target, a decoder and a loss that do not fit each other.
+        UsageError: no masker; a target, a decoder and a loss that do not match.
     """
 
     decoder: TokenDecoder
@@ -59,7 +59,7 @@ class MaskedPrediction(Objective):
         super().__init__(surroundings, weight)
         if on == 'hidden' and surroundings.masker is None:
             raise UsageError(
-                f'{surroundings.method} predicts hidden patches and nothing hides any: give a masker, such as '
+                f'{surroundings.method} predicts hidden patches, but has no masker: give one, such as '
                 "dict(type='RandomMasker', ratio=0.75), or on='all'"
             )
         backbone, visible = surroundings.backbone, surroundings.encoder_sees == 'visible'
@@ -68,7 +68,7 @@ class MaskedPrediction(Objective):
             self.target.set_normalization(*surroundings.normalization)
         if self.target.patch_size != backbone.stride:
             raise UsageError(
-                f'target.patch_size is {self.target.patch_size}, but a token of {type(backbone).__name__} stands for '
+                f'target.patch_size is {self.target.patch_size}, but a token of {type(backbone).__name__} covers '
                 f'{backbone.stride} px: leave it out'
             )
         if self.target.discrete != (loss == 'cross_entropy'):
@@ -83,7 +83,7 @@ class MaskedPrediction(Objective):
         )
         if self.decoder.out_channels != self.target.dims:
             raise UsageError(
-                f'decoder.out_channels is {self.decoder.out_channels}, and {type(self.target).__name__} has '
+                f'decoder.out_channels is {self.decoder.out_channels}, but {type(self.target).__name__} has '
                 f'{self.target.dims} values per patch: leave it out'
             )
         self.loss, self.on, self.beta = loss, on, check_number('MaskedPrediction.beta', beta, above=0)
@@ -101,7 +101,7 @@ class MaskedPrediction(Objective):
         return loss
 
     def restore(self, step: Step) -> Tensor | None:
-        """See :meth:`Objective.restore`; visible patches, of which nothing is asked, are those of the image."""
+        """See :meth:`Objective.restore`; patches without a loss are copied from the image."""
         seen = self._seen(step)
         return self._drawn(self.decoder(seen), step, seen.grid)
 
@@ -115,13 +115,13 @@ class MaskedPrediction(Objective):
         return self._drawn(values, step, seen.grid)
 
     def _drawn(self, values: Tensor, step: Step, grid: tuple[int, int]) -> Tensor | None:
-        """Values (B, L, D) of patches as images."""
+        """Patch values (B, L, D) as images (B, 3, H, W); patches without a loss are copied from the step's images."""
         made = self.target.to_images(values, step.images, grid)
         if made is None or self.on == 'all':
             return made
-        hidden = self._hidden(step).view(-1, 1, *grid)
+        hidden = self._hidden(step).view(-1, 1, *grid)  # (B, 1, h, w)
         side = self.target.patch_size
-        hidden = hidden.repeat_interleave(side, 2).repeat_interleave(side, 3)
+        hidden = hidden.repeat_interleave(side, 2).repeat_interleave(side, 3)  # (B, 1, H, W)
         return torch.where(hidden, made, step.images.to(made.dtype))
 
     @torch.no_grad()
@@ -134,7 +134,7 @@ class MaskedPrediction(Objective):
 
     @staticmethod
     def _hidden(step: Step) -> Tensor:
-        """(B, L) bool."""
+        """The flat mask, (B, L) bool."""
         assert step.mask is not None
         return step.mask.flatten(1)
 
@@ -164,7 +164,7 @@ def patch_errors(predicted: Tensor, target: Tensor, loss: str, beta: float = 1.0
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """The mean of values by their weights, (B, L) both, weights not negative; zero where there is no weight at all."""
+    """Weighted mean of values, (B, L) both, weights >= 0; zero if all weights are zero."""
     weights = weights.to(values.dtype)
     total = weights.sum()
     return (values * weights).sum() / total.where(total > 0, 1.0)

@@ -1,4 +1,4 @@
-"""iBOT's objective: for each hidden patch, the student predicts what the teacher says of the visible one."""
+"""iBOT's objective: for each hidden patch, the student predicts the teacher's assignment of the visible patch."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from mstkit.models.objectives.cross_view import head_for
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 
-if TYPE_CHECKING:  # for the annotation: a step asks objectives, not the other way round
+if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.step import Step
 
 
 @MODELS.register_module()
 class PatchDistillation(Objective):
-    """Cross-entropy of hidden patches within a view (iBOT, Zhou et al., ICLR 2022, eq. 2), with a center of its own.
+    """Cross-entropy of hidden patches within a view (iBOT, Zhou et al., ICLR 2022, eq. 2), with its own center.
 
     Args:
         head: the loss, for example ``dict(type='IBOTHead')``.
-        neck: the projection of patches, (M, C) to (M, K); where it is None, the projection of another objective does
-            that too (iBOT's shared head, which it recommends).
+        neck: the projection of patch tokens, (M, C) to (M, K); None uses the neck of another objective (iBOT's shared
+            head, the variant that the paper recommends).
         shared_with: the name of that objective.
-        weight: what the loss is multiplied by.
+        weight: weight of the loss in the sum.
         surroundings: see :class:`Objective`.
 
     Raises:
@@ -50,7 +50,7 @@ class PatchDistillation(Objective):
         super().__init__(surroundings, weight)
         if surroundings.masker is None:
             raise UsageError(
-                'patch_head is a loss on hidden patches and nothing hides any: give a masker, such as '
+                'patch_head is a loss on hidden patches, but there is no masker: give one, such as '
                 "dict(type='BlockMasker'), or leave patch_head out"
             )
         self.neck, self._neck_of, projection = None, shared_with, None
@@ -62,33 +62,35 @@ class PatchDistillation(Objective):
         if projection is None:
             known = ', '.join(surroundings.objectives) or 'none'
             raise UsageError(
-                f'PatchDistillation shares the neck of the objective {shared_with!r}, which is not there or has none '
-                f'(those before it: {known}): give shared_with the name of one, or a neck'
+                f'PatchDistillation shares the neck of the objective {shared_with!r}, but there is no such objective '
+                f'before it, or it has no neck (objectives before it: {known}): set shared_with to one with a neck, '
+                'or give a neck'
             )
         name = 'neck' if self.neck is None else 'patch_neck'
         if getattr(projection, 'batch_norm', None):
             raise UsageError(
-                f'{name}.batch_norm={projection.batch_norm!r}: the statistics of hidden patches, which can be none, '
-                'are not those of pooled features; set it to None, or give patches a patch_neck of their own without it'
+                f'{name}.batch_norm={projection.batch_norm!r}: a step can have no hidden patches to compute batch '
+                'statistics of, and they differ from those of pooled features; set it to None, or give a patch_neck '
+                'without batch normalization'
             )
         self.head = head_for(projection, head, 'patch_head', name)
 
     def followed(self) -> dict[str, nn.Module]:
-        """The teacher projects patches with a neck of its own."""
+        """See :meth:`Objective.followed`: the neck, if it is not shared."""
         return {} if self.neck is None else {'neck': self.neck}
 
     def forward(self, step: Step) -> Tensor:
-        """See :meth:`Objective.forward`; only hidden patches reach the last layer of the projection."""
+        """See :meth:`Objective.forward`; the projection's last layer is applied to the M hidden patches only."""
         owner = self._neck_of or self.name
         student, mask = step.student, step.mask
         assert mask is not None
-        chosen = mask.flatten().nonzero().squeeze(1) if student.hidden is None else student.hidden
+        chosen = mask.flatten().nonzero().squeeze(1) if student.hidden is None else student.hidden  # (M,)
         with torch.no_grad():
             neck = step.teacher_part(owner, 'neck')
             features = neck.bottleneck(step.teacher.patch_tokens.flatten(0, 1))  # (G*B*L, D)
             targets = neck.prototypes(features[chosen])
-            # The last layer is linear: the mean of all patches' logits is the logit of their mean. In half precision
-            # the one row would round where a mean over all logits would not.
+            # The last layer is linear: the mean of all patches' logits is the logit of the patches' mean. In float32,
+            # because in half precision this single row is less exact than a mean over many logits.
             with torch.autocast(features.device.type, enabled=False):
                 mean = neck.prototypes(features.float().mean(dim=0, keepdim=True))
             self.head.remember(mean * len(features), len(features))

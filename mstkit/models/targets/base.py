@@ -1,4 +1,4 @@
-"""What a target is: what a masked prediction predicts of each patch."""
+"""Base class of targets: the values or ids of each patch that masked prediction predicts."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mstkit.utils.checks import check_size
 
 
 class Target(nn.Module):
-    """Says of each patch of an image what is to be predicted of it; nothing in it is trained.
+    """Computes, from the unmasked images, what is to be predicted for each patch.
 
-    A subclass says how many values that is (:attr:`dims`) and what it needs, and writes :meth:`forward`. It stays in
-    evaluation mode whatever the model is in, and its parameters, if it has any, take no gradient.
+    A subclass sets :attr:`dims` and implements :meth:`forward`. A target is not trained: it always stays in evaluation
+    mode, and its parameters, if any, have no gradient.
 
     Args:
-        patch_size: side of a patch in pixels; the stride of the student's backbone, filled in by the objective.
+        patch_size: side of a patch in pixels; defaults to the stride of the student's backbone.
 
     Attributes:
-        dims: D values per patch, or the number of ids where they are ``discrete``.
-        shows_images: whether ``to_images`` of a perfect prediction is the image itself; panels show the true target
-            beside the prediction where it is not.
-        discrete: whether patches have an id each, for a cross-entropy, instead of D values.
-        teacher_needs: the tokens of the method's own teacher that it is made of; None where it looks at no teacher.
+        dims: D, the number of values per patch, or of different ids if ``discrete``.
+        shows_images: whether ``to_images`` of a perfect prediction is the image itself; if not, panels show the target
+            beside the prediction.
+        discrete: whether the target of a patch is an id, for a cross-entropy, instead of D values.
+        teacher_needs: the tokens of the method's teacher that the target is computed from; None for no teacher.
     """
 
     dims: int
@@ -40,15 +40,15 @@ class Target(nn.Module):
 
     @abstractmethod
     def forward(self, images: Tensor, grid: tuple[int, int], teacher: TokenOutput | None = None) -> Tensor:
-        """What is to be predicted; called without gradient.
+        """Computes the targets; called without gradient.
 
         Args:
-            images: (B, 3, H, W), normalized, whole.
+            images: (B, 3, H, W), normalized, unmasked.
             grid: (h, w) of the patches, h * patch_size = H and w * patch_size = W; L = h * w.
-            teacher: what the teacher says of the images, for a target that says ``teacher_needs``.
+            teacher: the teacher's tokens of the images, for a target with ``teacher_needs``.
 
         Returns:
-            (B, L, D) float32, or (B, L) int64 ids below D where they are ``discrete``; patches row-major.
+            (B, L, D) float32, or (B, L) int64 ids in 0..D-1 if ``discrete``; patches row-major.
         """
 
     def set_normalization(self, mean: Tensor, std: Tensor) -> None:
@@ -60,11 +60,11 @@ class Target(nn.Module):
         """
 
     def to_images(self, predicted: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor | None:
-        """A prediction as images that a person can look at; None where a target is no part of an image.
+        """Visualizes a prediction as images; None for a target that cannot be shown.
 
         Args:
             predicted: (B, L, D).
-            images: (B, 3, H, W), normalized: those whose patches were predicted.
+            images: (B, 3, H, W), normalized, the images whose patches were predicted.
             grid: (h, w).
 
         Returns:
@@ -78,11 +78,11 @@ class Target(nn.Module):
 
 
 def build_target(target: dict | Target, **sizes: Any) -> Target:
-    """Builds what a config has in the place of a target.
+    """Builds a target from its config, freezes it and puts it into evaluation mode.
 
     Args:
         target: a component, or its config.
-        sizes: arguments that the config may leave out.
+        sizes: defaults for arguments that the config leaves out.
 
     Raises:
         UsageError: a component that is no target.

@@ -1,4 +1,4 @@
-"""The pixels of a patch: what MAE and SimMIM predict."""
+"""The pixels of each patch, the target of MAE and SimMIM."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ EPS = 1e-6  # MAE's
 
 @MODELS.register_module()
 class Pixels(Target):
-    """The pixels of each patch, in the normalized values that the network sees.
+    """The pixel values of each patch, from the normalized images.
 
     Args:
         patch_size: see :class:`Target`.
-        norm: each patch by its own mean and deviation, ``(x - mean) / sqrt(var + 1e-6)`` over all D values of the
-            patch with the unbiased variance (MAE, He et al., CVPR 2022, section 3 "Reconstruction target").
-        order: of the D = 3 * patch_size² values: 'row column channel', row by row of the patch and the three channels
-            of a pixel side by side, as in MAE's code; 'channel row column', a channel after the other, as SimMIM's
-            ``PixelShuffle`` takes them. Only a decoder's weights that come from elsewhere depend on it.
+        norm: standardize each patch by its own mean and standard deviation, ``(x - mean) / sqrt(var + 1e-6)`` over all
+            D values of the patch with the unbiased variance (MAE, He et al., CVPR 2022, section 3 "Reconstruction
+            target").
+        order: order of the D = 3 * patch_size² values: 'row column channel', as in MAE's code, or 'channel row
+            column', as in SimMIM's ``PixelShuffle``. Matters only for decoder weights that are loaded from elsewhere.
     """
 
     shows_images = True
@@ -49,7 +49,7 @@ class Pixels(Target):
         return (values - mean) / deviation
 
     def to_images(self, predicted: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        """See :meth:`Target.to_images`; with ``norm`` each patch gets mean and deviation of the true one back."""
+        """See :meth:`Target.to_images`; with ``norm``, rescaled to the mean and deviation of the image's patch."""
         values = predicted.float()
         if self.norm:
             mean, deviation = _statistics(self._patches(images))
@@ -64,17 +64,17 @@ class Pixels(Target):
         return parts.reshape(len(values), CHANNELS, height * side, width * side)
 
     def _patches(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, L, D), in the order of the values."""
+        """(B, 3, H, W) -> (B, L, D), the D values in ``order``."""
         side = self.patch_size
         parts = images.float().unflatten(2, (-1, side)).unflatten(4, (-1, side))  # (B, 3, h, p, w, q)
         axes = (0, 2, 4, 3, 5, 1) if self.order == 'row column channel' else (0, 2, 4, 1, 3, 5)
-        return parts.permute(axes).flatten(3).flatten(1, 2)
+        return parts.permute(axes).flatten(3).flatten(1, 2)  # (B, h, w, ...) -> (B, h, w, D) -> (B, L, D)
 
     def extra_repr(self) -> str:
         return f'patch_size={self.patch_size}, norm={self.norm}'
 
 
 def _statistics(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each patch: (B, L, 1) both, of (B, L, D)."""
+    """Mean and standard deviation of each patch: (B, L, D) -> (B, L, 1) both."""
     variance, mean = torch.var_mean(values, dim=-1, keepdim=True)
     return mean, (variance + EPS).sqrt()
