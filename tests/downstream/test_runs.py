@@ -68,7 +68,7 @@ def test_a_resumed_run_goes_on(trained, scenes, pretrained, tmp_path):
     runner.train()
     before, after = read_checkpoint(trained.middle), read_checkpoint(tmp_path / trained.task.last)
     assert same(watch.state, before['state_dict'])
-    assert f'{pretrained} is not loaded: the run goes on from a checkpoint of its own' in running.log_of(tmp_path)
+    assert f'{pretrained} is not loaded: the run has loaded a checkpoint of its own' in running.log_of(tmp_path)
     assert after['message_hub']['runtime_info']['pretrained']['file'] == str(pretrained)
     losses, done = losses_of(runner), before['meta']['iter']
     assert len(losses) == len(trained.losses) and losses[:done] == trained.losses[:done]

@@ -51,9 +51,9 @@ def test_what_is_refused(wrapped):
         ('device', PackViews, 'ViewDataPreprocessor'),
     ):
         check_colored(Model(preprocessor), loader(photometric, pack, wrapped))
-    with pytest.raises(UsageError, match=r'SelfSupDataPreprocessor does not color views.*ViewDataPreprocessor'):
+    with pytest.raises(UsageError, match=r'SelfSupDataPreprocessor does not augment colors.*ViewDataPreprocessor'):
         check_colored(Model('SelfSupDataPreprocessor'), loader('device', PackViews, wrapped))
-    with pytest.raises(UsageError, match='lost behind it'):
+    with pytest.raises(UsageError, match='a later transform drops the parameters'):
         check_colored(Model('ViewDataPreprocessor'), loader('device', ForgetfulPack, wrapped))
 
 
@@ -106,6 +106,6 @@ def demo(work_dir: Path, preprocessor: str) -> Config:
 
 
 def test_a_run_refuses_views_that_nobody_colors(tmp_path):
-    with pytest.raises(UsageError, match='does not color views'):
+    with pytest.raises(UsageError, match='does not augment colors'):
         build_runner(demo(tmp_path / 'run', 'SelfSupDataPreprocessor'))
     assert not (tmp_path / 'run').exists()

@@ -1,4 +1,4 @@
-"""Hooks: what happens around the training steps. Importing this package registers them."""
+"""Training hooks. Importing this package registers them."""
 
 from mstkit.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mstkit.engine.hooks.collapse_monitor_hook import CollapseMonitorHook

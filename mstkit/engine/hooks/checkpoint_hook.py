@@ -1,4 +1,4 @@
-"""Checkpoints of which at least one good one is always on the disk."""
+"""A checkpoint hook that always keeps at least one complete checkpoint on the disk."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from mstkit.utils.files import remove_leftovers, write_atomically
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's hook with another order of events: write the new checkpoint, then remove the oldest one.
+    """mmengine's ``CheckpointHook``, but it writes the new checkpoint before it removes the oldest one.
 
-    mmengine removes first, so a run killed in between is left without its oldest checkpoint, and with
-    ``max_keep_ckpts=1`` without any; the same goes for the one of the best validation (``save_best``). The file
-    ``last_checkpoint`` is replaced in one step as well. With ``by_epoch=False`` a checkpoint that falls inside an
-    accumulation window waits for its optimizer step, because gradients are not saved.
+    mmengine removes first, so that a run killed in between has lost its oldest checkpoint, and with
+    ``max_keep_ckpts=1`` its only one; the same is true for the best checkpoint (``save_best``). The file
+    ``last_checkpoint`` is replaced atomically too. With ``by_epoch=False``, a checkpoint due inside an accumulation
+    window is saved after its optimizer step, because gradients are not saved.
 
-    :class:`mstkit.engine.runner.mst_runner.MSTRunner` takes it wherever a config says ``CheckpointHook``, or nothing.
+    :class:`mstkit.engine.runner.mst_runner.MSTRunner` uses it if a config has ``CheckpointHook`` or no such hook.
 
     Args:
         interval: epochs (or iterations) between checkpoints.
-        by_epoch: what ``interval`` counts.
-        max_keep_ckpts: how many checkpoints stay; -1 keeps all.
+        by_epoch: whether ``interval`` counts epochs or iterations.
+        max_keep_ckpts: the number of checkpoints to keep; -1 keeps all.
         kwargs: the other arguments of mmengine's ``CheckpointHook``.
 
     Raises:
@@ -48,7 +48,7 @@ class AtomicCheckpointHook(CheckpointHook):
         for name in ('backend_args', 'file_client_args'):
             if kwargs.get(name) is not None:
                 raise UsageError(f'checkpoint.{name} is not supported: checkpoints are written to a local folder.')
-        if interval != -1:  # mmengine's word for never
+        if interval != -1:  # -1: never
             check_count('checkpoint.interval', interval, 1)
         check_count('checkpoint.save_begin', kwargs.get('save_begin', 0), 0)
         try:
@@ -59,7 +59,7 @@ class AtomicCheckpointHook(CheckpointHook):
         self._overdue = False
 
     def before_train(self, runner: Runner) -> None:
-        """Finds the folder, and removes what a killed run left half-written in it and in those of the work dir."""
+        """Sets ``out_dir``, and removes partial files of a killed run there, in the work dir and in its subfolders."""
         super().before_train(runner)
         if is_sharded(unwrapped(runner.model)):
             self.filename_tmpl: str = str(Path(self.filename_tmpl).with_suffix(SUFFIX))
@@ -84,11 +84,11 @@ class AtomicCheckpointHook(CheckpointHook):
             self._save_checkpoint(runner)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
-        """mmengine removes the best checkpoint before it writes the better one: a save that fails leaves neither."""
+        """Saves a better checkpoint before it removes the old best one; mmengine removes the old one first."""
         if not self.save_best:
             return
         old = self._best_paths()
-        self._set_best_paths(dict.fromkeys(old))  # which mmengine then does not find
+        self._set_best_paths(dict.fromkeys(old))  # so that mmengine finds nothing to remove
         super()._save_best_checkpoint(runner, metrics)
         new = self._best_paths()
         for key, path in old.items():
@@ -99,7 +99,7 @@ class AtomicCheckpointHook(CheckpointHook):
         self._set_best_paths(new)
 
     def _best_paths(self) -> dict[str, str | None]:
-        """The best checkpoint of each metric."""
+        """The path of the best checkpoint by metric."""
         single = len(self.key_indicators) == 1
         return {'': self.best_ckpt_path} if single else dict(self.best_ckpt_path_dict)
 
@@ -115,7 +115,7 @@ class AtomicCheckpointHook(CheckpointHook):
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         kept: list[int] = []
         if self.max_keep_ckpts > 0:
-            # The one to be removed stays in the saved list: if we are killed before removing it, the resumed run does.
+            # The saved list includes the checkpoint to be removed: if the run is killed before, a resumed run does it.
             kept = [other for other in self.keep_ckpt_ids if other != step] + [step]
             runner.message_hub.update_info('keep_ckpt_ids', list(kept))
         runner.save_checkpoint(
@@ -138,7 +138,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
 
 def _remove(path: str) -> None:
-    """Removes a checkpoint; of a sharded model it is a folder."""
+    """Removes a checkpoint, which is a folder for a sharded model."""
     if os.path.isdir(path):
         shutil.rmtree(path)
     elif os.path.isfile(path):

@@ -1,4 +1,4 @@
-"""Watches a self-distillation run for collapse, and says in words what it sees and what helps."""
+"""Monitors a self-distillation run for collapse, and logs warnings with advice."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from mstkit.utils.undisturbed import evaluation_mode, undisturbed_randomness
 
 @HOOKS.register_module()
 class CollapseMonitorHook(RememberingHook):
-    """Reports teacher entropy, KL, feature deviation and effective rank once an epoch, and warns in words.
+    """Logs teacher entropy, KL, feature deviation and effective rank once an epoch, and warns of collapse.
 
-    The first two are means over the epoch of what ``model.last_statistics()`` says, added up on the device, so that
-    no iteration waits for the host. The last two are computed on the pooled features of the first view of the last
-    images of the epoch, on all ranks together. What a warning advises depends on the learning rate so far. Scalars go
-    to the visualizer (``collapse/...``) and to ``work_dir/collapse.jsonl``. A checkpoint inside an epoch holds what was
-    added up so far, and the images kept so far (at most ``num_images``, in its last steps only), so that the epoch's
-    record is the same after a resume.
+    Entropy and KL are means over the epoch of ``model.last_statistics()``, summed on the device, so that no iteration
+    waits for the host. Deviation and rank are computed on the pooled features of the first view of the epoch's last
+    images, over all ranks. The advice in a warning depends on the highest learning rate so far. Scalars go to the
+    visualizer (``collapse/...``) and to ``work_dir/collapse.jsonl``. A checkpoint inside an epoch holds the sums and
+    images so far (at most ``num_images``, in the epoch's last steps only), so that a resumed run writes the same
+    record.
 
     Args:
-        num_images: how many images the features are computed on, over all ranks.
-        branch: which of ``model.branches()`` to look at; a model without it is watched on its first one.
+        num_images: number of images whose features are computed, over all ranks.
+        branch: one of ``model.branches()``; the first one if the model does not have it.
         grace_epochs: no warning in the first epochs, where a loss near ln(out_dim) is normal; by default a tenth of
             the run, at least 1 and at most 10.
-        loss_key: the loss term that is compared with ln(out_dim) where the model gives no entropy and KL.
+        loss_key: the loss term that is compared with ln(out_dim) if the model gives neither entropy nor KL.
         batch_size: images per forward pass.
     """
 
@@ -70,20 +70,20 @@ class CollapseMonitorHook(RememberingHook):
         self.lr, self.peak_lr = 0.0, 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """Starts the record, or goes on with it on a resumed run."""
+        """Empties ``collapse.jsonl``; on a resumed run, keeps its earlier epochs."""
         super().before_train(runner)
         if dist.is_main_process():
             self._lines(runner).keep_until(-1 if runner.iter == 0 else runner.epoch)
             self.peak_lr = max((record.get('lr', 0.0) for record in self._lines(runner).read()), default=0.0)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Forgets the last epoch; in one that a resumed run completes, goes on with its first part."""
+        """Clears the sums of the last epoch, except those that :meth:`recall` restored inside an epoch."""
         if not self._recalled:
             self.sums, self.counts, self.views, self.lr = {}, {}, [], 0.0
         self._recalled = False
 
     def memory(self, inside_epoch: bool) -> dict[str, Any] | None:
-        """The epoch so far."""
+        """Sums, images and learning rate of the current epoch; None at its end."""
         if not inside_epoch:
             return None
         views = [{name: _on_cpu(value) for name, value in join(self.views).items()}] if self.views else []
@@ -91,7 +91,7 @@ class CollapseMonitorHook(RememberingHook):
         return dict(sums=sums, counts=dict(self.counts), views=views, lr=self.lr)
 
     def recall(self, memories: list[Any], rank: int) -> None:
-        """Goes on with what this process had added up."""
+        """Restores the state of this process."""
         own = memories[rank]
         if own is not None:
             self.sums, self.counts, self.views = dict(own['sums']), dict(own['counts']), list(own['views'])
@@ -99,13 +99,13 @@ class CollapseMonitorHook(RememberingHook):
             self._recalled = True
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Notes the learning rate of the epoch, its highest."""
+        """Updates the highest learning rate of the epoch."""
         self.lr = max(self.lr, base_lr(runner.optim_wrapper))
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
-        """Adds this step's statistics, and keeps the images of the epoch's last steps."""
+        """Adds the statistics of this step, and keeps the images of the epoch's last steps."""
         statistics = dict(interface_of(unwrapped(runner.model)).last_statistics())
         if outputs and self.loss_key in outputs:
             statistics['cross_entropy'] = torch.as_tensor(outputs[self.loss_key])
@@ -120,14 +120,14 @@ class CollapseMonitorHook(RememberingHook):
             self.views.append(first)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Computes, logs and records the numbers of the epoch, and warns."""
+        """Computes, logs and records the statistics of the epoch, and warns of collapse."""
         self.peak_lr = max(self.peak_lr, self.lr)
         means = self._means()
         features = self._features(runner)
         self.views = []
         enough = len(features) >= 2
         entropy, kl = means.get('teacher_entropy'), means.get('kl')
-        # Entropy plus KL is the cross-entropy without the weight that the loss term carries.
+        # Entropy plus KL is the cross-entropy without the loss term's weight.
         cross_entropy = entropy + kl if entropy is not None and kl is not None else means.get('cross_entropy')
         statistics = CollapseStatistics(
             cross_entropy=cross_entropy,
@@ -144,7 +144,7 @@ class CollapseMonitorHook(RememberingHook):
         named = {
             key: value for key, value in statistics._asdict().items() if value is not None and key not in not_shown
         }
-        # Not diagnosed, only shown: what the masker hides, and how many of MoBY's queries find their key.
+        # Logged but not diagnosed: the share of hidden patches, and the top-1 accuracy of MoBY's contrast.
         named.update((name, means[name]) for name in ('hidden_fraction', 'contrast_top1') if name in means)
         for name, value in named.items():
             runner.message_hub.update_scalar(f'collapse/{name}', value)
@@ -162,7 +162,7 @@ class CollapseMonitorHook(RememberingHook):
         return min(10, max(1, runner.max_epochs // 10)) if self.grace_epochs is None else self.grace_epochs
 
     def _means(self) -> dict[str, float]:
-        """Means over the epoch and the ranks; the only host synchronization of an epoch."""
+        """Means of the statistics over the epoch and the ranks; the host waits for the device only here."""
         means = {}
         for name, total in self.sums.items():
             mean = total / self.counts[name]
@@ -171,7 +171,7 @@ class CollapseMonitorHook(RememberingHook):
         return means
 
     def _features(self, runner: Runner) -> Tensor:
-        """Pooled features (M, D) of the kept images of all ranks, on the CPU; the same on every rank."""
+        """Pooled features (M, D) of the kept images of all ranks, on the CPU; identical on every rank."""
         model = unwrapped(runner.model)
         branches = interface_of(model).branches()
         if not branches:

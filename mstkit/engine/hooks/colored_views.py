@@ -1,4 +1,4 @@
-"""Views that leave the loader without their colors: whether somebody gives them some, and how hooks look at them."""
+"""Views whose color augmentation runs on the device: a check of the config, and batches of first views for hooks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mstkit.utils.build_errors import build_guard
 
 
 def check_colored(model: nn.Module, loader: DataLoader) -> None:
-    """Refuses a run whose views would be neither colored by the data loader nor by the model.
+    """Refuses a run with ``photometric='device'`` in ``MultiCrop`` in which the model would not augment colors.
 
     Raises:
-        UsageError: ``MultiCrop`` leaves the colors to the device and the parameters get lost on the way, or the
-            model's data preprocessor does not apply them.
+        UsageError: the pipeline drops the parameters of the augmentation, or the model's data preprocessor does not
+            apply them.
     """
     if not any(isinstance(step, MultiCrop) and step.photometric == 'device' for step in _steps(loader.dataset)):
         return
@@ -27,19 +27,19 @@ def check_colored(model: nn.Module, loader: DataLoader) -> None:
         sample = loader.dataset[0]
     if 'photometric' not in sample:
         raise UsageError(
-            "MultiCrop has photometric='device', but what was drawn for the device is lost behind it: end the pipeline "
-            "with dict(type='PackViews'), or set photometric='cpu'."
+            "MultiCrop has photometric='device', but a later transform drops the parameters of the color augmentation: "
+            "end the pipeline with dict(type='PackViews'), or set photometric='cpu'."
         )
     preprocessor = getattr(model, 'data_preprocessor', None)
     if not getattr(preprocessor, 'applies_photometric', False):
         raise UsageError(
-            f"MultiCrop has photometric='device', but {type(preprocessor).__name__} does not color views: set "
+            f"MultiCrop has photometric='device', but {type(preprocessor).__name__} does not augment colors: set "
             "model.data_preprocessor.type=ViewDataPreprocessor, or photometric='cpu' in the pipeline."
         )
 
 
 def _steps(dataset: Any) -> Iterator[Any]:
-    """The transforms of a data set and of those that it wraps."""
+    """The transforms of a data set and of the data sets that it wraps."""
     yield from getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
     for inner in (getattr(dataset, 'dataset', None), *(getattr(dataset, 'datasets', None) or ())):
         if inner is not None:
@@ -47,7 +47,7 @@ def _steps(dataset: Any) -> Iterator[Any]:
 
 
 def first_view(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The first view of a sample or of a batch, as a batch of its own for the data preprocessor."""
+    """The first view of a sample or a batch, in the form that the data preprocessor takes."""
     views = batch['inputs']
     part = {'inputs': views[0] if isinstance(views, list | tuple) else views, 'data_samples': None}
     if batch.get('photometric') is not None:
@@ -56,12 +56,12 @@ def first_view(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def join(parts: Sequence[Mapping[str, Any]], stack: bool = False) -> dict[str, Any]:
-    """Several of them as one batch; ``stack`` where they are samples rather than batches."""
+    """Joins results of :func:`first_view` to one batch; ``stack=True`` for samples, False for batches."""
     merge = torch.stack if stack else torch.cat
     return {name: None if value is None else merge([part[name] for part in parts]) for name, value in parts[0].items()}
 
 
 def pieces(batch: Mapping[str, Any], size: int) -> Iterator[dict[str, Any]]:
-    """A batch in pieces of ``size`` samples."""
+    """Splits a batch into pieces of ``size`` samples."""
     for start in range(0, len(batch['inputs']), size):
         yield {name: None if value is None else value[start : start + size] for name, value in batch.items()}

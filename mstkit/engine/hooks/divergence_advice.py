@@ -1,4 +1,4 @@
-"""What helps a training that diverged: the words for the command line, as they work for this run at this place."""
+"""Advice for a training that diverged: command-line options that work for this run at this iteration."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LR = 'optim_wrapper.optimizer.lr'
 
 
 def what_helps(runner: Runner) -> str:
-    """The last good checkpoint of a run that diverged, and how to go on from it; without one, how to start again.
+    """Names the last good checkpoint of a run that diverged, and options to resume it with (or to start again with).
 
-    Only what can help this run is named: a longer warm-up where it was still warming up, another precision where it
-    had fp16. The options do what they say when a run is resumed (:mod:`mstkit.engine.checkpoints.resume_rules`).
+    Only options that can help this run are named: a longer warm-up if it is still warming up, another precision if
+    it uses fp16. All of them may change on a resume (:mod:`mstkit.engine.checkpoints.resume_rules`).
     """
     checkpoint = last_good(runner.work_dir)
     if checkpoint is None:
@@ -41,11 +41,11 @@ def what_helps(runner: Runner) -> str:
         ways.append(precision.format(words=words))
     if not ways:
         ways.append('a lower learning rate')
-    return f'{found} {", or ".join(ways)}. Look for images that are broken or blank, too.'
+    return f'{found} {", or ".join(ways)}. Also look for broken or blank images in the data.'
 
 
 def _longer_warm_up(config: Mapping[str, Any], runner: Runner) -> str:
-    """Options that double a linear warm-up and move what follows it; empty where that would change nothing."""
+    """Options that double a linear warm-up and move the next schedule; empty if that has no effect any more."""
     schedulers = config.get('param_scheduler') or []
     for number, one in enumerate(schedulers if isinstance(schedulers, Sequence) else []):
         kind = str(one.get('type')).split('.')[-1] if isinstance(one, Mapping) else ''

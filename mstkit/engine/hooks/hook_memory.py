@@ -1,4 +1,4 @@
-"""Hooks that add something up over many iterations, and go on with it after a run is killed and resumed."""
+"""Base class of hooks that accumulate state over many iterations, and restore it when a run is resumed."""
 
 from __future__ import annotations
 
@@ -8,59 +8,59 @@ from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-KEY = 'hooks'  # of a checkpoint: by name of the hook's class, what each process remembered
+KEY = 'hooks'  # key in a checkpoint: for each hook, by its class's name, the states of all processes
 
 
 class RememberingHook(Hook):
-    """A hook whose memory is part of every checkpoint, for each process its own.
+    """A hook whose state, one per process, is saved in every checkpoint.
 
-    Subclasses give it away (:meth:`memory`) and take it back (:meth:`recall`). It is taken back before the first epoch
-    of a resumed run, and only where the run goes on at the very iteration, with as many processes, at which the
-    checkpoint was written: otherwise what it counts has begun anew.
+    Subclasses return it in :meth:`memory` and restore it in :meth:`recall`. It is restored before the first epoch of a
+    resumed run, if the run resumes at the checkpoint's iteration with the same number of processes; otherwise the hook
+    starts anew.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._of_all: list[Any] | None = None
+        self._gathered: list[Any] | None = None
         self._saved: dict[str, Any] | None = None
 
     def memory(self, inside_epoch: bool) -> Any:
-        """What to remember, as tensors and plain data; None for nothing.
+        """The state to be saved, as tensors and plain data; None for none.
 
         Args:
             inside_epoch: the checkpoint is written before the end of an epoch, which a resumed run then completes.
         """
-        raise NotImplementedError(f'{type(self).__name__} does not say what it remembers')
+        raise NotImplementedError(f'{type(self).__name__} has no memory()')
 
     def recall(self, memories: list[Any], rank: int) -> None:
-        """Takes up what was remembered.
+        """Restores the state.
 
         Args:
-            memories: of all processes, in the order of their ranks.
-            rank: of this process.
+            memories: the saved states of all processes, in the order of their ranks.
+            rank: the rank of this process.
         """
-        raise NotImplementedError(f'{type(self).__name__} does not take up what it remembered')
+        raise NotImplementedError(f'{type(self).__name__} has no recall()')
 
     def before_gathering_checkpoint(self, runner: Runner, inside_epoch: bool) -> None:
-        """Brings the memories of all processes together; called on all of them by our Runner."""
-        self._of_all = dist.all_gather_object(self.memory(inside_epoch))
+        """Gathers the states of all processes; our Runner calls it on all of them."""
+        self._gathered = dist.all_gather_object(self.memory(inside_epoch))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Puts them into the checkpoint."""
-        if self._of_all is None:  # mmengine's Runner calls this on all processes, ours on those that write
+        """Puts the states into the checkpoint."""
+        if self._gathered is None:  # mmengine's Runner: it calls this on all processes, ours only on those that write
             inside = checkpoint['meta']['epoch'] == runner.epoch and bool(checkpoint['meta']['iter'] > 0)
-            self._of_all = dist.all_gather_object(self.memory(inside))
-        of_all, self._of_all = self._of_all, None
-        if any(one is not None for one in of_all):
-            place = checkpoint.setdefault(KEY, {})
-            place[type(self).__name__] = dict(iter=checkpoint['meta']['iter'], memories=of_all)
+            self._gathered = dist.all_gather_object(self.memory(inside))
+        gathered, self._gathered = self._gathered, None
+        if any(one is not None for one in gathered):
+            saved_hooks = checkpoint.setdefault(KEY, {})
+            saved_hooks[type(self).__name__] = dict(iter=checkpoint['meta']['iter'], memories=gathered)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Finds them there."""
+        """Keeps the saved states for :meth:`before_train`."""
         self._saved = (checkpoint.get(KEY) or {}).get(type(self).__name__)
 
     def before_train(self, runner: Runner) -> None:
-        """Takes them up, where the run goes on from just there."""
+        """Restores the state if the run resumes at the iteration of the checkpoint."""
         saved, self._saved = self._saved, None
         if saved and runner.iter == saved['iter'] > 0 and len(saved['memories']) == dist.get_world_size():
             self.recall(saved['memories'], dist.get_rank())

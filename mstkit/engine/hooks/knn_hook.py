@@ -34,30 +34,30 @@ class KNNHook(Hook):
     """Measures weighted k-NN accuracy at the start, every few epochs and at the end.
 
     Every branch of the model (student and teacher; of another library's model, its backbone) is measured in one pass
-    over the images, on features gathered over the ranks. Training is left as it was: its generators, its modes and its
-    running statistics. Results go to the log in words, to the visualizer (``knn/{branch}_k{k}_top1``), and to
-    ``work_dir/knn.jsonl``, where epoch N means after N epochs; a resumed run goes on in that file. The best
-    weights are kept in ``work_dir/best_knn.pth``.
+    over the images, on features gathered over the ranks. Random generators, train/eval modes and running statistics
+    of the training do not change. Results go to the log, to the visualizer (``knn/{branch}_k{k}_top1``) and to
+    ``work_dir/knn.jsonl``, where epoch N means after N epochs; a resumed run appends to that file. The best weights
+    are kept in ``work_dir/best_knn.pth``.
 
     Args:
-        train_dataset: config of the labeled images that vote, with a deterministic pipeline.
+        train_dataset: config of the labeled images of the bank, with a deterministic pipeline.
         val_dataset: config of the labeled images to classify, with the same classes.
         interval: epochs between two measurements.
         at_start: measure before the first epoch too (never when resuming).
         ks: numbers of neighbors; those above the size of the bank are clipped to it.
-        headline_k: the k of the log line and of the choice of the best; one of ``ks``.
-        temperature: of the votes.
+        headline_k: the k of the log line, by which the best weights are chosen; one of ``ks``.
+        temperature: of the weighted votes.
         batch_size: images per forward pass, on each rank.
         num_workers: processes that load images.
         max_train: at most this many images in the bank, spread evenly over the data set; None takes all.
         save_best: keep the checkpoint with the best accuracy.
-        best_branch: whose accuracy decides which is best; a model without that branch uses its first one.
+        best_branch: the branch by whose accuracy the best weights are chosen; the first one if the model lacks it.
         allow_overlap: measure although images of val_dataset are in train_dataset too.
-        required: raise where a data set is missing or unlabeled, instead of switching k-NN off with a warning.
+        required: raise an error if a data set is missing or unlabeled, instead of switching k-NN off with a warning.
     """
 
-    # After the parameter schedulers (LOW, 70), so that best_knn.pth can be resumed from; before the checkpoint
-    # (VERY_LOW, 90), so that it holds our state.
+    # After the parameter schedulers (LOW, 70), so that a run can be resumed from best_knn.pth; before the checkpoint
+    # hook (VERY_LOW, 90), so that checkpoints hold the state of this hook.
     priority = 80
 
     def __init__(
@@ -101,10 +101,10 @@ class KNNHook(Hook):
         self.loaders: dict[str, DataLoader] | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the data sets, before any training, so that a mistake in them shows at once.
+        """Builds the data sets before training, so that errors in them show early.
 
         Raises:
-            UsageError: they are not the same in all processes, or one is missing that is ``required``.
+            UsageError: they differ between processes, or, if ``required``, one cannot be built.
         """
         datasets, problem = {}, None
         try:
@@ -117,7 +117,8 @@ class KNNHook(Hook):
             if self.required:
                 raise UsageError(f'k-NN cannot be measured: {error}') from error
             problem = str(error)
-        problem = next(filter(None, dist.all_gather_object(problem)), None)  # one that is off would be waited for
+        # If k-NN is off on one rank it has to be off on all, or the others would wait for it.
+        problem = next(filter(None, dist.all_gather_object(problem)), None)
         if problem is not None:
             runner.logger.warning(f'k-NN is off: {problem}')
             return
@@ -138,7 +139,7 @@ class KNNHook(Hook):
         }
 
     def before_train(self, runner: Runner) -> None:
-        """Measures the starting point; on a resumed run, goes on with its records instead."""
+        """Measures the initial weights; on a resumed run, only removes records of later epochs."""
         if self.loaders is None:
             return
         fresh = runner.iter == 0
@@ -195,7 +196,7 @@ class KNNHook(Hook):
             )
 
     def accuracy(self, model: nn.Module, epoch: int) -> dict[str, dict[str, float]]:
-        """Percent by branch and by name, the same on every rank."""
+        """k-NN accuracies in percent by branch and name such as ``k20_top1``, identical on every rank."""
         assert self.loaders is not None
         encoders = {name: PooledEncoder(backbone) for name, backbone in interface_of(model).branches().items()}
         device = next(model.parameters()).device
@@ -203,7 +204,7 @@ class KNNHook(Hook):
             name: extract_features(encoders, loader, device, model.data_preprocessor, f'k-NN epoch {epoch}, {name}')  # type: ignore[arg-type]
             for name, loader in self.loaders.items()
         }
-        # Rank 0 alone compares, and tells the others.
+        # Only rank 0 searches neighbors, and broadcasts the result.
         results: list[Any] = [None]
         if dist.is_main_process():
             results[0] = {

@@ -1,4 +1,4 @@
-"""Stops a run whose loss or weights are no longer finite, before the damage reaches a checkpoint."""
+"""Stops a run whose loss or weights are no longer finite, before they are written to a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ from mstkit.utils.local_shards import local_parts
 class NonFiniteLossHook(StepValuesHook):
     """Raises :class:`NonFiniteLossError` at the first loss term that is NaN or infinite, on every rank at once.
 
-    The weights have been updated with that loss already, so nothing may be saved after it: the hook runs before every
-    hook that saves. On a GPU the losses are read once per interval of the log, so that no step waits; the message
-    names the first iteration that was broken all the same. For gradients that overflow under a finite loss, it also
-    looks at the weights at the end of an epoch, before every validation and before every checkpoint is written, that
-    of the best validation among them.
+    The weights have been updated with that loss already, so nothing may be saved afterwards: the hook runs before
+    every hook that saves. On a GPU the losses are read once per log interval, so that no step waits for the device;
+    the message still names the first bad iteration. Because gradients may overflow although the loss is finite, the
+    weights are checked too: at the end of an epoch, before validations and before any checkpoint is written.
 
     :class:`mstkit.engine.runner.mst_runner.MSTRunner` adds it to every training; ``default_hooks.non_finite=None``
-    switches it off. It works under mmengine's own Runner too.
+    switches it off. It also works with mmengine's own Runner.
     """
 
     priority = 'VERY_HIGH'
@@ -41,7 +40,7 @@ class NonFiniteLossHook(StepValuesHook):
         self._infinite_by_design: frozenset[str] = frozenset()
 
     def before_train(self, runner: Runner) -> None:
-        """Learns which buffers are infinite by design, such as a mask that is added to attention scores."""
+        """Finds buffers that are infinite by design, such as a mask that is added to attention scores."""
         model = unwrapped(runner.model)
         own = model.state_dict()
         parameters = {name for name, _ in model.named_parameters()}
@@ -51,25 +50,25 @@ class NonFiniteLossHook(StepValuesHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
-        """Takes the loss terms of the step; an accuracy that a model logs beside them may be undefined."""
+        """Keeps the loss terms of the step; other values, such as an accuracy, may be undefined and are ignored."""
         losses = {name: value for name, value in (outputs or {}).items() if 'loss' in name}
         super().after_train_iter(runner, batch_idx, data_batch, losses)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Refuses to measure, draw or save weights that are not finite."""
+        """Stops before hooks measure, draw or save weights that are not finite."""
         self._check_weights(runner)
 
     def before_val(self, runner: Runner) -> None:
-        """The same for a run that counts in iterations."""
+        """Stops before a validation with weights that are not finite, in a run that counts in iterations."""
         self._check_weights(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Looks at the last steps, where no line of the log was due after them."""
+        """Checks the last steps, which may have come after the last line of the log."""
         self.hand_out(runner)
         self._check_weights(runner)
 
     def take(self, runner: Runner, steps: Sequence[Step]) -> None:
-        """Looks at the loss terms: on a CPU at once, on a device when they are read for the log anyway."""
+        """Checks the loss terms of some steps on all ranks together."""
         broken_anywhere = torch.tensor([float(bool(_broken(step))) for step in steps])
         dist.all_reduce(broken_anywhere, op='max')
         for step, anywhere in zip(steps, broken_anywhere.tolist(), strict=True):
@@ -78,25 +77,25 @@ class NonFiniteLossHook(StepValuesHook):
 
     def _stop(self, runner: Runner, step: Step) -> NoReturn:
         broken = _broken(step)
-        # The sum of all terms is broken whenever one of them is: name it only where it is alone.
+        # If a term is not finite, neither is the sum 'loss': name the sum only if no term is named.
         named = {name: value for name, value in broken.items() if name != 'loss'} or broken
         what = ', '.join(f'{name} = {value}' for name, value in named.items()) or 'a loss term of another rank'
-        _end(
+        _raise_stop(
             runner,
             f'the loss is no longer finite: {what}, at iteration {step.iteration} (epoch {step.epoch}). '
             f'{what_helps(runner)}',
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuses to write weights that are not finite, or that come after a loss that was not."""
-        # One rank alone may be here: it looks at its own values, and leaves them to be read by all ranks together.
+        """Refuses to write weights that are not finite, or that were updated with a loss that is not."""
+        # May run on a single rank, which then checks only its own values and keeps them for the check on all ranks.
         for step in self.kept.peek():
             if _broken(step):
                 self._stop(runner, step)
         self._stop_at(runner, _not_finite(checkpoint['state_dict']))
 
     def _check_weights(self, runner: Runner) -> None:
-        """On all ranks together."""
+        """Checks the weights on all ranks together; called by all."""
         own = unwrapped(runner.model).state_dict()
         found = [name for name in _not_finite(own) if name not in self._infinite_by_design]
         everywhere: list[list[str]] = dist.all_gather_object(found[:1])
@@ -105,17 +104,17 @@ class NonFiniteLossHook(StepValuesHook):
     def _stop_at(self, runner: Runner, names: Sequence[str]) -> None:
         names = [name for name in names if name not in self._infinite_by_design]
         if names:
-            _end(
+            _raise_stop(
                 runner,
                 f'the weights are no longer finite, first {names[0]}, at iteration {runner.iter} '
                 f'(epoch {runner.epoch + 1}); no checkpoint is written. {what_helps(runner)}',
             )
 
 
-def _end(runner: Runner, message: str) -> NoReturn:
-    """Ends the training on all ranks."""
+def _raise_stop(runner: Runner, message: str) -> NoReturn:
+    """Raises the error, after logging it if the Runner does not."""
     error = NonFiniteLossError(message)
-    if not isinstance(runner, ResumableRunner):  # which says so itself, whatever the reason
+    if not isinstance(runner, ResumableRunner):  # ResumableRunner logs any error itself
         log_why_it_stopped(runner, error)
     raise error
 
@@ -125,7 +124,7 @@ def _broken(step: Step) -> dict[str, float]:
 
 
 def _not_finite(state: Mapping[str, Any]) -> list[str]:
-    """The tensors of which this process's part holds NaN or infinity; waits for the device once."""
+    """The names of tensors with NaN or infinity (of sharded ones, in this process's shard); one synchronization."""
     names = [name for name, value in state.items() if isinstance(value, Tensor) and value.is_floating_point()]
     finite = [torch.isfinite(part).all() for part in local_parts([state[name] for name in names])]
     by_device: dict[torch.device, list[int]] = {}

@@ -1,4 +1,4 @@
-"""Images of the run while it goes: input, attention, mask and reconstruction of the same few images."""
+"""Draws input, attention, mask and reconstruction of a few fixed images during training."""
 
 from __future__ import annotations
 
@@ -23,19 +23,18 @@ from mstkit.visualization.step_panels import draw_panels
 
 @HOOKS.register_module()
 class PanelHook(Hook):
-    """Draws what a step sees (``model.panel(images)``) at the start, every few epochs and at the end.
+    """Draws ``model.panel(images)`` at the start, every few epochs and at the end.
 
-    The images are the same throughout the run: spread evenly over the training set (its first ones would often all be
-    of one class), each through the training pipeline with the key of epoch 0. Written to
-    ``work_dir/panels/epoch_NNN.png`` (after NNN epochs), and to the visualizer's backends, TensorBoard among them.
-    Rank 0 draws; training is left as it was.
+    The images are the same throughout the run: evenly spaced in the training set (the first ones are often all of one
+    class), each with the training augmentation of epoch 0. Written to ``work_dir/panels/epoch_NNN.png`` (after NNN
+    epochs) and to the visualizer's backends, such as TensorBoard. Rank 0 draws; the training does not change.
 
     Args:
         interval: epochs between two panels.
         num_images: rows of a panel.
     """
 
-    # After ProgressHook has told the maskers where the run stands.
+    # After ProgressHook has set the epoch in the maskers.
     priority = 'LOW'
 
     def __init__(self, interval: int = 10, num_images: int = 8) -> None:
@@ -44,7 +43,7 @@ class PanelHook(Hook):
         self.views: dict[str, Any] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Draws the untrained network; a resumed run has that panel already."""
+        """Draws the untrained network, except in a resumed run."""
         if runner.iter == 0:
             self._draw(runner, epoch=0)
 
@@ -55,7 +54,7 @@ class PanelHook(Hook):
 
     def _draw(self, runner: Runner, epoch: int) -> None:
         model: Any = unwrapped(runner.model)
-        if not dist.is_main_process() and not is_sharded(model):  # of which every process has a part
+        if not dist.is_main_process() and not is_sharded(model):  # a sharded model needs all processes
             return
         with undisturbed_randomness(), evaluation_mode(model), torch.no_grad():
             if self.views is None:
@@ -77,7 +76,7 @@ class PanelHook(Hook):
         runner.logger.info(f'panels of epoch {epoch}: {path}')
 
     def _first_views(self, dataset: Any) -> dict[str, Any]:
-        """A batch of the first views of evenly spread images, (B, 3, H, W) uint8."""
+        """A batch of the first views of evenly spaced images, (B, 3, H, W) uint8."""
         count = min(self.num_images, len(dataset))
         chosen = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
         return join([first_view(dataset[index]) for index in chosen], stack=True)

@@ -26,15 +26,14 @@ from mstkit.utils.private_attributes import is_resumed, loaded_from
 class PretrainedBackboneHook(Hook):
     """Loads the backbone of a checkpoint before training; see :func:`mstkit.interop.load_backbone`.
 
-    That is after ``init_weights``, which would overwrite some of it. A run that was resumed, or that has
-    ``load_from``, keeps the weights that it has; mmengine's own Runner, which takes whatever a checkpoint happens to
-    hold, is made to refuse one that lacks tensors or has others (:class:`mstkit.engine.runner.mst_runner.MSTRunner`
-    does so itself). What a run started from is noted in its checkpoints: ``message_hub``, ``runtime_info``,
-    ``pretrained``.
+    It is loaded after ``init_weights``, which would overwrite parts of it. A run that is resumed, or that has
+    ``load_from``, does not load it. With mmengine's own Runner, which ignores missing and unexpected tensors, the hook
+    refuses a checkpoint of another model (:class:`mstkit.engine.runner.mst_runner.MSTRunner` does so itself). The run's
+    checkpoints record the file in ``message_hub``, ``runtime_info``, ``pretrained``.
 
     Args:
-        checkpoint: the file, read here so that a mistake shows before anything is written; None trains from scratch. A
-            file that is not there is a mistake only where it is needed: who tests or resumes may do without it.
+        checkpoint: the file, read early so that errors show before anything is written; None trains from scratch. A
+            missing file is an error only when it is needed, which it is not for testing and resuming.
         branch: ``'student'`` or ``'teacher'``.
 
     Raises:
@@ -53,7 +52,7 @@ class PretrainedBackboneHook(Hook):
             self._content = self._read()
 
     def _read(self) -> dict[str, Any]:
-        """What of the file concerns this run."""
+        """Reads the file, and keeps the chosen branch only."""
         assert self.checkpoint is not None
         whole = read_checkpoint(self.checkpoint)
         try:
@@ -67,20 +66,20 @@ class PretrainedBackboneHook(Hook):
         """Refuses a model that the checkpoint does not fit; nothing is loaded.
 
         Args:
-            model: the whole model, as it was built.
+            model: the whole model.
 
         Raises:
             UsageError: the file is missing, the backbone is not the one of the checkpoint, or the model has none.
         """
         if self.checkpoint is not None:
-            content = self._content or self._read()  # says what is wrong with a file that is not there
+            content = self._content or self._read()  # raises UsageError if the file is missing
             fit_backbone(self._backbone_of(model), content, self.branch, str(self.checkpoint))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compares what is resumed, or loaded by ``load_from``, with the whole model.
+        """Under mmengine's Runner, checks that a resumed or ``load_from`` checkpoint fits the whole model.
 
         Raises:
-            UsageError: names are missing or shapes differ; on a resume also where names are left over.
+            UsageError: names are missing or shapes differ, or, when resuming, there are unexpected names.
         """
         self._has_weights = True
         if isinstance(runner, ResumableRunner):
@@ -90,7 +89,7 @@ class PretrainedBackboneHook(Hook):
             source = loaded_from(runner) or find_latest_checkpoint(runner.work_dir)
             check_same_model(own, weights, source or 'the checkpoint')
             return
-        # What is left over does no harm, and mmengine lists it.
+        # With load_from, unexpected tensors do no harm, and mmengine lists them.
         source = loaded_from(runner) or 'the checkpoint'
         try:
             check_same_model(own, {name: weights[name] for name in weights if name in own}, source)
@@ -100,7 +99,7 @@ class PretrainedBackboneHook(Hook):
             ) from error
 
     def before_train(self, runner: Runner) -> None:
-        """Loads the backbone, unless the model has got its weights from a checkpoint of its own.
+        """Loads the backbone, unless a checkpoint of the whole model has been loaded.
 
         Raises:
             UsageError: the backbone is not the one of the checkpoint, or the model has none.
@@ -108,7 +107,7 @@ class PretrainedBackboneHook(Hook):
         content, self._content = self._content, None  # frees the memory
         if self._has_weights:
             if self.checkpoint is not None:
-                runner.logger.info(f'{self.checkpoint} is not loaded: the run goes on from a checkpoint of its own')
+                runner.logger.info(f'{self.checkpoint} is not loaded: the run has loaded a checkpoint of its own')
             return
         if self.checkpoint is None:
             runner.logger.info('backbone: from scratch, no pre-trained checkpoint is given')

@@ -1,4 +1,4 @@
-"""Tells the model and the optimizer wrapper where the run stands, and keys every step's randomness."""
+"""Tells the model and the optimizer wrapper the current step, and seeds the random generators of every step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mstkit.models import interface_of
 from mstkit.registry import HOOKS
 from mstkit.utils.private_attributes import accumulative_counts
 
-_FETCH, _STEP = 0, 1  # what the global generators are about to be used for
+_FETCH, _STEP = 0, 1  # the use of the global generators: fetching a batch, or a training step
 
 
 @HOOKS.register_module()
@@ -26,9 +26,9 @@ class ProgressHook(Hook):
     """Calls ``set_progress`` before every iteration and ``after_step`` after every optimizer step.
 
     The global generators (torch on every device, numpy, random) are re-seeded from (seed, rank, iteration) before the
-    data of an iteration is fetched and again before its forward pass. So a step draws the same numbers whatever
-    happened before it: a resumed run needs no saved generator state to be bit-identical. (Data workers have their own
-    generators; mstkit's transforms are keyed by the sample and need none.)
+    data of an iteration is fetched and again before its forward pass. So the random numbers of a step do not depend on
+    earlier steps, and a resumed run is bit-identical without saved generator states. (Data workers have their own
+    generators; mstkit's transforms derive their randomness from the sample and use none.)
 
     For a model that is not a :class:`mstkit.models.TrainedModel`, such as mmpretrain's MAE, it only re-seeds.
     """
@@ -36,7 +36,7 @@ class ProgressHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Reads the length of the run; see :class:`mstkit.engine.optim.step_counts.StepCounter`."""
+        """Sets up the :class:`mstkit.engine.optim.step_counts.StepCounter` of the run."""
         loop, wrapper = runner.train_loop, runner.optim_wrapper
         if not isinstance(loop, EpochBasedTrainLoop):
             raise UsageError(
@@ -49,15 +49,15 @@ class ProgressHook(Hook):
         self._counter = StepCounter(loop.max_iters // loop.max_epochs, loop.max_epochs, counts)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Keys what is drawn while the first batch of the epoch is fetched."""
+        """Seeds the generators for fetching the first batch of the epoch."""
         self._reseed(runner.iter, _FETCH)
 
     def before_first_fetch(self, runner: Runner) -> None:
-        """The same once the data loader's iterator exists; called by ``ResumableEpochLoop``."""
+        """Seeds again after the data loader's iterator is created; ``ResumableEpochLoop`` calls it."""
         self._reseed(runner.iter, _FETCH)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Hands out the progress and keys the randomness of the forward pass."""
+        """Sets the progress of model and optimizer wrapper, and seeds the generators for the forward pass."""
         progress = self._counter.progress(runner.iter, self._rank_seed)
         self._model.set_progress(progress)
         if isinstance(runner.optim_wrapper, DistillationOptimWrapper):
@@ -67,7 +67,7 @@ class ProgressHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Lets the model follow the optimizer (teacher, center), and keys the fetching of the next batch."""
+        """Updates teacher and center after an optimizer step, and seeds the generators for fetching the next batch."""
         if optimizer_stepped(runner.optim_wrapper):
             self._model.after_step()
         self._reseed(runner.iter + 1, _FETCH)
@@ -80,7 +80,7 @@ class ProgressHook(Hook):
 
 
 def optimizer_stepped(optim_wrapper: OptimWrapper) -> bool:
-    """Whether the iteration that just ended was one in which the optimizer had its turn."""
+    """Whether the iteration that just ended included an optimizer step."""
     return (
         optim_wrapper.stepped if isinstance(optim_wrapper, DistillationOptimWrapper) else optim_wrapper.should_update()
     )

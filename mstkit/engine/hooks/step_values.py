@@ -1,4 +1,4 @@
-"""Numbers that a step computes on the device, and the host needs once in a while."""
+"""Keeps scalars of training steps on the device, and copies them to the host in batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Step(NamedTuple):
-    """The numbers of one iteration; it and its epoch count from 1."""
+    """The scalars of one iteration; ``iteration`` and ``epoch`` count from 1."""
 
     iteration: int
     epoch: int
@@ -20,9 +20,9 @@ class Step(NamedTuple):
 
 
 class StepValues:
-    """Keeps scalars where they are until somebody has to know them, and brings them over all at once.
+    """Keeps scalars on the device and copies all of them to the host at once.
 
-    To read one is to wait for everything that the device was told to do. On a CPU there is nothing to wait for.
+    Each copy from a GPU waits until the GPU has finished its queue; on the CPU there is no wait.
     """
 
     def __init__(self) -> None:
@@ -30,23 +30,23 @@ class StepValues:
         self._values: list[Tensor] = []
 
     def keep(self, runner: Runner, values: Mapping[str, Any]) -> None:
-        """Remembers the scalars of the current iteration; a tensor of several numbers counts by its mean."""
+        """Keeps the scalars of the current iteration; a tensor of several numbers is averaged."""
         self._steps.append((runner.iter + 1, runner.epoch + 1, tuple(values)))
         self._values += [_scalar(torch.as_tensor(value).detach().float()) for value in values.values()]
 
     @property
     def free_to_read(self) -> bool:
-        """Whether nobody has to wait for them."""
+        """Whether reading does not wait for a device: all values are on the CPU."""
         return all(value.device.type == 'cpu' for value in self._values)
 
     def read(self) -> list[Step]:
-        """The iterations since the last reading, in their order; waits for the device once."""
+        """Returns and clears the kept iterations, in their order; waits for the device once."""
         read = self.peek()
         self._steps, self._values = [], []
         return read
 
     def peek(self) -> list[Step]:
-        """What the next reading will bring."""
+        """Returns the kept iterations without clearing them."""
         numbers = iter(torch.stack(self._values).tolist() if self._values else ())
         return [Step(number, epoch, {name: next(numbers) for name in names}) for number, epoch, names in self._steps]
 
@@ -56,7 +56,7 @@ def _scalar(value: Tensor) -> Tensor:
 
 
 class StepValuesHook(Hook):
-    """What hooks share that look at a step's losses: they get them when a line of the log is due, or for nothing."""
+    """Base class of hooks that need the losses: they get them at once on the CPU, else when a log line is due."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,22 +65,22 @@ class StepValuesHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
-        """Keeps the values of ``outputs``, and hands out all that is kept where somebody is about to read them."""
+        """Keeps the values of ``outputs``, and passes all to :meth:`take` if that is free or a log line is due."""
         if outputs:
             self.kept.keep(runner, outputs)
         if self.kept.free_to_read or self._log_is_due(runner, batch_idx):
             self.hand_out(runner)
 
     def hand_out(self, runner: Runner) -> bool:
-        """Gives what is kept to :meth:`take`; whether there was anything."""
+        """Passes the kept iterations to :meth:`take`; returns whether there were any."""
         steps = self.kept.read()
         if steps:
             self.take(runner, steps)
         return bool(steps)
 
     def take(self, runner: Runner, steps: Sequence[Step]) -> None:
-        """Looks at the iterations since the last time, one or more, in their order."""
-        raise NotImplementedError(f'{type(self).__name__} does not say what it does with values')
+        """Gets the iterations since the last call, at least one, in their order."""
+        raise NotImplementedError(f'{type(self).__name__} has no take()')
 
     def _log_is_due(self, runner: Runner, batch_idx: int) -> bool:
         logs = (hook for hook in runner.hooks if isinstance(hook, LoggerHook))

@@ -1,4 +1,4 @@
-"""Counting the images that could not be read, and stopping when they are too many."""
+"""Counts images that cannot be read, and stops the run if they are too many."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from mstkit.utils.config_parts import hook_configs
 
 @HOOKS.register_module()
 class UnreadableImageHook(RememberingHook):
-    """Names each unreadable file once in the log and stops the run when they are too many.
+    """Logs each unreadable file once, and stops the run if there are too many.
 
-    It reads ``replaced`` of the packed samples (see :class:`mstkit.datasets.file_dataset.FileDataset`), before the
-    iteration that they would have been part of. Each process counts by itself; at the end of an epoch the files are
-    put together, so that those of all ranks count. A resumed run goes on with what it had found.
+    Before each iteration it reads ``replaced`` of the packed samples (see
+    :class:`mstkit.datasets.file_dataset.FileDataset`). Each process counts by itself; at the end of an epoch the files
+    of all ranks are merged. A resumed run keeps the files found before.
 
     Args:
-        max_fraction: distinct unreadable files / size of the training set beyond which the run stops.
-        min_files: so many are tolerated in a small data set too, up to a quarter of it.
+        max_fraction: the run stops if the share of unreadable files in the training set is above this.
+        min_files: this many unreadable files are always tolerated, but at most a quarter of the data set.
 
     Raises:
-        UsageError: there are too many.
+        UsageError: there are too many unreadable files.
     """
 
     priority = 'VERY_HIGH'
@@ -42,43 +42,43 @@ class UnreadableImageHook(RememberingHook):
         return self.files.reasons
 
     def memory(self, inside_epoch: bool) -> dict[str, str] | None:
-        """The files so far."""
+        """The files found so far."""
         return dict(self.unreadable) or None
 
     def recall(self, memories: list[Any], rank: int) -> None:
-        """Those of all processes; the log named them before."""
+        """Restores the files found by all processes; they have been logged before."""
         for found in memories:
             self.files.add(found or {})
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Looks through the batch; costs nothing where nothing was replaced."""
+        """Logs the replaced files of the batch, if any."""
         if found := replaced_in(data_batch):
-            self._learn(runner, found)
+            self._add(runner, found)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Puts together what all processes found."""
+        """Merges the files that all processes found."""
         if dist.get_world_size() == 1:
             return
         together: dict[str, str] = {}
         for found in dist.all_gather_object(self.unreadable):
             together.update(found)
-        self._learn(runner, together)
+        self._add(runner, together)
 
     def after_train(self, runner: Runner) -> None:
-        """The last word on it."""
+        """Logs how many images could not be read."""
         runner.logger.info(f'images of the training set: {self.files.summary(len(runner.train_dataloader.dataset))}')
 
-    def _learn(self, runner: Runner, found: Mapping[str, str]) -> None:
+    def _add(self, runner: Runner, found: Mapping[str, str]) -> None:
         for path, reason in self.files.add(found).items():
             runner.logger.warning(f'unreadable image, replaced by another: {path} ({reason or "no reason given"})')
         self.files.check(len(runner.train_dataloader.dataset), self._option(runner))
 
     def _option(self, runner: Runner) -> str:
-        """How the command line calls ``max_fraction``: the hook's place in the config is part of the name."""
+        """The command-line option that sets ``max_fraction``, with the hook's dotted path in the config."""
         name = type(self).__name__
-        places = [
+        paths = [
             path
             for path, hook in hook_configs(getattr(runner, 'cfg', {}))
             if str(hook.get('type')).split('.')[-1] == name
         ]
-        return f'--cfg-options {places[0]}.max_fraction' if places else f'{name}.max_fraction'
+        return f'--cfg-options {paths[0]}.max_fraction' if paths else f'{name}.max_fraction'
