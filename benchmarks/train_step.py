@@ -47,8 +47,10 @@ def settings_of(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     sizes, global_views = view_sizes(configured(args.config, args.cfg_options))
     contestants = {'ours': dict(common, name=args.config, options=args.cfg_options)}
     if args.against in PEERS:
-        if global_views != 2:
-            raise UsageError(f'{args.against} takes two global views and {args.config} makes {global_views}.')
+        if global_views != PEERS[args.against]:
+            raise UsageError(
+                f'{args.against} takes {PEERS[args.against]} global views and {args.config} makes {global_views}.'
+            )
         contestants[args.against] = dict(common, name=args.against, sizes=sizes)
     elif args.against != 'none':
         if not Path(args.against).is_file():

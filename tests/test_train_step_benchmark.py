@@ -117,13 +117,40 @@ def test_a_config_against_another(tmp_path, monkeypatch):
     ('words', 'message'),
     [
         (('--batch-size', 0), '--batch-size is 0'),
-        (('--against', 'dino'), '--against dino: give lightly-dino, lightly-ibot, none, or the file of a config'),
+        (
+            ('--against', 'dino'),
+            '--against dino: give lightly-dino, lightly-ibot, lightly-mae, mmpretrain-mae, none, or the file of a ',
+        ),
     ],
 )
 def test_mistakes(words, message):
     done = run('configs/mst/mst_vit-tiny_folder.py', *words)
     assert done.returncode == 2
     assert message in done.stderr and 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('kind', ['LightlyMAE', 'MMPretrainMAE'])
+def test_peers_of_mae_do_the_same_work(kind):
+    """As many weights as ours, and as many operations but for the last layer, which lightly asks of hidden patches."""
+    pytest.importorskip('lightly')
+    from contest import mae_steps
+    from contest.gemm_bound import Products, operations
+    from contest.our_step import OurStep
+
+    common = dict(batch=1, device='cpu', dtype='float32', out_dim=8)
+    theirs = getattr(mae_steps, kind)([224], **common)
+    config = BENCHMARKS.parent / 'configs' / 'mae' / 'mae_vit-b_800e.py'
+    ours = OurStep(str(config), {'model.backbone.arch': 'deit-small'}, **common)
+    counts = [sum(p.numel() for p in step.model.parameters() if p.requires_grad) for step in (ours, theirs)]
+    assert counts[0] == counts[1]
+    amounts, weight = [], next(iter(theirs.model.parameters()))
+    before = weight.detach().clone()
+    for step in (ours, theirs):
+        with Products() as products:
+            step()
+        amounts.append(operations(products.found))
+    assert amounts[0] == pytest.approx(amounts[1], rel=0.01)
+    assert not torch.equal(weight, before)
 
 
 @pytest.mark.parametrize('kind', ['LightlyDINO', 'LightlyIBOT'])

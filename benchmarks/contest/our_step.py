@@ -104,19 +104,22 @@ class OurStep:
         """Lets a clock book the phases of the coming steps."""
         model, teacher = self.model, self.model.teacher
         clock.wrap(model.data_preprocessor, 'forward', 'data')
-        clock.wrap(teacher.backbone, 'forward_tokens', 'teacher')
         student = [
             getattr(objective, part, None)
             for objective in model.objectives.values()
             for part in ('neck', 'predictor', 'decoder')
         ]
-        copies = [part for name, part in teacher.named_children() if name != 'backbone']
+        copies = []
+        if teacher is not None:
+            clock.wrap(teacher.backbone, 'forward_tokens', 'teacher')
+            copies = [part for name, part in teacher.named_children() if name != 'backbone']
         for role, parts in (('student', student), ('teacher', copies)):
             for part in parts:
                 for method in ('forward', 'bottleneck', 'prototypes'):
                     clock.wrap(part, method, role)
         clock.wrap(model.masker, 'forward', 'masker')
         clock.wrap(model, 'student_forward', 'student')
+        clock.wrap(model, 'student_forward_visible', 'student')
         clock.wrap(model, '_run_forward', 'losses')
         clock.wrap(model, 'parse_losses', 'losses')
         clock.wrap(self.wrapper, 'backward', 'backward')

@@ -12,7 +12,8 @@ from mmengine.logging import MMLogger
 
 from mstkit.errors import UsageError
 
-PEERS = ('lightly-dino', 'lightly-ibot')
+# How many of its views are global, by peer.
+PEERS = {'lightly-dino': 2, 'lightly-ibot': 2, 'lightly-mae': 1, 'mmpretrain-mae': 1}
 
 
 def contestant(settings: dict[str, Any]) -> Callable[[], Any]:
@@ -31,8 +32,20 @@ def contestant(settings: dict[str, Any]) -> Callable[[], Any]:
 
         MMLogger.get_current_instance().setLevel('WARNING')  # it lists every parameter group
         return functools.partial(OurStep, settings['name'], settings['options'], **common)
+    if settings['name'] == 'mmpretrain-mae':
+        from contest.mae_steps import MMPretrainMAE
+
+        return functools.partial(MMPretrainMAE, settings['sizes'], **common)
     if importlib.util.find_spec('lightly') is None:
         raise UsageError(f'--against {settings["name"]} needs lightly: pip install lightly, or --against none.')
+    if settings['name'] == 'lightly-mae':
+        from contest.mae_steps import LightlyMAE
+
+        warnings.filterwarnings(
+            'ignore', '.*MAEDecoderTIMM.*', FutureWarning
+        )  # the newer name is not in older versions
+
+        return functools.partial(LightlyMAE, settings['sizes'], **common)
     from contest.lightly_step import LightlyDINO, LightlyIBOT
 
     warnings.filterwarnings('ignore', '.*weight_norm.*', FutureWarning)  # lightly's, of every head

@@ -74,12 +74,16 @@ class HOG(Target):
     def to_images(self, predicted: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor:
         """See :meth:`Target.to_images`; a cell has a stroke along the edges of each orientation, as bright as its bin.
 
-        Channels are drawn in their own color, between the darkest and the brightest value that the image has in them.
+        Where strokes cross, the brightest is seen. Channels are drawn in their own color, between the darkest and the
+        brightest value that the image has in them.
         """
         (height, width), n, size = grid, self.cells, self.cell_size
         values = predicted.float().clamp(0, 1).view(-1, height, width, CHANNELS, self.bins, n, n)
-        strokes = torch.einsum('bhwckrs,kpq->bchrpwsq', values, _strokes(self.bins, size).to(values)).clamp(max=1)
-        drawn = strokes.reshape(len(values), CHANNELS, height * n * size, width * n * size)
+        cells = values.permute(0, 3, 1, 5, 2, 6, 4)  # (B, 3, h, n, w, n, bins)
+        drawn = torch.zeros((*cells.shape[:4], size, *cells.shape[4:6], size), device=values.device)
+        for k, stroke in enumerate(_strokes(self.bins, size).to(values)):
+            drawn = torch.maximum(drawn, cells[:, :, :, :, None, :, :, None, k] * stroke[:, None, None])
+        drawn = drawn.reshape(len(values), CHANNELS, height * n * size, width * n * size)
         low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
         return low + (high - low) * drawn
 
