@@ -18,9 +18,11 @@ from mstkit.errors import UsageError, nearest
 from mstkit.evaluation.feature_cache import FeatureCache, digest_of_files
 from mstkit.evaluation.features import extract_features, feature_loader
 from mstkit.evaluation.image_sets import open_sets
-from mstkit.evaluation.protocols.weighted_knn import check_classes
+from mstkit.evaluation.protocols.weighted_knn import check_classes, check_finite
 from mstkit.structures import FeatureBank, TokenOutput
+from mstkit.utils.checks import check_count, check_workers
 
+LARGEST_SEED = 2**32 - 1  # NumPy's
 VIEWS = ('center', 'augmented')
 
 
@@ -77,7 +79,8 @@ class EvaluatedNetwork:
         cache: where features are kept on disk; None keeps them in memory alone.
 
     Raises:
-        UsageError: a folder is missing, empty or without classes, or the two have different classes or share images.
+        UsageError: a folder is missing, empty or without classes, or the two have different classes or share images; or
+            a number is out of range.
     """
 
     def __init__(
@@ -93,9 +96,9 @@ class EvaluatedNetwork:
     ) -> None:
         self.network = network
         self.device = torch.device(device)
-        self.seed = seed
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.seed = check_count('seed', seed, 0, LARGEST_SEED)
+        self.batch_size = check_count('batch_size', batch_size, 1)
+        self.num_workers = check_workers('num_workers', num_workers)
         self.cache = cache
         if not (isinstance(train, ImageFolder) and isinstance(val, ImageFolder)):
             train, val = open_sets(_path(train), _path(val))
@@ -129,11 +132,16 @@ class EvaluatedNetwork:
             last_blocks, mean_patch: as in ``network.features``.
 
         Returns:
-            A bank on the CPU, in float32.
+            A bank on the CPU, in float32, shared by all evaluations: none changes it.
+
+        Raises:
+            UsageError: there is no such split, or features are not finite.
         """
         kind = (split, last_blocks, mean_patch)
         if kind not in self._banks:
-            self._banks[kind] = self._compute(*kind)
+            bank = self._compute(*kind)
+            check_finite(bank.features, f'{split} images of {self.network.name}')
+            self._banks[kind] = bank
         return self._banks[kind]
 
     def _compute(self, split: str, last_blocks: int, mean_patch: bool) -> FeatureBank:

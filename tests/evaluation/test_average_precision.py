@@ -165,6 +165,9 @@ class FakeSubject:
     def labels(self, split: str) -> torch.Tensor:
         return self.banks[split].labels
 
+    def check_features(self, last_blocks: int = 1, mean_patch: bool = False) -> None:
+        """It has all of them."""
+
     def bank(self, split: str, last_blocks: int = 1, mean_patch: bool = False) -> FeatureBank:
         self.asked.append((split, last_blocks, mean_patch))
         return self.banks[split]

@@ -35,6 +35,7 @@ from mstkit.evaluation.benchmarks.davis import (
 from mstkit.evaluation.benchmarks.propagation import DINO, Propagation
 from mstkit.evaluation.benchmarks.video_labels import segment_video
 from mstkit.networks import KINDS_IN_WORDS, open_networks
+from mstkit.utils.checks import check_size
 from mstkit.utils.files import write_atomically
 from mstkit.utils.output_paths import output_folder
 from mstkit.visualization.image_sheet import lay_out
@@ -98,6 +99,7 @@ def main() -> None:
     args = parse_args()
     if args.out:
         output_folder('--out', args.out)
+    check_size('--image-size', args.image_size)
     settings = Propagation(args.frames, args.radius, args.neighbors, args.temperature)
     settings.check()
     videos = find_videos(args.data, args.split, args.sequences)

@@ -33,7 +33,7 @@ class RetrievalEvaluator:
         self.mean_patch = mean_patch
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
-        """Refuses folders in which no val image has its like; raises UsageError."""
+        """Refuses folders in which no val image has its like, and features that are not there; raises UsageError."""
         val = evaluated.labels('val')
         if int(torch.bincount(val).max()) < 2:
             raise UsageError(
@@ -44,6 +44,7 @@ class RetrievalEvaluator:
             raise UsageError(
                 'retrieval finds no class of val among the train images: give folders of the same classes.'
             )
+        evaluated.check_features(self.last_blocks, self.mean_patch)
 
     def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
         """Returns percent by ``mAP`` and ``mP@{k}`` for the train images, ``loo_mAP`` and ``loo_mP@{k}`` within val."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mstkit.errors import UsageError
+from mstkit.evaluation.protocols.weighted_knn import check_finite
 from mstkit.utils.checks import check_one_of
 from mstkit.utils.files import write_atomically
 
@@ -60,9 +61,15 @@ class LinearHead(NamedTuple):
         return features.float() @ self.weight.T + self.bias
 
     def predict(self, network: Any, images: Tensor) -> Tensor:
-        """From a network's normalized images (B, 3, H, W) to class indices (B,)."""
+        """From a network's normalized images (B, 3, H, W) to class indices (B,).
+
+        Raises:
+            UsageError: the network does not have these features, or they are not finite.
+        """
         last_blocks, mean_patch = FEATURES[self.features]
-        return self.logits(network.features(images, last_blocks=last_blocks, mean_patch=mean_patch)).argmax(dim=1)
+        features = network.features(images, last_blocks=last_blocks, mean_patch=mean_patch)
+        check_finite(features, f'images of {network.name}')
+        return self.logits(features).argmax(dim=1)
 
     def check(self, network: Any, classes: Sequence[str] | None = None) -> None:
         """Refuses another network than the one it was trained on, or other classes than its own.

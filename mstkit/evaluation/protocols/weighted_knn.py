@@ -42,6 +42,16 @@ def check_classes(train: Sequence[str], val: Sequence[str]) -> None:
     raise UsageError(f'train and val have different classes ({detail}); k-NN needs the same classes in both.')
 
 
+def check_finite(features: torch.Tensor, images: str) -> None:
+    """Refuses features (M, D) of which some are not finite; ``images`` says what they are of. Raises UsageError."""
+    broken = int((~torch.isfinite(features)).any(dim=1).sum())
+    if broken:
+        raise UsageError(
+            f'{broken} of {len(features)} {images} have features that are not finite: '
+            'the weights are broken (diverged training, or a damaged checkpoint).'
+        )
+
+
 def check_banks(train: FeatureBank, val: FeatureBank) -> None:
     """Refuses two banks that cannot be compared.
 
@@ -53,12 +63,7 @@ def check_banks(train: FeatureBank, val: FeatureBank) -> None:
     for name, bank in (('train', train), ('val', val)):
         if len(bank.features) == 0:
             raise UsageError(f'the {name} set has no images; k-NN needs at least one.')
-        broken = int((~torch.isfinite(bank.features)).any(dim=1).sum())
-        if broken:
-            raise UsageError(
-                f'{broken} of {len(bank.features)} {name} images have features that are not finite: '
-                'the weights are broken (diverged training, or a damaged checkpoint).'
-            )
+        check_finite(bank.features, f'{name} images')
     if train.features.shape[1] != val.features.shape[1]:
         raise UsageError(
             f'train features have {train.features.shape[1]} numbers per image and val features '
