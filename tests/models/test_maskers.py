@@ -315,7 +315,7 @@ def test_ratio_moves_by_the_epoch():
     assert masker.needs_scores
     nested = MaskerSchedule([(0, RatioSchedule(AttMaskHint(), start=0.0, end=0.5, epochs=5))])
     nested.check_grid(196)  # that nothing is shown in the first epoch is what the schedule asks for
-    with pytest.raises(UsageError, match='shows not one of 9'):
+    with pytest.raises(UsageError, match='leaves none of 9 patches visible'):
         nested.check_grid(9)
     assert RatioSchedule(AttMaskLow(), (0.0, 0.1), (0.1, 0.5), 2).ratio_at(1) == pytest.approx((0.05, 0.3))
 

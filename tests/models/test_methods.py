@@ -249,7 +249,7 @@ def test_a_phase_without_mask_costs_no_attention_and_has_no_patch_loss():
     [
         (dict(neck=dict(NECK, batch_norm='global_only')), 'give a patch_neck without batch normalization'),
         (dict(patch_head=dict(type='IBOTHead', out_dim=7)), r'patch_head\.out_dim is 7'),
-        (dict(masker=dict(type='AttMaskHint', show_max=0.01)), 'shows not one of 16 patches'),
+        (dict(masker=dict(type='AttMaskHint', show_max=0.01)), 'leaves none of 16 patches visible'),
         (dict(masker='none'), 'give one, such as'),
     ],
 )

@@ -1,4 +1,4 @@
-"""MST's mask: random, but only where the teacher hardly looks."""
+"""MST's masking strategy: random masking among the patches with the lowest attention."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from mstkit.utils.checks import check_count
 
 @MODELS.register_module()
 class AttentionGuidedMasker(Masker):
-    """Hides patches with a probability among the least-attended ones (MST eq. 5).
+    """Hides each of the least-attended patches with a fixed probability (MST eq. 5).
 
-    The floor(L / num) patches of lowest attention are the candidates; each of them is hidden with probability
-    ``prob``. No patch outside the candidates is ever hidden. (The paper's algorithm 1 prints the comparison the other
-    way round; its equation 5, its text and its figure 2 agree with each other and with this.)
+    The floor(L / num) patches of lowest attention are the candidates; each candidate is hidden with probability
+    ``prob``, other patches never. (The paper's algorithm 1 prints the opposite comparison; its equation 5, text and
+    figure 2 agree with this implementation.)
 
     Args:
         num: one patch in ``num`` is a candidate; 8 is the paper's best (table 5).
         prob: probability of hiding a candidate; 0.10 is the paper's best (table 5).
         exclude_cls_key: rank by attention over the patches alone; see :func:`functional.importance_of`.
-        layer: the teacher's block whose attention guides, from the end; the paper's is the last, -1.
+        layer: the guide's block whose attention is used, from the end; -1, the last, in the paper.
 
     Raises:
-        UsageError: num below 1, prob outside [0, 1], a layer counted from the front.
+        UsageError: num below 1, prob outside [0, 1], a layer that is not negative.
     """
 
     needs_scores = True
@@ -52,7 +52,7 @@ class AttentionGuidedMasker(Masker):
         return candidates & bernoulli(importance.shape, self.prob, generator, importance.device)
 
     def check_grid(self, length: int) -> None:
-        """Refuses a num that leaves no candidate among L patches."""
+        """Refuses a ``num`` larger than L."""
         if length // self.num == 0:
             raise UsageError(
                 f'AttentionGuidedMasker: num={self.num} leaves no candidate among {length} patches; '

@@ -1,4 +1,4 @@
-"""AttMask: hides what the teacher looks at most, or least (Kakogeorgiou et al., ECCV 2022)."""
+"""AttMask: hides the most- or the least-attended patches (Kakogeorgiou et al., ECCV 2022)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from mstkit.structures import MaskContext
 
 
 class AttMask(Masker):
-    """What the three AttMask strategies share: one ratio per batch, an exact count, and images left whole.
+    """Base class of the three AttMask strategies.
 
-    Each iteration draws one ratio r for the whole batch (each rank its own) and hides int(r L) patches of an image,
-    without chance inside that set. Each image (each crop of it by itself) is masked with probability ``image_prob``,
-    and left whole otherwise. Ranking is in float32, whatever the network runs in.
+    Each iteration draws one masking ratio r per rank for the whole batch and hides exactly int(r L) patches of an
+    image, chosen by attention alone. Each crop is masked with probability ``image_prob`` and left unmasked otherwise.
+    Patches are ranked in float32, whatever precision the network uses.
 
     Args:
-        ratio: share of the patches to hide, or the range that it is drawn from, evenly.
-        image_prob: share of the images that are masked at all.
-        layer: the teacher's block whose attention guides, from the end (-1 is the last).
+        ratio: share of the patches to hide, or the range from which it is drawn uniformly.
+        image_prob: probability that a crop is masked.
+        layer: the guide's block whose attention is used, from the end (-1 is the last).
         exclude_cls_key: rank by attention over the patches alone; see :func:`functional.importance_of`.
 
     Raises:
-        UsageError: a ratio or a probability outside [0, 1], a range the wrong way round, a layer counted from the
-            front.
+        UsageError: a ratio or a probability outside [0, 1], a range with the larger number first, a layer that is not
+            negative.
     """
 
     needs_scores = True
@@ -45,7 +45,7 @@ class AttMask(Masker):
     @property
     def equal_counts(self) -> bool:
         """See :attr:`Masker.equal_counts`."""
-        return self.image_prob in (0, 1)  # the ratio is the whole batch's
+        return self.image_prob in (0, 1)  # all images of a batch share the ratio
 
     def hide(self, context: MaskContext, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""
@@ -57,11 +57,11 @@ class AttMask(Masker):
         return hidden & draw_images(self.image_prob, len(place), generator, place.device)
 
     def places(self, importance: Tensor) -> Tensor:
-        """The order of hiding: (B, L) importance to (B, L) places, 0 hidden first."""
+        """The order in which patches are hidden: (B, L) importance to (B, L) ranks; rank 0 is hidden first."""
         raise NotImplementedError
 
     def hints(self, place: Tensor, generator: Generator) -> Tensor:
-        """Patches that stay visible all the same, (B, L) bool; none here."""
+        """Patches that stay visible although their rank is below the count, (B, L) bool; none by default."""
         return torch.zeros_like(place, dtype=torch.bool)
 
     def extra_repr(self) -> str:
@@ -73,7 +73,7 @@ class AttMaskHigh(AttMask):
     """Hides the most-attended patches (AttMask-High). Arguments: :class:`AttMask`."""
 
     def places(self, importance: Tensor) -> Tensor:
-        """The most important first."""
+        """See :meth:`AttMask.places`: the most important patches first."""
         return ranks(-importance)
 
 
@@ -82,21 +82,21 @@ class AttMaskLow(AttMask):
     """Hides the least-attended patches (AttMask-Low), the weaker choice in the paper. Arguments: :class:`AttMask`."""
 
     def places(self, importance: Tensor) -> Tensor:
-        """The least important first."""
+        """See :meth:`AttMask.places`: the least important patches first."""
         return ranks(importance)
 
 
 @MODELS.register_module()
 class AttMaskHint(AttMaskHigh):
-    """Hides the most-attended patches but shows a few of the very first (AttMask-Hint).
+    """Hides the most-attended patches except for a few hints among them (AttMask-Hint).
 
-    Of the int(show_max L) most-attended patches, int(show_max r' L) chosen at random stay visible, where r' is a
-    second draw from the range of ``ratio``, one for the batch.
+    Of the int(show_max L) most-attended patches, int(show_max r' L) chosen at random stay visible, where r' is drawn
+    from the range of ``ratio`` independently of r, once per batch.
 
     Args:
         ratio: see :class:`AttMask`.
         image_prob: see :class:`AttMask`.
-        show_max: share of the patches from which the hints are taken; 0.1 is the paper's.
+        show_max: share of the most-attended patches from which the hints are drawn; 0.1 in the paper.
         layer: see :class:`AttMask`.
         exclude_cls_key: see :class:`AttMask`.
 
@@ -117,7 +117,7 @@ class AttMaskHint(AttMaskHigh):
 
     @property
     def equal_counts(self) -> bool:
-        """Where all patches that can be shown are hidden otherwise; a smaller ratio hides some of them only."""
+        """See :attr:`Masker.equal_counts`; not for a ratio below ``show_max``, where a hint may be visible anyway."""
         return super().equal_counts and self.ratio[0] >= self.show_max
 
     def hints(self, place: Tensor, generator: Generator) -> Tensor:
@@ -125,18 +125,18 @@ class AttMaskHint(AttMaskHigh):
         length = place.shape[1]
         shown = draw_counts(self.ratio, (length,), 1, generator, place.device, of=self.show_max)
         chance = torch.rand(place.shape, generator=generator, device=place.device)
-        # Random places among the first floor(show_max L); the others come after them.
+        # A random order of the first int(show_max L) patches; all others come after them.
         order = ranks(chance + (place >= count_of(self.show_max, length)))
         return order < shown
 
     def check_grid(self, length: int) -> None:
-        """Refuses a show_max of which no patch is left to show among L."""
+        """Refuses a ``show_max`` that gives no hint among L patches even at the highest ratio."""
         if count_of(self.ratio[1] * self.show_max, length) == 0:
             needed = 1 / (max(self.ratio[1], 1e-9) * length)
             way_out = f'use one of at least {needed:.2g}' if needed <= 1 else 'raise the ratio'
             raise UsageError(
-                f'AttMaskHint: show_max={self.show_max:g} with ratio={self.ratio} shows not one of {length} patches; '
-                f'{way_out}, or AttMaskHigh'
+                f'AttMaskHint: show_max={self.show_max:g} with ratio={self.ratio} leaves none of {length} patches '
+                f'visible as a hint: {way_out}, or take AttMaskHigh'
             )
 
     def extra_repr(self) -> str:

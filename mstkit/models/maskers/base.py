@@ -1,4 +1,4 @@
-"""What a masker is, and where its randomness comes from."""
+"""Base class of maskers, which decide which patches of an image are hidden."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mstkit.utils import checks
 
 
 class Masker(nn.Module):
-    """Decides what to hide, from what it is told of the images.
+    """Decides which patches are hidden.
 
-    A subclass writes :meth:`hide` and says what it needs to know. It draws from the generator that it is given and
-    from nothing else: before each iteration that generator is keyed by the rank's seed and the iteration, so ranks
-    differ and a resumed run repeats what the uninterrupted one drew, with nothing to save.
+    A subclass implements :meth:`hide` and sets the attributes below. All random draws have to use the generator that
+    :meth:`hide` receives. It is seeded for each iteration by the rank's seed and the iteration, so masks differ between
+    ranks, and a resumed run draws the same masks as an uninterrupted one without saving any state.
 
     Attributes:
-        needs_scores: whether ``context.scores`` has to be there; without a masker that asks, nobody computes attention.
-        needs_tokens: whether ``context.tokens`` has to be there.
-        layer: the block of the guide whose attention the scores are, from the end (-1 is the last).
+        needs_scores: whether the masker uses ``context.scores``; if not, no attention is computed.
+        needs_tokens: whether the masker uses ``context.tokens``.
+        layer: the guide's block whose attention gives the scores, from the end (-1 is the last).
     """
 
     needs_scores: bool = False
@@ -36,21 +36,21 @@ class Masker(nn.Module):
         self._generators: dict[torch.device, Generator] = {}
 
     def set_progress(self, progress: Progress) -> None:
-        """Keys the randomness of the coming iteration."""
+        """Seeds the random draws of the coming iteration."""
         self._key = (progress.rank_seed, progress.iteration)
         self._generators.clear()
 
     @property
     def equal_counts(self) -> bool:
-        """Whether all images of a batch always have equally many hidden patches, so the visible ones fit a tensor."""
+        """Whether all images of a batch have equally many hidden patches, so visible ones need no padding."""
         return False
 
     def parts(self) -> list[Masker]:
-        """The maskers that decide: this one, or those of a composition."""
+        """The maskers that decide: this one, or for a schedule those that it wraps."""
         return [self]
 
     def forward(self, context: MaskContext) -> Tensor:
-        """Decides what to hide.
+        """Draws the masks of a batch.
 
         Args:
             context: B images on an (h, w) grid.
@@ -60,16 +60,16 @@ class Masker(nn.Module):
         """
         for name in ('scores', 'tokens'):
             if getattr(self, f'needs_{name}') and getattr(context, name) is None:
-                raise UsageError(f'{type(self).__name__} needs the {name} of a guide, and was given none')
+                raise UsageError(f'{type(self).__name__} needs {name} of a guide, but context.{name} is None')
         hidden = self.hide(context, self._generator(context.device))
         return hidden.view(len(hidden), *context.grid)
 
     @abstractmethod
     def hide(self, context: MaskContext, generator: Generator) -> Tensor:
-        """Decides on the flat grid.
+        """Draws the masks on the flat grid.
 
         Args:
-            context: what may be looked at.
+            context: images, grid and, if needed, the guide's scores and tokens.
             generator: the only source of randomness, on the images' device.
 
         Returns:
@@ -77,18 +77,18 @@ class Masker(nn.Module):
         """
 
     def check_grid(self, length: int) -> None:
-        """Refuses a grid on which this masker's promise cannot be kept; L patches. Raises UsageError."""
+        """Refuses a grid of ``length`` patches that does not suit the masker's arguments. Raises UsageError."""
 
     def check_view(self, backbone: Any, size: int, cell: int = 1) -> None:
-        """Refuses square views of ``size`` px on a ``MaskedBackbone``: their grid, or the block that is to guide.
+        """Refuses a view size, or a guiding block, that does not suit masker and backbone.
 
         Args:
-            backbone: of which a mask hides patch tokens.
-            size: in pixels.
-            cell: patch tokens along a side of what is hidden or shown as one.
+            backbone: the student's ``MaskedBackbone``.
+            size: side of the square views in pixels.
+            cell: patch tokens along a side of the squares that are hidden or kept as a whole (``mask_patch_size``).
 
         Raises:
-            UsageError: with what does fit.
+            UsageError: with sizes or blocks that fit.
         """
         unit = backbone.stride * cell
         if cell > 1 and size % unit:
@@ -115,7 +115,7 @@ def check_probability(value: float, name: str, owner: object) -> float:
 
 
 def check_layer(layer: int, owner: object) -> int:
-    """Refuses what does not count blocks from the end."""
+    """Refuses a layer that is not a negative whole number, which counts blocks from the end."""
     name = f'{type(owner).__name__}.layer'
     if isinstance(layer, int) and layer >= 0:
         raise UsageError(f'{name} counts blocks from the end, so it is -1 (the last) or below, not {layer!r}')

@@ -1,4 +1,4 @@
-"""Random blocks, as BEiT and iBOT hide them."""
+"""Block-wise masking of BEiT and iBOT."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from mstkit.utils.checks import check_count, check_range
 class BlockMasker(Masker):
     """Hides rectangular blocks of patches, up to an exact share of each image.
 
-    iBOT's (Zhou et al., ICLR 2022) and BEiT's block-wise masking: every image draws its own ratio r, then rectangles
-    until int(r L) patches are hidden. Unlike theirs the count is exact (the last block is cut to fit), every cell
-    can be hidden, and the time is bounded; see :func:`functional.blocks`.
+    As in iBOT (Zhou et al., ICLR 2022) and BEiT, a ratio r is drawn per image, then rectangles until int(r L) patches
+    are hidden. Unlike in their code the count is exact (the last block is cut to fit), every patch can be hidden, and
+    the running time is bounded; see :func:`functional.blocks`.
 
     Args:
-        ratio: share of the patches to hide, or the range that each image draws it from.
-        image_prob: share of the images that are masked at all.
+        ratio: share of the patches to hide, or the range from which it is drawn for each image.
+        image_prob: probability that an image is masked.
         aspect: lowest and highest ratio of a block's height to its width.
-        min_block: smallest block in patches; (min(h, w) // 3)² where it is not given, as in iBOT (16 of 196).
+        min_block: smallest block in patches; None for (min(h, w) // 3)², as in iBOT (16 of 196).
 
     Raises:
-        UsageError: a ratio or a probability outside [0, 1], a range the wrong way round, an aspect that is not
-            positive, a block without a patch.
+        UsageError: a ratio or a probability outside [0, 1], a range with the larger number first, an aspect that is
+            not positive, a ``min_block`` below 1.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Masks as pure functions of tensors; the modules beside this file add a configuration and a source of randomness."""
+"""Masking as functions of tensors; the maskers add arguments and random generators to them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from mstkit.structures import MaskContext
 
 
 def importance_of(attention: Tensor, exclude_cls_key: bool = False) -> Tensor:
-    """How much each patch matters: its attention, mean over heads (MST eq. 4).
+    """Importance of each patch: its attention averaged over heads (MST eq. 4).
 
     Args:
-        attention: (B, N, L), per head.
-        exclude_cls_key: the paper's text takes the softmax over the patches alone, its algorithm 1 over the patches
-            and the class token; the two differ by a factor per head, so the mean over heads can rank differently.
-            True renormalizes each head to the patches alone.
+        attention: (B, N, L), per head, from a softmax over patches and class token as in MST's algorithm 1.
+        exclude_cls_key: renormalize each head to a sum of 1 over the patches, which is a softmax over the patches alone
+            as in MST's text. The two differ by a factor per head, so the ranking of the mean over heads can differ.
 
     Returns:
         (B, L) float32.
@@ -30,7 +29,7 @@ def importance_of(attention: Tensor, exclude_cls_key: bool = False) -> Tensor:
 
 
 def cell_means(values: Tensor, grid: tuple[int, int], cell: int) -> Tensor:
-    """Means over squares of patches, on the grid of these squares.
+    """Averages values over squares of patches.
 
     Args:
         values: (B, N, h*w), row-major.
@@ -43,11 +42,12 @@ def cell_means(values: Tensor, grid: tuple[int, int], cell: int) -> Tensor:
     if cell == 1:
         return values
     height, width = grid[0] // cell, grid[1] // cell
+    # (B, N, h*w) -> (B, N, h/cell, cell, w/cell, cell) -> (B, N, h/cell, w/cell) -> (B, N, h*w/cell²)
     return values.view(*values.shape[:2], height, cell, width, cell).mean(dim=(3, 5)).flatten(2)
 
 
 def coarser(context: MaskContext, cell: int) -> MaskContext:
-    """The same images on a grid of squares of ``cell`` x ``cell`` patches, which are hidden or shown as one.
+    """The context on the coarser grid of squares of ``cell`` x ``cell`` patches, scores and tokens averaged.
 
     Raises:
         UsageError: a grid that is no multiple of ``cell``.
@@ -56,7 +56,9 @@ def coarser(context: MaskContext, cell: int) -> MaskContext:
         return context
     grid, tokens, scores = context.grid, context.tokens, context.scores
     if grid[0] % cell or grid[1] % cell:
-        raise UsageError(f'{grid[0]}x{grid[1]} patches cannot be hidden {cell}x{cell} at a time: use other views')
+        raise UsageError(
+            f'a grid of {grid[0]}x{grid[1]} patches cannot be masked in squares of {cell}x{cell}: use another view size'
+        )
     if tokens is not None:
         tokens = cell_means(tokens.transpose(1, 2), grid, cell).transpose(1, 2)
     if scores is not None:
@@ -65,7 +67,7 @@ def coarser(context: MaskContext, cell: int) -> MaskContext:
 
 
 def lowest(importance: Tensor, count: int) -> Tensor:
-    """Marks the ``count`` least important patches of each image; of equals, those that come first.
+    """Marks the ``count`` least important patches of each image; among equals, those that come first.
 
     Args:
         importance: (B, L).
@@ -78,7 +80,7 @@ def lowest(importance: Tensor, count: int) -> Tensor:
 
 
 def bernoulli(shape: tuple[int, ...], prob: float, generator: Generator, device: torch.device) -> Tensor:
-    """Hides each patch by itself with the same probability (MST eq. 3).
+    """Hides each patch independently with the same probability (MST eq. 3).
 
     Returns:
         Bool tensor of the given shape.
@@ -87,7 +89,7 @@ def bernoulli(shape: tuple[int, ...], prob: float, generator: Generator, device:
 
 
 def ranks(values: Tensor) -> Tensor:
-    """The place of each patch among its image's, 0 for the smallest value; of equals, the first comes first.
+    """Rank of each patch in its image, 0 for the smallest value; among equals, the first comes first.
 
     Args:
         values: (B, L).
@@ -101,12 +103,12 @@ def ranks(values: Tensor) -> Tensor:
 
 
 def uniform_places(shape: tuple[int, int], generator: Generator, device: torch.device) -> Tensor:
-    """Orders the patches of each image at random; the first k of them are a set of k, each set equally likely.
+    """Random ranks of the patches of each image; the patches of rank below k are a uniformly random subset of k.
 
     Args:
         shape: (B, L).
         generator: on ``device``.
-        device: where the places are needed.
+        device: of the result.
 
     Returns:
         (B, L) int64, each row a permutation of 0..L-1.
@@ -120,11 +122,11 @@ def draw_rectangles(
     grid: tuple[int, int],
     generator: Generator,
 ) -> Tensor:
-    """Draws one rectangle for each image, at every place of the grid where it fits, the borders included.
+    """Draws one rectangle for each image, uniformly among the positions where it fits the grid.
 
     Args:
-        areas: the smallest and, (B, 1), the largest area in cells; drawn evenly between them.
-        aspect: lowest and highest ratio of height to width, drawn evenly on a logarithmic scale.
+        areas: the smallest area and, (B, 1), the largest area of each image, in patches; drawn uniformly in between.
+        aspect: lowest and highest ratio of height to width, drawn uniformly on a logarithmic scale.
         grid: (h, w).
         generator: on the device of the areas.
 
@@ -143,9 +145,9 @@ def draw_rectangles(
     left = (draw[:, 3:] * (width - wide + 1)).floor()
     rows = torch.arange(height, device=high.device)
     columns = torch.arange(width, device=high.device)
-    in_rows = (rows >= top) & (rows < top + tall)
-    in_columns = (columns >= left) & (columns < left + wide)
-    return in_rows.unsqueeze(2) & in_columns.unsqueeze(1)
+    in_rows = (rows >= top) & (rows < top + tall)  # (B, h)
+    in_columns = (columns >= left) & (columns < left + wide)  # (B, w)
+    return in_rows.unsqueeze(2) & in_columns.unsqueeze(1)  # (B, h, w)
 
 
 def blocks(
@@ -156,11 +158,11 @@ def blocks(
     generator: Generator,
     rounds: int = 12,
 ) -> Tensor:
-    """Hides ``counts`` cells of each image in rectangular blocks.
+    """Hides ``counts`` patches of each image in rectangular blocks.
 
-    BEiT's and iBOT's loop over rectangles, for all images at once and with an end: each of ``rounds`` rounds draws a
-    rectangle between ``min_block`` cells and what is left; of one that would hide too many, the first cells (row by
-    row) are taken. Cells that are still missing after the last round (few, seldom) are taken at random.
+    BEiT's and iBOT's loop over rectangles, for all images at once and with a bounded number of rounds. Each round draws
+    a rectangle of ``min_block`` patches up to the number still to hide; if it would hide too many, only its first
+    patches (row by row) are hidden. Patches that are still missing after the last round (rare) are drawn at random.
 
     Args:
         counts: (B, 1) int64, 0 to h*w.
@@ -168,7 +170,7 @@ def blocks(
         min_block: smallest area of a rectangle.
         aspect: see :func:`draw_rectangles`.
         generator: on the device of the counts.
-        rounds: rectangles per image, at most.
+        rounds: maximum number of rectangles per image.
 
     Returns:
         (B, h*w) bool with exactly ``counts`` True in each row.

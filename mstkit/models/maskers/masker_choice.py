@@ -1,4 +1,4 @@
-"""Choosing among maskers that have names, and the one that a config has."""
+"""Selects maskers by name, from a table of named configs and the masker of a training config."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ OWN = 'config'
 def choose_maskers(
     named: Mapping[str, dict | None], own: dict | None, wanted: str | None = None
 ) -> tuple[dict[str, Masker], str | None]:
-    """Builds the maskers of some names.
+    """Builds the maskers of the wanted names.
 
     Args:
-        named: configs of maskers by name; None, which hides nothing, is no choice here.
-        own: what a config has in the place of a masker; its name is :data:`OWN`, and it comes first.
-        wanted: names, separated by commas. None for all; ``own`` is then left out if it is the same as a named one.
+        named: configs of maskers by name; entries of None (no masking) are ignored.
+        own: the masker of a training config; it is named :data:`OWN` and comes first.
+        wanted: names, separated by commas. None for all; ``own`` is then left out if it equals a named one.
 
     Returns:
-        The maskers by name, and the name of the one that is the same as ``own``, if there is one among them.
+        The maskers by name, and the name of the one that equals ``own``, or None.
 
     Raises:
-        UsageError: a name that is not there (with the nearest), or a masker that does not take its arguments.
+        UsageError: an unknown name (with the nearest one), or arguments that a masker does not take.
     """
     if isinstance(own, str) and own.lower() == 'none':
         own = None
@@ -48,7 +48,7 @@ def choose_maskers(
 
 
 def _settings(masker: Any) -> dict[str, Any]:
-    """A masker's class and arguments, those that its config leaves at their default included."""
+    """A masker's class and all its arguments, including defaults."""
     cls: Any = MODELS.get(masker['type'])
     given = {name: value for name, value in masker.items() if name not in ('type', '_scope_')}
     defaults = {parameter.name: parameter.default for parameter in inspect.signature(cls).parameters.values()}

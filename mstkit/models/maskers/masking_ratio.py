@@ -1,4 +1,4 @@
-"""How much to hide: a share of the patches, fixed or drawn anew, and the share of images that are masked at all."""
+"""Masking ratios: fixed or drawn per image or batch, and the share of images that are masked."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from torch import Generator, Tensor
 
 from mstkit.utils.checks import check_number, check_range
 
-# What a product of doubles may be off by: 0.07 * 100 is 7.000000000000001, which is not to become 8.
+# Tolerance of rounding up: 0.07 * 100 is 7.000000000000001 in doubles and must not become 8.
 ROUNDING = 1e-9
 Ratio = float | tuple[float, float] | list[float]
 
 
 def check_ratio(ratio: Ratio, owner: object, name: str = 'ratio') -> tuple[float, float]:
-    """Reads a ratio or a range of them.
+    """Checks a ratio or a range of ratios and returns it as a range.
 
     Args:
         ratio: a share of the patches, or (lowest, highest).
-        owner: whose argument it is, for the message.
-        name: of the argument.
+        owner: the masker whose argument it is, for the message.
+        name: name of the argument.
 
     Returns:
         (lowest, highest), equal for a single share.
 
     Raises:
-        UsageError: outside [0, 1], the wrong way round, or neither a number nor two.
+        UsageError: a value outside [0, 1], a range with the larger number first, or neither a number nor a pair.
     """
     place = f'{type(owner).__name__}.{name}'
     if isinstance(ratio, tuple | list):
@@ -36,19 +36,19 @@ def check_ratio(ratio: Ratio, owner: object, name: str = 'ratio') -> tuple[float
 
 
 def amount(bounds: tuple[float, float], image_prob: float) -> str:
-    """A ratio and a share of images in a few words, for a masker's repr."""
+    """Ratio and share of images as text, for a masker's repr."""
     ratio = bounds[0] if bounds[0] == bounds[1] else bounds
     return f'ratio={ratio}' + (f', image_prob={image_prob}' if image_prob < 1 else '')
 
 
 def count_of(share: float, *sides: int, up: bool = False) -> int:
-    """How many patches a share is: int(r N), in the doubles and in the order in which the published code multiplies.
+    """Number of patches of a share r: int(r N), with the floating-point result of the published code.
 
     Args:
         share: r.
-        sides: what it is multiplied by, one after another: h and w where iBOT's code counts, L in AttMask's. With 0.29
-            of 10 x 10 patches the former comes to 29 and the latter to 28.
-        up: to the next whole number instead (SimMIM; MAE keeps int((1 - r) N), which is the same).
+        sides: factors of N, multiplied one after another: (h, w) as in iBOT's code, or (L,) as in AttMask's. For r =
+            0.29 and 10 x 10 patches the former gives 29 and the latter 28.
+        up: round up instead of down (SimMIM; MAE, whose code keeps int((1 - r) N) patches, is equivalent).
     """
     for side in sides:
         share = share * side
@@ -64,18 +64,18 @@ def draw_counts(
     of: float = 1.0,
     up: bool = False,
 ) -> Tensor:
-    """Draws how many patches are hidden: int(r N), r uniform between the bounds.
+    """Draws the number of hidden patches: int(of r N), r uniform between the bounds.
 
-    Stays on the device, so that no step waits for the host.
+    Computed on the device, so that the host does not wait.
 
     Args:
-        bounds: (lowest, highest) share.
-        sides: (h, w) or (L,), see :func:`count_of`.
-        draws: how many counts; 1 for one that a whole batch shares.
-        generator: on ``device``. Not used where the bounds are equal.
-        device: where the counts are needed.
-        of: what the share is a share of, itself a share of the patches.
-        up: to the next whole number instead.
+        bounds: (lowest, highest) share r.
+        sides: (h, w) or (L,), factors of N, see :func:`count_of`.
+        draws: how many numbers to draw; 1 for one that all images of a batch share.
+        generator: on ``device``; not used if the bounds are equal.
+        device: of the result.
+        of: a further factor, the share of the patches from which r is taken.
+        up: round up instead of down.
 
     Returns:
         (draws, 1) int64.
@@ -83,7 +83,7 @@ def draw_counts(
     low, high = bounds
     if low == high:
         return torch.full((draws, 1), count_of(low * of, *sides, up=up), device=device)
-    # In doubles: in single precision a product may round up to the next whole number.
+    # In float64: in float32 the product may be rounded up to the next whole number.
     draw = torch.rand((draws, 1), generator=generator, device=device).double()
     count = (low + (high - low) * draw) * of
     for side in sides:
@@ -92,7 +92,7 @@ def draw_counts(
 
 
 def draw_images(prob: float, batch: int, generator: Generator, device: torch.device) -> Tensor:
-    """Which images are masked at all, each with the same probability: (B, 1) bool."""
+    """Draws which images are masked, independently with probability ``prob``: (B, 1) bool."""
     if prob >= 1:
         return torch.ones((batch, 1), dtype=torch.bool, device=device)
     return torch.rand((batch, 1), generator=generator, device=device) < prob

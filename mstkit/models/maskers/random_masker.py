@@ -1,4 +1,4 @@
-"""Masks that look at nothing."""
+"""Random masking, independent of the image."""
 
 from __future__ import annotations
 
@@ -17,19 +17,17 @@ from mstkit.utils.checks import check_one_of
 
 @MODELS.register_module()
 class RandomMasker(Masker):
-    """Hides patches at random, each by itself or an exact share.
+    """Hides patches at random: each patch independently (``prob``), or an exact share of each image (``ratio``).
 
     Args:
-        prob: each patch is hidden with this probability by itself (MST eq. 3, BERT's 0.15).
-        ratio: exactly ``ratio * L`` patches of an image, rounded, are hidden; with a range such as (0.1, 0.5) each
-            image draws its own ratio from it (iBOT's random masks). Give one of prob and ratio; with neither, ``prob``
-            is 0.15.
-        image_prob: share of the images that are masked at all.
-        rounding: what becomes of ``ratio * L`` where it is no whole number: 'down', as iBOT and AttMask count; 'up', as
-            MAE and SimMIM do.
+        prob: probability with which each patch is hidden (MST eq. 3; 0.15 in BERT).
+        ratio: share of the L patches of an image to hide; a range such as (0.1, 0.5) draws a ratio per image (iBOT's
+            random masks). Give either prob or ratio; with neither, ``prob`` is 0.15.
+        image_prob: probability that an image is masked.
+        rounding: of ``ratio * L`` to a whole number: 'down' as in iBOT and AttMask, 'up' as in MAE and SimMIM.
 
     Raises:
-        UsageError: both given, a value outside [0, 1], a range the wrong way round.
+        UsageError: both prob and ratio, a value outside [0, 1], a range with the larger number first.
     """
 
     def __init__(
@@ -42,7 +40,7 @@ class RandomMasker(Masker):
         super().__init__()
         if prob is not None and ratio is not None:
             raise UsageError(
-                f'RandomMasker takes prob (each patch by itself) or ratio (an exact share), not both: '
+                f'RandomMasker takes prob (each patch independently) or ratio (an exact share), not both: '
                 f'prob={prob!r}, ratio={ratio!r}'
             )
         if prob is None and ratio is None:

@@ -1,4 +1,4 @@
-"""Masks that change while training goes on: another strategy, or another ratio, from some epoch on."""
+"""Masking that changes during training: another strategy or another ratio, depending on the epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mstkit.utils.checks import check_count
 
 
 def build_masker(masker: dict | Masker | str | None) -> Masker | None:
-    """Builds what a config has in the place of a masker; None or 'none' hides nothing.
+    """Builds a masker from a config or a component; None or 'none' gives None, which hides nothing.
 
     Raises:
         UsageError: a component that is no masker.
@@ -39,10 +39,10 @@ class MaskerSchedule(Masker):
         masker=dict(type='MaskerSchedule', phases=[(0, None), (50, dict(type='AttMaskHint'))])
 
     Args:
-        phases: pairs of the epoch from which a phase counts, from 0, and its masker.
+        phases: pairs of a phase's first epoch, counted from 0, and its masker.
 
     Raises:
-        UsageError: no phase, a first one that does not start at 0, or epochs that do not rise.
+        UsageError: no phase, a first one that does not start at 0, or epochs that do not increase.
     """
 
     def __init__(self, phases: Sequence[tuple[int, dict | Masker | str | None]]) -> None:
@@ -62,27 +62,27 @@ class MaskerSchedule(Masker):
 
     @property
     def current(self) -> Masker | None:
-        """The masker of this phase."""
+        """The masker of the current phase; None if it hides nothing."""
         return dict(self.maskers).get(str(self._phase))  # type: ignore[return-value]
 
     @property
     def needs_scores(self) -> bool:  # type: ignore[override]
-        """Whether the masker of this phase does: in a phase that hides nothing, nobody computes any."""
+        """That of the current phase's masker; False in a phase that hides nothing."""
         return self.current is not None and self.current.needs_scores
 
     @property
     def needs_tokens(self) -> bool:  # type: ignore[override]
-        """Whether the masker of this phase does."""
+        """That of the current phase's masker; False in a phase that hides nothing."""
         return self.current is not None and self.current.needs_tokens
 
     @property
     def equal_counts(self) -> bool:
-        """Whether the masker of every phase has them; a phase that hides nothing does."""
+        """Whether it holds in every phase; it does in a phase that hides nothing."""
         return all(masker.equal_counts for masker in self.maskers.values())
 
     @property
     def layer(self) -> int:  # type: ignore[override]
-        """The block whose attention this phase's masker reads."""
+        """That of the current phase's masker."""
         return -1 if self.current is None else self.current.layer
 
     def parts(self) -> list[Masker]:
@@ -90,7 +90,7 @@ class MaskerSchedule(Masker):
         return [part for masker in self.maskers.values() for part in masker.parts()]  # type: ignore[operator]
 
     def set_progress(self, progress: Progress) -> None:
-        """Also chooses the phase."""
+        """See :meth:`Masker.set_progress`; also selects the phase."""
         super().set_progress(progress)
         self._phase = sum(start <= progress.epoch for start in self.starts) - 1
         if self.current is not None:
@@ -103,23 +103,23 @@ class MaskerSchedule(Masker):
         return self.current.hide(context, generator)
 
     def check_grid(self, length: int) -> None:
-        """Every phase has to fit."""
+        """See :meth:`Masker.check_grid`; for the masker of every phase."""
         for masker in self.maskers.values():
             masker.check_grid(length)  # type: ignore[operator]
 
 
 @MODELS.register_module()
 class RatioSchedule(Masker):
-    """A masker whose ratio moves from one value or range to another, a step each epoch.
+    """Interpolates the ratio of a masker linearly from one value or range to another, once per epoch.
 
     Args:
         masker: any masker with a ``ratio``.
         start: the ratio, or its range, in the first epoch.
-        end: the same once ``epochs`` have passed, and after.
-        epochs: how long it takes.
+        end: the ratio, or its range, after ``epochs`` epochs.
+        epochs: length of the transition.
 
     Raises:
-        UsageError: a masker without ratio, ratios that are none, fewer than one epoch.
+        UsageError: a masker without ``ratio``, invalid ratios, fewer than one epoch.
     """
 
     masker: Any
@@ -128,7 +128,7 @@ class RatioSchedule(Masker):
         super().__init__()
         built = build_masker(masker)
         if built is None or getattr(built, 'ratio', None) is None:
-            raise UsageError(f'RatioSchedule: the masker has no ratio that could change: {masker!r}')
+            raise UsageError(f'RatioSchedule needs a masker with a ratio, but {masker!r} has none')
         check_count('RatioSchedule.epochs', epochs, 1)
         self.masker = built
         self.start, self.end, self.epochs = check_ratio(start, self, 'start'), check_ratio(end, self, 'end'), epochs
@@ -150,7 +150,7 @@ class RatioSchedule(Masker):
 
     @property
     def equal_counts(self) -> bool:
-        """As the masker's with the ratio of the start and with that of the end."""
+        """Whether it holds with the ratio of the start and with that of the end."""
         return self._equal_counts
 
     @property
@@ -163,13 +163,13 @@ class RatioSchedule(Masker):
         return self.masker.parts()
 
     def ratio_at(self, epoch: int) -> tuple[float, float]:
-        """The range in an epoch, from 0: linear in both ends."""
+        """The range (lowest, highest) in an epoch, from 0; both ends are interpolated linearly."""
         share = min(epoch / self.epochs, 1.0)
         low, high = (a + share * (b - a) for a, b in zip(self.start, self.end, strict=True))
         return low, high
 
     def set_progress(self, progress: Progress) -> None:
-        """Also sets the ratio of the epoch."""
+        """See :meth:`Masker.set_progress`; also sets the ratio of the epoch."""
         super().set_progress(progress)
         self.masker.ratio = self.ratio_at(progress.epoch)
         self.masker.set_progress(progress)
@@ -179,7 +179,7 @@ class RatioSchedule(Masker):
         return self.masker.hide(context, generator)
 
     def check_grid(self, length: int) -> None:
-        """With the ratio that the schedule ends with: a smaller one at the start may hide nothing yet."""
+        """See :meth:`Masker.check_grid`; with the final ratio only, since a schedule may start by hiding nothing."""
         before = self.masker.ratio
         self.masker.ratio = self.end
         self.masker.check_grid(length)
