@@ -180,17 +180,37 @@ def test_simmim_pre_trains_at_its_learning_rate():
     assert config.auto_scale_lr.base_batch_size == 2048
 
 
+def test_simmims_vit_pre_trains_at_its_learning_rate():
+    """1e-4 per 512 images at 2048, from 5e-7 per 512 in 10 epochs, a tenth from epoch 700 on; clipped at 5."""
+    config = read(ROOT / 'simmim' / 'simmim_vit-b_800e.py')
+    peak, start, steps = 1e-4 * 2048 / 512, 5e-7 * 2048 / 512, 25
+    theirs = [start + (peak - start) * min(step / (10 * steps), 1) for step in range(700 * steps)]
+    ours = curve(config, steps)
+    assert ours[: 700 * steps] == pytest.approx(theirs, abs=peak * 5e-3)
+    assert ours[700 * steps :] == pytest.approx([peak / 10] * (100 * steps), rel=1e-9)
+    assert config.optim_wrapper.clip_norm == 5.0 and config.optim_wrapper.clip_mode == 'global'
+    assert config.auto_scale_lr.base_batch_size == 2048
+
+
 @pytest.mark.parametrize(
     'path',
-    ['mae/mae_vit-tiny_folder', 'mae/mae_vit-b_800e', 'simmim/simmim_swin-b_100e', 'maskfeat/maskfeat_vit-b_300e'],
+    [
+        'mae/mae_vit-tiny_folder',
+        'mae/mae_vit-b_800e',
+        'simmim/simmim_swin-b_100e',
+        'simmim/simmim_vit-b_800e',
+        'maskfeat/maskfeat_vit-b_300e',
+    ],
 )
 def test_what_masked_autoencoders_decay(path):
-    """All but vectors; of SimMIM neither [MASK] nor the position biases, of MAE both tokens too, as in their code.
+    """All but vectors; of SimMIM's Swin neither [MASK] nor the position biases, of its ViT both and no class token.
+
+    Of MAE both tokens too, as in their code.
 
     Of MaskFeat neither positions nor tokens, as in mmpretrain's config.
     """
     config = Config.fromfile(ROOT / f'{path}.py')
-    if config.model.type == 'SimMIM':
+    if config.model.backbone.type == 'MaskedSwinTransformer':
         config.model.backbone.arch = dict(embed_dims=24, depths=[1, 1, 1, 1], num_heads=[1, 2, 3, 6])
     else:
         config.model.backbone.arch = dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=96)
@@ -201,7 +221,9 @@ def test_what_masked_autoencoders_decay(path):
         wrapper = build_optim_wrapper(model, config.optim_wrapper)
     decays = {id(p): group['weight_decay'] for group in wrapper.optimizer.param_groups for p in group['params']}
     for key, parameter in model.named_parameters():
-        spared = parameter.ndim == 1 or 'relative_position_bias_table' in key
+        vit = path == 'simmim/simmim_vit-b_800e'
+        spared = (parameter.ndim == 1 and not (vit and key == 'mask_token')) or (vit and key == 'backbone.cls_token')
+        spared |= 'relative_position_bias_table' in key and not vit
         spared |= config.model.type == 'MaskFeat' and key in ('backbone.pos_embed', 'backbone.cls_token')
         if parameter.requires_grad:
             assert decays[id(parameter)] == (0.0 if spared else 0.05), key

@@ -103,6 +103,26 @@ def test_with_activation_checkpointing_gradients_are_the_same():
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * max(1.0, float(a.abs().max())))
 
 
+@pytest.mark.parametrize('relative', ['shared', 'per_layer'])
+def test_biases_by_relative_position_are_no_part_of_a_graph_and_get_their_gradient(relative):
+    """They differ from layer to layer and from view to view."""
+    gradients = []
+    parts = dict(relative_positions=relative, positions='none', qkv_bias='qv_bias', layer_scale_init_value=0.1)
+    for settings in (None, TRACED):
+        torch.manual_seed(0)
+        model = builders.mst(backbone={**builders.VIT, **parts}, masker=dict(type='RandomMasker', ratio=0.3))
+        compile_parts(model, settings)
+        model.set_progress(first_step())
+        builders.total(model.loss(builders.views(batch=2))).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
+        torch.compiler.set_stance('default')
+    for name, expected in gradients[0].items():
+        found, largest = gradients[1][name], max(1.0, float(expected.abs().max()))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * largest, msg=name)
+    tables = [one for name, one in gradients[1].items() if name.endswith('bias_table')]
+    assert len(tables) == (1 if relative == 'shared' else 3) and all(one.any() for one in tables)
+
+
 @pytest.mark.parametrize('settings, wanted', [(None, False), (False, False), (True, True), ({}, True), (TRACED, True)])
 def test_asked_for(settings, wanted):
     assert wants_compiling(settings) == wanted

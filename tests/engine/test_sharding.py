@@ -22,7 +22,7 @@ from mstkit.errors import DiskError, UsageError
 from mstkit.interop.checkpoint import read_checkpoint
 from tests.docs.pages import tool
 from tests.engine.processes import STEPS, in_ddp, in_parts, model, train, whole, wrapper_of
-from tests.models.builders import part_of
+from tests.models.builders import VIT, part_of
 from tests.models.moby import moby
 
 
@@ -54,6 +54,15 @@ def _rank(rank: int, folder: Path) -> dict[str, Any]:
         again.eval()
         found['panel'] = tuple(again.panel(torch.zeros(2, 3, 32, 32)).attention.shape)
 
+    # Tables of relative positions: one that all layers share, and one in each, which is there when it is its turn.
+    for relative in ('shared', 'per_layer'):
+        parts = dict(relative_positions=relative, positions='none', qkv_bias='qv_bias', layer_scale_init_value=0.1)
+        for kind in ('ddp', 'sharded'):
+            built = model(backbone={**VIT, **parts})
+            run = in_ddp(built) if kind == 'ddp' else in_parts(built)
+            train(rank, built, run, wrapper_of(built), range(2))
+            found[f'{relative} {kind}'] = whole(built.state_dict())
+
     # MoBY's teacher follows inside the forward pass, and its queues hold the keys of both processes.
     for kind in ('ddp', 'sharded'):
         built = moby(norm='LN')  # batch statistics of two images would make much of any rounding
@@ -84,6 +93,16 @@ def test_sharded_equals_ddp(trained):
         assert found['panel'] == (2, 4, 4)
     moved = {part_of(name) for name, value in ranks[0]['sharded'].items() if not torch.equal(value, start[name])}
     assert moved == {'backbone', 'ce.neck', 'ce.head', 'patch.head', 'restore.decoder', 'mask_token', 'teacher'}
+
+
+@pytest.mark.parametrize('relative', ['shared', 'per_layer'])
+def test_sharded_relative_positions_equal_ddp(trained, relative):
+    for found in trained[0]:
+        tables = [name for name in found[f'{relative} ddp'] if name.endswith('bias_table')]
+        assert len(tables) == (2 if relative == 'shared' else 6), 'of student and teacher'
+        for name, value in found[f'{relative} ddp'].items():
+            torch.testing.assert_close(found[f'{relative} sharded'][name], value, rtol=1e-4, atol=1e-5, msg=name)
+        assert all(found[f'{relative} sharded'][name].any() for name in tables)
 
 
 def test_sharded_moby_equals_ddp(trained):

@@ -12,7 +12,8 @@ Weights = Mapping[str, Tensor]
 
 
 def linear(x: Tensor, weights: Weights, name: str) -> Tensor:
-    return x @ weights[f'{name}.weight'].T + weights[f'{name}.bias']
+    made = x @ weights[f'{name}.weight'].T
+    return made + weights[f'{name}.bias'] if f'{name}.bias' in weights else made
 
 
 def normed(x: Tensor, weights: Weights, name: str) -> Tensor:
@@ -21,25 +22,53 @@ def normed(x: Tensor, weights: Weights, name: str) -> Tensor:
     return centered / (variance + 1e-6).sqrt() * weights[f'{name}.weight'] + weights[f'{name}.bias']
 
 
-def attention(x: Tensor, weights: Weights, name: str, heads: int) -> Tensor:
-    """Of the tokens (T, C) of one image."""
+def attention(x: Tensor, weights: Weights, name: str, heads: int, biases: Tensor | None = None) -> Tensor:
+    """Of the tokens (T, C) of one image; biases (T, T, heads) by the positions of query and key."""
     width = x.shape[1] // heads
     qkv = linear(x, weights, f'{name}.qkv')
+    if f'{name}.q_bias' in weights:  # BEiT's, without one of the keys
+        qkv = qkv + torch.cat((weights[f'{name}.q_bias'], 0 * weights[f'{name}.q_bias'], weights[f'{name}.v_bias']))
     mixed = []
     for head in range(heads):
         query, key, value = (qkv[:, part * x.shape[1] + head * width :][:, :width] for part in range(3))
-        mixed.append(torch.softmax(query @ key.T / math.sqrt(width), dim=1) @ value)
+        logits = query @ key.T / math.sqrt(width)
+        if biases is not None:
+            logits = logits + biases[:, :, head]
+        mixed.append(torch.softmax(logits, dim=1) @ value)
     return linear(torch.cat(mixed, dim=1), weights, f'{name}.proj')
 
 
-def layers(x: Tensor, weights: Weights, name: str, count: int, heads: int) -> Tensor:
+def layers(
+    x: Tensor, weights: Weights, name: str, count: int, heads: int, grid: tuple[int, int] | None = None
+) -> Tensor:
+    """Of the tokens (T, C) of one image; where there are biases by position, of a class token and all of a grid."""
     for depth in range(count):
         layer = f'{name}.{depth}'
-        x = x + attention(normed(x, weights, f'{layer}.ln1'), weights, f'{layer}.attn', heads)
+        table = weights.get('backbone.rel_pos_bias.relative_position_bias_table')
+        table = weights.get(f'{layer}.attn.relative_position_bias_table', table)
+        biases = None if table is None or grid is None else position_biases(table, grid)
+        seen = attention(normed(x, weights, f'{layer}.ln1'), weights, f'{layer}.attn', heads, biases)
+        x = x + weights.get(f'{layer}.attn.gamma1.weight', 1) * seen
         hidden = linear(normed(x, weights, f'{layer}.ln2'), weights, f'{layer}.ffn.layers.0.0')
         hidden = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
-        x = x + linear(hidden, weights, f'{layer}.ffn.layers.1')
+        made = linear(hidden, weights, f'{layer}.ffn.layers.1')
+        x = x + weights.get(f'{layer}.ffn.gamma2.weight', 1) * made
     return x
+
+
+def position_biases(table: Tensor, grid: tuple[int, int]) -> Tensor:
+    """BEiT's, (T, T, heads) of a class token and all patches: an entry for each offset, then three for the token."""
+    height, width = grid
+    cells = (2 * height - 1) * (2 * width - 1)
+    rows = [torch.stack([table[cells + 2], *[table[cells]] * (height * width)])]
+    for y in range(height):
+        for x in range(width):
+            row = [table[cells + 1]]
+            for other in range(height):
+                for place in range(width):
+                    row.append(table[(y - other + height - 1) * (2 * width - 1) + x - place + width - 1])
+            rows.append(torch.stack(row))
+    return torch.stack(rows)
 
 
 def position(row: int, column: int, dims: int) -> Tensor:
@@ -113,12 +142,14 @@ def mae_loss(images: Tensor, mask: Tensor, weights: Weights, side: int, heads: t
 def masked_tokens(image: Tensor, hidden: Tensor, weights: Weights, side: int, heads: int) -> Tensor:
     """What a ViT makes of an image with [MASK] tokens in hidden places: the normed patch tokens (L, C)."""
     depth = len({key.split('.')[2] for key in weights if key.startswith('backbone.layers.')})
-    positions = weights['backbone.pos_embed'][0]
-    tokens = [weights['backbone.cls_token'].flatten() + positions[0]]
-    for place, (row, column, pixels) in enumerate(patches(image, side), start=1):
-        token = weights['mask_token'] if hidden[row, column] else embedded(pixels, weights)
-        tokens.append(token + positions[place])
-    return normed(layers(torch.stack(tokens), weights, 'backbone.layers', depth, heads), weights, 'backbone.ln1')[1:]
+    tokens = [weights['backbone.cls_token'].flatten()]
+    for row, column, pixels in patches(image, side):
+        tokens.append(weights['mask_token'] if hidden[row, column] else embedded(pixels, weights))
+    placed = torch.stack(tokens)
+    if 'backbone.pos_embed' in weights:
+        placed = placed + weights['backbone.pos_embed'][0]
+    grid = image.shape[1] // side, image.shape[2] // side
+    return normed(layers(placed, weights, 'backbone.layers', depth, heads, grid), weights, 'backbone.ln1')[1:]
 
 
 def hog(image: Tensor, cell: int, bins: int, window: int) -> Tensor:

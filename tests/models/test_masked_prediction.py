@@ -105,6 +105,23 @@ def test_a_step_of_simmim_is_that_of_its_formulas(height, width):
     held_against(model, shown, lambda weights: simmim_loss(shown, mask, weights, 8, 3))
 
 
+@pytest.mark.parametrize('relative', ['shared', 'per_layer'])
+@pytest.mark.parametrize(('height', 'width'), [(32, 32), (24, 40)])
+def test_a_step_of_simmims_own_vit_is_that_of_its_formulas(height, width, relative):
+    """LayerScale, biases by relative position, no absolute positions, no bias of keys."""
+    mask = masks(height // 8, width // 8)
+    parts = dict(layer_scale_init_value=0.1, relative_positions=relative, positions='none', qkv_bias='qv_bias')
+    network = dict(VIT, img_size=(height, width), initialization='beit', **parts)
+    model = build('SimMIM', backbone=network, masker=Given(mask))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if 'bias' in name or 'gamma' in name:
+                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    shown = images(height, width)
+    held_against(model, shown, lambda weights: simmim_loss(shown, mask, weights, 8, 3))
+    assert not any(name.endswith(('pos_embed', 'qkv.bias')) for name, _ in model.named_parameters())
+
+
 @pytest.mark.parametrize(('height', 'width', 'side'), [(32, 32, 8), (24, 40, 8), (32, 48, 16)])
 def test_a_step_of_maskfeat_is_that_of_its_formulas(height, width, side):
     mask = masks(height // side, width // side, (4, 6, 2))

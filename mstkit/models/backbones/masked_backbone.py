@@ -221,18 +221,21 @@ def init_like_mae(modules: Iterable[nn.Module], patch_projection: nn.Module) -> 
     nn.init.xavier_uniform_(patch_projection.weight.flatten(1))  # type: ignore[operator]
 
 
-def init_like_beit(layers: Iterable[Any], patch_projection: nn.Module) -> None:
-    """BEiT's and SimMIM's initialization of a ViT.
+def init_like_beit(layers: Iterable[Any], patch_projection: nn.Module, class_token: Tensor | None) -> None:
+    """BEiT's and SimMIM's initialization of a ViT, as their code has it for pre-training.
 
-    Truncated-normal weights of every linear layer and of the patch projection, deviation 0.02, biases zero; then what
-    ends the attention and the feed-forward branch of layer i, counted from 1, is divided by sqrt(2i), so that deep
-    layers begin near the identity.
+    Weights of every linear layer, of the patch projection, and the class token are normal with deviation 0.02 and cut
+    off at that deviation, biases are zero; then what ends the attention and the feed-forward branch of layer i, counted
+    from 1, is divided by sqrt(2i), so that deep layers begin near the identity.
     """
+    linears = [module for layer in layers for module in layer.modules() if isinstance(module, nn.Linear)]
+    for module in (*linears, patch_projection):
+        nn.init.trunc_normal_(module.weight, std=0.02, a=-0.02, b=0.02)  # type: ignore[arg-type]
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
     for depth, layer in enumerate(layers, start=1):
-        init_transformer_weights(layer.modules())
         last = [module for module in layer.ffn.modules() if isinstance(module, nn.Linear)][-1]
         for linear in (layer.attn.proj, last):
             linear.weight.data.div_((2 * depth) ** 0.5)
-    nn.init.trunc_normal_(patch_projection.weight, std=0.02)  # type: ignore[arg-type]
-    if patch_projection.bias is not None:
-        nn.init.zeros_(patch_projection.bias)  # type: ignore[arg-type]
+    if class_token is not None:
+        nn.init.trunc_normal_(class_token, std=0.02, a=-0.02, b=0.02)

@@ -58,8 +58,8 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
             normal with deviation 1e-6 (timm's too). No output holds them.
         initialization: 'trunc_normal', DINO's: linear layers and class token truncated normal, 0.02; or 'xavier',
             MAE's: linear layers and patch projection Xavier-uniform, the class token normal, 0.02; or 'beit', BEiT's
-            and SimMIM's: linear layers, patch projection and class token truncated normal, 0.02, and what ends each
-            branch of layer i (from 1) divided by the root of 2i.
+            and SimMIM's: linear layers, patch projection and class token normal, 0.02, cut off at 0.02, and what ends
+            each branch of layer i (from 1) divided by the root of 2i.
         layer_scale_init_value: mmpretrain's, what the learned factor of each channel of both branches starts at
             (LayerScale, Touvron et al., ICCV 2021); 0 or None for no such factors.
         with_cp: keep only the input of each layer for the backward pass and compute the layer again there (activation
@@ -115,10 +115,10 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         if self.initialization == 'xavier':
             init_like_mae(self.layers.modules(), self.patch_embed.projection)
         elif self.initialization == 'beit':
-            init_like_beit(self.layers, self.patch_embed.projection)
+            init_like_beit(self.layers, self.patch_embed.projection, self.cls_token)
         else:
             init_transformer_weights(self.layers.modules())
-        if self.cls_token is not None:
+        if self.cls_token is not None and self.initialization != 'beit':
             draw = nn.init.normal_ if self.initialization == 'xavier' else nn.init.trunc_normal_
             draw(self.cls_token, std=0.02)
         if self.num_registers:
