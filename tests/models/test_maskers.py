@@ -323,7 +323,7 @@ def test_ratio_moves_by_the_epoch():
 def test_masker_that_needs_scores_says_so():
     assert AttentionGuidedMasker.needs_scores
     assert not RandomMasker.needs_scores
-    with pytest.raises(UsageError, match='needs the scores of a guide'):
+    with pytest.raises(UsageError, match='needs scores of a guide'):
         AttentionGuidedMasker()(tokens()._replace(scores=None))
 
 
@@ -377,7 +377,7 @@ def test_lowest_marks_exactly_count():
         (lambda: MaskerSchedule([(0, None), (5, None), (5, None)]), 'start at epoch 0'),
         (lambda: build('MaskerSchedule', phases=[dict(type='AttMaskHigh')]), 'phases is .* each a list of 2'),
         (lambda: MaskerSchedule([(0, dict(type='DINOHead'))]), 'not a masker'),
-        (lambda: RatioSchedule(dict(type='AttentionGuidedMasker'), 0.1, 0.2, 3), 'no ratio'),
+        (lambda: RatioSchedule(dict(type='AttentionGuidedMasker'), 0.1, 0.2, 3), 'needs a masker with a ratio'),
         (lambda: RatioSchedule(dict(type='AttMaskHigh'), 0.1, 0.2, 0), 'epochs'),
     ],
 )
