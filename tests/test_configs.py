@@ -92,6 +92,7 @@ def test_model_is_built_and_stepped(path):
     model.train()
     local = crops.local_crops.size if crops.local_crops.count else None
     model.check_views(crops.global_crops.size, local)
+    model.check_view_count([crop.size for crop, _ in crops.views])
     model.set_progress(Progress(0, 10, 5))
     views = [torch.randn(2, 3, crop.size, crop.size) for crop, _ in crops.views[:4]]
     losses = model.loss(views)

@@ -22,6 +22,7 @@ from mstkit.models.part_checks import (
     cell_of,
     check_backbone,
     check_guidance,
+    check_idle_views,
     check_objectives,
     check_teacher,
     needs_teacher,
@@ -248,7 +249,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
             self.masker.check_view(self.backbone, global_size, self.mask_cell)
 
     def check_view_count(self, sizes: Sequence[int]) -> None:
-        """Refuses a number or order of views that does not suit the objectives.
+        """Refuses views that do not suit the objectives, in number or order, and views that no objective reads.
 
         Args:
             sizes: the side of each view in pixels, in order.
@@ -258,6 +259,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         """
         for objective in self.objectives.values():
             objective.check_view_count(sizes, self.global_views)
+        check_idle_views(self.objectives, sizes, self.global_views, type(self).__name__)
 
     def check_batch(self, images: int) -> None:
         """Refuses a global batch size that an objective cannot take. Raises UsageError."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from mstkit.errors import UsageError
 from mstkit.models import Objective, Pretrainer, Step
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
@@ -56,6 +57,22 @@ def test_a_step(name):
     model.after_step()
     (half,) = build(name, weight=0.5).loss(views(local=0)).values()
     assert half.item() == pytest.approx(0.5 * loss.item(), rel=1e-5)
+
+
+@every_objective
+def test_views_that_it_does_not_read_are_refused(name):
+    model = build(name)
+    sizes = [view.shape[-1] for view in views(local=2)]
+    model.check_view_count(sizes[:2])
+    if model.objectives['own'].reads_local:
+        model.check_view_count(sizes)
+        assert torch.isfinite(model.loss(views(local=2))['loss_own'])
+        return
+    for idle in (sizes, [*sizes[:2], sizes[0]]):  # local ones, or a third that is as large as a global one
+        with pytest.raises(UsageError, match=r'global_crops\.count=2 and local_crops\.count=0 of MultiCrop'):
+            model.check_view_count(idle)
+    with pytest.raises(UsageError, match='MultiCrop'):
+        model.loss(views(local=2))
 
 
 @every_objective

@@ -38,6 +38,11 @@ def build(objectives: dict[str, Any], **parts: Any) -> Pretrainer:
     return model.train()
 
 
+def views_for(model: Pretrainer) -> list[Tensor]:
+    """Global views, and local ones where an objective reads them."""
+    return views(local=2 if any(one.reads_local for one in model.objectives.values()) else 0)
+
+
 class Calls:
     """Counts the passes of a backbone, and which tokens and what attention they were asked for."""
 
@@ -80,7 +85,7 @@ def test_what_is_needed_is_the_union_and_each_network_runs_once_per_size(monkeyp
     model = build(objectives, masker=dict(type='RandomMasker', ratio=0.5), teacher=True)
     assert (model.student_needs, model.teacher_needs) == (student, teacher)
     of_student, of_teacher = Calls(monkeypatch, model.backbone), Calls(monkeypatch, model.teacher.backbone)
-    losses = model.loss(views())
+    losses = model.loss(views_for(model))
     assert set(losses) == {f'loss_{name}' for name, config in objectives.items() if config is not None}
     assert of_student.seen == [(32, student, False)] + (
         [(16, 'pooled', False)] if 'CrossView' in str(objectives) else []
@@ -106,7 +111,7 @@ def test_objectives_of_a_config_file_are_built():
 def test_without_a_teacher():
     MODELS.register_module(module=FirstPatches)
     model = build(dict(own=dict(type='FirstPatches', weight=0.5)), teacher=False, masker=dict(type='RandomMasker'))
-    (loss,) = model.loss(views()).values()
+    (loss,) = model.loss(views_for(model)).values()
     assert loss == 0.5 * model.last_statistics()['size']
     loss.backward()
     model.after_step()
@@ -142,7 +147,7 @@ def test_a_teacher_is_kept_if_somebody_looks_at_it(parts, there):
     model = build(**parts)
     assert (model.teacher is not None) is there
     assert list(model.branches()) == ['student', 'teacher'][: 1 + there]
-    model.loss(views())
+    model.loss(views_for(model))
     model.after_step()
 
 
@@ -219,7 +224,7 @@ def test_objectives_share_a_projection_or_have_their_own():
     own = build(dict(ce=CROSS_VIEW, patch=dict(PATCHES, neck=NECK)), masker=masker)
     assert [name for name, _ in own.teacher.named_children()] == ['backbone', 'ce_neck', 'patch_neck']
     alone = build(dict(patch=dict(PATCHES, neck=NECK)), masker=masker)
-    assert torch.isfinite(alone.loss(views())['loss_patch'])
+    assert torch.isfinite(alone.loss(views_for(alone))['loss_patch'])
     with pytest.raises(UsageError, match="shares the neck of the objective 'ce', but there is no such objective"):
         build(dict(patch=PATCHES), masker=masker)
     with pytest.raises(UsageError, match='no objective'):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 from mstkit.models.algorithms.flat_arguments import PREDICTION_KEYS, prediction_objective
 from mstkit.models.guides import Guide
 from mstkit.models.maskers import Masker
-from mstkit.models.part_checks import check_idle_views
 from mstkit.models.pretrainer import Pretrainer
 from mstkit.models.targets import Target
 from mstkit.registry import MODELS
@@ -80,8 +79,3 @@ class MAE(Pretrainer):
             encoder_sees='visible',
             mask_patch_size=mask_patch_size,
         )
-
-    def check_view_count(self, sizes: Sequence[int]) -> None:
-        """Also refuses views that nothing would be trained on."""
-        super().check_view_count(sizes)
-        check_idle_views(self.objectives, sizes, self.global_views, 'MAE')
