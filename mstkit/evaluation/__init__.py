@@ -1,4 +1,4 @@
-"""Measures what a network has learned. Sees tensors only, and works with any backbone."""
+"""Evaluations of frozen features, for any backbone."""
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork

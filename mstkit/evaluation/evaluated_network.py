@@ -1,4 +1,4 @@
-"""What an evaluation is about: a frozen network together with labeled folders of images."""
+"""The input of an evaluation: a frozen network together with labeled folders of images."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ VIEWS = ('center', 'augmented')
 
 
 class FrozenNetwork(Protocol):
-    """What an evaluation needs of a network: in evaluation mode, its parameters frozen.
+    """Interface of a network to be evaluated: in evaluation mode, with frozen parameters.
 
     Attributes:
-        name: a short one, for tables.
+        name: a short name, for tables.
         layout: 'vit' or 'swin'.
         blocks: its transformer blocks, each with ``index``, ``stage`` and ``module``.
-        image_size: side of its images in pixels.
-        resize: to how many pixels the shorter side of an image is brought before the center is cut out.
-        mean, std: of its images by channel, RGB, from 0 to 255.
-        fingerprint: hex digest of the weights, the architecture, the branch and how features are read from them.
+        image_size: height and width of its input images in pixels.
+        resize: length in pixels to which the shorter side of an image is resized before the center crop.
+        mean, std: normalization per channel, RGB, in 0..255.
+        fingerprint: hex digest of the weights, the architecture, the branch and the way features are computed.
     """
 
     name: str
@@ -49,10 +49,10 @@ class FrozenNetwork(Protocol):
     fingerprint: str
 
     def __call__(self, images: Tensor) -> TokenOutput:
-        """From normalized images (B, 3, H, W) to tokens."""
+        """Computes the tokens of normalized images (B, 3, H, W)."""
 
     def features(self, images: Tensor, last_blocks: int = 1, mean_patch: bool = False) -> Tensor:
-        """From normalized images (B, 3, H, W) to one feature each, (B, D)."""
+        """Computes one feature per image, (B, D), from normalized images (B, 3, H, W)."""
 
     def watch(
         self,
@@ -61,22 +61,22 @@ class FrozenNetwork(Protocol):
         on_attention: Callable[[Any], object] | None = None,
         blocks: Collection[int] | None = None,
     ) -> TokenOutput:
-        """One forward pass that shows the tokens and the attention of each block, or of some, as they come."""
+        """A forward pass that calls back with the tokens and the attention of each block, or of ``blocks`` only."""
 
 
 class EvaluatedNetwork:
     """A network with a folder of train images and one of val images, both with one sub-folder per class.
 
     Args:
-        network: what is evaluated, on ``device``.
-        train: the folder of the images that are learned from; or both folders as
-            :func:`~mstkit.evaluation.open_sets` opened them, so that several evaluated networks look through them once.
-        val: the same of the images that are judged.
-        device: where features are computed and compared.
-        seed: what every random choice of an evaluation follows from.
+        network: the network to be evaluated, on ``device``.
+        train: the folder of the training images. Several evaluated networks can share data sets opened by
+            :func:`~mstkit.evaluation.open_sets`, given as ``train`` and ``val``.
+        val: the folder of the validation images.
+        device: the device on which features are computed and compared.
+        seed: seed of all random choices of an evaluation.
         batch_size: images per forward pass, on each rank.
         num_workers: processes that load images.
-        cache: where features are kept on disk; None keeps them in memory alone.
+        cache: features on disk; None keeps them only in memory.
 
     Raises:
         UsageError: a folder is missing, empty or without classes, or the two have different classes or share images; or
@@ -121,18 +121,18 @@ class EvaluatedNetwork:
         return self._labels[split]
 
     def bank(self, split: str, last_blocks: int = 1, mean_patch: bool = False) -> FeatureBank:
-        """Features of a split's images, in file order, the same on every rank; computed once.
+        """Features of a split's images, in file order, identical on every rank; computed once.
 
-        The feature of an image that could not be read is that of another one in its place, with the label of that
-        one (:class:`mstkit.datasets.ImageFolder`); so labels belong to features, and may differ from
-        :meth:`labels`.
+        An image that cannot be read is replaced by another one with its label
+        (:class:`mstkit.datasets.ImageFolder`), so that the bank's labels may differ from :meth:`labels`.
 
         Args:
             split: 'train' or 'val'.
             last_blocks, mean_patch: as in ``network.features``.
 
         Returns:
-            A bank on the CPU, in float32, shared by all evaluations: none changes it.
+            Features and labels on the CPU, in float32 and int64; shared by all evaluations, which must not change them.
+
 
         Raises:
             UsageError: there is no such split, or features are not finite.
@@ -163,7 +163,7 @@ class EvaluatedNetwork:
         )
 
     def _identity(self, split: str, last_blocks: int, mean_patch: bool) -> dict[str, Any]:
-        """All that features follow from."""
+        """Everything that determines the features of a split: the key in the cache."""
         folder = self._folder(split)
         if split not in self._digests:
             paths = (folder.get_data_info(index)['img_path'] for index in range(len(folder)))
@@ -178,7 +178,7 @@ class EvaluatedNetwork:
         )
 
     def check_features(self, last_blocks: int = 1, mean_patch: bool = False) -> None:
-        """Refuses features that the network does not have, by a look at a blank image; raises UsageError."""
+        """Computes features of a blank image, which raises UsageError if the network does not have such features."""
         size = self.network.image_size
         with torch.no_grad():
             self.network.features(torch.zeros(1, 3, size, size, device=self.device), last_blocks, mean_patch)
@@ -188,11 +188,10 @@ class EvaluatedNetwork:
 
         Args:
             split: 'train' or 'val'.
-            view: 'center' keeps the file order and shows every image in the same way each time: resized, and the center
-                cut out, as the network wants it. 'augmented' shuffles, cuts out
-                a random part of 8 to 100 % of the area, and flips one image in two (the linear probe of DINO, arXiv
-                2104.14294, section 4.1). Order and parts follow from the seed and the epoch, which is chosen by
-                ``loader.sampler.set_epoch(epoch)``.
+            view: 'center' keeps the file order, resizes each image and takes the center crop, with the network's
+                sizes. 'augmented' shuffles, takes a random resized crop of 8 to 100 % of the area, and flips
+                horizontally with probability 0.5 (the linear probe of DINO, arXiv 2104.14294, section 4.1). Order and
+                crops are determined by the seed and the epoch, set by ``loader.sampler.set_epoch(epoch)``.
 
         Raises:
             UsageError: there is no such split or view.
@@ -212,7 +211,7 @@ class EvaluatedNetwork:
         )
 
     def center_view(self) -> CenterView:
-        """The view that features are computed on."""
+        """The transform of images before features are computed: resize and center crop."""
         return CenterView(resize=self.network.resize, crop=self.network.image_size)
 
     def _images(self, split: str, view: str = 'center') -> ImageFolder:
@@ -223,7 +222,7 @@ class EvaluatedNetwork:
                 global_crops=dict(size=self.network.image_size, scale=(0.08, 1.0), count=1),
                 global_recipes=dict(flip=0.5, jitter=0.0, gray=0.0, blur=0.0, solarize=0.0),
                 local_crops=dict(count=0),
-                interpolation='bilinear',  # what papers probe with, by torchvision's default; central views are bicubic
+                interpolation='bilinear',  # torchvision's default, used in papers' probes; center crops are bicubic
             )
             crop = [random, _only_view]
         dataset = copy.copy(self._folder(split))  # shares the list of files
@@ -231,7 +230,7 @@ class EvaluatedNetwork:
         return dataset
 
     def preprocess(self, batch: dict[str, Any]) -> Tensor:
-        """The images of a batch, normalized as the network wants them, (B, 3, H, W) float32 on the device."""
+        """The images of a batch with the network's normalization, (B, 3, H, W) float32 on the device."""
         images = batch['inputs'].to(self.device, non_blocking=True).float()
         mean, std = (images.new_tensor(values).view(1, -1, 1, 1) for values in (self.network.mean, self.network.std))
         return (images - mean) / std
@@ -247,6 +246,6 @@ def _path(folder: ImageFolder | str | os.PathLike[str]) -> str | os.PathLike[str
 
 
 def _only_view(results: dict[str, Any]) -> dict[str, Any]:
-    """One view in place of a list of one."""
+    """A transform that replaces the list of a single view by that view."""
     (results['img'],) = results['img']
     return results

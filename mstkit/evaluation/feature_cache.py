@@ -1,4 +1,4 @@
-"""Features on disk: computed once, continued after an interruption, forgotten when what they come from has changed."""
+"""A cache of features on disk, which continues interrupted extractions and is keyed by weights, files and settings."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ from mstkit.utils.progress_bar import track
 
 CHUNK = 4096
 DTYPE = 'float32'
-FORMAT = 1  # another one where the same identity would mean other features
+FORMAT = 1  # to be increased when a change of the code changes features
 FEATURES, LABELS, ENTRY = 'features.npy', 'labels.npy', 'entry.json'
 
 T = TypeVar('T')
 
 
 class FeatureCache:
-    """A folder of features; it, or any folder in it, may be deleted whenever nobody writes there.
+    """A folder of features; it, or any folder in it, may be deleted while no process writes there.
 
-    An entry is a sub-folder that is named by a hash. It holds ``labels.npy`` (M,), ``entry.json``, which says what the
-    features are, and ``features.npy`` (M, D), which appears last. Until then each finished chunk of images is a file
-    of its own, so that an interrupted extraction goes on after the last one.
+    An entry is a sub-folder named by a hash. It holds ``labels.npy`` (M,), ``entry.json``, which describes the
+    features, and ``features.npy`` (M, D), which is written last. Until then each finished chunk of images has its own
+    file, so that an interrupted extraction continues after the last chunk.
 
     Args:
-        folder: made where missing; several processes have to see the same one.
+        folder: created if missing; it has to be the same for all processes.
         chunk: images per file of an unfinished entry, over all ranks.
 
     Raises:
-        UsageError: the folder cannot be made, or not be written to.
+        UsageError: the folder cannot be created or written to.
     """
 
     def __init__(self, folder: str | os.PathLike[str], chunk: int = CHUNK) -> None:
@@ -58,9 +58,9 @@ class FeatureCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f'the feature cache {folder} cannot be made: {error.strerror}.') from error
+            raise UsageError(f'the feature cache {folder} cannot be created: {error.strerror}.') from error
         if not os.access(self.folder, os.W_OK):
-            raise UsageError(f'the feature cache {folder} cannot be written to: name another folder.')
+            raise UsageError(f'the feature cache {folder} cannot be written to: give another folder.')
 
     def bank(
         self,
@@ -73,18 +73,18 @@ class FeatureCache:
         batch_size: int = 64,
         num_workers: int = 0,
     ) -> FeatureBank:
-        """Reads the features of a data set, after :func:`extract_features` has computed those that are not there yet.
+        """Reads the features of a data set; those that are missing are computed by :func:`extract_features`.
 
         Args:
-            identity: all that the features follow from (the weights, the kind of feature, the transform, the files),
-                in what JSON can hold. Only exactly the same finds them again.
+            identity: everything that determines the features (weights, kind of feature, transform, files), as JSON
+                data. An entry is used only for an equal identity.
             encode, device, preprocess, description: as for :func:`extract_features`.
-            dataset: labeled images, with names of their classes.
+            dataset: labeled images with class names.
             batch_size, num_workers: as for :func:`feature_loader`.
 
         Returns:
-            A bank on the CPU. Its features are mapped into memory, so that only what is used is read; to change them
-            does not change the file.
+            Features and labels on the CPU. The features are memory-mapped, so that only parts in use are read;
+            changing them does not change the file.
 
         Raises:
             UsageError: the data set is empty or unlabeled, or the entry is damaged.
@@ -100,7 +100,7 @@ class FeatureCache:
             loaders = {path: feature_loader(Subset(dataset, parts[path]), batch_size, num_workers) for path in missing}
             if len(missing) < len(parts):
                 done = sum(len(rows) for path, rows in parts.items() if path not in loaders)
-                print_log(f'{description}: going on after {done} images.', logger='current')
+                print_log(f'{description}: continuing after {done} images.', logger='current')
             _extract(loaders, encode, device, preprocess, description)
             if dist.is_main_process():
                 about = {**identity, 'description': description, 'images': sum(map(len, parts.values()))}
@@ -114,15 +114,15 @@ class FeatureCache:
 
 
 def key_of(identity: Mapping[str, Any]) -> str:
-    """A name for what features follow from: 40 hex digits, equal for equal identities and for no others."""
+    """The name of an entry: 40 hex digits, a hash of the identity."""
     text = json.dumps({**identity, 'dtype': DTYPE, 'format': FORMAT}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
 def digest_of_files(root: str | os.PathLike[str], paths: Iterable[str]) -> str:
-    """A hex digest of a list of files: their order, paths below ``root``, sizes and times of change.
+    """A hex digest of a list of files: their order, paths below ``root``, sizes and modification times.
 
-    A file that is not there counts as such.
+    Missing files count too, without size and time.
     """
     digest = hashlib.sha256()
     for path in paths:
@@ -136,7 +136,7 @@ def digest_of_files(root: str | os.PathLike[str], paths: Iterable[str]) -> str:
 
 
 def _from_rank_zero(value: T) -> T:
-    """What rank 0 has found, on every rank."""
+    """Returns rank 0's value on every rank."""
     box = [value]
     dist.broadcast_object_list(box)
     return box[0]
@@ -149,7 +149,7 @@ def _extract(
     preprocess: Callable[[dict], Any],
     description: str,
 ) -> None:
-    """Writes the file of each chunk as soon as that is done; one bar over all of them."""
+    """Computes the features of all chunks, and writes each to its file; one progress bar for all."""
     batches = sum(map(len, loaders.values()))
     bar: Any = track(range(batches), batches, description, enabled=dist.is_main_process())
     replaced: list[str] = []
@@ -175,7 +175,7 @@ def _write_part(path: Path, bank: FeatureBank, replaced: list[str]) -> None:
 
 
 def _join(entry: Path, parts: list[Path], about: dict[str, Any]) -> None:
-    """Makes one file of the parts, in pieces, and removes them."""
+    """Joins the files of the chunks to the files of the entry, one chunk in memory at a time, and removes them."""
     try:
         labels, replaced, width = [], set(), 0
         for path in parts:
@@ -197,7 +197,7 @@ def _join(entry: Path, parts: list[Path], about: dict[str, Any]) -> None:
         write_atomically(entry / ENTRY, (json.dumps(about, indent=2) + '\n').encode())
         write_atomically(entry / FEATURES, write)
     except FileNotFoundError:
-        if not (entry / FEATURES).is_file():  # or another run, which works on the same entry, was faster
+        if not (entry / FEATURES).is_file():  # else another run has finished the same entry
             raise
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise _damaged(entry, error) from error
@@ -206,9 +206,9 @@ def _join(entry: Path, parts: list[Path], about: dict[str, Any]) -> None:
 
 
 def _read(entry: Path, classes: tuple[str, ...], description: str, say: bool) -> FeatureBank:
-    """Opens a finished entry; ``say`` repeats what could not be read when it was made."""
+    """Opens a finished entry; ``say`` logs the images that could not be read when it was made."""
     try:
-        # 'c', copy on write: torch has no tensors that are only for reading, and warns of such arrays.
+        # 'c', copy on write: torch has no read-only tensors and warns about read-only arrays.
         features = torch.from_numpy(np.load(entry / FEATURES, mmap_mode='c'))
         labels = torch.from_numpy(np.load(entry / LABELS))
         about = json.loads((entry / ENTRY).read_text(encoding='utf-8'))

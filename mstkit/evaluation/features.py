@@ -1,4 +1,4 @@
-"""Features of a labeled set of images: computed once, by every rank for its share, gathered in file order."""
+"""Features of a labeled set of images: each rank computes its share, and all are gathered in file order."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ class PooledEncoder(nn.Module):
 
 
 def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
-    """One feature (B, C) per image, of a backbone of ours or of another library's.
+    """Computes one feature per image, (B, C), with a backbone of mstkit or of another library.
 
     Args:
-        backbone: a :class:`mstkit.structures.TokenEncoder`; or one that gives tokens (B, L, C), a class token first
-            where it has one, maps (B, C, h, w), features (B, C), or a tuple whose last is one of these, as
-            mmpretrain's do.
+        backbone: a :class:`mstkit.structures.TokenEncoder`; or a module that returns tokens (B, L, C), with the CLS
+            token first if it has one, maps (B, C, h, w), features (B, C), or a tuple whose last element is one of
+            these, as in mmpretrain.
         images: (B, 3, H, W), normalized.
 
     Raises:
-        UsageError: it gives something else.
+        UsageError: the backbone returns something else.
     """
     if isinstance(backbone, TokenEncoder):
         return backbone.forward_tokens(images).pooled
@@ -61,8 +61,8 @@ def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
         output = output[-1]
     if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
         raise UsageError(
-            f'{type(backbone).__name__} gives {type(output).__name__}, of which one feature per image cannot be taken: '
-            'it takes tokens (B, L, C), maps (B, C, h, w) or features (B, C)'
+            f'{type(backbone).__name__} returns {type(output).__name__}, from which one feature per image cannot be '
+            'computed: it has to return tokens (B, L, C), maps (B, C, h, w) or features (B, C)'
         )
     if output.ndim == 4:
         return output.mean(dim=(2, 3))
@@ -72,7 +72,7 @@ def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
 
 
 class ShareSampler(Sampler[int]):
-    """The images of one rank: every ``world_size``-th, in file order, nothing shuffled and nothing padded."""
+    """The images of one rank: every ``world_size``-th in file order, without shuffling or padding."""
 
     def __init__(self, size: int, rank: int = 0, world_size: int = 1) -> None:
         self.indices = range(rank, size, world_size)
@@ -87,7 +87,7 @@ class ShareSampler(Sampler[int]):
 def feature_loader(dataset: Dataset, batch_size: int = 64, num_workers: int = 0) -> DataLoader:
     """Builds the loader that :func:`extract_features` expects: this rank's share of a data set, in file order.
 
-    It draws from a generator of its own, so that iterating it does not move torch's global one.
+    It has its own random generator, so that iterating it does not change the state of torch's global one.
     """
     check_count('batch_size', batch_size, 1)
     check_workers('num_workers', num_workers)
@@ -107,10 +107,10 @@ def check_labeled(dataset: Any, name: str) -> tuple[str, ...] | None:
 
     Args:
         dataset: a data set of mmengine's kind, or a ``Subset`` of one.
-        name: what to call it in a message.
+        name: of the data set, for messages.
 
     Returns:
-        The class names, or None where the data set has labels but does not name its classes.
+        The class names, or None if the data set has labels but no class names.
 
     Raises:
         UsageError: no images, or no labels.
@@ -162,25 +162,25 @@ def extract_features(
     progress: bool = True,
     on_batch: Callable[[dict], object] | None = None,
 ) -> FeatureBank | dict[str, FeatureBank]:
-    """Computes the features of every image of a data set, once, in file order, on every rank.
+    """Computes the features of every image of a data set, once, and returns them in file order on every rank.
 
-    Gradients are off; encoders that are modules run in evaluation mode and find their own mode again afterwards.
-    (``no_grad`` rather than ``inference_mode``: a tensor that a network caches in passing, such as a window mask,
-    must stay usable by the next training step.)
+    Gradients are off; encoders that are modules run in evaluation mode, and their mode is restored afterwards.
+    (``no_grad`` rather than ``inference_mode``: tensors that a network caches, such as a window mask, have to be
+    usable in the next training step.)
 
     Args:
-        encode: from images (B, 3, H, W) to features (B, D); or several by name, which share one pass over the images.
+        encode: maps images (B, 3, H, W) to features (B, D); or several by name, which share one pass over the images.
         loader: batches ``{'inputs', 'data_samples'}`` of this rank's share, in a fixed order
             (see :func:`feature_loader`). Images that a padding sampler gives to two ranks count once.
-        device: where the encoders are.
-        preprocess: from a batch to normalized images, or to a dict that holds them under ``'inputs'``, as the data
+        device: the device of the encoders.
+        preprocess: maps a batch to normalized images, or to a dict that holds them under ``'inputs'``, as the data
             preprocessors of mmengine do.
         description: for the progress line.
         progress: show progress, on rank 0 only.
-        on_batch: called with every batch of this rank that is done.
+        on_batch: called with every finished batch of this rank.
 
     Returns:
-        A bank on the CPU in float32, or a dict of banks with the names of ``encode``.
+        Features and labels on the CPU, in float32 and int64; or a dict of these with the names of ``encode``.
 
     Raises:
         UsageError: the data set is empty or unlabeled, or its sampler shuffles.
@@ -215,7 +215,7 @@ def extract_features(
         )
     banks = {}
     for name in encoders:
-        # A rank without images (more ranks than images) still has to join the gathering, with rows of the right width.
+        # A rank without images (more ranks than images) still has to take part, with zero rows of the right width.
         width = max(dist.all_gather_object(rows[name][0].shape[1] if rows[name] else 0))
         features = torch.cat(rows.pop(name)) if rows[name] else torch.empty(0, width)
         banks[name] = FeatureBank(_in_file_order(features, own, size, device), all_labels, names)
@@ -223,7 +223,7 @@ def extract_features(
 
 
 def _share_of(loader: DataLoader) -> Tensor:
-    """The indices of this rank's images, in the order in which the loader gives them."""
+    """The indices of this rank's images, in the order of the loader."""
     indices = torch.tensor(list(loader.sampler), dtype=torch.int64)
     if list(loader.sampler) != indices.tolist() or getattr(loader.sampler, 'shuffle', False) or loader.drop_last:
         raise UsageError(
@@ -238,13 +238,13 @@ def _labels_of(data_samples: Any, description: str) -> Tensor:
     labels = [getattr(sample, 'gt_label', None) for sample in data_samples]
     if any(label is None or torch.as_tensor(label).numel() != 1 for label in labels):
         raise UsageError(
-            f'images of "{description}" have no label, or several; k-NN needs exactly one class per image.'
+            f'images of "{description}" have no label, or more than one; k-NN needs exactly one class per image.'
         )
     return torch.stack([torch.as_tensor(label).reshape(()).to(torch.int64) for label in labels])
 
 
 def log_replaced(own: list[str], description: str) -> None:
-    """Counts the files that were replaced, over all ranks, and says so."""
+    """Logs the files, over all ranks, that could not be read and were replaced; ``own`` are those of this rank."""
     paths = sorted({path for part in dist.all_gather_object(own) for path in part})
     if paths:
         more = f' and {len(paths) - 5} more' if len(paths) > 5 else ''
@@ -256,7 +256,17 @@ def log_replaced(own: list[str], description: str) -> None:
 
 
 def _in_file_order(rows: Tensor, indices: Tensor, size: int, device: torch.device | str) -> Tensor:
-    """Gathers the rows of all ranks, each at the place of its image; in pieces, to bound the device's memory."""
+    """Gathers rows of all ranks and puts each at its image's index; in pieces, to bound the device's memory.
+
+    Args:
+        rows: (n, ...) of this rank.
+        indices: (n,) image of each row.
+        size: number of images over all ranks.
+        device: for the communication.
+
+    Returns:
+        (size, ...) on the CPU.
+    """
     result = rows.new_zeros((size, *rows.shape[1:]))
     filled = torch.zeros(size, dtype=torch.bool)
     if dist.get_world_size() == 1:
@@ -265,16 +275,16 @@ def _in_file_order(rows: Tensor, indices: Tensor, size: int, device: torch.devic
         longest = max(dist.all_gather_object(len(rows)))
         for start in range(0, longest, GATHER_ROWS):
             count = min(GATHER_ROWS, longest - start)
-            # Every rank has to bring the same number of rows; the index -1 marks the ones that only fill up.
-            part, places = rows.new_zeros((count, *rows.shape[1:])), torch.full((count,), -1)
+            # Every rank has to send the same number of rows; the index -1 marks padding.
+            part, own_indices = rows.new_zeros((count, *rows.shape[1:])), torch.full((count,), -1)
             mine = rows[start : start + count]
-            part[: len(mine)], places[: len(mine)] = mine, indices[start : start + count]
-            for their_rows, their_places in zip(
-                dist.all_gather(part.to(device)), dist.all_gather(places.to(device)), strict=True
+            part[: len(mine)], own_indices[: len(mine)] = mine, indices[start : start + count]
+            for their_rows, their_indices in zip(
+                dist.all_gather(part.to(device)), dist.all_gather(own_indices.to(device)), strict=True
             ):
-                kept = their_places.cpu() >= 0
-                where = their_places.cpu()[kept]
-                result[where], filled[where] = their_rows.cpu()[kept], True
+                kept = their_indices.cpu() >= 0
+                positions = their_indices.cpu()[kept]
+                result[positions], filled[positions] = their_rows.cpu()[kept], True
     if not filled.all():
-        raise RuntimeError(f'{int((~filled).sum())} of {size} images were given to no rank; the loaders do not match.')
+        raise RuntimeError(f'{int((~filled).sum())} of {size} images are in the share of no rank; the loaders differ.')
     return result

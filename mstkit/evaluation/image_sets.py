@@ -1,4 +1,4 @@
-"""The two sets of labeled images that an evaluation takes: opened, and refused where one is part of the other."""
+"""Opens the train and val images of an evaluation, and refuses sets that share images."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from mstkit.errors import UsageError
 from mstkit.evaluation.features import check_labeled
 from mstkit.evaluation.protocols.weighted_knn import check_classes
 
-# Up to so many images, each file is asked who it is: a second on a local disk. Beyond, the folders are.
-_ASKED_ONE_BY_ONE = 200_000
-_COMPARED = 16  # pairs of files of the same name and size whose bytes are looked at
+# Up to this many images, files are compared by inode (about a second on a local disk); beyond, only by folder.
+_MAX_FILES = 200_000
+_MAX_PAIRS = 16  # pairs of files of the same name and size whose bytes are compared
 
 
 def labeled_folder(path: str | os.PathLike[str], pipeline: Sequence[Mapping[str, Any] | Callable] = ()) -> ImageFolder:
-    """Looks through a folder of images with one sub-folder per class.
+    """Opens a folder of images with one sub-folder per class.
 
     Args:
         path: the folder.
         pipeline: transforms or their configs.
 
     Raises:
-        UsageError: it is missing, or holds no images, or no classes.
+        UsageError: the folder is missing, or has no images or no class folders.
     """
     return ImageFolder(os.fspath(path), split='', labeled=True, pipeline=pipeline)
 
@@ -43,8 +43,8 @@ def open_sets(
     """Opens the folders of an evaluation, with one sub-folder per class.
 
     Args:
-        train: the folder of the images that are learned from.
-        val: the folder of the images that are judged.
+        train: the folder of the training images (the bank of k-NN).
+        val: the folder of the validation images.
         pipeline: of both, transforms or their configs.
         allow_overlap: as in :func:`check_sets`.
 
@@ -56,14 +56,14 @@ def open_sets(
     return opened
 
 
-def check_sets(train: Any, val: Any, allow_overlap: bool = False, word: str = 'set allow_overlap=True') -> None:
-    """Refuses two sets of images with which nothing can be measured.
+def check_sets(train: Any, val: Any, allow_overlap: bool = False, option: str = 'set allow_overlap=True') -> None:
+    """Refuses train and val sets that are unsuitable for an evaluation.
 
     Args:
-        train: the data set of the images that are learned from, or that vote; or a ``Subset`` of one.
-        val: that of the images that are judged.
-        allow_overlap: only say so where images of ``val`` are in ``train`` too: the numbers are then too good.
-        word: how the user sets ``allow_overlap``, for the message.
+        train: the training images (the bank of k-NN), a data set or a ``Subset`` of one.
+        val: the validation images, likewise.
+        allow_overlap: log a warning, instead of an error, if images of ``val`` are in ``train`` too.
+        option: how the user sets ``allow_overlap``, for the message.
 
     Raises:
         UsageError: one is empty or without labels, their classes differ, or they share images.
@@ -76,30 +76,30 @@ def check_sets(train: Any, val: Any, allow_overlap: bool = False, word: str = 's
         return
     if not allow_overlap:
         raise UsageError(
-            f'{shared}: an image that was learned from is recognized, whatever the features are worth. Give other '
-            f'images to one of the two, or to measure it all the same, {word}.'
+            f'{shared}: images seen in training are recognized even with poor features. Use other images for one of '
+            f'the two, or to measure it all the same, {option}.'
         )
     print_log(f'{shared}: the numbers will be too good.', logger='current', level=logging.WARNING)
 
 
 def overlap(train: Any, val: Any) -> str:
-    """What two data sets share, in words; ``''`` where nothing is known to be shared.
+    """A sentence about the images that two data sets share; ``''`` if none are known.
 
-    Two data sets of files share what leads to the same file, by whatever links and lists; a copy is noticed where
-    ``val`` is one as a whole, by names, sizes and the content of some files. Very large ones are compared by their
-    folders, shards by their places, and data sets that hold their images in memory not at all.
+    Files are compared by device and inode, so that links are found. Copied files are found only if ``val`` as a whole
+    is a copy, by names, sizes and the bytes of some files. Very large folders are compared by path only, shards by
+    path or URL. Data sets that hold their images in memory are not compared.
 
     Args:
-        train, val: data sets, or ``Subset`` of some, of which all images count.
+        train, val: data sets; of a ``Subset``, all images of its data set count.
     """
     first, second = _whole(train), _whole(val)
     if isinstance(first, ImageFolder) and isinstance(second, ImageFolder):
         shared = _shared_folder(first, second)
-        if shared or len(first) + len(second) > _ASKED_ONE_BY_ONE:
+        if shared or len(first) + len(second) > _MAX_FILES:
             return shared
     if isinstance(first, ShardDataset) and isinstance(second, ShardDataset):
-        places = [{_place(url) for url in dataset.index.urls} for dataset in (first, second)]
-        return _counted(len(places[0] & places[1]), len(places[1]), 'shards')
+        urls = [{_resolved(url) for url in dataset.index.urls} for dataset in (first, second)]
+        return _counted(len(urls[0] & urls[1]), len(urls[1]), 'shards')
     paths = [_paths(dataset) for dataset in (first, second)]
     if not paths[0] or not paths[1]:
         return ''
@@ -115,7 +115,7 @@ def _whole(dataset: Any) -> Any:
 
 
 def _shared_folder(train: ImageFolder, val: ImageFolder) -> str:
-    """Whether one folder is the other, holds it, or has one of its classes by a link."""
+    """A sentence if one folder is the other, contains it, or has one of its class folders by a link; else ``''``."""
     roots = [os.path.realpath(dataset.folder) for dataset in (train, val)]
     if roots[0] == roots[1]:
         return f'train and val are the same folder, {train.folder}'
@@ -126,7 +126,7 @@ def _shared_folder(train: ImageFolder, val: ImageFolder) -> str:
         {os.path.realpath(os.path.join(dataset.folder, name)): name for name in dataset.metainfo.get('classes') or ()}
         for dataset in (train, val)
     ]
-    both = sorted(inside[1][place] for place in inside[0].keys() & inside[1].keys())
+    both = sorted(inside[1][path] for path in inside[0].keys() & inside[1].keys())
     return f'train and val have the same class folders, by links: {", ".join(both[:5])}' if both else ''
 
 
@@ -134,13 +134,13 @@ def _lies_in(inner: str, outer: str) -> bool:
     return os.path.commonpath([inner, outer]) == outer
 
 
-def _place(url: str) -> str:
+def _resolved(url: str) -> str:
     return url if '://' in url or url.startswith('pipe:') else os.path.realpath(url)
 
 
 def _paths(dataset: Any) -> list[str]:
-    """The files of a data set; none where its images are no files."""
-    if isinstance(dataset, ShardDataset) or not hasattr(dataset, 'get_data_info') or len(dataset) > _ASKED_ONE_BY_ONE:
+    """The image files of a data set; empty if its images are not files, or if there are too many."""
+    if isinstance(dataset, ShardDataset) or not hasattr(dataset, 'get_data_info') or len(dataset) > _MAX_FILES:
         return []
     first = dataset.get_data_info(0)
     if 'img' in first or not isinstance(first.get('img_path'), str):
@@ -149,7 +149,7 @@ def _paths(dataset: Any) -> list[str]:
 
 
 def _identities(paths: Iterable[str]) -> dict[tuple[int, int], tuple[str, int]]:
-    """Each file that is there, once, whatever leads to it: its path and size."""
+    """Path and size of each existing file by (device, inode), so that links to a file count once."""
     found = {}
     for path in paths:
         try:
@@ -165,7 +165,7 @@ def _counted(shared: int, size: int, what: str) -> str:
 
 
 def _copied(train: Iterable[tuple[str, int]], val: Iterable[tuple[str, int]]) -> str:
-    """Whether more than half of val has its like in train, as far as some files tell that are looked at."""
+    """A sentence if more than half of val seem to be copies of files in train (some are compared); else ``''``."""
     by_name: dict[tuple[str, int], list[str]] = {}
     for path, size in train:
         by_name.setdefault((os.path.basename(path), size), []).append(path)
@@ -173,17 +173,17 @@ def _copied(train: Iterable[tuple[str, int]], val: Iterable[tuple[str, int]]) ->
     alike = [path for path, size in files if size and (os.path.basename(path), size) in by_name]
     if 2 * len(alike) <= len(files):
         return ''
-    step = -(-len(alike) // _COMPARED)
-    looked_at = alike[::step]
-    same = sum(_has_twin(path, by_name) for path in looked_at)
-    if 2 * same <= len(looked_at):
+    step = -(-len(alike) // _MAX_PAIRS)
+    compared = alike[::step]
+    same = sum(_has_twin(path, by_name) for path in compared)
+    if 2 * same <= len(compared):
         return ''
     return (
         f'val looks like a copy of train or of a part of it: {len(alike)} of its {len(files)} files have the name and '
-        f'the size of one there, and {same} of {len(looked_at)} that were compared are equal to the byte'
+        f'the size of a file in train, and {same} of {len(compared)} that were compared are equal byte for byte'
     )
 
 
 def _has_twin(path: str, by_name: Mapping[tuple[str, int], Sequence[str]]) -> bool:
     others = by_name[os.path.basename(path), os.path.getsize(path)]
-    return any(filecmp.cmp(path, other, shallow=False) for other in others[:_COMPARED])
+    return any(filecmp.cmp(path, other, shallow=False) for other in others[:_MAX_PAIRS])

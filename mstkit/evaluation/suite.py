@@ -1,4 +1,4 @@
-"""A suite: several evaluations by name, with their settings, checked before any of them runs."""
+"""A suite of evaluations by name with their settings, which are checked before any evaluation runs."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from mstkit.registry import EVALUATORS
 
 
 class Evaluator(Protocol):
-    """What is in :data:`mstkit.registry.EVALUATORS`; see :mod:`mstkit.evaluation.evaluators`."""
+    """Interface of the classes in :data:`mstkit.registry.EVALUATORS`; see :mod:`mstkit.evaluation.evaluators`."""
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
-        """Refuses what cannot work; raises UsageError."""
+        """Raises UsageError if the network or its images do not allow this evaluation."""
 
     def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
-        """Measures."""
+        """Runs the evaluation and returns its metrics by name."""
 
 
 @dataclass
 class SuiteResult:
-    """What was measured about one network.
+    """The results of all evaluations of one network.
 
     Attributes:
         name: of the network.
-        source, branch: where it comes from; the branch is empty where there is only one.
+        source, branch: the checkpoint or model name, and the branch; the branch is empty if there is only one.
         fingerprint: of its weights.
         train, val: the folders of images.
-        seed: of every random choice.
-        settings: what the evaluations were given, where that was not the default, by name.
+        seed: of all random choices.
+        settings: non-default settings by evaluation and name.
         metrics: numbers by evaluation and name.
-        headlines: the numbers that stand for an evaluation, by its name.
-        failed: what went wrong, by evaluation.
-        date: when it was begun, in ISO form.
+        headlines: the names of the main metrics by evaluation.
+        failed: error messages by evaluation.
+        date: when the suite began, in ISO format.
     """
 
     name: str
@@ -57,7 +57,7 @@ class SuiteResult:
     date: str = field(default_factory=lambda: datetime.now().astimezone().isoformat(timespec='seconds'))
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, as JSON can hold it."""
+        """The result as JSON data."""
         return asdict(self)
 
 
@@ -85,8 +85,8 @@ def build_suite(names: Sequence[str], settings: Mapping[str, Any] | None = None)
     for name in names:
         if name not in known:
             raise UsageError(
-                f'there is no evaluation {name!r}, only {", ".join(known)}.{nearest(name, known)} One of your own has '
-                'to be imported first.'
+                f'there is no evaluation {name!r}, only {", ".join(known)}.{nearest(name, known)} Your own '
+                'evaluations have to be imported first.'
             )
     given = settings_by_evaluation(settings or {})
     for name in given:
@@ -99,7 +99,7 @@ def build_suite(names: Sequence[str], settings: Mapping[str, Any] | None = None)
 
 
 def settings_by_evaluation(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """``{'knn.ks': [10]}`` as ``{'knn': {'ks': [10]}}``; raises UsageError."""
+    """Turns ``{'knn.ks': [10]}`` into ``{'knn': {'ks': [10]}}``; raises UsageError for a name without a dot."""
     found: dict[str, dict[str, Any]] = {}
     for path, value in settings.items():
         name, dot, setting = path.partition('.')
@@ -132,13 +132,13 @@ def run_suite(
     result: SuiteResult,
     after_each: Callable[[SuiteResult], object] | None = None,
 ) -> SuiteResult:
-    """Runs each evaluation on one network; one that fails is noted, and the others go on.
+    """Runs each evaluation on one network; if one fails, its error is recorded and the others still run.
 
     Args:
         suite: from :func:`build_suite`, already checked with ``check(evaluated)``.
         evaluated: the network and its images.
-        result: gets what is measured.
-        after_each: called whenever there is more in ``result``.
+        result: filled in place.
+        after_each: called with ``result`` after each evaluation.
 
     Returns:
         ``result``.
@@ -147,7 +147,7 @@ def run_suite(
         try:
             metrics = {key: float(value) for key, value in evaluator(evaluated).items()}
             if not metrics:
-                raise ValueError('it gave no numbers')
+                raise ValueError('it returned no metrics')
             headlines = getattr(evaluator, 'headlines', None)
             result.headlines[name] = list(headlines()) if headlines else [next(iter(metrics))]
             result.metrics[name] = metrics

@@ -1,4 +1,4 @@
-"""Where the results of a suite are kept: one file for a comparison, and one beside each checkpoint."""
+"""Files with the results of a suite: one for a comparison, and one beside each checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mstkit.evaluation.suite import SuiteResult
 from mstkit.utils.files import write_atomically
 
 BESIDE = 'evaluation'
-TRACES = ('last_checkpoint', 'knn.jsonl', '*/vis_data')  # of a training in its work dir
+TRACES = ('last_checkpoint', 'knn.jsonl', '*/vis_data')  # files that a training writes into its work dir
 MERGED = ('metrics', 'headlines', 'failed', 'settings')
 
 
@@ -25,7 +25,7 @@ def write_results(results: Sequence[SuiteResult], path: Path) -> None:
 
 
 def is_work_dir(folder: Path) -> bool:
-    """Whether a training has logged to a folder."""
+    """Whether a folder is the work dir of a training."""
     return any(True for trace in TRACES for _ in folder.glob(trace))
 
 
@@ -37,13 +37,13 @@ def file_beside(checkpoint: Path, result: SuiteResult) -> Path:
 
 
 def write_beside(checkpoint: Path, result: SuiteResult) -> Path:
-    """Writes a result where the report of the run finds it.
+    """Writes a result beside its checkpoint, where the report of the run finds it.
 
-    What other suites have measured there stays, as long as the network and its images are the same.
+    Results of other evaluations in the file are kept, if they are of the same network and images.
 
     Args:
         checkpoint: a file in a work dir.
-        result: about a network of it.
+        result: of a branch of the checkpoint.
 
     Returns:
         The file.
@@ -65,7 +65,7 @@ def _earlier(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding='utf-8'))
         if isinstance(content, dict):
             return content
-        error: object = 'it is no object'
+        error: object = 'not a JSON object'
     except ValueError as caught:
         error = caught
     print_log(f'{path} was damaged ({error}) and is replaced.', logger='current', level=logging.WARNING)

@@ -9,11 +9,11 @@ from mstkit.evaluation.suite import SuiteResult
 NOTHING = '–'
 FAILED = 'failed'
 DEVIATION = '_std'
-DETAIL = '/'  # in the name of a metric that is only in the JSON
+DETAIL = '/'  # a metric with this in its name is not in tables, only in the JSON file
 
 
 def markdown_table(results: Sequence[SuiteResult]) -> str:
-    """The numbers of several networks side by side; ``x_std`` stands behind ``x``."""
+    """A Markdown table with a column per network; ``x_std`` is shown as ± after ``x``."""
     lines = [
         f'| evaluation | metric | {" | ".join(_escaped(result.name) for result in results)} |',
         '| --- | --- |' + ' ---: |' * len(results),
@@ -25,7 +25,7 @@ def markdown_table(results: Sequence[SuiteResult]) -> str:
 
 
 def plain_table(results: Sequence[SuiteResult]) -> str:
-    """The same for a terminal."""
+    """The same table with aligned columns, for a terminal."""
     head = ['evaluation', 'metric', *(result.name for result in results)]
     table = [head, *([*row, *(cell(result, *row) for result in results)] for row in rows_of(results))]
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]
@@ -33,9 +33,9 @@ def plain_table(results: Sequence[SuiteResult]) -> str:
 
 
 def rows_of(results: Sequence[SuiteResult]) -> list[tuple[str, str]]:
-    """Evaluation and metric of every row; an evaluation that failed everywhere has one row without a metric.
+    """Evaluation and metric of every row; an evaluation that failed for all networks has one row with metric ``''``.
 
-    Details, such as ``lr0.1/best_top1``, have none.
+    Metrics with :data:`DETAIL` in their name, such as ``lr0.1/best_top1``, have no row.
     """
     found: dict[str, dict[str, None]] = {}
     for result in results:
@@ -47,7 +47,7 @@ def rows_of(results: Sequence[SuiteResult]) -> list[tuple[str, str]]:
 
 
 def cell(result: SuiteResult, evaluation: str, metric: str) -> str:
-    """A number as a person reads it."""
+    """The text of a table cell: a rounded number with its deviation, ``failed``, or a dash."""
     if evaluation in result.failed:
         return FAILED
     metrics = result.metrics.get(evaluation, {})
@@ -58,7 +58,8 @@ def cell(result: SuiteResult, evaluation: str, metric: str) -> str:
 
 
 def number(value: float) -> str:
-    """Two decimals from 1 on, four digits below."""
+    """Formats a number with two decimals if it is at least 1, else with four significant digits."""
+
     return f'{value:.2f}' if value == 0 or abs(value) >= 1 else f'{value:.4g}'
 
 

@@ -145,7 +145,7 @@ def test_mistakes(tmp_path: Path) -> None:
         bank_of(cache, ColorDataset(SIZE))
     assert str(entry_of(cache)) in str(caught.value)
     (tmp_path / 'file').write_text('')
-    with pytest.raises(UsageError, match='cannot be made'):
+    with pytest.raises(UsageError, match='cannot be created'):
         FeatureCache(tmp_path / 'file')
     with pytest.raises(UsageError, match='no labels'):
         bank_of(cache, ColorDataset(SIZE, labeled=False))

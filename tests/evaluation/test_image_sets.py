@@ -132,7 +132,7 @@ def test_one_folder_in_the_other(data, tmp_path):
 
 
 def test_large_folders_are_compared_by_their_folders(data, links, monkeypatch):
-    monkeypatch.setattr(image_sets_module, '_ASKED_ONE_BY_ONE', 5)
+    monkeypatch.setattr(image_sets_module, '_MAX_FILES', 5)
     monkeypatch.setattr(image_sets_module, '_paths', None)
     for val, words in (('link', 'are the same folder'), ('by_class', 'same class folders')):
         with pytest.raises(UsageError, match=words):
