@@ -15,7 +15,7 @@ MODULES = sorted((ROOT / 'mstkit').rglob('*.py'))
 PARTS = ('maskers', 'backbones', 'necks', 'decoders', 'heads')
 # The rooms of the engine, each of which may use those before it.
 ENGINE = ('config', 'parallel', 'optim', 'checkpoints', 'hooks', 'runner', 'launch')
-TRAINERS = ('mstkit.experiments',)  # they start trainings; only the report of a run reads what they left
+TRAINERS = ('mstkit.experiments', 'mstkit.codebooks')  # they train; only the report of a run reads what is left
 # What a room may reach inside the package; what is not named here may reach anything below it.
 FORBIDDEN = {
     'mstkit/models/': (
@@ -37,7 +37,8 @@ FORBIDDEN = {
     ),
     'mstkit/engine/': TRAINERS,
     'mstkit/downstream/': TRAINERS,
-    'mstkit/experiments/': ('mstkit.models', 'mstkit.report'),
+    'mstkit/experiments/': ('mstkit.models', 'mstkit.report', 'mstkit.codebooks'),
+    'mstkit/codebooks/': ('mstkit.engine', 'mstkit.evaluation', 'mstkit.experiments', 'mstkit.report'),
     'mstkit/experiments/ablation': ('mstkit.datasets', 'mstkit.experiments.transfer'),
     **dict.fromkeys(
         [f'mstkit/experiments/{name}.py' for name in ('choices', 'config_keys')],

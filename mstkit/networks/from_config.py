@@ -213,8 +213,9 @@ def _network(
     if normalization.get('rgb_to_bgr') or (not to_rgb and reader != RGB_READER and reader.startswith('Load')):
         raise UsageError(f'{source}: its config feeds the network images in the order BGR; only RGB is known here.')
     image_size, resize = _view(pipelines, config['model']['backbone'])
+    built_from = {key: value for key, value in config['model']['backbone'].items() if key != 'init_cfg'}
     with errors_of_source(source):
-        return Network(backbone, name, image_size, mean, std, resize, branch, origin, interpolate_offset)
+        return Network(backbone, name, image_size, mean, std, resize, branch, origin, interpolate_offset, built_from)
 
 
 def _pipelines(config: Mapping[str, Any]) -> Iterator[list[Any]]:

@@ -68,6 +68,7 @@ def open_timm(words: str) -> Network:
             math.floor(sides[0] / (described.get('crop_pct') or 1.0)),
             origin=origin,
             interpolate_offset=DINO_OFFSET if _is_dinos(name) else 0.0,
+            config=dict(type='TimmNetwork', arch=name),
         )
 
 

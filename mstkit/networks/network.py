@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,8 @@ class Network(nn.Module):
         interpolate_offset: how the positions of a ViT are interpolated for images of another size than its own, see
             :func:`mstkit.utils.position_interpolation.resize_positions`: 0.1 for weights of DINO's and its kin's
             releases, 0 is what the backbone itself does.
+        config: from which :data:`mstkit.registry.MODELS` or timm builds the backbone, with a class or a name of theirs
+            as its ``type``; None where nobody says.
 
     Attributes:
         layout: ``'vit'`` or ``'swin'``.
@@ -61,9 +63,11 @@ class Network(nn.Module):
         branch: str = '',
         origin: str = '',
         interpolate_offset: float = 0.0,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.config = config
         self._structure = read_structure(backbone)
         self.name, self.branch, self.origin = name, branch, origin
         self.image_size = image_size

@@ -40,6 +40,7 @@ TOOLS = (
     'analysis/dark_secrets.py',
     'report.py',
     'transfer.py',
+    'train_tokenizer.py',
     'make_scenes.py',
     'make_shards.py',
     'consolidate.py',

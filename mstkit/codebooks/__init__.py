@@ -1,0 +1,20 @@
+"""Training of tokenizers: the codes of image patches, by k-means or from a teacher (VQ-KD)."""
+
+import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
+from mstkit.codebooks.code_statistics import CodeStatistics, code_statistics, perplexity
+from mstkit.codebooks.feature_sources import KeptNetwork, keep_network, whiten
+from mstkit.codebooks.kmeans_run import KMeansSettings, train_kmeans
+from mstkit.codebooks.spherical_kmeans import SphericalKMeans, initial_centers
+
+__all__ = [
+    'CodeStatistics',
+    'KMeansSettings',
+    'KeptNetwork',
+    'SphericalKMeans',
+    'code_statistics',
+    'initial_centers',
+    'keep_network',
+    'perplexity',
+    'train_kmeans',
+    'whiten',
+]
