@@ -43,7 +43,7 @@ def test_other_networks_and_classes_are_refused(head: LinearHead) -> None:
     head.check(BrightNetwork(), ('a', 'b', 'c'))
     with pytest.raises(UsageError, match=r'trained on bright \(fingerprint ffff.*network is other \(0000'):
         head.check(BrightNetwork('other', fingerprint='0' * 64))
-    with pytest.raises(UsageError, match=r'is bright \(0000.*a version that read other features from them\)'):
+    with pytest.raises(UsageError, match=r'is bright \(0000.*a version that computes other features\)'):
         head.check(BrightNetwork(fingerprint='0' * 64))
     for classes, says in (
         (('a', 'b'), "knows 3 classes and the images have 2 .*'c'"),

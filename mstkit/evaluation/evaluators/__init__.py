@@ -1,10 +1,10 @@
-"""What can be measured about a frozen network, one file each; importing this package registers them.
+"""Evaluators of frozen networks, one per file; importing this package registers them.
 
-An evaluator is a class in :data:`mstkit.registry.EVALUATORS`. Its constructor takes the settings; ``check(evaluated)``
-refuses what cannot work, before any features are extracted; calling it with a
-:class:`~mstkit.evaluation.evaluated_network.EvaluatedNetwork` gives numbers by name, percent where they are accuracies.
-``x_std`` is the deviation of ``x``. The first number is drawn in the plot, or those that ``headlines()`` names where
-there is such a method.
+An evaluator is a class in :data:`mstkit.registry.EVALUATORS`. Its constructor takes the settings. ``check(evaluated)``
+raises an error, before any features are computed, if the evaluation cannot work. Calling it with a
+:class:`~mstkit.evaluation.evaluated_network.EvaluatedNetwork` returns metrics by name, accuracies in percent; ``x_std``
+is the standard deviation of ``x``. The plot shows the metrics named by ``headlines()``, or the first one without such a
+method.
 """
 
 from mstkit.evaluation.evaluators.backgrounds import BackgroundsEvaluator

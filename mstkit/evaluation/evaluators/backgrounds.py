@@ -1,4 +1,4 @@
-"""Does a network know the thing or its background? Accuracy while backgrounds are exchanged or taken away."""
+"""Dependence on image backgrounds: accuracy on images whose background is exchanged or removed (ImageNet-9)."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from mstkit.registry import EVALUATORS
 
 @EVALUATORS.register_module(name='backgrounds')
 class BackgroundsEvaluator:
-    """Accuracy of a linear head on the variants of ImageNet-9 (Xiao et al., arXiv 2006.09994), or on one's own.
+    """Accuracy of a linear head on the variants of ImageNet-9 (Xiao et al., arXiv 2006.09994), or on your own variants.
 
-    The folder is laid out as the public data set is: ``VARIANT/val/CLASS/*``, where ``val`` may be missing. The gap of
-    the backgrounds is mixed_same - mixed_rand: what a background of another class costs.
+    The folder has the layout of the public data set: ``VARIANT/val/CLASS/*``, where ``val`` may be missing. The
+    background gap is mixed_same - mixed_rand: the accuracy lost to backgrounds of another class.
 
-    With a class map, the head has the classes of the map (ImageNet-1k), its prediction is taken among all of them and
-    then mapped to nine, so that any class outside of the nine is wrong; class folders start with their number
-    (``00_dog``); and images are shown whole, as they come cut to 224 pixels. Without one, the class folders are
-    classes of the head, and images are shown as in every other evaluation.
+    With a class map, the head has the classes of the map (ImageNet-1k). Its prediction among all of them is mapped to
+    the nine classes; any other class counts as wrong. Class folders start with their number (``00_dog``), and images
+    are not cropped, as the data set has them at 224 pixels. Without a class map, the class folders are classes of the
+    head, and images are resized and cropped as in other evaluations.
 
     Args:
-        head: a :class:`~mstkit.evaluation.protocols.linear_head.LinearHead` of the network, or its file, in whose name
-            ``{network}`` stands for the network's name.
+        head: a :class:`~mstkit.evaluation.protocols.linear_head.LinearHead` of the network, or its file;
+            ``{network}`` in the file name stands for the network's name.
         data: the folder of the variants.
-        class_map: ``in_to_in9.json``.
-        variants: those wanted; by default see :func:`mstkit.evaluation.benchmarks.imagenet9.find_variants`.
+        class_map: the file ``in_to_in9.json``.
+        variants: names of variants; by default see :func:`mstkit.evaluation.benchmarks.imagenet9.find_variants`.
 
     Raises:
         UsageError: the folder or a variant is missing, or the head or the folder was not given.
@@ -68,13 +68,13 @@ class BackgroundsEvaluator:
                 numbers_of(folder.metainfo['classes'], int(number.max()))
 
     def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
-        """Measures.
+        """Measures the accuracy on each variant.
 
         Args:
             evaluated: its train and val folders are not used.
 
         Returns:
-            Percent by ``backgrounds_{variant}_top1``, and ``backgrounds_gap`` where both of its variants are there.
+            Percent by ``backgrounds_{variant}_top1``, and ``backgrounds_gap`` if both of its variants are present.
         """
         if self.missing:
             print_log(
@@ -104,11 +104,11 @@ class BackgroundsEvaluator:
         return metrics
 
     def headlines(self) -> list[str]:
-        """The accuracies; the gap is none."""
+        """The accuracies, without the gap."""
         return [f'backgrounds_{variant}_top1' for variant in self.variants]
 
     def folder(self, variant: str) -> str:
-        """Where the class folders of a variant are."""
+        """The folder that contains the class folders of a variant."""
         root = os.path.join(os.path.expanduser(self.data), variant)
         return os.path.join(root, 'val') if os.path.isdir(os.path.join(root, 'val')) else root
 
@@ -118,9 +118,9 @@ class BackgroundsEvaluator:
         return load_head(head_path(self.head, evaluated.network))
 
     def _images(self, evaluated: EvaluatedNetwork, variant: str, head: LinearHead) -> ImageFolder:
-        """The images of a variant; labels are places among the head's classes, or with a map among the folders."""
+        """The images of a variant; labels index the classes of the head, or with a class map those of the folder."""
         classes = head.classes if self.class_map is None else None
-        if (variant, classes) not in self._folders:  # looked through once, for the check and for all networks
+        if (variant, classes) not in self._folders:  # opened once, for check() and for all networks
             metainfo = None if classes is None else dict(classes=classes)
             self._folders[variant, classes] = ImageFolder(self.folder(variant), '', labeled=True, metainfo=metainfo)
         size = evaluated.network.image_size
@@ -131,5 +131,5 @@ class BackgroundsEvaluator:
 
 
 def background_gap(accuracy: Mapping[str, float]) -> float:
-    """What a background of another class costs, in points: accuracy on mixed_same less that on mixed_rand."""
+    """Accuracy on mixed_same minus that on mixed_rand, in percentage points."""
     return accuracy['mixed_same'] - accuracy['mixed_rand']

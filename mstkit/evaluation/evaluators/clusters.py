@@ -1,4 +1,4 @@
-"""Clusters found without labels, held against the classes."""
+"""Agreement of the classes with k-means clusters of the features."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mstkit.utils.checks import check_count, check_one_of
 
 @EVALUATORS.register_module(name='cluster')
 class ClusterEvaluator:
-    """k-means with as many clusters as classes, on L2-normalized features, by the seed of the evaluation.
+    """k-means on L2-normalized features, with as many clusters as classes, seeded by the evaluation's seed.
 
     Args:
-        split: the images that are clustered and judged, 'val' or 'train'.
-        restarts: starts of k-means; the tightest clustering counts, whatever its classes.
-        iterations: at most so many per start.
-        last_blocks: how many of the last blocks' class tokens make a feature.
-        mean_patch: whether the mean of the patch tokens is appended to it.
+        split: the images to be clustered, 'val' or 'train'.
+        restarts: number of starts of k-means; the clustering with the smallest inertia counts.
+        iterations: maximum per start.
+        last_blocks: a feature is the concatenated CLS tokens of this many last blocks.
+        mean_patch: append the mean of the patch tokens.
 
     Raises:
         UsageError: a setting is out of range.
@@ -42,14 +42,14 @@ class ClusterEvaluator:
         self.mean_patch = mean_patch
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
-        """Refuses fewer images than classes, and features that are not there; raises UsageError."""
+        """Raises UsageError for fewer images than classes, or features that the network does not have."""
         images, classes = len(evaluated.labels(self.split)), len(evaluated.classes())
         if images < classes:
             raise UsageError(f'cluster: {classes} clusters need as many {self.split} images, and there are {images}.')
         evaluated.check_features(self.last_blocks, self.mean_patch)
 
     def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
-        """Returns ``accuracy`` (Hungarian, percent), ``nmi`` and ``ari`` (1 = the classes)."""
+        """Returns ``accuracy`` (Hungarian, percent), ``nmi`` and ``ari`` (1: clusters equal the classes)."""
         bank = evaluated.bank(self.split, self.last_blocks, self.mean_patch)
         rows = functional.normalize(bank.features.to(evaluated.device), dim=1)
         found = k_means(rows, len(bank.classes), evaluated.seed, self.restarts, self.iterations, evaluated.device)

@@ -18,11 +18,11 @@ class KNNEvaluator:
     """Classifies each val image by its nearest train images; see :func:`mstkit.evaluation.knn_accuracy`.
 
     Args:
-        ks: numbers of neighbors, none above the number of train images. By default 10, 20, 100 and 200, as far as
-            there are that many.
+        ks: numbers of neighbors, none above the number of train images. By default 10, 20, 100 and 200, limited to
+            the number of train images.
         temperature: of the votes.
-        last_blocks: how many of the last blocks' class tokens make a feature.
-        mean_patch: whether the mean of the patch tokens is appended to it.
+        last_blocks: a feature is the concatenated CLS tokens of this many last blocks.
+        mean_patch: append the mean of the patch tokens.
 
     Raises:
         UsageError: a setting is out of range.
@@ -41,14 +41,14 @@ class KNNEvaluator:
         self.mean_patch = mean_patch
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
-        """Refuses more neighbors than there are train images, and features that are not there; raises UsageError."""
+        """Raises UsageError for more neighbors than train images, or features that the network does not have."""
         size = len(evaluated.labels('train'))
         if self.ks is not None and max(self.ks) > size:
             raise UsageError(f'knn.ks asks for {max(self.ks)} neighbors, but train has {size} images: give smaller ks.')
         evaluated.check_features(self.last_blocks, self.mean_patch)
 
     def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
-        """Returns percent by ``k{k}_top1`` and ``k{k}_top5``; first the top-1 of k=20, or of the k next to it."""
+        """Returns percent by ``k{k}_top1`` and ``k{k}_top5``; the first is the top-1 of the k nearest to 20."""
         train = evaluated.bank('train', self.last_blocks, self.mean_patch)
         val = evaluated.bank('val', self.last_blocks, self.mean_patch)
         ks = self.ks or clip_ks(DEFAULT_KS, len(train.features))

@@ -1,4 +1,4 @@
-"""Linear probe: what a linear classifier learns from frozen features."""
+"""Linear probe: accuracy of linear classifiers trained on frozen features."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from mstkit.utils.progress_bar import track
 
 @EVALUATORS.register_module(name='linear')
 class LinearEvaluator:
-    """Trains linear classifiers on frozen features, several learning rates at once; the network is left as it is.
+    """Trains linear classifiers on frozen features, several learning rates at once.
 
-    SGD with momentum 0.9, no weight decay, cosine to 0; see
-    :func:`mstkit.evaluation.protocols.linear_probe.train_heads`. Papers report the best epoch on val (and, of several
-    rates, the best), which flatters a little; the last epoch is given beside it.
+    SGD with momentum 0.9, no weight decay, cosine schedule to 0; see
+    :func:`mstkit.evaluation.protocols.linear_probe.train_heads`. Papers report the best epoch on val (and the best of
+    several rates), which is slightly optimistic; the last epoch is reported too.
 
     Args:
-        preset: where the other settings come from unless they are given: 'sweep' (nine rates, stored features),
-            'dino', 'ibot', 'attmask' or 'mst_paper_literal' (these with new crops every epoch, as the papers do).
-        features: 'last', 'last4', 'last_mean' or 'last4_mean': class tokens of the last block or of the last four,
-            without or with the mean of the patch tokens, each through the final norm. A Swin's blocks are averaged
-            over their patches and concatenated across stages; those of the last stage go through the final norm first.
+        preset: the default of all other settings: 'sweep' (nine rates, stored features), 'dino', 'ibot', 'attmask' or
+            'mst_paper_literal' (these with new crops every epoch, as in the papers).
+        features: 'last', 'last4', 'last_mean' or 'last4_mean': CLS tokens of the last block or of the last four,
+            without or with the mean of the patch tokens, each after the final norm. Of a Swin, the mean patch tokens of
+            the blocks are concatenated; for blocks of the last stage the final norm comes before the mean.
         rates, per_256, batch_size, epochs, augmentation: see
             :class:`~mstkit.evaluation.protocols.linear_recipes.LinearProtocol`.
-        save: where to write the best head; ``{network}`` in it stands for the network's name.
+        save: the file for the best head; ``{network}`` in it stands for the network's name.
 
     Raises:
         UsageError: a setting is unknown or out of range.
@@ -82,7 +82,7 @@ class LinearEvaluator:
         self._claimed: dict[Path, str] = {}
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
-        """Refuses features that the network does not have, and one file for several heads; raises UsageError."""
+        """Raises UsageError for features that the network does not have, or if several heads share a file."""
         features = self.protocol.features
         try:
             evaluated.check_features(*FEATURES[features])
@@ -110,7 +110,7 @@ class LinearEvaluator:
         """Trains the heads.
 
         Returns:
-            All of them, at SGD's rates, and the best one.
+            The results of all heads (with the learning rates of SGD), and the best head.
         """
         protocol = self.protocol
         scale = protocol.batch_size / 256 if protocol.per_256 else 1.0
@@ -156,7 +156,7 @@ class LinearEvaluator:
 
 
 def crop_batches(evaluated: EvaluatedNetwork, kind: tuple[int, bool], batch_size: int, epochs: int) -> Batches:
-    """Batches of features of random crops, new ones every epoch; several ranks share the work and see the same."""
+    """Batches of features of random crops, new ones every epoch; ranks share the work and get the same batches."""
     loader = evaluated.loader('train', 'augmented')
     world = dist.get_world_size()
 
@@ -170,7 +170,7 @@ def crop_batches(evaluated: EvaluatedNetwork, kind: tuple[int, bool], batch_size
                 evaluated.preprocess(batch), last_blocks=kind[0], mean_patch=kind[1]
             ).float()
             labels = torch.cat([sample.gt_label.view(-1) for sample in batch['data_samples']]).to(features.device)
-            if world > 1:  # in the order that one process would have had
+            if world > 1:  # interleaved, which is the order of a single process
                 features, labels = (torch.stack(dist.all_gather(part), 1).flatten(0, 1) for part in (features, labels))
             yield features, labels
         if epoch == 0:
@@ -180,17 +180,17 @@ def crop_batches(evaluated: EvaluatedNetwork, kind: tuple[int, bool], batch_size
 
 
 def metrics_of(rates: Sequence[float], result: ProbeResult) -> dict[str, float]:
-    """The numbers of a probe, by name.
+    """The metrics of a probe by name.
 
     Args:
-        rates: what to call the learning rates, in the order of the result's.
+        rates: the learning rates to be shown in names, in the order of the result's.
         result: from :func:`mstkit.evaluation.protocols.linear_probe.train_heads`.
 
     Returns:
         ``linear_best_top1`` and ``linear_last_top1``, percent at the best and at the last epoch of the best rate (top5
-        likewise, where there are more than five classes); ``linear_best_lr``, ``linear_best_epoch`` (from 1);
-        ``linear_diverged``, the number of rates that are left out because they did not stay finite; and
-        ``lr{rate}/best_top1`` and ``last_top1`` of each other one (details).
+        likewise, if there are more than five classes); ``linear_best_lr``, ``linear_best_epoch`` (from 1);
+        ``linear_diverged``, the number of rates that diverged and are ignored; and ``lr{rate}/best_top1`` and
+        ``last_top1`` of each other rate (details).
     """
     best, epochs = result.best_rate, result.best_epochs
     metrics = {

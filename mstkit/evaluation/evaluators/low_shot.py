@@ -24,20 +24,20 @@ MANY_NEIGHBORS = 20
 
 @EVALUATORS.register_module(name='lowshot')
 class LowShotEvaluator:
-    """Learns from ``shots`` train images of each class, judges on all val images; mean and deviation over runs.
+    """Accuracy on all val images with ``shots`` train images per class; mean and standard deviation over runs.
 
-    The protocol of AttMask (arXiv 2203.12719): k-NN with k=1 for one image per class, else k=20 (or all images where
+    The protocol of AttMask (arXiv 2203.12719): k-NN with k=1 for one image per class, else k=20 (or all images if
     there are fewer), on five choices of images; see :func:`mstkit.evaluation.protocols.few_shots.draw_shots`.
 
     Args:
         shots: images per class, one measurement for each.
-        draws: how they are chosen, 'slices' or 'random' or both.
-        runs: choices of each kind.
+        draws: how images are chosen, 'slices' or 'random' or both.
+        runs: number of choices, for each of ``draws``.
         classifiers: 'knn', or 'logistic' (L2-regularized logistic regression), or both, on the same choices.
         temperature: of the votes of k-NN.
         penalty: of logistic regression, see :func:`mstkit.evaluation.protocols.few_shots.logistic_accuracy`.
-        last_blocks: how many of the last blocks' class tokens make a feature.
-        mean_patch: whether the mean of the patch tokens is appended to it.
+        last_blocks: a feature is the concatenated CLS tokens of this many last blocks.
+        mean_patch: append the mean of the patch tokens.
 
     Raises:
         UsageError: a setting is out of range or unknown.
@@ -68,7 +68,7 @@ class LowShotEvaluator:
         self.mean_patch = mean_patch
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
-        """Refuses a class with too few images, and features that the network does not have."""
+        """Raises UsageError for a class with too few images, or features that the network does not have."""
         for shots in self.shots:
             for draw in self.draws:
                 check_shots(evaluated.labels('train'), evaluated.classes(), shots, draw, self.runs)
@@ -84,7 +84,7 @@ class LowShotEvaluator:
         work, description = self._measurements(), f'low-shot of {evaluated.network.name}'
         found: dict[str, float] = {}
         for classifier, shots, draw in track(work, len(work), description, enabled=dist.is_main_process()):
-            # Judged on the bank's labels, which are those of the images that were seen.
+            # By the bank's labels, which may differ from the folder's if images could not be read.
             check_shots(train.labels, train.classes, shots, draw, self.runs)
             choices = draw_shots(train.labels, shots, draw, self.runs, evaluated.seed)
             values = [self._accuracy(classifier, shots, part_of(train, chosen), val, evaluated) for chosen in choices]
@@ -111,7 +111,7 @@ class LowShotEvaluator:
 
 
 def part_of(bank: FeatureBank, chosen: Tensor) -> FeatureBank:
-    """Some of the images of a bank."""
+    """The images ``chosen`` of a bank."""
     return bank._replace(features=bank.features[chosen], labels=bank.labels[chosen])
 
 
@@ -120,7 +120,7 @@ def _name(classifier: str, shots: int, draw: str) -> str:
 
 
 def _among(known: Sequence[str], given: Any, name: str) -> tuple[str, ...]:
-    """One word or several, each of them known and once."""
+    """Returns one or several words as a tuple without duplicates; raises UsageError if one is not in ``known``."""
     words = tuple(dict.fromkeys([given] if isinstance(given, str) else given))
     for word in words:
         if word not in known:

@@ -1,4 +1,4 @@
-"""How much of an image a network can do without: accuracy while patches are hidden."""
+"""Robustness to occlusion: accuracy with a share of the patches hidden."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 @EVALUATORS.register_module(name='masked_images')
 class MaskedImagesEvaluator:
-    """Classifies val images of which a share of the patches is painted black (AttMask, arXiv 2203.12719).
+    """Accuracy on val images in which a share of the patches is painted black (AttMask, arXiv 2203.12719).
 
-    The patches that a guide attends to most are hidden first ('salient'), or those that it attends to least, or random
-    ones. The guide sees the whole image; the attention is that of the class token in its last block, averaged over
-    heads (for a network without class token, that of all patches). AttMask takes DINO's ViT-B/16 as the guide for all
-    networks; by default a network guides itself.
+    Hidden first are the most attended patches ('salient'), the least attended ones ('least') or random ones. The
+    attention is that of the CLS token in the last block of the guide on the whole image, averaged over heads (without
+    CLS token, the mean attention of all patches). AttMask uses DINO's ViT-B/16 as the guide of all networks; by default
+    each network is its own guide.
 
     Args:
-        head: a :class:`~mstkit.evaluation.protocols.linear_head.LinearHead` of the network, or its file, in whose name
-            ``{network}`` stands for the network's name. Without it k-NN classifies, by whole train images.
+        head: a :class:`~mstkit.evaluation.protocols.linear_head.LinearHead` of the network, or its file;
+            ``{network}`` in the file name stands for the network's name. Without a head, images are classified by
+            k-NN among the (unmasked) train images.
         ratios: shares of patches to hide.
-        orders: which of 'salient', 'random' and 'least'.
-        guide: another network that chooses the patches (as the evaluated one, with ``watch``).
+        orders: some of 'salient', 'random' and 'least'.
+        guide: another network with a method ``watch``, whose attention is used.
         k, temperature: of k-NN.
 
     Raises:
@@ -59,7 +60,7 @@ class MaskedImagesEvaluator:
         orders = [orders] if isinstance(orders, str) else orders
         if guide is not None and not hasattr(guide, 'watch'):
             raise UsageError(
-                f'masked_images.guide is {guide!r}: give a network as mstkit.networks.open_networks opens it.'
+                f'masked_images.guide is {guide!r}: give a network opened by mstkit.networks.open_networks.'
             )
         self.head = head
         self.ratios = tuple(check_list('masked_images.ratios', ratios, check_probability))
@@ -69,7 +70,7 @@ class MaskedImagesEvaluator:
         self.temperature = check_number('masked_images.temperature', temperature, above=0)
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
-        """Refuses a head of another network or of other classes, and a guide whose patches do not fit."""
+        """Raises UsageError for a head of another network or other classes, or a guide whose patches do not fit."""
         head = self._head(evaluated)
         if head is not None:
             head.check(evaluated.network, evaluated.classes())
@@ -87,7 +88,7 @@ class MaskedImagesEvaluator:
         head = self._head(evaluated)
         accuracy = {}
         for order in self.orders:
-            # One pass over the images per order: of each, a number (for k-NN a feature) per ratio is kept.
+            # One pass over the images per order, which computes all ratios: predictions, or features for k-NN.
             seen = extract_features(
                 self._encoder(evaluated, order, head),
                 evaluated.loader('val'),
@@ -108,12 +109,12 @@ class MaskedImagesEvaluator:
         return accuracy
 
     def headlines(self) -> list[str]:
-        """What is left when half of the patches are hidden, or the share that is nearest to it."""
+        """The accuracies with half of the patches hidden, or at the ratio nearest to that."""
         middle = min(self.ratios, key=lambda ratio: abs(ratio - 0.5))
         return [f'masked_{order}_{middle:g}_top1' for order in self.orders]
 
     def _encoder(self, evaluated: EvaluatedNetwork, order: str, head: LinearHead | None) -> Callable[[Tensor], Tensor]:
-        """From images (B, 3, H, W) to what is seen at each ratio, side by side: (B, ratios) classes or features."""
+        """A function of images (B, 3, H, W) to (B, ratios) predicted classes, or (B, ratios * D) features."""
         indices, start = [int(index) for index in evaluated.loader('val').sampler], 0  # of this rank's images
         black = -torch.tensor(evaluated.network.mean) / torch.tensor(evaluated.network.std)
         on_device = None if head is None else head.to(evaluated.device)
@@ -140,7 +141,7 @@ class MaskedImagesEvaluator:
         return load_head(head_path(self.head, evaluated.network))
 
     def _attention(self, evaluated: EvaluatedNetwork, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """What the guide attends to, (B, h * w) and (h, w); ``images`` are normalized for the evaluated network."""
+        """The guide's attention (B, h * w) and grid (h, w); ``images`` are normalized for the evaluated network."""
         network: Any = evaluated.network
         guide = self.guide or network
         if guide is not network:

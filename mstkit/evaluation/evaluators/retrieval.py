@@ -1,4 +1,4 @@
-"""How high images of the same class rank when an image searches for its like."""
+"""Retrieval of images of the same class."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mstkit.registry import EVALUATORS
 
 @EVALUATORS.register_module(name='retrieval')
 class RetrievalEvaluator:
-    """Val images search among the train images, and each val image among all others of val (leave-one-out).
+    """Retrieval with val images as queries: among the train images, and among all other val images (leave-one-out).
 
     See :func:`mstkit.evaluation.protocols.average_precision.labeled_retrieval`.
 
     Args:
         ranks: the k of mP@k.
-        last_blocks: how many of the last blocks' class tokens make a feature.
-        mean_patch: whether the mean of the patch tokens is appended to it.
+        last_blocks: a feature is the concatenated CLS tokens of this many last blocks.
+        mean_patch: append the mean of the patch tokens.
 
     Raises:
         UsageError: a rank is out of range.
@@ -33,7 +33,7 @@ class RetrievalEvaluator:
         self.mean_patch = mean_patch
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
-        """Refuses folders in which no val image has its like, and features that are not there; raises UsageError."""
+        """Raises UsageError if no val image has a relevant image, or for features that the network does not have."""
         val = evaluated.labels('val')
         if int(torch.bincount(val).max()) < 2:
             raise UsageError(
@@ -41,9 +41,7 @@ class RetrievalEvaluator:
                 'give a larger val folder.'
             )
         if not bool(torch.isin(val, evaluated.labels('train')).any()):
-            raise UsageError(
-                'retrieval finds no class of val among the train images: give folders of the same classes.'
-            )
+            raise UsageError('retrieval: no class of val has train images: give folders with the same classes.')
         evaluated.check_features(self.last_blocks, self.mean_patch)
 
     def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:

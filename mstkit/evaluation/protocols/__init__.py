@@ -1,1 +1,1 @@
-"""How frozen features are judged: k-NN, linear probes, few shots, clusters, retrieval, collapse."""
+"""Evaluation protocols of frozen features: k-NN, linear probes, few shots, clusters, retrieval, collapse."""

@@ -1,14 +1,15 @@
-"""Retrieval by cosine: how high do the relevant images rank? Average precision by both definitions in use.
+"""Retrieval by cosine similarity: average precision by both common definitions, and precision at k.
 
-A ranking is counted by its *hits*: bool, from the best to the worst, True where the image is relevant.
+A ranking is given by its *hits*: bool, from the best to the worst, True where the image is relevant.
 
-- The **step** form, mean over the relevant images of the precision at their rank, is that of scikit-learn's
-  ``average_precision_score`` and of retrieval over labeled folders.
-- The **trapezoid** form joins the points of the precision-recall curve by straight lines. It is that of Oxford and
-  Paris (Philbin et al., CVPR 2007; Radenovic et al., arXiv 1803.11285) and always a little below the step form.
+- The **step** form is the mean over the relevant images of the precision at their rank, as in scikit-learn's
+  ``average_precision_score``; it is used here for labeled folders.
+- The **trapezoid** form is the area below the precision-recall curve with straight lines between its points. It is
+  used for Oxford and Paris (Philbin et al., CVPR 2007; Radenovic et al., arXiv 1803.11285) and is always slightly
+  lower.
 
-Precision at k divides by k, or by the rank of the last relevant image where that is smaller (arXiv 1803.11285), so that
-a perfect ranking has 100 % however few images are relevant.
+Precision at k divides by k, or by the rank of the last relevant image if that is smaller (arXiv 1803.11285), so that a
+perfect ranking has 100 % however few images are relevant.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from mstkit.evaluation.protocols.weighted_knn import check_banks
 from mstkit.structures import FeatureBank
 
 DEFAULT_RANKS = (1, 5, 10)
-_PAIRS = 2**22  # query-image pairs ranked at once; about 40 bytes each while they are
+_PAIRS = 2**22  # query-image pairs ranked at once; about 40 bytes each
 
 
 def check_ranks(ranks: Sequence[int]) -> tuple[int, ...]:
-    """Refuses ranks k of mP@k that make no sense. Raises UsageError."""
+    """Returns ranks k of mP@k as a tuple; raises UsageError unless all are whole numbers from 1."""
     if isinstance(ranks, (int, str)) or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in ranks):
         raise UsageError(f'mP@k of k={ranks!r}: give a list of whole numbers of at least 1, such as [1, 5, 10].')
     return tuple(ranks)
@@ -42,7 +43,7 @@ def step_average_precision(hits: Tensor) -> Tensor:
         hits: (Q, M) bool, in the order of the ranking.
 
     Returns:
-        (Q,) float64, 0 to 1; NaN where nothing is relevant.
+        (Q,) float64, 0 to 1; NaN for queries without relevant images.
     """
     found = hits.cumsum(dim=1)
     rank = torch.arange(1, hits.shape[1] + 1, device=hits.device)
@@ -52,8 +53,8 @@ def step_average_precision(hits: Tensor) -> Tensor:
 def trapezoid_average_precision(hits: Tensor) -> Tensor:
     """Measures the area below the precision-recall curve; arguments and result as of :func:`step_average_precision`.
 
-    Between two relevant images the curve runs straight from the precision just before the second to that at it; before
-    the very first image precision is 1.
+    Each relevant image adds the mean of the precision just before it and the precision at its rank; before the first
+    rank precision is 1.
     """
     found = hits.cumsum(dim=1).double()
     rank = torch.arange(1, hits.shape[1] + 1, device=hits.device)
@@ -62,14 +63,14 @@ def trapezoid_average_precision(hits: Tensor) -> Tensor:
 
 
 def precision_at(hits: Tensor, k: int) -> Tensor:
-    """Says how many of the first k images are relevant; of fewer where the last relevant image ranks before k.
+    """The share of relevant images among the first k, or up to the last relevant image if it ranks before k.
 
     Args:
         hits: (Q, M) bool, in the order of the ranking.
         k: at least 1.
 
     Returns:
-        (Q,) float64, 0 to 1; NaN where nothing is relevant.
+        (Q,) float64, 0 to 1; NaN for queries without relevant images.
     """
     found = hits.cumsum(dim=1)
     rank = torch.arange(1, hits.shape[1] + 1, device=hits.device)
@@ -86,40 +87,40 @@ def labeled_retrieval(
     ranks: Sequence[int] = DEFAULT_RANKS,
     device: torch.device | str | None = None,
 ) -> dict[str, float]:
-    """Ranks a gallery for each query; what has the query's label is relevant.
+    """Ranks a gallery by cosine similarity for each query; images with the query's label are relevant.
 
-    Exact: every pair is compared and every ranking is whole, for a few queries at a time, so that memory is bounded.
-    Images of equal similarity stay in file order.
+    Exact: every pair is compared and the whole gallery is ranked, for a few queries at a time to bound memory. Images
+    of equal similarity stay in file order.
 
     Args:
         queries: the images to search with.
         gallery: the images to find; without it every image of ``queries`` searches all others (leave-one-out).
         ranks: the k of mP@k.
-        device: where to compute; by default where the features are.
+        device: for the computation; by default that of the features.
 
     Returns:
-        Percent by ``mAP`` (step form) and ``mP@{k}``, means over the queries for which something is relevant. How many
-        queries are left out because nothing is, is logged.
+        Percent by ``mAP`` (step form) and ``mP@{k}``, means over the queries that have a relevant image. The number
+        of other queries is logged.
 
     Raises:
-        UsageError: banks that do not fit each other, ranks out of range, or nothing is relevant for any query.
+        UsageError: banks that do not fit each other, ranks out of range, or no query has a relevant image.
     """
     check_ranks(ranks)
     check_banks(queries if gallery is None else gallery, queries)
     found = queries if gallery is None else gallery
-    place = queries.features.device if device is None else torch.device(device)
-    keys = functional.normalize(found.features.to(place).float(), dim=1)
-    labels = found.labels.to(place)
+    target_device = queries.features.device if device is None else torch.device(device)
+    keys = functional.normalize(found.features.to(target_device).float(), dim=1)
+    labels = found.labels.to(target_device)
     names = ['mAP', *(f'mP@{k}' for k in ranks)]
     rows = []
     chunk = max(1, _PAIRS // len(keys))
     for start in range(0, len(queries.features), chunk):
-        asked = functional.normalize(queries.features[start : start + chunk].to(place).float(), dim=1)
-        similarity = asked @ keys.T
-        relevant = queries.labels[start : start + chunk].to(place)[:, None] == labels
+        batch = functional.normalize(queries.features[start : start + chunk].to(target_device).float(), dim=1)
+        similarity = batch @ keys.T
+        relevant = queries.labels[start : start + chunk].to(target_device)[:, None] == labels
         if gallery is None:
-            own = torch.arange(start, start + len(asked), device=place)[:, None]
-            # Last and not relevant, an image counts no more for itself.
+            own = torch.arange(start, start + len(batch), device=target_device)[:, None]
+            # The query itself ranks last and is not relevant, so that it does not count.
             similarity.scatter_(1, own, -torch.inf)
             relevant.scatter_(1, own, False)
         hits = relevant.gather(1, similarity.argsort(dim=1, descending=True, stable=True))
@@ -136,6 +137,6 @@ def labeled_retrieval(
 
 
 def log_left_out(usable: int, total: int, what: str) -> None:
-    """Logs how many queries have nothing relevant, where there are such."""
+    """Logs how many queries have no relevant image, if any."""
     if usable < total:
         print_log(f'{what}: {total - usable} of {total} queries have no relevant image and do not count.', 'current')

@@ -1,4 +1,4 @@
-"""Has self-distillation collapsed? Numbers on features, and a diagnosis in words with the known remedies."""
+"""Detection of collapse in self-distillation: statistics of features, and warnings with the known remedies."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ NEAR = 0.01
 # A randomly initialized ViT has a deviation near 0.6 and an effective rank near 30 (128 photographs, 64 px).
 DEAD_DEVIATION = 0.05
 DEAD_RANK = 2.0
-UNTRAINED = 0.1  # below this share of its learning rate, a run has hardly been trained
+UNTRAINED = 0.1  # a run whose learning rate has stayed below this share of the config's has hardly been trained
 
 
 class CollapseStatistics(NamedTuple):
-    """What one epoch looked like; None where the method does not say.
+    """Statistics of one epoch; None where the method does not provide one.
 
     Attributes:
         cross_entropy: mean of the distillation loss before its weight, in nats.
@@ -26,8 +26,8 @@ class CollapseStatistics(NamedTuple):
         out_dim: K, the number of prototypes.
         feature_deviation: see :func:`feature_deviation`.
         effective_rank: see :func:`effective_rank`.
-        peak_lr: the highest learning rate that the run has had so far.
-        config_lr: the learning rate of the config, which it should have had.
+        peak_lr: the highest learning rate of the run so far.
+        config_lr: the learning rate of the config.
     """
 
     cross_entropy: float | None = None
@@ -55,7 +55,7 @@ def feature_deviation(features: Tensor) -> float:
 
 
 def effective_rank(features: Tensor) -> float:
-    """Counts the directions that features really use: between 1 and min(M, D).
+    """The effective number of dimensions that features span: between 1 and min(M, D).
 
     The exponential of the entropy of the singular values divided by their sum (RankMe, arXiv 2210.02885, eq. 1).
 
@@ -71,13 +71,13 @@ def effective_rank(features: Tensor) -> float:
 
 
 def diagnose(statistics: CollapseStatistics) -> list[str]:
-    """Names each known way of collapsing that the numbers show, with what helps against it.
+    """Finds known kinds of collapse in the statistics of an epoch.
 
     Args:
         statistics: the means of one epoch, after the warm-up (before it, a loss near ln K is normal).
 
     Returns:
-        One sentence or two per finding; empty where nothing is wrong.
+        A description with remedies for each finding; empty if nothing is wrong.
     """
     findings = []
     slower = _lower_the_lr(statistics)
@@ -93,17 +93,17 @@ def diagnose(statistics: CollapseStatistics) -> list[str]:
             )
         elif cross_entropy is not None and abs(cross_entropy - highest) < NEAR * highest:
             findings.append(
-                f'the distillation loss sits at ln(out_dim): {cross_entropy:.3f} of {highest:.3f}; the student guesses '
-                f'evenly and does not follow the teacher. {slower}, make out_dim smaller for a small data set, make '
+                f'the distillation loss sits at ln(out_dim): {cross_entropy:.3f} of {highest:.3f}; the student '
+                f'predicts a uniform distribution. {slower}, make out_dim smaller for a small data set, make '
                 'the batch larger, or check that the last layer is frozen for the first epoch only.'
             )
         if entropy is not None and kl is not None and entropy < 2 * NEAR * highest and kl < 2 * NEAR * highest:
             findings.append(
-                f'this looks like one-hot collapse: the teacher is certain of one prototype and the student follows '
-                f'without effort, as when it is the same one for every image (entropy {entropy:.4f}, KL {kl:.4f}, '
+                f'this looks like one-hot collapse: the teacher puts all weight on one prototype and the student '
+                f'matches it, probably the same one for every image (entropy {entropy:.4f}, KL {kl:.4f}, '
                 f'ln K = {highest:.3f}). Check that centering is on, raise the teacher temperature, make the batch '
-                'larger, or raise the momentum of the teacher towards 1; a k-NN accuracy that still rises speaks '
-                'against it.'
+                'larger, or raise the momentum of the teacher towards 1. If the k-NN accuracy still rises, it is no '
+                'collapse.'
             )
     deviation, rank = statistics.feature_deviation, statistics.effective_rank
     unusable = [value for value in (deviation, rank, entropy, kl, cross_entropy) if value is not None]
@@ -120,13 +120,13 @@ def diagnose(statistics: CollapseStatistics) -> list[str]:
     elif rank is not None and rank < DEAD_RANK:
         findings.append(
             f'the features vary along one line only: their effective rank is {rank:.2f}. {slower}, make the batch '
-            'larger, or use more and smaller local crops, which ask for more than one thing.'
+            'larger, or use more and smaller local crops.'
         )
     return findings
 
 
 def _lower_the_lr(statistics: CollapseStatistics) -> str:
-    """The advice about the learning rate: not to lower one that the run has never had."""
+    """Advice about the learning rate: to lower it, unless the run is still far below the config's value."""
     peak, meant = statistics.peak_lr, statistics.config_lr
     if peak is None or not meant or peak >= UNTRAINED * meant:
         return 'Lower the learning rate or make its warm-up longer'

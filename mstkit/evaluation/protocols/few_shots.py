@@ -1,4 +1,4 @@
-"""Few labeled images of each class: which ones, and a linear classifier for so little data."""
+"""Few-shot classification: the choice of a few images per class, and a logistic regression."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DRAWS = ('slices', 'random')
 
 
 def slice_step(shots: int) -> int:
-    """How far apart AttMask's slices begin: 5 images for up to 5 shots, else as many as there are shots."""
+    """The distance between the starts of AttMask's slices: 5 images for up to 5 shots, else ``shots``."""
     return max(5, shots)
 
 
 def images_needed(shots: int, draw: str, runs: int) -> int:
-    """How many images each class must have for all runs."""
+    """The number of images that each class must have for all runs."""
     return shots if draw == 'random' else slice_step(shots) * (runs - 1) + shots
 
 
@@ -28,8 +28,8 @@ def check_shots(labels: Tensor, classes: Sequence[str], shots: int, draw: str, r
     """Refuses a class with too few images; raises UsageError.
 
     Args:
-        labels: (M,) of the images that are drawn from.
-        classes: their names.
+        labels: (M,) int64, of the training images.
+        classes: the class names.
         shots, draw, runs: as for :func:`draw_shots`.
     """
     counts = labels.bincount(minlength=len(classes))
@@ -37,12 +37,12 @@ def check_shots(labels: Tensor, classes: Sequence[str], shots: int, draw: str, r
     has, needed = int(counts[fewest]), images_needed(shots, draw, runs)
     if has >= needed:
         return
-    whose = f'class {classes[fewest]!r} has {has} train images'
+    subject = f'class {classes[fewest]!r} has {has} train images'
     if has < shots:
-        raise UsageError(f'{whose}, fewer than the {shots} shots asked for: ask for fewer shots.')
+        raise UsageError(f'{subject}, fewer than the {shots} shots asked for: ask for fewer shots.')
     raise UsageError(
-        f'{whose}, and {runs} consecutive slices of {shots} need {needed}: ask for fewer shots or fewer runs, or for '
-        'random draws alone.'
+        f'{subject}, and {runs} consecutive slices of {shots} need {needed}: ask for fewer shots or fewer runs, or '
+        'only for random draws.'
     )
 
 
@@ -54,8 +54,8 @@ def draw_shots(labels: Tensor, shots: int, draw: str, runs: int, seed: int = 0) 
         shots: images per class.
         draw: 'slices' takes consecutive files, from file 0, 5, 10 … of each class on (for 10 shots 0, 10, 20 …, for 20
             shots 0, 20, 40 …), the protocol of AttMask (arXiv 2203.12719, low-shot k-NN); 'random' draws without
-            replacement, afresh in each run.
-        runs: how many choices.
+            replacement, independently in each run.
+        runs: the number of choices.
         seed: of the random draws.
 
     Yields:
@@ -66,26 +66,26 @@ def draw_shots(labels: Tensor, shots: int, draw: str, runs: int, seed: int = 0) 
     for run in range(runs):
         if draw == 'slices':
             start = run * slice_step(shots)
-            chosen = [places[start : start + shots] for places in members]
+            chosen = [own[start : start + shots] for own in members]
         else:
-            chosen = [places[torch.randperm(len(places), generator=generator)[:shots]] for places in members]
+            chosen = [own[torch.randperm(len(own), generator=generator)[:shots]] for own in members]
         yield torch.cat(chosen).sort().values
 
 
 def logistic_accuracy(train: FeatureBank, val: FeatureBank, penalty: float = 0.1) -> float:
-    """Percent of val images that a multinomial logistic regression classifies rightly.
+    """Accuracy in percent of a multinomial logistic regression on the val images.
 
     On L2-normalized features it minimizes the mean cross-entropy plus ``penalty / 2`` times the squared norm of the
     weights; there is no intercept (the low-shot protocol of iBOT, arXiv 2111.07832).
 
     Args:
-        train: the images that are learned from, of two classes or more.
-        val: the images that are judged.
+        train: the training images, of at least two classes.
+        val: the val images.
         penalty: of the weights; iBOT tries 0.01, 0.1 and 1.
     """
-    from sklearn.linear_model import LogisticRegression  # here, because it takes seconds
+    from sklearn.linear_model import LogisticRegression  # imported here, because the import takes seconds
 
-    # scikit-learn's C weighs the sum over images, against half the squared norm.
+    # scikit-learn minimizes C times the sum of the losses plus half the squared norm.
     model = LogisticRegression(C=1 / (penalty * len(train.labels)), fit_intercept=False, max_iter=1000)
     rows, queries = (functional.normalize(bank.features.float(), dim=1).numpy() for bank in (train, val))
     model.fit(rows, train.labels.numpy())

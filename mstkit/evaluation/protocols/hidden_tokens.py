@@ -1,4 +1,4 @@
-"""Images with some of their patches painted over."""
+"""Hides patches of images by painting them with a color."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from mstkit.utils.checks import check_probability
 
 
 def hide_tokens(images: Tensor, order: Tensor, ratio: float, patch: tuple[int, int], fill: Tensor) -> Tensor:
-    """Paints over the first patches of an order (AttMask, arXiv 2203.12719, figure "masked ImageNet").
+    """Paints the first patches of a given order with a color (AttMask, arXiv 2203.12719, figure "masked ImageNet").
 
     Args:
         images: (B, C, H, W); not changed.
-        order: (B, L) int64, for each image its patches (row-major), the first one to be hidden first.
-        ratio: share of the L patches to hide, from 0 to 1; int(ratio * L) of them are hidden, as AttMask's code
-            counts.
+        order: (B, L) int64, patch indices (row-major) of each image in the order of hiding.
+        ratio: share of the L patches to hide, from 0 to 1; int(ratio * L) of them are hidden, as in AttMask's code.
         patch: height and width of a patch in pixels; they divide H and W.
-        fill: (C,), the color to paint with, normalized as the images are.
+        fill: (C,), the color, normalized like the images.
 
     Returns:
         (B, C, H, W).
@@ -37,7 +36,7 @@ def hide_tokens(images: Tensor, order: Tensor, ratio: float, patch: tuple[int, i
 
 
 def random_orders(indices: list[int], length: int, seed: int) -> Tensor:
-    """A random order for each image that follows from the seed and the image's index alone, (len(indices), length)."""
+    """Random patch orders (len(indices), length), each determined by the seed and the image's index only."""
     generator = torch.Generator()
     return torch.stack(
         [torch.randperm(length, generator=generator.manual_seed(seed * 1_000_003 + index)) for index in indices]

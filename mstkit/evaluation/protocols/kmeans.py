@@ -1,4 +1,4 @@
-"""k-means on a device, with memory bounded by the number of clusters and not by that of the pairs."""
+"""k-means on CPU or GPU, in chunks of rows, so that not all distances are in memory at once."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 from mstkit.errors import UsageError
 from mstkit.utils.checks import check_count
 
-ROWS = 8192  # compared with all centers at once
+ROWS = 8192  # rows per chunk
 
 
 class KMeans(NamedTuple):
-    """What came of it.
+    """The result of k-means.
 
     Attributes:
         centers: (K, D) float32.
         assignment: (M,) int64, the nearest center of each row.
-        inertia: the sum of the squared distances to it.
-        iterations: how many times the centers moved.
+        inertia: the sum of the squared distances of rows to their nearest centers.
+        iterations: the number of iterations.
     """
 
     centers: Tensor
@@ -38,18 +38,18 @@ def k_means(
     iterations: int = 100,
     device: torch.device | str = 'cpu',
 ) -> KMeans:
-    """Lloyd's algorithm from k-means++'s centers (Arthur & Vassilvitskii, SODA 2007); the best of several starts.
+    """Lloyd's algorithm with k-means++ initialization (Arthur & Vassilvitskii, SODA 2007); the best of several starts.
 
-    It ends when no row changes its cluster. A cluster that loses all its rows begins again at the row that is
-    farthest from its own center.
+    It ends when no row changes its cluster. A cluster that loses all its rows is moved to the row that is farthest
+    from its own center.
 
     Args:
         rows: (M, D), on any device.
         clusters: K, at most M.
-        seed: of the draws.
-        restarts: how many starts; the smallest inertia is kept.
-        iterations: at most so many per start.
-        device: where to compute.
+        seed: of the random initialization.
+        restarts: number of starts; the one with the smallest inertia is returned.
+        iterations: maximum per start.
+        device: for the computation.
 
     Raises:
         UsageError: fewer rows than clusters, or a count below 1.
@@ -60,27 +60,27 @@ def k_means(
         raise UsageError(f'k-means with {clusters} clusters needs as many images, and there are {len(rows)}.')
     rows = rows.to(device).float()
     generator = torch.Generator().manual_seed(seed)
-    runs = (_lloyd(rows, _spread_out(rows, clusters, generator), iterations) for _ in range(restarts))
+    runs = (_lloyd(rows, _initial_centers(rows, clusters, generator), iterations) for _ in range(restarts))
     return min(runs, key=lambda run: run.inertia)
 
 
-def _spread_out(rows: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+def _initial_centers(rows: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
     """k-means++: each further center is a row, drawn in proportion to its squared distance to the centers so far."""
     chosen = [int(torch.randint(len(rows), (), generator=generator))]
     distance = _to_one(rows, chosen[0])
     while len(chosen) < clusters:
         total = distance.double().cumsum(0)
-        # Where all rows coincide with a center, any row will do.
+        # If all rows coincide with centers (total[-1] = 0), the last row is chosen.
         draw = torch.rand((), generator=generator, dtype=torch.float64).to(rows.device) * total[-1]
-        place = int(torch.searchsorted(total, draw, right=True).clamp(max=len(rows) - 1))
-        chosen.append(place)
-        distance = torch.minimum(distance, _to_one(rows, place))
+        chosen_row = int(torch.searchsorted(total, draw, right=True).clamp(max=len(rows) - 1))
+        chosen.append(chosen_row)
+        distance = torch.minimum(distance, _to_one(rows, chosen_row))
     return rows[torch.tensor(chosen, device=rows.device)].clone()
 
 
-def _to_one(rows: Tensor, place: int) -> Tensor:
-    """(M,) squared distances to one of the rows."""
-    return (rows - rows[place]).square().sum(dim=1)
+def _to_one(rows: Tensor, index: int) -> Tensor:
+    """(M,) squared distances of all rows to row ``index``."""
+    return (rows - rows[index]).square().sum(dim=1)
 
 
 def _lloyd(rows: Tensor, centers: Tensor, iterations: int) -> KMeans:
@@ -105,8 +105,8 @@ def _nearest(rows: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
 def _means(rows: Tensor, assignment: Tensor, distance: Tensor, clusters: int) -> Tensor:
     """The mean of each cluster; an empty one gets a row that is far from its own center."""
     sums = torch.zeros(clusters, rows.shape[1], dtype=torch.float64, device=rows.device)
-    for part, places in zip(rows.split(ROWS), assignment.split(ROWS), strict=True):
-        sums.index_add_(0, places, part.double())
+    for part, members in zip(rows.split(ROWS), assignment.split(ROWS), strict=True):
+        sums.index_add_(0, members, part.double())
     counts = assignment.bincount(minlength=clusters)
     centers = (sums / counts.clamp(min=1)[:, None]).float()
     empty = torch.nonzero(counts == 0).flatten()

@@ -1,4 +1,4 @@
-"""A linear classifier that was trained on a frozen network, as a file that knows what it belongs to."""
+"""A linear classifier trained on a frozen network, and its file, which names the network and the classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mstkit.evaluation.protocols.weighted_knn import check_finite
 from mstkit.utils.checks import check_one_of
 from mstkit.utils.files import write_atomically
 
-# What of a network a head sees: how many of its last blocks are concatenated, and whether the mean patch is added.
+# The features of a head: how many last blocks are concatenated, and whether the mean of the patch tokens is appended.
 FEATURES = {'last': (1, False), 'last_mean': (1, True), 'last4': (4, False), 'last4_mean': (4, True)}
 HOW = 'tools/evaluation/evaluate.py --suite linear --set linear.save=linear_head.pth'
 _KEYS = ('weight', 'bias', 'classes', 'features', 'fingerprint', 'network')
@@ -28,7 +28,7 @@ def check_features(name: str) -> str:
 
 
 def head_path(template: str | os.PathLike[str], network: Any) -> Path:
-    """The file of a network's head: ``{network}`` in the template becomes the network's name, as far as files go."""
+    """The file of a network's head: ``{network}`` in the template becomes the network's name, safe for files."""
     name = re.sub(r'[^\w.-]+', '_', network.name).strip('_')
     return Path(str(template).replace('{network}', name)).expanduser()
 
@@ -40,7 +40,7 @@ class LinearHead(NamedTuple):
         weight: (K, D) float32.
         bias: (K,) float32.
         classes: the K class names, in the order of the outputs.
-        features: what it takes of the network, a name in :data:`FEATURES`.
+        features: the input of the head, a name in :data:`FEATURES`.
         fingerprint: of the network that it was trained on.
         network: that network's name, for messages.
     """
@@ -57,11 +57,11 @@ class LinearHead(NamedTuple):
         return self._replace(weight=self.weight.to(device), bias=self.bias.to(device))
 
     def logits(self, features: Tensor) -> Tensor:
-        """From features (B, D) to (B, K)."""
+        """Logits (B, K) of features (B, D)."""
         return features.float() @ self.weight.T + self.bias
 
     def predict(self, network: Any, images: Tensor) -> Tensor:
-        """From a network's normalized images (B, 3, H, W) to class indices (B,).
+        """Class indices (B,) of normalized images (B, 3, H, W).
 
         Raises:
             UsageError: the network does not have these features, or they are not finite.
@@ -72,17 +72,17 @@ class LinearHead(NamedTuple):
         return self.logits(features).argmax(dim=1)
 
     def check(self, network: Any, classes: Sequence[str] | None = None) -> None:
-        """Refuses another network than the one it was trained on, or other classes than its own.
+        """Refuses a network on which the head was not trained, or classes that are not those of the head.
 
         Args:
             network: has ``name`` and ``fingerprint``.
-            classes: the classes of the images to be classified, or None where they need not be the same.
+            classes: the classes of the images to be classified; None allows any.
 
         Raises:
             UsageError: they differ.
         """
         if network.fingerprint != self.fingerprint:
-            same_name = ' (other weights, or a version that read other features from them)'
+            same_name = ' (other weights, or a version that computes other features)'
             raise UsageError(
                 f'the linear head was trained on {self.network} (fingerprint {self.fingerprint[:12]}), and the network '
                 f'is {network.name} ({network.fingerprint[:12]}){same_name if network.name == self.network else ""}: '
@@ -92,9 +92,9 @@ class LinearHead(NamedTuple):
             return
         other = [name for name in classes if name not in self.classes]
         missing = [name for name in self.classes if name not in classes]
-        detail = f'{len(other)} that it does not know' + (f', such as {other[0]!r}' if other else '')
+        detail = f'{len(other)} unknown to the head' + (f', such as {other[0]!r}' if other else '')
         if missing:
-            detail += f'; {len(missing)} of its own are not among them, such as {missing[0]!r}'
+            detail += f'; {len(missing)} of the head are missing, such as {missing[0]!r}'
         if not other and not missing:
             detail = 'the same names in another order'
         raise UsageError(
@@ -110,17 +110,17 @@ class LinearHead(NamedTuple):
 
 
 def load_head(path: str | os.PathLike[str]) -> LinearHead:
-    """Reads what :meth:`LinearHead.save` wrote; nothing in the file is executed.
+    """Reads a file of :meth:`LinearHead.save`; no code in the file is executed.
 
     Raises:
-        UsageError: no such file, not a head, or one whose parts do not fit each other.
+        UsageError: the file is missing, is not a head, or has inconsistent shapes.
     """
     file = Path(path).expanduser()
     if not file.is_file():
         raise UsageError(f'linear head {file} does not exist; train one by {HOW}.')
     try:
         content = torch.load(file, map_location='cpu', weights_only=True)
-    except Exception as error:  # a damaged or foreign file fails in any of torch's, zip's and pickle's ways
+    except Exception as error:  # torch, zipfile and pickle raise many kinds of errors for a damaged or foreign file
         first = (str(error).splitlines() or [''])[0][:200]
         raise UsageError(f'{file} cannot be read as a linear head ({type(error).__name__}: {first}).') from error
     if not isinstance(content, dict) or any(key not in content for key in _KEYS):

@@ -1,4 +1,4 @@
-"""Linear classifiers on frozen features: heads of many learning rates trained in one pass, by DINO's protocol."""
+"""Linear probe by DINO's protocol: heads with several learning rates are trained together on frozen features."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from mstkit.utils.checks import check_count, check_list, check_number
 from mstkit.utils.progress_bar import track
 
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
-# Logits that are held at once while the val images are classified: 64 MiB.
+# Logits in memory at once when val images are classified: 64 MiB.
 _LOGITS = 2**24
 
 
 class ProbeResult(NamedTuple):
-    """How the heads of R learning rates did over E epochs, and the heads.
+    """The training curves of heads with R learning rates over E epochs, and the best weights.
 
     Attributes:
         rates: the learning rates.
         loss: (E, R) float64, mean cross-entropy of the training images in nats, measured while training.
-        top1: (E, R) float64, percent of the val images after each epoch; NaN where the head was no longer finite.
-        top5: as ``top1``, or None where there are no more than five classes.
-        weight: (R, K, D), each head as it was after its best epoch.
-        bias: (R, K).
+        top1: (E, R) float64, accuracy in percent on the val images after each epoch; NaN if the head was not finite.
+        top5: as ``top1``; None if there are at most five classes.
+        weight: (R, K, D), of each head after its best epoch.
+        bias: (R, K), likewise.
     """
 
     rates: tuple[float, ...]
@@ -42,27 +42,27 @@ class ProbeResult(NamedTuple):
 
     @property
     def diverged(self) -> tuple[bool, ...]:
-        """Which rates ended, or were for an epoch, without finite numbers; they count for nothing."""
+        """For each rate, whether its head was not finite after any epoch; such rates are ignored."""
         return tuple(self.top1.isnan().any(dim=0).tolist())
 
     @property
     def best_epochs(self) -> tuple[int, ...]:
-        """The epoch of each rate's highest top-1, from 0; the first one where several are equal."""
+        """The epoch of each rate's highest top-1, from 0; the first one if several are equal."""
         return tuple(self.top1.nan_to_num(-1).argmax(dim=0).tolist())
 
     @property
     def best_rate(self) -> int:
-        """Index of the rate with the highest top-1 in any epoch; the smaller rate where two are equal."""
+        """Index of the rate with the highest top-1 in any epoch; the smaller rate if two are equal."""
         usable = [index for index, lost in enumerate(self.diverged) if not lost]
         highest = self.top1.nan_to_num(-1).amax(dim=0).tolist()
         return min(usable, key=lambda index: (-highest[index], self.rates[index]))
 
 
 def check_rates(rates: Sequence[float]) -> tuple[float, ...]:
-    """Refuses learning rates that nothing can be trained with. Raises UsageError."""
+    """Returns learning rates as a tuple; raises UsageError unless they are positive and distinct."""
     found = check_list('linear.rates (learning rates)', rates, check_number, above=0)
     if len(set(found)) < len(found):
-        raise UsageError(f'linear probe with the learning rates {list(rates)}: each must be there once only.')
+        raise UsageError(f'linear probe with the learning rates {list(rates)}: each must occur only once.')
     return tuple(found)
 
 
@@ -79,23 +79,23 @@ def train_heads(
 ) -> ProbeResult:
     """Trains one linear head per learning rate on the same batches, and measures all of them after every epoch.
 
-    DINO's protocol (Caron et al., arXiv 2104.14294): cross-entropy, SGD with momentum and without weight decay, the
-    rate falling to 0 by a cosine that moves once per epoch, weights drawn from N(0, 0.01), biases 0. All heads start
-    from the same draw. They lie side by side in one matrix, so that the features are multiplied once for all rates,
-    and no number of one head enters another: one that diverges leaves the others bit for bit as they would be.
+    DINO's protocol (Caron et al., arXiv 2104.14294): cross-entropy, SGD with momentum and without weight decay, a
+    cosine schedule to 0 that is updated once per epoch, initial weights from N(0, 0.01), initial biases 0. All heads
+    start from the same weights. They are stored in one matrix, so that one product computes the logits of all rates.
+    The heads are independent: one that diverges does not change a bit of the others.
 
     Args:
-        batches: from the epoch (from 0) to that epoch's batches of features (B, D) and labels (B,).
-        val: the images that accuracy is measured on; its classes are those of the heads.
-        rates: learning rates of the first epoch, as SGD uses them (not per 256 images).
-        epochs: how often the training images are gone through.
-        seed: of the first weights.
+        batches: maps the epoch (from 0) to its batches of features (B, D) and labels (B,).
+        val: the images on which accuracy is measured; its classes are those of the heads.
+        rates: initial learning rates of SGD (not per 256 images).
+        epochs: number of passes over the training images.
+        seed: of the initial weights.
         momentum: of SGD.
-        device: where to compute.
-        progress: show the epochs; off where ``batches`` shows its own.
+        device: for the computation.
+        progress: show a progress bar of epochs; off if ``batches`` shows its own.
 
     Raises:
-        UsageError: a setting out of range, an epoch without images, or no rate that stayed finite.
+        UsageError: a setting out of range, an epoch without images, or all rates diverged.
     """
     rates = check_rates(rates)
     check_count('epochs of a linear probe', epochs, 1)
@@ -129,13 +129,13 @@ def train_heads(
 
 
 def shuffled_batches(bank: FeatureBank, val: FeatureBank, batch_size: int, seed: int = 0) -> Batches:
-    """Batches out of stored features, in another order every epoch; the last one of an epoch may be smaller.
+    """Batches of stored features, shuffled in every epoch; the last one of an epoch may be smaller.
 
     Args:
-        bank: the training images.
-        val: what will be measured, to be told before the training that the two do not fit.
+        bank: features of the training images.
+        val: features of the val images; checked to fit ``bank``.
         batch_size: images per step.
-        seed: the order follows from it and the epoch alone.
+        seed: determines the order, together with the epoch.
 
     Raises:
         UsageError: as :func:`mstkit.evaluation.protocols.weighted_knn.check_banks`, or a batch size below 1.
@@ -152,7 +152,7 @@ def shuffled_batches(bank: FeatureBank, val: FeatureBank, batch_size: int, seed:
 
 
 def regrouped(batches: Iterable[tuple[Tensor, Tensor]], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same images in the same order, in batches of another size: what the network takes is not what SGD takes."""
+    """Re-batches (features, labels) to SGD's batch size, in the same order; the last batch may be smaller."""
     features: list[Tensor] = []
     labels: list[Tensor] = []
     for part, part_labels in batches:
@@ -169,7 +169,7 @@ def regrouped(batches: Iterable[tuple[Tensor, Tensor]], batch_size: int) -> Iter
 class _Heads:
     """R linear heads side by side: ``weight`` (D, R, K), ``bias`` (R, K), and SGD's momentum of both.
 
-    The gradient is written out (softmax minus one-hot), which needs one product forward and one back.
+    The gradient is computed explicitly (softmax minus one-hot), with one matrix product forward and one backward.
     """
 
     def __init__(
@@ -183,11 +183,11 @@ class _Heads:
         self.momentum = momentum
 
     def logits(self, features: Tensor) -> Tensor:
-        """(B, D) to (B, R, K), in one product."""
+        """Logits (B, R, K) of features (B, D), with one matrix product."""
         return (features @ self.weight.flatten(1)).unflatten(1, self.bias.shape) + self.bias
 
     def step(self, features: Tensor, labels: Tensor, factor: float) -> Tensor:
-        """One step of SGD on every head, at ``factor`` times its rate; returns the losses before it, (R,)."""
+        """One step of SGD on every head, with ``factor`` times its rate; returns the losses (R,) before the step."""
         logs = functional.log_softmax(self.logits(features), dim=2)
         rows = torch.arange(len(labels), device=labels.device)
         loss = -logs[rows, :, labels].mean(dim=0)
@@ -201,7 +201,7 @@ class _Heads:
         return loss
 
     def accuracy(self, bank: FeatureBank) -> tuple[Tensor, Tensor]:
-        """Top-1 and top-5 in percent, each (R,) float64 on the CPU; NaN where a logit is not finite."""
+        """Top-1 and top-5 in percent, each (R,) float64 on the CPU; NaN for heads with a logit that is not finite."""
         chunk = max(1, _LOGITS // self.bias.numel())
         hits = torch.zeros(2, len(self.bias), dtype=torch.int64)
         finite = torch.ones(len(self.bias), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""The linear probes of papers, as settings."""
+"""Presets of the linear probe, with the settings of papers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class LinearProtocol(NamedTuple):
     Attributes:
         features: a name in :data:`mstkit.evaluation.protocols.linear_head.FEATURES`.
         rates: learning rates.
-        per_256: whether those are per 256 images, and SGD's is rate * batch_size / 256.
+        per_256: whether the rates are per 256 images, so that SGD uses rate * batch_size / 256.
         batch_size: images per step of SGD.
-        epochs: how often the train images are gone through.
-        augmentation: 'crop' computes features of new random crops and flips every epoch; 'none' stores the features
-            of the central view once.
+        epochs: number of passes over the train images.
+        augmentation: 'crop' computes features of new random crops and flips every epoch; 'none' computes the features
+            of center crops once.
     """
 
     features: str = 'last4'
@@ -29,8 +29,8 @@ class LinearProtocol(NamedTuple):
 
 
 PRESETS = {
-    # Ours: half decades around DINO's rate. Without augmentation it costs one pass over the images instead of a
-    # hundred, on any device, so that a suite is done in seconds; small batches give small folders enough steps.
+    # mstkit's default: half decades around DINO's rate. Without augmentation it needs one pass over the images instead
+    # of a hundred; small batches give enough steps with small folders.
     'sweep': LinearProtocol(
         rates=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0), batch_size=256, augmentation='none'
     ),
@@ -40,7 +40,7 @@ PRESETS = {
     'ibot': LinearProtocol(rates=tuple(float(f'{digit}e{power}') for power in range(-4, 1) for digit in range(1, 10))),
     # Kakogeorgiou et al., arXiv 2203.12719.
     'attmask': LinearProtocol(rates=(0.005,), batch_size=2048),
-    # Li et al., arXiv 2106.05656, appendix E, word for word: the last class token, and a rate that no batch size is
-    # said to multiply. It is 17 times below DINO's at the same batch size; its numbers were likely made with another.
+    # Li et al., arXiv 2106.05656, appendix E, taken literally: the last CLS token, and a rate that is not multiplied by
+    # the batch size. It is 17 times below DINO's at the same batch size, so the paper probably used another one.
     'mst_paper_literal': LinearProtocol(features='last', rates=(0.00024,), per_256=False),
 }

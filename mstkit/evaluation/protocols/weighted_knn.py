@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbor accuracy: how well do frozen features sort images by class, with nothing trained?"""
+"""Accuracy of a weighted k-nearest-neighbor classifier on frozen features."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mstkit.structures import FeatureBank
 from mstkit.utils.checks import check_count, check_list, check_number
 
 DEFAULT_KS = (10, 20, 100, 200)
-_VOTERS = 1024  # val images whose votes are counted at once
+_VOTERS = 1024  # val images per table of votes
 
 
 def check_ks(ks: Sequence[int]) -> tuple[int, ...]:
-    """Refuses numbers of neighbors that make no sense, whatever the bank.
+    """Refuses numbers of neighbors that are invalid for any bank.
 
     Raises:
         UsageError: empty, or an entry that is not a positive int.
@@ -26,7 +26,7 @@ def check_ks(ks: Sequence[int]) -> tuple[int, ...]:
 
 
 def clip_ks(ks: Sequence[int], bank_size: int) -> tuple[int, ...]:
-    """Limits each k to the number of images in the bank; sorted, each once."""
+    """Limits each k to the number of images in the bank; returns them sorted and without duplicates."""
     return tuple(sorted({min(k, bank_size) for k in check_ks(ks)}))
 
 
@@ -43,7 +43,7 @@ def check_classes(train: Sequence[str], val: Sequence[str]) -> None:
 
 
 def check_finite(features: torch.Tensor, images: str) -> None:
-    """Refuses features (M, D) of which some are not finite; ``images`` says what they are of. Raises UsageError."""
+    """Raises UsageError if some features (M, D) are not finite; ``images`` names the images in the message."""
     broken = int((~torch.isfinite(features)).any(dim=1).sum())
     if broken:
         raise UsageError(
@@ -82,23 +82,22 @@ def knn_accuracy(
 ) -> dict[str, float]:
     """Classifies each val image by its k nearest train images.
 
-    Features are L2-normalized; the nearest are those of the highest cosine s; each votes for its class with
-    exp(s / temperature) (Wu et al., arXiv 1805.01978; the protocol of DINO, iBOT and AttMask). Exact: every pair is
-    compared, in blocks, so memory is bounded by ``chunk`` and not by the sizes of the sets
-    (:mod:`mstkit.evaluation.protocols.nearest_neighbors`).
+    Features are L2-normalized; the neighbors are the images with the highest cosine similarity s; each votes for its
+    class with weight exp(s / temperature) (Wu et al., arXiv 1805.01978; the protocol of DINO, iBOT and AttMask). Exact:
+    every pair is compared, in blocks that bound memory (:mod:`mstkit.evaluation.protocols.nearest_neighbors`).
 
     Args:
-        train: the bank that votes, M images.
+        train: the bank, M images.
         val: the images to classify.
         ks: numbers of neighbors; one larger than M becomes M, which is logged.
         temperature: of the votes.
-        chunk: val images whose neighbors are held at once; each takes 24 bytes a neighbor. The train images are
-            normalized once per chunk.
-        device: where to compute; by default where the features are.
+        chunk: val images whose neighbors are in memory at once, 24 bytes per neighbor. The train images are normalized
+            once per chunk.
+        device: for the computation; by default that of the features.
 
     Returns:
-        Percent by ``k{k}_top1``, and by ``k{k}_top5`` where there are more than five classes. A class that no
-        neighbor voted for is never counted as predicted, so top-5 stays meaningful for k < 5.
+        Percent by ``k{k}_top1``, and by ``k{k}_top5`` if there are more than five classes. A class without votes never
+        counts as predicted, so that top-5 is meaningful for k < 5.
 
     Raises:
         UsageError: a k or a temperature out of range, or banks that do not fit each other.
@@ -122,27 +121,27 @@ def knn_accuracy(
     for start in range(0, len(val.features), chunk):
         found = nearest(val.features[start : start + chunk], train.features, clipped[-1], target_device)
         targets = val.labels[start : start + chunk].to(target_device)
-        # A table of votes has a column for each class, so it is made for a few images at a time.
+        # The table of votes (images, classes) can be large, so it is made for a few images at a time.
         for similarity, indices, expected in zip(*(rows.split(_VOTERS) for rows in (*found, targets)), strict=True):
             voters = train_labels[indices]
-            # Shifted by the best match: the ranking of the classes stays, and no temperature overflows.
+            # Relative to the best match, which does not change the ranking of classes and cannot overflow.
             weights = ((similarity - similarity[:, :1]) / temperature).exp()
             for k in clipped:
                 votes = weights.new_zeros(len(expected), len(train.classes))
                 votes.scatter_add_(1, voters[:, :k], weights[:, :k])
-                for place, name in ((1, f'k{k}_top1'), (5, f'k{k}_top5')):
+                for width, name in ((1, f'k{k}_top1'), (5, f'k{k}_top5')):
                     if name in correct:
-                        best = votes.topk(place, dim=1)
+                        best = votes.topk(width, dim=1)
                         hit = (best.indices == expected[:, None]) & (best.values > 0)
                         correct[name] += int(hit.any(dim=1).sum())
     return {name: 100.0 * count / len(val.features) for name, count in correct.items()}
 
 
 def best_k(accuracy: Mapping[str, float]) -> tuple[int, float]:
-    """Finds the number of neighbors with the highest top-1 accuracy; the smaller one where two are equal.
+    """Finds the number of neighbors with the highest top-1 accuracy; the smaller one if two are equal.
 
     Args:
-        accuracy: what :func:`knn_accuracy` returned.
+        accuracy: result of :func:`knn_accuracy`.
 
     Returns:
         k and its percentage.
@@ -152,7 +151,7 @@ def best_k(accuracy: Mapping[str, float]) -> tuple[int, float]:
 
 
 def _listed(names: Sequence[str], shown: int = 5) -> str:
-    """At most five names, and how many more there are."""
+    """Lists at most ``shown`` names, and the number of further ones."""
     if not names:
         return 'none'
     more = f' and {len(names) - shown} more' if len(names) > shown else ''
