@@ -1,4 +1,4 @@
-"""Which kernel attention runs through."""
+"""Scaled dot-product attention with a choice of kernel."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from torch.nn import functional as F
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0, mask: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention, by the fused kernel except where that is the slow one.
+    """Scaled dot-product attention by torch's fused kernel, except on a CPU in half precision, where that is slower.
 
-    On a CPU in half precision torch's fused kernel is written for long sequences: forward and backward of
-    (64, 6, 37, 64) take 39 ms through it and 5 ms as two matrix products and a softmax, (16, 6, 197, 64) 29 ms and
-    12 ms (torch 2.15, two cores with AMX). In float32 the two are level and the fused one is kept, so that the result
-    is mmpretrain's bit for bit.
+    There, forward and backward of (64, 6, 37, 64) take 39 ms with the fused kernel and 5 ms as two matrix products and
+    a softmax, (16, 6, 197, 64) 29 ms and 12 ms (torch 2.15, two cores with AMX). In float32 both take equally long, and
+    the fused kernel gives mmpretrain's result bit for bit.
 
     Args:
         query: (B, N, L, d).
         key: (B, N, L, d).
         value: (B, N, L, d).
-        dropout_p: share of the attention that is dropped.
-        mask: what the logits, (B, N, L, L), are masked by, in a shape that expands to theirs: bool, which keys are
-            there at all, one at least in each image; or a bias, which is added to them and gets a gradient. None for
-            neither.
+        dropout_p: dropout probability of the attention weights.
+        mask: broadcastable to the logits (B, N, L, L): bool, True for keys that may be attended to, at least one per
+            query; or a bias that is added to the logits and has a gradient; or None.
 
     Returns:
         (B, N, L, d).
@@ -32,8 +30,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0, ma
     half = query.dtype in (torch.bfloat16, torch.float16)
     if query.device.type != 'cpu' or not half:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout_p)
-    # Autocast would make the softmax's input and output float32: half as much time again, and three times the memory.
-    # The softmax adds up in float32 all the same, and the error against float32 throughout is no larger for it.
+    # Without autocast, which would make the softmax's input and output float32: 1.5 times the time and 3 times the
+    # memory. The softmax accumulates in float32 anyway, and its error is no larger.
     with torch.autocast('cpu', enabled=False):
         scores = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
         if mask is not None:

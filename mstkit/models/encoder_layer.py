@@ -1,4 +1,4 @@
-"""mmpretrain's encoder layer, without the work that nobody reads."""
+"""mmpretrain's transformer layer, faster: tokens and images whose output is not used are not computed."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ QV_BIAS = 'qv_bias'  # mmpretrain's word for biases of queries and values withou
 
 
 class EncoderAttention(MultiheadAttention):
-    """mmpretrain's attention without its stochastic depth, which the layer around it applies.
+    """mmpretrain's attention without stochastic depth, which :class:`EncoderLayer` applies.
 
-    Queries, keys and values are taken apart at once: the gradient of that is one copy, not a sum of three.
+    Queries, keys and values are split by one ``unbind``, whose gradient is one copy instead of a sum of three.
 
     Args:
-        attention: mmpretrain's, whose layers are taken over with their parameters.
+        attention: mmpretrain's attention, whose layers and parameters are reused.
 
     Attributes:
-        q_bias: (C,) bias of the queries where keys have none, BEiT's; None where ``qkv`` has the bias of all.
+        q_bias: (C,) bias of the queries if keys have none (BEiT); None if ``qkv`` has a bias for all three.
         v_bias: likewise of the values.
         relative_position_bias_table: biases of the logits by the offset of query and key, see :class:`TokenPairs`.
-        table_grid: (h, w), the patches that the table is for.
+        table_grid: (h, w) of the patches that the table is made for.
     """
 
     def __init__(self, attention: MultiheadAttention) -> None:
-        BaseModule.__init__(self, attention.init_cfg)  # not mmpretrain's, which would draw all weights once more
+        BaseModule.__init__(self, attention.init_cfg)  # not mmpretrain's, which would initialize all weights again
         self.input_dims, self.embed_dims = attention.input_dims, attention.embed_dims
         self.num_heads, self.head_dims = attention.num_heads, attention.head_dims
         self.attn_drop = attention.attn_drop
@@ -51,25 +51,25 @@ class EncoderAttention(MultiheadAttention):
         self.training = attention.training
 
     def add_qv_bias(self) -> None:
-        """Gives queries and values a bias of their own, zeros; ``qkv`` has to be without."""
+        """Adds a bias of zeros to queries and values; ``qkv`` must have none."""
         self.q_bias, self.v_bias = (nn.Parameter(torch.zeros(self.embed_dims)) for _ in range(2))
 
     def add_relative_positions(self, grid: Grid, class_token: bool) -> None:
-        """Gives the logits a bias by offset, zeros, for images of (h, w) patches."""
+        """Adds a table of relative position biases, zeros, for an (h, w) grid of patches."""
         self.table_grid = grid
         self.relative_position_bias_table = nn.Parameter(torch.zeros(table_length(grid, class_token), self.num_heads))
 
     def projection_bias(self) -> Tensor | None:
-        """That of queries, keys and values, (3 C,); None where they have none."""
+        """The bias of queries, keys and values, (3 C,); None if they have none."""
         if self.q_bias is None or self.v_bias is None:
             return self.qkv.bias
         return torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
 
     def logit_bias(self, relative: Tensor | TokenPairs | None) -> Tensor | None:
-        """What is added to the logits, (N, T, T) or (B, N, T, T).
+        """The relative position bias of the logits, (N, T, T) or (B, N, T, T).
 
         Args:
-            relative: that itself, which layers share, or the pairs of tokens, for the table of this layer.
+            relative: the bias itself, shared by all layers, or the token pairs to look up in this layer's table.
         """
         if not isinstance(relative, TokenPairs):
             return relative
@@ -84,16 +84,18 @@ class EncoderAttention(MultiheadAttention):
         present: Tensor | None = None,
         rel_pos_bias: Tensor | None = None,
     ) -> Tensor:
-        """Mixes tokens; arguments and shapes as in :meth:`EncoderLayer.forward`, ``rel_pos_bias`` of `logit_bias`."""
+        """Self-attention; arguments and shapes as in :meth:`EncoderLayer.forward`, ``rel_pos_bias`` of `logit_bias`."""
         batch, length, dims = x.shape
         dropout = self.attn_drop if self.training else 0.0
         if first_only:
             weight, bias = self.qkv.weight, self.projection_bias()
             query = F.linear(x[:, :1], weight[:dims], None if bias is None else bias[:dims])
             both = F.linear(x, weight[dims:], None if bias is None else bias[dims:])
-            query = query.view(batch, 1, self.num_heads, self.head_dims).transpose(1, 2)
+            query = query.view(batch, 1, self.num_heads, self.head_dims).transpose(1, 2)  # (B, N, 1, d)
+            # (B, T, 2C) -> (2, B, N, T, d)
             key, value = both.view(batch, length, 2, self.num_heads, self.head_dims).permute(2, 0, 3, 1, 4).unbind(0)
         else:
+            # (B, T, 3C) -> (3, B, N, T, d)
             qkv = self.qkv(x) if self.q_bias is None else F.linear(x, self.qkv.weight, self.projection_bias())
             query, key, value = (
                 qkv.view(batch, length, 3, self.num_heads, self.head_dims).permute(2, 0, 3, 1, 4).unbind(0)
@@ -102,14 +104,14 @@ class EncoderAttention(MultiheadAttention):
             mixed = self.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         else:
             mixed = attend(query, key, value, dropout, _logit_mask(present, rel_pos_bias, first_only))
-        mixed = mixed.transpose(1, 2).flatten(2)
+        mixed = mixed.transpose(1, 2).flatten(2)  # (B, N, T, d) -> (B, T, C)
         if rows is not None:
             mixed = mixed.flatten(0, 1)[rows]
         return self.gamma1(self.proj_drop(self.proj(mixed)))
 
 
 def _logit_mask(present: Tensor | None, bias: Tensor | None, first_only: bool) -> Tensor:
-    """Keys that are there, (B, T), and a bias, (N, T, T) or (B, N, T, T), as one mask for :func:`attend`."""
+    """Merges a key padding mask (B, T) and a bias (N, T, T) or (B, N, T, T) into one mask for :func:`attend`."""
     keys = None if present is None else present[:, None, None, :]
     if bias is None:
         assert keys is not None
@@ -120,25 +122,24 @@ def _logit_mask(present: Tensor | None, bias: Tensor | None, first_only: bool) -
 
 
 class EncoderLayer(TransformerEncoderLayer):
-    """The same parameters and results, sooner.
+    """mmpretrain's transformer layer with the same parameters and results, computed faster.
 
-    - Stochastic depth (Huang et al., ECCV 2016) on a CPU leaves out the images whose branch is dropped, instead of
-      computing the branch and multiplying it by zero; elsewhere, where leaving out would wait for the device, scaling
-      and addition are one operation. Which images are dropped is drawn as mmcv's ``DropPath`` draws it.
-    - Of the last layer of a network often only some tokens are read. The others are keys and values there, and nothing
-      more of them is computed.
-    - :meth:`use_compiled` hands the layer to a compiler. One graph serves every layer of the same kind and shape, so a
-      network of any depth takes as long to compile as one layer.
+    - Stochastic depth (Huang et al., ECCV 2016): on a CPU, dropped branches are not computed at all instead of being
+      multiplied by zero. On a GPU, where selecting the images would make the host wait, scaling and addition are one
+      fused operation. The random draws are those of mmcv's ``DropPath``.
+    - In the last layer often only some output tokens are used: for the others only keys and values are computed.
+    - :meth:`use_compiled` compiles the layer. All layers of the same kind and shape share one graph, so compiling a
+      network takes as long as compiling one layer.
 
     Args:
-        layer: mmpretrain's, whose parts are taken over with their parameters.
+        layer: mmpretrain's layer, whose modules and parameters are reused.
     """
 
     _compiled: Callable[..., Tensor] | None = None
     ffn: Any  # an FFN or, with ffn_type='swiglu_fused', another kind
 
     def __init__(self, layer: TransformerEncoderLayer) -> None:
-        BaseModule.__init__(self, layer.init_cfg)  # not mmpretrain's, which would draw all weights once more
+        BaseModule.__init__(self, layer.init_cfg)  # not mmpretrain's, which would initialize all weights again
         self.embed_dims = layer.embed_dims
         self.ln1, self.attn = layer.ln1, EncoderAttention(layer.attn)
         self.ln2, self.ffn = layer.ln2, lean_ffn(layer.ffn)
@@ -156,11 +157,11 @@ class EncoderLayer(TransformerEncoderLayer):
 
         Args:
             x: (B, T, C).
-            first_only: gives the first token of each image alone.
-            rows: (M,) int64, gives the tokens at these places of B*T alone, in this order.
-            present: (B, T) bool, which tokens are there: the others, padding, are no keys. None for all.
-            relative: biases of the logits, (N, T, T) or (B, N, T, T), which layers share, or the pairs of tokens, of
-                which the layer looks them up in a table of its own. None for none.
+            first_only: return only the first token of each image.
+            rows: (M,) int64, return only the tokens of these indices among B*T, in this order.
+            present: (B, T) bool, False for padding tokens, which are not attended to; None without padding.
+            relative: relative position biases of the logits, (N, T, T) or (B, N, T, T), shared by all layers; or the
+                token pairs that the layer looks up in its own table; or None.
 
         Returns:
             (B, T, C), (B, 1, C) or (M, C).
@@ -169,7 +170,7 @@ class EncoderLayer(TransformerEncoderLayer):
         if rows is not None:
             return self._forward_rows(x, rows, bias)
         if self._compiled is not None and self.training and present is None:
-            # Drawn outside: the rate differs from layer to layer, and a compiler would make a graph for each.
+            # Drawn outside of the compiled function: the rate differs between layers, and each would need a graph.
             factors = self._factors(self.attn.out_drop, x), self._factors(self.ffn.dropout_layer, x)
             return self._compiled(self, x, first_only, *factors, bias)
         base = x[:, :1] if first_only else x
@@ -187,10 +188,10 @@ class EncoderLayer(TransformerEncoderLayer):
         return self._add(x, x, self.ffn.dropout_layer, lambda part, _: self._feed(part))
 
     def use_compiled(self, compiler: Callable[..., Callable]) -> None:
-        """Runs a training step's work, except where single rows are asked for, through a compiled function.
+        """Compiles the training forward pass, except with ``rows`` or padding.
 
         Args:
-            compiler: compiles a function; the same one for the same function.
+            compiler: compiles a function, and returns the same compiled function for the same function.
         """
         if isinstance(self.ffn, FFN):
             self._compiled = compiler(EncoderLayer._whole, dynamic=False)  # a step has two sizes of views
@@ -203,14 +204,14 @@ class EncoderLayer(TransformerEncoderLayer):
         of_feed: Tensor | None,
         bias: Tensor | None = None,
     ) -> Tensor:
-        """:meth:`forward` without a choice that depends on numbers: all images go through both branches.
+        """:meth:`forward` without data-dependent control flow: both branches are computed for all images.
 
         Args:
             x: (B, T, C).
-            first_only: as there.
-            of_attention: (B, 1), what each image's branch is multiplied by, or None for 1.
-            of_feed: likewise.
-            bias: of the logits, as from :meth:`EncoderAttention.logit_bias`.
+            first_only: see :meth:`forward`.
+            of_attention: (B, 1), stochastic depth's factor of each image's attention branch; None for 1.
+            of_feed: likewise of the feed-forward branch.
+            bias: of the logits, see :meth:`EncoderAttention.logit_bias`.
         """
         base = x[:, :1] if first_only else x
         seen = self.attn(self.ln1(x), first_only=first_only, rel_pos_bias=bias)
@@ -236,23 +237,23 @@ class EncoderLayer(TransformerEncoderLayer):
     def _add(
         self, base: Tensor, x: Tensor, drop: nn.Module, branch: Callable[[Tensor, Tensor | None], Tensor]
     ) -> Tensor:
-        """base + branch(x, None), times 1 / (share that is kept) and without the images that are dropped.
+        """base + branch of the kept images / keep probability (stochastic depth).
 
-        The branch is given the images that are left, and which they are, or None for all.
+        The branch is called with the kept images and their indices, or with all images and None.
         """
         factor = self._factors(drop, x)
         if factor is None:
             return base + branch(x, None)
         if x.device.type != 'cpu':
             return _scaled_sum(base, branch(x, None), factor)
-        kept = factor.flatten().nonzero().squeeze(1)  # none is fine: gradients are then zeros, as DDP wants them
+        kept = factor.flatten().nonzero().squeeze(1)  # may be empty: gradients are then zeros, as DDP needs them
         scale = float(factor.max())
         if len(kept) == len(x):
             return torch.add(base, branch(x, None), alpha=scale)
         return base.index_add(0, kept, branch(x.index_select(0, kept), kept).to(base.dtype), alpha=scale)
 
     def _factors(self, drop: nn.Module, x: Tensor) -> Tensor | None:
-        """What each image's branch is multiplied by: (B, 1), 0 or 1 / (share that is kept); None where all is 1."""
+        """Stochastic depth's factor of each image, (B, 1): 0 or 1 / keep probability; None if nothing is dropped."""
         if not isinstance(drop, DropPath) or not drop.drop_prob or not drop.training:
             return None
         keep = 1 - float(drop.drop_prob)
@@ -260,7 +261,7 @@ class EncoderLayer(TransformerEncoderLayer):
 
 
 def _scaled_sum(base: Tensor, branch: Tensor, factor: Tensor | None) -> Tensor:
-    """base + branch, (B, T, C) both, the branch times a factor (B, 1) of each image."""
+    """base + factor * branch; (B, T, C) both, factor (B, 1) or None for 1."""
     if factor is None:
         return base + branch
     return torch.addcmul(base, branch.to(base.dtype), factor.to(base.dtype)[:, :, None])

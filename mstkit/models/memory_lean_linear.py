@@ -1,4 +1,4 @@
-"""Linear layers of a transformer's block that keep their input for the backward pass once, not twice."""
+"""LayerNorm-Linear and GELU-Linear that save one activation for the backward pass instead of two."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 
 class _GELULinear(torch.autograd.Function):
-    """linear(gelu(x)), of which x is kept for the backward pass and gelu(x) is not."""
+    """linear(gelu(x)); saves x for the backward pass and recomputes gelu(x)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -33,7 +33,7 @@ class _GELULinear(torch.autograd.Function):
 
 
 class _NormLinear(torch.autograd.Function):
-    """linear(layer_norm(x)), of which x is kept for the backward pass and layer_norm(x) is not."""
+    """linear(layer_norm(x)); saves x for the backward pass and recomputes layer_norm(x)."""
 
     @staticmethod
     def forward(
@@ -62,19 +62,20 @@ class _NormLinear(torch.autograd.Function):
 
 
 def _plain() -> bool:
-    """Whether nothing is kept anyway, or a compiler chooses what is computed again."""
+    """Whether nothing is saved anyway (no gradient), or a compiler decides what is recomputed."""
     return not torch.is_grad_enabled() or torch.compiler.is_compiling()
 
 
 def norm_linear(x: Tensor, norm: nn.Module | None, linear: nn.Linear) -> Tensor:
     """``linear(norm(x))``, bit for bit, in less memory.
 
-    Autograd would keep both x, for the gradient of the norm, and norm(x), for the gradient of the weights. Here norm(x)
-    is computed again in the backward pass.
+    Autograd would save both x, for the gradient of the norm, and norm(x), for the gradient of the weights. Here norm(x)
+    is recomputed in the backward pass.
 
     Args:
         x: (..., C_in).
-        norm: a layer normalization; another one, or one in another precision than x, is run as it is. None is none.
+        norm: a layer normalization; any other module, or a norm in another precision than x, is called as usual. None
+            for no norm.
         linear: maps C_in to C_out.
 
     Returns:
@@ -92,16 +93,15 @@ def norm_linear(x: Tensor, norm: nn.Module | None, linear: nn.Linear) -> Tensor:
 
 
 def _cast(linear: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias, cast where autograd sees it; autocast would cast them inside the functions above."""
+    """Casts weight and bias outside of the functions above, where autograd records it (autocast would inside)."""
     return linear.weight.to(dtype), None if linear.bias is None else linear.bias.to(dtype)
 
 
 def gelu_linear(x: Tensor, linear: nn.Linear) -> Tensor:
     """``linear(gelu(x))``, bit for bit, in less memory.
 
-    Autograd would keep both x, for the gradient of GELU, and gelu(x), for the gradient of the weights: together half of
-    what a block of a vision transformer keeps. Here gelu(x) is computed again in the backward pass, which takes about
-    one hundredth of a step.
+    Autograd would save both x, for the gradient of GELU, and gelu(x), for the gradient of the weights: together half of
+    a ViT block's activations. Here gelu(x) is recomputed in the backward pass, which takes about 1% of a step.
 
     Args:
         x: (..., C_in).
@@ -116,21 +116,21 @@ def gelu_linear(x: Tensor, linear: nn.Linear) -> Tensor:
 
 
 class LeanFFN(FFN):
-    """mmcv's ``FFN`` by :func:`gelu_linear`: the same parameters under the same names, and the same results.
+    """mmcv's ``FFN`` with :func:`gelu_linear`: the same parameter names and the same results.
 
     Args:
-        ffn: mmcv's, whose layers are taken over with their parameters; it has to be one that :func:`lean_ffn` knows.
+        ffn: mmcv's FFN, whose layers and parameters are reused; see :func:`lean_ffn` for the supported ones.
     """
 
     def __init__(self, ffn: FFN) -> None:
-        BaseModule.__init__(self, ffn.init_cfg)  # not FFN's, which would draw all weights once more
+        BaseModule.__init__(self, ffn.init_cfg)  # not FFN's, which would initialize all weights again
         self.embed_dims, self.feedforward_channels = ffn.embed_dims, ffn.feedforward_channels
         self.num_fcs, self.add_identity = ffn.num_fcs, ffn.add_identity
         self.layers, self.dropout_layer, self.gamma2 = ffn.layers, ffn.dropout_layer, ffn.gamma2
         self.training = ffn.training
 
     def feed(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
-        """The branch without its identity and stochastic depth, with the norm before it: (..., C) to (..., C)."""
+        """The residual branch including the norm before it, without stochastic depth: (..., C) to (..., C)."""
         first, second, dropout = self.layers
         return self.gamma2(dropout(gelu_linear(norm_linear(x, norm, first[0]), second)))
 
@@ -143,10 +143,10 @@ class LeanFFN(FFN):
 
 
 def lean_ffn(ffn: nn.Module) -> nn.Module:
-    """A :class:`LeanFFN` of mmcv's ``FFN`` where that saves memory, else the same module.
+    """Converts mmcv's ``FFN`` to a :class:`LeanFFN` if it is supported; returns other modules unchanged.
 
-    It does for two linear layers with an exact GELU and without dropout between them, as ViT and Swin have them; what
-    is dropped behind the activation would have to be drawn again.
+    Supported are two linear layers with an exact GELU and no dropout in between, as in ViT and Swin (a dropout mask
+    behind the activation would have to be drawn again in the backward pass).
     """
     if type(ffn) is not FFN:
         return ffn

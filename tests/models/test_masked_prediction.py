@@ -378,7 +378,7 @@ def test_a_backbone_that_says_nothing_of_a_class_token_has_none():
 def test_everything_hidden_and_no_class_token_is_refused():
     backbone = dict(VIT, with_cls_token=False, out_type='avg_featmap')
     assert torch.isfinite(build('MAE', backbone=backbone).loss([images()])['loss_predict'])
-    with pytest.raises(UsageError, match='nothing is visible in an image'):
+    with pytest.raises(UsageError, match='all patches of an image are hidden'):
         build('MAE', backbone=backbone, masker=Given(torch.ones(3, 4, 4, dtype=torch.bool))).loss([images()])
 
 

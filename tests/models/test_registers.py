@@ -243,7 +243,7 @@ def test_without_registers_nothing_differs() -> None:
     assert not any('register' in name for name in network.state_dict()) and network.num_prefix_tokens == 1
     mask = torch.ones(3, 4, 4, dtype=torch.bool)
     assert vit(registers=2).forward_visible(images(), mask).patch_tokens.shape == (3, 0, 24)
-    with pytest.raises(UsageError, match='nothing is visible'):
+    with pytest.raises(UsageError, match='all patches of an image are hidden'):
         vit(False, registers=2).forward_visible(images(), mask)
 
 

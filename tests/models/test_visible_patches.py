@@ -73,7 +73,7 @@ def test_everything_hidden_leaves_the_class_token_or_is_refused():
     assert found.patch_tokens.shape == (2, 0, 48) and torch.isfinite(found.pooled).all()
     mask[0, 0, 0] = False
     assert torch.isfinite(vit().forward_visible(torch.randn(2, 3, 32, 32), mask).patch_tokens).all()
-    with pytest.raises(UsageError, match='nothing is visible in an image'):
+    with pytest.raises(UsageError, match='all patches of an image are hidden'):
         vit(with_cls_token=False, out_type='avg_featmap').forward_visible(torch.randn(2, 3, 32, 32), mask)
 
 

@@ -1,4 +1,4 @@
-"""Checks of what mmpretrain's ViT and Swin take unseen, and fail on later or compute nonsense with."""
+"""Checks of arguments that mmpretrain's ViT and Swin accept unchecked and fail on later."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ FLAGS += ('out_after_downsample', 'use_abs_pos_embed')
 
 
 def vit_arguments(owner: str, args: tuple, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a ViT by name, after a look at each.
+    """Checks all arguments of a ViT and returns them by name, with defaults.
 
     Args:
-        owner: the class, for messages.
-        args: positional ones.
-        settings: the others.
+        owner: name of the class, for messages.
+        args: positional arguments.
+        settings: keyword arguments.
 
     Raises:
-        UsageError: with the argument and what it can be.
+        UsageError: an invalid argument, with the values it can have.
     """
     only_qv = settings.get('qkv_bias') == QV_BIAS
     given = _given(VisionTransformer, owner, args, {**settings, **({'qkv_bias': False} if only_qv else {})})
@@ -65,7 +65,7 @@ def vit_arguments(owner: str, args: tuple, settings: Mapping[str, Any]) -> dict[
 
 
 def swin_arguments(owner: str, args: tuple, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a Swin by name, after a look at each; see :func:`vit_arguments`."""
+    """Checks all arguments of a Swin and returns them by name, with defaults; see :func:`vit_arguments`."""
     given = _given(SwinTransformer, owner, args, settings)
     arch = _arch(owner, given['arch'], SwinTransformer, ('depths', 'num_heads'))
     width = check_size(f'{owner}.arch.embed_dims', arch['embed_dims'])
@@ -73,8 +73,8 @@ def swin_arguments(owner: str, args: tuple, settings: Mapping[str, Any]) -> dict
     heads = check_list(f'{owner}.arch.num_heads', arch['num_heads'], check_count, 1)
     if len(depths) != len(heads) or len(depths) > 8:
         raise UsageError(
-            f'{owner}.arch has depths {arch["depths"]!r} and num_heads {arch["num_heads"]!r}: give a number of each '
-            'for every stage, of which there are 8 at the most.'
+            f'{owner}.arch has depths {arch["depths"]!r} and num_heads {arch["num_heads"]!r}: give both one number per '
+            'stage, for at most 8 stages.'
         )
     for stage, count in enumerate(heads):
         _heads(f'{owner}.arch, stage {stage}', width * 2**stage, count)
@@ -86,8 +86,8 @@ def swin_arguments(owner: str, args: tuple, settings: Mapping[str, Any]) -> dict
 
 
 def _given(backbone: type, owner: str, args: tuple, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Every argument of mmpretrain's class by name, with its defaults; flags are flags."""
-    bound = inspect.signature(backbone).bind(*args, **settings)  # what it does not know is a TypeError, as always
+    """Every argument of mmpretrain's class by name, with defaults; checks the flags."""
+    bound = inspect.signature(backbone).bind(*args, **settings)  # raises TypeError for unknown arguments
     bound.apply_defaults()
     for name in FLAGS:
         if name in bound.arguments:
@@ -106,7 +106,7 @@ def _arch(owner: str, arch: Any, backbone: Any, needed: tuple[str, ...]) -> Mapp
 
 
 def _heads(place: str, width: int, heads: Any) -> None:
-    """Each head takes the same share of the channels."""
+    """Refuses a number of heads that does not divide the channels."""
     check_count(f'{place}.num_heads', heads, 1)
     if width % heads:
         fitting = [count for count in range(1, width + 1) if width % count == 0]
@@ -117,7 +117,7 @@ def _heads(place: str, width: int, heads: Any) -> None:
 
 
 def _check_shared(owner: str, given: Mapping[str, Any], depth: int) -> None:
-    """What ViT and Swin have in common; ``depth`` is the layers of one, the stages of the other."""
+    """Checks the arguments that ViT and Swin share; ``depth`` is the number of layers (ViT) or stages (Swin)."""
     sizes = {name: _pair(f'{owner}.{name}', given[name]) for name in ('img_size', 'patch_size')}
     for image, patch in zip(*sizes.values(), strict=True):
         if patch > image:
@@ -132,7 +132,7 @@ def _check_shared(owner: str, given: Mapping[str, Any], depth: int) -> None:
 
 
 def _pair(name: str, value: Any) -> tuple[int, int]:
-    """Height and width in pixels, of which one number means both."""
+    """(height, width) in pixels, from a pair or a single number for both."""
     if isinstance(value, (tuple, list)) and len(value) == 2:
         return check_size(f'{name}[0]', value[0], high=2**16), check_size(f'{name}[1]', value[1], high=2**16)
     side = check_size(name, value, high=2**16)
@@ -146,7 +146,7 @@ def _indices(owner: str, indices: Any, low: int, high: int) -> list[int]:
 
 
 def _inner(owner: str, name: str, settings: Any, count: int) -> None:
-    """Settings of all inner parts, or of each."""
+    """Checks ``layer_cfgs`` or ``stage_cfgs``: one dict for all layers or stages, or one for each."""
     if isinstance(settings, Sequence) and not isinstance(settings, str):
         if len(settings) != count:
             raise UsageError(f'{owner}.{name} has {len(settings)} entries: give one dict, or {count} of them.')

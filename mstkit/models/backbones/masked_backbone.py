@@ -1,4 +1,4 @@
-"""What every backbone that can be pre-trained with masks has in common."""
+"""Base class of the backbones that can be pre-trained with masks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Backbone = TypeVar('Backbone', bound='MaskedBackbone')
 
 
 def expand_mask(mask: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Repeats a mask that was decided on a coarse grid onto a finer one.
+    """Repeats a mask of a coarse grid onto a finer one.
 
     Args:
         mask: (B, h, w) bool.
         grid: (H, W), whole multiples of (h, w).
 
     Returns:
-        (B, H, W) bool; every cell of the coarse grid became a block of H/h × W/w cells.
+        (B, H, W) bool; every cell of the coarse grid becomes a block of H/h × W/w cells.
 
     Raises:
         UsageError: if the finer grid is not a multiple of the coarser one.
@@ -39,19 +39,18 @@ def expand_mask(mask: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 class MaskedBackbone:
-    """Mixin: consumes a mask and gives tokens; everything else stays mmpretrain's.
+    """Mixin that adds masked input and token output to a backbone of mmpretrain's.
 
-    A subclass sets the attributes below and writes :meth:`forward_tokens`. It adds no parameter of its own, so that
-    its state dict has mmpretrain's keys and no other; the learned [MASK] embedding belongs to the algorithm.
+    A subclass sets the attributes below and implements :meth:`forward_tokens`. It adds no parameters, so that its state
+    dict has exactly mmpretrain's keys; the learned [MASK] embedding belongs to the algorithm.
 
     Attributes:
-        embedding_dims: channels of a patch embedding, where the mask applies.
+        embedding_dims: channels of the patch embedding, to which the mask applies.
         feature_dims: C of :class:`TokenOutput`.
         stride: pixels of the input per patch token of the output.
-        num_extra_tokens: tokens with a position that are no patches, mmpretrain's name: 1 with a class token, which is
-            then ``pooled``.
-        provides_attention: whether ``forward_tokens(return_attention=True)`` gives one.
-        encodes_visible: whether it can leave hidden patches out (:meth:`forward_visible`).
+        num_extra_tokens: mmpretrain's name of the number of class tokens, 0 or 1; with 1, ``pooled`` is that token.
+        provides_attention: whether ``forward_tokens(return_attention=True)`` is supported.
+        encodes_visible: whether it can encode the visible patches alone (:meth:`forward_visible`).
     """
 
     embedding_dims: int
@@ -70,77 +69,77 @@ class MaskedBackbone:
         attention_layer: int = -1,
         read: Read = 'all',
     ) -> TokenOutput:
-        """Encodes images, hiding the masked patches.
+        """Encodes images, with hidden patches replaced by the [MASK] embedding.
 
         Args:
             images: (B, 3, H, W), normalized.
             mask: (B, h, w) bool, True = hidden, on this backbone's own grid or a coarser one that divides it.
-            return_attention: whether to fill in ``attention``.
-            mask_token: (embedding_dims,) embedding put in place of hidden patches, after the patch projection and
-                before the position is added (MST alg. 1). Zeros where it is not given.
-            attention_layer: the block whose attention it is, from the end; see :attr:`attention_layers`.
-            read: the tokens that the caller will read. A backbone may leave the other patches at zero and save their
-                work; the tokens that are read are the same.
+            return_attention: whether to fill in ``attention`` of the output.
+            mask_token: (embedding_dims,) [MASK] embedding of hidden patches, put in place after the patch projection
+                and before positions are added (MST alg. 1). None for zeros.
+            attention_layer: the block whose attention is returned, from the end; see :meth:`attention_layers`.
+            read: the output tokens that the caller uses. A backbone may skip the computation of other patch tokens and
+                return zeros for them.
         """
-        raise NotImplementedError(f'{type(self).__name__} does not say how it makes tokens')
+        raise NotImplementedError(f'{type(self).__name__} does not implement forward_tokens()')
 
     def forward_visible(self, images: Tensor, mask: Tensor) -> VisibleOutput:
-        """Encodes the visible patches alone, each at its own position (MAE, He et al., CVPR 2022, section 3).
+        """Encodes the visible patches alone, each with its own position (MAE, He et al., CVPR 2022, section 3).
 
-        With equally many visible patches in all images nothing is wasted; otherwise the shorter images are padded, and
-        what is padded is no key of any attention, so that every image comes out as by itself.
+        If images have different numbers of visible patches, shorter ones are padded. Padding is not attended to, so
+        that the result for an image does not depend on the others.
 
         Args:
             images: (B, 3, H, W), normalized.
             mask: (B, h, w) bool, True = hidden, on this backbone's own grid or a coarser one that divides it.
 
         Raises:
-            UsageError: the backbone cannot leave patches out; or nothing is visible in an image and there is no class
-                token either.
+            UsageError: a backbone that cannot encode visible patches alone; an image without visible patches if the
+                backbone has no class token.
         """
         raise UsageError(
             f'{type(self).__name__} cannot encode visible patches only, since its windows need the whole grid: take a '
-            'method that puts a mask token in their place (SimMIM, iBOT, MST), or MaskedVisionTransformer'
+            'method with mask tokens (SimMIM, iBOT, MST), or MaskedVisionTransformer'
         )
 
     def forward_layers(self, images: Tensor, count: int, norm: bool = True) -> list[Tensor]:
-        """The patch tokens of whole images after each of the last blocks.
+        """The patch tokens of unmasked images after each of the last ``count`` blocks.
 
         Args:
             images: (B, 3, H, W), normalized.
-            count: how many blocks, from the end; of a Swin, of its last stage.
-            norm: through the final norm, each by itself, as iBOT's evaluation takes them.
+            count: number of blocks, from the end; for a Swin, of its last stage.
+            norm: whether to apply the final norm to the output of each block, as in iBOT's evaluation.
 
         Returns:
             ``count`` tensors (B, L, C), the last block's last.
 
         Raises:
-            UsageError: more blocks than there are.
+            UsageError: a ``count`` larger than the number of blocks.
         """
-        raise NotImplementedError(f'{type(self).__name__} does not say how it makes tokens')
+        raise NotImplementedError(f'{type(self).__name__} does not implement forward_layers()')
 
     def _check_layers(self, count: int, blocks: int) -> int:
-        """How many of ``blocks`` come before the last ``count``. Raises UsageError."""
+        """The index of the first of the last ``count`` blocks. Raises UsageError."""
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= blocks:
             raise UsageError(f'{type(self).__name__}: layers={count!r}, but its tokens come from 1 to {blocks} blocks')
         return blocks - count
 
     def grid_of(self, images: Tensor) -> tuple[int, int]:
-        """(h, w) of the patch tokens of images (B, 3, H, W), on which a mask for them is decided."""
+        """(h, w) of the patch tokens of images (B, 3, H, W), which is the grid of their masks."""
         height, width = images.shape[-2:]
         return height // self.stride, width // self.stride
 
     def train(self: Backbone, mode: bool = True) -> Backbone:
-        """Like any module's, also in what it returns (mmpretrain's gives None)."""
+        """Like any module's ``train``; returns self, where mmpretrain's returns None."""
         super().train(mode)  # type: ignore[misc]
         return self
 
     def check_image_size(self, size: int, masked: bool) -> None:
-        """Refuses an image size that this backbone could only take by padding.
+        """Refuses an image size that is not a multiple of the patch size or stride.
 
         Args:
             size: side of the square view in pixels.
-            masked: whether a mask has to fit the view's grid.
+            masked: whether views of this size are masked, so that the mask has to fit the grid.
 
         Raises:
             UsageError: naming the size and the nearest ones that fit.
@@ -154,15 +153,15 @@ class MaskedBackbone:
             )
 
     def attention_layers(self, size: int) -> int:
-        """How many blocks, counted from the end, can say what each patch receives of the whole view's attention.
+        """Number of blocks, counted from the end, whose attention covers the whole view and so can guide a masker.
 
         Args:
             size: side of the square view in pixels.
         """
-        raise NotImplementedError(f'{type(self).__name__} does not say which of its blocks can guide a masker')
+        raise NotImplementedError(f'{type(self).__name__} does not implement attention_layers()')
 
     def check_attention_layer(self, layer: int, size: int) -> None:
-        """Refuses a block that is not there, or that cannot guide a masker. Raises UsageError."""
+        """Refuses a block that does not exist or cannot guide a masker. Raises UsageError."""
         count = self.attention_layers(size)
         if not -count <= layer <= -1:
             raise UsageError(
@@ -196,10 +195,10 @@ class MaskedBackbone:
 
 
 def init_transformer_weights(modules: Iterable[nn.Module]) -> None:
-    """Truncated-normal initialization of every linear layer, deviation 0.02, biases zero.
+    """Truncated-normal initialization of every linear layer, std 0.02, biases zero.
 
-    The initialization that DINO, MoBY and the official Swin train from; mmpretrain leaves the attention projections
-    at torch's default.
+    The initialization of DINO, MoBY and the official Swin; mmpretrain leaves the attention projections at torch's
+    default.
     """
     for module in modules:
         if isinstance(module, nn.Linear):
@@ -211,7 +210,7 @@ def init_transformer_weights(modules: Iterable[nn.Module]) -> None:
 def init_like_mae(modules: Iterable[nn.Module], patch_projection: nn.Module) -> None:
     """MAE's initialization: Xavier-uniform weights of every linear layer, biases zero.
 
-    The patch projection is taken as the linear layer that it is; its bias keeps torch's default, as in MAE's code.
+    The patch projection is initialized as a linear layer, too; its bias keeps torch's default, as in MAE's code.
     """
     for module in modules:
         if isinstance(module, nn.Linear):
@@ -224,9 +223,9 @@ def init_like_mae(modules: Iterable[nn.Module], patch_projection: nn.Module) -> 
 def init_like_beit(layers: Iterable[Any], patch_projection: nn.Module, class_token: Tensor | None) -> None:
     """BEiT's and SimMIM's initialization of a ViT, as their code has it for pre-training.
 
-    Weights of every linear layer, of the patch projection, and the class token are normal with deviation 0.02 and cut
-    off at that deviation, biases are zero; then what ends the attention and the feed-forward branch of layer i, counted
-    from 1, is divided by sqrt(2i), so that deep layers begin near the identity.
+    Weights of every linear layer, of the patch projection, and the class token are normal with std 0.02, truncated at
+    ±0.02, and biases are zero; then the weights of the last linear layer of the attention and of the feed-forward
+    branch of layer i, counted from 1, are divided by sqrt(2i), so that deep layers start close to the identity.
     """
     linears = [module for layer in layers for module in layer.modules() if isinstance(module, nn.Linear)]
     for module in (*linears, patch_projection):

@@ -1,4 +1,4 @@
-"""mmpretrain's Swin transformer, with a mask going in, tokens coming out and small views allowed."""
+"""mmpretrain's Swin transformer with masked input, and for views whose maps are smaller than a window."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Query = Literal['received', 'pseudo_cls']
 
 
 class SmallMapWindowMSA(ShiftWindowMSA):
-    """Window attention that also takes maps smaller than a window: padded to it, and not shifted.
+    """Window attention that pads maps smaller than a window and does not shift them.
 
     The official Swin shrinks the window and drops the shift when a map is not larger than the window; mmpretrain
-    either refuses such a map or (``pad_small_map``) shifts it all the same, which rolls tokens that are all in one
-    window and masks most of their attention. On larger maps nothing differs from mmpretrain.
+    either refuses such a map or (``pad_small_map``) shifts it nevertheless, which masks most of the attention between
+    tokens of the same window. On larger maps the result is mmpretrain's.
 
     Args:
-        attention: mmpretrain's, whose layers are taken over with their parameters.
+        attention: mmpretrain's attention, whose layers and parameters are reused.
     """
 
     def __init__(self, attention: ShiftWindowMSA) -> None:
-        BaseModule.__init__(self, attention.init_cfg)  # not mmpretrain's, which would draw all weights once more
+        BaseModule.__init__(self, attention.init_cfg)  # not mmpretrain's, which would initialize all weights again
         self.shift_size, self.window_size = attention.shift_size, attention.window_size
         self.pad_small_map = attention.pad_small_map
         self.shifts_any_map = False
@@ -43,45 +43,46 @@ class SmallMapWindowMSA(ShiftWindowMSA):
         self.training = attention.training
 
     def decide_shift(self, side: int) -> None:
-        """Lets the map of the size that the network is built for decide, once for all maps (``shift_by='img_size'``).
+        """Fixes whether windows are shifted, for maps of any size (``shift_by='img_size'``).
 
         Args:
-            side: the shorter one of that map, in tokens.
+            side: shorter side, in tokens, of the stage's map for an image of ``img_size``.
         """
         if side <= self.window_size:
             self.shift_size = 0
         self.shifts_any_map = self.pad_small_map = self.shift_size > 0
 
     def forward(self, query: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """Attends inside windows: (B, h*w, C) and (h, w) to (B, h*w, C)."""
+        """Attention within windows: (B, h*w, C) and (h, w) to (B, h*w, C)."""
         if min(hw_shape) > self.window_size or self.shifts(hw_shape):
             return super().forward(query, hw_shape)
         attended = self.w_msa(self._windows(query, hw_shape))
         return self.drop(self._on_map(attended, hw_shape))
 
     def shifts(self, hw_shape: tuple[int, int]) -> bool:
-        """Whether this block shifts its windows on a map of that size."""
+        """Whether this block shifts its windows on an (h, w) map."""
         return self.shift_size > 0 and (self.shifts_any_map or min(hw_shape) > self.window_size)
 
     def attention_to(self, tokens: Tensor, hw_shape: tuple[int, int], query: Query) -> Tensor:
-        """What each token receives inside its window.
+        """Attention that each token receives within its window.
 
         Args:
-            tokens: (B, h*w, C), the block's normalized input.
+            tokens: (B, h*w, C), the block's input after its norm.
             hw_shape: (h, w).
-            query: 'received', the mean over the window's queries, or 'pseudo_cls', the attention of their mean.
+            query: 'received', attention averaged over the window's queries, or 'pseudo_cls', attention of the averaged
+                query.
 
         Returns:
-            (B, N, h*w) float32. With several windows each sums to one by itself; padding is left out on both sides.
+            (B, N, h*w) float32, summing to one over each window; padding is neither query nor key.
         """
         msa, window = self.w_msa, self.window_size
         height, width = hw_shape
         windows = self._windows(tokens, hw_shape)
-        real = self._windows(tokens.new_ones(1, height * width, 1), hw_shape).squeeze(-1)  # (nW, window²)
-        real = real.repeat(len(tokens), 1)
+        real = self._windows(tokens.new_ones(1, height * width, 1), hw_shape).squeeze(-1)  # (nW, window²), padding 0
+        real = real.repeat(len(tokens), 1)  # (B*nW, window²)
         dims, heads = msa.embed_dims, msa.num_heads
         weight, bias = msa.qkv.weight, msa.qkv.bias
-        queries, keys = (
+        queries, keys = (  # (B*nW, N, window², d) both
             F.linear(windows, part, None if bias is None else bias[i * dims : (i + 1) * dims])
             .view(*windows.shape[:2], heads, dims // heads)
             .transpose(1, 2)
@@ -89,21 +90,22 @@ class SmallMapWindowMSA(ShiftWindowMSA):
             for i, part in enumerate(weight.split(dims)[:2])
         )
         position = msa.relative_position_bias_table[msa.relative_position_index.view(-1)]
-        position = position.view(window**2, window**2, heads).permute(2, 0, 1).float()
-        weights_of_queries = (real / real.sum(-1, keepdim=True))[:, None, :, None].float()
+        position = position.view(window**2, window**2, heads).permute(2, 0, 1).float()  # (N, window², window²)
+        weights_of_queries = (real / real.sum(-1, keepdim=True))[:, None, :, None].float()  # (B*nW, 1, window², 1)
         if query == 'pseudo_cls':
             queries = (queries * weights_of_queries).sum(2, keepdim=True)
             position = position.mean(1, keepdim=True)
-        # Autocast would take the product, and with it the ranking of the patches, back to half precision.
+        # In float32: autocast would compute the logits, and so rank the patches, in half precision.
         with torch.autocast(tokens.device.type, enabled=False):
             scores = queries * msa.scale @ keys.transpose(-2, -1) + position
         scores = scores.masked_fill(real[:, None, None, :] == 0, float('-inf'))
         attention = torch.softmax(scores, dim=-1)
+        # (B*nW, N, window²)
         received = attention[:, :, 0] if query == 'pseudo_cls' else (attention * weights_of_queries).sum(2)
         return self._on_map(received.transpose(1, 2), hw_shape).transpose(1, 2)
 
     def _windows(self, tokens: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """(B, h*w, C) -> (B * windows, window², C), zero-padded at the lower right."""
+        """(B, h*w, C) -> (B*nW, window², C), zero-padded at the lower right."""
         height, width = hw_shape
         window = self.window_size
         x = tokens.view(len(tokens), height, width, -1)
@@ -111,7 +113,7 @@ class SmallMapWindowMSA(ShiftWindowMSA):
         return self.window_partition(x, window).view(-1, window**2, x.shape[-1])
 
     def _on_map(self, windows: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """(B * windows, window², C) -> (B, h*w, C), the padding cut off."""
+        """(B*nW, window², C) -> (B, h*w, C), without the padding."""
         height, width = hw_shape
         window = self.window_size
         padded = self.window_reverse(
@@ -125,21 +127,20 @@ class SmallMapWindowMSA(ShiftWindowMSA):
 
 @MODELS.register_module()
 class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
-    """mmpretrain's :class:`SwinTransformer` whose patches can be hidden and whose views may be small.
+    """mmpretrain's :class:`SwinTransformer` with masked input and small views.
 
-    Arguments, state-dict keys and the output of ``forward`` are mmpretrain's, bit for bit where mmpretrain takes the
-    input at all. Swin has no class token and MST's paper does not say what guides its mask; the choice made here
-    (ours, not the paper's) is the attention that each token of the last stage receives, read from that stage's last
-    block that is not shifted, and a mask on the last stage's grid (7×7 at 224 px) that is repeated onto the patch
-    embedding's (56×56).
+    Arguments, state-dict keys and the output of ``forward`` are mmpretrain's, bit for bit for inputs that mmpretrain
+    accepts. Swin has no class token, and MST's paper does not say which attention guides its mask. Here it is the
+    attention that each token of the last stage receives in the last block without shift; the mask is made on the last
+    stage's grid (7×7 at 224 px) and repeated onto the patch embedding's (56×56).
 
     Args:
-        attention_query: 'received', the mean over queries (default), or 'pseudo_cls', the attention of the mean
-            query, which is nearest to a class token.
-        shift_by: what decides whether the shifting blocks of a stage shift: 'map', that the map before them is larger
-            than a window (default); or 'img_size', that the stage's map of an image of ``img_size`` is, whatever comes
-            in. At 224 px the two are the same. iBOT's Swin goes by the second: it shifts the 6×6 map that a local crop
-            of 96 px has in the third stage, padded to 7×7, because at 224 px that stage's map is 14×14.
+        attention_query: 'received', attention averaged over queries (default), or 'pseudo_cls', attention of the
+            averaged query, which resembles a class token.
+        shift_by: when the shifting blocks of a stage shift: 'map', if the stage's map is larger than a window
+            (default); 'img_size', if the stage's map of an image of ``img_size`` is larger than a window, whatever the
+            input's size. At 224 px the two are the same. iBOT's Swin does the latter: it shifts the 6×6 map of a 96-px
+            crop in the third stage, padded to 7×7, because at 224 px that stage's map is 14×14.
     """
 
     def __init__(
@@ -160,7 +161,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         self.stride = self.patch_size * 2 ** (self.num_layers - 1)
         for stage in self.stages:
             for block in stage.blocks:
-                # mmpretrain's block builds its own kind of each.
+                # Replaces the modules that mmpretrain's block has built.
                 block.attn, block.ffn = SmallMapWindowMSA(block.attn), lean_ffn(block.ffn)
         if self.shift_by == 'img_size':
             for depth, stage in enumerate(self.stages):
@@ -182,7 +183,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         attention_layer: int = -1,
         read: Read = 'all',
     ) -> TokenOutput:
-        """See :meth:`MaskedBackbone.forward_tokens`; ``pooled`` is the mean of all tokens, so all are made."""
+        """See :meth:`MaskedBackbone.forward_tokens`; always computes all tokens, since ``pooled`` is their mean."""
         tokens, grid = self._before_last_stage(images, mask, mask_token)
         attention = None
         blocks: Any = self.stages[-1].blocks
@@ -212,7 +213,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
     def _before_last_stage(
         self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None
     ) -> tuple[Tensor, tuple[int, int]]:
-        """What enters the last stage, (B, L, C), and its grid."""
+        """The last stage's input, (B, L, C), and its grid (h, w)."""
         tokens, grid = self.patch_embed(images)
         tokens = self.hide(tokens, grid, mask, mask_token)
         if self.use_abs_pos_embed:

@@ -1,4 +1,4 @@
-"""mmpretrain's vision transformer, with a mask going in and tokens coming out."""
+"""mmpretrain's vision transformer with masked input."""
 
 from __future__ import annotations
 
@@ -30,45 +30,45 @@ from mstkit.utils.relative_positions import TokenPairs
 
 @MODELS.register_module()
 class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
-    """mmpretrain's :class:`VisionTransformer` whose patches can be hidden.
+    """mmpretrain's :class:`VisionTransformer` with masked input.
 
-    Arguments, state-dict keys and the output of ``forward`` are mmpretrain's; ``register_tokens`` (1, R, C), DINOv2's
-    name, is there where there are registers. Attention is fused everywhere; the row
-    that guides a masker is computed beside a block, only when it is asked for.
+    Arguments, state-dict keys and the output of ``forward`` are mmpretrain's; registers are ``register_tokens``
+    (1, R, C), as in DINOv2. Attention is fused; the attention that guides a masker is computed separately and only on
+    request, see :func:`pooled_attention`.
 
     With ``layer_scale_init_value=0.1, relative_positions='shared', positions='none', qkv_bias='qv_bias'`` it is the
     encoder of BEiT and of SimMIM's ViT (mmpretrain's ``BEiTViT``).
 
     Args:
         *args: as mmpretrain's.
-        interpolate_offset: what is added to the sides of the grid where positions are interpolated for images of
-            another size, see :func:`mstkit.utils.position_interpolation.resize_positions`. 0.1 is right for weights of
-            DINO's, iBOT's and AttMask's releases, which were trained with it; 0, the default, for those that were
-            trained here.
-        positions: 'learned'; 'sincos', fixed ones in MAE's order, which no training moves; or 'none'.
+        interpolate_offset: added to the height and width of the grid when positions are interpolated for another image
+            size, see :func:`mstkit.utils.position_interpolation.resize_positions`. Use 0.1 for the released weights of
+            DINO, iBOT and AttMask, which were trained with it, and 0, the default, for weights trained with mstkit.
+        positions: absolute positions: 'learned'; 'sincos', fixed, in MAE's order; or 'none'.
         relative_positions: biases of the attention's logits by the offset of query and key, with three entries for the
             class token (Bao et al., ICLR 2022): 'shared', one table for all layers, as BEiT and SimMIM pre-train;
-            'per_layer', one for each, as they fine-tune; or None. They start at zero. On another grid than that of
+            'per_layer', one for each, as they fine-tune; or None. They start at zero. For another grid than that of
             ``img_size`` the table is interpolated, see :func:`mstkit.utils.relative_positions.resize_bias_table`; a
-            table that was shared is loaded into each layer's. Registers have no bias.
-        qkv_bias: True, False, or 'qv_bias', BEiT's: of queries and values, without one of keys, which no softmax shows.
-        num_registers: R, learned tokens that any token can attend to and nobody reads, so that patches need not give up
-            their own content for what concerns the whole image (Darcet et al., arXiv 2309.16588; the paper takes 4).
-            As in DINOv2, their order is class token, registers, patches, they have no position, and they start
-            normal with deviation 1e-6 (timm's too). No output holds them.
-        initialization: 'trunc_normal', DINO's: linear layers and class token truncated normal, 0.02; or 'xavier',
-            MAE's: linear layers and patch projection Xavier-uniform, the class token normal, 0.02; or 'beit', BEiT's
-            and SimMIM's: linear layers, patch projection and class token normal, 0.02, cut off at 0.02, and what ends
-            each branch of layer i (from 1) divided by the root of 2i.
-        layer_scale_init_value: mmpretrain's, what the learned factor of each channel of both branches starts at
-            (LayerScale, Touvron et al., ICCV 2021); 0 or None for no such factors.
-        with_cp: keep only the input of each layer for the backward pass and compute the layer again there (activation
-            checkpointing): a third more time, a fraction of the memory. Named as in mmpretrain's Swin.
+            loaded shared table is copied to every layer. Registers have no bias.
+        qkv_bias: True, False, or BEiT's 'qv_bias': for queries and values only (a bias of the keys cancels in the
+            softmax).
+        num_registers: R, number of register tokens: learned tokens that are attended to but not part of any output, so
+            that patch tokens need not store global information (Darcet et al., arXiv 2309.16588, who use 4). As in
+            DINOv2, the order is class token, registers, patches, registers have no position, and they are initialized
+            normal with std 1e-6.
+        initialization: 'trunc_normal', DINO's: linear layers and class token truncated normal, std 0.02; 'xavier',
+            MAE's: linear layers and patch projection Xavier-uniform, class token normal, std 0.02; 'beit', BEiT's and
+            SimMIM's: linear layers, patch projection and class token normal, std 0.02, truncated at ±0.02, and the last
+            linear layer of both branches of layer i (from 1) divided by sqrt(2i).
+        layer_scale_init_value: mmpretrain's, initial value of LayerScale's factors (Touvron et al., ICCV 2021); 0 or
+            None for no LayerScale.
+        with_cp: activation checkpointing: keep only the input of each layer and recompute the layer in the backward
+            pass; a third more time, a fraction of the memory. Named as in mmpretrain's Swin.
         **kwargs: as mmpretrain's.
     """
 
     encodes_visible = True
-    num_extra_tokens = 1  # mmpretrain sets it to 0 where there is no class token
+    num_extra_tokens = 1  # mmpretrain sets it to 0 without a class token
 
     def __init__(
         self,
@@ -97,16 +97,16 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         if num_registers:
             self.register_tokens = nn.Parameter(torch.zeros(1, num_registers, self.embed_dims))
             self.register_tokens.requires_grad_(self.frozen_stages <= 0)  # frozen where the class token is
-        for i, layer in enumerate(self.layers):  # mmpretrain's constructor builds its own kind
+        for i, layer in enumerate(self.layers):  # built by mmpretrain's constructor
             self.layers[i] = EncoderLayer(layer)
             if only_qv:
                 self.layers[i].attn.add_qv_bias()
         self._set_positions(positions, relative_positions)
         for layer in self.layers[: max(0, self.frozen_stages)]:
-            layer.requires_grad_(False)  # also what has been added to it
+            layer.requires_grad_(False)  # also the parameters added above
 
     def init_weights(self) -> None:
-        """Initializes like DINO's ViT or like MAE's, as ``initialization`` says."""
+        """Initializes as ``initialization`` says."""
         super().init_weights()
         if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
             return
@@ -126,7 +126,7 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
 
     @property
     def num_prefix_tokens(self) -> int:
-        """Tokens before the patches: the class token, and registers, which ``num_extra_tokens`` does not count."""
+        """Number of tokens before the patches: class token and registers (``num_extra_tokens`` omits registers)."""
         return self.num_extra_tokens + self.num_registers
 
     def forward_tokens(
@@ -143,7 +143,7 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         relative, attention = self._relative(grid, tokens.device), None
         for depth, layer in enumerate(self.layers, start=-len(self.layers)):
             if return_attention and depth == attention_layer:
-                normed = layer.ln1(tokens)  # first: it gathers the layer's weights where they are spread
+                normed = layer.ln1(tokens)  # first: with FSDP this gathers the layer's sharded weights
                 bias = layer.attn.logit_bias(relative)
                 attention = pooled_attention(layer.attn, normed, self.num_extra_tokens, self.num_registers, bias)
             if depth == -1 and read != 'all' and self.num_extra_tokens and isinstance(layer, EncoderLayer):
@@ -161,8 +161,11 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         counts = (~hidden).sum(dim=1)
         fewest, most = (int(count) for count in torch.stack((counts.min(), counts.max())).tolist())
         if not fewest and self.cls_token is None:
-            raise UsageError('nothing is visible in an image, and a backbone without class token has nothing to encode')
-        places = torch.argsort(hidden.byte(), dim=1, stable=True)[:, :most]  # (B, V): the visible ones, in order
+            raise UsageError(
+                'all patches of an image are hidden, and a backbone without class token then has nothing to encode: '
+                'use a masker that leaves a patch visible'
+            )
+        places = torch.argsort(hidden.byte(), dim=1, stable=True)[:, :most]  # (B, V): visible patches, ascending
         positions = self._positions_of(grid)
         if positions is not None:
             tokens = tokens + positions[:, self.num_extra_tokens :]
@@ -197,7 +200,7 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         return found
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """mmpretrain's: images (B, 3, H, W) to what ``out_type`` and ``out_indices`` ask for."""
+        """mmpretrain's: images (B, 3, H, W) to the outputs that ``out_type`` and ``out_indices`` select."""
         if not self.interpolate_offset and not self.num_registers and self._placed_as_mmpretrains():
             return super().forward(x)
         tokens, grid = self._embed(x)
@@ -213,7 +216,7 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
     def _embed(
         self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None
     ) -> tuple[Tensor, tuple[int, int]]:
-        """What enters the first layer, (B, E + R + L, C), and the grid."""
+        """The first layer's input, (B, E + R + L, C), and the grid (h, w)."""
         tokens, (height, width) = self.patch_embed(images)
         tokens = self.hide(tokens, (height, width), mask, mask_token)
         if self.cls_token is not None:
@@ -223,20 +226,20 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         return self.pre_norm(self.drop_after_pos(self._with_registers(tokens))), (height, width)
 
     def _with_registers(self, tokens: Tensor) -> Tensor:
-        """Puts the registers between class token and patches, which have their positions: (B, E + R + L, C)."""
+        """Inserts the registers between class token and patches: (B, E + L, C) to (B, E + R + L, C)."""
         if not self.num_registers:
             return tokens
         first, patches = tokens[:, : self.num_extra_tokens], tokens[:, self.num_extra_tokens :]
         return torch.cat((first, self.register_tokens.expand(len(tokens), -1, -1), patches), dim=1)
 
     def _format_output(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
-        """mmpretrain's, of which registers are no part, whatever ``out_type`` is."""
+        """mmpretrain's, without the registers."""
         if self.num_registers:
             x = torch.cat((x[:, : self.num_extra_tokens], x[:, self.num_prefix_tokens :]), dim=1)
         return super()._format_output(x, hw)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """mmpretrain's, for learning rates that decay layer by layer; registers enter where the class token does."""
+        """mmpretrain's, for layer-wise learning rate decay; registers have the depth of the class token."""
         if param_name == f'{prefix}register_tokens':
             return super().get_layer_depth(f'{prefix}cls_token', prefix)
         return super().get_layer_depth(param_name, prefix)
@@ -258,13 +261,14 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         mask: Tensor | None,
         relative: Tensor | TokenPairs | None,
     ) -> TokenOutput:
-        """The last layer, of which the class token and the hidden patches are read; the other patches are zeros."""
+        """The last layer, for class token and hidden patches (or without a mask the class token) only; others are 0."""
         (batch, length, channels), extra = tokens.shape, self.num_prefix_tokens
         if mask is None:
             pooled = self._normalized(self._run(layer, tokens, first_only=True, relative=relative))[:, 0]
             return TokenOutput(pooled.new_zeros(1).expand(batch, length - extra, channels), pooled, grid, attention)
-        hidden = expand_mask(mask, grid).flatten().nonzero().squeeze(1)
+        hidden = expand_mask(mask, grid).flatten().nonzero().squeeze(1)  # (M,), indices among B * L
         patches = length - extra
+        # Indices among B * (E + R + L): class tokens, then hidden patches.
         of_patches = hidden.div(patches, rounding_mode='floor') * length + extra + hidden % patches
         rows = torch.cat((torch.arange(batch, device=tokens.device) * length, of_patches))
         found = self._normalized(self._run(layer, tokens, rows=rows, relative=relative))

@@ -1,4 +1,4 @@
-"""The row of an attention map that guides a masker."""
+"""Attention from the class token (or the mean patch) to all patches, the scores that guide a masker."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from mstkit.models.encoder_layer import EncoderAttention
 def pooled_attention(
     attention: EncoderAttention, tokens: Tensor, class_tokens: int, registers: int = 0, bias: Tensor | None = None
 ) -> Tensor:
-    """The row of an attention map that belongs to the pooled query, MST eq. 4 before the mean over heads.
+    """Attention from the pooled query to each patch, per head (MST eq. 4 before the mean over heads).
 
-    Computed beside the fused attention of the block: one query against all keys, O(L) in time and memory.
+    Computed separately from the block's fused attention, for one query: O(L) in time and memory.
 
     Args:
-        attention: that of the block.
-        tokens: (B, E + R + L, C), normalized input of that block, the class token first, then the registers.
-        class_tokens: E, 1 or 0; with a class token the query is that token's, without one the mean of the patches'.
+        attention: the block's attention.
+        tokens: (B, E + R + L, C), the block's input after its norm: class token, registers, patches.
+        class_tokens: E, 1 or 0; the query is that of the class token, or without one that of the patches' mean.
         registers: R.
         bias: of the logits, (N, T, T) or (B, N, T, T) with T = E + R + L, or None.
 
     Returns:
-        (B, N, L) float32: softmax over all E + R + L keys, of which the L patches are kept.
+        (B, N, L) float32: the part for the L patches of a softmax over all E + R + L keys.
     """
     dims, heads = attention.embed_dims, attention.num_heads
     weight, shift = attention.qkv.weight, attention.projection_bias()
@@ -32,13 +32,13 @@ def pooled_attention(
     query = F.linear(source, weight[:dims], None if shift is None else shift[:dims])
     key = F.linear(tokens, weight[dims : 2 * dims], None if shift is None else shift[dims : 2 * dims])
     batch, length = tokens.shape[:2]
-    query = query.view(batch, 1, heads, dims // heads).transpose(1, 2).float()
-    key = key.view(batch, length, heads, dims // heads).transpose(1, 2).float()
-    # Autocast would take the product, and with it the ranking of the patches, back to half precision.
+    query = query.view(batch, 1, heads, dims // heads).transpose(1, 2).float()  # (B, N, 1, d)
+    key = key.view(batch, length, heads, dims // heads).transpose(1, 2).float()  # (B, N, T, d)
+    # In float32: autocast would compute the logits, and so rank the patches, in half precision.
     with torch.autocast(tokens.device.type, enabled=False):
         logits = query @ key.transpose(-2, -1) * attention.head_dims**-0.5
         if bias is not None:
             near = bias[..., :1, :] if class_tokens else bias[..., registers:, :].mean(dim=-2, keepdim=True)
             logits = logits + near.float()
-        row = torch.softmax(logits, dim=-1)
+        row = torch.softmax(logits, dim=-1)  # (B, N, 1, T)
     return row[:, :, 0, class_tokens + registers :]

@@ -1,4 +1,4 @@
-"""What a ViT knows of where its patches are: positions that are added to them, and biases of its attention."""
+"""Position encodings of a ViT: absolute position embeddings and relative position biases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Grid = tuple[int, int]
 
 
 class SharedPositionBias(nn.Module):
-    """The table of biases that all layers look up, under mmpretrain's and BEiT's name; see :class:`TokenPairs`."""
+    """The relative position bias table that all layers share, named as in mmpretrain and BEiT; see `TokenPairs`."""
 
     def __init__(self, length: int, heads: int) -> None:
         super().__init__()
@@ -26,12 +26,12 @@ class SharedPositionBias(nn.Module):
 
 
 class ViTPositions:
-    """Mixin of :class:`MaskedVisionTransformer`, which says what each choice is.
+    """Mixin of :class:`MaskedVisionTransformer`, where the arguments are described.
 
     Attributes:
         positions: 'learned', 'sincos' or 'none'.
         relative_positions: 'shared', 'per_layer' or None.
-        table_grid: (h, w), the patches that tables of relative positions are for.
+        table_grid: (h, w) of the patches that the tables of relative position biases are made for.
     """
 
     pos_embed: Any  # a parameter, or None
@@ -45,7 +45,7 @@ class ViTPositions:
     layers: Any
 
     def _set_positions(self, positions: str, relative_positions: str | None) -> None:
-        """Makes what the two choices ask for; the layers have to be there."""
+        """Creates absolute positions and bias tables; called after ``self.layers`` exist."""
         self.positions = check_one_of('MaskedVisionTransformer: positions', positions, ('learned', 'sincos', 'none'))
         if positions == 'sincos':
             if self.embed_dims % 4:
@@ -72,16 +72,16 @@ class ViTPositions:
 
     @torch.no_grad()
     def _fix_positions(self) -> None:
-        """Sine-cosine positions of the patches; zero at the class token, as MAE's."""
+        """Sets sine-cosine positions for the patches and zeros for the class token, as in MAE."""
         self.pos_embed.zero_()
         self.pos_embed[:, self.num_extra_tokens :] = sincos_positions(self.patch_resolution, self.embed_dims)
 
     def _placed_as_mmpretrains(self) -> bool:
-        """Whether mmpretrain's own ViT would place its patches in the same way."""
+        """Whether mmpretrain's own ViT has the same position encoding."""
         return self.pos_embed is not None and self.relative_positions is None
 
     def _positions_of(self, grid: Grid) -> Tensor | None:
-        """What is added to the class token and the patches of a grid, (1, E + L, C), or None."""
+        """Absolute position embeddings of class token and patches for a grid, (1, E + L, C), or None."""
         if self.pos_embed is None:
             return None
         return self._resized(self.pos_embed, self.patch_resolution, grid)
@@ -91,15 +91,15 @@ class ViTPositions:
         return resize_positions(positions, source, grid, self.num_extra_tokens, mode, offset)
 
     def _relative(self, grid: Grid, device: torch.device, places: Tensor | None = None) -> Tensor | TokenPairs | None:
-        """What layers are told of relative positions.
+        """The argument ``relative`` of the layers.
 
         Args:
             grid: (h, w) of the patches.
-            device: where the tokens are.
-            places: (B, V) int64, which patches of each image there are; None for all.
+            device: of the tokens.
+            places: (B, V) int64, indices of the visible patches; None for all patches.
 
         Returns:
-            Biases (N, T, T) or (B, N, V, V) that they share; or the pairs of tokens, for a table of their own; or None.
+            Shared biases (N, T, T) or (B, N, T, T); or the token pairs, if every layer has its own table; or None.
         """
         if self.relative_positions is None:
             return None
@@ -113,7 +113,7 @@ class ViTPositions:
         return pairs.bias(self.rel_pos_bias.relative_position_bias_table, self.table_grid)
 
     def _prepare_pos_embed(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """mmpretrain's, which resizes positions that are loaded; with the offset where there is one."""
+        """mmpretrain's, which resizes loaded position embeddings; here with ``interpolate_offset``."""
         found = state_dict.get(f'{prefix}pos_embed')
         if self.pos_embed is None:
             return
@@ -124,6 +124,6 @@ class ViTPositions:
         super()._prepare_pos_embed(state_dict, prefix, *args, **kwargs)  # type: ignore[misc]
 
     def _prepare_bias_tables(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Brings tables of relative positions that are loaded to this network's grid and layers."""
+        """Adapts loaded relative position bias tables to this network's grid and layers."""
         own = dict(self.named_parameters())  # type: ignore[attr-defined]
         fit_bias_tables(state_dict, own, self.table_grid, self.num_extra_tokens > 0, prefix)
