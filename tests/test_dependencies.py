@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mstkit_waiting import MARK, THEIRS
+
 import os
 import subprocess
 import sys
@@ -92,13 +94,20 @@ print('missing:', missing)
 
 
 def test_importing_the_package_registers_and_stays_silent() -> None:
-    """mmpretrain's names are found from the scope of mstkit, and nothing else has to be imported first."""
+    """mmpretrain's names are found from the scope of mstkit, and nothing else has to be imported first.
+
+    How threads wait is set by no import, not even by that of the programs' module where torch is there already.
+    """
     code = 'import mstkit; from mstkit.registry import MODELS; from mmpretrain.registry import MODELS as theirs; '
     code += 'assert theirs.get("mstkit.MSTAlgorithm"); '
     code += (
         'assert theirs.get("VisionTransformer"); assert all(MODELS.get(n) for n in mstkit.__all__ if n[0].isupper())'
     )
-    done = subprocess.run([sys.executable, '-c', LOOKS + code], cwd=ROOT, capture_output=True, text=True)
+    waiting = (*THEIRS, MARK)
+    code += f'; import os, mstkit.engine, mstkit_waiting; assert not set(os.environ) & {set(waiting)}, os.environ'
+    environment = {name: value for name, value in os.environ.items() if name not in waiting}
+    command = [sys.executable, '-c', LOOKS + code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == 'missing: []', done.stdout
     for notice in ('OneDL', 'MultiScaleDeformableAttention', 'Line NMS'):

@@ -93,19 +93,22 @@ def test_the_library_takes_it(environment, spins):
     assert done.stdout.startswith(f'{whose} (GOMP_SPINCOUNT={spins}')
 
 
-def test_importing_mstkit_sets_nothing():
+def test_importing_mstkit_sets_nothing(tmp_path):
+    """Of the rooms, tests/test_dependencies.py says so, where they are all imported."""
     found = f'import os; print([name for name in os.environ if name in {(*THEIRS, MARK)}])'
     assert run('-c', f'import mstkit; {found}').stdout == '[]\n'
-    assert run('-c', f'import mstkit.engine, mstkit_waiting; {found}').stdout == '[]\n', 'torch was there before'
+    (tmp_path / 'torch.py').touch()
+    paths = os.pathsep.join((str(tmp_path), str(ROOT)))
+    there = run('-c', f'import torch, mstkit_waiting; {found}', PYTHONPATH=paths)
+    assert there.stdout == '[]\n', 'it does nothing where torch was there before'
+    assert run('-c', f'import mstkit_waiting, torch; {found}', PYTHONPATH=paths).stdout != '[]\n'
 
 
 def test_a_module_that_is_run_as_a_command_sets_it(tmp_path):
-    # Python's own start-up file shows the variable at the end, as the command's process has it.
-    (tmp_path / 'sitecustomize.py').write_text(
-        'import atexit, os\natexit.register(lambda: print(os.environ.get("GOMP_SPINCOUNT")))\n'
-    )
-    paths = os.pathsep.join((str(ROOT), str(tmp_path)))
-    assert run('-m', 'mstkit.toolbox', '--help', PYTHONPATH=paths).stdout.splitlines()[-1] == '3000'
+    """Before torch is imported, for which a module stands that says what it finds, and ends the command."""
+    (tmp_path / 'torch.py').write_text('import os, sys\nsys.exit(print(os.environ.get("GOMP_SPINCOUNT")))\n')
+    paths = os.pathsep.join((str(tmp_path), str(ROOT)))
+    assert run('-m', 'mstkit.toolbox', '--help', PYTHONPATH=paths).stdout == '3000\n'
 
 
 @pytest.mark.parametrize('name', [*THEIRS, MARK])

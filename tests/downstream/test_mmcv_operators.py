@@ -343,8 +343,7 @@ import mmdet.models, mmdet.datasets, mmseg.models
 from mmcv.ops import get_compiler_version
 from mmcv.utils import collect_env
 from mmcv.utils.ext_loader import check_ops_exist
-from mmengine.utils.dl_utils import collect_env as collect_mmengine
-said = {'compiler': get_compiler_version(), **collect_env(), **collect_mmengine()}
+said = {'compiler': get_compiler_version(), **collect_env()}  # mmengine's are among mmcv's
 print(json.dumps(dict(early=early, compiled=check_ops_exist(), compiler=said['MMCV Compiler'], mmcv=said['MMCV'])))
 """
 
