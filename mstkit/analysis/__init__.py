@@ -1,4 +1,4 @@
-"""What tensors say about masks and networks: pure functions, no I/O."""
+"""Analysis of masks, attention and representations: pure functions of tensors, without I/O."""
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.analysis.attention_distance import AttentionDistance, attention_distance, uniform_distance

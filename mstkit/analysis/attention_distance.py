@@ -1,4 +1,4 @@
-"""How far heads look: the averaged attention distance (Dosovitskiy et al., arXiv 2010.11929, appendix D.7)."""
+"""The averaged attention distance of heads (Dosovitskiy et al., arXiv 2010.11929, appendix D.7)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AttentionDistance:
         self.queries = 0
 
     def update(self, patches: PatchAttention) -> None:
-        """Adds a batch; where its rows sum to less than one, the rest counts as looking at itself."""
+        """Adds a batch; if a row sums to less than one, the missing attention counts as distance 0."""
         distances = pairwise_distances(patches.positions)
         # (P, P), or (W, 1, P, P) to broadcast over heads. One sum per window first: float32 is enough for that.
         distances = distances if distances.ndim == 2 else distances[:, None]
@@ -44,8 +44,8 @@ def attention_distance(maps: Maps, renormalize: bool = True) -> Tensor:
 
     Args:
         maps: of one block.
-        renormalize: see :func:`mstkit.analysis.patch_attention.patch_attention`. Without it, a head that looks at the
-            class token seems to look less far.
+        renormalize: see :func:`mstkit.analysis.patch_attention.patch_attention`. Without it, attention to the CLS token
+            reduces the distance.
     """
     measure = AttentionDistance()
     measure.update(patch_attention(maps, renormalize))
@@ -53,9 +53,9 @@ def attention_distance(maps: Maps, renormalize: bool = True) -> Tensor:
 
 
 def uniform_distance(patches: PatchAttention) -> float:
-    """The distance of attention that is spread evenly over all patches in reach, in pixels.
+    """The attention distance of uniform attention over all patches in reach, in pixels.
 
-    For ViT that is the mean distance between two patches of the grid, each with itself included.
+    For ViT it is the mean distance over all pairs of patches, including pairs of a patch with itself.
     """
     patches = distinct_windows(patches)
     near = reach(patches)

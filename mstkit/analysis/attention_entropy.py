@@ -1,4 +1,4 @@
-"""How widely heads spread their attention: its entropy."""
+"""The entropy of heads' attention."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from torch import Tensor
 
 from mstkit.analysis.patch_attention import Maps, PatchAttention, distinct_windows, patch_attention, reach
 
-SMALLEST = 1e-12  # of an attention weight inside a logarithm
+SMALLEST = 1e-12  # attention weights are clamped to this before a logarithm
 
 
 def log_attention(weights: Tensor) -> Tensor:
-    """The natural logarithm, of at least :data:`SMALLEST`."""
+    """The natural logarithm of weights, which are clamped to at least :data:`SMALLEST`."""
     return weights.clamp_min(SMALLEST).log()
 
 
 class AttentionEntropy:
     """The mean over images and queries of -sum_k A[q, k] log A[q, k], in nats, for each head of a block.
 
-    Between 0 (each query looks at one patch) and ln P. Entropy is not linear in the attention, so it is the mean of
-    the entropies and never the entropy of a mean. Batches are added by :meth:`update`; only N sums are kept.
+    Between 0 (each query attends to one patch) and ln P. It is the mean of the queries' entropies, not the entropy of
+    mean attention. Batches are added by :meth:`update`; only N sums are kept.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class AttentionEntropy:
         self.queries = 0
 
     def update(self, patches: PatchAttention, logarithm: Tensor | None = None) -> None:
-        """Adds a batch; ``logarithm`` is :func:`log_attention` of its weights where that is at hand."""
+        """Adds a batch; ``logarithm`` is :func:`log_attention` of its weights, computed here if None."""
         logarithm = log_attention(patches.weights) if logarithm is None else logarithm
         summed = -(patches.weights * logarithm).sum(dim=(2, 3))
         self.total = self.total + summed.double().sum(dim=0).cpu()
@@ -48,6 +48,6 @@ def attention_entropy(maps: Maps) -> Tensor:
 
 
 def uniform_entropy(patches: PatchAttention) -> float:
-    """The highest entropy there can be, in nats: ln of the number of patches in reach, mean over queries."""
+    """The highest possible entropy, in nats: ln of the number of patches in reach, mean over queries."""
     patches = distinct_windows(patches)
     return float(torch.log(reach(patches).sum(dim=-1)[patches.real].double()).mean())

@@ -13,15 +13,15 @@ from mstkit.analysis.patch_attention import Maps, PatchAttention, patch_attentio
 
 
 class BlockMeasures(NamedTuple):
-    """What the attention of one block with N heads looks like.
+    """Measures of the attention of one block with N heads.
 
     Attributes:
-        block: its index, from 0 over the network.
-        stage: of its stage; 0 for ViT.
+        block: index of the block, from 0 over the network.
+        stage: index of its stage; 0 for ViT.
         distance: (N,) float64, px.
         entropy: (N,) float64, nats.
         divergence: between the heads, nats.
-        uniform_distance: what attention spread evenly over the patches in reach would have, px.
+        uniform_distance: the distance of uniform attention over the patches in reach, px.
         uniform_entropy: likewise, nats.
     """
 
@@ -35,9 +35,9 @@ class BlockMeasures(NamedTuple):
 
 
 class AttentionMeasures:
-    """Adds up what each block looks at; hand :meth:`update` to ``Network.watch`` as ``on_attention``.
+    """Accumulates measures of all blocks; pass :meth:`update` to ``Network.watch`` as ``on_attention``.
 
-    Kept are a few numbers per head. The maps of one block are looked at while they are there.
+    Only a few numbers per head are kept, not the attention maps.
     """
 
     def __init__(self) -> None:
@@ -51,14 +51,14 @@ class AttentionMeasures:
         self.blocks[maps.block].update(patches)
 
     def result(self) -> list[BlockMeasures]:
-        """The blocks that were seen, in the order of the network."""
+        """The measures of all blocks, in the order of the network."""
         return [self.blocks[index].result(index) for index in sorted(self.blocks)]
 
 
 class _Block:
     def __init__(self, stage: int, patches: PatchAttention) -> None:
         self.stage = stage
-        # All batches have the same windows, so the first one says what even attention would give.
+        # All batches have the same windows, so the values of uniform attention are computed from the first one.
         self.uniform = uniform_distance(patches), uniform_entropy(patches)
         self.distance, self.entropy, self.divergence = AttentionDistance(), AttentionEntropy(), HeadDivergence()
 

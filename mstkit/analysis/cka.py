@@ -1,7 +1,7 @@
-"""How alike two representations of the same images are: linear centered kernel alignment.
+"""Similarity of two representations of the same images: linear centered kernel alignment (CKA).
 
 Kornblith et al. (arXiv 1905.00414), in the unbiased form that may be averaged over mini-batches, Nguyen et al.
-(arXiv 2010.15327), equations 2 and 3. Invariant to orthogonal maps, shifts and scale; the sizes may differ.
+(arXiv 2010.15327), equations 2 and 3. Invariant to orthogonal maps, shifts and scale; feature sizes may differ.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-FEWEST = 4  # images in a batch that the unbiased estimate needs
+FEWEST = 4  # the unbiased estimate needs at least this many images per batch
 
 
 def centered_gram(features: Tensor) -> Tensor:
-    """The similarities between the images of a batch, centered so that their products are unbiased.
+    """The U-centered Gram matrix of a batch, whose products give unbiased estimates of HSIC.
 
     With K the Gram matrix without its diagonal, the unbiased HSIC of two batches (2010.15327, equation 2) is the sum
     of the products of their U-centered matrices over n(n - 3) (Székely & Rizzo, arXiv 1310.2926, section 2), where
-    U-centering takes out the means of rows and columns as a matrix without a diagonal has them. So all that has to be
-    kept of a layer is n x n numbers, however many features it has.
+    U-centering subtracts the means of rows and columns without the diagonal. So only n x n numbers have to be kept per
+    layer, however many features it has.
 
     Args:
-        features: (n, …), n at least 4; everything behind the first axis is one vector.
+        features: (n, …), n at least 4; flattened to one vector per image.
 
     Returns:
         (n, n) float64, on the CPU.
@@ -33,7 +33,7 @@ def centered_gram(features: Tensor) -> Tensor:
     if count < FEWEST:
         raise ValueError(f'CKA needs batches of at least {FEWEST} images, not {count}')
     flat = features.flatten(1).float()
-    # U-centering makes the mean drop out anyway; without it, float32 has its digits for the differences.
+    # U-centering removes the mean anyway; subtracting it first keeps the precision of float32.
     flat = flat - flat.mean(dim=0)
     gram = (flat @ flat.T).double().cpu().fill_diagonal_(0)
     rows = gram.sum(dim=1) / (count - 2)
@@ -70,7 +70,7 @@ class LinearCKA:
         self.sums = batch if old is None else (old[0] + batch[0], old[1] + batch[1], old[2] + batch[2])
 
     def result(self) -> Tensor:
-        """(L1, L2) float64, 1 for equal and near 0 for unrelated layers; NaN where a layer never varies."""
+        """(L1, L2) float64, 1 for equal and near 0 for unrelated layers; NaN for a constant layer."""
         if self.sums is None:
             raise ValueError('no features were added')
         cross, one, two = self.sums
@@ -78,10 +78,10 @@ class LinearCKA:
 
 
 def _product(one: Tensor, two: Tensor) -> Tensor:
-    """The sum of the products of two vectors, of the same bits whichever comes first and whatever it is part of.
+    """The dot product of two vectors, with a result that does not depend on their order, bit for bit.
 
-    A matrix product adds up in another order for each place in the matrix: equal layers would then be similar to each
-    other a little more or less than to themselves, and A to B otherwise than B to A.
+    A matrix product sums in another order for each element of the result: CKA of equal layers would then differ
+    slightly from 1, and CKA of A and B from that of B and A.
     """
     return (one * two).sum()
 

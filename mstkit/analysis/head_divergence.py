@@ -1,4 +1,4 @@
-"""How differently the heads of a block look at the same image: divergences between their attentions."""
+"""Divergences between the attention of the heads of a block."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Divergence(NamedTuple):
 
 
 def per_head(matrix: Tensor) -> Tensor:
-    """What each head has to the others: (N, N) to (N,), mean over j ≠ i; NaN for a single head.
+    """The mean divergence of each head to the others: (N, N) to (N,), mean over j ≠ i; NaN for a single head.
 
     The mean of the result is the mean over all ordered pairs.
     """
@@ -40,9 +40,9 @@ def per_head(matrix: Tensor) -> Tensor:
 class HeadDivergence:
     """Divergences of a block, added up over batches by :meth:`update`; only N x N sums are kept.
 
-    KL(i || j) is the cross-entropy of i and j minus the entropy of i, so all pairs are one matrix product of the
-    attention with its logarithm, and no tensor is larger than the attention itself. Jensen-Shannon takes the pairs
-    one after another.
+    KL(i || j) is the cross-entropy of i and j minus the entropy of i, so all pairs are computed by one matrix product
+    of the attention with its logarithm, and no tensor is larger than the attention itself. Jensen-Shannon is computed
+    pair by pair.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class HeadDivergence:
         self.queries = 0
 
     def update(self, patches: PatchAttention, logarithm: Tensor | None = None) -> None:
-        """Adds a batch; ``logarithm`` is ``log_attention`` of its weights where that is at hand."""
+        """Adds a batch; ``logarithm`` is ``log_attention`` of its weights, computed here if None."""
         weights = patches.weights
         logarithm = log_attention(weights) if logarithm is None else logarithm
         # (W, N, P·P) times (W, P·P, N): one window at a time in float32, their sum in float64.
@@ -68,7 +68,7 @@ class HeadDivergence:
         self.queries += patches.queries
 
     def result(self) -> Divergence:
-        """The means; rounding below 0 is cut off."""
+        """The mean divergences; values below 0 from rounding are set to 0."""
         if not isinstance(self.cross, Tensor):
             raise ValueError('no attention was added')
         entropy = self.cross.diagonal()

@@ -1,4 +1,4 @@
-"""The few tokens that get most of the attention."""
+"""Selection of the tokens that receive most of the attention."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from mstkit.errors import UsageError
 def kept_tokens(attention: Tensor, share: float = 0.6) -> Tensor:
     """The fewest tokens that together hold a share of the attention.
 
-    DINO's figures are made so (visualize_attention.py; Caron et al., arXiv:2104.14294, figures 3 and 4): attention is
+    As in DINO's figures (visualize_attention.py; Caron et al., arXiv:2104.14294, figures 3 and 4): attention is
     normalized to sum to one over the patches, and the tokens are taken from the greatest down.
 
     Args:
-        attention: (..., L), what each token receives, not negative.
+        attention: (..., L), the attention that each token receives, not negative.
         share: of the sum, above 0 and up to 1.
 
     Returns:
-        (..., L) bool, True where a token is kept; at least one where there is any attention.
+        (..., L) bool, True where a token is kept; at least one if there is any attention.
 
     Raises:
         UsageError: a share out of range.
@@ -27,6 +27,6 @@ def kept_tokens(attention: Tensor, share: float = 0.6) -> Tensor:
         raise UsageError(f'a share of {share} of the attention cannot be kept; it is above 0 and up to 1.')
     ascending, order = attention.double().sort(dim=-1)
     below = ascending.cumsum(dim=-1)
-    # What is dropped is the largest set of the smallest tokens that holds no more than the rest of the attention.
+    # Dropped are the smallest tokens, as many as together hold at most (1 - share) of the attention.
     kept = below > (1 - share) * below[..., -1:] * (1 + 1e-12)
     return kept.gather(-1, order.argsort(dim=-1))

@@ -1,4 +1,4 @@
-"""Draws of a masker outside of training, keyed like those of a run."""
+"""Draws masks outside of training, with randomness keyed by seed and iteration as in a run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mstkit.structures import MaskContext, Progress
 
 
 class DrawsMasks(Protocol):
-    """What a masker is to this module; see ``mstkit.models.maskers.Masker``."""
+    """The part of a masker that this module uses; see ``mstkit.models.maskers.Masker``."""
 
     def set_progress(self, progress: Progress) -> None:
-        """Keys the randomness of the coming draw."""
+        """Sets the progress, which keys the randomness of the next draw."""
 
     def __call__(self, context: MaskContext, /) -> Tensor:
-        """Gives (B, h, w) bool."""
+        """Draws masks (B, h, w) bool."""
 
 
 def progress_at(seed: int, iteration: int, epoch: int = 0) -> Progress:
-    """A moment of a run with one step per epoch; see :func:`draw_with`."""
+    """The progress of a run with one step per epoch; see :func:`draw_with`."""
     return Progress(step=epoch, total_steps=epoch + 1, steps_per_epoch=1, rank_seed=seed, iteration=iteration)
 
 
@@ -32,9 +32,9 @@ def draw_with(masker: DrawsMasks, context: MaskContext, seed: int, iteration: in
 
     Args:
         masker: any; its progress is set.
-        context: what it looks at.
-        seed: stands for the run and its rank.
-        iteration: which draw.
+        context: the input of the masker.
+        seed: in place of the seed of a run and its rank.
+        iteration: determines the draw, together with ``seed``.
         epoch: for maskers that change over a run, from 0.
     """
     masker.set_progress(progress_at(seed, iteration, epoch))
@@ -44,15 +44,15 @@ def draw_with(masker: DrawsMasks, context: MaskContext, seed: int, iteration: in
 def measure_masker(
     masker: DrawsMasks, seen: Sequence[MaskContext], seed: int, draws: int, epoch: int = 0, share: float = 0.1
 ) -> MaskSummary:
-    """Means over the images of several batches and over several draws for each.
+    """Statistics of masks, as means over the images of several batches and over several draws for each.
 
-    A masker may draw once for a whole batch (AttMask's ratio), so many small batches say more than a few large ones.
+    A masker may draw once for a whole batch (AttMask's ratio), so use many small batches rather than a few large ones.
 
     Args:
-        masker: as configured, images that it leaves whole included.
-        seen: batches with scores; its mean over heads is the importance.
+        masker: as configured; images that it does not mask count too.
+        seen: batches with scores, whose mean over heads is the importance of patches.
         seed: see :func:`draw_with`.
-        draws: how often each batch is masked.
+        draws: number of draws for each batch.
         epoch: see :func:`draw_with`.
         share: see :func:`mstkit.analysis.mask_statistics.top_attention_hidden`.
     """
@@ -68,17 +68,17 @@ def measure_masker(
 def draw_until_masked(
     masker: DrawsMasks, context: MaskContext, seed: int, epoch: int = 0, tries: int = 64
 ) -> tuple[Tensor, Tensor]:
-    """A draw for each image that hides something in it, taken from as few iterations as that needs.
+    """Draws masks until each image has one that hides a patch.
 
     Args:
         masker: any.
         context: of B images.
         seed: see :func:`draw_with`.
         epoch: see :func:`draw_with`.
-        tries: iterations after which an image stays whole.
+        tries: maximum number of iterations; images without a mask after these stay unmasked.
 
     Returns:
-        (B, h, w) bool, and (B,) bool: which images are masked.
+        Masks (B, h, w) bool, and (B,) bool: which images are masked.
     """
     shown = draw_with(masker, context, seed, 0, epoch)
     masked = shown.flatten(1).any(dim=1)

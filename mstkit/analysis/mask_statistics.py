@@ -1,4 +1,4 @@
-"""What a mask hides, and what shape it has.
+"""Statistics of masks: what share of patches and attention they hide, and how connected they are.
 
 Masks are (B, h, w) bool, True = hidden; importance is (B, h, w), the attention that each patch receives, not negative.
 """
@@ -17,8 +17,8 @@ class Connectedness(NamedTuple):
 
     Attributes:
         cohesion: (B,) float32, the mean over the hidden patches of the size of their component, as a share of all
-            hidden patches: 1 for a single component, 1/n for n patches by themselves. NaN where nothing is hidden.
-        components: (B,) int64, how many components there are.
+            hidden patches: 1 for a single component, 1/n for n isolated patches. NaN if nothing is hidden.
+        components: (B,) int64, the number of components.
     """
 
     cohesion: Tensor
@@ -26,13 +26,13 @@ class Connectedness(NamedTuple):
 
 
 class MaskSummary(NamedTuple):
-    """Means over many masks. All but the first three are over the masks that hide something, NaN if there are none.
+    """Means over many masks. From ``hidden`` on, only masks that hide something count; NaN if there are none.
 
     Attributes:
-        masks: how many there were.
-        whole: share of them that hide nothing.
-        hidden_overall: share of all patches that is hidden, whole images included: what a training run hides.
-        hidden: share of the patches that is hidden.
+        masks: number of masks.
+        whole: share of masks that hide nothing.
+        hidden_overall: share of hidden patches, including images in which nothing is hidden.
+        hidden: share of hidden patches.
         attention_mass: share of the attention that lies on hidden patches.
         top_attention: share of the most attended patches that is hidden.
         cohesion: see :class:`Connectedness`.
@@ -50,7 +50,7 @@ class MaskSummary(NamedTuple):
 
 
 def hidden_fraction(mask: Tensor) -> Tensor:
-    """The share of the patches that is hidden: (B, h, w) to (B,) float32."""
+    """The share of hidden patches of each image: (B, h, w) to (B,) float32."""
     _check(mask)
     return mask.flatten(1).float().mean(dim=1)
 
@@ -58,11 +58,11 @@ def hidden_fraction(mask: Tensor) -> Tensor:
 def attention_mass_hidden(mask: Tensor, importance: Tensor) -> Tensor:
     """The share of an image's attention that lies on its hidden patches.
 
-    A random mask hides, on average, as much of it as of the patches.
+    For a random mask it is, on average, equal to the share of hidden patches.
 
     Args:
         mask: (B, h, w) bool.
-        importance: (B, h, w), in any unit: each image counts relative to its own sum.
+        importance: (B, h, w), in any unit: it is divided by its sum over the image.
 
     Returns:
         (B,) float32, 0 to 1.
@@ -79,7 +79,7 @@ def top_attention_hidden(mask: Tensor, importance: Tensor, share: float = 0.1) -
     Args:
         mask: (B, h, w) bool.
         importance: (B, h, w).
-        share: which patches are the most attended: floor(share L), at least one; of equals those that come first.
+        share: the most attended patches are the first floor(share L), at least one; ties go to the lower index.
 
     Returns:
         (B,) float32, 0 to 1.
@@ -96,8 +96,8 @@ def top_attention_hidden(mask: Tensor, importance: Tensor, share: float = 0.1) -
 def label_components(mask: Tensor) -> Tensor:
     """Numbers the 4-connected components of each mask.
 
-    All images at once: each hidden patch starts with a number of its own and takes the largest of its neighbors',
-    until nothing changes any more. That is as many rounds as the longest way through a component.
+    For all images at once: each hidden patch starts with its own number and takes the largest of its neighbors', until
+    nothing changes. The number of rounds is the longest path through a component.
 
     Args:
         mask: (B, h, w) bool.
@@ -130,7 +130,7 @@ def connectedness(mask: Tensor) -> Connectedness:
 
 
 def summarize(mask: Tensor, importance: Tensor, share: float = 0.1) -> MaskSummary:
-    """Averages everything above over masks.
+    """Averages all statistics of this module over masks.
 
     Args:
         mask: (B, h, w) bool, B at least 1.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from mstkit.analysis.mask_statistics import MaskSummary
 
 NOTHING = '–'
-# A heading and how its value is written: shares in percent, a count with one decimal.
+# Heading and format of each column: shares in percent, a count with one decimal.
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     'whole': ('left whole', lambda value: f'{100 * value:.1f}'),
     'hidden_overall': ('hidden, all images', lambda value: f'{100 * value:.1f}'),
@@ -31,7 +31,7 @@ EXPLANATION = (
 
 
 def markdown_table(rows: Mapping[str, MaskSummary]) -> str:
-    """One row per strategy, by its name."""
+    """A Markdown table with a row per masking strategy."""
     lines = [f'| {" | ".join(["strategy", *(heading for heading, _ in COLUMNS.values())])} |']
     lines.append('| --- |' + ' ---: |' * len(COLUMNS))
     for name, row in rows.items():
@@ -42,7 +42,7 @@ def markdown_table(rows: Mapping[str, MaskSummary]) -> str:
 
 
 def csv_table(rows: Mapping[str, MaskSummary]) -> str:
-    """The same with full precision, shares from 0 to 1; an empty cell where there is no value."""
+    """The same table as CSV with full precision, shares from 0 to 1; an empty cell for NaN."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(['strategy', *MaskSummary._fields])

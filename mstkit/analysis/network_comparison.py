@@ -1,4 +1,4 @@
-"""Several networks on the same images: what their attention looks like, and how alike their layers are."""
+"""Comparison of several networks on the same images: measures of their attention, and CKA of their layers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class NetworkMeasures(NamedTuple):
     """One network.
 
     Attributes:
-        name: differs from those of the others.
-        about: a few words on what kind of network it is.
-        blocks: its attention, block by block.
+        name: unique among the compared networks.
+        about: a short description of the network.
+        blocks: measures of the attention of each block.
         grams: for each batch of images (L, n, n) float64, :func:`mstkit.analysis.cka.centered_gram` of each block.
     """
 
@@ -32,11 +32,11 @@ class NetworkMeasures(NamedTuple):
 
 
 class DroppedCurve(NamedTuple):
-    """A metric when the last blocks are dropped.
+    """A metric as a function of the number of dropped last blocks.
 
     Attributes:
-        network: its name.
-        metric: the name of the metric.
+        network: name of the network.
+        metric: name of the metric.
         where: 'end' or 'stage3'; see :func:`mstkit.analysis.truncation_loss.truncations`.
         points: (blocks dropped, value), beginning with the whole network.
     """
@@ -48,12 +48,12 @@ class DroppedCurve(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Everything that one figure shows.
+    """The data of one figure.
 
     Attributes:
         networks: in the order in which they are shown.
-        cka: (L1, L2) of each pair of networks by their names; of a network with itself too.
-        dropped: curves, or nothing.
+        cka: (L1, L2) for each pair of networks by their names, also of a network with itself.
+        dropped: curves; may be empty.
     """
 
     networks: Sequence[NetworkMeasures]
@@ -63,7 +63,7 @@ class Comparison(NamedTuple):
 
 @torch.no_grad()
 def measure_network(network: Any, name: str, about: str, batches: Iterable[Tensor]) -> NetworkMeasures:
-    """Measures a network in one pass; of a batch of n images nothing but n x n numbers per block is kept.
+    """Measures a network in one pass; of a batch of n images, only n x n numbers per block are kept.
 
     Args:
         network: a ``mstkit.networks.Network``.
@@ -92,7 +92,7 @@ def compare_layers(first: NetworkMeasures, second: NetworkMeasures) -> Tensor:
 
 
 def compare_networks(networks: Sequence[NetworkMeasures], dropped: Sequence[DroppedCurve] = ()) -> Comparison:
-    """Puts networks side by side: CKA within each and between each two, the first named first."""
+    """Compares networks by CKA: each with itself and with all later ones."""
     cka = {
         (one.name, two.name): compare_layers(one, two) for index, one in enumerate(networks) for two in networks[index:]
     }
@@ -105,7 +105,7 @@ COLUMNS = (
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """Every number, one a line, with the columns of :data:`COLUMNS`; a cell that does not apply is empty.
+    """All numbers as CSV, one per line, with the columns :data:`COLUMNS`; cells that do not apply are empty.
 
     Layers, stages and heads count from 1. The divergences of a head to all others have no ``other_head``, those of
     two heads do.

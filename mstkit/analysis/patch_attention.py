@@ -1,4 +1,4 @@
-"""The attention of patches to patches, which all measures of attention are taken on.
+"""The attention of patches to patches, the input of all measures of attention.
 
 Shapes: W attention windows (the images of a batch for ViT, images times windows for Swin) · N heads · T tokens ·
 P patches of a window = T without the leading tokens that have no position.
@@ -25,7 +25,7 @@ class Maps(Protocol):
         weights: (W, N, T, T), softmaxed over the last axis.
         positions: (P, 2) or (W, P, 2), centers (y, x) of the patches in pixels.
         extra: leading tokens without a position.
-        real: (W, T) bool, False where a token is padding; None where none is.
+        real: (W, T) bool, False where a token is padding; None without padding.
     """
 
     @property
@@ -43,12 +43,12 @@ class Maps(Protocol):
 
 
 class PatchAttention(NamedTuple):
-    """What patches look at among the patches.
+    """The attention between patches, without other tokens.
 
     Attributes:
         weights: (W, N, P, P) float32; 0 in the rows and columns of padding.
         positions: (P, 2) or (W, P, 2) float32, in pixels.
-        real: (W, P) bool, True where a patch is no padding.
+        real: (W, P) bool, False where a patch is padding.
     """
 
     weights: Tensor
@@ -57,17 +57,17 @@ class PatchAttention(NamedTuple):
 
     @property
     def queries(self) -> int:
-        """How many queries there are to average over."""
+        """The number of queries that are not padding."""
         return int(self.real.sum())
 
 
 def patch_attention(maps: Maps, renormalize: bool = True) -> PatchAttention:
-    """Takes out the class token and other tokens without a position, and padding: as queries and as keys.
+    """Removes the CLS token, other tokens without a position, and padding, both as queries and as keys.
 
     Args:
         maps: of one block.
-        renormalize: make what is left of each row sum to one, so that heads that look at the class token can be
-            compared with others; False leaves the raw attention, whose rows sum to less.
+        renormalize: rescale each remaining row to sum to one, so that heads that attend to the CLS token can be
+            compared with others; False keeps the raw attention, whose rows sum to less.
 
     Raises:
         ValueError: shapes that do not fit each other.
@@ -89,7 +89,7 @@ def patch_attention(maps: Maps, renormalize: bool = True) -> PatchAttention:
         weights = weights.masked_fill(~real[:, None, None, :], 0)
     if renormalize and (maps.extra or maps.real is not None):
         weights = weights + NOTHING * real[:, None, None, :]
-        # A window of nothing but padding has no key to look at.
+        # A window that is all padding has no keys: avoid 0/0.
         weights = weights / weights.sum(dim=-1, keepdim=True).clamp_min(NOTHING)
     if maps.real is not None:
         weights = weights.masked_fill(~real[:, None, :, None], 0)
@@ -102,17 +102,18 @@ def pairwise_distances(positions: Tensor) -> Tensor:
 
 
 def distinct_windows(patches: PatchAttention) -> PatchAttention:
-    """The first window alone where all of them hold the same patches, as for ViT; else everything."""
+    """Only the first window if all windows have the same patches, as for ViT; else all windows."""
     if patches.positions.ndim == 3 or not patches.real.all():
         return patches
     return PatchAttention(patches.weights[:1], patches.positions, patches.real[:1])
 
 
 def reach(patches: PatchAttention) -> Tensor:
-    """Which patches a query could look at: (W, P, P) bool.
+    """Which patches a query can attend to: (W, P, P) bool.
 
     A shifted window of Swin at the border of the image holds patches of opposite sides, which are masked from each
-    other. That shows in their positions: a window of n rows reaches n - 1 rows far, and those are farther apart.
+    other. They are recognized by their positions: patches within a window of n rows are at most n - 1 rows apart,
+    those of opposite sides farther.
     """
     positions = patches.positions.expand(*patches.real.shape, 2)
     near = patches.real[:, :, None] & patches.real[:, None, :]
@@ -122,7 +123,7 @@ def reach(patches: PatchAttention) -> Tensor:
         if len(present) < 2:
             continue
         step = present.diff().min()
-        # Distinct rows (or columns) of each window, padding sorted to one place behind them.
+        # Distinct rows (or columns) of each window; padding sorts to the end as infinity.
         order = torch.where(patches.real, where, torch.full_like(where, float('inf'))).sort(dim=1).values
         steps = (order.diff(dim=1) > 0.5 * step) & order[:, 1:].isfinite()
         extent = steps.sum(dim=1).max() * step

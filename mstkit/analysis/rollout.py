@@ -1,4 +1,4 @@
-"""Where information may have come from through all blocks: attention rollout."""
+"""Attention rollout: the flow of information from input tokens through all blocks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mstkit.errors import UsageError
 class AttentionRollout:
     """The product of the attention of all blocks (Abnar & Zuidema, arXiv 2005.00928, section 3).
 
-    Each block passes on ``residual`` of every token by its skip connection and the rest by its attention, mean over
-    heads: R = (residual · I + (1 - residual) · A) R. Hand :meth:`update` to ``Network.watch`` as ``on_attention``;
-    only (B, T, T) is kept.
+    Each block multiplies by R = (residual · I + (1 - residual) · A) R, where A is the attention, mean over heads, and
+    the identity stands for the skip connection. Pass :meth:`update` to ``Network.watch`` as ``on_attention``; only
+    (B, T, T) is kept.
 
     Args:
-        residual: share of the skip connection, 0 to 1; the paper's is a half.
+        residual: share of the skip connection, 0 to 1; 0.5 in the paper.
     """
 
     def __init__(self, residual: float = 0.5) -> None:
@@ -27,10 +27,10 @@ class AttentionRollout:
         self.rolled: Tensor | None = None
 
     def update(self, maps: Maps) -> None:
-        """Puts the next block on top.
+        """Multiplies by the attention of the next block.
 
         Raises:
-            UsageError: its attention is not between all tokens of an image (Swin's windows).
+            UsageError: the block has windows (Swin).
         """
         if maps.positions.ndim != 2 or maps.real is not None:
             raise UsageError(
@@ -43,7 +43,7 @@ class AttentionRollout:
         self.rolled = step.expand_as(attention) if self.rolled is None else step @ self.rolled
 
     def result(self) -> Tensor:
-        """(B, T, T) float32: how much of each token of the input is in each token of the output; rows sum to one."""
+        """(B, T, T) float32: the share of each input token (column) in each output token (row); rows sum to one."""
         if self.rolled is None:
             raise ValueError('no attention was added')
         return self.rolled

@@ -13,9 +13,9 @@ class TokenComponents(NamedTuple):
 
     Attributes:
         scores: (B, L, K), each token along each component, in the unit of the tokens; mean 0 over all B * L.
-        axes: (K, C), the components: orthonormal, the greatest variance first. Of the two directions of a component,
-            the one in which its largest entry is positive.
-        explained: (K,), the share of the whole variance that each component holds, 0 to 1.
+        axes: (K, C), the components: orthonormal, the greatest variance first. The sign of a component makes its
+            largest entry positive.
+        explained: (K,), the share of the total variance that each component explains, 0 to 1.
     """
 
     scores: Tensor
@@ -24,13 +24,13 @@ class TokenComponents(NamedTuple):
 
 
 def token_pca(tokens: Tensor, count: int = 3) -> TokenComponents:
-    """Principal components of the tokens of all images together, so that one color means one thing in all of them.
+    """Principal components of the tokens of all images together, so that colors can be compared between images.
 
-    Computed from the covariance in float64: C * C in memory, however many tokens there are.
+    Computed from the (C, C) covariance in float64, so that memory does not grow with the number of tokens.
 
     Args:
         tokens: (B, L, C), such as ``TokenOutput.patch_tokens``.
-        count: K, how many components.
+        count: K, the number of components.
 
     Raises:
         ValueError: tokens of another shape, or more components than channels.
@@ -51,15 +51,15 @@ def token_pca(tokens: Tensor, count: int = 3) -> TokenComponents:
 
 
 def scores_as_colors(scores: Tensor, cut: float = 0.01) -> Tensor:
-    """Stretches each component over the whole range of a color.
+    """Rescales each component to the range of a color channel.
 
     Args:
         scores: (B, L, K).
-        cut: share of the tokens at either end that get the darkest and the brightest value, so that single outliers do
-            not make all others look alike; from 0 and below a half.
+        cut: share of the tokens at either end that are clipped to 0 and 1, so that outliers do not compress the range
+            of all others; at least 0 and below 0.5.
 
     Returns:
-        (B, L, K), 0 to 1; a component in which all tokens are alike is a half.
+        (B, L, K), 0 to 1; a constant component becomes 0.5.
     """
     if not 0 <= cut < 0.5:
         raise ValueError(f'cut is {cut}; it is a share, from 0 and below 0.5')

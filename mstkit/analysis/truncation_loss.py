@@ -1,4 +1,4 @@
-"""What is lost when a network's last blocks are dropped."""
+"""Networks without their last blocks, to measure the loss of accuracy."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ STAGE3 = 2  # index of Swin's third stage, which has most of its blocks
 
 
 class Truncation(NamedTuple):
-    """A network without some blocks.
+    """A network without some of its blocks.
 
     Attributes:
-        network: that one.
-        dropped: how many blocks it has lost.
-        where: 'end', or 'stage3': they were the last of Swin's third stage, and the fourth stage was kept.
+        network: the shortened network.
+        dropped: the number of dropped blocks.
+        where: 'end'; or 'stage3': the last blocks of Swin's third stage are dropped, and the fourth stage is kept.
     """
 
     network: Any
@@ -22,15 +22,16 @@ class Truncation(NamedTuple):
 
 
 def truncations(network: Any, most: int | None = None) -> list[Truncation]:
-    """A network as it is, and without its last 1, 2, … blocks, as long as one is left.
+    """A network unchanged, and without its last 1, 2, … blocks; at least one block is kept.
 
-    The paper (Xie et al., arXiv 2205.13543) does not say which blocks of a Swin it drops, so both readings are given:
-    from the end, through the stages, and from stage 3 with stage 4 kept.
+    The paper (Xie et al., arXiv 2205.13543) does not say which blocks of a Swin it drops, so both variants are
+    returned: dropped from the end across stages, and dropped from stage 3 with stage 4 kept.
 
     Args:
         network: has ``blocks``, each with its ``stage``, and ``without_last(count, where)``.
-        most: drop no more than so many blocks.
+        most: maximum number of dropped blocks.
     """
+
     readings = {'end': len(network.blocks) - 1}
     if network.layout == 'swin':
         readings['stage3'] = sum(block.stage == STAGE3 for block in network.blocks) - 1

@@ -99,7 +99,7 @@ def test_mistakes_exit_with_2_and_one_sentence(tool, data, tmp_path, monkeypatch
         ((source, '--data', tmp_path / 'none', *truth), 'there is no folder'),
         ((source, *images, '--ground-truth', tmp_path / 'none.pkl'), 'none.pkl does not exist'),
         ((source, *images, '--ground-truth', other), '1 of the 2 images that the ground truth names'),
-        ((source, *images, '--ground-truth', nothing), 'no query anything to find'),
+        ((source, *images, '--ground-truth', nothing), 'no query has an easy or hard image'),
         ((source, *images, '--ground-truth', boxless, '--crop-queries'), 'has no box'),
         ((source, *images, *truth, '--image-size', 0), '--image-size 0'),
         ((source, *images, *truth, '--image-size', 7), 'give 8 or more'),

@@ -137,11 +137,11 @@ def test_no_positives_and_broken_features(tmp_path, monkeypatch):
     queries, gallery = features()
     scores = revisited_scores(queries, gallery, truth, ranks=[5])
     assert list(scores) == ['easy_mAP', 'easy_mP@5', 'medium_mAP', 'medium_mP@5']
-    assert said == ['retrieval: the ground truth has nothing relevant in the protocol hard.']
+    assert said == ['retrieval: no query has a relevant image in the protocol hard.']
     with pytest.raises(UsageError, match='not finite'):
         revisited_scores(queries, gallery * float('inf'), truth)
     for entry in data['gnd']:
         entry['easy'] = []
     (tmp_path / 'g.pkl').write_bytes(pickle.dumps(data))
-    with pytest.raises(UsageError, match='no query anything to find'):
+    with pytest.raises(UsageError, match='no query has an easy or hard image'):
         read_ground_truth(tmp_path / 'g.pkl')

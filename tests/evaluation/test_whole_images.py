@@ -91,5 +91,5 @@ def test_smaller_than_a_patch():
 
 def test_a_image_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / 'broken.jpg').write_bytes(b'no image')
-    with pytest.raises(UsageError, match=r'broken\.jpg.*every image counts'):
+    with pytest.raises(UsageError, match=r'broken\.jpg.*needs every image'):
         WholeImages([tmp_path / 'broken.jpg'], 100)[0]

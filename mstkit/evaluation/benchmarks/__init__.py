@@ -1,1 +1,1 @@
-"""Published benchmarks as they are handed out: DAVIS-2017, revisited Oxford and Paris, ImageNet-9."""
+"""Published benchmarks in their official file layouts: DAVIS-2017, revisited Oxford and Paris, ImageNet-9."""

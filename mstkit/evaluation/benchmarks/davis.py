@@ -1,4 +1,4 @@
-"""DAVIS-2017 as it is handed out: its layout, its annotations, and the numbers that are reported on it."""
+"""DAVIS-2017: its file layout, its annotations, and its official metrics."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mstkit.evaluation.benchmarks.region_boundary import Statistics, boundary_ac
 from mstkit.utils.class_palette import palette
 from mstkit.utils.files import write_atomically
 
-_VOID = 255  # in an annotation; it counts as background, as in the challenge
+_VOID = 255  # the label of void pixels, which count as background, as in the challenge
 
 
 class Video(NamedTuple):
     """A sequence of the data set.
 
     Attributes:
-        name: that of its folder.
+        name: of its folder.
         frames: its images, in order.
-        annotations: a label map for each of them; only that of the first where no others were handed out.
+        annotations: a label map for each frame; only that of the first frame if the others are not published.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Video(NamedTuple):
 
     @property
     def scored(self) -> bool:
-        """Whether there is anything to compare predictions with."""
+        """Whether all frames have annotations, so that predictions can be scored."""
         return len(self.annotations) == len(self.frames)
 
 
@@ -43,7 +43,7 @@ class Annotation(NamedTuple):
 
     Attributes:
         labels: (H, W) uint8; 0 is the background, objects count from 1.
-        colors: of the palette, 256 * 3 numbers of 0 to 255.
+        colors: the palette, 256 * 3 numbers from 0 to 255.
     """
 
     labels: np.ndarray
@@ -63,18 +63,18 @@ class ObjectScores(NamedTuple):
 
 
 def find_videos(root: str | os.PathLike[str], split: str = 'val', names: Sequence[str] = ()) -> list[Video]:
-    """Lists the sequences of a split, and checks that their files are there and fit each other.
+    """Lists the sequences of a split, and checks their files.
 
     ``ROOT/ImageSets/2017/SPLIT.txt`` names them; ``ROOT/JPEGImages/480p/NAME/*.jpg`` are the frames and
-    ``ROOT/Annotations/480p/NAME/*.png`` the label maps. Of each, the first image's and label map's sizes are read.
+    ``ROOT/Annotations/480p/NAME/*.png`` the label maps. The first frame of each has to have the size of its label map.
 
     Args:
         root: the folder into which DAVIS was unpacked.
         split: 'val', 'train', 'test-dev' or another list.
-        names: only these sequences; all of the split where empty.
+        names: only these sequences; empty for all of the split.
 
     Raises:
-        UsageError: naming what is missing or does not fit.
+        UsageError: names the file that is missing or wrong.
     """
     root = Path(root)
     sets, images, maps = root / 'ImageSets' / '2017', root / 'JPEGImages' / '480p', root / 'Annotations' / '480p'
@@ -96,7 +96,7 @@ def find_videos(root: str | os.PathLike[str], split: str = 'val', names: Sequenc
 
 
 def read_annotation(path: str | os.PathLike[str]) -> Annotation:
-    """Reads a label map. Raises UsageError where the file is none."""
+    """Reads a label map; raises UsageError if the file is not one."""
     try:
         with Image.open(path) as image:
             labels, mode, colors = np.array(image), image.mode, image.getpalette()
@@ -114,7 +114,7 @@ def read_annotation(path: str | os.PathLike[str]) -> Annotation:
 
 
 def write_labels(path: str | os.PathLike[str], labels: np.ndarray, colors: Sequence[int]) -> None:
-    """Writes a label map, (H, W) uint8, as a PNG with a palette, whole or not at all."""
+    """Writes a label map, (H, W) uint8, as a PNG with a palette, atomically."""
     image = Image.fromarray(labels, 'L')
     image.putpalette(colors)
     content = io.BytesIO()
@@ -123,14 +123,14 @@ def write_labels(path: str | os.PathLike[str], labels: np.ndarray, colors: Seque
 
 
 def score_video(predictions: Sequence[np.ndarray], video: Video) -> dict[int, ObjectScores]:
-    """Compares predictions with the annotations; the first frame, which is given, and the last do not count.
+    """Compares predictions with the annotations; the first frame (which is given) and the last do not count.
 
     Args:
-        predictions: label maps of all frames, (H, W); the objects are those of the first one.
+        predictions: label maps of all frames, (H, W); the first one determines the objects.
         video: with an annotation for each frame.
 
     Returns:
-        J and F by the number of the object.
+        J and F by object number.
 
     Raises:
         UsageError: an annotation cannot be read, or has another size than the first one.
@@ -152,10 +152,10 @@ def score_video(predictions: Sequence[np.ndarray], video: Video) -> dict[int, Ob
 
 
 def overall(scores: Mapping[str, Mapping[int, ObjectScores]]) -> dict[str, float]:
-    """The numbers that are reported: means over all objects of all sequences, in percent.
+    """The metrics of the challenge: means over all objects of all sequences, in percent.
 
     Args:
-        scores: of each object, by sequence and number.
+        scores: by sequence and object number.
 
     Returns:
         ``J&F``, then ``J_mean``, ``J_recall``, ``J_decay`` and the same of F.

@@ -1,4 +1,4 @@
-"""ImageNet-9 and its backgrounds (Xiao et al., arXiv 2006.09994): the variants, their folders, nine classes of 1000."""
+"""ImageNet-9 (Xiao et al., arXiv 2006.09994): folders of its variants, and the mapping from 1000 to nine classes."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from torch import Tensor
 
 from mstkit.errors import UsageError, nearest
 
-# The data set's other folder, fg_mask, holds masks and is no variant; hence names, and not all folders.
+# Named explicitly, because the data set has another folder, fg_mask, which is no variant.
 VARIANTS = ('original', 'mixed_same', 'mixed_rand', 'mixed_next', 'only_fg', 'no_fg', 'only_bg_b', 'only_bg_t')
-NOWHERE = -1
+NO_CLASS = -1
 
 
 def find_variants(data: str | os.PathLike[str], names: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
-    """Which variants a folder holds, each in a sub-folder of its name.
+    """Finds the variants in a folder, each in a sub-folder of its name.
 
     Args:
         data: the folder.
-        names: the variants wanted, all of which must be there; by default those of :data:`VARIANTS` that are there,
-            or, where none is, every sub-folder.
+        names: the variants to use, all of which have to exist; by default those of :data:`VARIANTS` that exist, or, if
+            none does, every sub-folder.
 
     Returns:
-        The variants found, and those of :data:`VARIANTS` that are missing (none where other names are used).
+        The variants found, and the missing ones of :data:`VARIANTS` (empty if the folder has other names).
 
     Raises:
-        UsageError: the folder, or a variant that was asked for, does not exist.
+        UsageError: the folder, or a variant of ``names``, does not exist.
     """
     root = Path(data).expanduser()
     if not root.is_dir():
@@ -52,17 +52,17 @@ def find_variants(data: str | os.PathLike[str], names: Sequence[str] | None = No
 
 
 def read_class_map(path: str | os.PathLike[str], classes: int) -> Tensor:
-    """Reads ``in_to_in9.json``: for each class of a head, the one of nine that it counts as.
+    """Reads ``in_to_in9.json``, the mapping from the classes of a head to the nine classes.
 
     Args:
-        path: a JSON object from the class index ("0" to "999") to 0 … 8, or -1 for a class that belongs to none.
-        classes: how many classes the head has.
+        path: a JSON object that maps class indices ("0" to "999") to 0 … 8, or to -1 for a class outside of the nine.
+        classes: the number of classes of the head.
 
     Returns:
         (classes,) int64.
 
     Raises:
-        UsageError: no such file, not such an object, or one of another number of classes.
+        UsageError: the file is missing, is not such an object, or has another number of classes.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -84,8 +84,8 @@ def read_class_map(path: str | os.PathLike[str], classes: int) -> Tensor:
             'the order of their folders.'
         )
     wrong = [value for value in pairs.values() if isinstance(value, bool) or not isinstance(value, int) or value < -1]
-    if wrong or max(pairs.values()) == NOWHERE:
-        raise UsageError(f'the class map {file} maps to {wrong[0] if wrong else NOWHERE!r}: give numbers from -1 on.')
+    if wrong or max(pairs.values()) == NO_CLASS:
+        raise UsageError(f'the class map {file} maps to {wrong[0] if wrong else NO_CLASS!r}: give numbers from -1 on.')
     return torch.tensor([pairs[index] for index in range(classes)], dtype=torch.int64)
 
 
@@ -94,10 +94,10 @@ def numbers_of(folders: Sequence[str], highest: int) -> Tensor:
 
     Args:
         folders: names of class folders.
-        highest: the highest number that the class map knows.
+        highest: the highest number in the class map.
 
     Raises:
-        UsageError: a name starts with no number, or with one above it.
+        UsageError: a name does not start with a number, or with a higher one.
     """
     numbers = []
     for name in folders:

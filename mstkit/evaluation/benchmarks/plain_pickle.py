@@ -1,4 +1,4 @@
-"""Pickles of plain data, read without running anything that is in them."""
+"""Reads pickles of plain data without executing code in them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _CORES = ('numpy.core', 'numpy._core')  # before numpy 2, and since
 
 
 class _Refused(Exception):
-    """The pickle asks for something that is no plain data."""
+    """The pickle contains something that is not plain data."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Knows how numpy's arrays and numbers are made, and nothing else that could be called."""
+    """Allows only the functions that create numpy's arrays and numbers."""
 
     def find_class(self, module: str, name: str) -> Any:
         multiarray = np._core.multiarray  # type: ignore[attr-defined]
-        # Functions of Python are made anew for each name: a pickle can set attributes of what it is given.
+        # New lambdas for each lookup, because a pickle can set attributes of the objects that it gets.
         known: dict[tuple[str, str], Callable] = {
             ('numpy', 'ndarray'): np.ndarray,
             ('numpy', 'dtype'): np.dtype,
             ('_codecs', 'encode'): lambda text, encoding: _latin1(text, encoding),  # bytes, before protocol 3
-            ('__builtin__', 'bytes'): lambda: b'',  # those of no length
+            ('__builtin__', 'bytes'): lambda: b'',  # empty bytes
         }
         for core in _CORES:
             known[f'{core}.multiarray', '_reconstruct'] = multiarray._reconstruct
@@ -46,8 +46,7 @@ class _PlainUnpickler(pickle.Unpickler):
 def read_plain_pickle(path: str | os.PathLike[str]) -> Any:
     """Reads a pickle of dicts, lists, strings, numbers and numpy arrays; anything else in it is refused.
 
-    Pickles of Python 2 are understood. Nothing of the file is run: names other than numpy's array constructors are not
-    even looked up.
+    Pickles of Python 2 are supported. No code of the file is executed: only numpy's array constructors are looked up.
 
     Args:
         path: the file.
@@ -63,13 +62,14 @@ def read_plain_pickle(path: str | os.PathLike[str]) -> Any:
         return _plain(_PlainUnpickler(io.BytesIO(content), encoding='latin1').load())
     except _Refused as error:
         raise UsageError(
-            f'{path} holds {error}, which is no plain data, and nothing was run: get the file from its official source.'
+            f'{path} holds {error}, which is not plain data (nothing was executed): get the file from its official '
+            'source.'
         ) from None
     except OSError as error:
         raise UsageError(f'{path} cannot be read ({error.strerror or error}): give another file.') from error
     except Exception as error:  # a damaged pickle surfaces as any kind of exception
         reason = str(error).split('\n')[0] or type(error).__name__
-        raise UsageError(f'{path} is no whole pickle ({reason}): copy or download it again.') from error
+        raise UsageError(f'{path} is not a complete pickle ({reason}): copy or download it again.') from error
 
 
 def _latin1(text: Any, encoding: Any) -> bytes:
@@ -83,8 +83,8 @@ def _array(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """The value in Python's own types."""
-    if depth > 16:  # or a list that holds itself
+    """Converts numpy's arrays and numbers to Python's own types."""
+    if depth > 16:  # also catches a list that contains itself
         raise _Refused('data nested more than 16 deep')
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()

@@ -1,7 +1,7 @@
-"""Labels of a video's first frame carried to the others by the likeness of patch tokens; nothing is trained.
+"""Propagates the labels of a video's first frame to the others by the similarity of patch tokens, without training.
 
 The protocol of DINO (arXiv 2104.14294, section 4.2.2), which is that of Jabri et al. (arXiv 2006.14613): each patch
-takes the labels of the most similar patches near it in the first frame and in the last few.
+gets the labels of the most similar patches in its neighborhood, in the first frame and in the last few.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Propagation(NamedTuple):
     """The settings of the protocol.
 
     Attributes:
-        frames: previous frames that labels come from, besides the first one.
-        radius: in patches; a patch is compared with the square of 2 * radius + 1 around its place.
-        neighbors: how many of the most similar patches, over all those frames, give their labels.
+        frames: number of previous frames whose labels are used, besides the first one.
+        radius: in patches; a patch is compared with the square of 2 * radius + 1 patches around its position.
+        neighbors: number of most similar patches, over all those frames, whose labels are averaged.
         temperature: of the weights, exp(cosine / temperature).
     """
 
@@ -43,7 +43,7 @@ DINO = Propagation()
 
 
 def follow(maps: Iterable[Tensor], first: Tensor, settings: Propagation = DINO) -> Iterator[Tensor]:
-    """Carries labels through a video.
+    """Propagates labels through a video.
 
     Args:
         maps: patch tokens of each frame, (h, w, C), beginning with the first; consumed one by one.
@@ -69,8 +69,7 @@ def propagate(
 ) -> Tensor:
     """Gives each patch of a frame the weighted mean of the labels of its nearest patches in other frames.
 
-    Only patches in the neighborhood are compared, row by row, so that memory grows with a row of patches and not with
-    the square of their number.
+    Only patches in the neighborhood are compared, one row of patches at a time, to bound memory.
 
     Args:
         tokens: (h, w, C), L2-normalized.
@@ -83,7 +82,7 @@ def propagate(
     """
     height, width, _ = tokens.shape
     column = torch.arange(width, device=tokens.device)
-    far = (column[:, None] - column).abs() > settings.radius  # (w, w): of the row, of the rows compared with
+    far = (column[:, None] - column).abs() > settings.radius  # (w, w): columns of queries, columns of sources
     carried = []
     for row in range(height):
         rows = slice(max(0, row - settings.radius), row + settings.radius + 1)
@@ -98,15 +97,15 @@ def propagate(
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Writes a label map, (h, w) of 0 to ``classes`` - 1, as (h, w, ``classes``) float32."""
+    """One-hot encoding (h, w, classes) float32 of a label map (h, w) with values 0 to ``classes`` - 1."""
     return functional.one_hot(labels.long(), classes).float()
 
 
 def hard_labels(soft: Tensor, size: tuple[int, int]) -> Tensor:
-    """Decides on the label of every pixel.
+    """The label of every pixel.
 
-    The maps of the labels are enlarged bilinearly and stretched to 0 to 1, one by one, so that a small object is not
-    outweighed by a large one; then the highest wins.
+    The map of each label is upsampled bilinearly and rescaled to 0..1 on its own, so that small objects can win against
+    large ones; each pixel gets the label with the highest value.
 
     Args:
         soft: (h, w, K).
@@ -118,6 +117,6 @@ def hard_labels(soft: Tensor, size: tuple[int, int]) -> Tensor:
     maps = soft.permute(2, 0, 1)[None]
     enlarged = functional.interpolate(maps, size, mode='bilinear', align_corners=False)[0]
     low, high = enlarged.amin(dim=(1, 2), keepdim=True), enlarged.amax(dim=(1, 2), keepdim=True)
-    # A map without contrast stays as it is: there is nothing to stretch.
+    # A constant map cannot be rescaled and stays as it is.
     stretched = torch.where(high > low, (enlarged - low) / (high - low).clamp(min=1e-12), enlarged)
     return stretched.argmax(dim=0)

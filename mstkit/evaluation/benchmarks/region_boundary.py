@@ -1,7 +1,7 @@
-"""J and F of an object in a video: how well do its region and its boundary agree with the annotation?
+"""J and F of an object in a video: the agreement of its region and its boundary with the annotation.
 
 Perazzi et al., CVPR 2016, section 4 ("A benchmark dataset and evaluation methodology for video object segmentation"),
-as counted in the DAVIS-2017 challenge (Pont-Tuset et al., arXiv 1704.00675).
+as computed in the DAVIS-2017 challenge (Pont-Tuset et al., arXiv 1704.00675).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy  # its parts are loaded when they are first used
+import scipy  # loads its submodules on first use
 
 TOLERANCE = 0.008  # of the image's diagonal, within which boundaries match
 _GOOD = 0.5  # recall counts frames above it
-_QUARTERS = 4  # decay compares the first with the last
+_QUARTERS = 4  # decay is the difference between the first and the last quarter
 
 
 class Statistics(NamedTuple):
@@ -24,7 +24,7 @@ class Statistics(NamedTuple):
     Attributes:
         mean: over frames.
         recall: the share of frames above 0.5.
-        decay: the mean over the first quarter of the frames less that over the last.
+        decay: the mean over the first quarter of the frames minus that over the last.
     """
 
     mean: float
@@ -33,7 +33,7 @@ class Statistics(NamedTuple):
 
 
 def region_similarity(predicted: np.ndarray, annotated: np.ndarray) -> float:
-    """J: the intersection of two regions over their union; 1 where both are empty.
+    """J: the intersection of two regions over their union; 1 if both are empty.
 
     Args:
         predicted: (H, W) bool.
@@ -47,7 +47,7 @@ def boundary_accuracy(predicted: np.ndarray, annotated: np.ndarray) -> float:
     """F: the harmonic mean of precision and recall of the boundary.
 
     A boundary pixel matches where the other boundary, dilated by a disk, covers it; the radius of the disk is 0.008 of
-    the image's diagonal, rounded up to whole pixels. Where one region has no boundary, F is 0, where neither has, 1.
+    the image's diagonal, rounded up to whole pixels. F is 0 if one region has no boundary, and 1 if neither has.
 
     Args:
         predicted: (H, W) bool.
@@ -62,7 +62,7 @@ def boundary_accuracy(predicted: np.ndarray, annotated: np.ndarray) -> float:
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:
-    """Finds the pixels whose right, lower or lower right neighbor is of the other kind.
+    """Finds the pixels whose right, lower or lower right neighbor has another value.
 
     In the last column only the lower neighbor counts, in the last row only the right one.
 
@@ -89,6 +89,6 @@ def over_frames(values: Sequence[float]) -> Statistics:
 
 def _covered(points: np.ndarray, others: np.ndarray, radius: int) -> float:
     """The share of pixels, (n, 2), that lie within a distance of the nearest other one."""
-    # Squared distances are whole numbers, so that half of one more excludes nothing and includes nothing.
+    # Squared distances are integers, so adding 0.5 only avoids rounding errors at the radius.
     distances, _ = scipy.spatial.cKDTree(others).query(points, distance_upper_bound=math.sqrt(radius**2 + 0.5))
     return float(np.isfinite(distances).mean())

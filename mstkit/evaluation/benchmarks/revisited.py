@@ -23,7 +23,7 @@ from mstkit.evaluation.protocols.average_precision import (
     trapezoid_average_precision,
 )
 
-# What counts as relevant, and what is taken out of the ranking as if it were not in the gallery; the rest is wrong.
+# For each protocol: grades that are relevant, and grades that are removed from the ranking. All other images are wrong.
 PROTOCOLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     'easy': (('easy',), ('hard', 'junk')),
     'medium': (('easy', 'hard'), ('junk',)),
@@ -34,13 +34,13 @@ _KEYS = ('imlist', 'qimlist', 'gnd')
 
 
 class GroundTruth(NamedTuple):
-    """What should be found.
+    """The ground truth of a gallery and its queries.
 
     Attributes:
-        images: names of the gallery's images, without folder and ending.
+        images: names of the gallery's images, without folder and suffix.
         queries: names of the query images.
-        boxes: of each query the building's (left, top, right, bottom) in pixels, None where the file has none.
-        grades: of each query the indices into ``images`` that are ``'easy'``, ``'hard'`` and ``'junk'``.
+        boxes: for each query the building's (left, top, right, bottom) in pixels; None if the file has none.
+        grades: for each query the indices into ``images`` that are ``'easy'``, ``'hard'`` and ``'junk'``.
     """
 
     images: tuple[str, ...]
@@ -50,16 +50,16 @@ class GroundTruth(NamedTuple):
 
 
 def read_ground_truth(path: str | os.PathLike[str]) -> GroundTruth:
-    """Reads ``gnd_roxford5k.pkl`` or ``gnd_rparis6k.pkl`` as they are handed out, or JSON with the same keys.
+    """Reads the official ``gnd_roxford5k.pkl`` or ``gnd_rparis6k.pkl``, or JSON with the same keys.
 
     The keys: ``imlist`` and ``qimlist`` are lists of names; ``gnd`` has one dict for each query with the lists of
-    indices ``easy``, ``hard`` and ``junk`` and the box ``bbx``. Nothing in the file is run.
+    indices ``easy``, ``hard`` and ``junk`` and the box ``bbx``. No code in the file is executed.
 
     Args:
         path: a file that ends in ``.json``, or a pickle.
 
     Raises:
-        UsageError: the file cannot be read, or is no such ground truth.
+        UsageError: the file cannot be read, or is not such a ground truth.
     """
     path = Path(path)
     if not path.is_file():
@@ -89,13 +89,12 @@ def revisited_scores(
     Args:
         queries: (Q, D) features.
         gallery: (M, D) features.
-        truth: of so many queries and images.
+        truth: of these queries and images.
         ranks: the k of mP@k.
 
     Returns:
         Percent by ``{protocol}_mAP`` and ``{protocol}_mP@{k}``, for the protocols ``easy``, ``medium`` and ``hard``:
-        means over the queries that have something relevant. A protocol without any such query is left out, which is
-        logged.
+        means over the queries that have a relevant image. A protocol without such a query is left out, which is logged.
 
     Raises:
         UsageError: features that are not finite.
@@ -114,7 +113,7 @@ def revisited_scores(
         values = torch.stack(rows)
         usable = ~values[:, 0].isnan()
         if not usable.any():
-            print_log(f'retrieval: the ground truth has nothing relevant in the protocol {protocol}.', 'current')
+            print_log(f'retrieval: no query has a relevant image in the protocol {protocol}.', 'current')
             continue
         log_left_out(int(usable.sum()), len(usable), f'retrieval, protocol {protocol}')
         names = [f'{protocol}_mAP', *(f'{protocol}_mP@{k}' for k in ranks)]
@@ -123,18 +122,18 @@ def revisited_scores(
 
 
 def _query_scores(order: Tensor, grades: Mapping[str, Sequence[int]], protocol: str, ranks: Sequence[int]) -> Tensor:
-    """AP and P@k of one ranking, (M,) indices; (1 + len(ranks),), NaN where nothing is relevant."""
+    """AP and P@k, (1 + len(ranks),), of one ranking of indices (M,); NaN without relevant images."""
     relevant, left_out = (torch.zeros(len(order), dtype=torch.bool) for _ in range(2))
     for flags, names in zip((relevant, left_out), PROTOCOLS[protocol], strict=True):
         for name in names:
             flags[list(grades[name])] = True
-    # What is left out makes room: whatever ranks below it moves up.
+    # Images that are left out are removed from the ranking, so that those below move up.
     hits = relevant[order[~left_out[order]]][None]
     return torch.cat([trapezoid_average_precision(hits), *(precision_at(hits, k) for k in ranks)])
 
 
 class _Wrong(Exception):
-    """What is wrong with a ground truth, in a clause."""
+    """An error in a ground truth; the message is a clause."""
 
 
 def _checked(data: Any) -> GroundTruth:
@@ -162,7 +161,7 @@ def _checked(data: Any) -> GroundTruth:
         grades.append(graded)
         boxes.append(_box(entry.get('bbx'), name))
     if not any(entry['easy'] or entry['hard'] for entry in grades):
-        raise _Wrong('it gives no query anything to find')
+        raise _Wrong('no query has an easy or hard image')
     return GroundTruth(tuple(images), tuple(queries), tuple(boxes), tuple(grades))
 
 
@@ -178,10 +177,10 @@ def _box(box: Any, name: str) -> tuple[float, float, float, float] | None:
 
 
 def find_images(folder: str | os.PathLike[str], truth: GroundTruth) -> tuple[list[Path], list[Path]]:
-    """Finds the files of the ground truth's names, ``FOLDER/jpg/NAME.jpg``.
+    """Finds the image files of a ground truth, ``FOLDER/jpg/NAME.jpg``.
 
     Returns:
-        Those of the queries and those of the gallery.
+        The files of the queries and of the gallery.
 
     Raises:
         UsageError: there is no such folder, or images are missing.

@@ -1,4 +1,4 @@
-"""Label maps of all frames of a video, from that of the first and the patch tokens of a network."""
+"""Label maps of all frames of a video, propagated from the first one by a network's patch tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mstkit.evaluation.benchmarks.propagation import DINO, Propagation, follow, 
 from mstkit.evaluation.benchmarks.whole_image_features import patch_stride
 from mstkit.utils.progress_bar import track
 
-_UNIT = 64  # px; the longer side of a frame is a multiple of it, as in DINO
+_UNIT = 64  # px; the longer side of a frame is rounded to a multiple of it, as in DINO
 
 
 def segment_video(
@@ -27,18 +27,18 @@ def segment_video(
     shorter: int = 480,
     device: torch.device | str = 'cpu',
 ) -> list[np.ndarray]:
-    """Follows the objects of a video's first frame through the others.
+    """Segments the objects of a video's first frame in all frames.
 
     Args:
-        network: gives tokens of normalized images whose sides are whole patches; has ``name``, ``image_size``,
+        network: computes tokens of normalized images whose sides are whole patches; has ``name``, ``image_size``,
             ``mean`` and ``std``.
         video: with the annotation of at least its first frame.
         settings: of the protocol.
-        shorter: px, the shorter side of a frame as the network sees it.
-        device: where the network is.
+        shorter: px, to which the shorter side of frames is resized for the network.
+        device: the device of the network.
 
     Returns:
-        A label map for each frame, (H, W) uint8, in the size of the annotation; the first is the given one.
+        A label map for each frame, (H, W) uint8, in the size of the annotation; the first is the annotation.
 
     Raises:
         UsageError: the frames are too small for the network, or one cannot be read or has another size.
@@ -64,15 +64,15 @@ def segment_video(
 
 
 def frame_size(width: int, height: int, shorter: int, stride: int) -> tuple[int, int]:
-    """Finds the size in which a network sees a frame: whole patches, the longer side a multiple of 64 px (DINO).
+    """The size to which a frame is resized for the network: whole patches, the longer side a multiple of 64 px (DINO).
 
     Args:
         width, height: of the frame, px.
-        shorter: px, the shorter side wanted.
-        stride: px of a patch; where 64 is no multiple of it, the longer side is one of the patch.
+        shorter: px, the shorter side.
+        stride: px of a patch; if it does not divide 64, the longer side is a multiple of ``stride`` instead.
 
     Returns:
-        (H, W); each side is rounded down, and neither falls below the shorter one.
+        (H, W); both sides are rounded down, the longer side not below the shorter one.
     """
     unit = _UNIT if _UNIT % stride == 0 else stride
     short = shorter // stride * stride

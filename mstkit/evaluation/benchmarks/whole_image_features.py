@@ -1,4 +1,4 @@
-"""Features of whole images in their own ratio, at one or several scales."""
+"""Features of whole images with their own aspect ratio, at one or several scales."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ SCALES = (1.0, 2**-0.5, 0.5)  # of DINO's multi-scale features (arXiv 2104.14294
 
 
 class WholeImages(Dataset):
-    """Images that keep their ratio, none of them larger than asked for.
+    """Images that keep their aspect ratio, downscaled to a maximum size.
 
     Args:
         paths: the files.
-        longest: px, of the longer side of larger images; smaller ones stay as they are.
-        boxes: (left, top, right, bottom) in pixels to cut out first, None for the whole image.
+        longest: px, maximum of the longer side; smaller images are not enlarged.
+        boxes: (left, top, right, bottom) in pixels to crop first, None for the whole image.
 
     Raises:
-        UsageError: when an image is read that is none, or that its box does not meet.
+        UsageError: when an image cannot be read, or lies outside of its box.
     """
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]], longest: int, boxes: Sequence[Box | None] = ()) -> None:
@@ -45,7 +45,7 @@ class WholeImages(Dataset):
         try:
             image = Image.fromarray(read_image(self.paths[index]))
         except UnreadableImage as error:
-            raise UsageError(f'{error}; every image counts here, so copy it again.') from error
+            raise UsageError(f'{error}; this evaluation needs every image, so copy it again.') from error
         box = self.boxes[index]
         if box is not None:
             left, top = (max(0, round(side)) for side in box[:2])
@@ -62,7 +62,7 @@ class WholeImages(Dataset):
 
 
 def patch_stride(network: Any, device: torch.device | str = 'cpu') -> int:
-    """Finds how many pixels of an image one token of a network stands for."""
+    """The distance in pixels between neighboring patch tokens of a network."""
     side = network.image_size
     with torch.no_grad():
         tokens = network(torch.zeros(1, 3, side, side, device=device))
@@ -70,7 +70,7 @@ def patch_stride(network: Any, device: torch.device | str = 'cpu') -> int:
 
 
 def cut_to_stride(images: Tensor, stride: int) -> Tensor:
-    """Cuts images on the right and below to whole patches; smaller than one, they are enlarged to it.
+    """Crops images at the right and at the bottom to whole patches; images smaller than a patch are enlarged to it.
 
     Args:
         images: (B, 3, H, W).
@@ -95,18 +95,18 @@ def whole_image_features(
     num_workers: int = 0,
     description: str = 'features',
 ) -> Tensor:
-    """Computes the features of images of any sizes, one at a time; over several scales their mean.
+    """Computes the features of images of any size, one at a time; with several scales, the mean of their features.
 
-    Images are cut to whole patches, as a patch embedding without padding does.
+    Images are cropped to whole patches, as a patch embedding without padding does.
 
     Args:
-        encode: from normalized images (1, 3, H, W) of any size in whole patches to features (1, D).
-        dataset: what to encode.
-        mean: of the network's images, on the scale of 0 to 255.
+        encode: maps normalized images (1, 3, H, W) of whole patches to features (1, D).
+        dataset: the images.
+        mean: normalization of the network, in 0..255.
         std: likewise.
         stride: px, see :func:`patch_stride`.
-        scales: of the sides; the features at all of them are averaged as they are, then normalized (DINO).
-        device: where the network is.
+        scales: factors of the image's sides; the features are averaged over scales, then L2-normalized (DINO).
+        device: the device of the network.
         num_workers: processes that read images.
         description: for the progress line.
 
