@@ -95,7 +95,7 @@ def test_attention_is_given_where_it_is_promised(name):
     backbone, size = build(name)
     if not backbone.provides_attention:
         config = SMALL.get(name, (dict(type=name), 0))[0]
-        with pytest.raises(UsageError, match=f'{name} .*gives none'):
+        with pytest.raises(UsageError, match=f'{name} .*provides none'):
             MODELS.build(dict(type='DINO', backbone=config, neck=dict(NECK), masker=dict(type='AttMaskHigh')))
         return
     attention = backbone.forward_tokens(images_of(size), return_attention=True).attention

@@ -303,7 +303,7 @@ def test_parts_that_do_not_fit_are_refused_when_the_model_is_built(kind, parts, 
 @pytest.mark.parametrize('kind', ['MAE', 'SimMIM', 'MaskFeat'])
 def test_views_that_nothing_reads_are_refused(kind):
     model = build(kind)
-    with pytest.raises(UsageError, match=r'would leave 2 unread: set global_crops\.count=1 and local_crops\.count=0'):
+    with pytest.raises(UsageError, match=r'would not use 2 more: set global_crops\.count=1 and local_crops\.count=0'):
         model.check_view_count([32, 32, 16])
     two = build(kind, global_views=2)
     two.check_view_count([32, 32])

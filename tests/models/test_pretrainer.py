@@ -119,7 +119,7 @@ def test_without_a_teacher():
     assert not any('teacher' in key for key in model.state_dict())
     panel = model.panel(views()[0])
     assert panel.attention is None and panel.mask is not None
-    with pytest.raises(UsageError, match="objective 'ce' looks at a teacher"):
+    with pytest.raises(UsageError, match="objective 'ce' needs a teacher"):
         build(dict(ce=CROSS_VIEW), teacher=False)
     with pytest.raises(UsageError, match='AttMaskHigh needs a guide'):
         build(dict(own=dict(type='FirstPatches')), teacher=False, masker=dict(type='AttMaskHigh'))

@@ -13,24 +13,24 @@ from mstkit.registry import MODELS
 
 @MODELS.register_module()
 class DINO(Pretrainer):
-    """Self-distillation: the student's views predict the teacher's assignment of another view.
+    """Self-distillation: the student predicts, from each view, the teacher's assignment of the other views.
 
-    The teacher sees the global views; the student sees these and the local ones. DINO itself hides nothing. With a
-    masker (AttMask in DINO) the student's global views are hidden in part; the loss stays.
+    The teacher encodes the global views, the student global and local ones. DINO itself masks nothing. With a masker
+    (AttMask in DINO) the student's global views are masked; the loss is the same.
 
     Args:
         backbone: a :class:`MaskedBackbone`.
-        neck: pooled features to logits; DINO's head with its defaults.
-        head: the loss on those logits, with its center and temperatures.
-        teacher: the moving average, see :class:`MomentumTeacher`.
-        masker: what hides the student's patches; None or 'none' hides nothing.
+        neck: projects pooled features to logits; default :class:`DINONeck`.
+        head: the loss on those logits, with center and temperatures; default :class:`DINOHead`.
+        teacher: arguments of the :class:`MomentumTeacher`.
+        masker: decides which of the student's patches are hidden; None or 'none' hides nothing.
         guide: where the masker's scores come from, see :class:`Pretrainer`.
         loss_weight_ce: weight of the loss, which is logged as ``loss_ce``.
         objectives: further objectives by name, see :class:`Pretrainer`.
         global_views: how many of the first views are global.
         data_preprocessor: normalization, on the device.
-        mask_token_std: what the [MASK] embedding starts as, see :class:`Pretrainer`; zeros, as in iBOT's code.
-        mask_token_decay: whether weight decay reaches it; it does in iBOT's code.
+        mask_token_std: initialization of the [MASK] embedding, see :class:`Pretrainer`; zeros, as in iBOT's code.
+        mask_token_decay: whether weight decay applies to it, as in iBOT's code.
     """
 
     FLAT_KEYS = FLAT_KEYS

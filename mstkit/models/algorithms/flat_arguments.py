@@ -1,4 +1,4 @@
-"""The objectives of the named methods, made of the flat arguments that their classes share."""
+"""Configs of the named methods' objectives, made from the flat arguments of their classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from mstkit.models.targets import Target
 from mstkit.utils.checks import check_number
 
-# Where a config has the parts of DINO's, iBOT's and MST's objectives; see Pretrainer.config_key.
+# Module of an objective of DINO, iBOT and MST -> the argument that configures it; see Pretrainer.config_key.
 FLAT_KEYS: Mapping[str, str] = {
     'objectives.ce.neck': 'neck',
     'objectives.ce.head': 'head',
@@ -17,7 +17,7 @@ FLAT_KEYS: Mapping[str, str] = {
     'objectives.restore.decoder': 'decoder',
 }
 
-# The same of MAE, SimMIM and MaskFeat.
+# Likewise for MAE, SimMIM and MaskFeat.
 PREDICTION_KEYS: Mapping[str, str] = {f'objectives.predict.{part}': part for part in ('target', 'decoder')}
 
 
@@ -32,13 +32,13 @@ def distillation_objectives(
     decoder: dict | None = None,
     loss_weight_restore: float = 1.0,
 ) -> dict[str, dict[str, Any] | None]:
-    """The configs of ``ce``, ``patch`` and ``restore``; the last two are None without their head or decoder.
+    """Configs of the objectives ``ce``, ``patch`` and ``restore``; the latter two are None without head or decoder.
 
     Args:
-        method: whose arguments these are, for messages.
-        neck: of ``ce``; a :class:`DINONeck` where it names no type.
-        head: of ``ce``; a :class:`DINOHead` where it names no type.
-        loss_weight_ce: weight of ``ce``, and so on.
+        method: name of the method, for messages.
+        neck: of ``ce``; its type defaults to :class:`DINONeck`.
+        head: of ``ce``; its type defaults to :class:`DINOHead`.
+        loss_weight_ce: weight of ``ce``.
         patch_head: of ``patch``.
         patch_neck: of ``patch``; None shares that of ``ce``.
         loss_weight_patch: weight of ``patch``.
@@ -46,7 +46,7 @@ def distillation_objectives(
         loss_weight_restore: weight of ``restore``.
 
     Raises:
-        UsageError: a weight that is none.
+        UsageError: an invalid weight.
     """
     weights = dict(
         loss_weight_ce=loss_weight_ce, loss_weight_patch=loss_weight_patch, loss_weight_restore=loss_weight_restore
@@ -74,15 +74,15 @@ def prediction_objective(
     """The config of ``predict`` of MAE, SimMIM and MaskFeat.
 
     Args:
-        method: whose arguments these are, for messages.
+        method: name of the method, for messages.
         target: what is predicted.
-        decoder: a ``decoder_type`` where it names no type.
-        decoder_type: the method's own.
+        decoder: its type defaults to ``decoder_type``.
+        decoder_type: the method's decoder.
         loss: see :class:`MaskedPrediction`.
         loss_weight_predict: weight of the loss.
 
     Raises:
-        UsageError: a weight that is none.
+        UsageError: an invalid weight.
     """
     return dict(
         type='MaskedPrediction',

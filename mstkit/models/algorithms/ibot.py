@@ -13,29 +13,29 @@ from mstkit.registry import MODELS
 
 @MODELS.register_module()
 class IBOT(Pretrainer):
-    """DINO's loss plus the same distillation of each hidden patch.
+    """DINO's loss plus self-distillation of each hidden patch.
 
-    AttMask in iBOT is this with an AttMask masker. Projection of pooled features and patches is shared, as iBOT
-    recommends; ``patch_neck`` separates them (wholly: iBOT's own separate variant shares all layers but the last).
+    AttMask in iBOT is this class with an AttMask masker. Pooled features and patches share one projection, as iBOT
+    recommends; with ``patch_neck`` they share no layer (iBOT's separate variant shares all layers but the last).
 
     Args:
         backbone: a :class:`MaskedBackbone`.
-        masker: what hides the student's patches; the method is nothing without.
-        neck: pooled features, and patches, to logits; DINO's head with its defaults.
-        head: the loss on the logits of pooled features, with its center and temperatures.
-        patch_head: the loss on those of hidden patches, with a center of its own.
-        patch_neck: a projection of patches of their own; None shares ``neck``.
-        teacher: the moving average, see :class:`MomentumTeacher`.
+        masker: decides which of the student's patches are hidden; required.
+        neck: projects pooled features and patches to logits; default :class:`DINONeck`.
+        head: the loss on the logits of pooled features, with center and temperatures; default :class:`DINOHead`.
+        patch_head: the loss on the logits of hidden patches, with its own center; default :class:`IBOTHead`.
+        patch_neck: a separate projection of patches; None shares ``neck``.
+        teacher: arguments of the :class:`MomentumTeacher`.
         guide: where the masker's scores come from, see :class:`Pretrainer`.
-        decoder: tokens to images, for MST's restoration beside the other losses; None leaves that out, as iBOT does.
+        decoder: maps tokens to images, for MST's reconstruction loss in addition; None, as in iBOT, for no such loss.
         loss_weight_ce: weight of ``loss_ce``, between views.
         loss_weight_patch: weight of ``loss_patch``, on hidden patches.
         loss_weight_restore: weight of ``loss_restore``.
         objectives: further objectives by name, see :class:`Pretrainer`.
         global_views: how many of the first views are global.
         data_preprocessor: normalization, on the device.
-        mask_token_std: what the [MASK] embedding starts as, see :class:`Pretrainer`; zeros, as in iBOT's code.
-        mask_token_decay: whether weight decay reaches it; it does in iBOT's code.
+        mask_token_std: initialization of the [MASK] embedding, see :class:`Pretrainer`; zeros, as in iBOT's code.
+        mask_token_decay: whether weight decay applies to it, as in iBOT's code.
     """
 
     FLAT_KEYS = FLAT_KEYS

@@ -17,20 +17,20 @@ RANDOM = dict(type='RandomMasker', ratio=0.75, rounding='up')
 
 @MODELS.register_module()
 class MAE(Pretrainer):
-    """The encoder sees a quarter of the patches; a small decoder restores the pixels of the others.
+    """The encoder encodes the visible quarter of the patches; a small decoder predicts the pixels of the others.
 
-    There is no teacher, unless a masker asks for one: AttMask in MAE, for example, is guided by a moving average of the
-    encoder (``teacher``), which sees whole images. MAE never supervises the class token, whose attention that is.
+    There is no teacher unless a masker needs one: AttMask in MAE, for example, is guided by a moving average of the
+    encoder (``teacher``) that encodes the unmasked images. (Its scores are the class token's attention, and no loss of
+    MAE trains the class token directly.)
 
     Args:
-        backbone: a :class:`MaskedBackbone` that encodes visible patches alone, so no Swin. A
-            :class:`MaskedVisionTransformer` gets MAE's fixed positions and initialization unless its config says
-            otherwise (``positions``, ``initialization``).
-        masker: what hides patches; three quarters of them at random.
-        decoder: :class:`ViTDecoder` with MAE's 8 layers of 512 channels and 16 heads, unless told otherwise.
-        norm_pix: predict the pixels of a patch normalized by the patch's own mean and deviation (``norm_pix_loss`` of
-            MAE's code, and its better results), not as they are.
-        target: what to predict of a hidden patch instead of its pixels, a :class:`Target`.
+        backbone: a :class:`MaskedBackbone` that can encode visible patches alone, so no Swin. For a
+            :class:`MaskedVisionTransformer`, ``positions`` and ``initialization`` default to MAE's.
+        masker: decides which patches are hidden; by default 75 % at random.
+        decoder: default :class:`ViTDecoder` with MAE's 8 layers, 512 channels and 16 heads.
+        norm_pix: predict pixels normalized by the mean and deviation of their patch (``norm_pix_loss`` of MAE's code,
+            with the better results in the paper), not the pixels themselves.
+        target: a :class:`Target` to predict instead of pixels.
         loss: of the prediction, see :class:`MaskedPrediction`; logged as ``loss_predict``.
         guide: where the masker's scores come from, see :class:`Pretrainer`.
         teacher: see :class:`Pretrainer`.

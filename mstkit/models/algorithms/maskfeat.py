@@ -17,25 +17,26 @@ BLOCKS = dict(type='BlockMasker', ratio=0.4, image_prob=1.0, min_block=15)
 
 @MODELS.register_module()
 class MaskFeat(Pretrainer):
-    """The encoder sees [MASK] tokens in hidden places, and one linear layer predicts their histograms of gradients.
+    """The encoder gets [MASK] tokens in place of hidden patches, and one linear layer predicts their HOG features.
 
-    There is no teacher, unless a masker asks for one, see :class:`SimMIM`.
+    There is no teacher unless a masker needs one, see :class:`SimMIM`.
 
     Args:
-        backbone: a :class:`MaskedBackbone`, ViT or Swin, whose stride is a multiple of the cells of the target (8 px).
-        masker: what hides patches; blocks of at least 15 patches, four tenths of each image (78 of 196).
-        mask_patch_size: see :class:`Pretrainer`; single patch tokens where it is not given.
-        decoder: :class:`LinearDecoder` unless told otherwise, whose weights start as a truncated normal of 0.02.
-        target: what is predicted of a hidden patch, a :class:`Target`; its :class:`HOG` in the paper.
+        backbone: a :class:`MaskedBackbone`, ViT or Swin, whose stride is a multiple of the target's cell size (8 px).
+        masker: decides which patches are hidden; by default blocks of at least 15 patches, 40 % of each image (78 of
+            196 patches).
+        mask_patch_size: see :class:`Pretrainer`.
+        decoder: default :class:`LinearDecoder` with weights initialized from a truncated normal, std 0.02.
+        target: a :class:`Target`; default :class:`HOG`, as in the paper.
         loss: of the prediction, see :class:`MaskedPrediction`; logged as ``loss_predict``.
         guide: where the masker's scores come from, see :class:`Pretrainer`.
         teacher: see :class:`Pretrainer`.
         loss_weight_predict: weight of the loss.
         objectives: further objectives by name, see :class:`Pretrainer`.
         global_views: how many views of an image are trained on, each by itself.
-        data_preprocessor: normalization, on the device; it changes nothing about the :class:`HOG` of an image.
-        mask_token_std: what the [MASK] embedding starts as, see :class:`Pretrainer`; a truncated normal, 0.02.
-        mask_token_decay: whether weight decay reaches it; it does not.
+        data_preprocessor: normalization, on the device; :class:`HOG` does not depend on it.
+        mask_token_std: initialization of the [MASK] embedding, see :class:`Pretrainer`.
+        mask_token_decay: whether weight decay applies to it.
 
     Raises:
         UsageError: parts that do not fit each other.

@@ -13,18 +13,18 @@ from mstkit.registry import MODELS
 
 @MODELS.register_module()
 class MoBY(Pretrainer):
-    """MoCo's queue of keys with BYOL's predictor: the student's queries of a view find the teacher's keys of the other.
+    """Contrastive learning with MoCo's queue of keys and BYOL's asymmetric predictor.
 
-    The teacher follows at the start of the iteration after an optimizer step, before it makes the keys, with that
-    iteration's momentum; so after the last step, as in every checkpoint, it is one step behind.
+    The teacher is updated at the start of the iteration that follows an optimizer step, before it computes the keys,
+    with the momentum of that iteration. In every checkpoint it is therefore one step behind the student.
 
     Args:
         backbone: a :class:`MaskedBackbone`.
-        neck: the projector, see :class:`KeyContrast`; the teacher has one of its own.
-        predictor: from projections to what is compared with keys; the student's alone.
-        head: the loss with its queues, :class:`MoBYHead`.
-        teacher: the moving average, see :class:`MomentumTeacher`; from momentum 0.99 where nothing else is said.
-        masker: what hides the student's patches; None or 'none' hides nothing, as in the paper.
+        neck: the projector, see :class:`KeyContrast`; the teacher has a moving average of it.
+        predictor: maps the student's projections to queries; the teacher has none.
+        head: the loss with its queues; default :class:`MoBYHead`.
+        teacher: arguments of the :class:`MomentumTeacher`; the momentum starts at 0.99 by default.
+        masker: decides which of the student's patches are hidden; None or 'none', as in the paper, hides nothing.
         guide: where the masker's scores come from, see :class:`Pretrainer`.
         data_preprocessor: normalization, on the device.
 

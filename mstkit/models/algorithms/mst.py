@@ -14,31 +14,32 @@ from mstkit.registry import MODELS
 
 @MODELS.register_module()
 class MSTAlgorithm(Pretrainer):
-    """Self-distillation with least-attended patches hidden, and the whole image restored from what is left.
+    """DINO's self-distillation with some of the least-attended patches hidden, plus reconstruction of the whole image.
 
-    L = λ1 L_CE + λ2 L_restoring (eq. 11), the second being the mean absolute error over all pixels of the global
-    views as the student saw them, hidden or not (eq. 9). Both losses are means: with the sums that the paper's
-    algorithm 2 prints, its λ would have no meaning.
+    L = λ1 L_CE + λ2 L_restoring (eq. 11), where L_restoring is the mean absolute error over all pixels, hidden or not,
+    of the student's global views (eq. 9). Both losses are means; with the sums in the paper's algorithm 2, the λ would
+    depend on batch and image size.
 
     Args:
         backbone: a :class:`MaskedBackbone`.
-        neck: pooled features to logits; DINO's head with its defaults.
-        head: the loss on those logits, with its center and temperatures.
-        teacher: the moving average, see :class:`MomentumTeacher`.
-        masker: what hides the student's patches, :class:`AttentionGuidedMasker` in the paper; None or 'none' hides
-            nothing.
+        neck: projects pooled features to logits; default :class:`DINONeck`.
+        head: the loss on those logits, with center and temperatures; default :class:`DINOHead`.
+        teacher: arguments of the :class:`MomentumTeacher`.
+        masker: decides which of the student's patches are hidden, :class:`AttentionGuidedMasker` in the paper; None or
+            'none' hides nothing.
         guide: where the masker's scores come from, see :class:`Pretrainer`; the teacher in the paper.
-        decoder: tokens to images, :class:`CNNImageDecoder` in the paper; None leaves the restoration out (table 4).
-        patch_head: iBOT's loss on hidden patches beside the paper's; None leaves it out, as the paper does.
-        patch_neck: a projection of patches of their own for that; None shares ``neck``.
+        decoder: maps tokens to images, :class:`CNNImageDecoder` in the paper; None for no reconstruction (table 4).
+        patch_head: iBOT's loss on hidden patches in addition; None, as in the paper, for no such loss.
+        patch_neck: a separate projection of patches for it; None shares ``neck``.
         loss_weight_ce: λ1, of ``loss_ce``.
         loss_weight_restore: λ2, of ``loss_restore``.
         loss_weight_patch: weight of ``loss_patch``.
         objectives: further objectives by name, see :class:`Pretrainer`.
         global_views: how many of the first views are global.
         data_preprocessor: normalization, on the device.
-        mask_token_std: what the [MASK] embedding starts as: a truncated normal, 0.02, as BEiT's; the paper is silent.
-        mask_token_decay: whether weight decay reaches it; it does not.
+        mask_token_std: initialization of the [MASK] embedding, see :class:`Pretrainer`; 0.02 as in BEiT, since the
+            paper does not say.
+        mask_token_decay: whether weight decay applies to it.
 
     Raises:
         UsageError: ``patch_neck`` without ``patch_head``; see :class:`Pretrainer`.
@@ -68,7 +69,7 @@ class MSTAlgorithm(Pretrainer):
         mask_token_decay: bool = False,
     ) -> None:
         if patch_neck is not None and patch_head is None:
-            raise UsageError('patch_neck is given without patch_head, whose logits it would make: give both')
+            raise UsageError('patch_neck is given without patch_head, the loss on its logits: give both')
         own = distillation_objectives(
             'MSTAlgorithm',
             neck,

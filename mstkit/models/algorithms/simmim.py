@@ -17,19 +17,18 @@ RANDOM = dict(type='RandomMasker', ratio=0.6, rounding='up')
 
 @MODELS.register_module()
 class SimMIM(Pretrainer):
-    """The encoder sees [MASK] tokens in hidden places, and one linear layer predicts their pixels.
+    """The encoder gets [MASK] tokens in place of hidden patches, and one linear layer predicts their pixels.
 
-    There is no teacher, unless a masker asks for one: AttMask in SimMIM, for example, is guided by a moving average of
-    the encoder (``teacher``), which sees whole images.
+    There is no teacher unless a masker needs one: AttMask in SimMIM, for example, is guided by a moving average of the
+    encoder (``teacher``) that encodes the unmasked images.
 
     Args:
         backbone: a :class:`MaskedBackbone`, ViT or Swin.
-        masker: what hides patches; six tenths of the squares at random.
-        mask_patch_size: side in pixels of the squares that are hidden as a whole, see :class:`Pretrainer`; 32 in the
-            paper, one token of a Swin at the last stage and 2×2 patches of a ViT/16. None for single patch tokens.
-        decoder: :class:`LinearDecoder` unless told otherwise; the paper's 1×1 convolution and ``PixelShuffle`` are
-            that.
-        target: what is predicted of a hidden patch, a :class:`Target`; its :class:`Pixels` as they are in the paper.
+        masker: decides which squares are hidden; by default 60 % at random.
+        mask_patch_size: side in pixels of the squares that are masked as a whole, see :class:`Pretrainer`; 32 in the
+            paper: one token of a Swin's last stage, or 2×2 patches of a ViT/16. None masks single patch tokens.
+        decoder: default :class:`LinearDecoder`, equivalent to the paper's 1×1 convolution and ``PixelShuffle``.
+        target: a :class:`Target`; default :class:`Pixels` without ``norm``, as in the paper.
         loss: of the prediction, see :class:`MaskedPrediction`; logged as ``loss_predict``.
         guide: where the masker's scores come from, see :class:`Pretrainer`.
         teacher: see :class:`Pretrainer`.
@@ -37,8 +36,8 @@ class SimMIM(Pretrainer):
         objectives: further objectives by name, see :class:`Pretrainer`.
         global_views: how many views of an image are trained on, each by itself.
         data_preprocessor: normalization, on the device.
-        mask_token_std: what the [MASK] embedding starts as, see :class:`Pretrainer`; a truncated normal, 0.02.
-        mask_token_decay: whether weight decay reaches it; it does not.
+        mask_token_std: initialization of the [MASK] embedding, see :class:`Pretrainer`.
+        mask_token_decay: whether weight decay applies to it.
 
     Raises:
         UsageError: parts that do not fit each other.

@@ -1,4 +1,4 @@
-"""What happens to a batch between the data loader and the model."""
+"""Data preprocessors: augmentation and normalization of batches on the device."""
 
 from .view_data_preprocessor import ViewDataPreprocessor, normalization_of
 

@@ -1,6 +1,6 @@
 """Color and blur operations on batches of images, (N, 3, H, W) RGB in 0..255 as float, on any device.
 
-They are :mod:`mstkit.datasets.image_photometric`'s without rounding in between. A factor belongs to each image.
+The same operations as :mod:`mstkit.datasets.image_photometric`, without rounding in between; one factor per image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and OpenCV have it
 
 
 def _luma(images: Tensor) -> Tensor:
-    """(N, 1, H, W)."""
+    """Luma, (N, 3, H, W) -> (N, 1, H, W)."""
     red, green, blue = images.split(1, dim=1)
     return (_LUMA[0] * red).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
 
@@ -70,7 +70,7 @@ def to_gray(images: Tensor) -> Tensor:
 
 
 def blur_steps(sigmas: np.ndarray) -> np.ndarray:
-    """The running sums of the blur kernels, from 0 to 1: (N, K + 1) float32. Made on the CPU; ``sigmas`` is (N,)."""
+    """Cumulative sums of the blur kernels, from 0 to 1, on the CPU: sigmas (N,) -> (N, K + 1) float32."""
     sums = np.cumsum(box_kernels(sigmas), axis=1)
     sums /= sums[:, -1:]
     return np.pad(sums, ((0, 0), (1, 0))).astype(np.float32)
@@ -79,24 +79,24 @@ def blur_steps(sigmas: np.ndarray) -> np.ndarray:
 def gaussian_blur(images: Tensor, steps: Tensor) -> Tensor:
     """Gaussian blur as two matrix products, one along each side.
 
-    A convolution would need a kernel of its own for every image; and libraries that look for the fastest algorithm
-    for each new shape (cudnn_benchmark) would look anew in each step, as the number of blurred images changes.
+    A convolution would need a different kernel for every image, and ``cudnn_benchmark`` would search for the fastest
+    algorithm in every step, since the number of blurred images changes.
 
     Args:
         images: (N, 3, H, W).
-        steps: (N, K + 1), as :func:`blur_steps` gives them; on the device of the images.
+        steps: (N, K + 1), from :func:`blur_steps`, on the device of the images.
     """
     with torch.autocast(images.device.type, enabled=False):
-        down = _blur_matrix(steps, images.shape[2])[:, None]
+        down = _blur_matrix(steps, images.shape[2])[:, None]  # (N, 1, H, H)
         across = down if images.shape[2] == images.shape[3] else _blur_matrix(steps, images.shape[3])[:, None]
         return down @ images @ across.transpose(2, 3)
 
 
 def _blur_matrix(steps: Tensor, side: int) -> Tensor:
-    """(N, side, side): row i holds the kernel around pixel i; what lies beyond an edge counts as the pixel there."""
+    """(N, side, side): row i holds the kernel around pixel i; weights beyond an edge are added to the edge pixel's."""
     taps = steps.shape[1] - 1
     positions = torch.arange(side + 1, device=steps.device)
-    # The weight of pixels 0..j-1 for pixel i is the sum of the kernel up to there. All of it lies within the image.
+    # The total weight of pixels 0..j-1 for pixel i is a cumulative sum of the kernel; 0 at j = 0 and 1 at j = side.
     index = (positions[None, :] - positions[:side, None] + taps // 2).clamp_(0, taps)
     index[:, 0], index[:, -1] = 0, taps
     return steps[:, index].diff(dim=2)

@@ -1,4 +1,4 @@
-"""The colors of views, and their normalization, as one step on the device."""
+"""Photometric augmentation and normalization of views on the device."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _JITTER = (
 
 @MODELS.register_module()
 class ViewDataPreprocessor(SelfSupDataPreprocessor):
-    """mmpretrain's ``SelfSupDataPreprocessor`` that also colors views where ``MultiCrop`` left that to the device.
+    """mmpretrain's ``SelfSupDataPreprocessor`` with photometric augmentation on the device.
 
-    Batches say by themselves what they need. With ``photometric``, the rows of :class:`ViewParameters` that were drawn
-    in the workers, the views are flipped, jittered, made gray, blurred and solarized as drawn, in float. Without it
-    they come colored, or belong to an evaluation, and are only normalized. The rows stay on the host, where they say
-    which operation meets which images, hence nothing waits for the device.
+    A batch with ``photometric``, the :class:`ViewParameters` that ``MultiCrop`` drew in the workers, is flipped, color
+    jittered, made gray, blurred and solarized accordingly, in float, then normalized. A batch without it (already
+    augmented, or of an evaluation) is only normalized. The parameters stay on the host, where they select the images of
+    each operation, so that the host never waits for the device.
 
     Args:
         mean, std: of the channels, on the scale 0..255; both or neither.
@@ -40,7 +40,7 @@ class ViewDataPreprocessor(SelfSupDataPreprocessor):
         **kwargs: as mmpretrain's.
 
     Raises:
-        UsageError: a mean or a deviation that is no number, the one without the other, or one that is not positive.
+        UsageError: mean or std that are no numbers, only one of the two, or a std that is not positive.
     """
 
     applies_photometric = True
@@ -62,15 +62,15 @@ class ViewDataPreprocessor(SelfSupDataPreprocessor):
         super().__init__(mean=mean, std=std, non_blocking=non_blocking, **kwargs)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Brings a batch to the device, colored and normalized.
+        """Moves a batch to the device, augments and normalizes it.
 
         Args:
-            data: ``inputs``, a list of V uint8 views (B, 3, H, W) or one such tensor; ``data_samples``; where the
-                device is to color them, ``photometric``, (B, V, 12), on the CPU.
+            data: ``inputs``, a list of V uint8 views (B, 3, H, W) or one such tensor; ``data_samples``; for
+                augmentation on the device also ``photometric``, (B, V, 12), on the CPU.
             training: not used.
 
         Returns:
-            ``inputs`` in the same form, float32; ``data_samples``.
+            ``inputs``, a list or tensor as before, float32; ``data_samples``.
         """
         rows = data.get('photometric')
         if rows is None:
@@ -80,7 +80,7 @@ class ViewDataPreprocessor(SelfSupDataPreprocessor):
         table = rows.detach().cpu().numpy()
         made: list[Tensor] = []
         numbered = enumerate([views] if single else views)
-        # Views of one size are one batch: half of the operations are too small to fill a device otherwise.
+        # Consecutive views of one size are processed as one batch, since small operations do not fill the device.
         for _, group in groupby(numbered, key=lambda pair: pair[1].shape):
             numbers, same = zip(*group, strict=True)
             images = torch.cat(same)
@@ -94,10 +94,10 @@ class ViewDataPreprocessor(SelfSupDataPreprocessor):
 
 
 def normalization_of(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of the channels on the scale of 0 to 255, (3,) or (1,) both; 0 and 1 where it has none.
+    """Mean and std of the channels on the scale 0..255, (3,) or (1,) both; 0 and 1 if it does not normalize.
 
     Args:
-        preprocessor: of mmengine's kind.
+        preprocessor: a data preprocessor of mmengine's.
     """
     mean, std = getattr(preprocessor, 'mean', None), getattr(preprocessor, 'std', None)
     if not isinstance(mean, Tensor) or not isinstance(std, Tensor):
@@ -107,20 +107,20 @@ def normalization_of(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def color(images: Tensor, rows: np.ndarray) -> Tensor:
-    """Does to each image what its row says.
+    """Applies photometric augmentation to each image.
 
     Args:
         images: (N, 3, H, W) uint8 RGB.
-        rows: (N, 12), on the CPU.
+        rows: (N, 12), parameters of each image, on the CPU.
 
     Returns:
-        (N, 3, H, W) float32 in 0..255, new memory.
+        (N, 3, H, W) float32 in 0..255, a new tensor.
     """
     made = images.float()
     steps = list(_plan(rows))
     if not steps:
         return made
-    # One copy to the device for all indices, one for all numbers.
+    # A single copy to the device for all indices, and one for all factors.
     indices = _to_device([step[1] for step in steps], images.device)
     numbers = _to_device([step[2].ravel() for step in steps], images.device)
     for (operation, _, values), some, flat in zip(steps, indices, numbers, strict=True):
@@ -130,7 +130,7 @@ def color(images: Tensor, rows: np.ndarray) -> Tensor:
 
 
 def _plan(rows: np.ndarray) -> Iterator[tuple[Callable[..., Tensor], np.ndarray, np.ndarray]]:
-    """Operations in their order, each with the images that it meets, (n,), and its numbers for them, (n, ...)."""
+    """Operations in order, each with the indices of its images, (n,), and their factors, (n, ...)."""
     nothing = rows[:, :0]
     steps: list[tuple[Callable[..., Tensor], np.ndarray, np.ndarray]] = [(_flip, rows[:, FLIP] > 0, nothing)]
     for parts in rows[:, ORDER].T:
@@ -154,8 +154,8 @@ def _flip(images: Tensor) -> Tensor:
 
 
 def _to_device(parts: list[np.ndarray], device: torch.device) -> tuple[Tensor, ...]:
-    """Flat arrays as tensors on the device, by a single copy."""
+    """Copies flat arrays to the device, all in one transfer."""
     tensor = torch.from_numpy(np.concatenate(parts))
-    if device.type == 'cuda':  # only from pinned memory does a copy not wait for what the device is doing
+    if device.type == 'cuda':  # copies from pinned memory are asynchronous
         tensor = tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device).split([len(part) for part in parts])

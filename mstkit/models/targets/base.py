@@ -52,10 +52,10 @@ class Target(nn.Module):
         """
 
     def set_normalization(self, mean: Tensor, std: Tensor) -> None:
-        """Told once how images are normalized, for a target that wants their pixels: ``images * std + mean``, 0 to 255.
+        """Receives the normalization of the images, so that a target can compute pixels: ``images * std + mean``.
 
         Args:
-            mean: (3,) or (1,), of the channels.
+            mean: (3,) or (1,), of the channels, on the scale 0..255.
             std: likewise.
         """
 

@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients: what MaskFeat predicts."""
+"""Histograms of oriented gradients (HOG), the target of MaskFeat."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
 class HOG(Target):
     """The histograms of oriented gradients of the cells of a patch (MaskFeat, Wei et al., CVPR 2022, section 3.1).
 
-    Each channel has its own: the Sobel gradient of every pixel (borders reflected) votes with its magnitude for one of
-    ``bins`` equal ranges of orientation in [0, pi), in which opposite directions are the same. The votes of a cell are
-    one histogram, scaled to length 1 (L2); a cell without any gradient has zeros. Because of this scaling the
-    normalization of the images changes nothing.
+    For each channel separately, the Sobel gradient of every pixel (borders reflected) votes with its magnitude for one
+    of ``bins`` equal ranges of unsigned orientation in [0, pi). The votes of a cell form one histogram, which is
+    L2-normalized; a cell without any gradient has zeros. Because of the L2 normalization, the target does not depend on
+    the normalization of the images.
 
-    In two points MaskFeat's code differs from the textbook's (Dalal and Triggs, CVPR 2005), and so does this: cells are
-    normalized one by one, not in overlapping blocks, and the votes are weighted by a Gaussian.
+    As in MaskFeat's code, and unlike Dalal and Triggs (CVPR 2005), cells are normalized one by one instead of in
+    overlapping blocks, and votes are weighted by a Gaussian.
 
     The D = 3 * bins * (patch_size / cell_size)² values of a patch are ordered by channel, then bin, then row and column
     of the cell, as in MaskFeat's code.
 
     Args:
         patch_size: see :class:`Target`.
-        bins: ranges of orientation; with an odd number no horizontal or vertical edge lies on the border of two.
+        bins: number of orientation ranges.
         cell_size: side of a cell in pixels, a divisor of ``patch_size``.
-        gaussian_window: side in pixels of the squares, laid side by side from the upper left corner of the image, over
-            whose middle votes count most (deviation: half a side); 0 where all votes count the same.
+        gaussian_window: side in pixels of the Gaussian window (std: half a side) that is tiled over the image from its
+            upper left corner and weights the votes; 0 for equal weights.
 
     Raises:
-        UsageError: cells that do not fill a patch.
+        UsageError: a ``cell_size`` that does not divide ``patch_size``.
     """
 
     filters: Tensor
@@ -54,7 +54,7 @@ class HOG(Target):
         self.gaussian_window = check_count('HOG.gaussian_window', gaussian_window, 0, 1024)
         if self.patch_size % self.cell_size:
             raise UsageError(
-                f'HOG.cell_size is {cell_size} and patch_size {patch_size}, and no such cells fill a patch: give a '
+                f'HOG.cell_size is {cell_size}, which does not divide patch_size {patch_size}: give a '
                 f'cell_size that divides {patch_size}'
             )
         self.cells = self.patch_size // self.cell_size  # along a side of a patch
@@ -72,12 +72,13 @@ class HOG(Target):
         return parts.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (B, L, D)
 
     def to_images(self, predicted: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        """See :meth:`Target.to_images`; a cell has a stroke along the edges of each orientation, as bright as its bin.
+        """See :meth:`Target.to_images`; a cell is drawn as one line per bin, along the edge, as bright as the bin.
 
-        Where strokes cross, the brightest is seen. Channels are drawn in their own color, between the darkest and the
-        brightest value that the image has in them.
+        Where lines cross, the brightest one is shown. Each channel is scaled to the range between its minimum and
+        maximum in the image.
         """
         (height, width), n, size = grid, self.cells, self.cell_size
+        # (B, L, D) -> (B, h, w, 3, bins, n, n)
         values = predicted.float().clamp(0, 1).view(-1, height, width, CHANNELS, self.bins, n, n)
         cells = values.permute(0, 3, 1, 5, 2, 6, 4)  # (B, 3, h, n, w, n, bins)
         drawn = torch.zeros((*cells.shape[:4], size, *cells.shape[4:6], size), device=values.device)
@@ -88,7 +89,7 @@ class HOG(Target):
         return low + (high - low) * drawn
 
     def _votes(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, 3, bins, H / cell_size, W / cell_size), in float32 also under automatic casting."""
+        """Votes of each cell: (B, 3, H, W) to (B, 3, bins, H / cell_size, W / cell_size), always in float32."""
         with torch.autocast(images.device.type, enabled=False):
             padded = F.pad(images.float(), (1, 1, 1, 1), mode='reflect')
             gradients = F.conv2d(padded, self.filters, groups=CHANNELS).unflatten(1, (CHANNELS, 2))
@@ -99,7 +100,7 @@ class HOG(Target):
                 height, width = images.shape[2:]
                 times = (math.ceil(height / self.gaussian_window), math.ceil(width / self.gaussian_window))
                 votes = votes * self.window.repeat(times)[:height, :width]
-            # A sum per bin, not one scatter into all, whose order and so whose last bits would change on a GPU.
+            # A sum per bin instead of one scatter-add, which is not deterministic on a GPU.
             sums = [
                 F.avg_pool2d(votes.where(ranges == k, 0.0), self.cell_size, divisor_override=1)
                 for k in range(self.bins)
@@ -111,7 +112,7 @@ class HOG(Target):
 
 
 def _gaussian(side: int) -> Tensor:
-    """(side, side), of sum 1."""
+    """A Gaussian window (side, side) of sum 1."""
     if not side:
         return torch.ones(0, 0)
     offsets = (torch.arange(side) - (side - 1) / 2) / (side // 2 or 1)
@@ -121,9 +122,9 @@ def _gaussian(side: int) -> Tensor:
 
 
 def _strokes(bins: int, size: int) -> Tensor:
-    """For each bin a line through the middle of a cell, along the edge whose gradient it counts: (bins, size, size)."""
+    """For each bin a line through the center of a cell, perpendicular to the bin's gradient: (bins, size, size)."""
     angles = (torch.arange(bins) + 0.5) * (math.pi / bins)
     offsets = torch.arange(size) - (size - 1) / 2
-    # The gradient of a bin points to (x, y) = (sin, cos) of its angle, and the edge is perpendicular to it.
+    # The gradient of a bin points to (x, y) = (sin, cos) of its angle.
     across, down = torch.sin(angles)[:, None, None] * offsets, torch.cos(angles)[:, None, None] * offsets[:, None]
     return (1 - (across + down).abs()).clamp(min=0)

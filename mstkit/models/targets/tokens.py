@@ -1,4 +1,4 @@
-"""Tokens: of each patch, which of K codes it is (BEiT)."""
+"""Discrete tokens of each patch, the target of BEiT."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from mstkit.models.tokenizers import Tokenizer, build_tokenizer
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 
-# ImageNet's, until the pretrainer says which normalization it has.
+# ImageNet's, until the pretrainer calls set_normalization.
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 @MODELS.register_module()
 class Tokens(Target):
-    """The ids that a tokenizer gives to the patches of the whole image (BEiT, Bao et al., ICLR 2022, section 2.1).
+    """The token ids that a tokenizer assigns to the patches of the unmasked image (BEiT, Bao et al., ICLR 2022, 2.1).
 
-    The tokenizer sees the student's view, in pixels: unlike in BEiT's code, which cuts a view of its own for it out of
-    the same box.
+    The tokenizer gets the student's view, converted back to pixels (0 to 255). BEiT's code resizes the same crop to a
+    separate image for the tokenizer instead.
 
     Args:
         patch_size: see :class:`Target`.
-        tokenizer: a file that tools/train_tokenizer.py wrote, or the config of a :class:`Tokenizer`.
+        tokenizer: a file written by tools/train_tokenizer.py, or the config of a :class:`Tokenizer`.
 
     Raises:
         UsageError: a file that is missing or holds no tokenizer.
@@ -53,6 +53,6 @@ class Tokens(Target):
         return self.tokenizer(images.float() * self.std + self.mean, grid)
 
     def to_images(self, predicted: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor | None:
-        """See :meth:`Target.to_images`; of the likeliest code, the patch that stands for it."""
+        """See :meth:`Target.to_images`; the example patch of the most probable code."""
         pixels = self.tokenizer.to_pixels(predicted.argmax(dim=-1), grid, self.patch_size)
         return None if pixels is None else (pixels - self.mean) / self.std
