@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from mstkit.interop import fit_backbone
-from mstkit.interop.checkpoint import only_branch, read_checkpoint
+from mstkit.interop.checkpoint import only_branch, read_pretrained
 from mstkit.utils.build_errors import build_guard
 
 
@@ -61,7 +61,7 @@ def read_source(path: str, branch: str = 'student') -> Source:
     Raises:
         UsageError: not a checkpoint, or one without that branch.
     """
-    content = only_branch(read_checkpoint(path), branch)
+    content = only_branch(read_pretrained(path), branch)
     with open(Path(path).expanduser(), 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         digest = hashlib.sha256(mapped).hexdigest()[:16]
     return Source(path, branch, content['meta'].get('epoch'), digest, content)

@@ -5,6 +5,7 @@ Importing it makes mmengine, too, read local checkpoints as plain data
 """
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
+from mstkit.interop.backbone_names import mmpretrain_state
 from mstkit.interop.checkpoint import (
     BRANCH_PREFIXES,
     branch_state,
@@ -13,6 +14,7 @@ from mstkit.interop.checkpoint import (
     only_branch,
     read_checkpoint,
     read_data,
+    read_pretrained,
 )
 from mstkit.interop.foreign_checkpoints import plain_names, recognize
 from mstkit.interop.literal_config import parse_config_text
@@ -28,11 +30,13 @@ __all__ = [
     'fit_backbone',
     'load_backbone',
     'load_strict',
+    'mmpretrain_state',
     'only_branch',
     'parse_config_text',
     'plain_names',
     'read_checkpoint',
     'read_data',
+    'read_pretrained',
     'recognize',
     'registered',
     'trusted_part',

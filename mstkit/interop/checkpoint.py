@@ -17,6 +17,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
+from mstkit.interop.backbone_names import left_out, official_backbone
 from mstkit.interop.foreign_checkpoints import plain_names, recognize, recognize_safetensors
 from mstkit.interop.sharded_checkpoint import REST, read_sharded
 
@@ -56,7 +57,11 @@ def read_checkpoint(path: str | os.PathLike[str], tensors: bool = True) -> dict[
         return read_checkpoint(file / REST)
     if file.is_dir():
         return read_sharded(file, read_checkpoint)
-    checkpoint = read_data(file, tensors)
+    return _checked(read_data(file, tensors), file)
+
+
+def _checked(checkpoint: Any, file: Path) -> dict[str, Any]:
+    """What is in a file, if that is a checkpoint of mmengine's layout; without the names that wrappers add."""
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), Mapping):
         found = (
             f'keys {sorted(map(str, checkpoint))[:8]}' if isinstance(checkpoint, dict) else type(checkpoint).__name__
@@ -67,6 +72,19 @@ def read_checkpoint(path: str | os.PathLike[str], tensors: bool = True) -> dict[
         )
     plain = plain_names(checkpoint['state_dict'])
     return checkpoint if plain is checkpoint['state_dict'] else {**checkpoint, 'state_dict': plain}
+
+
+def read_pretrained(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """As :func:`read_checkpoint`, and also files in the layout of MAE's, BEiT's, SimMIM's and MoBY's own code.
+
+    Those come out under mmpretrain's names, as :func:`mstkit.interop.backbone_names.official_backbone` gives them.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        return read_checkpoint(path)
+    content = read_data(file)
+    state = official_backbone(content)
+    return _checked(content, file) if state is None else dict(state_dict=state, meta={})
 
 
 def read_data(file: Path, tensors: bool = True) -> Any:
@@ -138,7 +156,8 @@ def only_branch(checkpoint: Mapping[str, Any], branch: str) -> dict[str, Any]:
     """A checkpoint of the backbone of one branch: without the optimizer, the heads and the other branch.
 
     Returns:
-        ``state_dict``, whose names are those of the file, and ``meta`` with what it says of epoch and config.
+        ``state_dict``, whose names are those of the file, ``meta`` with what it says of epoch and config, and
+        ``left_out``, the parts of the file that are of no backbone of ours.
 
     Raises:
         UsageError: as :func:`branch_state`.
@@ -147,6 +166,7 @@ def only_branch(checkpoint: Mapping[str, Any], branch: str) -> dict[str, Any]:
     return dict(
         state_dict={prefix + name: value for name, value in branch_state(checkpoint, branch).items()},
         meta={name: value for name, value in (checkpoint.get('meta') or {}).items() if name in ('cfg', 'epoch')},
+        left_out=left_out(plain_names(checkpoint['state_dict']), prefix),
     )
 
 

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 AS_TIMM = (
     'the tools for evaluation and analysis read it as timm:NAME@FILE, NAME being its architecture, such as '
-    'vit_small_patch16_224; --pretrained, load_from and --resume do not yet'
+    'vit_small_patch16_224, and --pretrained reads it too; load_from and --resume do not'
 )
 AS_MMPRETRAIN = 'the tools for evaluation and analysis read it as mmpretrain:NAME@FILE, and --pretrained reads it too'
+AS_PRETRAINED = '--pretrained reads it, into a config with that network; other commands do not'
 NOT_YET = 'no command reads it yet; one that renames its tensors to those of timm gives a file for timm:NAME@FILE'
 PART_FIRST = (
     'save the tensors of {part} alone, without the prefix {prefix}, in a file of their own; the tools for evaluation '
@@ -50,9 +51,9 @@ _KINDS = (
         PART_FIRST.format(part='teacher', prefix='module.backbone.'),
         entries=('student', 'teacher'),
     ),
-    _Kind('MoBY’s code', NOT_YET, (r'encoder_k\..*', r'encoder\..*')),
+    _Kind('MoBY’s code', AS_PRETRAINED, (r'encoder_k\..*', r'encoder\..*')),
     _Kind('MoCo v3’s code', PART_FIRST.format(part='base_encoder', prefix='base_encoder.'), (r'base_encoder\..*',)),
-    _Kind('SimMIM’s code', NOT_YET, (r'encoder\.mask_token', r'decoder\.0\.weight')),
+    _Kind('SimMIM’s code', AS_PRETRAINED, (r'encoder\.mask_token', r'decoder\.0\.weight')),
     _Kind(
         'Hugging Face transformers, a ViTMAE',
         NOT_YET,
@@ -60,11 +61,11 @@ _KINDS = (
     ),
     _Kind(
         'MAE’s code, with its decoder',
-        'save its tensors alone that are neither of the decoder nor mask_token; the tools for evaluation and analysis '
-        'read that as timm:NAME@FILE',
+        '--pretrained reads it; for the tools for evaluation and analysis, save its tensors alone that are neither of '
+        'the decoder nor mask_token, which they read as timm:NAME@FILE',
         (r'decoder_embed\.weight', r'decoder_blocks\..*'),
     ),
-    _Kind('BEiT’s code or timm’s BEiT', NOT_YET, (r'blocks\.0\.attn\.q_bias',)),
+    _Kind('BEiT’s code or timm’s BEiT', AS_PRETRAINED, (r'blocks\.0\.attn\.q_bias',)),
     _Kind(
         'Hugging Face transformers, a Swin',
         NOT_YET,

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.interop.checkpoint import branch_state
-from mstkit.interop.foreign_checkpoints import recognize
+from mstkit.interop.backbone_names import left_out, own_names
+from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state
+from mstkit.interop.foreign_checkpoints import plain_names, recognize
 from mstkit.interop.literal_config import parse_config_text
 from mstkit.interop.resized_positions import resize_bias_table, resize_square_positions, square_side
+from mstkit.utils.relative_positions import spread_shared_table
 
 # Norms on what a backbone puts out. Pre-training has the final one only; downstream has others, or none.
 OUTPUT_NORM = re.compile(r'(norm\d+|ln[12])\.(weight|bias)')
@@ -32,6 +34,7 @@ class LoadReport(NamedTuple):
         missing: output norms that pre-training does not have; they stay as initialized.
         unexpected: what the file has beyond: output norms that the backbone lacks, or a [MASK] embedding.
         share: ``len(loaded)`` of all tensors that the backbone does not compute itself, 0 to 1.
+        left_out: the parts of the file that are of no backbone, such as a decoder, each with the count of its tensors.
     """
 
     source: str
@@ -40,6 +43,7 @@ class LoadReport(NamedTuple):
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     share: float
+    left_out: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """What is printed."""
@@ -58,6 +62,8 @@ class LoadReport(NamedTuple):
             found.append(f'  not pre-trained, stay as initialized: {", ".join(self.missing)}')
         if self.unexpected:
             found.append(f'  not used, the backbone has no such part: {", ".join(self.unexpected)}')
+        if self.left_out:
+            found.append(f'  left out, of no backbone: {", ".join(self.left_out)}')
         return found
 
     def __str__(self) -> str:
@@ -70,7 +76,9 @@ def load_backbone(
     """Loads the backbone of one branch of a checkpoint into a module whose state dict has mmpretrain's keys.
 
     Those are mmpretrain's ViT and Swin, mstkit's, and the Swin of mmdet and of mmseg. Position embeddings and
-    relative-position tables are resized to the module's grid and window, from a square grid.
+    relative-position tables are resized to the module's grid and window, from a square grid; a table that layers shared
+    goes to each layer where the module has one for each. mmpretrain's BEiT, whose tensors have other names, goes into a
+    :class:`MaskedVisionTransformer` that is that network.
 
     Args:
         module: where to.
@@ -101,8 +109,9 @@ def fit_backbone(
         found = branch_state(checkpoint, branch)
     except UsageError as error:
         raise UsageError(f'{source}: {error}') from error
-    state = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     own = module.state_dict()
+    state = own_names({name: value for name, value in found.items() if isinstance(value, Tensor)}, own)
+    spread_shared_table(state, own)
     if any(name.endswith(OWN_VIT_OF_MMSEG) for name in own):
         raise UsageError(
             f'{source} cannot be loaded into the {type(module).__name__} of {type(module).__module__}, which names its '
@@ -110,7 +119,7 @@ def fit_backbone(
             'as the backbone.'
         )
     final = _final_norm(own)
-    missing = [name for name in own if name not in state]
+    missing = [name for name in own if name not in state and not name.endswith(BIAS_INDEX)]
     untrained = [name for name in missing if OUTPUT_NORM.fullmatch(name) and not name.startswith(final)]
     unexpected = [name for name in state if name not in own]
     unused = [name for name in unexpected if OUTPUT_NORM.fullmatch(name) or name == 'mask_token']
@@ -139,7 +148,10 @@ def fit_backbone(
         if value is not state[name]
     )
     share = len(weights) / (len(weights) + len(untrained))
-    report = LoadReport(f'{source} ({branch})', tuple(weights), resized, tuple(untrained), tuple(unused), share)
+    beside = checkpoint.get('left_out')
+    if beside is None:
+        beside = left_out(plain_names(checkpoint['state_dict']), BRANCH_PREFIXES[branch])
+    report = LoadReport(f'{source} ({branch})', tuple(weights), resized, tuple(untrained), tuple(unused), share, beside)
     return weights, report
 
 
@@ -164,7 +176,7 @@ def _fit(
             tokens = [int('cls_token' in names and name == 'pos_embed') for names in (own, state)]
             fitted = _positions_on_grid(module, value, wanted[1] - tokens[0], tokens[1])
         elif name.endswith(BIAS_TABLE) and value.shape != wanted and value.shape[1:] == wanted[1:]:
-            fitted = resize_bias_table(value, wanted[0])
+            fitted = resize_bias_table(value, wanted[0], getattr(module, 'table_grid', None))
         if fitted is None or fitted.shape != wanted:
             square = ' (no square grid)' if fitted is None else ''
             misfits.append(f'{name} is {tuple(value.shape)} in the file{square} and {tuple(wanted)} in the backbone')

@@ -148,18 +148,27 @@ def fit_bias_tables(
         class_token: whether it has one.
         prefix: of the network's names in ``state``.
     """
-    names = [name for name in own if name.endswith(f'.{TABLE}')]
-    if f'{prefix}{SHARED_TABLE}' in state and names and SHARED_TABLE not in names:
-        table = state.pop(f'{prefix}{SHARED_TABLE}')
-        for name in names:
-            state.setdefault(prefix + name, table.clone())
-    for name in names:
+    spread_shared_table(state, own, prefix)
+    for name in _tables(own):
         table = state.get(prefix + name)
         if table is None or table.shape == own[name].shape or table.shape[1:] != own[name].shape[1:]:
             continue
         resized = resize_square_table(table, len(own[name]), grid, class_token)
         if resized is not None:
             state[prefix + name] = resized
+
+
+def spread_shared_table(state: MutableMapping[str, Any], own: Mapping[str, Any], prefix: str = '') -> None:
+    """Copies a table that layers shared to every layer of a network that has a table for each; see above."""
+    names = _tables(own)
+    if f'{prefix}{SHARED_TABLE}' in state and names and SHARED_TABLE not in names:
+        table = state.pop(f'{prefix}{SHARED_TABLE}')
+        for name in names:
+            state.setdefault(prefix + name, table.clone())
+
+
+def _tables(own: Mapping[str, Any]) -> list[str]:
+    return [name for name in own if name.endswith(f'.{TABLE}')]
 
 
 def square_window(count: int) -> Grid | None:

@@ -14,7 +14,7 @@ from mstkit.engine.checkpoints.checkpointing import check_same_model, weights_of
 from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
 from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.errors import UsageError
-from mstkit.interop.checkpoint import BRANCH_PREFIXES, only_branch, read_checkpoint
+from mstkit.interop.checkpoint import BRANCH_PREFIXES, only_branch, read_pretrained
 from mstkit.interop.pretrained import fit_backbone, load_backbone
 from mstkit.models import interface_of
 from mstkit.registry import HOOKS
@@ -54,7 +54,7 @@ class PretrainedBackboneHook(Hook):
     def _read(self) -> dict[str, Any]:
         """Reads the file, and keeps the chosen branch only."""
         assert self.checkpoint is not None
-        whole = read_checkpoint(self.checkpoint)
+        whole = read_pretrained(self.checkpoint)
         try:
             return only_branch(whole, self.branch)
         except UsageError as error:
