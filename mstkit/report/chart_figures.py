@@ -1,4 +1,4 @@
-"""What stands around a chart: legend, values to read, notes, and the same numbers as a table."""
+"""A chart with its legend, description, notes and a table of its numbers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Figure:
     """A chart as the page shows it.
 
     Attributes:
-        identity: tells it from all others on the page.
-        chart: what it shows.
-        drawing: of the chart.
+        identity: a unique id on the page.
+        chart: the chart.
+        drawing: its coordinates.
         description: of the chart, in words.
-        newest: the last x that anything was measured at; the script replaces it by the one under the pointer.
+        newest: the last x; the script replaces it by the one under the pointer.
         legend: style, name and newest value of each line.
-        notes: what one has to know about how it is drawn.
-        rows: its numbers, x first.
-        rows_note: which of the rows are left out; empty where none is.
+        notes: sentences about how it is drawn, such as smoothing.
+        rows: its numbers as a table, x first.
+        rows_note: says which rows are left out; empty if none.
     """
 
     identity: str
@@ -41,8 +41,8 @@ def figures(charts: Sequence[Chart], place: str) -> list[Figure]:
     """Prepares charts for the page.
 
     Args:
-        charts: each with something in it.
-        place: tells them from other charts of the same titles.
+        charts: with at least one value each.
+        place: the section of the page, which makes ids unique.
     """
     return [figure(chart, place) for chart in charts]
 
@@ -84,5 +84,5 @@ def _notes(chart: Chart) -> list[str]:
 
 
 def _at(x: float) -> str:
-    """An epoch or an iteration, as fine as anybody reads it."""
+    """An epoch or an iteration with at most two decimals."""
     return f'{x:.2f}'.rstrip('0').rstrip('.')

@@ -1,4 +1,4 @@
-"""Numbers behind a chart: which ticks an axis has, which of many points are drawn, and a smoothed curve."""
+"""Computations for charts: ticks of axes, thinning of points, smoothing."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 
 Point = tuple[float, float]
 
-BINS = 120  # of a chart that is about 300 px wide: each keeps up to five points
-SMOOTHED_FROM = 60  # points; a shorter curve is read as it is
+BINS = 120  # of a chart that is about 300 px wide; each bin keeps up to five points
+SMOOTHED_FROM = 60  # points; a shorter curve is not smoothed
 
 
 def thin(points: Sequence[Point], bins: int = BINS) -> list[Point]:
-    """Leaves out points so that what is left draws the same image, spikes included.
+    """Reduces the number of points without changing how the curve looks; spikes are kept.
 
-    In each of the bins, equally wide over the index, the first, the last, the lowest and the highest point stay, and
-    the first one that is not a finite number.
+    In each of the bins, equally wide over the index, the first, the last, the lowest and the highest point are kept,
+    and the first one that is not finite.
 
     Args:
         points: in order of x.
-        bins: how many; up to four times as many points are returned untouched.
+        bins: number of bins; up to four times as many points are returned unchanged.
     """
     if len(points) <= 4 * bins:
         return list(points)
@@ -41,10 +41,10 @@ def thin(points: Sequence[Point], bins: int = BINS) -> list[Point]:
 
 
 def smooth(points: Sequence[Point]) -> tuple[list[Point], int] | None:
-    """The mean of each point and its neighbors on both sides, fewer of them towards the ends.
+    """The running mean of a curve, with a window that is symmetric and shrinks towards the ends.
 
     Returns:
-        The curve, and of how many points each is the mean (about a twentieth of them); None for a short curve.
+        The curve, and the width of the window in points (about a twentieth of all); None for a short curve.
     """
     finite = [point for point in points if math.isfinite(point[1])]
     if len(finite) < SMOOTHED_FROM:
@@ -58,10 +58,10 @@ def smooth(points: Sequence[Point]) -> tuple[list[Point], int] | None:
 
 
 def choose_rows(columns: Sequence[Sequence[Point]], most: int = 200) -> tuple[list[float], int]:
-    """Which x a table of several curves shows: all, or evenly spaced ones and where each curve is highest and lowest.
+    """The x values shown in a table of curves: all, or evenly spaced ones and those of each curve's extremes.
 
     Returns:
-        The chosen x in order, and how many there are in all.
+        The chosen x in order, and the number of all x.
     """
     every = sorted({x for points in columns for x, _ in points})
     if len(every) <= most:
@@ -75,12 +75,12 @@ def choose_rows(columns: Sequence[Sequence[Point]], most: int = 200) -> tuple[li
 
 
 def linear_ticks(low: float, high: float, about: int = 5, whole: bool = False) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten) apart, inside [low, high].
+    """Ticks in [low, high] whose distance is 1, 2 or 5 times a power of ten.
 
     Args:
-        low: one end.
-        high: the other, above it.
-        about: how many would be good.
+        low: lower end.
+        high: upper end, above ``low``.
+        about: approximate number of ticks.
         whole: only whole numbers.
     """
     raw = (high - low) / about
@@ -93,7 +93,7 @@ def linear_ticks(low: float, high: float, about: int = 5, whole: bool = False) -
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten inside [low, high], and 2 and 5 times them where there are few."""
+    """Powers of ten in [low, high], and 2 and 5 times these if there are fewer than three."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     decades = [10.0**power for power in powers if low <= 10.0**power <= high]
     if len(decades) > 6:
@@ -105,14 +105,14 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def domain(values: Sequence[float], logarithmic: bool = False) -> tuple[float, float]:
-    """The ends of an axis that shows the values with a little air; never of no length."""
+    """The ends of an axis that shows the values with a small margin; never of zero length."""
     low, high = min(values), max(values)
     if logarithmic:
-        air = max((high / low) ** 0.05, 1.02)
-        return low / air, high * air
-    air = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
-    # A curve of positive numbers that comes near zero gets its axis from zero.
-    return (0.0 if 0 <= low < 0.15 * high else low - air), high + air
+        margin = max((high / low) ** 0.05, 1.02)
+        return low / margin, high * margin
+    margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    # The axis of positive values begins at zero if they come near it.
+    return (0.0 if 0 <= low < 0.15 * high else low - margin), high + margin
 
 
 def scale(
@@ -130,6 +130,6 @@ def scale(
 
 
 def value_at(points: Sequence[Point], x: float) -> float | None:
-    """The value at exactly this x; None where the curve has none."""
+    """The value of a curve at exactly this x; None if it has no such point."""
     index = bisect.bisect_left(points, x, key=lambda point: point[0])
     return points[index][1] if index < len(points) and points[index][0] == x else None

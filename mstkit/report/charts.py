@@ -1,4 +1,4 @@
-"""Charts, and where everything in them is drawn; ``templates/chart.html.j2`` writes the SVG."""
+"""Charts and the coordinates of everything in them; ``templates/chart.html.j2`` writes the SVG."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mstkit.report.chart_scales import Point, domain, linear_ticks, log_ticks, s
 from mstkit.report.number_words import number
 
 STYLES = 8  # colors, and as many dashes and marks; see templates/style.css
-EVERY_POINT = 20  # up to here each point has its mark
+EVERY_POINT = 20  # a curve of up to this many points has a mark at each point
 
-# Around (0, 0), each about as heavy as the others.
+# SVG paths of marks, centered at (0, 0), of about equal visual weight.
 MARKS = (
     'M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0 -6.4 0z',
     'M-2.8 -2.8h5.6v5.6h-5.6z',
@@ -27,7 +27,7 @@ MARKS = (
 
 
 class Frame(NamedTuple):
-    """The size of a chart, and the edges of what is inside its axes."""
+    """The size of a chart, and the edges of its plot area, in px."""
 
     width: int
     height: int
@@ -37,7 +37,7 @@ class Frame(NamedTuple):
     bottom: int
 
 
-# As wide as a phone's screen, and scaled up from there, so that its text can be read on both.
+# The width of a phone's screen; scaled up on larger screens, so that the text is readable on both.
 FRAME = Frame(width=360, height=220, left=46, right=350, top=10, bottom=186)
 
 
@@ -49,7 +49,7 @@ class Line:
         name: in the legend.
         points: in order of x; values that are not finite leave a gap.
         style: number of its color, dash and mark.
-        behind: curves that it is the mean of, drawn faintly.
+        behind: the curves of which it is the mean, drawn faintly.
     """
 
     name: str
@@ -63,13 +63,13 @@ class Chart:
     """Curves over the same x.
 
     Attributes:
-        title: what is shown.
+        title: heading of the chart.
         lines: at least one, with at least one finite value among them.
-        x: what the curves run over, ``'epoch'`` or ``'iteration'``.
+        x: the unit of x, ``'epoch'`` or ``'iteration'``.
         unit: of the values.
-        levels: horizontal lines, by what they mean.
-        note: a sentence below it.
-        smoothed: a long curve also gets its running mean.
+        levels: values of horizontal lines, by their labels.
+        note: a sentence below the chart.
+        smoothed: draw the running mean of a long curve too.
     """
 
     title: str
@@ -81,23 +81,23 @@ class Chart:
     smoothed: bool = True
 
     def finite(self) -> list[Point]:
-        """Every point that can be drawn."""
+        """All points with finite values."""
         curves = [curve for line in self.lines for curve in (line.points, *line.behind)]
         return [point for curve in curves for point in curve if math.isfinite(point[1])]
 
     def wide(self) -> bool:
-        """A logarithmic axis would show more of it."""
+        """Whether a logarithmic axis helps: values are positive, and the largest is over 4 times the smallest."""
         values = [y for _, y in self.finite()]
         return min(values) > 0 and max(values) > 4 * min(values)
 
 
 class Style(NamedTuple):
-    """How a line looks.
+    """The style of a line.
 
     Attributes:
         number: of its color, dash and mark.
-        classes: that give it color and dash.
-        mark: the path of its mark, around (0, 0).
+        classes: CSS classes of color and dash.
+        mark: the SVG path of its mark, centered at (0, 0).
     """
 
     number: int
@@ -110,12 +110,12 @@ class Curve:
     """A line as it is drawn.
 
     Attributes:
-        style: of it.
-        faint: paths of the curves that it is the mean of, and how many points each stands for.
-        raw: the path of the values as logged where ``line`` is their running mean; empty otherwise.
-        line: its path.
-        count: how many points the path of the logged values stands for.
-        marks: the places of its marks.
+        style: of the line.
+        faint: SVG paths of the curves of which it is the mean, each with its number of points before thinning.
+        raw: the path of the logged values, if ``line`` is their running mean; otherwise empty.
+        line: the path of the line.
+        count: number of logged points before thinning.
+        marks: coordinates of its marks.
     """
 
     style: Style
@@ -136,13 +136,13 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True)
 class Layer:
-    """Everything over one kind of y axis.
+    """The content of a chart for one kind of y axis.
 
     Attributes:
         kind: ``'linear'`` or ``'logarithmic'``.
-        ticks: values on the axis, and where they are.
+        ticks: (value, coordinate) on the y axis.
         levels: horizontal lines.
-        curves: the last one lies on top.
+        curves: the last one is on top.
     """
 
     kind: str
@@ -153,13 +153,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Where everything of a chart is.
+    """The coordinates of a chart.
 
     Attributes:
         across: the ends of the x axis.
-        ticks: values on it, and where they are.
-        layers: a linear one, and a logarithmic one where that shows more.
-        frame: around all of it.
+        ticks: (value, coordinate) on the x axis.
+        layers: a linear one, and a logarithmic one if :meth:`Chart.wide`.
+        frame: size and plot area.
     """
 
     across: tuple[float, float]
@@ -169,7 +169,7 @@ class Drawing:
 
 
 def draw(chart: Chart) -> Drawing:
-    """Places everything of a chart."""
+    """Computes the coordinates of a chart."""
     xs = [x for x, _ in chart.finite()]
     across = (min(xs), max(xs)) if min(xs) < max(xs) else (min(xs) - 1, max(xs) + 1)
     to_x = scale(across, (FRAME.left, FRAME.right))
@@ -180,7 +180,7 @@ def draw(chart: Chart) -> Drawing:
 
 
 def style(number: int) -> Style:
-    """The style of a number; past the last color they begin again with other dashes."""
+    """The style with a number; colors repeat with other dashes after the last one."""
     classes = f'c{number % STYLES} d{(number + number // STYLES) % STYLES}'
     return Style(number, classes, MARKS[number % STYLES])
 
@@ -206,7 +206,7 @@ def describe(chart: Chart) -> str:
 
 
 def _layer(chart: Chart, to_x: Callable[[float], float], logarithmic: bool) -> Layer:
-    """Axis, levels and curves over one kind of y."""
+    """Axis, levels and curves for a linear or a logarithmic y axis."""
     values = [y for _, y in chart.finite()]
     levels = {name: level for name, level in (chart.levels or {}).items() if level > 0 or not logarithmic}
     ends = domain([*values, *levels.values()], logarithmic)
@@ -225,7 +225,7 @@ def _layer(chart: Chart, to_x: Callable[[float], float], logarithmic: bool) -> L
 
 
 def _curve(line: Line, to_x: Callable[[float], float], to_y: Callable[[float], float], smoothed: bool) -> Curve:
-    """A line with its marks; of a long one the logged values, and their running mean over them."""
+    """A line with its marks; a long one is drawn as its running mean on top of the logged values."""
     logged = thin(line.points)
     running = smooth(line.points) if smoothed else None
     drawn = thin(running[0]) if running is not None else logged
@@ -240,7 +240,7 @@ def _curve(line: Line, to_x: Callable[[float], float], to_y: Callable[[float], f
 
 
 def _path(points: Sequence[Point], to_x: Callable[[float], float], to_y: Callable[[float], float]) -> str:
-    """Moves to the first point and to each one after a gap, and draws to the others."""
+    """The SVG path of a curve, with gaps at values that are not finite."""
     words, pen = [], 'M'
     for x, y in points:
         if math.isfinite(y):
@@ -252,6 +252,6 @@ def _path(points: Sequence[Point], to_x: Callable[[float], float], to_y: Callabl
 
 
 def _marks(placed: Sequence[Point]) -> Sequence[Point]:
-    """At every point of a short line, at a few of a long one, and always at its end."""
+    """The marks of a line: every point of a short one, a few of a long one, and always the last point."""
     every = 1 if len(placed) <= EVERY_POINT else max(1, len(placed) // 6)
     return placed[::-1][::every]

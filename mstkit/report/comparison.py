@@ -1,4 +1,4 @@
-"""The facts of a page that compares runs, section by section."""
+"""The content of a page that compares runs, section by section."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ LONGEST = 120  # characters of a value of a config
 
 
 def comparison_sections(comparison: Comparison, before: str = '') -> list[Section]:
-    """The sections of a comparison that have something to show.
+    """The sections of a comparison; empty ones are left out.
 
     Args:
-        comparison: what is compared.
-        before: goes in front of every title, where the page has several comparisons.
+        comparison: the runs.
+        before: prefix of every title, for a page with several comparisons.
     """
     groups, runs = comparison.groups, comparison.runs
     place = slug(comparison.title)
@@ -61,7 +61,7 @@ def comparison_sections(comparison: Comparison, before: str = '') -> list[Sectio
 
 
 def overview(groups: Sequence[Group], k: int | None) -> dict[str, Any]:
-    """A row per group: how far it came and what it reached."""
+    """A table with a row per group: its progress, accuracies and training time."""
     reached = [[{one.name: one for one in accuracies(run, k)} for run in group.runs] for group in groups]
     names = list(dict.fromkeys(name for group in reached for run in group for name in run))
     hidden = any(hidden_share(run) for group in groups for run in group.runs)
@@ -88,7 +88,7 @@ def overview(groups: Sequence[Group], k: int | None) -> dict[str, Any]:
 
 
 def own_page(path: Path | None) -> dict[str, Any]:
-    """What the tool that trained the runs wrote: its table, its words, its images."""
+    """The Markdown page that tools/ablate.py or tools/transfer.py wrote: its tables, text and images."""
     if path is None:
         return {}
     found = blocks(path.read_text(encoding='utf-8', errors='replace'))
@@ -97,13 +97,13 @@ def own_page(path: Path | None) -> dict[str, Any]:
 
 
 def predictions(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """What the networks of a transfer predict, as tools/transfer.py drew it."""
+    """The images of predictions that tools/transfer.py drew."""
     found = [(file.stem.replace('_', ' '), embed(file)) for file in files]
     return [dict(name=name, image=image) for name, image in found if image is not None]
 
 
 def verdicts(runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """The runs that show signs of collapse, those that do not, and those of which it is too early to say."""
+    """The runs that show signs of collapse, those that do not, and those for which it is too early to say."""
     judged = [(run.name, *verdict(run)) for run in runs if run.collapse]
     if not judged:
         return {}
@@ -116,7 +116,7 @@ def verdicts(runs: Sequence[RunRecord]) -> dict[str, Any]:
 
 
 def differing(groups: Sequence[Group]) -> dict[str, Any]:
-    """Settings and environment in which the groups differ, seen at the first run of each."""
+    """Settings and environment in which the groups differ, compared by the first run of each group."""
     runs = [group.runs[0] for group in groups]
     if len(runs) < 2:
         return {}
@@ -133,7 +133,7 @@ def differing(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def each(run: RunRecord) -> dict[str, Any]:
-    """What is known of one of many runs."""
+    """The details of one run of a comparison."""
     return dict(
         run=run,
         progress=progress(run),

@@ -1,4 +1,4 @@
-"""Schedules that no log has, computed from the config as the run does: the teacher's momentum and temperature."""
+"""Schedules that are not logged, computed from the config: the teacher's momentum and temperature."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ POINTS = 50  # of a smooth curve
 
 
 def momentum_curve(config: Mapping[str, Any] | None, epochs: int | None, epoch_length: int | None) -> list[Point]:
-    """The teacher's momentum over epochs; empty where the config has no such teacher, or nothing tells its length.
+    """The teacher's momentum over epochs; empty without a ``MomentumTeacher`` or if the length is unknown.
 
     Args:
         config: of the run.
         epochs: of the whole run.
-        epoch_length: iterations of an epoch.
+        epoch_length: iterations per epoch.
     """
     component = part(config, 'model.teacher')
     if not epochs or not epoch_length or not _is(component, MomentumTeacher, 'MomentumTeacher'):
@@ -32,7 +32,7 @@ def momentum_curve(config: Mapping[str, Any] | None, epochs: int | None, epoch_l
     try:
         teacher = MomentumTeacher({}, momentum=momentum, end_momentum=end)
     except UsageError:
-        return []  # no run can have had it
+        return []  # invalid values, which no run can have used
     steps = -(-epoch_length // (part(config, 'optim_wrapper.accumulative_counts') or 1))
     shares = [index / POINTS for index in range(POINTS + 1)]
     return [
@@ -42,7 +42,7 @@ def momentum_curve(config: Mapping[str, Any] | None, epochs: int | None, epoch_l
 
 
 def temperature_curve(config: Mapping[str, Any] | None, epochs: int | None) -> list[Point]:
-    """The teacher's temperature in each epoch; empty where the config's head has none."""
+    """The teacher's temperature in each epoch; empty if the config's head has none."""
     component = part(config, 'model.head')
     if not epochs or not _is(component, CenteredHead):
         return []
@@ -55,8 +55,8 @@ def temperature_curve(config: Mapping[str, Any] | None, epochs: int | None) -> l
 
 
 def _is(component: Any, expected: type, default: str | None = None) -> bool:
-    """A component of the model whose class is the expected one or made from it."""
+    """Whether the class of a model's component is the expected one or a subclass."""
     if not isinstance(component, Mapping):
         return False
-    cls = registered(str(component.get('type', default)), MODELS)  # what it names is not imported
+    cls = registered(str(component.get('type', default)), MODELS)  # does not import modules named by a config
     return isinstance(cls, type) and issubclass(cls, expected)

@@ -1,4 +1,4 @@
-"""Results of evaluations that lie in a work dir."""
+"""Reads results of evaluations in a work dir."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mstkit.report.run_records import is_number, read_json
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network reached.
+    """The metrics of a network.
 
     Attributes:
         source: the network, such as the file of a checkpoint.
-        branch: of the checkpoint; empty where it has one only.
-        metrics: by evaluation and by the metric's name.
+        branch: of the checkpoint; empty if it has only one.
+        metrics: by evaluation and name of the metric.
         data: the folders of labeled images, train and val.
-        date: when.
-        headlines: the metrics that stand for an evaluation, by its name; all of them where it is not in there.
-        failed: why an evaluation has no result, by its name.
+        date: of the evaluation.
+        headlines: names of the main metrics by evaluation; an evaluation that is missing here has no main metrics.
+        failed: error messages by evaluation.
     """
 
     source: str
@@ -34,7 +34,7 @@ class Evaluation:
 
     @property
     def name(self) -> str:
-        """What tells it from others in a table."""
+        """File name and branch, for the heading of a table."""
         return ', '.join(filter(None, (Path(self.source).name, self.branch)))
 
 
@@ -42,7 +42,7 @@ def read_evaluations(folder: Path) -> tuple[list[Evaluation], list[str]]:
     """Reads every ``.json`` file of a folder.
 
     Returns:
-        The results in order of date, and a sentence for each file that holds none.
+        The results in order of date, and a sentence for each file without results.
     """
     results, damaged = [], []
     for file in sorted(folder.glob('*.json')):

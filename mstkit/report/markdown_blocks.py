@@ -11,7 +11,7 @@ _CELLS = re.compile(r'(?<!\\)\|')
 
 
 def blocks(text: str) -> list[dict[str, Any]]:
-    """Takes a page apart; the first heading is left out, for the section around it has one.
+    """Splits a page into blocks; its title is left out, because the section around it has one.
 
     Args:
         text: paragraphs with empty lines between them.

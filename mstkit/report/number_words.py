@@ -1,4 +1,4 @@
-"""Numbers, times and lists as a person writes them."""
+"""Formatting of numbers, durations and lists as text."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ NOTHING = '–'
 
 
 def slug(text: str) -> str:
-    """A name for an anchor."""
+    """Turns text into a name for an HTML anchor."""
     return re.sub(r'[^a-z0-9]+', '-', text.lower()).strip('-') or 'x'
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number with so many significant digits, as short as it gets; a dash for None."""
+    """A number with ``digits`` significant digits, without trailing zeros; a dash for None."""
     if value is None:
         return NOTHING
     if not math.isfinite(value):
@@ -28,7 +28,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words."""
+    """A duration in seconds, minutes, hours or days."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f'{seconds:.0f} s'
@@ -39,15 +39,15 @@ def duration(seconds: float) -> str:
 
 
 def several(items: Sequence[str]) -> str:
-    """Words as a person lists them."""
+    """Lists words: ``a, b and c``."""
     return items[0] if len(items) == 1 else f'{", ".join(items[:-1])} and {items[-1]}' if items else ''
 
 
 def sentence(text: str) -> str:
-    """Words that begin with a capital letter."""
+    """Capitalizes the first letter."""
     return text[:1].upper() + text[1:]
 
 
 def plain(value: object) -> str:
-    """A setting of a config."""
+    """A value of a config as text."""
     return f'{value:g}' if isinstance(value, float) else str(value)

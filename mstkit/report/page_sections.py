@@ -1,4 +1,4 @@
-"""The facts of a page about one run, section by section; the templates of the same names show them."""
+"""The content of a page about one run, section by section; templates of the same names show it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Section(NamedTuple):
     Attributes:
         title: the heading.
         place: its anchor.
-        template: what shows it, in the folder ``templates/sections``.
-        facts: what the template shows; empty or None for a section that is left out.
+        template: file in the folder ``templates/sections``.
+        facts: variables of the template; empty or None for a section that is left out.
     """
 
     title: str
@@ -33,7 +33,7 @@ class Section(NamedTuple):
 
 
 def run_sections(run: RunRecord) -> list[Section]:
-    """The sections of the page of one run that have something to show."""
+    """The sections of the page of one run; empty ones are left out."""
     charts = {place: figures(some, place) for place, some in charts_of(run).items()}
     sections = [
         Section('Accuracy', 'accuracy', 'accuracy', _any(charts=charts.get('accuracy', []), table=all_neighbors(run))),
@@ -54,7 +54,7 @@ def _any(**facts: Any) -> dict[str, Any]:
 
 
 def tiles(run: RunRecord) -> list[tuple[str, str, str]]:
-    """The few numbers that one looks for first: what each is, its value, and what else there is to say of it."""
+    """The most important numbers: (name, value, further details)."""
     shown: list[tuple[str, str, str]] = []
     for name, start, last, best in accuracies(run)[:4]:
         more = [f'best {best[1]:.1f} ({run.unit} {number(best[0], 7)})'] if best[1] > last[1] else []
@@ -75,13 +75,13 @@ def tiles(run: RunRecord) -> list[tuple[str, str, str]]:
 
 
 def failure(run: RunRecord) -> dict[str, str | None]:
-    """Why a run did not finish in order: what it said last, and since when its losses were not finite."""
+    """Why a run did not finish: its error message, and since when its losses were not finite."""
     since = divergence(run)
     return {} if run.state == 'finished' or not (run.error or since) else dict(error=run.error, since=since)
 
 
 def judged(run: RunRecord, charts: Sequence[Any]) -> dict[str, Any]:
-    """The verdict on collapse, in words, and the charts that it is read from."""
+    """The verdict on collapse, in words, and the charts on which it is based."""
     if not run.collapse:
         return {}
     word, sentences = verdict(run)
@@ -90,7 +90,7 @@ def judged(run: RunRecord, charts: Sequence[Any]) -> dict[str, Any]:
 
 
 def all_neighbors(run: RunRecord) -> dict[str, Any]:
-    """Accuracy for every k at the last measurement; empty where there is one k only."""
+    """Accuracy for every k at the last measurement; empty if there is only one k."""
     if not run.knn:
         return {}
     branches = {name: values for name, values in run.knn[-1]['branches'].items() if isinstance(values, dict)}
@@ -103,7 +103,7 @@ def all_neighbors(run: RunRecord) -> dict[str, Any]:
 
 
 def masks(run: RunRecord) -> dict[str, Any]:
-    """What the config says about the mask, and how much was hidden."""
+    """The masker of the config with its settings, and the share of hidden patches."""
     masker = part(run.config, 'model.masker')
     rows: list[tuple[str, str]] = []
     if isinstance(masker, dict):
@@ -125,7 +125,7 @@ def evaluations(results: Sequence[tuple[str, Evaluation]]) -> dict[str, Any]:
     """Results of evaluations: a row per metric, a column per network.
 
     Args:
-        results: pairs of what goes in front of the network's name, such as a run, and a result.
+        results: pairs of a prefix of the network's name, such as the run, and a result.
     """
     if not results:
         return {}
@@ -154,7 +154,7 @@ def evaluations(results: Sequence[tuple[str, Evaluation]]) -> dict[str, Any]:
 
 
 def configuration(run: RunRecord) -> dict[str, Any]:
-    """What was set, what was chosen at the start, and the whole config."""
+    """The main settings, the notes and warnings of the start, and the whole config."""
     seed, given = run.events.seed, part(run.config, 'randomness.seed')
     is_drawn = seed is not None and run.config and given is None
     drawn = [f'seed {seed}, drawn because the config has none'] if is_drawn else []
@@ -168,7 +168,7 @@ def configuration(run: RunRecord) -> dict[str, Any]:
 
 def environment(run: RunRecord) -> list[tuple[str, str]]:
     """Versions and machine, as mmengine lists them."""
-    # mmengine calls the number of processes so, with or without a GPU.
+    # mmengine's 'GPU number' is the number of processes, with or without GPUs.
     return [('processes' if name == 'GPU number' else name, value) for name, value in run.events.environment.items()]
 
 

@@ -1,6 +1,6 @@
-"""The page's templates, style and script: files of the folder ``templates``, into which Python hands plain facts.
+"""Renders the page's Jinja2 templates, with style and script, from the folder ``templates``.
 
-Everything that a template prints is escaped. What is markup already comes from a macro, or from :func:`code_spans`.
+Everything that a template prints is escaped, except the output of macros and of :func:`code_spans`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CODE = re.compile(r'`([^`]+)`')
 
 @functools.cache
 def environment() -> Environment:
-    """Jinja's environment; a name that a template uses and nobody gave is an error."""
+    """Jinja's environment; an undefined name in a template is an error."""
     made = Environment(
         loader=PackageLoader('mstkit.report'),
         autoescape=True,
@@ -42,18 +42,18 @@ def environment() -> Environment:
 
 
 def render(template: str, **facts: Any) -> str:
-    """Fills in a template.
+    """Renders a template.
 
     Args:
         template: its name in the folder ``templates``.
-        facts: plain values and objects.
+        facts: variables of the template.
     """
     return environment().get_template(template).render(facts)
 
 
 @functools.cache
 def asset(name: str) -> Markup:
-    """A style sheet or script of the folder ``templates``, to be written into the page as it is."""
+    """A style sheet or script of the folder ``templates``, to be inserted without escaping."""
     return Markup((Path(__file__).parent / 'templates' / name).read_text(encoding='utf-8'))
 
 
@@ -63,7 +63,7 @@ def digest(text: str) -> str:
 
 
 def code_spans(text: str) -> Markup:
-    """Text with what stands in backticks as code."""
+    """Escaped text in which backticks become ``<code>``."""
     parts = _CODE.split(text)
     return Markup().join(
         Markup('<code>{}</code>').format(p) if index % 2 else escape(p) for index, p in enumerate(parts)

@@ -1,4 +1,4 @@
-"""The sheets that PanelHook drew, cut into their rows so that a page can lay them out for its screen."""
+"""Reads the images that PanelHook drew and cuts them into rows, so that the page can lay them out."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ QUALITY = 78
 
 @dataclass(frozen=True)
 class Sheet:
-    """One sheet.
+    """An image of panels, cut into rows.
 
     Attributes:
         epoch: after which it was drawn.
-        columns: what each column shows; empty where that could not be told.
+        columns: titles of the columns; empty if they could not be recognized.
         rows: an image per row, or the whole sheet as one, as data URIs.
         size: width and height of a row, px.
         hidden: share of the images' area that the mask hides; None without a mask.
@@ -49,12 +49,12 @@ class Embedded(NamedTuple):
 
 
 def panels(runs: Sequence[RunRecord], place: str, rows: int) -> dict[str, Any]:
-    """The sheets of runs over epochs, and what has to be said of them; empty where there is nothing.
+    """The sheets of runs over epochs, with notes; empty without sheets.
 
     Args:
         runs: in the order in which they are shown.
-        place: of the section on the page.
-        rows: of each sheet, at most.
+        place: the section of the page, which makes ids unique.
+        rows: maximum number of rows of each sheet.
     """
     sheets, damaged, left_out = [], [], 0
     for index, run in enumerate(runs):
@@ -69,20 +69,20 @@ def panels(runs: Sequence[RunRecord], place: str, rows: int) -> dict[str, Any]:
     if not sheets:
         return dict(sheets=[], notes=damaged) if damaged else {}
     epochs = sorted({one['sheet'].epoch for one in sheets})
-    notes = [f'Of each run {left_out} more epochs are in its folder panels.'] if left_out else []
+    notes = [f'{left_out} more epochs of each run are in its folder panels.'] if left_out else []
     notes += ['The same images throughout, as the training sees them; hidden patches are gray.', *damaged]
     return dict(sheets=sheets, epochs=epochs, identity=f'{place}-slider', named=len(runs) > 1, notes=notes)
 
 
 def _titles(sheet: Sheet) -> dict[str, Any]:
-    """The titles of the columns, and what a sheet shows, in words."""
+    """The titles of the columns, and a description of the sheet."""
     share = '' if sheet.hidden is None else f' ({100 * sheet.hidden:.0f} % hidden)'
     titles = [f'{name}{share}' if name == 'mask' else name for name in sheet.columns]
     return dict(titles=titles, said=f'{several(titles)}, from left to right' if titles else 'the whole sheet')
 
 
 def choose(panels: dict[int, Path], most: int = MOST_EPOCHS) -> dict[int, Path]:
-    """The first, the last, and evenly spaced ones between them."""
+    """At most ``most`` panels: the first, the last, and evenly spaced ones between them."""
     epochs = sorted(panels)
     if len(epochs) > most:
         epochs = [epochs[round(index)] for index in np.linspace(0, len(epochs) - 1, most)]
@@ -90,12 +90,12 @@ def choose(panels: dict[int, Path], most: int = MOST_EPOCHS) -> dict[int, Path]:
 
 
 def read_sheet(epoch: int, path: Path, rows: int = 8) -> Sheet | None:
-    """Reads a sheet; None where the file is damaged.
+    """Reads a sheet; None if the file is damaged.
 
     Args:
         epoch: of the sheet.
         path: of the PNG.
-        rows: at most so many.
+        rows: maximum number of rows.
     """
     try:
         with Image.open(path) as file:
@@ -113,14 +113,14 @@ def read_sheet(epoch: int, path: Path, rows: int = 8) -> Sheet | None:
 
 
 def data_uri(image: Image.Image) -> str:
-    """An image as WebP inside an address."""
+    """An image as a data URI in WebP format."""
     out = io.BytesIO()
     image.save(out, format='WEBP', quality=QUALITY, method=4)
     return f'data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}'
 
 
 def embed(path: Path, width: int = 1600) -> Embedded | None:
-    """An image of any kind, no wider than ``width``; None where it cannot be read."""
+    """An image file as a data URI, at most ``width`` pixels wide; None if it cannot be read."""
     try:
         with Image.open(path) as file:
             image = file.convert('RGBA')
@@ -133,7 +133,7 @@ def embed(path: Path, width: int = 1600) -> Embedded | None:
 
 
 def _cells(pixels: np.ndarray) -> list[list[np.ndarray]] | None:
-    """Rows of cells, found by the sizes that fit the gaps between them; None where it is no such sheet."""
+    """The cells of a sheet, row by row, found by the white gaps between them; None if it has no such gaps."""
     height, width = pixels.shape[:2]
     for columns in (4, 3, 2):
         wide, rest = divmod(width - GAP - columns * GAP, columns)
@@ -142,7 +142,7 @@ def _cells(pixels: np.ndarray) -> list[list[np.ndarray]] | None:
         lefts = [GAP + index * (wide + GAP) for index in range(columns)]
         if not all((pixels[:, left - GAP : left] == 255).all() for left in lefts):
             continue
-        # White lines across the whole sheet, below the titles, part the rows.
+        # White lines across the whole sheet, below the titles, separate the rows.
         white = (pixels[TITLE:] == 255).all(axis=(1, 2))
         tall = next((index for index in range(1, len(white)) if white[index : index + GAP].all()), 0)
         if not tall or (height - TITLE) % (tall + GAP):
@@ -153,7 +153,11 @@ def _cells(pixels: np.ndarray) -> list[list[np.ndarray]] | None:
 
 
 def _name(cells: Sequence[Sequence[np.ndarray]]) -> tuple[tuple[str, ...], float | None]:
-    """What the columns show: a mask is the one that is the input itself but for gray, and attention comes before it."""
+    """The titles of the columns, recognized by the mask: the column that equals the input except for gray patches.
+
+    Returns:
+        The titles (empty if not recognized), and the share of hidden pixels (None without a mask).
+    """
     mask, hidden = None, None
     for column in range(1, len(cells[0])):
         grays = []
@@ -172,7 +176,7 @@ def _name(cells: Sequence[Sequence[np.ndarray]]) -> tuple[tuple[str, ...], float
 
 
 def _strip(cells: Sequence[np.ndarray]) -> Image.Image:
-    """The cells of a row side by side, smaller."""
+    """Joins the cells of a row to one image, downscaled."""
     height, width = cells[0].shape[:2]
     share = min(1.0, CELL / max(height, width))
     size = (max(1, round(width * share)), max(1, round(height * share)))

@@ -1,4 +1,4 @@
-"""What a run recorded of itself: its environment, what was chosen at the start, warnings, and how it ended."""
+"""Reads ``events.jsonl`` of a run: its environment, the notes of its start, warnings, and how it ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from mstkit.engine.checkpoints.run_events import DIVERGED, INTERRUPTED
 from mstkit.report.run_records import read_lines
 
-# Said once a measurement or in every run: it stands elsewhere on the page, or nobody needs it.
+# Log lines that are not shown: they occur in every run or at every measurement.
 _COMMONPLACE = re.compile(
     r'k-NN epoch|features epoch|panels of epoch|Exp name|"FileClient" will be deprecated|"HardDiskBackend"'
     r'|Distributed training is not used'
@@ -21,13 +21,13 @@ _ENVIRONMENT_LEFT_OUT = ('PyTorch compiling details', 'mp_cfg', 'dist_cfg')
 
 @dataclass(frozen=True)
 class Stop:
-    """That a training ended before its time, and why, in its own words.
+    """Why and where a training stopped before its end.
 
     Attributes:
-        kind: of :mod:`mstkit.engine.checkpoints.run_events`.
+        kind: a constant of :mod:`mstkit.engine.checkpoints.run_events`.
         reason: a sentence, or the last line of a traceback.
-        iteration: where.
-        epoch: the one that it was in, counted from 1.
+        iteration: the number of iterations done.
+        epoch: the epoch in which it stopped, counted from 1.
     """
 
     kind: str
@@ -37,29 +37,29 @@ class Stop:
 
     @property
     def diverged(self) -> bool:
-        """The loss or the weights were no longer finite."""
+        """Whether it stopped because the loss or the weights were not finite."""
         return self.kind == DIVERGED
 
     @property
     def interrupted(self) -> bool:
-        """Somebody pressed Ctrl-C."""
+        """Whether it was interrupted from the keyboard."""
         return self.kind == INTERRUPTED
 
 
 @dataclass
 class Events:
-    """The ``events.jsonl`` of a run, of all processes that worked on it.
+    """The content of ``events.jsonl``, over all starts and resumes of a run.
 
     Attributes:
-        recorded: there is such a file; runs of earlier versions have none.
-        environment: versions, machine and settings by name, of the first process.
-        processes: that trained together.
-        seed: of the run; None where it was not recorded.
-        chosen: what was decided or found before the first iteration.
-        warnings: how often each was given.
-        epoch_length: iterations of an epoch; None where the run counts in iterations or did not come that far.
-        stop: why the newest process stopped before its end; None where it did not, or could not say so.
-        damaged: lines that could not be read.
+        recorded: the file exists; runs of earlier versions have none.
+        environment: versions, machine and settings by name, of the first start.
+        processes: number of processes of the newest start.
+        seed: of the run; None if not recorded.
+        chosen: notes of the log before the first iteration.
+        warnings: each warning with its number of occurrences.
+        epoch_length: iterations per epoch; None if the run counts in iterations or has not started its first one.
+        stop: why the run stopped after its newest start; None if it finished, goes on, or was killed.
+        damaged: number of lines that could not be read.
     """
 
     recorded: bool = False
@@ -74,7 +74,7 @@ class Events:
 
 
 def read_events(path: Path) -> Events:
-    """Reads the events of a run, whatever state the file is in."""
+    """Reads the events of a run; a missing or damaged file is no error."""
     lines = read_lines(path)
     events = Events(recorded=path.is_file(), damaged=lines.damaged)
     for record in lines.records:
@@ -104,7 +104,7 @@ def _take(events: Events, record: dict[str, Any]) -> None:
     elif kind == 'training':
         length = record['epoch_length']
         events.epoch_length = None if length is None else int(length)
-        events.stop = None  # that of an earlier process, from which this one goes on
+        events.stop = None  # the run was resumed after it
     elif kind == 'stop':
         reason, iteration, epoch = str(record['reason']), int(record['iteration']), int(record['epoch'])
         events.stop = Stop(str(record['kind']), reason, iteration, epoch)
@@ -117,5 +117,5 @@ def _choose(events: Events, text: str) -> None:
 
 
 def _line(text: str) -> str:
-    """The first line, not longer than anybody reads."""
+    """The first line of a text, cut off after :data:`_LONGEST` characters."""
     return text.strip().partition('\n')[0][:_LONGEST]

@@ -1,4 +1,4 @@
-"""The page: one HTML file that loads nothing."""
+"""The report page: one HTML file without external resources."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mstkit.version import __version__
 
 
 def build_page(folders: Sequence[Path]) -> str:
-    """Reads work dirs and writes their page.
+    """Reads work dirs and builds their page.
 
     Args:
         folders: of runs, ablations or transfers.
@@ -25,7 +25,7 @@ def build_page(folders: Sequence[Path]) -> str:
         The text of the HTML file.
 
     Raises:
-        UsageError: a folder in which nothing was logged.
+        UsageError: a folder without logs.
     """
     comparisons = read_sources(folders)
     first = comparisons[0]

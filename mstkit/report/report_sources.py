@@ -1,4 +1,4 @@
-"""The folders that a report is made of: runs, ablations and transfers, told apart by what lies in them."""
+"""Reads the folders of a report: runs, ablations and transfers, recognized by the files in them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Comparison:
     """Runs to be shown together.
 
     Attributes:
-        title: of them all.
-        groups: what is compared.
-        k: neighbors of k-NN in all charts; None for what each run took as its headline.
-        page: the Markdown page that the tool that trained them wrote; None without one.
-        images: of predictions.
-        missing: what could not be read.
+        title: of the comparison.
+        groups: runs, grouped by choice.
+        k: number of neighbors of k-NN in all charts; None for each run's ``headline_k``.
+        page: the Markdown page that tools/ablate.py or tools/transfer.py wrote; None without one.
+        images: files with images of predictions.
+        missing: sentences about what is missing or could not be read.
     """
 
     title: str
@@ -39,7 +39,7 @@ class Comparison:
 
     @property
     def runs(self) -> list[RunRecord]:
-        """All of them."""
+        """The runs of all groups."""
         return [run for group in self.groups for run in group.runs]
 
 
@@ -47,10 +47,10 @@ def read_sources(folders: Sequence[Path]) -> list[Comparison]:
     """Reads the folders of a command line.
 
     Returns:
-        One comparison of all plain runs, in the first place, and one per ablation and per task of a transfer.
+        First a comparison of all single runs, then one per ablation and one per task of a transfer.
 
     Raises:
-        UsageError: a folder in which nothing was logged.
+        UsageError: a folder without logs.
     """
     comparisons: list[Comparison] = []
     plain: list[Group] = []
@@ -71,7 +71,7 @@ def read_sources(folders: Sequence[Path]) -> list[Comparison]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The last parts of the paths, as many as tell them apart."""
+    """Names of the folders: the last parts of their paths, as many as make them unique."""
     parts = [folder.resolve().parts for folder in folders]
     for count in range(1, max((len(one) for one in parts), default=1) + 1):
         names = ['/'.join(one[-count:]) for one in parts]
@@ -81,7 +81,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _runs(folders: Sequence[Path], label: str, missing: list[str]) -> list[RunRecord]:
-    """Those of the folders in which something was logged; the others are named as missing."""
+    """Reads the runs in folders; errors of folders without logs are added to ``missing``."""
     runs = []
     for folder in folders:
         try:
@@ -137,13 +137,13 @@ def _transfer(folder: Path, name: str) -> list[Comparison]:
             comparison.groups += [Group(label, runs)] if runs else []
         comparisons.append(comparison)
     if not any(comparison.groups for comparison in comparisons):
-        raise UsageError(f'{folder} holds no logs of a run: none of its trainings has come that far.')
+        raise UsageError(f'{folder} holds no logs of a run: none of its trainings has logged anything yet.')
     return comparisons
 
 
 def _checked(comparison: Comparison, folder: Path) -> Comparison:
     if not comparison.groups:
-        raise UsageError(f'{folder} holds no logs of a run: none of its trainings has come that far.')
+        raise UsageError(f'{folder} holds no logs of a run: none of its trainings has logged anything yet.')
     return comparison
 
 

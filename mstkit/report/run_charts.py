@@ -1,4 +1,4 @@
-"""Which charts a run has, and which ones several runs share."""
+"""The charts of one run, and of several runs compared."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mstkit.report.computed_schedules import momentum_curve, temperature_curve
 from mstkit.report.run_facts import RunRecord
 from mstkit.report.run_verdict import prototypes
 
-PLANNED = 'Computed from the config, as the run computes it; it is not logged.'
+PLANNED = 'Computed from the config with the code of the run; it is not logged.'
 
 
 class Family(NamedTuple):
-    """A kind of quantity: the section of the page that shows it, its title, its unit, and what has to be said."""
+    """A kind of quantity: the section of the page that shows it, its title, its unit, and a note."""
 
     section: str
     title: str
@@ -29,7 +29,7 @@ class Family(NamedTuple):
 
 
 class Quantity(NamedTuple):
-    """A curve of a run, the family that it belongs to, and its name in it."""
+    """A curve of a run, with its family and its name within the family."""
 
     family: Family
     name: str
@@ -37,7 +37,7 @@ class Quantity(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Runs that one line stands for: one, or the seeds of one choice."""
+    """Runs that are drawn as one line: a single run, or the seeds of one choice."""
 
     name: str
     runs: Sequence[RunRecord]
@@ -68,11 +68,11 @@ _NOT_DRAWN = ('num_images', 'epoch', 'findings')
 
 
 def quantities(run: RunRecord, k: int | None = None) -> list[Quantity]:
-    """Every curve of a run that has a point, in the order of the page.
+    """All curves of a run with at least one finite value, in the order of the page.
 
     Args:
         run: from :func:`mstkit.report.run_facts.read_run`.
-        k: neighbors of k-NN; those of the run's headline by default.
+        k: number of neighbors of k-NN; by default the run's ``headline_k``.
     """
     found = [*accuracy_curves(run, k), *monitored(run), *_training(run)]
     return [one for one in found if any(math.isfinite(y) for _, y in one.points)]
@@ -97,7 +97,7 @@ def _knn(run: RunRecord, k: int | None) -> Iterator[Quantity]:
 
 
 def _validations(run: RunRecord) -> Iterator[Quantity]:
-    """Metrics of the known tasks in percent, as mstkit.experiments reads them; everything else as it was logged."""
+    """Metrics of known tasks in percent, as in mstkit.experiments; all other metrics as logged."""
     logged = run.scalars.metrics()
     files = sorted(run.folder.glob('*/vis_data/scalars.json'))
     for task in TASKS.values():
@@ -110,7 +110,7 @@ def _validations(run: RunRecord) -> Iterator[Quantity]:
 
 
 def monitored(run: RunRecord) -> Iterator[Quantity]:
-    """What CollapseMonitorHook recorded."""
+    """The curves that CollapseMonitorHook recorded."""
     names = dict.fromkeys([*_MONITOR, *(name for record in run.collapse for name in record)])
     for name in names:
         family, shown = _MONITOR.get(name, (WATCHED, name.replace('_', ' ')))
@@ -147,7 +147,7 @@ def charts_of(run: RunRecord) -> dict[str, list[Chart]]:
         families.setdefault(one.family, []).append(one)
     found: dict[str, list[Chart]] = {}
     for family, members in families.items():
-        # What has nothing to do with each other has no axis in common either.
+        # Unrelated quantities get a chart each.
         size = 1 if family in (MORE, WATCHED) else STYLES
         for start in range(0, len(members), size):
             some = members[start : start + size]
@@ -172,7 +172,7 @@ def charts_comparing(groups: Sequence[Group], k: int | None = None) -> dict[str,
     for (family, name, x), curves in shared.items():
         planned = family.note == PLANNED
         if planned and len({tuple(points) for some in curves.values() for points in some}) == 1:
-            continue  # the same plan for all
+            continue  # the same schedule in all runs
         lines = [
             Line(groups[style].name, mean_points(some), style, some if len(some) > 1 else ())
             for style, some in curves.items()
@@ -184,7 +184,7 @@ def charts_comparing(groups: Sequence[Group], k: int | None = None) -> dict[str,
 
 
 def _title(family: Family, name: str) -> str:
-    """Of a chart of one quantity."""
+    """The title of a chart of one quantity."""
     if family in (RANK, DEVIATION, HIDDEN, MOMENTUM, TEMPERATURE) or name == 'lr':
         return family.title
     if family in (MORE, WATCHED, LOSS, ENTROPY):
@@ -193,7 +193,7 @@ def _title(family: Family, name: str) -> str:
 
 
 def mean_points(curves: Sequence[Sequence[Point]]) -> list[Point]:
-    """The mean of several curves where all of them have a value."""
+    """The mean of several curves, at those x at which all of them have a value."""
     if len(curves) == 1:
         return list(curves[0])
     values = [dict(curve) for curve in curves]
@@ -208,7 +208,7 @@ def _x(family: Family, run: RunRecord) -> str:
 
 
 def _levels(family: Family, runs: Sequence[RunRecord]) -> dict[str, float] | None:
-    """What the values of a family have to be seen against."""
+    """Reference values of a family, drawn as horizontal lines, by their labels."""
     if family is ENTROPY:
         highest = {prototypes(run) for run in runs}
         count = highest.pop() if len(highest) == 1 else None

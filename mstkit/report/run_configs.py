@@ -1,4 +1,4 @@
-"""The config of a run: read as data and never executed, flattened, summed up, and compared with others."""
+"""The config of a run: read as data without executing it, summarized, and compared with others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_config_file(path: Path) -> tuple[dict[str, Any] | None, str | None]:
     """Reads a config that mmengine saved.
 
     Returns:
-        The config or None, and what is wrong with it or None.
+        The config and None, or None and an error message.
     """
     try:
         return dict(parse_config_text(path.read_text(encoding='utf-8', errors='replace'))), None
@@ -29,7 +29,7 @@ def read_config_file(path: Path) -> tuple[dict[str, Any] | None, str | None]:
 
 
 def part(config: Mapping[str, Any] | None, path: str) -> Any:
-    """What is at a dotted path; None where nothing is."""
+    """The value at a dotted path; None if there is none."""
     node: Any = config or {}
     for name in path.split('.'):
         node = node.get(name) if isinstance(node, Mapping) else None
@@ -37,12 +37,12 @@ def part(config: Mapping[str, Any] | None, path: str) -> Any:
 
 
 def argument(component: Any, name: str, default: Any = None) -> Any:
-    """An argument of a component of the model: as the config gives it, else the default of its class."""
+    """An argument of a model's component: the value in the config, else the default of its class."""
     if not isinstance(component, Mapping):
         return default
     if name in component:
         return component[name]
-    kind = registered(str(component.get('type')), MODELS)  # a run's config is data: nothing that it names is imported
+    kind = registered(str(component.get('type')), MODELS)  # does not import modules named by the config
     for cls in getattr(kind, '__mro__', ()):
         parameter = inspect.signature(cls.__init__).parameters.get(name)
         if parameter is not None and parameter.default is not inspect.Parameter.empty:
@@ -51,7 +51,7 @@ def argument(component: Any, name: str, default: Any = None) -> Any:
 
 
 def differences(configs: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, list[str | None]]]:
-    """Where configs differ: the path, and the value of each (None where it has none), in the order of the paths."""
+    """The differences between configs: dotted path, and the value in each config (None if missing)."""
     flat = [flatten(config or {}) for config in configs]
     paths = dict.fromkeys(path for one in flat for path in one)
     rows = [(path, [one.get(path) for one in flat]) for path in paths]
@@ -59,7 +59,7 @@ def differences(configs: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, 
 
 
 def highlights(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What one wants to know first of a run, by what it is called."""
+    """The main settings of a run: (name, value)."""
     rows = [('method', _component(part(config, 'model')))]
     for name in ('backbone', 'masker', 'decoder', 'teacher', 'neck', 'head', 'patch_head', 'decode_head', 'roi_head'):
         component = part(config, f'model.{name}')
@@ -85,7 +85,7 @@ def highlights(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _component(node: Any, skip: Sequence[str] = (), deep: bool = False) -> str:
-    """A component as its type and its plain arguments; those that are components themselves have rows of their own."""
+    """A component as text: its type and its plain arguments, without those that are components themselves."""
     if isinstance(node, str):
         return node
     if not isinstance(node, Mapping):

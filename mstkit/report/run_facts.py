@@ -1,4 +1,4 @@
-"""Everything that a work dir says about a run."""
+"""Reads all records of a run in its work dir."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from mstkit.report.run_configs import part, read_config_file
 from mstkit.report.run_records import Scalars, by_epoch, read_json, read_lines, read_scalars
 
 GOING, STOPPED, DIVERGED = 'still going', 'stopped', 'diverged'
-SILENCE = 15 * 60  # seconds without a sign of life after which a run is taken for stopped
-SIGNS = ('*/*.log', 'train.log', 'knn.jsonl', 'collapse.jsonl', EVENTS)  # of a training that there was
-TRACES = ('*.jsonl', '*.pth', 'train.log', 'panels/*.png', '*/*.log', '*/vis_data/*')  # of training going on
+SILENCE = 15 * 60  # a run without new files for this many seconds counts as stopped
+SIGNS = ('*/*.log', 'train.log', 'knn.jsonl', 'collapse.jsonl', EVENTS)  # any of these shows that a folder is a run's
+TRACES = ('*.jsonl', '*.pth', 'train.log', 'panels/*.png', '*/*.log', '*/vis_data/*')  # files written during training
 _PANEL = re.compile(r'epoch_(\d+)\.png')
 _CHECKPOINT = re.compile(r'(epoch|iter)_(\d+)\.pth')
 
 
 @dataclass
 class RunRecord:
-    """A run as its work dir shows it.
+    """The records of a run in its work dir.
 
     Attributes:
         folder: the work dir.
-        name: what tells it from others on the page.
-        config: complete, or None.
-        config_file: where the config was found.
-        config_text: that file.
-        scalars: what was logged in training and validation.
+        name: of the run on the page.
+        config: the complete config, or None.
+        config_file: the file of the config.
+        config_text: its text.
+        scalars: scalars logged in training and validation.
         knn: records of ``knn.jsonl``.
         collapse: records of ``collapse.jsonl``.
         panels: images by epoch.
         evaluations: results below ``evaluation/``.
-        events: what it recorded of itself.
+        events: content of ``events.jsonl``.
         job: ``cell.json`` or ``run.json`` of the tool that started it; empty otherwise.
-        unit: ``'epoch'`` or ``'iteration'``, what its length counts.
-        length: how long it was to be; None where nobody knows.
-        reached: how far it came, in the same unit.
-        state: ``'finished'``, ``'failed'``, ``'still going'``, ``'stopped'`` or ``'diverged'``: its losses or weights
-            were not finite at the end, however far it came.
-        saved: its numbered checkpoints, by the iteration or epoch that they were written after.
-        last_sign: when a file of it was last written, seconds since 1970.
-        missing: what is not there or could not be read, in sentences.
+        unit: ``'epoch'`` or ``'iteration'``, the unit of its length.
+        length: planned length; None if unknown.
+        reached: length so far, in the same unit.
+        state: ``'finished'``, ``'failed'``, ``'still going'``, ``'stopped'`` or ``'diverged'`` (its losses or weights
+            were not finite at the end, whatever length it reached).
+        saved: its numbered checkpoints, by the iteration or epoch after which they were written.
+        last_sign: when one of its files was last written, seconds since 1970.
+        missing: sentences about what is missing or could not be read.
     """
 
     folder: Path
@@ -74,7 +74,7 @@ class RunRecord:
 
     @property
     def epoch_length(self) -> int | None:
-        """Iterations of an epoch; None in a run that counts iterations."""
+        """Iterations per epoch; None if the run counts iterations, or if it is unknown."""
         if self.unit == 'iteration':
             return None
         if self.events.epoch_length:
@@ -84,13 +84,13 @@ class RunRecord:
 
     @property
     def error(self) -> str | None:
-        """Why it ended before its time, as it said itself."""
+        """The recorded reason why the run stopped before its end; None without one."""
         if self.events.stop is not None:
             return self.events.stop.reason
         return str(self.job['error']) if self.job.get('error') else None
 
     def command(self) -> str:
-        """What trains it again, from the start."""
+        """The command that trains the run again from the start."""
         if isinstance(self.job.get('command'), str):
             return self.job['command']
         if self.config_file is None:
@@ -105,7 +105,7 @@ class RunRecord:
 
 
 def read_run(folder: Path, name: str | None = None, now: float | None = None) -> RunRecord:
-    """Reads a work dir; whatever is missing or damaged is named in the result.
+    """Reads a work dir; missing and damaged files are listed in ``missing`` of the result.
 
     Args:
         folder: the work dir.
@@ -127,7 +127,7 @@ def read_run(folder: Path, name: str | None = None, now: float | None = None) ->
     run.events = read_events(folder / EVENTS)
     if not run.events.recorded:
         run.missing.append(
-            f'There is no {EVENTS}: environment, what was chosen at the start, warnings and why it stopped are not '
+            f'There is no {EVENTS}: environment, notes of the start, warnings and the reason of a stop are not '
             'recorded, as in runs of earlier versions and of other runners.'
         )
     run.scalars = read_scalars([stamp / 'vis_data' / 'scalars.json' for stamp in stamps])
@@ -145,11 +145,11 @@ def read_run(folder: Path, name: str | None = None, now: float | None = None) ->
 
 
 def _read_config(run: RunRecord) -> None:
-    """The config of the first process, which began from scratch; else the copy in the work dir."""
+    """Reads the config that mmengine logged at the first start of the run; else the copy in the work dir."""
     found = [*sorted(run.folder.glob('*/vis_data/config.py')), *sorted(run.folder.glob('*.py'))]
     copies = sorted(run.folder.glob('*.py'))
     if not found:
-        run.missing.append('There is no config: settings, and what is computed from them, are not shown.')
+        run.missing.append('There is no config: settings and computed schedules are not shown.')
         return
     run.config_text = found[0].read_text(encoding='utf-8', errors='replace')
     run.config, complaint = read_config_file(found[0])
@@ -182,12 +182,12 @@ def _read_measurements(run: RunRecord) -> None:
 
 
 def _judge(run: RunRecord, now: float) -> None:
-    """How far it came, and how it ended."""
+    """Determines the reached length and the state of a run."""
     checkpoints = ((_CHECKPOINT.fullmatch(path.name), path) for path in run.folder.glob('*.pth'))
     kind = 'iter' if run.unit == 'iteration' else 'epoch'
     run.saved = dict(sorted((int(match[2]), path) for match, path in checkpoints if match and match[1] == kind))
     reached = [*map(float, run.saved), *(float(record['epoch']) for record in [*run.knn, *run.collapse])]
-    # An iteration of the last epoch is no end yet; what is written after that epoch is.
+    # Only files that are written after the last epoch show that it ended, not its iterations.
     at_end = run.length is not None and max(reached, default=0.0) >= run.length
     if run.scalars.training:
         last = run.scalars.training[-1]['iter']

@@ -1,4 +1,4 @@
-"""The numbers of a run that stand at the top of the page and in tables."""
+"""Summary numbers of a run, for the top of the page and for tables."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mstkit.report.run_facts import RunRecord
 
 
 class Reached(NamedTuple):
-    """A curve in four numbers.
+    """Start, last and best value of a curve.
 
     Attributes:
         name: of the curve.
-        start: the value before training, where it was measured.
+        start: the value before training; None if it was not measured.
         last: the newest point.
-        best: the highest point after training began, the first of equals.
+        best: the highest point after training began; the first one of equal points.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Reached(NamedTuple):
 
 
 def accuracies(run: RunRecord, k: int | None = None) -> list[Reached]:
-    """k-NN by branch and the validation's metrics; what was never measured after training began is left out."""
+    """Accuracies of k-NN by branch, and metrics of validations, that were measured after training began."""
     found = []
     for one in accuracy_curves(run, k):
         trained = [point for point in one.points if point[0] > 0 and math.isfinite(point[1])]
@@ -42,7 +42,7 @@ def accuracies(run: RunRecord, k: int | None = None) -> list[Reached]:
 
 
 def hidden_share(run: RunRecord) -> tuple[float, float, float] | None:
-    """Mean, lowest and highest share of hidden patches over the epochs, percent; None where nothing says it."""
+    """Mean, lowest and highest share of hidden patches over the epochs, in percent; None if unknown."""
     values = [y for one in monitored(run) if one.family is HIDDEN for _, y in one.points]
     if not values and part(run.config, 'model.teacher') is not None and part(run.config, 'model.masker') is None:
         return 0.0, 0.0, 0.0
@@ -50,7 +50,7 @@ def hidden_share(run: RunRecord) -> tuple[float, float, float] | None:
 
 
 def training_seconds(run: RunRecord) -> float | None:
-    """About how long the training iterations took, from the time of one that was logged now and then."""
+    """Approximate time of all training iterations, from the logged time per iteration; None if not logged."""
     total, before = 0.0, 0
     for record in run.scalars.training:
         if isinstance(record.get('time'), int | float):
@@ -60,5 +60,5 @@ def training_seconds(run: RunRecord) -> float | None:
 
 
 def mean_of(values: Sequence[float | None]) -> Spread | None:
-    """Mean and deviation of the values that are there."""
+    """Mean and standard deviation of the finite values; None without any."""
     return spread(value for value in values if value is not None and math.isfinite(value))

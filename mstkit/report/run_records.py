@@ -1,4 +1,4 @@
-"""What a run wrote while it went, read so that a line broken off in the middle does no harm."""
+"""Reads the JSON-lines files of a run; damaged lines are counted and skipped."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 from mstkit.report.chart_scales import Point
 
-# What mmengine adds to every line of a log; not measurements.
+# Keys that mmengine adds to every line of a log.
 BOOKKEEPING = frozenset(('epoch', 'iter', 'step'))
 TIMES = ('time', 'data_time')
-OWN_FILES = ('knn/', 'collapse/')  # scalars that stand in knn.jsonl and collapse.jsonl too
+OWN_FILES = ('knn/', 'collapse/')  # scalars that are in knn.jsonl and collapse.jsonl too
 
 
 @dataclass
 class Lines:
-    """JSON objects, one a line.
+    """The content of a file of JSON objects, one per line.
 
     Attributes:
-        records: those that could be read.
-        damaged: how many lines could not.
+        records: the objects that could be read.
+        damaged: number of lines that could not be read.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Lines:
 
 
 def read_lines(path: Path) -> Lines:
-    """Reads a ``.jsonl`` file, or one that mmengine writes; empty where there is none."""
+    """Reads a file of JSON objects, one per line; empty if there is none."""
     lines = Lines()
     if not path.is_file():
         return lines
@@ -50,7 +50,7 @@ def read_lines(path: Path) -> Lines:
 
 
 def by_epoch(lines: Lines) -> list[dict[str, Any]]:
-    """Records that have an epoch, in its order; of two of the same epoch the later one. Others count as damaged."""
+    """Records in the order of their epochs, the last one of each epoch; records without an epoch count as damaged."""
     found = {}
     for record in lines.records:
         epoch = record.get('epoch')
@@ -63,12 +63,12 @@ def by_epoch(lines: Lines) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Divergence:
-    """That the losses were not finite to the end of what was logged.
+    """Losses that are not finite, from some line of the log to its end.
 
     Attributes:
-        iteration: of the first such line of the log.
-        before: the last line whose losses were finite; 0 where none was.
-        losses: terms of the first such line that were not.
+        iteration: of the first such line.
+        before: iteration of the last line with finite losses; 0 without one.
+        losses: the terms of the first such line that are not finite.
     """
 
     iteration: int
@@ -78,12 +78,12 @@ class Divergence:
 
 @dataclass
 class Scalars:
-    """The ``scalars.json`` of all processes that worked on a run.
+    """The ``scalars.json`` of all starts and resumes of a run.
 
     Attributes:
         training: lines of training iterations, in order.
         validations: lines of validations, in order of step.
-        damaged: lines that could not be read.
+        damaged: number of lines that could not be read.
     """
 
     training: list[dict[str, Any]] = field(default_factory=list)
@@ -91,7 +91,7 @@ class Scalars:
     damaged: int = 0
 
     def curve(self, name: str, iterations: int | None) -> list[Point]:
-        """A scalar of training, over epochs of so many iterations; over iterations where nobody knows."""
+        """A scalar of training over epochs of ``iterations`` iterations; over iterations if None."""
         return [
             (record['iter'] / iterations if iterations else float(record['iter']), float(record[name]))
             for record in self.training
@@ -99,12 +99,12 @@ class Scalars:
         ]
 
     def names(self) -> list[str]:
-        """Scalars of training, in the order in which they came."""
+        """Names of scalars of training, in the order in which they were first logged."""
         every = dict.fromkeys(name for record in self.training for name in record if is_number(record[name]))
         return [name for name in every if name not in BOOKKEEPING]
 
     def divergence(self) -> Divergence | None:
-        """Since when the losses were not finite, up to the last line; None where they were finite there.
+        """Since when the losses are not finite up to the last line; None if they are finite in the last line.
 
         Only losses count: gradients overflow now and then under fp16, and an accuracy may be undefined.
         """
@@ -119,7 +119,7 @@ class Scalars:
         return found
 
     def metrics(self) -> dict[str, list[Point]]:
-        """Numbers of validations, by name."""
+        """Curves of validation metrics, by name."""
         found: dict[str, list[Point]] = {}
         for record in self.validations:
             for name, value in record.items():
@@ -129,10 +129,10 @@ class Scalars:
 
 
 def read_scalars(files: Sequence[Path]) -> Scalars:
-    """Puts together what several processes logged: from where a later one began, it takes the place of the earlier.
+    """Joins the logs of all starts of a run: lines of a later log replace earlier ones from its first iteration on.
 
     Args:
-        files: in the order of the processes.
+        files: in the order of the starts.
     """
     scalars = Scalars()
     validations: dict[int, dict[str, Any]] = {}
@@ -154,12 +154,12 @@ def read_scalars(files: Sequence[Path]) -> Scalars:
 
 
 def is_number(value: object) -> bool:
-    """A number, NaN and infinity among them; true and false are none."""
+    """Whether a value is a number (also NaN or infinity), but not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; None where it is missing or damaged."""
+    """The content of a JSON file; None if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError):

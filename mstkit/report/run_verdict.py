@@ -1,4 +1,4 @@
-"""What the numbers of a run mean, in words."""
+"""Verdicts on a run, in words: collapse, progress, divergence."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def prototypes(run: RunRecord) -> int | None:
 
 
 def verdict(run: RunRecord) -> tuple[str, list[str]]:
-    """Has it collapsed?
+    """Whether a run has collapsed.
 
     Returns:
-        One of the words above, and the sentences that explain it.
+        ``FINE``, ``EARLY``, ``COLLAPSED`` or ``UNKNOWN``, and sentences that explain it.
     """
     if not run.collapse:
-        return UNKNOWN, ['Nothing was recorded that could tell.']
+        return UNKNOWN, ['CollapseMonitorHook recorded nothing.']
     last = run.collapse[-1]
     statistics = _statistics(last, prototypes(run))
     findings = diagnose(statistics)
@@ -46,7 +46,7 @@ def verdict(run: RunRecord) -> tuple[str, list[str]]:
     if findings:
         return COLLAPSED, [*findings, *sentences]
     if warned:
-        sentences.append(f'It was warned of in {_epochs(warned)}, and has gone away since.')
+        sentences.append(f'There were warnings in {_epochs(warned)}, but not since.')
     if run.state == DIVERGED:
         sentences.append('That says nothing about the end of the run: it diverged.')
     return FINE, sentences
@@ -58,7 +58,7 @@ def _statistics(record: dict[str, Any], out_dim: int | None) -> CollapseStatisti
 
 
 def _grace(run: RunRecord) -> int:
-    """As CollapseMonitorHook counts it."""
+    """The number of first epochs without warnings, as in CollapseMonitorHook."""
     for hook in part(run.config, 'custom_hooks') or []:
         if isinstance(hook, dict) and str(hook.get('type')).endswith('CollapseMonitorHook'):
             given = hook.get('grace_epochs')
@@ -94,7 +94,7 @@ def _epochs(epochs: list[int]) -> str:
 
 
 def progress(run: RunRecord) -> str:
-    """How far it came and how it ended."""
+    """A sentence about the length that a run reached, and how it ended."""
     reached = number(math.floor(run.reached * 10) / 10, 7)
     where = f'{reached} of {run.length} {run.unit}s' if run.length else f'{reached} {run.unit}s'
     sign = time.strftime('%Y-%m-%d %H:%M', time.localtime(run.last_sign))
@@ -116,18 +116,18 @@ def progress(run: RunRecord) -> str:
     if run.length and not run.events.recorded:
         return f'Broken off after {where}; why is not recorded. Last sign of life {sign}.'
     if run.length:
-        return f'Broken off after {where}; the log does not say why, as when it was killed. Last sign of life {sign}.'
+        return f'Broken off after {where}; no reason was logged, so it was probably killed. Last sign of life {sign}.'
     return f'{where}, last sign of life {sign}.'
 
 
 def divergence(run: RunRecord) -> str | None:
-    """Since when its losses were not finite, and which weights are from before; None where they were at the end."""
+    """Since when the losses are not finite, and the last checkpoint from before; None if they are finite at the end."""
     found = run.scalars.divergence()
     if found is None:
         return None
     length = run.epoch_length
     epoch = f' (epoch {(found.iteration - 1) // length + 1})' if length else ''
-    # The sum of all terms is broken whenever one of them is.
+    # If a term is not finite, neither is the sum 'loss': name the sum only if no term is named.
     terms = {name: value for name, value in found.losses.items() if name != 'loss'} or found.losses
     said = (
         f'{several([f"{name} = {value}" for name, value in terms.items()])} from iteration {found.iteration}{epoch} on'

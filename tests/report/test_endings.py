@@ -175,7 +175,7 @@ def test_a_killed_run_has_said_nothing(tmp_path):
     run = read_run(folder, now=NOW)
     assert (run.state, run.error) == ('stopped', None)
     assert progress(run).startswith(
-        'Broken off after 2 of 4 epochs; the log does not say why, as when it was killed. Last'
+        'Broken off after 2 of 4 epochs; no reason was logged, so it was probably killed. Last'
     )
 
 

@@ -75,7 +75,7 @@ def test_lines_that_were_cut_off_are_counted_and_the_rest_is_read(tmp_path):
         for name in ('knn.jsonl', 'collapse.jsonl', 'scalars.json', 'events.jsonl')
     ]
     assert run.state == 'stopped'
-    assert progress(run).startswith('Broken off after 2 of 4 epochs; the log does not say why, ')
+    assert progress(run).startswith('Broken off after 2 of 4 epochs; no reason was logged, ')
 
 
 def test_lines_of_another_kind_do_no_harm(tmp_path):
@@ -137,7 +137,7 @@ def test_a_run_without_a_record_of_events_still_gets_its_page(tmp_path):
     run = read_run(folder, now=NOW)
     assert not run.events.recorded
     assert run.missing == [
-        'There is no events.jsonl: environment, what was chosen at the start, warnings and why it stopped are not '
+        'There is no events.jsonl: environment, notes of the start, warnings and the reason of a stop are not '
         'recorded, as in runs of earlier versions and of other runners.'
     ]
     assert progress(run).startswith('Broken off after 2 of 4 epochs; why is not recorded. Last sign of life ')
@@ -203,7 +203,7 @@ def test_verdicts(tmp_path):
     write_lines(folder / 'collapse.jsonl', [good, {**uniform, 'epoch': 2}, uniform, {**good, 'epoch': 4}])
     word, sentences = verdict(read_run(folder))
     assert word == FINE
-    assert 'It was warned of in epochs 2 to 3, and has gone away since.' in sentences
+    assert 'There were warnings in epochs 2 to 3, but not since.' in sentences
 
 
 def test_downstream_metrics_are_percent_and_nothing_detected_is_zero(tmp_path):
