@@ -144,7 +144,7 @@ def test_the_panel_shows_the_target_beside_the_prediction():
 
 
 def test_mistakes():
-    with pytest.raises(UsageError, match=r'HOG\.cell_size is 8 and patch_size 4, .* give a cell_size that divides 4'):
+    with pytest.raises(UsageError, match=r'HOG\.cell_size is 8, which .*_size 4: give a cell_size that divides 4'):
         HOG(4)
     with pytest.raises(UsageError, match=r'HOG\.bins'):
         HOG(8, bins=1)

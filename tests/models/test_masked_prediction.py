@@ -281,7 +281,7 @@ def test_all_patches_or_the_hidden_ones():
 @pytest.mark.parametrize(
     ('kind', 'parts', 'message'),
     [
-        ('MAE', dict(backbone=SWIN), 'MAE: encoder_sees=.visible., but MaskedSwinTransformer cannot leave .*SimMIM'),
+        ('MAE', dict(backbone=SWIN), 'MAE: encoder_sees=.visible., but MaskedSwinTransformer cannot encode .*SimMIM'),
         ('MAE', dict(masker=None), 'MAE predicts hidden patches, but has no masker'),
         ('SimMIM', dict(masker='none'), 'SimMIM predicts hidden patches, but has no masker'),
         ('MAE', dict(decoder=LINEAR), 'LinearDecoder predicts a hidden patch from its own token'),
