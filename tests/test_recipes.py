@@ -156,6 +156,63 @@ def test_simmims_fine_tuning():
     assert config.optim_wrapper.clip_grad == dict(max_norm=5.0)
 
 
+def fine_tuned(recipe: str) -> tuple[Config, dict[str, dict]]:
+    """A config of a ViT with two narrow layers, and the group of the optimizer of each trained parameter."""
+    config = Config.fromfile(FINE_TUNING / f'{recipe}.py')
+    config.model.backbone.arch = dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=96)
+    config.model.head.in_channels = 48
+    if config.model.backbone.get('frozen_stages'):
+        config.model.backbone.frozen_stages, config.model.neck.input_features = 2, 48
+    with DefaultScope.overwrite_default_scope('mstkit'):
+        model = MODELS.build(config.model)
+        wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    groups = {id(p): group for group in wrapper.optimizer.param_groups for p in group['params']}
+    return config, {key: groups[id(p)] for key, p in model.named_parameters() if id(p) in groups}
+
+
+@pytest.mark.parametrize(
+    ('recipe', 'lr', 'batch', 'warmup'),
+    [
+        ('mae_vit-b_100e_imagenet', 5e-4 * 1024 / 256, 1024, 5),
+        ('simmim_vit-b_100e_imagenet', 1.25e-3 * 2048 / 512, 2048, 20),
+        ('beit_vit-b_100e_imagenet', 4e-3, 1024, 20),
+    ],
+)
+def test_fine_tuning_of_masked_image_modeling(recipe, lr, batch, warmup):
+    """Decay 0.65 per layer from the head down; only matrices are decayed, tokens and positions that are added not."""
+    config, groups = fine_tuned(recipe)
+    depths = {'backbone.patch_embed': 0, 'backbone.cls_token': 0, 'backbone.pos_embed': 0}
+    depths |= {'backbone.layers.0': 1, 'backbone.layers.1': 2, 'backbone.ln2': 3, 'head': 3}
+    for key, group in groups.items():
+        (depth,) = {value for start, value in depths.items() if key.startswith(start)}
+        assert group['lr'] == pytest.approx(lr * 0.65 ** (3 - depth), rel=1e-9), key
+        matrix = not key.endswith(('bias', 'cls_token', 'pos_embed')) and '.ln' not in key and 'gamma' not in key
+        assert group['weight_decay'] == (0.05 if matrix else 0.0), key
+    assert sum('bias_table' in key for key in groups) == (0 if recipe.startswith('mae') else 2)
+    assert config.auto_scale_lr.base_batch_size == batch and config.train_cfg.max_epochs == 100
+    if recipe.startswith('simmim'):  # timm's cosine, which counts from the start of the warm-up
+        ends = dict(lr_min=2.5e-7 * 4, warmup_lr_init=2.5e-7 * 4)
+        assert curve(config, 4) == pytest.approx(timms(400, lr, warmup_t=4 * warmup, **ends), rel=1e-9)
+    else:
+        assert curve(config, 4)[4 * warmup] == pytest.approx(lr, rel=0.01)
+    assert config.model.backbone.out_type == 'avg_featmap' and config.model.backbone.drop_path_rate == 0.1
+    assert [one.alpha for one in config.model.train_cfg.augments] == [0.8, 1.0]
+
+
+def test_maes_linear_probe():
+    """LARS at 0.1 per 256 images; nothing but the classifier is trained, on a batch norm without parameters."""
+    config, groups = fine_tuned('mae_vit-b_90e_linear')
+    assert set(groups) == {'head.fc.weight', 'head.fc.bias'}
+    assert {key: group.get('lars_exclude', False) for key, group in groups.items()} == {
+        'head.fc.weight': False,
+        'head.fc.bias': True,
+    }
+    assert {(group['lr'], group['momentum'], group['weight_decay']) for group in groups.values()} == {(6.4, 0.9, 0.0)}
+    assert config.train_cfg.max_epochs == 90 and config.auto_scale_lr.base_batch_size == 16384
+    assert max(curve(config, 4)) == pytest.approx(0.1 * 16384 / 256, rel=1e-3) and curve(config, 4)[-1] < 0.01
+    assert not config.model.get('train_cfg')
+
+
 def test_mae_pre_trains_at_its_learning_rate():
     """1.5e-4 per 256 images at 4096; 40 epochs from 0, then half a cosine to 0 over the others; betas and decay."""
     config = read(ROOT / 'mae' / 'mae_vit-b_800e.py')
