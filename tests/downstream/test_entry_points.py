@@ -62,12 +62,14 @@ Path('told.json').write_text(json.dumps(told))
 """
 
 
-def python(*command: str, cwd: Path) -> str:
-    """Runs a program in a fresh process; returns what it said."""
+def python(*command: str, cwd: Path, modules: Path) -> str:
+    """Runs a program in a fresh process, which finds mstkit, and ``modules`` first; returns what it said."""
+    environment = running.environment(modules)
+    environment['PYTHONPATH'] += f'{os.pathsep}{ROOT}'
     result = subprocess.run(
         [sys.executable, *command],
         cwd=cwd,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'Agg', 'PYTHONPATH': str(ROOT)},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=400,
@@ -110,7 +112,7 @@ def test_tools_and_examples_of_the_documentation(names, train, tmp_path):
         image = min((trained.work_dir.parent / 'scenes' / 'val2017').iterdir())
     Image.open(image).save(tmp_path / 'image.png')
     (tmp_path / 'steps.json').write_text(json.dumps(steps))
-    said = python('-c', PROGRAM, cwd=tmp_path)
+    said = python('-c', PROGRAM, cwd=tmp_path, modules=tmp_path / 'modules')
     told = json.loads((tmp_path / 'told.json').read_text())
     for name in names:
         (wanted,) = [value for key, value in train(name).validated.items() if key == METRIC[name]]

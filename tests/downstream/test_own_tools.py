@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from typing import Any, NamedTuple
@@ -66,7 +65,7 @@ def test_the_tool_of_the_toolbox_trains_our_config(name, scenes, pretrained, tmp
     result = subprocess.run(
         [sys.executable, *map(str, command)],
         cwd=folder,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        env=running.environment(tmp_path / 'modules'),
         capture_output=True,
         text=True,
         timeout=400,

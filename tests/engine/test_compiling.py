@@ -97,7 +97,8 @@ def test_with_activation_checkpointing_gradients_are_the_same():
         compile_parts(model, settings)
         model.set_progress(first_step())
         torch.manual_seed(1)
-        builders.total(model.loss(builders.views(batch=4))).backward()
+        # Of one resolution, in two thirds of the time; of two, tests/engine/test_distributed_compiling.py compares.
+        builders.total(model.loss(builders.views(batch=4, local=0))).backward()
         gradients.append([p.grad for p in model.parameters() if p.requires_grad])
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * max(1.0, float(a.abs().max())))

@@ -6,6 +6,7 @@ among them, so that whatever follows the page is covered as soon as it is regist
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import json
@@ -39,7 +40,8 @@ from .videos import write_davis
 
 PAGE = 'class_means'  # the evaluation of docs/en/add_an_evaluation.md
 NAMES = [*known_evaluations(), PAGE]
-TRAIN, VAL = 102, 5  # images per class: as many as any evaluation asks for by default (lowshot, 5 runs of 20)
+# Train images per class: a few, and as many as those ask for by default that ask for more (lowshot, 5 runs of 20).
+SIZES = (10, 100)
 every_evaluation = pytest.mark.parametrize('name', NAMES)
 
 
@@ -72,11 +74,28 @@ def page() -> Iterator[None]:
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp('images')
-    write_images(root / 'train', dict.fromkeys(COLORS, TRAIN), seed=0)
-    write_images(root / 'val', dict.fromkeys(COLORS, VAL), seed=1)
-    return root
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """With train and val, the smallest first."""
+    roots = [tmp_path_factory.mktemp('images') for _ in SIZES]
+    for root, size in zip(roots, SIZES, strict=True):
+        write_images(root / 'train', dict.fromkeys(COLORS, size), seed=0)
+        write_images(root / 'val', dict.fromkeys(COLORS, 5), seed=1)
+    return roots
+
+
+@pytest.fixture(scope='module')
+def data_of(folders: list[Path]) -> Callable[[str], Path]:
+    """By its name, the first of the folders that an evaluation takes; where it takes none, its test says why."""
+
+    @functools.cache
+    def chosen(name: str) -> Path:
+        for folder in folders[:-1]:
+            with contextlib.suppress(UsageError):
+                build(name, folder).check(evaluated_of(folder))
+                return folder
+        return folders[-1]
+
+    return chosen
 
 
 def evaluated_of(data: Path, network: BrightNetwork | None = None, **options: Any) -> EvaluatedNetwork:
@@ -111,9 +130,9 @@ def headlines_of(evaluator: Evaluator, metrics: dict[str, float]) -> list[str]:
 
 
 @pytest.fixture(scope='module')
-def measured(data: Path) -> Callable[[str], tuple[Evaluator, dict[str, float]]]:
+def measured(data_of: Callable[[str], Path]) -> Callable[[str], tuple[Evaluator, dict[str, float]]]:
     """An evaluation by its name, and what it measured, once for all tests."""
-    return functools.cache(lambda name: measure(name, evaluated_of(data), data))
+    return functools.cache(lambda name: measure(name, evaluated_of(data_of(name)), data_of(name)))
 
 
 def seed_everything(seed: int) -> None:
@@ -149,25 +168,25 @@ def test_numbers_have_names_and_headlines_are_percent(name, measured):
 
 
 @every_evaluation
-def test_the_same_numbers_again_whatever_random_numbers_were_drawn(name, data, measured):
+def test_the_same_numbers_again_whatever_random_numbers_were_drawn(name, data_of, measured):
     """And none of those that are drawn next, by a training beside it, is used up."""
     _, first = measured(name)
     seed_everything(2)
     expected = draw()
     seed_everything(2)
-    assert measure(name, evaluated_of(data), data)[1] == first
+    assert measure(name, evaluated_of(data_of(name)), data_of(name))[1] == first
     assert draw() == expected
 
 
 @every_evaluation
-def test_network_and_features_are_left_as_they_were(name, data):
+def test_network_and_features_are_left_as_they_were(name, data_of):
     """Banks are shared by the evaluations of a suite."""
     network = TouchyNetwork()
-    evaluated, weights = evaluated_of(data, network), copy.deepcopy(network.state_dict())
+    evaluated, weights = evaluated_of(data_of(name), network), copy.deepcopy(network.state_dict())
     banks = {split: evaluated.bank(split) for split in ('train', 'val')}
     before = copy.deepcopy(banks)
     labels = {split: evaluated.labels(split).clone() for split in banks}
-    measure(name, evaluated, data)
+    measure(name, evaluated, data_of(name))
     assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items())
     assert not any(module.training for module in network.modules())
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in network.parameters())
@@ -179,10 +198,10 @@ def test_network_and_features_are_left_as_they_were(name, data):
 
 
 @every_evaluation
-def test_a_check_reads_no_image_and_computes_no_features(name, data, monkeypatch, tmp_path):
+def test_a_check_reads_no_image_and_computes_no_features(name, data_of, monkeypatch, tmp_path):
     """It is made for every network of a comparison before the first one is measured."""
     network = TouchyNetwork()
-    evaluated = evaluated_of(data, network)
+    evaluated = evaluated_of(data_of(name), network)
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError('the check reads images')
@@ -191,7 +210,7 @@ def test_a_check_reads_no_image_and_computes_no_features(name, data, monkeypatch
     for method in ('bank', 'loader'):
         monkeypatch.setattr(evaluated, method, refuse)
     monkeypatch.chdir(tmp_path)
-    evaluator = build(name, data)
+    evaluator = build(name, data_of(name))
     evaluator.check(evaluated)
     evaluator.check(evaluated)
     assert network.seen <= 4, 'a blank image is enough to see whether the features are there'
@@ -219,7 +238,7 @@ SETS: dict[str, dict[str, dict[str, int]]] = {
 
 @pytest.mark.parametrize('sets', SETS)
 @every_evaluation
-def test_a_check_that_passes_is_followed_by_numbers(name, sets, data, tmp_path):
+def test_a_check_that_passes_is_followed_by_numbers(name, sets, tmp_path):
     """What cannot be measured on so few images is refused, by the name of the evaluation or of its setting."""
     evaluated = uneven(tmp_path, **SETS[sets])
     evaluator = build(name, tmp_path)
@@ -233,7 +252,7 @@ def test_a_check_that_passes_is_followed_by_numbers(name, sets, data, tmp_path):
 
 
 @every_evaluation
-def test_blocks_that_the_network_does_not_have_are_refused_by_the_check(name, data):
+def test_blocks_that_the_network_does_not_have_are_refused_by_the_check(name, data_of):
     kind: Any = EVALUATORS.module_dict[name]
     if 'last_blocks' not in kind.__init__.__annotations__:
         assert 'features' in kind.__init__.__annotations__ or 'head' in kind.__init__.__annotations__
@@ -241,21 +260,22 @@ def test_blocks_that_the_network_does_not_have_are_refused_by_the_check(name, da
     for last_blocks in (5, 10**9):
         evaluator = build_suite([name], {f'{name}.last_blocks': last_blocks})[name]
         with pytest.raises(UsageError, match=str(last_blocks)):
-            evaluator.check(evaluated_of(data))
+            evaluator.check(evaluated_of(data_of(name)))
 
 
 @every_evaluation
-def test_features_that_are_not_finite_give_no_numbers(name, data):
+def test_features_that_are_not_finite_give_no_numbers(name, data_of):
     network = TouchyNetwork()
     network.gain.data[0] = math.nan
-    evaluator, evaluated = build(name, data), evaluated_of(data, network)
+    evaluator, evaluated = build(name, data_of(name)), evaluated_of(data_of(name), network)
     with pytest.raises(UsageError, match='finite'):
         evaluator.check(evaluated)
         evaluator(evaluated)
 
 
-def test_sets_without_images_or_with_one_class_are_refused_by_their_folders(data, tmp_path):
+def test_sets_without_images_or_with_one_class_are_refused_by_their_folders(folders, tmp_path):
     """Whatever the evaluation: its network is given nothing that could be measured."""
+    data = folders[0]
     (tmp_path / 'empty').mkdir()
     write_images(tmp_path / 'alone', dict(blue=3))
     for folder, says in (('empty', 'holds no images'), ('alone', 'there are at least two'), ('none', 'does not exist')):
@@ -264,8 +284,9 @@ def test_sets_without_images_or_with_one_class_are_refused_by_their_folders(data
                 EvaluatedNetwork(TouchyNetwork(), train, val)
 
 
-def test_results_are_whole_whenever_the_suite_is_stopped(data, tmp_path, monkeypatch):
+def test_results_are_whole_whenever_the_suite_is_stopped(folders, tmp_path, monkeypatch):
     """Written after each evaluation; what was there stays until the next one is complete."""
+    data = folders[-1]  # which all of them take
     evaluated, path, seen = evaluated_of(data), tmp_path / 'results.json', []
     names = [name for name in NAMES if name != 'linear']
     result = SuiteResult('bright', 'a.pth', '', 'f', 'train', 'val', seed=0)
@@ -293,9 +314,9 @@ every_program = pytest.mark.parametrize('program', PROGRAMS)
 
 
 @pytest.fixture(scope='module')
-def inputs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def inputs(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What can be given to an option that a program asks for, by ``PROGRAM OPTION`` or by the option alone."""
-    folder = tmp_path_factory.mktemp('inputs')
+    data, folder = folders[0], tmp_path_factory.mktemp('inputs')
     source = save_checkpoint(folder / 'epoch_1.pth')
     network, _ = open_networks(str(source))
     head = LinearHead(torch.zeros(3, 24), torch.zeros(3), tuple(COLORS), 'last', network.fingerprint, network.name)
