@@ -1,7 +1,7 @@
-"""Trainings that belong together: planned, run as processes of their own, gone on with, and put into one report.
+"""Experiments of several trainings: planned, run as separate processes, resumed, and summarized in one report.
 
-``ablation`` varies one config over seeds, ``transfer`` fine-tunes one backbone in several tasks; what they share is
-imported here.
+``ablation`` varies one config over seeds, ``transfer`` fine-tunes one backbone in several tasks; this package exports
+what they share.
 """
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)

@@ -1,4 +1,4 @@
-"""An ablation: one config, varied and repeated over seeds; all that can be checked without training is."""
+"""An ablation: plans the trainings of a config with variations and seeds, and checks them before training."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from mstkit.utils.files import write_atomically
 class Cell(Job):
     """One training of an ablation: one choice with one seed.
 
-    Its config, which is the whole of it, is not in its folder: the runner writes a copy of its own there.
+    Its complete config is beside its folder, not in it, because the runner writes a copy into the folder.
 
     Attributes:
-        hides_nothing: its model has no masker.
+        hides_nothing: the model has no masker.
     """
 
     hides_nothing: bool = False
@@ -50,11 +50,11 @@ class Plan:
     """An ablation, ready to be run.
 
     Attributes:
-        base: the config that is varied.
-        folder: where everything is written.
-        cells: seed by seed, so that a table of the first seed is complete early.
-        configs: the whole config of every choice, by its name.
-        notes: what was changed in the base config beyond the user's words.
+        base: the config file that is varied.
+        folder: for all files of the ablation.
+        cells: ordered by seed, so that the table of the first seed is complete early.
+        configs: the complete config of every choice, by its name.
+        notes: lines for the user about changes in the base config.
     """
 
     base: Path
@@ -64,8 +64,8 @@ class Plan:
     notes: list[str]
 
     def write_configs(self) -> None:
-        """Writes a complete config beside every cell that is not finished, which ``tools/train.py`` can run alone."""
-        texts: dict[str, str] = {}  # formatting a config takes a while
+        """Writes the complete config of every unfinished cell, which can also be run by ``tools/train.py``."""
+        texts: dict[str, str] = {}  # cached, because formatting a config is slow
         for cell in self.cells:
             if cell.record().get('status') == FINISHED:
                 continue
@@ -96,22 +96,22 @@ def make_plan(
         vary: one ``KEY=VALUE,VALUE`` per varied key.
         seeds: every choice is trained with each.
         table: the file of the named choices.
-        k: the neighbors of the table's accuracies, which the config has to measure.
-        work_dir: where everything is written; ``./work_dirs/ablate_CONFIG-NAME`` by default.
-        cfg_options: overrides for all cells, laid over the config before it is varied.
-        data_root: as ``tools/train.py`` takes it; so are the rest.
-        epochs: another length of all cells.
+        k: number of neighbors of the accuracies in the table; the config has to measure it.
+        work_dir: for all files; ``./work_dirs/ablate_CONFIG-NAME`` by default.
+        cfg_options: overrides for all cells, applied to the config before it is varied.
+        data_root: as in ``tools/train.py``, like the following ones.
+        epochs: number of epochs of all cells.
         auto_scale_lr: scale the learning rate with the batch.
         amp: mixed precision.
 
     Raises:
-        UsageError: anything in it that cannot work, or a folder that holds other cells.
+        UsageError: an argument cannot work, or the folder holds other cells.
     """
     options = dict(cfg_options or {})
     config = read_config(base)
     notes = apply_options(config, options)
     knn = _knn_hook(config, base, k)
-    # A cell without an accuracy would be trained for nothing: it has to say so before and not after.
+    # A cell without k-NN accuracy would be useless: required=True makes it fail before training.
     required = {f'{knn}.required': True}
     _, more = load_config(base, {**options, **required}, data_root, epochs=epochs, auto_scale_lr=auto_scale_lr, amp=amp)
     apply_options(config, required)
@@ -136,7 +136,7 @@ def make_plan(
 
 
 def _knn_hook(config: Config, base: str | Path, k: int) -> str:
-    """The path of the hook that measures k-NN, which is what an ablation compares."""
+    """The dotted path of the config's KNNHook, which measures the accuracy that an ablation compares."""
     for path, hook in hook_configs(config):
         if str(hook.get('type')).split('.')[-1] == 'KNNHook':
             ks = list(hook.get('ks', DEFAULT_KS))

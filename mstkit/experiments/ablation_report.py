@@ -1,4 +1,4 @@
-"""The table of an ablation as Markdown and CSV, and its plot."""
+"""The report of an ablation: a table as Markdown and CSV, and a plot."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ USUAL_BRANCHES = ('student', 'teacher')
 
 @dataclass(frozen=True)
 class CellResult(Result):
-    """What is known of one cell; it has curves once it is finished.
+    """The result of one cell; it has curves only if it is finished.
 
     Attributes:
-        hidden: the share of patches that was hidden, mean over the epochs; None where nothing says it.
+        hidden: the share of hidden patches, mean over the epochs; None if unknown.
     """
 
     job: Cell
     hidden: float | None = None
 
     def untrained(self) -> float | None:
-        """Accuracy of the untrained network, in which all branches are equal."""
+        """Accuracy of the untrained network, whose branches are all equal; None if not measured."""
         return next(iter(self.curves.values()), {}).get(0)
 
 
@@ -38,7 +38,7 @@ def read_result(cell: Cell, k: int) -> CellResult:
 
     Args:
         cell: finished or not.
-        k: number of neighbors; where the bank was smaller, all of it.
+        k: number of neighbors, limited to the size of the bank.
 
     Raises:
         UsageError: a file in its folder was damaged.
@@ -53,11 +53,11 @@ def read_result(cell: Cell, k: int) -> CellResult:
 
 
 def write_report(plan: Plan, k: int) -> str:
-    """Writes ``ablation.md``, ``ablation.csv`` and ``ablation.png`` from what is on the disk.
+    """Writes ``ablation.md``, ``ablation.csv`` and ``ablation.png`` from the records in the folders of cells.
 
     Args:
         plan: the ablation.
-        k: neighbors of the accuracies.
+        k: number of neighbors of the accuracies.
 
     Returns:
         The table, in Markdown.
@@ -73,7 +73,7 @@ def write_report(plan: Plan, k: int) -> str:
         for result in results
         if result.failed
     ]
-    page += [markdown_rows(['failed cell', 'exit code', 'what it said last'], failed)] if failed else []
+    page += [markdown_rows(['failed cell', 'exit code', 'error'], failed)] if failed else []
     drawn = any(result.curves for result in results)
     page += [f'![k-NN over epochs]({NAME}.png)'] if drawn else []
     write_page(plan.folder, NAME, page, csv_table(results, k))
@@ -83,7 +83,7 @@ def write_report(plan: Plan, k: int) -> str:
 
 
 def by_choice(results: Sequence[CellResult]) -> dict[str, list[CellResult]]:
-    """The cells of each choice, one per seed."""
+    """The cells by choice, one per seed."""
     groups: dict[str, list[CellResult]] = {}
     for result in results:
         groups.setdefault(result.job.group, []).append(result)
@@ -91,12 +91,12 @@ def by_choice(results: Sequence[CellResult]) -> dict[str, list[CellResult]]:
 
 
 def branches(results: Sequence[CellResult]) -> list[str]:
-    """The networks that were measured."""
+    """The names of all measured branches; student and teacher if there are no measurements yet."""
     return list(dict.fromkeys(branch for result in results for branch in result.curves) or USUAL_BRANCHES)
 
 
 def markdown_table(results: Sequence[CellResult]) -> str:
-    """One row per choice; accuracies in percent, mean ± sample standard deviation over the finished seeds."""
+    """A Markdown table with a row per choice: accuracies in percent, mean ± deviation over the finished seeds."""
     measured = [f'{branch}, {which}' for branch in branches(results) for which in ('last', 'best')]
     rows = []
     for choice, group in by_choice(results).items():
@@ -117,7 +117,7 @@ def markdown_table(results: Sequence[CellResult]) -> str:
 
 
 def csv_table(results: Sequence[CellResult], k: int) -> str:
-    """One row per cell, every number as it was measured."""
+    """A CSV table with a row per cell, with unrounded numbers."""
     rows = []
     for result in results:
         cell, record = result.job, result.record
@@ -134,7 +134,7 @@ def csv_table(results: Sequence[CellResult], k: int) -> str:
 
 
 def draw_report(results: Sequence[CellResult], path: Path, k: int) -> None:
-    """A panel per branch, a line per choice: the mean of its seeds, and the seeds faintly behind it."""
+    """Draws accuracy over epochs: a panel per branch, a line per choice (mean of its seeds; each seed faintly)."""
     untrained = spread(result.untrained() for result in results)
     panels = mean_curves(by_choice(results), branches(results))
     draw_curves(panels, path, f'k-NN top-1 (k = {k}), %', untrained=untrained.mean if untrained else None)
@@ -143,9 +143,9 @@ def draw_report(results: Sequence[CellResult], path: Path, k: int) -> None:
 def _explanation(k: int) -> str:
     return (
         f'Weighted k-NN, k = {k}, top-1 in percent: mean ± sample standard deviation over the finished seeds. '
-        '"Last" is the last epoch. "Best" is the best epoch of each seed, in brackets; it is chosen on the images '
-        'that it is measured on, so it flatters. "Random init" is the network before training. "Hidden" is the share '
-        'of the patches of the global views, mean over the run. Seconds are wall time, over all resumes of a cell. '
+        '"Last" is the last epoch. "Best" is the best epoch of each seed, in brackets; it is chosen on the same '
+        'images, so it is optimistic. "Random init" is the network before training. "Hidden" is the share of hidden '
+        'patches of the global views, mean over the run. Seconds are wall time, over all resumes of a cell. '
         f'The numbers of every cell, and its command, are in {NAME}.csv.'
     )
 

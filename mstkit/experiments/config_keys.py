@@ -1,4 +1,4 @@
-"""Dotted paths into a config: which exist, which a component would understand, and replacing what is there."""
+"""Dotted paths into a config: lists them, checks them, and replaces the value at one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mstkit.utils.build_errors import accepted_arguments
 from mstkit.utils.private_attributes import content_of
 
 LENGTH = 'train_cfg.max_epochs'
-# What belongs to a cell and not to a choice, with the way to it.
+# Keys that are set per cell and cannot be varied, with the way to set them.
 RESERVED = {
     'randomness': '--seeds gives the seeds',
     'work_dir': '--work-dir gives the folder of all cells',
@@ -39,13 +39,13 @@ def paths(node: Any, prefix: str = '') -> Iterator[str]:
 
 
 def check_key(config: Config, key: str) -> None:
-    """Refuses a key that nothing would read.
+    """Refuses a key that does not exist.
 
-    A key counts where the config has it, and where its parent is a component whose class takes it as an argument:
-    what is left at its default is not written in the config.
+    A key exists if the config has it, or if its parent is a component whose class has such an argument, which is left
+    at its default in the config.
 
     Raises:
-        UsageError: with the nearest keys; or the key is not for a choice to set.
+        UsageError: with the nearest keys; or the key is one of :data:`RESERVED`, or a variable of the config file.
     """
     top = key.split('.')[0]
     if top in RESERVED:
@@ -57,25 +57,25 @@ def check_key(config: Config, key: str) -> None:
         raise UsageError(f'--vary {key}: the config has no {key!r}.{nearest(key, known)}')
     if top not in RUNNER_KEYS and top != 'runner_type':
         raise UsageError(
-            f'--vary {key}: {top!r} is a variable of the config file, used up while the file is read; changed '
-            f'afterwards it would change nothing. Vary the key where it is used'
+            f'--vary {key}: {top!r} is a variable of the config file, which is only used while the file is read, so '
+            f'that a change has no effect. Vary the key where it is used'
             f'{f" ({LENGTH} for the length)" if top == "epochs" else ""}.'
         )
 
 
 def replace(config: Config, key: str, value: Any) -> None:
-    """Puts a value at a dotted path, in place of all that was there.
+    """Replaces the value at a dotted path.
 
-    A new ``type`` of a component drops the settings of the old one, and another length moves the schedules, as on
+    A new ``type`` of a component removes the arguments of the old class, and a new length adapts the schedules, as on
     the command line of ``tools/train.py``.
 
     Args:
         config: changed in place.
-        key: one that :func:`check_key` accepted.
+        key: accepted by :func:`check_key`.
         value: copied.
 
     Raises:
-        UsageError: the value is impossible there.
+        UsageError: the value is not possible for this key.
     """
     if key == LENGTH and isinstance(value, int):
         set_epochs(config, value)
@@ -89,7 +89,7 @@ def replace(config: Config, key: str, value: Any) -> None:
 
 
 def _arguments(node: Any) -> list[str]:
-    """What the class of a component takes; nothing where that is unknown."""
+    """The arguments of a component's class; empty if the class is unknown."""
     kind = node.get('type') if isinstance(node, Mapping) else None
     found = _registered(kind.split('.')[-1]) if isinstance(kind, str) else kind
     return accepted_arguments(found) if inspect.isclass(found) else []

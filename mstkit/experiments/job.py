@@ -1,4 +1,4 @@
-"""A job: one training, its folder, and what is written down about it there."""
+"""A job: one training with its folder, and its record there."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FINISHED, FAILED, RUNNING, STOPPED = 'finished', 'failed', 'running', 'stopped'
 STATES = {
     FINISHED: 'finished',
     FAILED: 'failed, runs again',
-    RUNNING: 'interrupted, goes on',  # written by a process that is gone
+    RUNNING: 'interrupted, goes on',  # written by a process that no longer exists
     STOPPED: 'interrupted, goes on',
 }
 
-Curves = dict[str, dict[int, float]]  # percent by what was measured and after how many epochs or iterations, in order
+Curves = dict[str, dict[int, float]]  # percent by name of the measurement, then by epochs or iterations done, in order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +33,15 @@ class Job(ABC):
     """One training by ``tools/train.py``.
 
     Attributes:
-        group: what it has in common with the jobs that differ from it in the seed alone, in words.
-        seed: the run's.
+        group: name that is shared by jobs that differ only in the seed.
+        seed: of the run.
         folder: its work dir.
         config: the config file.
         arguments: the command line of ``tools/train.py`` that trains it from the start.
-        about: what its record says about it, apart from how far it is.
-        length: epochs or iterations, whichever it counts in; None where nobody knows.
-        unit: ``'epoch'`` or ``'iteration'``, what its length counts.
-        fingerprint: of all that decides what the training does; it tells a job from another one in the same folder.
+        about: fields of its record that describe it, such as the choice and the seed.
+        length: number of epochs or iterations; None if unknown.
+        unit: ``'epoch'`` or ``'iteration'``, the unit of its length.
+        fingerprint: digest of everything that determines the training, to recognize another job in the same folder.
     """
 
     group: str
@@ -54,31 +54,31 @@ class Job(ABC):
     unit: str = 'epoch'
     fingerprint: str
 
-    KIND: ClassVar[str]  # what messages call it
-    RECORD: ClassVar[str]  # the file in its folder
-    MEASURED_IN: ClassVar[str]  # a pattern of the files in its folder that change when something was measured
-    MEASURED: ClassVar[str] = 'anything'  # what messages call its measurements
-    BEFORE_NUMBERS: ClassVar[str] = ': '  # in a headline
+    KIND: ClassVar[str]  # the word for it in messages
+    RECORD: ClassVar[str]  # the name of its record in the folder
+    MEASURED_IN: ClassVar[str]  # pattern of the files in its folder that hold measurements
+    MEASURED: ClassVar[str] = 'anything'  # the word for its measurements in messages
+    BEFORE_NUMBERS: ClassVar[str] = ': '  # separator in :meth:`headline`
 
     @property
     def name(self) -> str:
-        """What tells it from the others, in words."""
+        """The name of the job, with its seed."""
         return f'{self.group}, seed {self.seed}'
 
     @abstractmethod
     def curves(self) -> Curves:
-        """What was measured so far.
+        """The measurements so far.
 
         Raises:
             UsageError: a file in its folder was damaged.
         """
 
     def results(self) -> list[Path]:
-        """The files with its measurements, in the order of the processes that wrote them."""
+        """The files with its measurements, in the order of its starts and resumes."""
         return sorted(self.folder.glob(self.MEASURED_IN))
 
     def headline(self) -> str | None:
-        """The newest measurement in words; None where there is none that can be read."""
+        """The newest measurement in words; None if there is none that can be read."""
         try:
             curves = self.curves()
         except UsageError:
@@ -90,7 +90,7 @@ class Job(ABC):
         return f'{self.unit} {step}{f" of {self.length}" if self.length else ""}{self.BEFORE_NUMBERS}{numbers}'
 
     def complaint(self) -> str | None:
-        """What is wrong with the measurements of a training that ended in order; None where nothing is."""
+        """The error in the measurements of a training that ended with exit code 0; None if they are complete."""
         try:
             measured = newest(self.curves()) is not None
         except UsageError as error:
@@ -98,33 +98,33 @@ class Job(ABC):
         return None if measured else f'it ended without having measured {self.MEASURED}'
 
     def resume_arguments(self) -> list[str]:
-        """What makes ``tools/train.py`` go on with it; nothing where it has to start."""
+        """The arguments with which ``tools/train.py`` resumes it; empty if it has to start anew."""
         return ['--resume'] if self.has_checkpoint() else []
 
     def command(self, program: str | Path, environment: dict[str, str] | None = None) -> str:
-        """What trains it from the start, as one line for a shell."""
+        """The shell command that trains it from the start."""
         before = ''.join(f'{name}={shlex.quote(value)} ' for name, value in (environment or {}).items())
         return before + shlex.join(['python', str(program), *self.arguments])
 
     def has_checkpoint(self) -> bool:
-        """There is something to resume from."""
+        """Whether there is a checkpoint to resume from."""
         if any(self.folder.glob('epoch_*.pth')) or any(self.folder.glob('iter_*.pth')):
             return True
-        try:  # of another name
+        try:  # a checkpoint with another name
             last = Path((self.folder / 'last_checkpoint').read_text(encoding='utf-8').strip())
         except (OSError, UnicodeDecodeError):
             return False
         return bool(last.name) and (self.folder / last.name).exists()
 
     def has_left_something(self) -> bool:
-        """Something in its folder would be taken for this training's."""
+        """Whether its folder holds results that would be mistaken for those of this training."""
         return self.record().get('status') == FINISHED or self.has_checkpoint()
 
     def record(self) -> dict[str, Any]:
-        """What is known of it; empty for one that never ran.
+        """Reads its record; empty for a job that never ran.
 
         Raises:
-            UsageError: the file was damaged by something else, for it is written in one step.
+            UsageError: the file is damaged (it is written atomically, so not by a killed process).
         """
         file = self.folder / self.RECORD
         try:
@@ -135,24 +135,24 @@ class Job(ABC):
             return {}
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
-                f'{file} is no record of a {self.KIND} ({error}): remove the folder, or choose another --work-dir.'
+                f'{file} is not a record of a {self.KIND} ({error}): remove the folder, or choose another --work-dir.'
             ) from error
         return record
 
     def write(self, **fields: Any) -> None:
-        """Writes the record anew, in one step."""
+        """Writes the record, atomically."""
         content = {**self.about, 'fingerprint': self.fingerprint, **fields}
         write_atomically(self.folder / self.RECORD, (json.dumps(content, indent=2) + '\n').encode())
 
     def state(self) -> str:
-        """What it waits for, in words."""
+        """The state of the job, in words."""
         if self.is_locked():
             return 'being trained'
         record = self.record()
         return STATES[record['status']] if record else 'not started'
 
     def check_ours(self) -> None:
-        """Refuses a folder in which something else was trained, rather than resuming or skipping it.
+        """Refuses a folder of another training, instead of resuming or skipping that.
 
         Raises:
             UsageError: the folder belongs to another training.
@@ -162,23 +162,23 @@ class Job(ABC):
             return
         settings = record.get('arguments')
         if not record:
-            whose = f'a run that is no {self.KIND}'
+            owner = f'a run without {self.RECORD}'
         elif settings is None:
-            whose = f'a {self.KIND} with other settings (config, options or choices)'
+            owner = f'a {self.KIND} with other settings (config, options or choices)'
         elif settings == self.arguments:
-            whose = f'a {self.KIND} with other settings (the checkpoint or the config is no longer what it was)'
+            owner = f'a {self.KIND} with other settings (the checkpoint or the config has changed)'
         else:
-            whose = f'a {self.KIND} with other settings ({shlex.join(map(str, settings))})'
-        raise UsageError(f'{self.folder} holds {whose}: choose another --work-dir, or remove that folder.')
+            owner = f'a {self.KIND} with other settings ({shlex.join(map(str, settings))})'
+        raise UsageError(f'{self.folder} holds {owner}: choose another --work-dir, or remove that folder.')
 
     def lock(self) -> int | None:
-        """Claims it for a process that trains it.
+        """Locks the job for a training process.
 
-        The lock belongs to the open file. Handed down to the training process, it holds as long as that one lives,
-        even when the one that started it was killed: no second training can then write into the same folder.
+        The lock belongs to the open file. The training process inherits it and holds it until it ends, even if its
+        parent is killed, so that no second training can write into the same folder.
 
         Returns:
-            A file descriptor to hand down and to close; None where somebody else has it.
+            A file descriptor, to be inherited by the training process and closed here; None if the job is locked.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.folder / '.lock', os.O_RDWR | os.O_CREAT, 0o644)
@@ -190,7 +190,7 @@ class Job(ABC):
         return descriptor
 
     def is_locked(self) -> bool:
-        """Somebody trains it right now."""
+        """Whether a process is training it."""
         if not (self.folder / '.lock').exists():
             return False
         descriptor = self.lock()
@@ -200,10 +200,10 @@ class Job(ABC):
 
 
 def newest(curves: Curves) -> int | None:
-    """The last step at which something was measured."""
+    """The last step with a measurement; None without one."""
     return max((step for curve in curves.values() for step in curve), default=None)
 
 
 def fingerprint_of(content: Any) -> str:
-    """A short digest of plain data; equal content has an equal one."""
+    """A short digest of plain data."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:16]

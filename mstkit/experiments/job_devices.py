@@ -1,4 +1,4 @@
-"""What each of several trainings at once may use: a GPU of its own, or its share of the cores."""
+"""Distributes GPUs, or CPU cores, over trainings that run at the same time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 
 
 def slot_environments(jobs: int, environment: Mapping[str, str] | None = None) -> list[dict[str, str]]:
-    """The variables to set for each of the trainings that run at once.
+    """The environment variables to be set for each of the trainings that run at the same time.
 
-    With several GPUs the slots get one each, in turn; more slots than GPUs share them. Without a GPU the slots divide
-    the cores, unless the user has said how many threads there should be.
+    With several GPUs each training gets one, in turn; more trainings than GPUs share them. Without a GPU the trainings
+    divide the cores, unless ``OMP_NUM_THREADS`` is set.
 
     Args:
-        jobs: how many slots.
-        environment: the present variables; those of this process by default.
+        jobs: number of trainings.
+        environment: the current variables; by default those of this process.
     """
     present = os.environ if environment is None else environment
     count = torch.cuda.device_count()
@@ -31,7 +31,7 @@ def slot_environments(jobs: int, environment: Mapping[str, str] | None = None) -
 
 
 def _cores() -> int:
-    """Cores that this process may use; a container or a batch system may have given it fewer than there are."""
+    """The number of cores that this process may use, which may be fewer than the machine has."""
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What jobs reached, as tables, curves and files; what the reports of an ablation and of a transfer are made of."""
+"""Results of jobs as tables, curves and files, for the reports of ablations and transfers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOTHING = '–'  # in a table
 
 @dataclass(frozen=True)
 class Result:
-    """What is known of one job: its record, and the curves that a report shows of it."""
+    """The result of one job: its record, and the curves for the report."""
 
     job: Job
     record: dict[str, Any]
@@ -27,20 +27,20 @@ class Result:
 
     @property
     def finished(self) -> bool:
-        """It was trained to its end, and measured."""
+        """Whether it was trained to its end and measured."""
         return bool(self.record.get('status') == FINISHED)
 
     @property
     def failed(self) -> bool:
-        """It ended with an error."""
+        """Whether it ended with an error."""
         return bool(self.record.get('status') == FAILED)
 
     def last(self, name: str) -> tuple[int, float] | None:
-        """The last step of a curve and its value."""
+        """The last point of a curve: (step, value)."""
         return max(self.curves.get(name, {}).items(), default=None)
 
     def best(self, name: str) -> tuple[int, float] | None:
-        """The step with the highest value, the first of equals, and that value; step 0 does not count."""
+        """The point with the highest value after step 0: (step, value); the first one of equal values."""
         trained = [(step, value) for step, value in self.curves.get(name, {}).items() if step > 0]
         return max(trained, key=lambda point: point[1], default=None)
 
@@ -62,7 +62,7 @@ def csv_rows(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def mean_curves(groups: Mapping[str, Sequence[Result]], names: Sequence[str]) -> dict[str, list[Curve]]:
-    """A panel per name of a curve; in it a line per group: the mean of its seeds, and the seeds faintly behind it."""
+    """Curves for a plot with a panel per name, and a line per group: the mean of its seeds, and each seed faintly."""
     panels: dict[str, list[Curve]] = {name: [] for name in names}
     for number, (label, results) in enumerate(groups.items()):
         for name, lines in panels.items():

@@ -1,4 +1,4 @@
-"""Runs jobs, several at a time, and goes on when one of them fails."""
+"""Runs jobs, several at a time; if one fails, the others still run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mstkit.experiments.job_devices import slot_environments
 from mstkit.experiments.training_process import Training, duration
 
 _POLL = 0.2  # seconds
-_PATIENCE = 10.0  # seconds that trainings have to end after they were asked to
-_SILENCE = 30.0  # seconds after which the user is told where a training is
+_PATIENCE = 10.0  # seconds between SIGTERM and SIGKILL
+_SILENCE = 30.0  # seconds without a line, after which the progress of a training is printed
 
 
 def run_jobs(
@@ -30,15 +30,15 @@ def run_jobs(
 ) -> None:
     """Trains every job that is not finished.
 
-    On SIGINT, SIGTERM or SIGHUP the trainings are ended, each written down as one to go on with. A second signal does
-    not wait for them.
+    On SIGINT, SIGTERM or SIGHUP the trainings are ended and recorded as stopped, so that they can be resumed. A second
+    signal kills them at once.
 
     Args:
-        jobs: all of them; finished ones are passed over.
+        jobs: all jobs; finished ones are skipped.
         program: the path of ``tools/train.py``.
-        slots: how many at once.
-        after_each: called whenever one has ended, to write a table; that it cannot is said, and stops nothing.
-        say: takes a line for the user.
+        slots: number of trainings at the same time.
+        after_each: called whenever one has ended, to write a table; an error in it is printed and stops nothing.
+        say: prints a line for the user.
 
     Raises:
         UsageError: a job is being trained by another process.
@@ -61,13 +61,13 @@ def run_jobs(
 
 
 def failures(jobs: Sequence[Job]) -> str | None:
-    """Which of the jobs are not finished, in words; None where all are."""
+    """A sentence that lists the jobs that are not finished; None if all are."""
     failed = [job.name for job in jobs if job.record().get('status') != FINISHED]
     return f'{len(failed)} of {len(jobs)} {jobs[0].KIND}s failed: {"; ".join(failed)}' if failed else None
 
 
 class _Schedule:
-    """Which jobs wait, and which are being trained in which slot."""
+    """The jobs that wait, and the trainings in the slots."""
 
     def __init__(self, jobs: Sequence[Job], program: Path, slots: int, say: Callable[[str], object]) -> None:
         self.jobs, self.program, self.slots, self.say = jobs, program, slots, say
@@ -81,19 +81,19 @@ class _Schedule:
             say(f'{self.done} of {len(jobs)} {jobs[0].KIND}s are finished already')
         self.environments = slot_environments(slots)
         self.running: dict[int, Training] = {}
-        self.spoke: dict[str, float] = {}  # when there was the last line, by the job's name
+        self.spoke: dict[str, float] = {}  # time of the last line, by the job's name
 
     def start_what_fits(self) -> bool:
-        """Fills the free slots; False where nothing is left to do."""
+        """Starts jobs in free slots; False if nothing is running afterwards."""
         for slot, environment in enumerate(self.environments):
             if slot not in self.running and self.waiting:
                 job = self.waiting.popleft()
-                self._tell(job, f'{"goes on" if job.resume_arguments() else "starts"} in {job.folder}')
+                self._tell(job, f'{"resumes" if job.resume_arguments() else "starts"} in {job.folder}')
                 self.running[slot] = Training(job, self.program, environment, self.slots)
         return bool(self.running)
 
     def watch(self) -> bool:
-        """Tells what is new, and whether a training has ended."""
+        """Prints new measurements and the ends of trainings; returns whether one has ended."""
         ended = False
         for slot, training in list(self.running.items()):
             news = training.news()
@@ -114,7 +114,7 @@ class _Schedule:
         return ended
 
     def stop(self, at_once: Callable[[], bool]) -> None:
-        """Ends what is still running."""
+        """Ends all running trainings: SIGTERM first, then SIGKILL after a while or if ``at_once()`` is true."""
         for training in self.running.values():
             training.ask_to_stop()
         deadline = time.monotonic() + _PATIENCE
@@ -130,13 +130,13 @@ class _Schedule:
         self.say(f'{self.title[job.name]}: {line}')
 
     def _break_silence(self) -> None:
-        """Where it is, of the training that was silent for longest: one line in a while, however many there are."""
+        """Prints the progress of the training with the oldest line, if nothing was printed for a while."""
         if self.running and time.monotonic() - max(self.spoke.values()) >= _SILENCE:
             training = min(self.running.values(), key=lambda one: self.spoke[one.job.name])
             self._tell(training.job, training.place())
 
     def _remaining(self) -> str:
-        """An estimate from the jobs that are finished: the others take as long as their mean."""
+        """An estimate of the remaining time, from the mean duration of finished jobs; empty without one."""
         records = [job.record() for job in self.jobs]
         finished = [record['seconds'] for record in records if record.get('status') == FINISHED]
         if not finished or not (self.waiting or self.running):
@@ -148,7 +148,7 @@ class _Schedule:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collects the signals that ask to stop, so that none comes between starting a process and knowing it."""
+    """Collects signals in a list instead of raising, so that none interrupts the start of a process."""
     received: list[int] = []
     before = {}
     if threading.current_thread() is threading.main_thread():

@@ -1,4 +1,4 @@
-"""Curves of what runs measured, read from the files that they write."""
+"""Reads curves of measurements from the files of runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mstkit.utils.json_lines import EpochLines
 
 
 def epoch_lines(file: Path) -> list[dict[str, Any]]:
-    """The records of a ``.jsonl`` file in order of epoch; empty where there is none.
+    """The records of a ``.jsonl`` file in order of epoch; empty without a file.
 
     Raises:
         UsageError: the file was damaged.
@@ -30,7 +30,7 @@ def knn_curves(file: Path, k: int | None = None) -> Curves:
 
     Args:
         file: ``knn.jsonl`` of a run.
-        k: number of neighbors; the one that the run itself reports by default.
+        k: number of neighbors; by default the ``headline_k`` of the run.
 
     Raises:
         UsageError: the file was damaged.
@@ -43,7 +43,7 @@ def knn_curves(file: Path, k: int | None = None) -> Curves:
 
 
 def accuracy(values: Mapping[str, float], k: int) -> float:
-    """Top-1 of one branch at one epoch; a k that the bank could not give is the largest that it could."""
+    """Top-1 accuracy of one branch at one epoch; a k above the size of the bank is replaced by the largest k."""
     largest = max(int(name.removeprefix('k').removesuffix('_top1')) for name in values if name.endswith('_top1'))
     return values[f'k{min(k, largest)}_top1']
 
@@ -51,13 +51,12 @@ def accuracy(values: Mapping[str, float], k: int) -> float:
 def validation_curves(files: Sequence[Path], metrics: Sequence[Metric]) -> Curves:
     """The metrics of a run's validations, from mmengine's logs.
 
-    A validation in which no object was detected leaves a line without any metric; it counts as ``Metric.empty``. One
-    that was done again, after a resume, takes the place of the earlier one. Neither NaN nor mmdet's AP of -1, where
-    there is nothing to detect, is a measurement.
+    A validation in which no object was detected logs no metric; it counts as ``Metric.empty``. A validation that was
+    repeated after a resume replaces the earlier one. NaN, and mmdet's AP of -1 (nothing to detect), are ignored.
 
     Args:
-        files: ``scalars.json`` of each process that worked on the run, in their order.
-        metrics: to be read; a metric that was not measured has an empty curve.
+        files: ``scalars.json`` of each start and resume of the run, in order.
+        metrics: the metrics to read; one that was not measured has an empty curve.
     """
     curves: Curves = {metric.name: {} for metric in metrics}
     written: set[str] = set()
@@ -70,13 +69,13 @@ def validation_curves(files: Sequence[Path], metrics: Sequence[Metric]) -> Curve
                 curves[metric.name][step] = value * metric.factor
             elif empty and metric.empty is not None:
                 curves[metric.name][step] = metric.empty
-    # A config that does not measure a metric has no zeros of it either.
+    # If other metrics were logged, one without a single value is not measured by the config: it gets no zeros.
     kept = written or set(curves)
     return {name: dict(sorted(curve.items())) if name in kept else {} for name, curve in curves.items()}
 
 
 def _validations(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """The lines that mmengine's LoggerHook wrote after validations: they have no iteration, those of training do."""
+    """The lines of validations in mmengine's logs, which unlike those of training have no ``iter``."""
     for file in files:
         for line in file.read_text(encoding='utf-8', errors='replace').splitlines():
             try:

@@ -1,4 +1,4 @@
-"""Predictions of the runs of a task, drawn on images of its validation set beside the truth."""
+"""Draws predictions of the runs of a task on validation images, beside the ground truth."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from mstkit.visualization.step_panels import save_image
 
 
 class Prediction(NamedTuple):
-    """An image, (H, W, 3) uint8 RGB, and the data sample with its truth and what a run predicts."""
+    """An image, (H, W, 3) uint8 RGB, and its data sample with ground truth and prediction."""
 
     image: np.ndarray
     sample: BaseDataElement
 
 
 def draw_predictions(runs: Mapping[str, FineTuning], path: Path, count: int = 4) -> None:
-    """Draws a sheet: a row per image, the truth first, then what each run predicts.
+    """Draws a sheet with a row per image: the ground truth, then the prediction of each run.
 
     Args:
         runs: trained runs of one task, by the title of their column.
-        path: of the PNG; it appears whole or not at all.
-        count: images, evenly spread over those of the validation set that show something to find.
+        path: of the PNG, which is written atomically.
+        count: number of images, evenly spaced among the validation images that have objects.
 
     Raises:
         UsageError: a run has no checkpoint any more.
@@ -63,14 +63,14 @@ def draw_predictions(runs: Mapping[str, FineTuning], path: Path, count: int = 4)
 
 
 def predict(run: FineTuning, count: int) -> tuple[list[Prediction], Painter]:
-    """Lets the newest checkpoint of a run predict.
+    """Predicts validation images with the newest checkpoint of a run.
 
     Args:
-        run: trained.
-        count: images, evenly spread over those of its validation set that show something to find.
+        run: a trained run.
+        count: number of images, evenly spaced among the validation images that have objects.
 
     Returns:
-        The predictions, and who can draw them.
+        The predictions, and a painter for them.
 
     Raises:
         UsageError: the run has no checkpoint, or one of another model.
@@ -99,7 +99,7 @@ def predict(run: FineTuning, count: int) -> tuple[list[Prediction], Painter]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the notices of data sets and losses, which were there when it was trained."""
+    """Suppresses log lines and warnings of data sets and losses, which were already shown in training."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel('WARNING')
@@ -112,13 +112,13 @@ def _quiet() -> Iterator[None]:
 
 
 def _evenly(count: int, length: int) -> list[int]:
-    """Numbers of images, evenly spread."""
+    """``count`` evenly spaced indices below ``length``."""
     count = min(count, length)
     return [(2 * i + 1) * length // (2 * count) for i in range(count)]
 
 
 def _with_objects(dataset: Any) -> list[int]:
-    """Numbers of the images with objects, where the data set lists objects; of all where it does not or has none."""
+    """The indices of images with objects; all indices if the data set does not list objects or has none."""
     everything = list(range(len(dataset)))
     return [index for index in everything if dataset.get_data_info(index).get('instances', True)] or everything
 
@@ -129,6 +129,6 @@ def _image(info: Mapping[str, Any]) -> np.ndarray:
 
 
 def _padded(cell: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """The cell in the corner of a white one of the given width and height."""
+    """Pads a cell with white, at the right and at the bottom, to a size (width, height)."""
     right, below = (length - cell.shape[axis] for length, axis in zip(size, (1, 0), strict=True))
     return np.pad(cell, ((0, below), (0, right), (0, 0)), constant_values=255)

@@ -1,4 +1,4 @@
-"""What trainings with several seeds reached, summed up."""
+"""Mean and deviation over seeds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Spread(NamedTuple):
-    """A mean over seeds; the sample deviation needs two of them."""
+    """Mean and sample standard deviation over seeds; the deviation is None for a single seed."""
 
     mean: float
     deviation: float | None
@@ -18,7 +18,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """Mean and sample standard deviation of the values that are there; None where none is."""
+    """Mean and sample standard deviation of the values that are not None; None without any."""
     present = [value for value in values if value is not None]
     if not present:
         return None
@@ -26,6 +26,6 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 
 
 def mean_curve(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """The mean over seeds, at the epochs or iterations that all of them have."""
+    """The mean curve over seeds, at the epochs or iterations that all of them have."""
     common = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
     return {step: statistics.fmean(curve[step] for curve in curves) for step in common}

@@ -1,4 +1,4 @@
-"""The downstream tasks that there are, and what is measured in each."""
+"""The downstream tasks and their metrics."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from mstkit.errors import UsageError, nearest
 
 
 class Metric(NamedTuple):
-    """A number of a task.
+    """A metric of a task.
 
     Attributes:
-        name: what tables call it.
-        key: its name in mmengine's logs.
-        factor: what makes it percent.
-        empty: its value, in percent, of a validation that wrote no number at all; None where that cannot be.
+        name: in tables.
+        key: in mmengine's logs.
+        factor: converts the logged value to percent.
+        empty: its value in percent for a validation that logged no metric; None if that does not happen.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Task(NamedTuple):
 TASKS = {
     'detection': Task(
         'demo/mask-rcnn_vit-nano_scenes.py',
-        # mmdet's metric gives no number where no object was detected in any image.
+        # mmdet logs no metric if no object was detected in any image.
         (Metric('box AP', 'coco/bbox_mAP', 100.0, 0.0), Metric('mask AP', 'coco/segm_mAP', 100.0, 0.0)),
     ),
     'segmentation': Task(

@@ -1,4 +1,4 @@
-"""One training as a process: started, watched, ended, and written down."""
+"""Runs one training as a process: starts it, monitors its log, ends it, and keeps its record."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from mstkit.experiments.job import FAILED, FINISHED, LOG, RUNNING, STOPPED, Job
 
 _ERROR = re.compile(r'error: |[\w.]*(?:Error|Exception|Exit)\b')
 # mmengine's: "Epoch(train)  [3][ 25/50]  lr: 1e-4  eta: 0:01:30  time: ...", or "Iter(train) [ 25/500]  ...".
-_PLACE = re.compile(r'(?:Epoch|Iter)\((train|val)\) +(?:\[ *(\d+)\])?\[ *(\d+)/(\d+)\](?:.*? eta: (.+?)  )?')
-_TAIL = 1 << 16  # bytes of the log in which its place is looked for
+_PROGRESS = re.compile(r'(?:Epoch|Iter)\((train|val)\) +(?:\[ *(\d+)\])?\[ *(\d+)/(\d+)\](?:.*? eta: (.+?)  )?')
+_TAIL = 1 << 16  # bytes at the end of the log that are searched for the progress
 
 
 class Training:
     """A process of ``tools/train.py``.
 
     Args:
-        job: what to train, which nobody else is training.
+        job: to be trained.
         program: the path of ``tools/train.py``.
         environment: variables to add to those of this process.
-        slots: how many run at once; kept for whoever reads the seconds.
+        slots: number of trainings at the same time; recorded, because the seconds depend on it.
 
     Raises:
-        UsageError: somebody else is training it.
+        UsageError: another process is training the job.
     """
 
     def __init__(self, job: Job, program: Path, environment: dict[str, str], slots: int) -> None:
@@ -54,7 +54,7 @@ class Training:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    # Its own group: Ctrl-C reaches us alone, and we end it together with its data workers.
+                    # Its own process group: Ctrl-C reaches only this process, which ends the group with data workers.
                     start_new_session=True,
                     pass_fds=(lock,),
                 )
@@ -63,11 +63,11 @@ class Training:
 
     @property
     def seconds(self) -> float:
-        """Spent on the job so far, by earlier processes too."""
+        """Time spent on the job so far, including earlier processes."""
         return self.before + time.monotonic() - self.started
 
     def news(self) -> str | None:
-        """The newest measurement, once."""
+        """The newest measurement, if it has not been returned before."""
         stamp = self._stamp()
         if stamp == self.seen:
             return None
@@ -80,14 +80,14 @@ class Training:
         return headline
 
     def place(self) -> str:
-        """Where it is, from the newest line of its log that says so.
+        """The progress of the training, from the newest line of its log that shows it.
 
-        The record is written anew, to have the time of a training that is killed.
+        Also updates the time in the record, in case this process is killed.
         """
         self._write(RUNNING)
         with open(self.log, 'rb') as log:
             log.seek(max(self.log_start, self.log.stat().st_size - _TAIL))
-            found = _PLACE.findall(log.read().decode('utf-8', 'replace'))
+            found = _PROGRESS.findall(log.read().decode('utf-8', 'replace'))
         if not found:
             return f'begun {duration(time.monotonic() - self.started)} ago'
         mode, epoch, done, total, rest = found[-1]
@@ -99,7 +99,7 @@ class Training:
         return ', '.join(words)
 
     def end(self) -> str | None:
-        """Writes down how it ended, if it did.
+        """Records how the training ended, if it has.
 
         Returns:
             The status, or None while it runs.
@@ -113,12 +113,12 @@ class Training:
         return status
 
     def ask_to_stop(self) -> None:
-        """Ends it without waiting for that. Checkpoints are written in one step, so it can be gone on with."""
+        """Sends SIGTERM without waiting. Checkpoints are written atomically, so the training can be resumed."""
         self._signal(signal.SIGTERM)
 
     def stop(self) -> None:
-        """Ends it by force if it still runs, and writes down that it is to be gone on with."""
-        if self.process.poll() == 0:  # it was faster
+        """Kills the training if it still runs, and records that it was stopped."""
+        if self.process.poll() == 0:  # finished in the meantime
             self.end()
             return
         self._signal(signal.SIGKILL)  # also what is left of its data workers
@@ -126,14 +126,14 @@ class Training:
         self._write(STOPPED)
 
     def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the group has ended already
             os.killpg(self.process.pid, number)
 
     def _write(self, status: str, exit_code: int | None = None, error: str | None = None) -> None:
         self.job.write(status=status, seconds=round(self.seconds, 1), exit_code=exit_code, error=error, **self.notes)
 
     def _reason(self, code: int) -> str:
-        """The last line of this process's log that speaks of an error, or else its last line."""
+        """The last line of this process's log that looks like an error, or else the last line."""
         if code < 0:
             by = signal.Signals(-code).name
             return f'killed by {by}' + (' (out of memory?)' if -code == signal.SIGKILL else '')
@@ -148,7 +148,7 @@ class Training:
 
 
 def duration(seconds: float) -> str:
-    """A time for people."""
+    """Formats a duration in seconds, minutes or hours."""
     if seconds < 100:
         return f'{seconds:.0f} s'
     return f'{seconds / 60:.0f} min' if seconds < 6000 else f'{seconds / 3600:.1f} h'

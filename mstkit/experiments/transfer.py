@@ -1,4 +1,4 @@
-"""A transfer: one pre-trained backbone, fine-tuned in several tasks; all that can be checked without training is."""
+"""A transfer: plans the fine-tuning of one pre-trained backbone in several tasks, and checks it before training."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class FineTuning(Job):
 
     KIND = 'run'
     RECORD = 'run.json'
-    MEASURED_IN = '*/vis_data/scalars.json'  # mmengine's log, one of each process that worked on it
+    MEASURED_IN = '*/vis_data/scalars.json'  # mmengine's log, one for each start and resume
 
     def has_left_something(self) -> bool:
-        """Also measurements without a checkpoint would be mixed up with those to come."""
+        """Also True if there are measurements without a checkpoint, which would mix with those of a new run."""
         return super().has_left_something() or newest(self.curves()) is not None
 
     def load(self) -> Config:
-        """The run's config, complete.
+        """Loads the complete config of the run.
 
         Raises:
             UsageError: it does not fit the data or the options.
@@ -53,7 +53,7 @@ class FineTuning(Job):
         return config
 
     def curves(self) -> Curves:
-        """Its metrics; see :func:`mstkit.experiments.measurements.validation_curves`."""
+        """The metrics of its task; see :func:`mstkit.experiments.measurements.validation_curves`."""
         return validation_curves(self.results(), TASKS[self.task].metrics)
 
     def complaint(self) -> str | None:
@@ -63,10 +63,10 @@ class FineTuning(Job):
         return f'it was last measured at {self.unit} {last} of {self.length}'
 
     def resume_arguments(self) -> list[str]:
-        """From its newest checkpoint.
+        """Arguments to resume from the newest checkpoint.
 
-        A run that was stopped between its last checkpoint and the end of the validation after it would have nothing
-        left to do, and never be measured: it does its last part again, from the checkpoint before.
+        A run that was stopped between its last checkpoint and the end of the last validation resumes from the
+        checkpoint before: from the last one it would end at once, without the validation.
         """
         last, checkpoints = newest(self.curves()), self._checkpoints()
         measured_at_end = last is not None and self._is_end(last)
@@ -79,7 +79,7 @@ class FineTuning(Job):
         return self.length is None or step >= self.length
 
     def _checkpoints(self) -> dict[int, Path]:
-        """By the epochs, or the iterations, after which they were written."""
+        """Checkpoints by the epoch or iteration after which they were written."""
         kind = 'iter' if self.unit == 'iteration' else self.unit
         found = ((re.fullmatch(rf'{kind}_(\d+)\.pth', path.name), path) for path in self.folder.glob(f'{kind}_*.pth'))
         return {int(match[1]): path for match, path in found if match}
@@ -87,13 +87,13 @@ class FineTuning(Job):
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """How a task is trained.
+    """The options of a task.
 
     Attributes:
         config: the config file.
-        data_root: the folder of its data; the config's own by default.
-        num_classes: where the data do not tell, as label maps do not.
-        length: epochs, or iterations where the config counts those; the config's own by default.
+        data_root: the folder of its data; by default that of the config.
+        num_classes: needed if it cannot be read from the data, as for label maps.
+        length: number of epochs, or of iterations if the config counts these; by default that of the config.
     """
 
     config: Path
@@ -102,13 +102,13 @@ class TaskOptions:
     length: int | None = None
 
     def settings(self, unit: str) -> dict[str, Any]:
-        """As arguments of :func:`mstkit.engine.launch.launch.load_config`, for a config that counts in ``unit``."""
+        """Arguments for :func:`mstkit.engine.launch.launch.load_config`, for a config that counts in ``unit``."""
         given = {'data_root': self.data_root, 'num_classes': self.num_classes, f'{unit}s': self.length}
         return {key: value for key, value in given.items() if value is not None}
 
 
 class Plan(NamedTuple):
-    """A transfer, ready to be run: its runs in order, the options by task, the backbone, and where the report goes."""
+    """A transfer, ready to be run: its runs in order, the options by task, the backbone, and the folder."""
 
     runs: tuple[FineTuning, ...]
     tasks: Mapping[str, TaskOptions]
@@ -128,8 +128,8 @@ def make_plan(
     Args:
         source: the backbone.
         tasks: options by key of ``TASKS``, in the order of the training.
-        folder: for everything.
-        seeds: every training is done with each.
+        folder: for all files.
+        seeds: every task is trained with each.
         from_scratch_too: also train every task from random weights.
 
     Raises:
@@ -149,7 +149,7 @@ def make_plan(
 def _runs_of(
     task: str, options: TaskOptions, source: Source, folder: Path, starts: Sequence[str], seeds: Sequence[int]
 ) -> list[FineTuning]:
-    """The runs of one task, whose config is read with all its options to find mistakes in them."""
+    """The runs of one task; its config is loaded with all options, to find errors in them early."""
     raw = read_config(options.config)
     unit = 'iteration' if 'max_iters' in (raw.get('train_cfg') or {}) else 'epoch'
     settings = {SCRATCH: options.settings(unit)}
@@ -168,7 +168,7 @@ def _runs_of(
 def fine_tuning(
     folder: Path, task: str, start: str, seed: int, config: Path, settings: Mapping[str, Any], **more: Any
 ) -> FineTuning:
-    """One run of a transfer, in its place below the folder of all; ``more`` are further attributes of it."""
+    """One run of a transfer, in its sub-folder; ``more`` are further attributes of :class:`FineTuning`."""
     work_dir = folder / task / start.replace(' ', '-') / f'seed{seed}'
     words = [str(config), '--work-dir', str(work_dir), '--seed', str(seed)]
     for key, value in settings.items():
@@ -188,7 +188,7 @@ def fine_tuning(
 
 
 def _length(config: Config, unit: str) -> int | None:
-    """How long a config trains; None where its validations are logged in another unit, so that nothing can tell."""
+    """The length of a config's training; None if validations are logged in another unit, so they cannot be compared."""
     logger = (config.get('default_hooks') or {}).get('logger') or {}
     if logger.get('log_metric_by_epoch', True) is not (unit == 'epoch'):
         return None

@@ -1,4 +1,4 @@
-"""Table, curves and drawn predictions of a transfer."""
+"""The report of a transfer: table, curves and drawn predictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXPLANATION = (
 
 @dataclass(frozen=True)
 class RunResult(Result):
-    """What is known of one run, with the curves of all that it measured."""
+    """The result of one run, with the curves of its metrics."""
 
     job: FineTuning
 
@@ -39,7 +39,7 @@ def write_report(plan: Plan, images: Sequence[str] = ()) -> str:
     """Writes ``transfer.md``, ``transfer.csv`` and a plot per task into the folder of the plan.
 
     Args:
-        plan: runs of it that are not finished are left out of the table, and named.
+        plan: the transfer; its unfinished runs are listed instead of being in the table.
         images: files of drawn predictions in that folder, such as ``detection_predictions.png``.
 
     Returns:
@@ -62,7 +62,7 @@ def write_report(plan: Plan, images: Sequence[str] = ()) -> str:
 
 
 def by_start(results: Sequence[RunResult], task: str) -> dict[str, list[RunResult]]:
-    """The runs of a task by where they started, one per seed."""
+    """The runs of a task by their start (pre-trained or random), one per seed."""
     of_task = [result for result in results if result.job.task == task]
     return {start: [one for one in of_task if one.job.start == start] for start in (PRETRAINED, SCRATCH)}
 
@@ -87,7 +87,7 @@ def markdown_table(results: Sequence[RunResult]) -> str:
 
 
 def csv_table(results: Sequence[RunResult]) -> str:
-    """A row per run, validation and metric, unrounded; one without numbers for a run that was never measured."""
+    """A CSV table with a row per run, validation and metric, unrounded; one empty row for a run never measured."""
     rows: list[dict[str, object]] = []
     for result in results:
         run, record = result.job, result.record
@@ -102,7 +102,7 @@ def csv_table(results: Sequence[RunResult]) -> str:
 
 
 def draw_plots(plan: Plan, results: Sequence[RunResult]) -> dict[str, str]:
-    """The metrics over the runs, mean over the seeds and each of them faintly behind; returns the files by task."""
+    """Draws metrics over training, mean over seeds and each seed faintly; returns the files by task."""
     files = {}
     for task in dict.fromkeys(result.job.task for result in results):
         panels = mean_curves(by_start(results, task), [metric.name for metric in TASKS[task].metrics])
@@ -114,7 +114,7 @@ def draw_plots(plan: Plan, results: Sequence[RunResult]) -> dict[str, str]:
 
 
 def _settings(plan: Plan) -> str:
-    """What was trained, a line per task."""
+    """A list with config, length and data of each task."""
     lines = []
     for task, options in plan.tasks.items():
         run = next(run for run in plan.runs if run.task == task)

@@ -23,9 +23,9 @@ class Source:
     Attributes:
         path: the file.
         branch: ``'student'`` or ``'teacher'``.
-        epoch: after which it was written; None where it does not say.
+        epoch: after which it was written; None if not recorded.
         digest: of the file's bytes.
-        content: of the checkpoint, what concerns this backbone.
+        content: the part of the checkpoint with this backbone.
     """
 
     path: str
@@ -38,14 +38,14 @@ class Source:
         return f'{self.branch} of {self.path}{"" if self.epoch is None else f", epoch {self.epoch}"}'
 
     def check_fits(self, config: Config) -> None:
-        """Builds the backbone of a downstream config, to see that this one can be loaded into it.
+        """Builds the backbone of a downstream config, and checks that this one can be loaded into it.
 
         Raises:
             UsageError: it is another network, or it cannot be built.
         """
         backbone = (config.get('model') or {}).get('backbone')
         if backbone is None:
-            return  # a model of another form; the run itself says whether it takes the weights
+            return  # a model without model.backbone: only the run itself can check the weights
         with DefaultScope.overwrite_default_scope(config.default_scope), build_guard():
             module = MODELS.build(dict(backbone))
         fit_backbone(module, self.content, self.branch, self.path)

@@ -1,4 +1,4 @@
-"""What is varied: the words of ``--vary`` are read as Python, become axes, and the axes a grid of choices."""
+"""Parses ``--vary`` into axes, and expands these into a grid of choices."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _WORDS = {'true': True, 'false': False, 'none': None}
 
 @dataclass(frozen=True)
 class Axis:
-    """One key and the values that it takes, by the words that stand for them.
+    """One varied key with its values.
 
     Attributes:
         key: the dotted path.
-        values: what the config gets, by its word in tables.
-        named: the words are names from the table of choices.
+        values: values for the config, by their names in tables.
+        named: the names are from the table of named choices.
     """
 
     key: str
@@ -44,9 +44,9 @@ class Choice:
     """One row of the table: a value for every key that is varied.
 
     Attributes:
-        name: what it is called in tables, plots and on the screen.
-        words: the word of its value, by key.
-        values: what the config gets, by key.
+        name: in tables, plots and messages.
+        words: the name of each value, by key.
+        values: the values for the config, by key.
     """
 
     name: str
@@ -55,14 +55,14 @@ class Choice:
 
     @property
     def folder(self) -> str:
-        """A name for its folder: the same whatever else is varied beside it, and never that of another choice."""
+        """The name of its folder: unique, and independent of the other choices."""
         clean = re.sub(r'[^A-Za-z0-9.=+-]+', '_', self.name.replace(', ', '_')).strip('._')[:_LONGEST_FOLDER]
         if clean == self.name.replace(', ', '_'):
             return clean
         return f'{clean}-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}'
 
     def applied_to(self, config: Config) -> Config:
-        """A copy of a config with the choice laid over it."""
+        """A copy of a config with the values of this choice."""
         changed = copy.deepcopy(config)
         for key, value in self.values.items():
             replace(changed, key, value)
@@ -137,7 +137,7 @@ def expand(axes: Sequence[Axis]) -> list[Choice]:
 
 
 def _short(key: str) -> str:
-    """The end of a key that still says what it is."""
+    """The end of a key from its last part that is neither an index nor ``type``."""
     parts = key.split('.')
     start = len(parts) - 1
     while start and (parts[start].isdigit() or parts[start] == 'type'):
@@ -146,10 +146,10 @@ def _short(key: str) -> str:
 
 
 def split_values(text: str) -> list[str]:
-    """Cuts at commas, but not at those inside brackets or quotes.
+    """Splits text at commas, but not inside brackets or quotes.
 
     Raises:
-        UsageError: brackets or quotes that do not close, or nothing between two commas.
+        UsageError: brackets or quotes are not closed, or a value is empty.
     """
     values, depth, quote = [''], 0, ''
     for character in text:
@@ -172,7 +172,7 @@ def split_values(text: str) -> list[str]:
 
 
 def read_value(text: str) -> Any:
-    """Reads a Python literal; a bare word that is none, such as ``bf16``, is a string.
+    """Reads a Python literal, or a bare word such as ``bf16`` as a string.
 
     Raises:
         UsageError: neither of the two.
@@ -189,12 +189,13 @@ def read_value(text: str) -> Any:
 
 
 def check_kind(key: str, value: Any, old: Any) -> None:
-    """Refuses a value that cannot stand where the old one stood; catches ``lr=1e-3x`` before hours of training.
+    """Refuses a value of another kind than the old one, such as ``lr=1e-3x``, before hours of training.
 
     Raises:
-        UsageError: a word in place of a number, or neither a dict nor None in place of a component.
+        UsageError: a string instead of a number, or neither a dict nor None instead of a component.
     """
     if isinstance(old, int | float) and isinstance(value, str):
-        raise UsageError(f'--vary {key}: the config has the number {old!r} there, and {value!r} is none.')
+        raise UsageError(f'--vary {key}: the config has the number {old!r} there, and {value!r} is not a number.')
+
     if isinstance(old, Mapping) and value is not None and not isinstance(value, Mapping):
         raise UsageError(f'--vary {key}: the config has a dict there; give a dict or None, not {value!r}.')

@@ -86,10 +86,10 @@ def test_a_folder_with_other_cells_is_refused(tmp_path):
         make(tmp_path, 'model.masker=mst', epochs=3)
     (cell.folder / 'cell.json').unlink()
     (cell.folder / 'epoch_1.pth').touch()
-    with pytest.raises(UsageError, match='no cell'):
+    with pytest.raises(UsageError, match=r'a run without cell\.json'):
         make(tmp_path, 'model.masker=mst')
     (cell.folder / 'cell.json').write_text('{"status": "')
-    with pytest.raises(UsageError, match='no record of a cell'):
+    with pytest.raises(UsageError, match='not a record of a cell'):
         make(tmp_path, 'model.masker=mst')
 
 

@@ -84,7 +84,7 @@ def test_a_signal_leaves_a_state_that_goes_on(tmp_path):
     assert record['status'] == STOPPED and record['seconds'] > 0
     assert [run.state() for run in runs] == ['interrupted, goes on', 'not started']
     said = train(runs, tmp_path)
-    assert said[0].startswith('[1/2] classification, pre-trained, seed 4: goes on in ')
+    assert said[0].startswith('[1/2] classification, pre-trained, seed 4: resumes in ')
     assert ['--resume' in words for words in calls(runs[0])] == [False, True]
     after = runs[0].record()
     assert after['status'] == FINISHED and after['seconds'] > record['seconds'], 'the time of both'

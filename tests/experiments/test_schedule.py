@@ -89,7 +89,7 @@ def test_a_signal_stops_the_trainings_and_the_next_run_resumes(tmp_path):
     assert record['seconds'] > 0
     assert [cell.state() for cell in plan.cells] == ['interrupted, goes on', 'not started', 'not started']
     said = run(plan, tmp_path)
-    assert said[0].startswith('[1/3] lr=4, seed 0: goes on in ')
+    assert said[0].startswith('[1/3] lr=4, seed 0: resumes in ')
     lines = (plan.cells[0].folder / 'calls.txt').read_text().splitlines()
     assert ['--resume' in line for line in lines] == [False, True]
     after = plan.cells[0].record()

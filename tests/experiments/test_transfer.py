@@ -121,7 +121,7 @@ def test_other_settings_in_the_same_folder_are_refused(checkpoint, tmp_path):
         plan(checkpoint, tmp_path, options=dict(length=3))
     record = tmp_path / 'work' / 'classification' / 'pre-trained' / 'seed0' / 'run.json'
     record.write_text('{"status": "')
-    with pytest.raises(UsageError, match=r'run\.json is no record of a run'):
+    with pytest.raises(UsageError, match=r'run\.json is not a record of a run'):
         plan(checkpoint, tmp_path)
 
 
@@ -134,7 +134,7 @@ def test_a_checkpoint_written_anew_is_another_one(checkpoint, tmp_path):
     content = torch.load(own, weights_only=True)
     content['state_dict']['backbone.cls_token'] += 1
     torch.save(content, own)
-    with pytest.raises(UsageError, match='the checkpoint or the config is no longer what it was'):
+    with pytest.raises(UsageError, match='the checkpoint or the config has changed'):
         plan(own, tmp_path, from_scratch_too=True)
     (tmp_path / 'work' / 'classification' / 'pre-trained' / 'seed0' / 'run.json').unlink()
     assert plan(own, tmp_path, from_scratch_too=True), 'runs from random weights do not depend on it'
@@ -148,6 +148,6 @@ def test_what_was_measured_before_is_not_mixed_up(checkpoint, tmp_path):
     with pytest.raises(UsageError, match='other settings'):
         plan(checkpoint, tmp_path, options=dict(length=3))
     (run.folder / 'run.json').unlink()
-    with pytest.raises(UsageError, match='a run that is no run'):
+    with pytest.raises(UsageError, match=r'a run without run\.json'):
         plan(checkpoint, tmp_path)
     assert json.dumps(run.about)
