@@ -20,6 +20,8 @@ from mstkit.models import ForeignModel, TrainedModel, interface_of
 from mstkit.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
 from mstkit.structures import Progress
 
+from .models.tokenizers import write_patches
+
 ROOT = Path(__file__).resolve().parent.parent / 'configs'
 # Those in downstream/ have tests/test_downstream_configs.py.
 CONFIGS = sorted(p for p in ROOT.rglob('*.py') if not {'_base_', 'downstream'} & set(p.relative_to(ROOT).parts))
@@ -83,8 +85,11 @@ def reduced(model: Config) -> Config:
 
 
 @pytest.mark.parametrize('path', OURS, ids=name)
-def test_model_is_built_and_stepped(path):
+def test_model_is_built_and_stepped(tmp_path, path):
     config = Config.fromfile(path)
+    if config.model.get('tokenizer'):
+        config.model.tokenizer = str(tmp_path / 'tokenizer.pth')
+        write_patches(config.model.tokenizer)
     pipeline = [TRANSFORMS.build(step) for step in config.train_dataloader.dataset.pipeline]
     crops = next(step for step in pipeline if isinstance(step, MultiCrop))
     model = MODELS.build(reduced(config.model))

@@ -155,6 +155,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'MAE': (dict(backbone=SMALL, decoder=TOKENS), step_on_one),
     'SimMIM': (dict(backbone=SMALL, mask_patch_size=8), step_on_one),
     'MaskFeat': (dict(backbone=SMALL, target=dict(type='HOG', cell_size=4)), step_on_one),
+    'BEiT': (dict(backbone=SMALL, tokenizer='PatchTokenizer.pth'), step_on_one),
     'Pretrainer': (dict(backbone=SMALL, objectives=dict(ce=CROSS_VIEW), masker=MASKER), step),
     'CrossView': (dict(neck=NECK, head=HEAD, surroundings=SURROUNDINGS), None),
     'PatchDistillation': (dict(head=dict(type='IBOTHead'), neck=NECK, surroundings=SURROUNDINGS), None),

@@ -20,6 +20,7 @@ from mstkit.engine.optim.step_counts import StepCounter
 from mstkit.errors import UsageError
 
 from .docs.pages import commands
+from .models.tokenizers import write_patches
 
 ROOT = Path(__file__).resolve().parent.parent / 'configs'
 CONFIGS = sorted(path for path in ROOT.rglob('*.py') if '_base_' not in path.relative_to(ROOT).parts)
@@ -257,10 +258,13 @@ def test_simmims_vit_pre_trains_at_its_learning_rate():
         'simmim/simmim_swin-b_100e',
         'simmim/simmim_vit-b_800e',
         'maskfeat/maskfeat_vit-b_300e',
+        'beit/beit_vit-b_300e',
     ],
 )
-def test_what_masked_autoencoders_decay(path):
-    """All but vectors; of SimMIM's Swin neither [MASK] nor the position biases, of its ViT both and no class token.
+def test_what_masked_autoencoders_decay(tmp_path, path):
+    """All but vectors; of SimMIM's Swin neither [MASK] nor the position biases, of its ViT and BEiT's both.
+
+    Of those two no class token.
 
     Of MAE both tokens too, as in their code.
 
@@ -273,12 +277,15 @@ def test_what_masked_autoencoders_decay(path):
         config.model.backbone.arch = dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=96)
     if config.model.type == 'MAE':
         config.model.decoder.update(embed_dims=24, num_layers=1, num_heads=2)
+    if config.model.type == 'BEiT':
+        config.model.tokenizer = str(tmp_path / 'tokenizer.pth')
+        write_patches(config.model.tokenizer)
     with DefaultScope.overwrite_default_scope('mstkit'):
         model = MODELS.build(config.model)
         wrapper = build_optim_wrapper(model, config.optim_wrapper)
     decays = {id(p): group['weight_decay'] for group in wrapper.optimizer.param_groups for p in group['params']}
     for key, parameter in model.named_parameters():
-        vit = path == 'simmim/simmim_vit-b_800e'
+        vit = path in ('simmim/simmim_vit-b_800e', 'beit/beit_vit-b_300e')
         spared = (parameter.ndim == 1 and not (vit and key == 'mask_token')) or (vit and key == 'backbone.cls_token')
         spared |= 'relative_position_bias_table' in key and not vit
         spared |= config.model.type == 'MaskFeat' and key in ('backbone.pos_embed', 'backbone.cls_token')

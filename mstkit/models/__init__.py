@@ -1,5 +1,5 @@
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
-from mstkit.models.algorithms import DINO, IBOT, MAE, MaskFeat, MoBY, MSTAlgorithm, SimMIM
+from mstkit.models.algorithms import DINO, IBOT, MAE, BEiT, MaskFeat, MoBY, MSTAlgorithm, SimMIM
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.data_preprocessors import ViewDataPreprocessor
 from mstkit.models.decoders import CNNImageDecoder, LinearDecoder, TokenDecoder, ViTDecoder
@@ -41,6 +41,7 @@ __all__ = [
     'AttMaskHint',
     'AttMaskLow',
     'AttentionGuidedMasker',
+    'BEiT',
     'BlockMasker',
     'CNNImageDecoder',
     'CrossView',

@@ -218,3 +218,16 @@ def simmim_loss(images: Tensor, mask: Tensor, weights: Weights, side: int, heads
                             total = total + (value - pixels[channel, y, x]).abs()
                 count += 3 * side**2
     return total / count
+
+
+def beit_loss(images: Tensor, mask: Tensor, ids: Tensor, weights: Weights, side: int, heads: int) -> Tensor:
+    """BEiT's: minus the log of the softmax at the id of each hidden patch; ids (B, L)."""
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    for image, hidden, codes in zip(images.double(), mask, ids, strict=True):
+        tokens = masked_tokens(image, hidden, weights, side, heads)
+        for token, place, code in zip(tokens, hidden.flatten(), codes, strict=True):
+            if place:
+                logits = linear(token, weights, 'objectives.predict.decoder.to_values')
+                total = total + torch.log(torch.exp(logits - logits.max()).sum()) + logits.max() - logits[code]
+                count += 1
+    return total / count

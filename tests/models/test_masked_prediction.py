@@ -1,4 +1,4 @@
-"""MAE, SimMIM, MaskFeat and the parts of any masked prediction, against the formulas and against mmpretrain's own."""
+"""MAE, SimMIM, MaskFeat, BEiT and the parts of masked prediction, against the formulas and mmpretrain's own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from mstkit.registry import MODELS
 from mstkit.structures import MaskContext, Progress
 from mstkit.utils.sincos_positions import sincos_positions
 from tests.models.builders import NECK, SWIN, VIT, total
-from tests.models.plain_mim import mae_loss, mae_target, maskfeat_loss, patches, position, simmim_loss
+from tests.models.plain_mim import beit_loss, mae_loss, mae_target, maskfeat_loss, patches, position, simmim_loss
+from tests.models.tokenizers import GivenIds, Shades
 
 DECODER = dict(type='ViTDecoder', embed_dims=24, num_layers=2, num_heads=2)
 LINEAR = dict(type='LinearDecoder')
@@ -49,14 +50,17 @@ class Given(Masker):
 def build(kind: str, **parts: Any) -> Pretrainer:
     """An initialized model in training mode whose weights, and so its errors, are not small."""
     config: dict[str, Any] = dict(type=kind, backbone=VIT, data_preprocessor=PLAIN)
-    config |= dict(decoder=DECODER) if kind == 'MAE' else dict(mask_patch_size=None) if kind == 'SimMIM' else {}
+    own: dict[str, Any] = dict(
+        MAE=dict(decoder=DECODER), SimMIM=dict(mask_patch_size=None), BEiT=dict(tokenizer=Shades())
+    )
+    config |= own.get(kind, {})
     torch.manual_seed(0)
     model = MODELS.build({**config, **parts})
     model.init_weights()
     model.set_progress(Progress(0, 100, 10, rank_seed=1))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith(('bias', 'ln1.weight', 'ln2.weight', 'norm.weight')):
+            if name.endswith(('bias', 'bias_table', 'ln1.weight', 'ln2.weight', 'norm.weight')):
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)
     return model.train()
 
@@ -128,6 +132,19 @@ def test_a_step_of_maskfeat_is_that_of_its_formulas(height, width, side):
     model = build('MaskFeat', backbone=dict(VIT, img_size=(height, width), patch_size=side), masker=Given(mask))
     shown = images(height, width)
     held_against(model, shown, lambda weights: maskfeat_loss(shown, mask, weights, side, 3))
+
+
+@pytest.mark.parametrize(
+    'own', [{}, dict(positions='learned', relative_positions=None, qkv_bias=True)], ids=['', 'ViT']
+)
+@pytest.mark.parametrize(('height', 'width'), [(32, 32), (24, 40)])
+def test_a_step_of_beit_is_that_of_its_formulas(height, width, own):
+    mask = masks(height // 8, width // 8)
+    ids = torch.randint(0, 12, mask.flatten(1).shape, generator=torch.Generator().manual_seed(7))
+    backbone = dict(VIT, img_size=(height, width), **own)
+    model = build('BEiT', backbone=backbone, masker=Given(mask), tokenizer=GivenIds(ids))
+    shown = images(height, width)
+    held_against(model, shown, lambda weights: beit_loss(shown, mask, ids, weights, 8, 3))
 
 
 def test_a_step_of_simmim_with_a_swin_is_mmpretrains():
@@ -300,7 +317,7 @@ def test_parts_that_do_not_fit_are_refused_when_the_model_is_built(kind, parts, 
         build(kind, **parts)
 
 
-@pytest.mark.parametrize('kind', ['MAE', 'SimMIM', 'MaskFeat'])
+@pytest.mark.parametrize('kind', ['MAE', 'SimMIM', 'MaskFeat', 'BEiT'])
 def test_views_that_nothing_reads_are_refused(kind):
     model = build(kind)
     with pytest.raises(UsageError, match=r'would not use 2 more: set global_crops\.count=1 and local_crops\.count=0'):
@@ -324,7 +341,10 @@ MASKERS = sorted(
 )
 
 
-@pytest.mark.parametrize('method', ['MAE', 'SimMIM', 'SimMIM with a Swin', 'MaskFeat', 'MaskFeat with a Swin'])
+METHODS = ['MAE', *(f'{name}{kind}' for name in ('SimMIM', 'MaskFeat', 'BEiT') for kind in ('', ' with a Swin'))]
+
+
+@pytest.mark.parametrize('method', METHODS)
 @pytest.mark.parametrize('name', MASKERS)
 def test_every_masker_hides_for_every_method(method, name):
     swin = method.endswith('Swin')
@@ -356,7 +376,7 @@ def test_a_random_mask_costs_no_attention(monkeypatch):
     assert seen == [(3, 5, 48)], 'the class token and a quarter of 16 patches'
 
 
-@pytest.mark.parametrize('kind', ['MAE', 'SimMIM', 'MaskFeat'])
+@pytest.mark.parametrize('kind', ['MAE', 'SimMIM', 'MaskFeat', 'BEiT'])
 @pytest.mark.parametrize('hidden', [False, True])
 def test_nothing_or_everything_hidden(kind, hidden):
     model = build(kind, masker=Given(torch.full((3, 4, 4), hidden)))
@@ -434,6 +454,13 @@ def test_mae_starts_as_its_code_says():
     assert names == {'backbone.pos_embed'}
     learned = build('MAE', backbone=dict(VIT, positions='learned', initialization='trunc_normal'))
     assert learned.get_parameter('backbone.pos_embed').requires_grad
+
+
+@pytest.mark.parametrize('kind', ['MaskFeat', 'BEiT'])
+def test_linear_heads_start_as_their_codes_say(kind):
+    """Through a whole model: no init_weights of a model reaches the parts of its objectives."""
+    linear: Any = build(kind).get_submodule('objectives.predict.decoder.to_values')
+    assert linear.weight.std().item() == pytest.approx(0.02, rel=0.1)
 
 
 def test_simmim_starts_as_its_code_says():

@@ -14,6 +14,7 @@ from mstkit.models import Masker, MoBY, Pretrainer, Step
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 from tests.models.builders import BACKBONES, NECK, SIZES, total, views
+from tests.models.tokenizers import Shades
 
 NO_MASK = 'none'
 REGISTERED = [cls for cls in MODELS.module_dict.values() if isinstance(cls, type)]
@@ -49,7 +50,8 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 _OTHERS = {cls.__name__ for cls in REGISTERED if issubclass(cls, Pretrainer)} - {MoBY.__name__}  # test_moby.py
 _OTHERS -= {config['type'] for config in METHODS.values()}
-METHODS.update((name, dict(type=name)) for name in sorted(_OTHERS))
+NEEDED = {'BEiT': dict(tokenizer=Shades())}  # what a method has no default for
+METHODS.update((name, dict(type=name, **NEEDED.get(name, {}))) for name in sorted(_OTHERS))
 DISTILLING = dict(neck=dict(NECK), head=dict(type='DINOHead'), teacher=dict(momentum=0.9))  # where a method takes them
 PATCH_SIZES = {'vit': 8, 'swin': 32}  # of what is hidden as one, pixels: SimMIM's own is the whole of the small view
 CELLS = [(s, m, b) for s in STRATEGIES for m in METHODS for b in BACKBONES]

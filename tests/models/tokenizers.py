@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mstkit.models.tokenizers import NetworkFeatures, RawPatches, TokenizerFile, write_tokenizer
+from mstkit.models.tokenizers import NetworkFeatures, RawPatches, Tokenizer, TokenizerFile, write_tokenizer
 from mstkit.utils.undisturbed import undisturbed_randomness
 
 from .builders import SWIN, VIT
@@ -24,6 +24,29 @@ NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
     'mmpretrain': (dict(VIT, type='mmpretrain.VisionTransformer', out_type='featmap'), 32),
     'timm': (dict(type='TimmNetwork', arch='test_vit'), 160),
 }
+
+
+class Shades(Tokenizer):
+    """An id by how bright a patch is; needs no file."""
+
+    codes, name = CODES, 'shades'
+
+    def forward(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+        shades = F.adaptive_avg_pool2d(pixels.mean(dim=1, keepdim=True), grid).flatten(1)
+        return ((shades - 96) / 64 * self.codes).floor().clamp(0, self.codes - 1).long()
+
+
+class GivenIds(Tokenizer):
+    """Those that it was built with, (B, L)."""
+
+    codes, name = CODES, 'given ids'
+
+    def __init__(self, ids: Tensor) -> None:
+        super().__init__()
+        self.ids = ids
+
+    def forward(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+        return self.ids
 
 
 def centers(dims: int, codes: int = CODES) -> Tensor:

@@ -39,11 +39,17 @@ class LinearDecoder(TokenDecoder):
                 "(encoder_sees='visible') makes no such token: take ViTDecoder, or encoder_sees='mask_token'"
             )
         self.to_values = nn.Linear(self.in_channels, self.out_channels)
-        self.init_std = None if init_std is None else check_number('LinearDecoder.init_std', init_std, 0, 1e3)
+        if init_std is not None:
+            check_number('LinearDecoder.init_std', init_std, above=0, high=1e3)
+        self.init_std = init_std
+        self._init_own_weights()  # no init_weights of a model reaches the parts of its objectives
 
     def init_weights(self) -> None:
         """Initializes the linear layer as ``init_std`` says."""
         super().init_weights()
+        self._init_own_weights()
+
+    def _init_own_weights(self) -> None:
         if self.init_std is not None:
             nn.init.trunc_normal_(self.to_values.weight, std=self.init_std)
             nn.init.zeros_(self.to_values.bias)

@@ -50,6 +50,10 @@ class Tokenizer(nn.Module):
         """
         return None
 
+    def in_words(self) -> str:
+        """What is worth knowing of it, for the log of a run."""
+        return f'{self.codes} codes'
+
     def train(self, mode: bool = True) -> Tokenizer:
         """Stays in evaluation mode."""
         return super().train(False)

@@ -58,6 +58,13 @@ class CodebookTokenizer(Tokenizer):
         self.register_buffer('centers', content.centers.float())
         self.register_buffer('examples', content.examples, persistent=False)
 
+    def in_words(self) -> str:
+        """See :meth:`Tokenizer.in_words`; what the file says of its training too."""
+        used, perplexity, network = (self.about.get(name) for name in ('used', 'perplexity', 'network'))
+        known = isinstance(used, int) and isinstance(perplexity, float)
+        use = f', {used} in use, perplexity {perplexity:.1f}' if known else ''
+        return f'{self.codes} codes{use}' + (f', features of {network}' if network else '')
+
     def _center_dims(self) -> int:
         return self.source.dims
 
