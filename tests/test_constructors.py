@@ -13,7 +13,7 @@ from mmengine.registry import Registry
 from torch import nn
 
 from mstkit import registry as registries
-from mstkit.models import Masker, Objective, Pretrainer, Target
+from mstkit.models import Guide, Masker, Objective, Pretrainer, Target
 from mstkit.models.objectives import Surroundings
 from mstkit.structures import MaskContext, Progress, TokenOutput, VisibleOutput
 
@@ -227,7 +227,6 @@ OTHER_WORDS = {
 }
 # Those without an argument of their own, or that are built of other things than values; and where they are tested.
 NOT_HERE = {
-    'TeacherGuide': 'takes no argument',
     'NonFiniteLossHook': 'takes no argument',
     'StepInfoHook': 'takes no argument',
     'ProgressHook': 'takes no argument',
@@ -267,6 +266,7 @@ CLASSES = dict(ours())
 # What has no line above is built from its defaults, and from what the model around it gives: a new component is covered
 # when it is registered.
 KINDS: dict[type, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
+    Guide: ({}, None),
     Masker: ({}, hide),
     Objective: (dict(surroundings=SURROUNDINGS), None),
     Pretrainer: (dict(backbone=SMALL), step),

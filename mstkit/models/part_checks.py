@@ -7,9 +7,9 @@ from typing import Literal
 
 from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
-from mstkit.models.guides import Guide
+from mstkit.models.guides import Guide, GuidedParts
 from mstkit.models.maskers import Masker
-from mstkit.models.objectives import Objective
+from mstkit.models.objectives import Objective, Surroundings
 from mstkit.registry import MODELS
 from mstkit.structures import Read
 from mstkit.utils.checks import check_size
@@ -112,7 +112,34 @@ def check_teacher(objectives: Mapping[str, Objective], teacher: object | None) -
         raise UsageError(f'the objective {asking[0]!r} needs a teacher, but teacher=False: leave that out')
 
 
-def check_guidance(masker: Masker | None, guide: Guide | None, backbone: MaskedBackbone) -> None:
+def default_score(objectives: Mapping[str, Objective]) -> str:
+    """'class_token' if an objective trains the pooled token by itself, else 'received'.
+
+    A class token that only takes part in the encoder's attention, as in MAE, is not trained directly, and in the last
+    block its query gets no gradient at all.
+    """
+    return 'class_token' if any(one.student_needs == 'pooled' for one in objectives.values()) else 'received'
+
+
+def settle_guide(guide: Guide | None, teacher: object | None, surroundings: Surroundings) -> Guide | None:
+    """Prepares the guide for its method; None if it is a teacher that does not exist, or if no masker needs it.
+
+    Raises:
+        UsageError: a masker whose guide is missing or cannot give what it needs.
+    """
+    if guide is not None and guide.uses_teacher and teacher is None:
+        guide = None
+    masker, backbone = surroundings.masker, surroundings.backbone
+    if masker is None or not asks_guide(masker):
+        return guide if guide is not None and guide.uses_teacher else None
+    if guide is not None:
+        score = default_score(surroundings.objectives)
+        guide.prepare(GuidedParts(backbone, masker, score, surroundings.normalization))
+    check_guidance(masker, guide, backbone)
+    return guide
+
+
+def check_guidance(masker: Masker, guide: Guide | None, backbone: MaskedBackbone) -> None:
     """Refuses a masker whose guide is missing or has no attention. Raises UsageError.
 
     Args:
@@ -120,15 +147,27 @@ def check_guidance(masker: Masker | None, guide: Guide | None, backbone: MaskedB
         guide: None also if it would be a teacher that does not exist.
         backbone: of student and teacher.
     """
-    for part in [] if masker is None else masker.parts():
+    for part in masker.parts():
         if not (part.needs_scores or part.needs_tokens):
             continue
         if guide is None:
             raise UsageError(
                 f'masker {type(part).__name__} needs a guide, but there is none: give '
-                "guide='teacher' (with a teacher), or take RandomMasker or BlockMasker"
+                "guide='teacher' (with a teacher) or guide='ema', or take RandomMasker or BlockMasker"
             )
-        if part.needs_scores and guide.uses_teacher and not backbone.provides_attention:
+        if part.needs_tokens and not guide.gives_tokens:
+            raise UsageError(
+                f'masker {type(part).__name__} needs patch tokens, and {type(guide).__name__} keeps scores alone: give '
+                "guide='ema'"
+            )
+        if not (part.needs_scores and guide.reads_backbone):
+            continue
+        if guide.score not in backbone.attention_scores:
+            raise UsageError(
+                f'{type(guide).__name__}.score is {guide.score!r}, and backbone {type(backbone).__name__} gives '
+                f'{", ".join(map(repr, backbone.attention_scores))}: take one of these'
+            )
+        if not backbone.provides_attention:
             raise UsageError(
                 f'masker {type(part).__name__} needs attention, but backbone {type(backbone).__name__} '
                 'provides none: take RandomMasker or BlockMasker, or a backbone with attention'

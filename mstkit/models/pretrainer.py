@@ -21,14 +21,14 @@ from mstkit.models.part_checks import (
     Sees,
     cell_of,
     check_backbone,
-    check_guidance,
     check_idle_views,
     check_objectives,
     check_teacher,
     needs_teacher,
+    settle_guide,
     union_of_needs,
 )
-from mstkit.models.step import Step
+from mstkit.models.step import Step, panel_of
 from mstkit.registry import MODELS
 from mstkit.structures import PanelData, Progress, Read, TokenOutput, VisibleOutput
 from mstkit.utils.checks import check_count, check_flag, check_number
@@ -46,8 +46,8 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         backbone: a :class:`MaskedBackbone`.
         objectives: configs of :class:`Objective` by name; each is logged as ``loss_NAME``, and None leaves one out.
         masker: decides which of the student's patches are hidden; None or 'none' hides nothing.
-        guide: the source of the attention scores or tokens that some maskers need: 'teacher', the method's own; or the
-            config of a :class:`Guide`. It runs only for a masker that needs it.
+        guide: the source of the attention scores or tokens that some maskers need: 'teacher', the method's own; 'ema',
+            'student'; or the config of a :class:`Guide`. It runs only for a masker that needs it.
         teacher: config of the :class:`MomentumTeacher`, an exponential moving average of the student. None builds one
             with default arguments if an objective or the masker's guide needs it; False never builds one, True always.
         encoder_sees: input of the student's encoder for a masked image: 'mask_token', all patches, with the [MASK]
@@ -110,8 +110,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
             config = {'type': 'MomentumTeacher', **(teacher if isinstance(teacher, Mapping) else {})}
             self.teacher = MODELS.build(config, default_args=dict(student=self.followed()))
         check_teacher(self.objectives, self.teacher)
-        self.guide = None if self.teacher is None and guiding is not None and guiding.uses_teacher else guiding
-        check_guidance(self.masker, self.guide, student)
+        self.guide = settle_guide(guiding, self.teacher, surroundings._replace(objectives=self.objectives))
         self._statistics: dict[str, Tensor] = {}
         self._driven = False
         self._undriven_losses = 0
@@ -149,6 +148,8 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
                 nn.init.trunc_normal_(self.mask_token, std=self.mask_token_std)
         if self.teacher is not None:
             self.teacher.copy_from(self.followed())
+        if self.guide is not None:
+            self.guide.copy_from(self.backbone)
 
     @property
     def decayed_parameters(self) -> tuple[str, ...]:
@@ -184,7 +185,9 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         return losses
 
     @torch.no_grad()
-    def teacher_forward(self, images: Tensor, attention: bool, layer: int = -1, read: Read = 'all') -> TokenOutput:
+    def teacher_forward(
+        self, images: Tensor, attention: bool | str, layer: int = -1, read: Read = 'all'
+    ) -> TokenOutput:
         """Encodes unmasked images (B, 3, H, W) with the teacher; on request also the attention of block ``layer``."""
         return self.teacher.backbone.forward_tokens(
             images, return_attention=attention, attention_layer=layer, read=read
@@ -212,7 +215,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
     def set_progress(self, progress: Progress) -> None:
         """Updates schedules (momentum, temperatures, masking) and seeds the masker for the coming iteration."""
         self._driven = True
-        for part in (self.teacher, self.masker, *self.objectives.values()):
+        for part in (self.teacher, self.guide, self.masker, *self.objectives.values()):
             if part is not None:
                 part.set_progress(progress)
 
@@ -220,6 +223,8 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         """Updates the teacher and the centers; called once after every optimizer step."""
         if self.teacher is not None:
             self.teacher.after_step(self.followed())
+        if self.guide is not None:
+            self.guide.after_step(self.backbone)
         step_together([part for part in self.objectives.modules() if isinstance(part, CenteredHead)])
 
     # -- interface for hooks and runner (TrainedModel) --------------------------------------------------------------
@@ -271,19 +276,9 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         place = next((long for long in self.FLAT_KEYS if f'{module}.'.startswith(f'{long}.')), None)
         return module if place is None else self.FLAT_KEYS[place] + module.removeprefix(place)
 
-    @torch.no_grad()
     def panel(self, images: Tensor) -> PanelData:
         """Attention, mask and reconstruction of normalized images (B, 3, H, W), in eval mode, without side effects."""
-        was_training = self.training
-        self.eval()
-        step = Step(self, [images], attention=self.backbone.provides_attention, read_all=True)
-        attention = None
-        if self.teacher is not None and step.teacher.attention is not None:
-            attention = step.teacher.attention.mean(dim=1).view(len(images), *step.teacher.grid)
-        drawn = [(one.restore(step), one.show_target(step)) for one in self.objectives.values()]
-        self.train(was_training)
-        restored, target = next((pair for pair in drawn if pair[0] is not None), (None, None))
-        return PanelData(images, attention, step.mask, restored, target)
+        return panel_of(self, images)
 
     def _check_driven(self) -> None:
         """Raises in the second training step if :meth:`set_progress` was never called."""

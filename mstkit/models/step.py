@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mstkit.models.backbones.masked_backbone import expand_mask
 from mstkit.models.maskers.functional import coarser
-from mstkit.structures import MaskContext, Read, TokenOutput, VisibleOutput
+from mstkit.structures import MaskContext, PanelData, Read, TokenOutput, VisibleOutput
 
 if TYPE_CHECKING:  # for the annotation only: the pretrainer imports this module
     from mstkit.models.pretrainer import Pretrainer
@@ -68,8 +68,11 @@ class Step:
         scores = guided and masker is not None and masker.needs_scores
         tokens = guided and masker is not None and masker.needs_tokens
         layer = masker.layer if scores and masker is not None else -1
+        attention: bool | str = self._attention or scores
+        if scores and self.model.guide.score != 'class_token':
+            attention = self.model.guide.score
         read: Read = 'all' if tokens else self.model.teacher_needs or 'pooled'
-        return self.model.teacher_forward(self.images, self._attention or scores, layer, read)
+        return self.model.teacher_forward(self.images, attention, layer, read)
 
     @cached_property
     def student(self) -> TokenOutput:
@@ -101,3 +104,18 @@ class Step:
     def teacher_part(self, objective: str, name: str) -> Any:
         """The teacher's moving average of such a module, one of :meth:`Objective.followed`."""
         return self.model.teacher.get_submodule(f'{objective}_{name}')
+
+
+@torch.no_grad()
+def panel_of(model: Pretrainer, images: Tensor) -> PanelData:
+    """Attention, mask and reconstruction of normalized images (B, 3, H, W), in eval mode, without side effects."""
+    was_training = model.training
+    model.eval()
+    step = Step(model, [images], attention=model.backbone.provides_attention, read_all=True)
+    attention = None
+    if model.teacher is not None and step.teacher.attention is not None:
+        attention = step.teacher.attention.mean(dim=1).view(len(images), *step.teacher.grid)
+    drawn = [(one.restore(step), one.show_target(step)) for one in model.objectives.values()]
+    model.train(was_training)
+    restored, target = next((pair for pair in drawn if pair[0] is not None), (None, None))
+    return PanelData(images, attention, step.mask, restored, target)

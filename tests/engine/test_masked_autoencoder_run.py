@@ -35,6 +35,12 @@ METHODS: dict[str, dict[str, Any]] = {
         decoder=dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2),
         masker=dict(type='AttMaskHigh', ratio=(0.3, 0.7), image_prob=0.5),
     ),
+    'MAE, own average': dict(
+        type='MAE',
+        decoder=dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2),
+        masker=dict(type='AttMaskHigh', ratio=(0.3, 0.7), image_prob=0.5),
+        guide=dict(type='EMAGuide', momentum=0.9, end_momentum=1.0),
+    ),
     'SimMIM': dict(type='SimMIM', mask_patch_size=8),
 }
 VIEW = [
@@ -67,7 +73,7 @@ def lines(path: Path) -> list[dict]:
 def test_trained_measured_drawn_and_resumed_inside_an_epoch(tmp_path, name):
     whole = running.train(tmp_path / 'whole', **settings(name))
     measured, watched = (lines(tmp_path / 'whole' / f'{file}.jsonl') for file in ('knn', 'collapse'))
-    branches = ['student', 'teacher'] if 'guided' in name else ['student']
+    branches = ['student', 'teacher'] if name == 'MAE, guided' else ['student']
     assert [list(record['branches']) for record in measured] == [branches] * 4
     assert all(0 < record['hidden_fraction'] < 1 and record['feature_deviation'] > 0 for record in watched)
     log = Path(whole.log_dir).joinpath(f'{whole.timestamp}.log').read_text()

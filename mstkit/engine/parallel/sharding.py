@@ -24,7 +24,7 @@ from mmengine.device import get_device
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.models import Pretrainer, interface_of
+from mstkit.models import Guide, Pretrainer, interface_of
 from mstkit.utils.local_shards import is_spread
 from mstkit.utils.private_attributes import make_root_of_sharding
 
@@ -84,7 +84,9 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
     if settings.get('bf16_weights'):
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     branches = interface_of(model).branches()
-    for backbone in branches.values():
+    guide = getattr(model, 'guide', None)
+    backbones = [*branches.values(), *(guide.backbones() if isinstance(guide, Guide) else [])]
+    for backbone in backbones:
         trained = any(parameter.requires_grad for parameter in backbone.parameters())
         again = bool(settings.get('reshard_after_forward', True)) or not trained
         for block in _blocks(backbone):
@@ -99,7 +101,7 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
                 if not isinstance(part, FSDPModule):
                     fully_shard(part, mesh=mesh, reshard_after_forward=True)
     fully_shard(model, mesh=mesh)
-    for module in (model, *branches.values()):
+    for module in (model, *backbones):
         for name in _FORWARD_METHODS:
             if callable(getattr(module, name, None)):
                 register_fsdp_forward_method(module, name)

@@ -20,8 +20,9 @@ class MAE(Pretrainer):
     """The encoder encodes the visible quarter of the patches; a small decoder predicts the pixels of the others.
 
     There is no teacher unless a masker needs one: AttMask in MAE, for example, is guided by a moving average of the
-    encoder (``teacher``) that encodes the unmasked images. (Its scores are the class token's attention, and no loss of
-    MAE trains the class token directly.)
+    encoder (``teacher``, or ``guide='ema'``) that encodes the unmasked images. No loss of MAE trains the class token
+    directly, so patches are ranked by the mean attention that they receive from all patches (``score`` of
+    :class:`Guide`).
 
     Args:
         backbone: a :class:`MaskedBackbone` that can encode visible patches alone, so no Swin. For a

@@ -20,7 +20,8 @@ class SimMIM(Pretrainer):
     """The encoder gets [MASK] tokens in place of hidden patches, and one linear layer predicts their pixels.
 
     There is no teacher unless a masker needs one: AttMask in SimMIM, for example, is guided by a moving average of the
-    encoder (``teacher``) that encodes the unmasked images.
+    encoder (``teacher``, or ``guide='ema'``) that encodes the unmasked images, by the mean attention
+    that patches receive.
 
     Args:
         backbone: a :class:`MaskedBackbone`, ViT or Swin.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -50,6 +50,7 @@ class MaskedBackbone:
         stride: pixels of the input per patch token of the output.
         num_extra_tokens: mmpretrain's name of the number of class tokens, 0 or 1; with 1, ``pooled`` is that token.
         provides_attention: whether ``forward_tokens(return_attention=True)`` is supported.
+        attention_scores: names of the scores that ``forward_tokens(return_attention=NAME)`` supports.
         encodes_visible: whether it can encode the visible patches alone (:meth:`forward_visible`).
     """
 
@@ -58,13 +59,14 @@ class MaskedBackbone:
     stride: int
     num_extra_tokens: int = 0
     provides_attention: ClassVar[bool] = True
+    attention_scores: ClassVar[Collection[str]] = ('class_token',)
     encodes_visible: ClassVar[bool] = False
 
     def forward_tokens(
         self,
         images: Tensor,
         mask: Tensor | None = None,
-        return_attention: bool = False,
+        return_attention: bool | str = False,
         mask_token: Tensor | None = None,
         attention_layer: int = -1,
         read: Read = 'all',
@@ -74,7 +76,8 @@ class MaskedBackbone:
         Args:
             images: (B, 3, H, W), normalized.
             mask: (B, h, w) bool, True = hidden, on this backbone's own grid or a coarser one that divides it.
-            return_attention: whether to fill in ``attention`` of the output.
+            return_attention: whether to fill in ``attention`` of the output: True for the attention of the class token,
+                or the name of another score in :attr:`attention_scores`.
             mask_token: (embedding_dims,) [MASK] embedding of hidden patches, put in place after the patch projection
                 and before positions are added (MST alg. 1). None for zeros.
             attention_layer: the block whose attention is returned, from the end; see :meth:`attention_layers`.

@@ -143,6 +143,8 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
             crop in the third stage, padded to 7×7, because at 224 px that stage's map is 14×14.
     """
 
+    attention_scores = ('class_token', 'received')
+
     def __init__(
         self,
         *args: Any,
@@ -178,7 +180,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         self,
         images: Tensor,
         mask: Tensor | None = None,
-        return_attention: bool = False,
+        return_attention: bool | str = False,
         mask_token: Tensor | None = None,
         attention_layer: int = -1,
         read: Read = 'all',
@@ -190,7 +192,8 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         guide = self._guides(grid)[attention_layer] if return_attention else None
         for i, block in enumerate(blocks):
             if i == guide:
-                attention = block.attn.attention_to(block.norm1(tokens), grid, self.attention_query)
+                query = 'received' if return_attention == 'received' else self.attention_query
+                attention = block.attn.attention_to(block.norm1(tokens), grid, query)
             tokens = block(tokens, grid)
         norm = getattr(self, f'norm{self.num_layers - 1}', None)
         if norm is not None:

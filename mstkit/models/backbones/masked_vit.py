@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mstkit.errors import UsageError
+from mstkit.models.backbones.attention_scores import SCORES, pooled_attention
 from mstkit.models.backbones.backbone_checks import vit_arguments
 from mstkit.models.backbones.masked_backbone import (
     MaskedBackbone,
@@ -19,7 +20,6 @@ from mstkit.models.backbones.masked_backbone import (
     init_like_mae,
     init_transformer_weights,
 )
-from mstkit.models.backbones.pooled_attention import pooled_attention
 from mstkit.models.backbones.vit_positions import ViTPositions
 from mstkit.models.encoder_layer import QV_BIAS, EncoderLayer
 from mstkit.registry import MODELS
@@ -67,6 +67,7 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         **kwargs: as mmpretrain's.
     """
 
+    attention_scores = SCORES
     encodes_visible = True
     num_extra_tokens = 1  # mmpretrain sets it to 0 without a class token
 
@@ -133,7 +134,7 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         self,
         images: Tensor,
         mask: Tensor | None = None,
-        return_attention: bool = False,
+        return_attention: bool | str = False,
         mask_token: Tensor | None = None,
         attention_layer: int = -1,
         read: Read = 'all',
@@ -141,11 +142,12 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         """See :meth:`MaskedBackbone.forward_tokens`."""
         tokens, grid = self._embed(images, mask, mask_token)
         relative, attention = self._relative(grid, tokens.device), None
+        score = SCORES[return_attention] if isinstance(return_attention, str) else pooled_attention
         for depth, layer in enumerate(self.layers, start=-len(self.layers)):
             if return_attention and depth == attention_layer:
                 normed = layer.ln1(tokens)  # first: with FSDP this gathers the layer's sharded weights
                 bias = layer.attn.logit_bias(relative)
-                attention = pooled_attention(layer.attn, normed, self.num_extra_tokens, self.num_registers, bias)
+                attention = score(layer.attn, normed, self.num_extra_tokens, self.num_registers, bias)
             if depth == -1 and read != 'all' and self.num_extra_tokens and isinstance(layer, EncoderLayer):
                 return self._read(layer, tokens, grid, attention, mask if read == 'hidden' else None, relative)
             tokens = self._run(layer, tokens, relative=relative)

@@ -1,4 +1,6 @@
-from mstkit.models.guides.base import Guide, build_guide
+from mstkit.models.guides.base import Guide, GuidedParts, build_guide
+from mstkit.models.guides.ema import EMAGuide
+from mstkit.models.guides.student import StudentGuide
 from mstkit.models.guides.teacher import TeacherGuide
 
-__all__ = ['Guide', 'TeacherGuide', 'build_guide']
+__all__ = ['EMAGuide', 'Guide', 'GuidedParts', 'StudentGuide', 'TeacherGuide', 'build_guide']

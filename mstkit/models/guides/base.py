@@ -3,41 +3,123 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mstkit.errors import UsageError
+from mstkit.models.backbones import MaskedBackbone
+from mstkit.models.backbones.attention_scores import SCORES
 from mstkit.models.maskers import Masker
 from mstkit.registry import MODELS
-from mstkit.structures import TokenOutput
+from mstkit.structures import Progress, TokenOutput
+from mstkit.utils.checks import check_one_of
+from mstkit.utils.undisturbed import evaluation_mode
 
 if TYPE_CHECKING:  # for annotations only: importing it would be circular
+    from mstkit.models.pretrainer import Pretrainer
     from mstkit.models.step import Step
 
-_NAMES = {'teacher': 'TeacherGuide'}
+_NAMES = {'teacher': 'TeacherGuide', 'student': 'StudentGuide', 'ema': 'EMAGuide'}
+
+
+class GuidedParts(NamedTuple):
+    """The parts of a method that its guide depends on.
+
+    Attributes:
+        backbone: the student's.
+        masker: the method's.
+        score: the method's default score, a name in :data:`SCORES`.
+        normalization: mean and standard deviation of the channels on the scale 0..255, (3,) or (1,) both, with which
+            the images are normalized; None if they are not.
+    """
+
+    backbone: MaskedBackbone
+    masker: Masker
+    score: str
+    normalization: tuple[Tensor, Tensor] | None
 
 
 class Guide(nn.Module):
-    """Encodes the unmasked global views of a step, for a masker that needs attention scores or patch tokens.
+    """Encodes unmasked images, for a masker that needs attention scores or patch tokens.
 
-    Runs only if the masker needs scores or tokens; a random mask costs nothing.
+    Runs only if the masker needs scores or tokens; with a random mask it is not even kept.
+
+    Args:
+        score: the attention by which patches are ranked: 'class_token', what a patch gets from the class token;
+            'received', the mean of what it gets from all patches. None is 'class_token' where an objective trains
+            that token (DINO, iBOT, MST), and 'received' where none does (MAE, SimMIM, MaskFeat).
 
     Attributes:
         uses_teacher: whether the guide is the method's own teacher, whose attention is then computed in the forward
             pass that the teacher does anyway.
+        reads_backbone: whether its network is the student's backbone or a copy, which then has to give attention.
+        gives_tokens: whether it gives patch tokens too, for a masker with ``needs_tokens``.
+
+    Raises:
+        UsageError: an unknown score.
     """
 
     uses_teacher: ClassVar[bool] = False
+    reads_backbone: bool = True
+    gives_tokens: bool = True
+
+    def __init__(self, score: str | None = None) -> None:
+        super().__init__()
+        self._given = None if score is None else check_one_of(f'{type(self).__name__}.score', score, SCORES)
+        self.score: str = score or 'class_token'
+
+    def prepare(self, parts: GuidedParts) -> None:
+        """Called once, when the method is built and its masker needs a guide."""
+        self.score = self._given or parts.score
 
     @abstractmethod
+    def encode(self, model: Pretrainer, images: Tensor, masker: Masker) -> TokenOutput:
+        """Encodes images without gradient.
+
+        Args:
+            model: the method.
+            images: (B, 3, H, W), normalized as the method's, unmasked.
+            masker: the attention is that of block ``masker.layer`` if it ``needs_scores``; patch tokens are there if it
+                ``needs_tokens``.
+
+        Returns:
+            Tokens and attention on the grid of the student's patches.
+        """
+
     def forward(self, step: Step, masker: Masker) -> TokenOutput:
-        """Encodes ``step.images`` without gradient: attention of block ``masker.layer`` if the masker
-        ``needs_scores``, patch tokens if it ``needs_tokens``."""
+        """Encodes ``step.images``, see :meth:`encode`."""
+        return self.encode(step.model, step.images, masker)
+
+    def set_progress(self, progress: Progress) -> None:
+        """Called before every iteration."""
+
+    def copy_from(self, backbone: MaskedBackbone) -> None:
+        """Called after the student was initialized."""
+
+    def after_step(self, backbone: MaskedBackbone) -> None:
+        """Called after every optimizer step, with the student."""
+
+    def backbones(self) -> list[nn.Module]:
+        """Copies of the student's backbone that it holds."""
+        return []
+
+    @torch.no_grad()
+    def read(self, backbone: MaskedBackbone, images: Tensor, masker: Masker) -> TokenOutput:
+        """What ``masker`` needs of images, of a backbone in evaluation mode."""
+        score: bool | str = masker.needs_scores and (self.score == 'class_token' or self.score)
+        with evaluation_mode(backbone):  # type: ignore[arg-type]
+            return backbone.forward_tokens(
+                images,
+                return_attention=score,
+                attention_layer=masker.layer,
+                read='all' if masker.needs_tokens else 'pooled',
+            )
 
 
 def build_guide(guide: dict | Guide | str | None) -> Guide | None:
-    """Builds a guide from a name ('teacher'), a config or a component; None or 'none' gives None.
+    """Builds a guide from a name ('teacher', 'ema' …), a config or a component; None or 'none' gives None.
 
     Raises:
         UsageError: an unknown name, or a component that is no guide.
@@ -50,6 +132,8 @@ def build_guide(guide: dict | Guide | str | None) -> Guide | None:
                 f'model.guide is {guide!r}: give {", ".join(map(repr, _NAMES))}, none, or a dict(type=...) of a guide'
             )
         guide = dict(type=_NAMES[guide])
+    elif isinstance(guide, dict) and guide.get('type') in _NAMES:
+        guide = {**guide, 'type': _NAMES[guide['type']]}
     built = MODELS.build(guide) if isinstance(guide, dict) else guide
     if not isinstance(built, Guide):
         raise UsageError(f'{guide!r} is not a guide')

@@ -1,6 +1,11 @@
-"""Attention from the class token (or the mean patch) to all patches, the scores that guide a masker."""
+"""How much attention each patch gets in a block of a ViT: the scores by which a guided masker ranks patches.
+
+:data:`SCORES` names them. Another score is a function with the arguments of :func:`pooled_attention` and an entry.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -42,3 +47,41 @@ def pooled_attention(
             logits = logits + near.float()
         row = torch.softmax(logits, dim=-1)  # (B, N, 1, T)
     return row[:, :, 0, class_tokens + registers :]
+
+
+def received_attention(
+    attention: EncoderAttention, tokens: Tensor, class_tokens: int, registers: int = 0, bias: Tensor | None = None
+) -> Tensor:
+    """The mean attention that each patch receives from all patches, itself included.
+
+    For encoders whose class token nothing supervises (MAE, SimMIM). Head by head, so that one (B, L, T) map is in
+    memory at a time.
+
+    Args:
+        attention: that of the block.
+        tokens: (B, E + R + L, C), normalized input of that block, the class token first, then the registers.
+        class_tokens: E, 1 or 0.
+        registers: R.
+        bias: of the logits, (N, T, T) or (B, N, T, T) with T = E + R + L, or None.
+
+    Returns:
+        (B, N, L) float32: softmax over all E + R + L keys, mean over the L queries of patches; class token and
+        registers neither ask nor are ranked.
+    """
+    dims, heads, extra = attention.embed_dims, attention.num_heads, class_tokens + registers
+    weight, shift = attention.qkv.weight, attention.projection_bias()
+    both = F.linear(tokens, weight[: 2 * dims], None if shift is None else shift[: 2 * dims])
+    query, key = both.view(*tokens.shape[:2], 2, heads, dims // heads).permute(2, 3, 0, 1, 4).float().unbind(0)
+    received = []
+    # In float32: autocast would compute the logits, and so rank the patches, in half precision.
+    with torch.autocast(tokens.device.type, enabled=False):
+        for head in range(heads):
+            logits = query[head, :, extra:] @ key[head].transpose(-2, -1) * attention.head_dims**-0.5
+            if bias is not None:
+                logits = logits + bias[..., head, extra:, :].float()
+            received.append(torch.softmax(logits, dim=-1)[..., extra:].mean(dim=1))
+    return torch.stack(received, dim=1)
+
+
+Score = Callable[..., Tensor]
+SCORES: dict[str, Score] = {'class_token': pooled_attention, 'received': received_attention}
