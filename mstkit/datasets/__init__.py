@@ -1,4 +1,4 @@
-"""Data sets, how they are read and sampled, and how views are made of their images."""
+"""Data sets, image reading, sampling, and augmentation to views."""
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.datasets.inferencer_image import InferencerImage

@@ -1,4 +1,4 @@
-"""The one view of an image that features are measured on."""
+"""The center crop on which features are evaluated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mstkit.utils.checks import check_size
 
 @TRANSFORMS.register_module()
 class CenterView(BaseTransform):
-    """Resizes the shorter side and cuts out the center: how DINO and its successors evaluate (256, then 224).
+    """Resizes the shorter side and crops the center, as in DINO's evaluation (256, then 224).
 
     Args:
         resize: the shorter side after resizing (antialiased bicubic), in pixels.
@@ -37,7 +37,7 @@ class CenterView(BaseTransform):
         width, height = image.size
         short = min(width, height)
         if short != self.resize:
-            # The longer side is cut to whole pixels, as torchvision's Resize does.
+            # The longer side is rounded down, as in torchvision's Resize.
             width, height = (int(self.resize * side / short) for side in (width, height))
             image = image.resize((width, height), Image.Resampling.BICUBIC)
         left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)

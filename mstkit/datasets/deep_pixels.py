@@ -1,8 +1,8 @@
-"""Pixels of more than 8 bits, as cameras, microscopes, X-ray detectors and satellites write them, brought to uint8.
+"""Converts pixels of more than 8 bits (cameras, microscopes, X-ray detectors, satellites) to uint8.
 
-How bright a value is shall not depend on the other images, nor on a single bright pixel, so that a data set of one
-instrument comes out alike. Files of 16 bits often hold 10, 12 or 14, and few say so. So white is the largest value of
-the smallest usual depth that holds all of the image's values and those that the file declares.
+The scaling must depend neither on other images nor on a single bright pixel, so that all images of one instrument are
+scaled alike. Files of 16 bits often contain 10, 12 or 14 significant bits without saying so. Therefore white is the
+largest value of the smallest common bit depth that covers the image's values and the maximum that the file declares.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ DEPTHS = (8, 10, 12, 14, 16)
 FULL = 65535
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _LARGEST, _LARGEST_OF_ANY_KIND = 258, 262, 281, 341  # TIFF 6.0, sections 8 and 19
 _WHITE_IS_ZERO = 0
-_MIGHT_BE_LESS = 64  # a high byte from here on belongs to 16 bits for certain
+_MIGHT_BE_LESS = 64  # a high byte of at least this means that all 16 bits are used
 
 
 def gray_to_bytes(image: Image.Image) -> np.ndarray:
-    """Brings a gray image of Pillow's deep modes (``I;16``, ``I``, ``F``) to uint8.
+    """Converts a gray image of Pillow's modes ``I;16``, ``I`` and ``F`` to uint8.
 
-    Whole numbers from 0 to 65535 are divided by their white (:func:`white_of`), floats in [0, 1] and in [0, 255] by 1
-    and 255. Others have no white of their own and are stretched between their extremes. A TIFF whose zero is white
-    (photometric interpretation 0) is inverted.
+    Whole numbers from 0 to 65535 are scaled so that :func:`white_of` becomes 255, floats in [0, 1] by 255; floats in
+    [0, 255] are kept. Other values are stretched between their minimum and maximum. A TIFF with photometric
+    interpretation 0 (zero is white) is inverted.
 
     Returns:
         (H, W) uint8.
@@ -40,7 +40,7 @@ def gray_to_bytes(image: Image.Image) -> np.ndarray:
 
 
 def floats_to_bytes(values: np.ndarray) -> np.ndarray:
-    """Brings finite floats of any shape to uint8; see :func:`gray_to_bytes`."""
+    """Converts finite floats of any shape to uint8; see :func:`gray_to_bytes`."""
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 255:
         low, high = 0.0, 1.0 if high <= 1 else 255.0
@@ -57,8 +57,8 @@ def _whole_to_bytes(values: np.ndarray, image: Image.Image) -> np.ndarray:
 def white_of(image: Image.Image, largest: int) -> int:
     """The value that is white in a file of 16 bits per channel.
 
-    PNG and TIFF do not say how many of the 16 bits are used, but for TIFF's tags BitsPerSample, MaxSampleValue and
-    SMaxSampleValue; the decoders of the other formats (PGM, JPEG 2000) scale to 65535 by what the file declares.
+    PNG does not say how many of the 16 bits are used, TIFF only by the tags BitsPerSample, MaxSampleValue and
+    SMaxSampleValue; the decoders of the other formats (PGM, JPEG 2000) scale to 65535 themselves.
 
     Args:
         image: the opened file.
@@ -82,15 +82,15 @@ def white_of(image: Image.Image, largest: int) -> int:
 
 
 def deep_color(image: Image.Image, data: bytes, depths: tuple[str, ...]) -> Image.Image:
-    """An image of 16 bits per channel that Pillow cut to their high bytes, with white where it belongs.
+    """Decodes a color image of 16 bits per channel again, if Pillow's truncation to the high bytes made it too dark.
 
     Args:
         image: as Pillow loaded it, ``RGB``, ``RGBA`` or ``LA``.
         data: the file.
-        depths: what Pillow read the pixels as, from :func:`raw_modes` before it loaded them.
+        depths: the raw modes of its pixels, from :func:`raw_modes` before loading.
 
     Returns:
-        The image itself where its channels are whole bytes or use all 16 bits; otherwise a new one, RGB or RGBA.
+        The image itself if its channels have 8 bits or use all 16 bits; otherwise a new one, RGB or RGBA.
 
     Raises:
         ValueError: the file cannot be decoded in full depth.
@@ -115,7 +115,7 @@ def deep_color(image: Image.Image, data: bytes, depths: tuple[str, ...]) -> Imag
 
 
 def raw_modes(image: Image.Image) -> tuple[str, ...]:
-    """As what Pillow will read the pixels of an opened image; known only until they are loaded."""
+    """Pillow's raw modes of the pixels of an opened image; available only before it is loaded."""
     found = []
     for tile in getattr(image, 'tile', ()):
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
@@ -124,7 +124,7 @@ def raw_modes(image: Image.Image) -> tuple[str, ...]:
 
 
 def _divided(values: np.ndarray, white: int) -> np.ndarray:
-    """Whole numbers from 0 to ``white`` as uint8, rounded."""
+    """Scales whole numbers from 0..``white`` to 0..255, rounded, as uint8."""
     return ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
 
 

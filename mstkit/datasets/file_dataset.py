@@ -1,4 +1,4 @@
-"""What data sets of image files share: pipelines, and the replacement of files that cannot be read."""
+"""Base class of data sets of image files: pipeline, and replacement of unreadable files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from mstkit.datasets.sampling import SampleKey
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
 
-# Shorter lists of files stay as they are. Packing one keeps it out of the workers' memory, for which mmengine collects
-# the garbage of the whole process: a second where much is loaded.
+# Shorter lists of files are not serialized: mmengine then runs a garbage collection, which can take a second.
 _PACKED_FROM = 10_000
 
 
@@ -22,15 +21,15 @@ class FileDataset(ReplacesUnreadable, BaseDataset):
     """A data set of image files.
 
     A file that the pipeline cannot read is replaced by another one (:class:`ReplacesUnreadable`). ``sample_idx`` stays
-    that of the sample asked for; ``img_path`` and ``gt_label`` are those of the file that is seen.
+    that of the requested sample; ``img_path`` and ``gt_label`` are those of the replacement.
 
     Args:
-        data_root: where the files are.
+        data_root: folder of the files.
         pipeline: transforms or their configs; names are looked up in mstkit's registry, then in mmpretrain's.
         metainfo: ``classes`` fixes the class names and their order.
-        test_mode: the data is measured on: a file that cannot be read is refused and not replaced.
+        test_mode: the data is used for evaluation: an unreadable file raises an error instead of being replaced.
         lazy_init: read the list of files at first use rather than now.
-        serialize_data: as in mmengine; keeps long lists, of ten thousand files or more, out of the workers' memory.
+        serialize_data: as in mmengine, for lists of 10 000 files or more: saves memory in the workers.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class FileDataset(ReplacesUnreadable, BaseDataset):
         return self.pipeline(results)
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """The sample's class in a list, as mmengine's ``ClassBalancedDataset`` wants it."""
+        """The sample's class as a list, for mmengine's ``ClassBalancedDataset``."""
         info = self.get_data_info(idx)
         if 'gt_label' not in info:
             raise UsageError(f'{type(self).__name__} of {self.data_root!r} has no labels to balance classes by.')

@@ -1,4 +1,4 @@
-"""Finding the images below a folder, quickly and always in the same order."""
+"""Lists the images below a folder, in a deterministic order."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SECONDS_BETWEEN_REPORTS = 5.0
 
 @dataclass
 class FolderScan:
-    """What lies below a folder.
+    """Files found below a folder.
 
     Attributes:
-        images: paths relative to the folder, with forward slashes, ordered by name folder by folder.
-        ignored: how many files of which extension are no images.
-        broken_links: links that lead nowhere, or back into a folder that contains them.
+        images: paths relative to the folder, with forward slashes, sorted by name within each folder.
+        ignored: number of files that are no images, by extension.
+        broken_links: number of links to a missing file or to a folder that contains them.
     """
 
     images: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ class FolderScan:
     broken_links: int = 0
 
     def ignored_in_words(self) -> str:
-        """One clause about what was left out, or ``''``."""
+        """One clause about the ignored files, or ``''``."""
         parts = []
         if self.ignored:
             most = ', '.join(f'{count} {suffix}' for suffix, count in self.ignored.most_common(4))
@@ -47,12 +47,12 @@ class FolderScan:
 def scan_folder(root: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> FolderScan:
     """Lists the images in a folder and all folders below it.
 
-    Links are followed; hidden files and folders (``.name``) are passed over without being counted; the case of an
-    extension does not matter. Files are not opened: about a second per 500 000 of them.
+    Links are followed; hidden files and folders (``.name``) are skipped and not counted; the case of an extension does
+    not matter. Files are not opened; 500 000 of them take about a second.
 
     Args:
         root: the folder.
-        extensions: lower-case endings of image files, with the dot.
+        extensions: file extensions of images, in lower case, with the dot.
 
     Returns:
         The images and the counts.
@@ -61,7 +61,7 @@ def scan_folder(root: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> Fo
         UsageError: a folder may not be read.
     """
     scan = FolderScan()
-    # A stack of open listings instead of recursion; with each, the folders that lead to it, to notice links in circles.
+    # A stack instead of recursion: (entries, path prefix, identities of all parent folders, to detect circular links).
     stack = [(iter(listing(root)), '', frozenset([_identity(root)]))]
     next_report = time.monotonic() + _SECONDS_BETWEEN_REPORTS
     while stack:
@@ -91,7 +91,7 @@ def scan_folder(root: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> Fo
 
 
 def class_folders(root: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> list[str]:
-    """The names of the sub-folders with an image in them or below them, sorted; see :func:`scan_folder`."""
+    """The sorted names of the sub-folders that contain an image at any depth; see :func:`scan_folder`."""
     return [entry.name for entry in listing(root) if _is(entry.is_dir) and _has_image(entry.path, extensions)]
 
 
@@ -106,7 +106,7 @@ def _has_image(folder: str, extensions: tuple[str, ...]) -> bool:
 
 
 def listing(folder: str) -> list[os.DirEntry[str]]:
-    """The entries of a folder by name, without hidden ones; raises UsageError where it may not be read."""
+    """The entries of a folder sorted by name, without hidden ones; UsageError without permission to read it."""
     try:
         with os.scandir(folder) as entries:
             return sorted((e for e in entries if not e.name.startswith('.')), key=lambda e: e.name)
@@ -120,7 +120,7 @@ def _identity(folder: str) -> tuple[int, int]:
 
 
 def _is(question: object) -> bool:
-    """``entry.is_dir`` or ``entry.is_file``, where a link in circles counts as neither."""
+    """Calls ``entry.is_dir`` or ``entry.is_file``; False for a circular link, where these raise OSError."""
     try:
         return bool(question())  # type: ignore[operator]
     except OSError:

@@ -1,4 +1,4 @@
-"""A folder of images as a data set: plain, nested, or one sub-folder per class."""
+"""A data set of the images in a folder: flat, nested, or with one sub-folder per class."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from mstkit.utils.checks import check_count
 
 @DATASETS.register_module()
 class ImageFolder(FileDataset):
-    """Images in a folder, without lists; labels only where the folder's layout gives them.
+    """All images in a folder; labels follow from its sub-folders.
 
-    The folder is ``data_root/split`` where that exists. For ``split='train'`` it may also be ``data_root`` itself.
-    Where every image lies below a sub-folder and there are at least two of those, the sub-folders are the classes
-    (sorted by name, ``metainfo['classes']``; those without images do not count), and samples have ``gt_label``.
-    Otherwise (flat, or mixed) they have none. Sub-folders that are called as splits are (``train`` and ``val``) are no
-    classes, unless ``metainfo`` names them. The order is that of the names, folder by folder.
+    The folder is ``data_root/split`` if that exists; for ``split='train'`` it may also be ``data_root`` itself. If
+    every image lies in a sub-folder and there are at least two of them, the sub-folders are the classes (sorted by
+    name, ``metainfo['classes']``, without those that have no images), and samples have ``gt_label``. Otherwise (flat or
+    mixed) samples have no label. Sub-folders with names of splits (``train`` and ``val``) are not taken as classes,
+    unless ``metainfo`` names them. Images are sorted by name within each folder.
 
     Args:
         data_root: the folder, or the folder of the splits.
         split: ``'train'``, ``'val'`` or any other sub-folder's name; ``''`` is ``data_root`` itself.
         pipeline: transforms or their configs.
-        labeled: ``'auto'`` as above; ``False`` for no labels in any case; ``True`` refuses a folder without classes.
-        extensions: endings of image files; case does not matter.
-        max_per_class: only the first files of each class (AttMask's 20 % of ImageNet are the first 260).
-        max_images: only so many images, evenly spread over the whole order, so that all classes stay.
+        labeled: ``'auto'`` as above; ``False`` for no labels; ``True`` refuses a folder without classes.
+        extensions: file extensions of images; case does not matter.
+        max_per_class: use only the first files of each class (AttMask's 20 % of ImageNet are the first 260).
+        max_images: use only this many images, evenly spaced over all, so that all classes remain.
         metainfo: ``dict(classes=...)`` fixes names and order, for instance to those of the training split.
         test_mode, lazy_init, serialize_data: as in mmengine.
 
@@ -72,9 +72,9 @@ class ImageFolder(FileDataset):
 
     @classmethod
     def classes_of(cls, config: Mapping[str, Any]) -> tuple[str, ...] | None:
-        """The classes of a data set that is only a config as yet; None where it asks for no labels.
+        """The classes of a data set, from its config without building it; None unless ``labeled`` is True.
 
-        Only as many files are looked at as it takes to find an image in each sub-folder.
+        Stops searching a sub-folder at its first image.
         """
         if config.get('labeled', 'auto') is not True:
             return None
@@ -85,7 +85,7 @@ class ImageFolder(FileDataset):
         return tuple(names)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Finds the images: dicts with ``img_path`` and, where there are classes, ``gt_label``."""
+        """Lists the images: dicts with ``img_path`` and, if there are classes, ``gt_label``."""
         scan = scan_folder(self.folder, self.extensions)
         if not scan.images:
             raise UsageError(
@@ -110,7 +110,7 @@ class ImageFolder(FileDataset):
         return kept
 
     def _classes(self, names: list[str | None]) -> list[str] | None:
-        """The class names, or None where the folder gives none; ``names`` are the images' first-level folders."""
+        """The class names, or None without classes; ``names`` are the first-level folders of the images."""
         if self.labeled is False:
             return None
         found = sorted({name for name in names if name is not None})
@@ -163,7 +163,7 @@ class ImageFolder(FileDataset):
 
 
 def _no_classes(folder: str, splits: Sequence[str]) -> str:
-    """What to say of a folder of splits that should be one of classes."""
+    """Message for a folder of splits where one of classes was expected."""
     others = ', '.join(os.path.join(folder, name) for name in splits)
     return (
         f'the folder {folder} holds {" and ".join(splits)}, which are splits of a data set and no classes: give one of '

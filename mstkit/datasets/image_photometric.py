@@ -1,8 +1,8 @@
-"""Color and blur operations on small uint8 images, (H, W, 3) RGB, as fast as one core does them.
+"""Color and blur operations on small uint8 images, (H, W, 3) RGB.
 
-They follow torchvision's operations on Pillow images (and Pillow's Gaussian blur) to within rounding; look-up tables
-and OpenCV take a fraction of the time that Pillow does. Sources: torchvision's functional reference,
-DINO's augmentation (arXiv:2104.14294, section 4.2).
+They equal torchvision's operations on Pillow images (and Pillow's Gaussian blur) up to rounding, but use look-up
+tables and OpenCV, which take a fraction of Pillow's time. Sources: torchvision's functional reference, DINO's
+augmentation (arXiv:2104.14294, section 4.2).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
 def adjust_hue(image: np.ndarray, turn: float) -> np.ndarray:
     """Turns the hue by ``turn`` of the color circle, in [-0.5, 0.5]."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-    hsv[..., 0] = hsv[..., 0] + np.uint8(int(turn * 255) % 256)  # wraps around, as a circle should
+    hsv[..., 0] = hsv[..., 0] + np.uint8(int(turn * 255) % 256)  # wraps around
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 
 
@@ -50,7 +50,7 @@ def to_gray(image: np.ndarray) -> np.ndarray:
 
 def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur; ``sigma`` in pixels is what Pillow calls the radius, and must be above 0."""
-    # With a kernel of float64 OpenCV takes twice as long for the same image, up to a rounding here and there.
+    # float32: with a float64 kernel OpenCV takes twice as long, for the same result up to rounding.
     kernel = box_kernels(np.array([sigma]))[0].astype(np.float32)
     return cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
 
@@ -66,11 +66,11 @@ def flip_horizontally(image: np.ndarray) -> np.ndarray:
 
 
 def apply_parameters(image: np.ndarray, parameters: ViewParameters) -> np.ndarray:
-    """Does to one view what was drawn for it.
+    """Applies the photometric augmentation with the given parameters to one view.
 
     Args:
         image: (H, W, 3) uint8 RGB; not changed.
-        parameters: as :meth:`ViewRecipe.draw` gives them.
+        parameters: from :meth:`ViewRecipe.draw`.
 
     Returns:
         (H, W, 3) uint8 RGB.

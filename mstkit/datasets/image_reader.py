@@ -1,4 +1,4 @@
-"""One way of reading an image: an upright uint8 RGB array, whatever the file holds, or the reason why not."""
+"""Reads image files of any format and mode as upright uint8 RGB arrays, or raises :class:`UnreadableImage`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from mstkit.datasets.unknown_files import describe, float_tiff
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
 
-# What shows through transparent pixels. Mid-gray keeps black drawings and white drawings visible alike, and is near
-# the mean that images are normalized with, so a transparent border says next to nothing to the network.
+# Background of transparent pixels. Mid-gray keeps both black and white drawings visible, and is close to the mean used
+# for normalization, so that a transparent border is near zero in the network's input.
 NEUTRAL_BACKGROUND = (128, 128, 128)
 
 _ORIENTATION_TAG = 0x0112
@@ -37,13 +37,13 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_OF_SEVERAL_FRAMES = ('TIFF', 'GIF', 'WEBP', 'PNG', 'AVIF')  # an MPO's others are for depth or the second eye
+_OF_SEVERAL_FRAMES = ('TIFF', 'GIF', 'WEBP', 'PNG', 'AVIF')  # not MPO, whose further frames are depth or stereo
 _frames_said: list[str] = []
-_ON_ITS_SIDE = (5, 6, 7, 8)  # width and height change places
+_ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 class UnreadableImage(Exception):
-    """A file that should hold an image and does not.
+    """Raised for an image file that cannot be read.
 
     Attributes:
         path: the file, or a description of the bytes.
@@ -63,15 +63,15 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None, 
     """Reads an image file as upright RGB.
 
     Gray and palette images become RGB; transparency is composited on :data:`NEUTRAL_BACKGROUND`; CMYK is converted
-    without its color profile, with Adobe's inverted JPEGs recognized by their marker. How channels of more than 8 bits
-    are scaled is said in :mod:`mstkit.datasets.deep_pixels`. The EXIF orientation is applied; of a file of several
-    frames the first is taken, which the log says once.
+    without its color profile, with Adobe's inverted JPEGs recognized by their marker. For the scaling of channels of
+    more than 8 bits see :mod:`mstkit.datasets.deep_pixels`. The EXIF orientation is applied; of a file with several
+    frames the first is read, which is logged once.
 
     Args:
         source: a path, or the bytes of a file.
-        name: what to call the bytes in a message.
-        reduction: by how much the sides may shrink; JPEG files are decoded at the largest of 1/2, 1/4 and 1/8 within
-            it, the sides rounded up, all others as they are.
+        name: name of the bytes, for messages.
+        reduction: maximum factor by which the sides may be reduced; JPEG files are decoded at 1/2, 1/4 or 1/8 of their
+            size within it, sides rounded up; other files are not reduced.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -104,13 +104,13 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None, 
 
 
 def open_image(source: str | os.PathLike[str] | bytes, name: str | None = None) -> LazyImage | np.ndarray:
-    """Reads only the head of a JPEG file, so that it can be decoded at the size that is needed; others as a whole.
+    """Reads only the header of a JPEG file, to decode it later at the size that is needed; decodes other files.
 
     Args:
-        source, name: as :func:`read_image`'s.
+        source, name: see :func:`read_image`.
 
     Raises:
-        UnreadableImage: as :func:`read_image`; the body of a JPEG file is not looked at yet.
+        UnreadableImage: see :func:`read_image`; errors in the pixel data of a JPEG file are raised when decoding.
     """
     name = name or _name_of(source)
     with _with_reasons(name), _open_stream(source) as stream:
@@ -128,10 +128,10 @@ def open_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
 
 
 def _opened(stream: BinaryIO) -> Image.Image | np.ndarray:
-    """An image whose head has been read; or all of it, (H, W, 3), where Pillow does not know the kind.
+    """An opened Pillow image; or the pixels, (H, W, 3), of a float TIFF, which Pillow does not support.
 
     Raises:
-        _Unknown: it is none that can be read.
+        _Unknown: not an image in a supported format.
     """
     try:
         return Image.open(stream)
@@ -145,7 +145,7 @@ def _opened(stream: BinaryIO) -> Image.Image | np.ndarray:
 
 
 def _log_frames(image: Image.Image, name: str) -> None:
-    """Says, once in a process, that a file has more than the one image that is read."""
+    """Warns, once per process, that only the first frame of a file with several frames is read."""
     if _frames_said or image.format not in _OF_SEVERAL_FRAMES or (count := getattr(image, 'n_frames', 1)) == 1:
         return
     _frames_said.append(name)
@@ -158,7 +158,7 @@ def _log_frames(image: Image.Image, name: str) -> None:
 
 
 def _is_plain_jpeg(image: Image.Image) -> bool:
-    """Of three channels or one. Pillow knows best what to make of the others."""
+    """Whether it is a JPEG of one or three channels; others (CMYK) are decoded by Pillow."""
     return image.format == 'JPEG' and image.mode in ('RGB', 'L')
 
 
@@ -176,19 +176,19 @@ def _open_stream(source: str | os.PathLike[str] | bytes) -> Iterator[BinaryIO]:
 
 
 class _EmptyFile(Exception):
-    """Has no byte."""
+    """The file has no bytes."""
 
 
 class _Unknown(Exception):
-    """Is no image; its text says what it is."""
+    """The file is no supported image; the message says what it is."""
 
 
 @contextlib.contextmanager
 def _with_reasons(name: str) -> Iterator[None]:
-    """Turns what goes wrong while an image is read into an UnreadableImage with a reason."""
+    """Converts all exceptions while an image is read to UnreadableImage with a reason."""
     try:
         with warnings.catch_warnings():
-            # Pillow warns of odd metadata and of images half way to its size limit: both can be read.
+            # Pillow warns of unusual metadata and of images near its size limit, which are readable nevertheless.
             warnings.simplefilter('ignore')
             yield
     except UnreadableImage:
@@ -200,14 +200,14 @@ def _with_reasons(name: str) -> Iterator[None]:
     except _Unknown as error:
         raise UnreadableImage(name, f'it is {error}') from None
     except Image.DecompressionBombError as error:
-        reason = f'{error} To read it all the same, raise PIL.Image.MAX_IMAGE_PIXELS'
+        reason = f'{error} To read it nevertheless, raise PIL.Image.MAX_IMAGE_PIXELS'
         raise UnreadableImage(name, reason) from None
     except Exception as error:  # damaged files surface as any kind of exception from Pillow's decoders
         raise UnreadableImage(name, f'{error or type(error).__name__}') from error
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1, upright, where there is none or the EXIF block is damaged."""
+    """The EXIF orientation; 1 (upright) without one or if the EXIF block is damaged."""
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG)
     except Exception:
@@ -227,7 +227,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     if mode.startswith('I;16') or mode in ('I', 'F'):
         return np.repeat(gray_to_bytes(image)[..., None], 3, axis=2)
     if mode == 'CMYK' and image.format in ('JPEG', 'MPO') and 'adobe' not in image.info:
-        # Pillow takes every CMYK JPEG for Adobe's, which store the inks inverted; without the marker they are not.
+        # Pillow assumes that every CMYK JPEG is Adobe's, with inverted inks; without Adobe's marker it is not.
         image = ImageChops.invert(image)
     if 'transparency' in image.info or mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa'):
         if mode in ('La', 'RGBa'):  # premultiplied alpha
@@ -240,22 +240,21 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class LoadRGB(BaseTransform):
-    """Reads ``img_path`` into ``img``, (H, W, 3) uint8 RGB; an ``img`` that is there already is only checked.
+    """Reads ``img_path`` into ``img``, (H, W, 3) uint8 RGB.
 
-    Data sets that hold their images in memory (CIFAR) give ``img``: it must be uint8, RGB or gray; gray becomes RGB.
-    Data sets that hold the bytes of image files (shards) give ``img_bytes``, and ``img_path`` as a name for messages.
+    Data sets with images in memory (CIFAR) provide ``img`` instead, uint8, RGB or gray; gray becomes RGB. Data sets
+    with the bytes of image files (shards) provide ``img_bytes``, and ``img_path`` as a name for messages.
 
     Args:
-        scaled: leave a JPEG file undecoded (:class:`LazyImage`) until ``MultiCrop`` has drawn its crops, and decode
-            it at 1/2, 1/4 or 1/8 where the smallest of them still has twice the pixels of its view. The boxes are
-            those of the whole image, rounded to the pixels that there are, so a view may be shifted by a quarter of
-            a pixel: against the whole image, PSNR is 40 dB at the median and 31 dB at the worst. Photographs of 500
-            pixels are never reduced for views of 224 and 96 pixels, those of 2,000 take two thirds of the time. Hence
-            it is off by default.
+        scaled: decode a JPEG file (:class:`LazyImage`) only after ``MultiCrop`` has drawn its crops, at 1/2, 1/4 or 1/8
+            of its size if the sides of the smallest crop then still have twice the pixels of its view. Boxes are
+            rounded to the reduced pixels, so that a view may be shifted by a quarter of a pixel: compared to the whole
+            image, the median PSNR is 40 dB and the lowest 31 dB. Photographs of 500 pixels are never reduced for views
+            of 224 and 96 pixels; those of 2,000 pixels take two thirds of the time. Off by default.
 
     Raises:
-        UnreadableImage: the file cannot be read; the data sets of this package answer it with another sample.
-        UsageError: neither key is there, or ``img`` is not such an array.
+        UnreadableImage: the file cannot be read; mstkit's data sets then replace the sample.
+        UsageError: none of these keys is present, or ``img`` is not such an array.
     """
 
     def __init__(self, scaled: bool = False) -> None:
@@ -273,8 +272,8 @@ class LoadRGB(BaseTransform):
             image = self._read(results['img_path'])
         else:
             raise UsageError(
-                f"LoadRGB needs 'img_path' or 'img' from the data set and got only {sorted(results)}: "
-                'use a data set that gives one of them.'
+                f"LoadRGB needs 'img_path' or 'img' from the data set, but got only {sorted(results)}: "
+                'use a data set that provides one of them.'
             )
         results['img'] = image
         results['ori_shape'] = results['img_shape'] = image.shape[:2]

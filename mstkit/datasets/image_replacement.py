@@ -1,4 +1,4 @@
-"""What a data set does about an image that cannot be read: another one in a training, and a refusal in a test."""
+"""Replaces unreadable images by others in training, and raises an error for them in evaluation."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from mstkit.datasets.image_reader import UnreadableImage
 from mstkit.datasets.sampling import SampleKey
 from mstkit.errors import UsageError
 
-# Even where half of the files are broken, this many draws in a row fail once in four thousand million samples.
+# If half of the files are broken, this many draws in a row all fail with probability 2**-32.
 _MAX_DRAWS = 32
 
 
 class ReplacesUnreadable:
-    """Mixed into data sets of mmengine's, before them.
+    """Mixin for mmengine's data sets, listed before them.
 
-    A file that cannot be read is replaced by another one, drawn by the sample's key, hence the same one in every
-    repetition. The packed sample says so: ``replaced`` lists the paths, ``replaced_reasons`` why. Count them with
-    :class:`mstkit.engine.hooks.unreadable_image_hook.UnreadableImageHook`. With ``test_mode`` the data set is there to
-    be measured on, and stops at the first such file.
+    An unreadable file is replaced by another one, drawn with the sample's key and so reproducible. In the packed
+    sample, ``replaced`` lists the paths and ``replaced_reasons`` the reasons;
+    :class:`mstkit.engine.hooks.unreadable_image_hook.UnreadableImageHook` counts them. With ``test_mode`` (evaluation)
+    the first unreadable file raises an error.
     """
 
     test_mode: bool
     pipeline: Any
 
     def prepare_data(self, idx: int) -> Any:
-        """The sample after the pipeline; unreadable files replaced.
+        """The sample after the pipeline; unreadable files are replaced.
 
         Raises:
-            UsageError: a great many files in a row cannot be read; with ``test_mode``, one.
+            UsageError: no draw gives a readable file; with ``test_mode``, the first file is unreadable.
         """
         size = len(self)  # type: ignore[arg-type]
         key = SampleKey.of(idx if idx >= 0 else size + idx)
@@ -53,17 +53,17 @@ class ReplacesUnreadable:
         """One sample after the pipeline.
 
         Args:
-            index: of the sample.
-            key: that of the sample which was asked for.
-            failed: the files that could not be read instead of which this one is, each with the reason.
+            index: index of the sample.
+            key: key of the requested sample, which this one may replace.
+            failed: the unreadable files that it replaces, each with the reason.
 
         Raises:
-            UnreadableImage: its image cannot be read.
+            UnreadableImage: the image of this sample cannot be read.
         """
         raise NotImplementedError
 
     def _candidates(self, key: SampleKey) -> Iterator[int]:
-        """The sample itself, then others; drawn far apart, for broken files tend to lie next to each other."""
+        """The sample itself, then random ones (not neighbors, because broken files are often adjacent)."""
         yield int(key)
         generator = key.generator('replacement')
         for _ in range(_MAX_DRAWS):
@@ -71,7 +71,7 @@ class ReplacesUnreadable:
 
 
 def refuse_unmeasured(unreadable: dict[str, str]) -> None:
-    """Refuses to measure on fewer images than a data set has.
+    """Raises the error for unreadable files in evaluation data.
 
     Args:
         unreadable: paths, each with the reason.
@@ -82,13 +82,13 @@ def refuse_unmeasured(unreadable: dict[str, str]) -> None:
     (path, reason), *others = unreadable.items()
     more = f' (and {len(others)} more)' if others else ''
     raise UsageError(
-        f'{path}{more}, of the data to validate or test on, cannot be read ({reason}): numbers measured without it, or '
-        'with another image in its place, would not be those of this data. Copy it again, or remove it from the data.'
+        f'{path}{more}, of the data to validate or test on, cannot be read ({reason}): without it, or with another '
+        'image in its place, results would not be comparable. Copy it again, or remove it from the data.'
     )
 
 
 def _noted(packed: Any, failed: dict[str, str]) -> Any:
-    """The packed sample, whose ``data_samples`` say what was replaced: no toolbox's own packing takes that along."""
+    """Adds ``replaced`` to ``data_samples`` of the packed sample, which other toolboxes' packing would omit."""
     if failed and isinstance(packed, dict) and hasattr(packed.get('data_samples'), 'set_metainfo'):
         packed['data_samples'].set_metainfo(dict(replaced=list(failed), replaced_reasons=list(failed.values())))
     return packed

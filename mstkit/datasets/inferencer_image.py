@@ -1,4 +1,4 @@
-"""The image that an inferencer of mmpretrain's hands over, in the order of colors that our data sets have."""
+"""Converts the BGR images of mmpretrain's inferencers to the RGB of mstkit's data sets."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mstkit.registry import TRANSFORMS
 
 @TRANSFORMS.register_module(name=['InferencerImage', 'InferencerPicture'])  # also of older checkpoints
 class InferencerImage(BaseTransform):
-    """Before ``LoadRGB`` in a test pipeline: makes RGB of the BGR ``img`` that comes from an inferencer.
+    """Converts ``img`` of an inferencer from BGR to RGB; to be placed before ``LoadRGB`` in a test pipeline.
 
-    mmpretrain's ``ImageClassificationInferencer`` reads a file itself, as mmcv does, in BGR; an array that is given to
-    it is BGR by the same convention. It tells ``img`` and its shapes, and no ``sample_idx``, which every data set
-    adds: by that the two are told apart. Images of a data set stay as they are.
+    mmpretrain's ``ImageClassificationInferencer`` reads files in BGR, and arrays given to it are BGR by the same
+    convention. Its results have no ``sample_idx``, which every data set adds; images with ``sample_idx`` are not
+    changed.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Reverses the channels of ``img``, (H, W, 3) uint8, where an inferencer gave it."""
+        """Reverses the channels of ``img``, (H, W, 3) uint8, if it comes from an inferencer."""
         image = results.get('img')
         if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and 'sample_idx' not in results:
             results['img'] = np.ascontiguousarray(image[..., ::-1])

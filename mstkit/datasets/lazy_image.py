@@ -1,4 +1,4 @@
-"""An image that is decoded when it is known how many of its pixels are needed."""
+"""An image that is decoded later, when the needed resolution is known."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 
 def largest_step(reduction: float) -> int:
-    """The largest divisor of the sides that JPEG files can be decoded with, within ``reduction``: 1, 2, 4 or 8."""
+    """The largest divisor of the sides that JPEG decoding supports, 1, 2, 4 or 8, not above ``reduction``."""
     return max((step for step in (2, 4, 8) if step <= reduction), default=1)
 
 
 class LazyImage:
-    """An image of which only the size is known as yet; who treats it as an array gets all of it.
+    """An image of which only the size has been read; conversion to an array decodes it in full resolution.
 
     Args:
-        read: gives (H, W, 3) uint8 RGB, upright, its sides divided by a :func:`largest_step`.
+        read: decodes to (H, W, 3) uint8 RGB, upright, with the sides divided by a :func:`largest_step`.
         height, width: of the whole image, upright, in pixels.
 
     Attributes:

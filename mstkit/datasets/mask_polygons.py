@@ -1,4 +1,4 @@
-"""Masks as polygons along the edges of their pixels, from which pycocotools makes the very same masks again."""
+"""Converts masks to polygons along pixel edges, which pycocotools rasterizes to exactly the same masks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 def mask_to_polygons(mask: np.ndarray) -> list[list[int]]:
     """Outlines of a mask in COCO's form: one polygon for each part (pixels that touch at a corner are one part).
 
-    COCO's polygons have no holes, so the outline of a hole is joined to the one around it by a cut that is walked down
-    and up again. The cuts are vertical and of no width: rasterizers that fill by parity, as pycocotools does, or by
-    winding number see nothing of them.
+    COCO's polygons have no holes, so the outline of a hole is joined to the surrounding outline by a vertical cut of
+    zero width, which is traversed in both directions. Rasterizers with the even-odd rule (pycocotools) or the
+    nonzero rule are not affected by it.
 
     Args:
         mask: (H, W) bool.
@@ -20,8 +20,8 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[int]]:
         Per part ``[x1, y1, x2, y2, ...]`` in pixels, whole numbers, 0 being the left or upper edge of the first pixel.
         Their union, rasterized, is the mask; an empty mask has no polygon.
     """
-    # OpenCV walks through the middles of pixels. Of a mask of twice the size, where each quarter of a pixel is one of
-    # its own, it visits the quarters along the outline, and each quarter has one corner of its pixel.
+    # OpenCV's contours run through pixel centers. In a mask of twice the resolution they run through quarter pixels,
+    # each of which corresponds to one corner of an original pixel.
     quarters = np.ascontiguousarray(mask, np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     contours, levels = cv2.findContours(quarters, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     rings = [(contour[:, 0].astype(np.int64) + 1) // 2 for contour in contours]
@@ -35,8 +35,8 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[int]]:
 
 
 def _join(ring: np.ndarray, holes: list[np.ndarray]) -> np.ndarray:
-    """One closed walk (N, 2) around a part and the holes in it; all walks go along the grid in steps of one pixel."""
-    # From above, each hole is joined at its highest point to what lies above it, which then is part of the walk.
+    """One closed outline (N, 2) of a part and its holes; all outlines follow the grid in steps of one pixel."""
+    # From top to bottom, each hole is joined at its topmost point to the outline above it.
     tops = [np.lexsort((hole[:, 0], hole[:, 1]))[0] for hole in holes]
     for hole, top in sorted(zip(holes, tops, strict=True), key=lambda pair: tuple(pair[0][pair[1]][::-1])):
         x, y = hole[top]
@@ -48,7 +48,7 @@ def _join(ring: np.ndarray, holes: list[np.ndarray]) -> np.ndarray:
 
 
 def _corners(walk: np.ndarray) -> np.ndarray:
-    """The points (N, 2) of a closed walk at which it changes its direction."""
+    """The points (N, 2) of a closed outline at which its direction changes."""
     walk = walk[(walk != np.roll(walk, 1, axis=0)).any(axis=1)]
     before, after = np.sign(walk - np.roll(walk, 1, axis=0)), np.sign(np.roll(walk, -1, axis=0) - walk)
     return walk[(before != after).any(axis=1)]

@@ -22,8 +22,8 @@ from mstkit.utils.checks import check_count, check_one_of, check_range, settings
 # DINO's two global views differ: the first is always blurred, the second sometimes solarized.
 DINO_GLOBAL_RECIPES = (dict(blur=1.0, solarize=0.0), dict(blur=0.1, solarize=0.2))
 PHOTOMETRIC = ('cpu', 'device')
-# Where a file is decoded at a fraction of its size, each crop keeps at least so many pixels for each one of its view:
-# its filter then still does most of the smoothing, and no crop is ever enlarged because of it.
+# A file is decoded at a reduced size only if the sides of each crop keep at least this many pixels per pixel of the
+# view, so that the resize filter still does most of the smoothing and no crop is enlarged.
 SCALED_GAP = 2
 
 
@@ -32,9 +32,9 @@ class CropSettings:
     """A kind of crop.
 
     Attributes:
-        where: where the user finds it, for messages.
-        size: side in pixels.
-        scale: the share of the image's area that a crop covers, smallest and largest.
+        where: name of the setting, for messages.
+        size: side of the view in pixels.
+        scale: area of a crop relative to the image, (smallest, largest).
         count: views of this kind per image.
     """
 
@@ -54,14 +54,14 @@ def draw_crop(
 ) -> Box:
     """Draws a box as torchvision's RandomResizedCrop does.
 
-    The area is uniform in ``scale``, the logarithm of width/height uniform in that of ``ratio``; after ten boxes that
-    do not fit, the largest central box within ``ratio``.
+    The area is uniform in ``scale``, the aspect ratio log-uniform in ``ratio``; after ten boxes that do not fit into
+    the image, the largest central box within ``ratio``.
 
     Args:
         height, width: of the image, in pixels.
-        scale: share of the area, smallest and largest.
-        ratio: width/height, smallest and largest.
-        generator: where the draws come from.
+        scale: area relative to the image, (smallest, largest).
+        ratio: width/height, (smallest, largest).
+        generator: random generator.
 
     Returns:
         left, top, width, height in pixels.
@@ -83,7 +83,7 @@ def draw_crop(
 
 
 def scale_box(box: Box, step: int, height: int, width: int) -> Box:
-    """The box of a whole image in one that was decoded at 1/``step`` of its size, ``height`` x ``width`` pixels."""
+    """Converts a box of the whole image to the image decoded at 1/``step`` of its size, ``height`` x ``width`` px."""
     left, top, w, h = box
     right, bottom = min(round((left + w) / step), width), min(round((top + h) / step), height)
     left, top = round(left / step), round(top / step)
@@ -92,27 +92,27 @@ def scale_box(box: Box, step: int, height: int, width: int) -> Box:
 
 @TRANSFORMS.register_module()
 class MultiCrop(BaseTransform):
-    """Turns ``img`` into a list of views; DINO's recipe unless told otherwise.
+    """Turns ``img`` into a list of views, by default with DINO's augmentation.
 
-    A view is a random crop, resized with antialiased interpolation, then flipped and colored by its recipe.
-    All draws come from the key in ``sample_idx`` (:class:`SampleKey`), one stream per view: the same key gives the
-    same views in any process. With a plain number instead of a key every epoch sees the same views, so train with
-    :class:`EpochSampler`. Source: DINO, arXiv:2104.14294, section 4.2 and its published recipe.
+    A view is a random crop, resized with antialiased interpolation, then flipped and color-augmented by its recipe.
+    All random draws are seeded by the key in ``sample_idx`` (:class:`SampleKey`), one stream per view: the same key
+    gives the same views in any process. With a plain index instead of a key, views would be the same in every epoch, so
+    train with :class:`EpochSampler`. Source: DINO, arXiv:2104.14294, section 4.2, and its published code.
 
     Args:
-        global_crops: ``size``, ``scale``, ``count`` of the global views; what is left out is 224, (0.4, 1.0), 2.
-        local_crops: the same of the local views; what is left out is 96, (0.05, 0.4), 8. A count of 0 makes none.
-        global_recipes: a :class:`ViewRecipe` as a dict for each global view, or one for all. ``None`` is DINO's pair.
-        local_recipe: the recipe of all local views. ``None`` is DINO's: blur with probability 0.5.
-        ratio: width/height of the crops, smallest and largest.
-        blur_sigma: blur radius in pixels for the recipes that do not say their own.
-        photometric: where the recipes are applied: ``'cpu'``, here; ``'device'``, on the whole batch by the model's
-            :class:`ViewDataPreprocessor`. What is drawn is the same.
-        interpolation: ``'bicubic'``, as DINO pre-trains, or ``'bilinear'``, as MoBY does, and as DINO's linear probe.
+        global_crops: ``size``, ``scale``, ``count`` of the global views; defaults 224, (0.4, 1.0), 2.
+        local_crops: likewise of the local views; defaults 96, (0.05, 0.4), 8. A count of 0 for no local views.
+        global_recipes: a :class:`ViewRecipe` as a dict for each global view, or one for all. ``None`` for DINO's pair.
+        local_recipe: the recipe of all local views. ``None`` for DINO's, which blurs with probability 0.5.
+        ratio: width/height of the crops, (smallest, largest).
+        blur_sigma: blur radius in pixels for recipes without ``blur_sigma``.
+        photometric: where the recipes are applied: ``'cpu'``, in this transform; ``'device'``, on the whole batch by
+            the model's :class:`ViewDataPreprocessor`. The random draws are the same.
+        interpolation: ``'bicubic'``, as in DINO's pre-training, or ``'bilinear'``, as in MoBY and DINO's linear probe.
         resize: ``'torch'``, or ``'pillow'``, which takes five times as long (:mod:`mstkit.datasets.crop_resizing`).
 
     Raises:
-        UsageError: a setting is unknown or out of range, or the recipes do not fit the number of global views.
+        UsageError: a setting is unknown or out of range, or the number of recipes is not that of global views.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class MultiCrop(BaseTransform):
         :class:`ViewParameters`.
         """
         if 'sample_idx' not in results:
-            raise UsageError("MultiCrop needs 'sample_idx' to key its randomness: use a data set based on mmengine's.")
+            raise UsageError("MultiCrop needs 'sample_idx' to seed its draws: use a data set based on mmengine's.")
         key = SampleKey.of(results['sample_idx'])
         image = results['img']
         height, width = image.shape[:2]
@@ -183,7 +183,7 @@ class MultiCrop(BaseTransform):
             step = largest_step(min(min(box[2:]) / size for box, size, _ in drawn) / SCALED_GAP)
             image = image.read(step)
             boxes = [scale_box(box, step, *image.shape[:2]) for box in boxes] if step > 1 else boxes
-        # Cut first: the filter then sees nothing beyond the crop, as in torchvision, and touches few pixels.
+        # Crop before resizing, as in torchvision: pixels beyond the crop have no influence, and fewer are processed.
         sizes = [size for _, size, _ in drawn]
         views = [self._resize(image, *place, self.interpolation) for place in zip(boxes, sizes, strict=True)]
         if self.photometric == 'cpu':

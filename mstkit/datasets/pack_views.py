@@ -1,4 +1,4 @@
-"""The last transform: arrays become tensors, and what is known about the sample a DataSample."""
+"""The last transform of a pipeline: packs arrays into tensors and meta data into a DataSample."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mstkit.utils.checks import check_flag
 class PackViews(BaseTransform):
     """Packs a single image or a list of views for ``default_collate``.
 
-    mmpretrain's ``PackInputs`` does as much for one image; this one also carries which files had to be replaced.
+    Like mmpretrain's ``PackInputs``, which takes one image; also keeps which files were replaced.
 
     Args:
-        meta_keys: what of the sample travels on in the DataSample, where it is there.
-        single: give the one view that there is as an image and not as a list, as mmpretrain's MAE wants it.
+        meta_keys: keys to copy to the DataSample, if present.
+        single: pack a single view as an image instead of a list of one, as mmpretrain's MAE expects it.
 
     Raises:
-        UsageError: ``single`` is neither True nor False; or, in use, there are several views.
+        UsageError: ``single`` is no bool; or, in use, there are several views.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class PackViews(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Makes ``inputs``, a uint8 tensor (3, H, W) or a list of them as ``img`` is, and ``data_samples``.
 
-        Where ``MultiCrop`` leaves the colors to the device, their parameters go along as ``photometric``, (V, 12).
+        With ``photometric='device'`` of ``MultiCrop``, ``photometric`` (V, 12) has the views' parameters.
         """
         image = self._alone(results['img']) if self.single else results['img']
         sample = DataSample()
@@ -52,7 +52,7 @@ class PackViews(BaseTransform):
         inputs = [_to_tensor(view) for view in image] if isinstance(image, list) else _to_tensor(image)
         packed = dict(inputs=inputs, data_samples=sample)
         if 'photometric' in results:  # (1, 12) of a single view: the preprocessor takes both
-            # No part of the DataSample: a preprocessor that does not know the key then stops rather than ignores it.
+            # Not in the DataSample: a preprocessor that does not support the key then fails instead of ignoring it.
             packed['photometric'] = torch.from_numpy(results['photometric'])
         return packed
 
@@ -62,7 +62,7 @@ class PackViews(BaseTransform):
             return image
         if len(image) != 1:
             raise UsageError(
-                f'PackViews: single=True, and there are {len(image)} views: set global_crops.count=1 and '
+                f'PackViews: single=True, but there are {len(image)} views: set global_crops.count=1 and '
                 'local_crops.count=0 of MultiCrop, and one recipe'
             )
         return image[0]

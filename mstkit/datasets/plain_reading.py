@@ -1,4 +1,4 @@
-"""A few images of a folder, read at once: for tools that show or measure them rather than train on them."""
+"""Reads some images of a folder into one tensor, for visualization and analysis tools."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Images(NamedTuple):
 
 
 def read_images(folder: str | os.PathLike[str], views: Sequence[Mapping[str, Any]], most: int) -> Images:
-    """Reads images from all over a folder, as the data sets do, but without replacing what cannot be read.
+    """Reads evenly spaced images of a folder, without replacing unreadable ones.
 
     Args:
-        folder: of images, in any depth.
-        views: transforms after ``LoadRGB``, which bring all images to one size.
-        most: only so many files, evenly spread over the whole order, so that all sub-folders are seen.
+        folder: of images, at any depth.
+        views: transforms after ``LoadRGB``, which give all images the same size.
+        most: maximum number of files; they are evenly spaced over all, so that all sub-folders are covered.
 
     Raises:
         UsageError: no such folder, no image in it, or none that can be read.

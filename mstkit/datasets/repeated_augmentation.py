@@ -1,4 +1,4 @@
-"""Repeated augmentation, as DeiT's recipe samples."""
+"""Repeated augmentation, the sampling of DeiT's recipe."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from mstkit.utils.checks import check_count
 
 @DATA_SAMPLERS.register_module()
 class RoundedRepeatAugSampler(RepeatAugSampler):
-    """mmpretrain's repeated augmentation (Hoffer et al., 2020) with the length of an epoch that DeiT's code has.
+    """mmpretrain's repeated augmentation (Hoffer et al., 2020) with the epoch length of DeiT's code.
 
-    Each image comes ``num_repeats`` times in a row and neighbors go to different processes, each augmented on its own.
-    An epoch ends after as many samples as the data set has images, rounded down to a multiple of ``round_to``: about a
-    third of the images with three repeats. (mmpretrain's does not round: an epoch of the 2040 Flowers, 6 processes of
-    150 images, would have two batches instead of one.)
+    Each image is repeated ``num_repeats`` times in a row; the repeats go to different processes and are augmented
+    independently. An epoch has as many samples as the data set has images, rounded down to a multiple of ``round_to``;
+    with three repeats it covers about a third of the images. (mmpretrain does not round: an epoch of the 2040 Flowers
+    with 6 processes of 150 images would have two batches instead of one.)
 
     Args:
-        dataset: what is sampled; only its length is used.
-        num_repeats: how often each image comes.
-        round_to: samples of an epoch, over all processes, are a multiple of this; of a smaller data set they are all.
+        dataset: the data set; only its length is used.
+        num_repeats: repeats of each image.
+        round_to: the number of samples per epoch, over all processes, is a multiple of this; a smaller data set is
+            not rounded.
         shuffle, seed: see mmpretrain.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Which samples come when, and what their randomness is keyed by.
+"""The order of samples, and the seeding of their random augmentation.
 
-Every random choice about a sample follows from (seed, epoch, index, stream) alone: not from the worker or the rank that
-makes it, nor from what was drawn before. A run that is resumed, or run on another number of processes, therefore sees
-bit-identical views without any generator state in the checkpoint.
+Every random draw for a sample depends on (seed, epoch, index, stream) alone, not on the worker, the rank or earlier
+draws. A resumed run, or one with another number of processes, therefore has bit-identical views without any generator
+state in the checkpoint.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from mstkit.errors import UsageError
 from mstkit.registry import DATA_SAMPLERS
 
 _WORD = (1 << 64) - 1
-NO_SAMPLE = _WORD  # the index under which an epoch's order is drawn; no data set is that long
+NO_SAMPLE = _WORD  # the index for draws of a whole epoch (its order); no data set is that long
 
 
 @functools.lru_cache(maxsize=256)
 def _stream_word(stream: str | int) -> int:
-    """A 64-bit word per stream; those of numbers and of names never meet."""
+    """A 64-bit word for a stream; words of numbers and of names are disjoint."""
     if isinstance(stream, int):
         return stream & (_WORD >> 1)
     digest = hashlib.blake2b(stream.encode(), digest_size=8).digest()
@@ -33,25 +33,25 @@ def _stream_word(stream: str | int) -> int:
 
 
 def bit_generator(seed: int, epoch: int, index: int, stream: str | int) -> np.random.Philox:
-    """The generator of a stream of random words; what has no sample has the index :data:`NO_SAMPLE`."""
-    # Philox is a counter-based generator: key and the high counter words name the stream outright, so that two
-    # streams cannot overlap, and numpy promises the same bits on every platform.
+    """The bit generator for (seed, epoch, index, stream); ``index`` is :data:`NO_SAMPLE` for draws without a sample."""
+    # Philox is counter-based: its key and high counter words identify the stream, so that streams cannot overlap, and
+    # numpy guarantees the same bits on every platform.
     key = np.array([seed & _WORD, index & _WORD], dtype=np.uint64)
     counter = np.array([0, 0, _stream_word(stream), epoch & _WORD], dtype=np.uint64)
     return np.random.Philox(key=key, counter=counter)
 
 
 class SampleKey(int):
-    """The index of a sample that also knows the epoch and the seed; an ``int`` wherever one is expected.
+    """A sample index (an ``int``) that carries the epoch and the seed for the sample's random draws.
 
     Wrappers such as mmengine's ``ConcatDataset`` and ``RepeatDataset`` compute with the index (``-``, ``%``): the
-    result is a key again, with the randomness of the original one.
+    result is a key again, with the random draws of the original index.
 
     Args:
-        index: position in the data set.
-        epoch: the epoch in which it was drawn.
+        index: index in the data set.
+        epoch: the epoch in which it is used.
         seed: the run's seed.
-        origin: the index that the randomness is keyed by; ``index`` where it is not given.
+        origin: the index that seeds the random draws; None for ``index``.
 
     Attributes:
         epoch, seed, origin: as above.
@@ -70,11 +70,11 @@ class SampleKey(int):
 
     @classmethod
     def of(cls, index: int) -> SampleKey:
-        """The key itself, or a plain number as a key of epoch 0 and seed 0."""
+        """Returns a key unchanged, and a plain index as a key with epoch 0 and seed 0."""
         return index if isinstance(index, SampleKey) else cls(index)
 
     def generator(self, stream: str | int = 0) -> np.random.Generator:
-        """A fresh generator of this sample's ``stream``; equal keys and streams give equal numbers anywhere."""
+        """A new generator for this sample and ``stream``; equal keys and streams give equal numbers in any process."""
         return np.random.Generator(bit_generator(self.seed, self.epoch, self.origin, stream))
 
     def __sub__(self, other: int) -> SampleKey:
@@ -98,18 +98,18 @@ class SampleKey(int):
 
 @DATA_SAMPLERS.register_module()
 class EpochSampler(Sampler[SampleKey]):
-    """Yields every sample once per epoch, as keys, in an order that follows from (seed, epoch) alone.
+    """Yields the :class:`SampleKey` of every sample once per epoch, in an order that depends on (seed, epoch) alone.
 
-    Rank r of W takes every W-th sample, from r on. With ``drop_last=True`` in the data loader, the i-th batches of all
-    ranks together are then exactly the i-th batch of one process with a W times larger batch.
+    Rank r of W takes every W-th sample, starting at r. With ``drop_last=True`` in the data loader, the i-th batches of
+    all ranks together are exactly the i-th batch of one process with a W times larger batch.
 
     Args:
-        dataset: what is sampled; only its length is used.
-        seed: the run's seed (mmengine's Runner gives it). ``None`` draws one that all ranks share; such a run cannot
-            be repeated.
-        shuffle: a new order in each epoch, or the order of the data set.
-        round_up: every rank gets the same number of samples. ``False`` (training): the last ``len % W`` samples of
-            the epoch's order are left out. ``True`` (evaluation): the first ones are repeated to fill the last round.
+        dataset: the data set; only its length is used.
+        seed: the run's seed (set by mmengine's Runner). ``None`` draws one that all ranks share; such a run is not
+            reproducible.
+        shuffle: whether to shuffle in each epoch; False keeps the order of the data set.
+        round_up: how all ranks get the same number of samples: ``False`` (training) omits the last ``len % W`` samples
+            of the epoch's order; ``True`` (evaluation) repeats the first samples at the end.
 
     Raises:
         UsageError: the data set has fewer samples than there are ranks.
@@ -135,8 +135,8 @@ class EpochSampler(Sampler[SampleKey]):
 
         Args:
             epoch: from 0.
-            start: how many of this rank's samples were consumed before an interruption; they are skipped. It holds
-                until the next call; the length stays that of the whole epoch.
+            start: number of this rank's samples to skip, which were used before an interruption. Applies until the
+                next call; the length remains that of the whole epoch.
         """
         if not 0 <= start <= self.num_samples:
             raise UsageError(
@@ -150,7 +150,7 @@ class EpochSampler(Sampler[SampleKey]):
         """The epoch's order over all ranks, (total,) int64."""
         if not self.shuffle:
             return np.arange(self.total)
-        # Sorting raw words rather than calling permutation(): numpy keeps the words stable between versions only.
+        # Not permutation(): numpy guarantees only the raw words to be the same in all versions.
         words = bit_generator(self.seed, self.epoch, NO_SAMPLE, 'order').random_raw(self.total)
         return np.argsort(words, kind='stable')
 

@@ -1,4 +1,4 @@
-"""The parts of a data set as its folder names them: train, val, test."""
+"""Finds the split folders of a data set: train, val, test."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ EVALUATION = ('val', 'valid', 'validation', 'dev', 'eval', 'evaluation', 'test',
 
 
 def splits_among(names: Iterable[str]) -> list[str]:
-    """The names that stand for splits, where sub-folders of these names are splits rather than classes.
+    """Decides whether sub-folders are splits rather than classes, and returns the names of the splits.
 
-    They are where one is for training and another for evaluation, or where all of them are splits. A single class may
-    be called train (it is one of VOC's, the vehicle), or test.
+    They are splits if there is one for training and one for evaluation, or if there are several and all have names of
+    splits. A single class may be called train (the vehicle, in VOC) or test.
 
     Args:
         names: of the sub-folders with images; case does not matter.
 
     Returns:
-        The splits in the order given; empty where the sub-folders may be classes.
+        The splits in the given order; empty if the sub-folders may be classes.
     """
     names = list(names)
     found = [name for name in names if name.lower() in TRAINING + EVALUATION]
@@ -32,7 +32,7 @@ def splits_among(names: Iterable[str]) -> list[str]:
 
 
 def find_split(data_root: str, split: str) -> str:
-    """The folder that a split of a data set lies in; see :class:`ImageFolder`.
+    """The folder of a split of a data set; see :class:`ImageFolder`.
 
     Args:
         data_root: the folder, or the folder of the splits.
@@ -58,12 +58,12 @@ def find_split(data_root: str, split: str) -> str:
     if split == 'train' and not others:
         return root
     if split == 'train':
-        # Else the validation images would be trained on, as a class of their own.
+        # Otherwise the validation images would become training images, as a class of their own.
         raise UsageError(
             f'{data_root} has a folder {others[0]!r} and no folder {split!r}: name the folder of training images '
             f'{split!r}, or give the folder of images itself as the data root.'
         )
-    there = f', or split={others[0]!r}, which is there' if others else ''
+    there = f', or split={others[0]!r}, which exists' if others else ''
     raise UsageError(
         f"there is no folder {folder} for the split {split!r}: make it, or give split='' to use {data_root} "
         f'itself{there}.'

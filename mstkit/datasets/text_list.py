@@ -1,4 +1,4 @@
-"""A text file that lists images as a data set."""
+"""A data set of the images listed in a text file."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _LAST_WORD = re.compile(r'(.*\S)\s+(\S+)')
 class TextList(FileDataset):
     """Images named in a text file (UTF-8), one per line: ``path`` or ``path label``.
 
-    Paths may hold spaces; a label is a whole number from 0 on at the end of the line, on every line or on none. Empty
-    lines and lines that begin with ``#`` do not count. The order is that of the file.
+    Paths may contain spaces; a label is a whole number from 0 at the end of the line, on every line or on none. Empty
+    lines and lines that begin with ``#`` are ignored. The order is that of the file.
 
     Args:
         list_file: the text file.
-        data_root: what relative paths are relative to; ``''`` is the folder of the list.
+        data_root: base folder of relative paths; ``''`` is the folder of the list.
         pipeline: transforms or their configs.
         metainfo: ``dict(classes=...)`` names the labels; without it they are named by their numbers.
         test_mode, lazy_init, serialize_data: as in mmengine.
 
     Raises:
-        UsageError: the list is missing, empty, or has a bad line (said with its number), or its first files are all
-            missing. Files that are missing later on are treated as unreadable images.
+        UsageError: the list is missing, empty, or has an invalid line (given by its number), or none of its first files
+            exists. Files that are missing later are treated as unreadable images.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TextList(FileDataset):
         super().__init__(data_root, pipeline, metainfo, test_mode, lazy_init, serialize_data)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Reads the list: dicts with ``img_path`` and, where there are labels, ``gt_label``."""
+        """Reads the list: dicts with ``img_path`` and, if there are labels, ``gt_label``."""
         samples: list[dict[str, Any]] = []
         first = 0
         with open(self.list_file, 'rb') as stream:
@@ -99,7 +99,7 @@ class TextList(FileDataset):
         return UsageError(f'line {number} of the list {self.list_file} {what}: {way_out}.')
 
     def _probe(self, samples: list[dict[str, Any]]) -> None:
-        """A wrong data root shows in the first few files; looking for all of them would take long."""
+        """Checks only the first few files, which is enough to detect a wrong data root."""
         if not any(os.path.exists(sample['img_path']) for sample in samples[:_PROBED]):
             raise UsageError(
                 f'none of the first {len(samples[:_PROBED])} files of the list {self.list_file} exists, the first '

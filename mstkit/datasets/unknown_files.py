@@ -1,4 +1,4 @@
-"""What a file is that Pillow cannot open as an image, in words; and floating-point TIFFs, which OpenCV can."""
+"""Describes files that Pillow cannot open as an image, and reads floating-point TIFFs with OpenCV."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _BEGINNINGS = (
 
 
 def describe(data: bytes) -> str:
-    """What a file is, to follow "it is"; of a TIFF, what its samples are like.
+    """Describes a file, to follow "it is"; for a TIFF with its bands and bit depth.
 
     Args:
-        data: the beginning of the file at least; all of it for a TIFF.
+        data: at least the beginning of the file; all of it for a TIFF.
     """
     start = data[:256].lstrip(b'\xef\xbb\xbf \t\r\n').lower()
     for beginning, words in _BEGINNINGS:
@@ -56,11 +56,11 @@ def describe(data: bytes) -> str:
 
 
 def float_tiff(data: bytes) -> np.ndarray | None:
-    """Reads a TIFF of one or three bands of 32 or 64-bit floats, which Pillow knows only in part.
+    """Reads a TIFF of one or three bands of 32 or 64-bit floats, which Pillow supports only in part.
 
     Returns:
-        (H, W, 3) uint8 RGB, scaled as :func:`mstkit.datasets.deep_pixels.gray_to_bytes` says, all bands alike; None
-        where it is another file.
+        (H, W, 3) uint8 RGB, scaled as in :func:`mstkit.datasets.deep_pixels.gray_to_bytes`, all bands alike; None for
+        another file.
 
     Raises:
         ValueError: some values are not finite.
@@ -93,12 +93,12 @@ def _tiff_tags(data: bytes) -> ImageFileDirectory_v2 | None:
         stream.seek(tags.next)
         tags.load(stream)
         return tags if tags.get(256) else None
-    except Exception:  # a damaged directory fails in any of Pillow's ways
+    except Exception:  # Pillow raises all kinds of errors for a damaged directory
         return None
 
 
 def _samples(tags: ImageFileDirectory_v2) -> tuple[int, int, int]:
-    """Bands, bits of the largest, and TIFF's number for their kind."""
+    """(number of bands, bits of the deepest band, TIFF's SampleFormat)."""
     bits = tags.get(258) or (1,)
     sample = tags.get(339) or (1,)
     return int(tags.get(277) or 1), max(bits), sample[0]

@@ -1,4 +1,4 @@
-"""Image files that could not be read: found in batches, counted, and refused when they are too many."""
+"""Collects the unreadable image files of a data set and raises an error if there are too many."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mstkit.utils.checks import check_count, check_number
 
 MAX_FRACTION = 0.01
 MIN_FILES = 5
-_LARGEST_SHARE = 0.25  # of a small data set, however many files are always allowed
+_LARGEST_SHARE = 0.25  # limit of min_files, as a share of a small data set
 
 
 def replaced_in(batch: Any) -> dict[str, str]:
-    """The files that a batch has other images in place of, each with the reason.
+    """The unreadable files that were replaced in a batch, each with the reason.
 
     Args:
-        batch: what a data loader gives; only a dict with ``data_samples`` can tell.
+        batch: from a data loader; empty result for anything but a dict with ``data_samples``.
     """
     samples = batch.get('data_samples') or () if isinstance(batch, dict) else ()
     found: dict[str, str] = {}
@@ -29,18 +29,18 @@ def replaced_in(batch: Any) -> dict[str, str]:
 
 
 class UnreadableFiles:
-    """The distinct files of one data set that could not be read, and how many are tolerated.
+    """The distinct unreadable files of one data set, with a limit on their number.
 
-    Tolerated are ``max_fraction`` of the data set, and in a small one ``min_files``, but then at most a quarter of it:
-    one broken file of 60 is no reason to stop, five broken ones of six are.
+    The limit is ``max_fraction`` of the data set, or ``min_files`` if that is more, but the latter at most a quarter of
+    the data set: one unreadable file of 60 is tolerated, five of six are not.
 
     Args:
         max_fraction: unreadable files / size of the data set, from 0 to 1.
-        min_files: how many are tolerated however small that fraction of the data set is.
-        owner: whose settings these two are, for messages.
+        min_files: number that is tolerated in a small data set.
+        owner: name of the component with these settings, for messages.
 
     Attributes:
-        reasons: each path with the reason why it could not be read, in the order in which they were met.
+        reasons: the reason for each path, in the order of occurrence.
     """
 
     def __init__(
@@ -52,21 +52,21 @@ class UnreadableFiles:
         self.reasons: dict[str, str] = {}
 
     def add(self, found: Mapping[str, str]) -> dict[str, str]:
-        """Takes note of files; gives those among them that are new."""
+        """Adds files and returns those that are new."""
         new = {path: reason for path, reason in found.items() if path not in self.reasons}
         self.reasons.update(new)
         return new
 
     def allowed(self, size: int) -> int:
-        """How many unreadable files a data set of ``size`` images may have."""
+        """The maximum number of unreadable files in a data set of ``size`` images."""
         return int(max(self.max_fraction * size, min(self.min_files, _LARGEST_SHARE * size)))
 
     def check(self, size: int, option: str | None = None) -> None:
-        """Stops when there are too many.
+        """Raises an error if there are too many.
 
         Args:
-            size: of the data set, in images.
-            option: what the user can raise, as it is written in a config or after ``--cfg-options``.
+            size: number of images in the data set.
+            option: the setting to raise, as written in a config or after ``--cfg-options``.
 
         Raises:
             UsageError: with the numbers, the first file, and ``option``.
@@ -75,7 +75,7 @@ class UnreadableFiles:
             return
         path, reason = next(iter(self.reasons.items()))
         share = min(1.0, len(self.reasons) / size)
-        # The next step of a thousandth, so that what is advised is enough for what has been found.
+        # Rounded up to a thousandth, so that the suggested value suffices for the files found so far.
         enough = min(1.0, (int(1000 * share) + 1) / 1000)
         raise UsageError(
             f'{len(self.reasons)} of the {size} images cannot be read, which is more than {100 * self.max_fraction:g} '
@@ -85,6 +85,6 @@ class UnreadableFiles:
         )
 
     def summary(self, size: int) -> str:
-        """The last word on a data set of ``size`` images."""
+        """One line on the unreadable files of a data set of ``size`` images."""
         count = len(self.reasons)
         return f'{count} of {size} files could not be read and were replaced' if count else 'all could be read'

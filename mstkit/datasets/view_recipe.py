@@ -1,4 +1,4 @@
-"""What happens to one view after it was cropped: flip, color, blur, solarization, each with its probability."""
+"""Photometric augmentation of a view: flip, color jitter, gray, blur, solarization, each with its probability."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mstkit.utils.view_parameters import JITTER, NO_SOLARIZATION, ViewParameters
 
 @dataclass(frozen=True)
 class ViewRecipe:
-    """The photometric half of a view, in the order in which it is applied; the values are DINO's.
+    """Settings of the photometric augmentation of a view, in the order of application; defaults as in DINO.
 
     ``flip``, ``jitter``, ``gray``, ``blur`` and ``solarize`` are probabilities.
 
     Attributes:
-        where: where the user finds the recipe, for messages.
+        where: name of the setting, for messages.
         flip: horizontal flip.
-        jitter: color jitter; its four parts then happen in random order.
-        brightness, contrast, saturation: factors are uniform in [max(0, 1 - x), 1 + x].
-        hue: turn of the color circle, uniform in [-x, x]; at most 0.5.
+        jitter: color jitter; its four operations are applied in random order.
+        brightness, contrast, saturation: x; factors are uniform in [max(0, 1 - x), 1 + x].
+        hue: x; the hue shift, as a fraction of the color circle, is uniform in [-x, x]; at most 0.5.
         gray: conversion to gray.
         blur: Gaussian blur.
-        blur_sigma: its radius in pixels, uniform between the two. Made for 224 px; smaller views want less.
+        blur_sigma: its sigma in pixels, uniform in this range, which suits 224 px; use less for smaller views.
         solarize: inversion of bright values.
-        solarize_threshold: from which value on.
+        solarize_threshold: values at or above this are inverted.
     """
 
     where: str = 'a view recipe'
@@ -53,10 +53,10 @@ class ViewRecipe:
         check_count(f'{self.where}.solarize_threshold', self.solarize_threshold, 0, 256)
 
     def draw(self, generator: np.random.Generator) -> ViewParameters:
-        """Draws what happens to one view.
+        """Draws the augmentation parameters of one view.
 
         Args:
-            generator: where every draw comes from.
+            generator: random generator.
         """
         flip = generator.random() < self.flip
         factors: dict[str, float] = {}
@@ -69,7 +69,7 @@ class ViewRecipe:
         return ViewParameters(flip, order, **factors, gray=gray, blur=blur, solarize=solarize)
 
     def _draw_jitter(self, generator: np.random.Generator) -> dict[str, float]:
-        """The factors of the parts of the jitter, in the order in which they happen."""
+        """The factors of the jitter's operations, in the order of application."""
         factors = {}
         for part in generator.permutation(len(JITTER)):
             name = JITTER[part]
@@ -80,11 +80,11 @@ class ViewRecipe:
         return factors
 
     def apply(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Draws what happens and does it.
+        """Draws parameters and applies them.
 
         Args:
             image: (H, W, 3) uint8 RGB; not changed.
-            generator: where every draw comes from.
+            generator: random generator.
 
         Returns:
             (H, W, 3) uint8 RGB.

@@ -1,4 +1,4 @@
-"""Checkpoints and configs from elsewhere, read as data and never as programs.
+"""Reads checkpoints and configs of other programs as data, without executing any code in them.
 
 Importing it makes mmengine, too, read local checkpoints as plain data
 (:func:`mstkit.interop.checkpoint.install_loader`).

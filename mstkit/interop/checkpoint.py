@@ -1,4 +1,4 @@
-"""Reads checkpoints without ever executing what is in them, and loads weights without ever losing one quietly."""
+"""Reads checkpoints without executing code in them, and loads weights strictly (no missing or unexpected tensors)."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def read_checkpoint(path: str | os.PathLike[str], tensors: bool = True) -> dict[
 
     Args:
         path: the file, or the folder that a sharded training wrote (``NAME.dcp``).
-        tensors: read them too; without, only what is not a tensor may be used (the file is mapped, not read), which
-            takes no time and no memory however large the file is.
+        tensors: whether tensors are read, too. With False the file is only memory-mapped, which is fast however large
+            it is, and only what is no tensor may be used.
 
     Returns:
         A dict with at least ``state_dict``.
@@ -88,14 +88,14 @@ def read_pretrained(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_data(file: Path, tensors: bool = True) -> Any:
-    """Reads a file of torch's onto the CPU, whatever its layout, and executes nothing.
+    """Reads a file of ``torch.save`` of any layout onto the CPU without executing code in it.
 
     Args:
         file: what to read.
         tensors: see :func:`read_checkpoint`.
 
     Raises:
-        UsageError: no such file, damaged, or holding something else than plain data.
+        UsageError: no such file, a damaged one, or one with anything but plain data.
     """
     if not file.is_file():
         raise UsageError(f'checkpoint {file} does not exist; give the path of a .pth file.')
@@ -110,16 +110,16 @@ def read_data(file: Path, tensors: bool = True) -> Any:
             f'checkpoint {file} is refused: {_first_line(error)} Nothing in it was executed; use a file that mstkit or '
             f'mmengine wrote.{_OPTIONS_INSIDE if "argparse" in str(error) else ""}'
         ) from error
-    except Exception as error:  # A damaged file fails in any of torch's, zip's and pickle's ways.
+    except Exception as error:  # torch, zip and pickle raise all kinds of errors for damaged files.
         raise UsageError(
             f'{file} is not a readable checkpoint, or it is truncated ({type(error).__name__}: {_first_line(error)})'
         ) from error
 
 
 def install_loader() -> None:
-    """Makes mmengine read local files as :func:`read_data` does, for ``init_cfg`` and the runners of others.
+    """Makes mmengine read local files with :func:`read_data`, for ``init_cfg`` and other libraries' runners.
 
-    By itself it reads a file that is no plain data once more, and then executes what is in it.
+    mmengine itself falls back to an unsafe ``torch.load``, which executes code in the file.
     """
 
     def load_from_plain_file(filename: str, map_location: Any = None) -> Any:
@@ -129,14 +129,14 @@ def install_loader() -> None:
 
 
 def branch_state(checkpoint: Mapping[str, Any], branch: str) -> dict[str, Tensor]:
-    """Takes the weights of one branch's backbone out of a checkpoint, with the prefix stripped.
+    """Extracts the backbone weights of one branch from a checkpoint, without their prefix.
 
     Args:
         checkpoint: from :func:`read_checkpoint`.
         branch: ``'student'`` (``backbone.``) or ``'teacher'`` (``teacher.backbone.``).
 
     Raises:
-        UsageError: an unknown branch, or one that the checkpoint does not have.
+        UsageError: an unknown branch, or one that is not in the checkpoint.
     """
     if branch not in BRANCH_PREFIXES:
         raise UsageError(f'branch {branch!r} is unknown; there are {" and ".join(BRANCH_PREFIXES)}.')
@@ -153,11 +153,11 @@ def branch_state(checkpoint: Mapping[str, Any], branch: str) -> dict[str, Tensor
 
 
 def only_branch(checkpoint: Mapping[str, Any], branch: str) -> dict[str, Any]:
-    """A checkpoint of the backbone of one branch: without the optimizer, the heads and the other branch.
+    """Reduces a checkpoint to the backbone of one branch, without optimizer, heads and the other branch.
 
     Returns:
-        ``state_dict``, whose names are those of the file, ``meta`` with what it says of epoch and config, and
-        ``left_out``, the parts of the file that are of no backbone of ours.
+        ``state_dict``, with the names of the file; ``meta`` with its epoch and config; and ``left_out``, the parts of
+        the file that belong to no backbone.
 
     Raises:
         UsageError: as :func:`branch_state`.
@@ -174,12 +174,12 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], name: str) -> st
     """Loads weights into a module, all of them or none.
 
     Args:
-        module: where to.
+        module: the module to load into.
         state: the weights, without prefix.
-        name: what to call it in messages.
+        name: name of the module, for messages.
 
     Returns:
-        One line that counts what was loaded.
+        One line with the number of loaded tensors.
 
     Raises:
         UsageError: a tensor is missing, left over, or of another shape; the module is then unchanged.
@@ -207,7 +207,7 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], name: str) -> st
 
 
 def _named(function: Callable, home: str, name: str) -> Callable:
-    """A function that torch's unpickler knows under another name (in every version of torch that has an allow-list)."""
+    """Wraps a function under another module and name, by which torch's allow-list of the unpickler finds it."""
 
     def stand_in(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
@@ -217,7 +217,7 @@ def _named(function: Callable, home: str, name: str) -> Callable:
 
 
 def _history_method(owner: Any, name: str) -> Any:
-    """Stands in for ``getattr``, by which mmengine's log histories name their own four methods, and nothing else."""
+    """Replaces ``getattr`` when unpickling; allows only the four methods that mmengine's log histories refer to."""
     if owner is HistoryBuffer and name in HISTORY_METHODS:
         return getattr(HistoryBuffer, name)
     raise pickle.UnpicklingError(f'it asks for the attribute {name!r} of {owner!r}.')
@@ -225,7 +225,7 @@ def _history_method(owner: Any, name: str) -> Any:
 
 @contextlib.contextmanager
 def _accepted_globals() -> Iterator[None]:
-    """Lets torch's reader take what a checkpoint of mmengine's may name, all of it plain data."""
+    """Adds the plain-data classes that mmengine's checkpoints contain to torch's allow-list."""
     multiarray = np._core.multiarray  # type: ignore[attr-defined]
     accepted: list[Any] = [HistoryBuffer, _named(_history_method, 'builtins', 'getattr'), np.ndarray, np.dtype]
     for home in ('numpy._core.multiarray', 'numpy.core.multiarray'):
@@ -241,7 +241,7 @@ def _accepted_globals() -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    """What torch found, without its advice to read the file unsafely."""
+    """The relevant line of torch's message, without its advice to read the file unsafely."""
     text = str(error)
     for line in text.splitlines():
         if 'Unsupported' in line or 'GLOBAL' in line or 'asks for' in line:

@@ -1,7 +1,7 @@
-"""Checkpoints of other programs: recognized by the names in them, and what can be done with each today.
+"""Recognizes checkpoints of other programs by their tensor names, and says how each can be used.
 
-Only names are looked at, never code. Prefixes that wrappers leave (``module.`` of data parallel training,
-``_orig_mod.`` of ``torch.compile``) are no sign of a kind and are taken off first.
+Only names are inspected. The prefixes of wrappers (``module.`` of data parallel training, ``_orig_mod.`` of
+``torch.compile``) are removed first.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ PART_FIRST = (
     'and analysis read that as timm:NAME@FILE'
 )
 BARE = 'save its tensors once more under state_dict, with that prefix; ' + AS_MMPRETRAIN
-# Where programs put the weights of a model, beside other things; the first that is there counts.
+# Keys under which programs store the weights of a model; the first one that is present is used.
 _PLACES = ('state_dict', 'model', 'teacher', 'student', 'model_state_dict', 'model_ema', 'state_dict_ema', 'module')
 _INNER = ('', 'backbone.', 'model.', 'encoder.', 'net.')
 
 
 class _Kind(NamedTuple):
-    """A kind of checkpoint: a pattern for each name that has to be there, and what to say."""
+    """A kind of checkpoint: regular expressions, each of which must match a name, and the advice for it."""
 
     words: str
     advice: str
@@ -38,7 +38,7 @@ class _Kind(NamedTuple):
     entries: tuple[str, ...] = ()
 
 
-# The order matters: the special ones before those that they are made of.
+# The first match counts: more specific kinds come first.
 _KINDS = (
     _Kind('PyTorch Lightning', NOT_YET, entries=('pytorch-lightning_version',)),
     _Kind(
@@ -102,7 +102,7 @@ _KINDS = (
 
 
 def plain_name(name: str) -> str:
-    """The name of a tensor without what wrappers add: ``module.`` in front, ``_orig_mod.`` anywhere."""
+    """The name of a tensor without the prefixes of wrappers: ``module.`` at the front, ``_orig_mod.`` anywhere."""
     parts = [part for part in str(name).split('.') if part != '_orig_mod']
     while len(parts) > 1 and parts[0] == 'module':
         parts = parts[1:]
@@ -110,7 +110,7 @@ def plain_name(name: str) -> str:
 
 
 def plain_names(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A state dict under :func:`plain_name`; itself where no wrapper was around the model, or two names become one."""
+    """A state dict renamed by :func:`plain_name`; unchanged if no name changes or two names would become equal."""
     names = [plain_name(name) for name in state]
     if names == list(state) or len(set(names)) < len(names):
         return state
@@ -118,13 +118,13 @@ def plain_names(state: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def recognize(content: Any) -> str:
-    """What kind of checkpoint something is and what to do with it, as a sentence.
+    """Says in one sentence what kind of checkpoint a file is and how it can be used.
 
     Args:
-        content: what a file holds: nested dicts, whose names alone are looked at; or a list of tensors' names.
+        content: the content of a file, nested dicts of which only the keys are used; or a list of tensor names.
 
     Returns:
-        The sentence, with a space before it; ``''`` where no kind is recognized.
+        The sentence, with a space before it; ``''`` if no kind is recognized.
     """
     entries = set(map(str, content)) if isinstance(content, Mapping) else set()
     names = _tensor_names(content)
@@ -140,7 +140,7 @@ def recognize(content: Any) -> str:
 
 
 def recognize_safetensors(file: Path) -> str | None:
-    """The same of a safetensors file, by its head; None where it is another file."""
+    """Like :func:`recognize` for a safetensors file, from its header; None if it is no such file."""
     try:
         with open(file, 'rb') as stream:
             length = int.from_bytes(stream.read(8), 'little')
@@ -161,7 +161,7 @@ def _sentence(kind: _Kind) -> str:
 
 
 def _tensor_names(content: Any) -> list[str]:
-    """The names of the tensors of a model, wherever a program puts them, without the prefixes of wrappers."""
+    """The names of a model's tensors, without the prefixes of wrappers."""
     if isinstance(content, Mapping):
         inside = next((content[place] for place in _PLACES if isinstance(content.get(place), Mapping)), content)
         names: Iterable[Any] = inside

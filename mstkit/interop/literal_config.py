@@ -1,4 +1,4 @@
-"""Reads the config text that a checkpoint carries as data, never as a program."""
+"""Parses the config text in a checkpoint as data, without executing it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ NUMBERS = {'inf': math.inf, 'nan': math.nan}
 def parse_config_text(text: str) -> ConfigDict:
     """Parses assignments of literals, as mmengine's ``Config.pretty_text`` writes them.
 
-    mmengine's own ``Config.fromstring`` runs the text, which must not happen with a file from somewhere else.
+    mmengine's own ``Config.fromstring`` executes the text, which is unsafe for files of unknown origin.
 
     Args:
         text: lines ``name = value``; a value is a number, a string, True, False, None, a list, a tuple, a dict in
             braces, or ``dict(name=value, ...)``.
 
     Raises:
-        UsageError: anything else, with its line; nothing has been executed.
+        UsageError: any other code, with its line number; nothing has been executed.
     """
     try:
         module = ast.parse(text)
@@ -64,7 +64,7 @@ def _value(node: ast.expr) -> Any:
         and all(isinstance(argument, ast.Dict) for argument in node.args)
         and all(keyword.arg is not None for keyword in node.keywords)
     ):
-        # dict({'a b': 1}) is how mmengine writes keys that are no names.
+        # mmengine writes keys that are no identifiers as dict({'a b': 1}).
         result = dict(_value(node.args[0])) if node.args else {}
         return result | {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
     raise _refusal(node)

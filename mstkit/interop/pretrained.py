@@ -1,4 +1,4 @@
-"""Puts a pre-trained backbone into the backbone of another model, completely or not at all."""
+"""Loads a pre-trained backbone into the backbone of another model, completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mstkit.interop.literal_config import parse_config_text
 from mstkit.interop.resized_positions import resize_bias_table, resize_square_positions, square_side
 from mstkit.utils.relative_positions import spread_shared_table
 
-# Norms on what a backbone puts out. Pre-training has the final one only; downstream has others, or none.
+# Norms on a backbone's outputs. Pre-training has only the final one; downstream models have others, or none.
 OUTPUT_NORM = re.compile(r'(norm\d+|ln[12])\.(weight|bias)')
 POSITIONS = ('pos_embed', 'absolute_pos_embed')
 BIAS_TABLE, BIAS_INDEX = '.relative_position_bias_table', '.relative_position_index'
@@ -25,16 +25,16 @@ OWN_VIT_OF_MMSEG = '.attn.attn.in_proj_weight'
 
 
 class LoadReport(NamedTuple):
-    """What of a backbone came from a file.
+    """Which tensors of a backbone were loaded from a file.
 
     Attributes:
         source: the file and the branch.
-        loaded: names of the tensors that came from the file, the resized ones among them.
-        resized: name, shape in the file and shape in the backbone of those that were interpolated.
+        loaded: names of the loaded tensors, including resized ones.
+        resized: name, shape in the file and shape in the backbone of interpolated tensors.
         missing: output norms that pre-training does not have; they stay as initialized.
-        unexpected: what the file has beyond: output norms that the backbone lacks, or a [MASK] embedding.
-        share: ``len(loaded)`` of all tensors that the backbone does not compute itself, 0 to 1.
-        left_out: the parts of the file that are of no backbone, such as a decoder, each with the count of its tensors.
+        unexpected: tensors of the file that are not used: output norms that the backbone lacks, a [MASK] embedding.
+        share: ``len(loaded)`` as a fraction of ``len(loaded) + len(missing)``, 0 to 1.
+        left_out: parts of the file that belong to no backbone, such as a decoder, with their number of tensors.
     """
 
     source: str
@@ -46,13 +46,13 @@ class LoadReport(NamedTuple):
     left_out: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """What is printed."""
+        """The report as lines of text."""
         found = [
             f'backbone from {self.source}: loaded {len(self.loaded)} of {len(self.loaded) + len(self.missing)} tensors '
             f'({100 * self.share:.1f} %), resized {len(self.resized)}, missing {len(self.missing)}, '
             f'unexpected {len(self.unexpected)}'
         ]
-        # A Swin has a table per block: those of one kind and shape are one line.
+        # One line for all tensors of one kind and shape, for example a Swin's bias tables of every block.
         kinds = Counter((name.split('.')[-1], old, new) for name, old, new in self.resized)
         found += [
             f'  resized {name}{f" of {count} blocks" if count > 1 else ""}: {old} to {new}'
@@ -75,22 +75,22 @@ def load_backbone(
 ) -> LoadReport:
     """Loads the backbone of one branch of a checkpoint into a module whose state dict has mmpretrain's keys.
 
-    Those are mmpretrain's ViT and Swin, mstkit's, and the Swin of mmdet and of mmseg. Position embeddings and
-    relative-position tables are resized to the module's grid and window, from a square grid; a table that layers shared
-    goes to each layer where the module has one for each. mmpretrain's BEiT, whose tensors have other names, goes into a
-    :class:`MaskedVisionTransformer` that is that network.
+    These are the ViT and Swin of mmpretrain and mstkit, and the Swin of mmdet and mmseg. Position embeddings and
+    relative position bias tables of a square grid are resized to the module's grid and window; a shared bias table is
+    copied to every layer if the module has one table per layer. mmpretrain's BEiT, whose tensors have other names, can
+    be loaded into a :class:`MaskedVisionTransformer` of the same architecture.
 
     Args:
-        module: where to.
+        module: the backbone to load into.
         checkpoint: from :func:`mstkit.interop.read_checkpoint`.
         branch: ``'student'`` or ``'teacher'``.
         source: the file, for messages and the report.
 
     Returns:
-        What came from the file.
+        Which tensors were loaded.
 
     Raises:
-        UsageError: there is no such branch, or it is of another network, or not complete; the module is then unchanged.
+        UsageError: no such branch, a different architecture, or missing tensors; the module is then unchanged.
     """
     weights, report = fit_backbone(module, checkpoint, branch, source)
     module.load_state_dict({**module.state_dict(), **weights}, strict=True)
@@ -100,7 +100,7 @@ def load_backbone(
 def fit_backbone(
     module: nn.Module, checkpoint: Mapping[str, Any], branch: str = 'student', source: str = 'the checkpoint'
 ) -> tuple[dict[str, Tensor], LoadReport]:
-    """Does all of :func:`load_backbone` but the loading; arguments and errors as there.
+    """Like :func:`load_backbone`, but returns the tensors instead of loading them; same arguments and errors.
 
     Returns:
         The tensors, in the module's shapes, and the report.
@@ -158,10 +158,10 @@ def fit_backbone(
 def _fit(
     module: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Brings what module and file have in common to the module's shapes.
+    """Resizes the tensors that module and file have in common to the module's shapes.
 
     Returns:
-        The tensors, and a description of each that does not fit.
+        The tensors, and a description of each one that does not fit.
     """
     weights: dict[str, Tensor] = {}
     misfits = []
@@ -170,7 +170,7 @@ def _fit(
             continue
         wanted = own[name].shape
         if name.endswith(BIAS_INDEX) and value.shape != wanted:
-            continue  # which entry of the table belongs to which pair of positions: the window's, so the module's own
+            continue  # an index that depends on the window size alone: keep the module's
         fitted: Tensor | None = value
         if name in POSITIONS and value.shape[::2] == wanted[::2]:
             tokens = [int('cls_token' in names and name == 'pos_embed') for names in (own, state)]
@@ -186,7 +186,7 @@ def _fit(
 
 
 def _positions_on_grid(module: nn.Module, positions: Tensor, cells: int, extra_tokens: int) -> Tensor | None:
-    """Position embeddings (1, E + s*s, C) on the module's grid of so many cells; None where a grid cannot be told."""
+    """Resizes position embeddings (1, E + s*s, C) to the module's grid; None if a grid is neither known nor square."""
     side = square_side(cells)
     grid: Any = getattr(module, 'patch_resolution', None) or (side and (side, side))
     if grid is None:
@@ -196,7 +196,7 @@ def _positions_on_grid(module: nn.Module, positions: Tensor, cells: int, extra_t
 
 
 def _check_heads(module: nn.Module, checkpoint: Mapping[str, Any], origin: str) -> None:
-    """Refuses a ViT with another number of heads, which no shape shows; the file's config does, where it has one."""
+    """Refuses a ViT with another number of heads than in the file's config (tensor shapes do not depend on it)."""
     layers: Any = getattr(module, 'layers', None)
     zoo: Any = getattr(module, 'arch_zoo', {})  # what arch='deit-small' means, the same in all of mmpretrain's ViTs
     heads = getattr(getattr(layers[0], 'attn', None), 'num_heads', None) if layers else None
@@ -213,7 +213,7 @@ def _check_heads(module: nn.Module, checkpoint: Mapping[str, Any], origin: str) 
 
 
 def _sketch(state: Mapping[str, Tensor]) -> str:
-    """What kind of network tensors are of, for a message."""
+    """Describes the network that tensors belong to, for a message."""
     projection = state.get('patch_embed.projection.weight')
     stages = Counter(
         match[1] for name in state if (match := re.fullmatch(r'stages\.(\d+)\.blocks\.\d+\.norm1\.weight', name))
@@ -228,7 +228,7 @@ def _sketch(state: Mapping[str, Tensor]) -> str:
 
 
 def _final_norm(own: Mapping[str, Tensor]) -> str:
-    """How the names of the norm at a backbone's very end start; pre-training has that one."""
+    """Prefix of the names of a backbone's final norm, which pre-training always has."""
     stages = [int(match[1]) for name in own if (match := re.match(r'stages\.(\d+)\.', name))]
     return f'norm{max(stages)}.' if stages else 'ln1.'
 

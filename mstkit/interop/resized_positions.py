@@ -1,4 +1,4 @@
-"""Positions of a backbone that was trained at one size, for one of another: pure functions."""
+"""Resizes position embeddings and bias tables of a checkpoint to another image size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mstkit.utils.relative_positions import interp2d_of_scipy, resize_square_tab
 
 
 def square_side(count: int) -> int | None:
-    """The side of a square grid of so many cells, None where there is no such square."""
+    """The side of a square grid of ``count`` cells; None if ``count`` is no square number."""
     side = math.isqrt(max(count, 0))
     return side if side and side * side == count else None
 
@@ -20,10 +20,10 @@ def square_side(count: int) -> int | None:
 def resize_square_positions(
     positions: Tensor, grid: tuple[int, int], extra_tokens: int, mode: str, offset: float = 0.0
 ) -> Tensor | None:
-    """As :func:`mstkit.utils.position_interpolation.resize_positions`, of positions (1, E + s*s, C) of a square grid.
+    """:func:`mstkit.utils.position_interpolation.resize_positions` for positions (1, E + s*s, C) of a square grid.
 
     Returns:
-        (1, E + h*w, C), or None where the grid is not a square: its sides cannot be told from its length.
+        (1, E + h*w, C), or None if the number of positions is no square, so that the grid is unknown.
     """
     side = square_side(positions.shape[1] - extra_tokens)
     if side is None:
@@ -32,15 +32,15 @@ def resize_square_positions(
 
 
 def resize_bias_table(table: Tensor, length: int, grid: tuple[int, int] | None = None) -> Tensor | None:
-    """Interpolates a table of relative-position biases for another window or grid.
+    """Interpolates a relative position bias table for another window or grid.
 
     Args:
-        table: ((2w-1)**2, N), of windows of w*w; three entries more with a class token's.
-        length: (2v-1)**2 wanted, or three more.
-        grid: (h, w) of the module, of a table with a class token's entries; a square one where it is None.
+        table: ((2w-1)**2, N), for windows of w*w tokens; three rows more with entries of a class token.
+        length: number of rows wanted, (2v-1)**2, or three more.
+        grid: (h, w) of the module, for a table with entries of a class token; None for a square grid.
 
     Returns:
-        (length, N), or None where one of the two is not a table of square windows.
+        (length, N), or None if one of the two tables is not that of a square window.
     """
     if (resized := resize_square_table(table, length, grid)) is not None:
         return resized

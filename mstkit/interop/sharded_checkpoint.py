@@ -1,9 +1,8 @@
-"""Checkpoints of a sharded training: a folder of tensors in pieces, in the format of ``torch.distributed.checkpoint``.
+"""Sharded checkpoints: a folder with the shards of all tensors, in the format of ``torch.distributed.checkpoint``.
 
-Next to the pieces lies ``rest.pth``, an ordinary file with everything that is no tensor, and a mark where each tensor
-goes. Reading puts the whole together again: a dict like that of an ordinary checkpoint, whatever the number of
-processes that wrote it. As everywhere, nothing of the files is executed: torch's own list of the pieces is a pickle,
-which is read with the few classes that it is made of.
+The folder also contains ``rest.pth``, an ordinary checkpoint file in which each tensor is replaced by a marker with its
+name. Reading gives the same dict as an ordinary checkpoint, whatever the number of processes that wrote it. Nothing in
+the files is executed: torch's metadata file is a pickle, which is read with an allow-list of classes.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ _PLAIN = {
 
 
 def take_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """Moves the tensors of a nested structure into a flat dict and leaves marks in their place.
+    """Moves the tensors of a nested structure into a flat dict and replaces them by markers.
 
     Args:
-        value: dicts, lists and tuples of anything.
-        path: what the names of its tensors begin with.
-        tensors: filled.
+        value: nested dicts, lists and tuples.
+        path: prefix of the names of its tensors.
+        tensors: the flat dict, to which the tensors are added.
 
     Returns:
-        The structure with marks.
+        The structure with markers.
     """
     if isinstance(value, Tensor):
         tensors[path] = value
@@ -75,20 +74,20 @@ def _member(kind: Any, name: str) -> Enum:
 
 
 def _is_record(kind: Any, module: str) -> bool:
-    """Whether something is a class of plain fields, or of named values, of a module's own."""
+    """Whether something is a dataclass or Enum that is defined in ``module`` itself."""
     if not isinstance(kind, type) or kind.__module__ != module:
         return False
     return is_dataclass(kind) or issubclass(kind, Enum)
 
 
 class _ListUnpickler(pickle.Unpickler):
-    """Knows the classes of torch's list of pieces, and no others."""
+    """Unpickler of torch's metadata file, which allows only the classes that it consists of."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ('builtins', 'getattr'):  # how Python 3.11.0 to 3.11.3 pickle members of an Enum
             return _member
         is_type = module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype)
-        # Only what the modules define themselves: through what they import, a name with dots reaches os.system.
+        # Only classes that the module itself defines: a dotted name could reach os.system through its imports.
         is_record = module in _HOMES and _is_record(vars(importlib.import_module(module)).get(name), module)
         if is_record or (module, name) in _PLAIN or is_type:
             return super().find_class(module, name)
@@ -100,18 +99,18 @@ def read_sharded(folder: Path, load_file: Any) -> dict[str, Any]:
 
     Args:
         folder: the checkpoint.
-        load_file: reads an ordinary checkpoint file without trust.
+        load_file: reads an ordinary checkpoint file safely.
 
     Raises:
-        UsageError: it is no such checkpoint, is damaged, or names code.
+        UsageError: no such checkpoint, a damaged one, or one that refers to code.
     """
-    # here, because a torch that was built without distributed training has none of it
+    # imported here: builds of torch without distributed training lack these modules
     from torch.distributed.checkpoint import FileSystemReader, load
     from torch.distributed.checkpoint.api import CheckpointException  # no Exception
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
     class Reader(FileSystemReader):
-        """torch's, but for the list, which it would unpickle whatever it names."""
+        """torch's reader, with the metadata read above instead of unpickled unsafely."""
 
         def read_metadata(self, *args: Any, **kwargs: Any) -> Any:
             return metadata
@@ -131,14 +130,14 @@ def read_sharded(folder: Path, load_file: Any) -> dict[str, Any]:
             raise pickle.UnpicklingError(f'{other} is no tensor')
         tensors = {name: torch.empty(entry.size, dtype=entry.properties.dtype) for name, entry in entries.items()}
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore', UserWarning)  # that a single process reads is meant so
+            warnings.simplefilter('ignore', UserWarning)  # torch warns that a single process loads, which is intended
             load(tensors, storage_reader=Reader(str(folder)), no_dist=True)
         return _put_back(load_file(folder / REST), tensors)
     except UsageError:
         raise
     except pickle.UnpicklingError as error:
         raise UsageError(f'checkpoint {folder} is refused: {error}. Nothing in it was executed.') from error
-    except (Exception, CheckpointException) as error:  # damaged files fail in any of torch's ways
+    except (Exception, CheckpointException) as error:  # torch raises all kinds of errors for damaged files
         first = next(iter(getattr(error, 'failures', {}).values()), (error,))[0]
         raise UsageError(
             f'{folder} is not a readable sharded checkpoint, or it is incomplete ({type(first).__name__}: {first})'

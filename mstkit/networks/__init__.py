@@ -1,4 +1,4 @@
-"""A trained network from any source, seen in one way: tokens, features, and the exact attention of every block."""
+"""Trained networks of mstkit, mmpretrain and timm behind one interface: tokens, features, attention of every block."""
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.networks.attention_maps import (

@@ -1,4 +1,4 @@
-"""The attention of a block, computed from what goes into its attention module, beside the fused forward."""
+"""Attention weights of a block, recomputed from the input of its attention module."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mstkit.networks.network_blocks import AttentionMaps
 
 
 def attention_weights(attention: Any, tokens: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-    """The softmaxed attention of a module whose queries, keys and values are one projection.
+    """Computes the softmaxed attention weights of an attention module with a joint ``qkv`` projection.
 
-    Takes the attention modules of mmpretrain (ViT, BEiT, Swin) and timm (ViT, Swin): what they have in common bears
-    the same names, and what one of them lacks is left out.
+    Supports the attention modules of mstkit, mmpretrain (ViT, BEiT, Swin) and timm (ViT, Swin), which use the same
+    attribute names.
 
     Args:
         attention: the module.
-        tokens: (W, T, C), what it is called with.
+        tokens: (W, T, C), its input.
         mask: (windows of an image, T, T), added to the logits of a shifted Swin block.
-        bias: (N, T, T), added to the logits: BEiT's position bias where blocks share it.
+        bias: (N, T, T), added to the logits: BEiT's position bias if it is shared by all blocks.
 
     Returns:
         (W, N, T, T) float32.
@@ -32,15 +32,15 @@ def attention_weights(attention: Any, tokens: Tensor, mask: Tensor | None = None
     if isinstance(getattr(attention, 'q_bias', None), Tensor):
         zeros = torch.zeros_like(attention.q_bias)
         projected = projected + torch.cat((attention.q_bias, zeros, attention.v_bias))
-    query, key, _ = projected.view(windows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    query, key, _ = projected.view(windows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)  # (W, N, T, d) each
     if hasattr(attention, 'q_norm'):
         query, key = attention.q_norm(query), attention.k_norm(key)
     scale = getattr(attention, 'scale', query.shape[-1] ** -0.5)
-    # Autocast would take the product back to half precision.
+    # In float32: autocast would compute the logits in half precision.
     with torch.autocast(tokens.device.type, enabled=False):
         scores = query.float() * scale @ key.float().transpose(-2, -1)
     table = getattr(attention, 'relative_position_bias_table', None)
-    if table is not None and bias is None:  # ours adds up its biases before
+    if table is not None and bias is None:  # mstkit's attention passes all its biases as `bias`
         index = attention.relative_position_index.view(-1)
         scores += table[index].view(length, length, heads).permute(2, 0, 1).float()
     if bias is not None:
@@ -52,7 +52,7 @@ def attention_weights(attention: Any, tokens: Tensor, mask: Tensor | None = None
 
 
 def patch_centers(grid: tuple[int, int], stride: float) -> Tensor:
-    """The centers of the cells of a grid: (h*w, 2) float32, (y, x) in pixels, row by row."""
+    """Centers of the patches of a grid: (h*w, 2) float32, (y, x) in pixels, row-major."""
     rows, columns = (torch.arange(cells) for cells in grid)
     return (torch.cartesian_prod(rows, columns) + 0.5) * stride
 
@@ -61,25 +61,24 @@ def patch_centers(grid: tuple[int, int], stride: float) -> Tensor:
 def window_places(
     grid: tuple[int, int], window: tuple[int, int], shift: tuple[int, int], stride: float, pad_first: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Where the tokens of the windows of a Swin block are in the image.
+    """Positions in the image of the tokens in the windows of a Swin block.
 
-    A map that windows do not divide is padded at the lower right; a shifted block rolls it to the upper left, so that
-    what leaves there comes back at the other side. mmpretrain pads and then rolls, which carries the padding along;
-    timm rolls and then pads.
+    A map that is not divisible into windows is padded at the lower right; a shifted block rolls it to the upper left.
+    mmpretrain pads before rolling, so that the padding is rolled, too; timm rolls before padding.
 
     Args:
         grid: (h, w) of the map.
         window: height and width of a window, in tokens.
-        shift: how far the map is rolled, in tokens; zeros in a block that is not shifted.
+        shift: by how many tokens the map is rolled; zeros in a block without shift.
         stride: pixels of the image per token.
         pad_first: whether the map is padded before it is rolled.
 
     Returns:
-        Centers (windows, T, 2) in pixels, and (windows, T) bool with False for padding, None where none is needed.
-        Both are shared: they must not be changed.
+        Centers (windows, T, 2) in pixels, and (windows, T) bool with False for padding, or None without padding.
+        Both are cached and must not be changed.
     """
     whole = [cells + -cells % size for cells, size in zip(grid, window, strict=True)]
-    # A padded token is told by its row or column, which the map does not have.
+    # Source row and column of every position; padding has indices outside of the map.
     sources = []
     for cells, padded, roll in zip(grid, whole, shift, strict=True):
         source = torch.arange(padded)
@@ -87,6 +86,7 @@ def window_places(
         source[:length] = source[:length].roll(-roll)
         sources.append(source)
     places = torch.cartesian_prod(*sources).view(*whole, 2)
+    # (rows of windows, window height, columns of windows, window width, 2) -> (windows, T, 2)
     parts = places.view(whole[0] // window[0], window[0], whole[1] // window[1], window[1], 2)
     parts = parts.transpose(1, 2).reshape(-1, window[0] * window[1], 2)
     real = (parts < torch.tensor(grid)).all(dim=-1)
@@ -94,7 +94,7 @@ def window_places(
 
 
 def windows_on_map(values: Tensor, positions: Tensor, real: Tensor | None, grid: tuple[int, int]) -> Tensor:
-    """Puts a value per token of each window where that token is in the image.
+    """Rearranges values per token of windows to maps of the images.
 
     Args:
         values: (W, N, T), for W windows of B images.
@@ -109,7 +109,7 @@ def windows_on_map(values: Tensor, positions: Tensor, real: Tensor | None, grid:
     kept = torch.ones(values.shape[::2], dtype=torch.bool, device=values.device) if real is None else real
     cells = height * width
     images = int(kept.sum()) // cells
-    # All tokens of an image stand on a regular grid, so that their order by place is their order on the map.
+    # Tokens lie on a regular grid: the rank of a y (x) position among all is its row (column) on the map.
     rows = torch.unique(positions[..., 0][kept], return_inverse=True)[1]
     columns = torch.unique(positions[..., 1][kept], return_inverse=True)[1]
     index = rows * width + columns
@@ -121,13 +121,13 @@ def windows_on_map(values: Tensor, positions: Tensor, real: Tensor | None, grid:
 
 
 def received_attention(maps: AttentionMaps) -> Tensor:
-    """What each patch receives, from the class token where there is one, else from the patches in the mean.
+    """Attention that each patch receives from the class token, or without one averaged over all patches as queries.
 
     Args:
-        maps: of one block. In a Swin each window is one mean; padding counts neither as query nor as key.
+        maps: attention of one block. In a Swin the average is over the queries of the same window, without padding.
 
     Returns:
-        (B, N, h, w) float32; a head sums to one minus what other tokens get, in a Swin so in each window.
+        (B, N, h, w) float32; a head (in a Swin, a window of a head) sums to one minus the attention to other tokens.
     """
     weights, real = maps.weights, maps.real
     seen = maps.positions if real is None else maps.positions[real]

@@ -1,7 +1,7 @@
-"""How a backbone is put together: where its blocks are, what their tokens look like, what it hands on.
+"""Adapters to the structure of a backbone: its blocks, token layout, grid, final norm and pooling.
 
-One class for each library and layout; everything else about a network is written once, on top of these. Which one a
-backbone takes, :mod:`mstkit.networks.structure_reading` knows.
+There is one class per library and layout (ViT, Swin); :class:`Network` is built on top of them.
+:mod:`mstkit.networks.structure_reading` selects the class for a backbone.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Size = tuple[int, int]
 
 
 class BackboneStructure:
-    """What the parts of a backbone are, in the words of all backbones.
+    """Common interface to the structure of a backbone.
 
     Attributes:
         layout: ``'vit'`` or ``'swin'``.
         stages: the containers of the blocks; one for a ViT.
-        extra: tokens in front that are no patches.
-        class_token: whether the first of them is a class token.
-        attention_types: the attention modules that can be read exactly.
+        extra: number of tokens before the patches (class token, registers).
+        class_token: whether the first token is a class token.
+        attention_types: the attention modules whose weights :func:`attention_weights` computes exactly.
     """
 
     layout: ClassVar[str]
@@ -51,20 +51,20 @@ class BackboneStructure:
             if type(attention) not in self.attention_types:
                 raise UsageError(
                     f'{type(backbone).__name__}: the attention of its blocks is {type(attention).__name__} of '
-                    f'{type(attention).__module__}, which is not known here; a network can be opened whose blocks have '
+                    f'{type(attention).__module__}, which is not supported: its blocks must have '
                     f'{" or ".join(f"{kind.__name__} of {kind.__module__}" for kind in self.attention_types)}.'
                 )
 
     def attention_of(self, block: Block) -> Any:
-        """The module of a block that is called with the tokens which attend to each other."""
+        """The attention module of a block; its input is (W, T, C), tokens of one window or image."""
         return getattr(block.module, 'attn', None)
 
     def run(self, images: Tensor) -> None:
-        """Sends images (B, 3, H, W) through all blocks; what comes of it is seen by hooks on them."""
+        """Runs images (B, 3, H, W) through all blocks; results are collected by forward hooks."""
         self.backbone(images)
 
     def tokens(self, output: Tensor) -> Tensor:
-        """What a block puts out, as (B, T, C)."""
+        """Converts a block's output to (B, T, C)."""
         return output
 
     def grid(self, image: Size, inputs: tuple[Any, ...]) -> Size:
@@ -72,7 +72,7 @@ class BackboneStructure:
 
         Args:
             image: height and width of the images.
-            inputs: what the block is called with.
+            inputs: positional inputs of the block.
         """
         raise NotImplementedError
 
@@ -81,16 +81,16 @@ class BackboneStructure:
         raise NotImplementedError
 
     def positions_at(self, image: Size, offset: float) -> AbstractContextManager[None]:
-        """Makes the network add positions that are interpolated as DINO does, for images of another size.
+        """Within this context the network uses positions interpolated as in DINO, for images of another size.
 
         Args:
-            image: height and width of the images; they hold inside the context.
-            offset: as for :func:`mstkit.utils.position_interpolation.resize_positions`.
+            image: height and width of the images.
+            offset: see :func:`mstkit.utils.position_interpolation.resize_positions`.
         """
         return nullcontext()
 
     def window(self, block: Block, shifted: bool) -> tuple[Size, Size, bool]:
-        """Height and width of a Swin block's windows, how far it shifts, and whether it pads before it shifts."""
+        """(height, width) of a Swin block's windows, its shift (down, right), and whether it pads before shifting."""
         raise NotImplementedError
 
     def norm(self, tokens: Tensor) -> Tensor:
@@ -98,16 +98,16 @@ class BackboneStructure:
         return tokens
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """From normalized tokens (B, T, C) to what stands for the image (B, C), here their mean."""
+        """Pools normalized tokens (B, T, C) to the image's feature (B, C); by default their mean."""
         return tokens.mean(dim=1)
 
     @property
     def pools_patches(self) -> bool:
-        """Whether the pooled feature is the mean of the patches already."""
+        """Whether the pooled feature is the mean of the patch tokens."""
         return True
 
     def details(self) -> list[Any]:
-        """What distinguishes this network from another with the same tensors and the same modules."""
+        """Settings that are visible neither in tensors nor in ``repr``, for :attr:`Network.fingerprint`."""
         found = []
         for block in self.blocks:
             outer, inner = block.module.attn, self.attention_of(block)
@@ -118,7 +118,7 @@ class BackboneStructure:
 
 class _OfMmpretrain(BackboneStructure):
     def run(self, images: Tensor) -> None:
-        # Backbones of a pre-training hide patches in their own forward; the one that they extend does not.
+        # mmpretrain's pre-training backbones mask patches in their forward; call that of their base class instead.
         kinds = type(self.backbone).__mro__
         plain: Any = next(kind for kind in kinds if not kind.__module__.startswith(PRETRAINING))
         plain.forward(self.backbone, images)
@@ -160,7 +160,7 @@ class MmpretrainViT(_OfMmpretrain):
         if not self.pools_patches:
             return tokens[:, 0]
         mean = tokens[:, self.extra :].mean(dim=1)
-        # A network that was trained on the mean of its patches has a norm for it, mostly in place of the final one.
+        # With out_type 'avg_featmap' mmpretrain has a norm after the pooling, mostly in place of the final one.
         return self.backbone.ln2(mean) if self.backbone.out_type == 'avg_featmap' else mean
 
     @property
@@ -203,7 +203,7 @@ class MmpretrainSwin(_OfMmpretrain):
 
 @contextmanager
 def instead(*replaced: tuple[Any, str, Any]) -> Iterator[None]:
-    """Sets attributes, each an owner, a name and a value, and puts back what was there."""
+    """Temporarily sets attributes, each given as (owner, name, value)."""
     before = [getattr(owner, name) for owner, name, _ in replaced]
     try:
         for owner, name, value in replaced:
@@ -215,7 +215,7 @@ def instead(*replaced: tuple[Any, str, Any]) -> Iterator[None]:
 
 
 def _cells(image: Size, kernel: Size, stride: Size, padded: bool) -> Size:
-    """How many patches a convolution cuts an image into: the whole ones, or with padding also a part of one."""
+    """(h, w) of the patches of a patch embedding; with padding, partial patches count, too."""
     if padded:
         return -(-image[0] // stride[0]), -(-image[1] // stride[1])
     return (image[0] - kernel[0]) // stride[0] + 1, (image[1] - kernel[1]) // stride[1] + 1

@@ -1,4 +1,4 @@
-"""Hooks that show what happens in one block."""
+"""Forward hooks that pass the tokens or the attention of a block to a callback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OnAttention = Callable[[AttentionMaps], object]
 
 
 def token_hook(structure: BackboneStructure, block: Block, on_tokens: OnTokens) -> RemovableHandle:
-    """Calls ``on_tokens`` with the block and its tokens (B, T, C), after the block."""
+    """Calls ``on_tokens`` with the block and its output tokens (B, T, C)."""
 
     def after_block(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         on_tokens(block, structure.tokens(output))
@@ -28,13 +28,13 @@ def token_hook(structure: BackboneStructure, block: Block, on_tokens: OnTokens) 
 def attention_hooks(
     structure: BackboneStructure, block: Block, image: Size, on_attention: OnAttention
 ) -> list[RemovableHandle]:
-    """Calls ``on_attention`` with the maps of a block, before its attention module runs.
+    """Calls ``on_attention`` with the attention of a block, before its attention module runs.
 
     Args:
         structure: of the network.
         block: one of its blocks.
         image: height and width of the images.
-        on_attention: what is called.
+        on_attention: the callback.
     """
     grid = (0, 0)
 
@@ -49,7 +49,7 @@ def attention_hooks(
             positions = patch_centers(grid, stride).to(tokens.device)
         else:
             mask = named.get('mask', *inputs[1:2])
-            # A block has a mask in just those calls in which it shifts, whatever its rule for small maps is.
+            # A block gets a mask exactly when it shifts.
             window, shift, pad_first = structure.window(block, shifted=mask is not None)
             places, kept = window_places(grid, window, shift, stride, pad_first)
             images = len(tokens) // len(places)

@@ -1,4 +1,4 @@
-"""Networks that a config of OpenMMLab's form describes: mstkit's checkpoints, mmpretrain's models, random weights."""
+"""Opens networks described by an OpenMMLab config: mstkit's checkpoints, mmpretrain's models, random weights."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ RGB_READER = 'LoadRGB'
 
 
 def open_checkpoint(path: str, branch: str | None = None) -> list[Network]:
-    """The backbones of a checkpoint of mstkit, which carries its config.
+    """Opens the backbones of a checkpoint of mstkit, which contains its config.
 
     Args:
         path: the file.
-        branch: ``'student'`` or ``'teacher'``; None is all that it has.
+        branch: ``'student'`` or ``'teacher'``; None for both, if present.
 
     Raises:
-        UsageError: it is no checkpoint, has no config, no backbone or not that branch, or its weights do not fit.
+        UsageError: no checkpoint, no config, no backbone, no such branch, or weights that do not match the config.
     """
     checkpoint = read_checkpoint(path)
     config = _checkpoint_config(checkpoint, path)
@@ -65,14 +65,14 @@ def open_checkpoint(path: str, branch: str | None = None) -> list[Network]:
 
 
 def open_mmpretrain(words: str) -> Network:
-    """A backbone of mmpretrain: ``NAME`` or ``CONFIG.py``, with weights from ``@FILE`` or random ones.
+    """Opens a backbone of mmpretrain: ``NAME`` or ``CONFIG.py``, with weights from ``@FILE`` or random ones.
 
-    A name is one of mmpretrain's model zoo, or an architecture: ``vit-base``, ``deit-small``, ``swin-tiny``. Those of
-    DINOv2 interpolate their positions as DINO's code does; a config can ask for that by
-    ``dict(type='mstkit.MaskedVisionTransformer', interpolate_offset=0.1)``.
+    A name is one of mmpretrain's model zoo, or an architecture: ``vit-base``, ``deit-small``, ``swin-tiny``. DINOv2's
+    models interpolate their positions as DINO's code does; in a config, use
+    ``dict(type='mstkit.MaskedVisionTransformer', interpolate_offset=0.1)`` for that.
 
     Raises:
-        UsageError: there is no such config, name or file, or the weights do not fit completely.
+        UsageError: no such config, name or file, or weights that do not match completely.
     """
     name, weights = split_weights(words)
     config = _named_config(name)
@@ -88,10 +88,10 @@ def open_mmpretrain(words: str) -> Network:
 
 
 def open_random(words: str) -> Network:
-    """The architecture of a config or of a checkpoint of mstkit, with random weights of seed 0.
+    """Opens the architecture of a config or of a checkpoint of mstkit with random weights, seed 0.
 
     Raises:
-        UsageError: there is no such file, or no backbone in it.
+        UsageError: no such file, or no backbone in it.
     """
     if words.endswith('.py'):
         config = _config_file(words)
@@ -103,7 +103,7 @@ def open_random(words: str) -> Network:
 
 
 def split_weights(words: str) -> tuple[str, str | None]:
-    """``NAME@FILE`` as name and file; None without a file."""
+    """Splits ``NAME@FILE`` into name and file; the file is None without ``@``."""
     if '@' not in words or Path(words).is_file():
         return words, None
     name, _, weights = words.rpartition('@')
@@ -113,7 +113,7 @@ def split_weights(words: str) -> tuple[str, str | None]:
 
 
 def short_name(path: str) -> str:
-    """The folder and the stem of a file: all checkpoints of all runs are called epoch_100."""
+    """``FOLDER/STEM`` of a file, since checkpoints of different runs have the same file name (epoch_100.pth)."""
     file = Path(path).expanduser().resolve()
     return f'{file.parent.name}/{file.stem}'.lstrip('/')
 
@@ -127,7 +127,7 @@ def _named_config(name: str) -> Mapping[str, Any]:
             return _of_architecture(backbone, arch)
     if name.lower() in VisionTransformer.arch_zoo:
         return _of_architecture(VisionTransformer, name.lower())
-    # here, because it imports the inferencers of mmpretrain, and few networks are named by its zoo
+    # imported here: it imports all inferencers of mmpretrain, which only names of its model zoo need
     from mmpretrain.apis.model import ModelHub, list_models
 
     zoo = list_models()
@@ -150,7 +150,7 @@ def _config_file(path: str) -> Mapping[str, Any]:
         raise UsageError(f'config {path} does not exist.')
     try:
         return content_of(Config.fromfile(Path(path).expanduser()))
-    except Exception as error:  # A config is a program, which fails in any way.
+    except Exception as error:  # A config is Python code, which can raise anything.
         raise UsageError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
 
 
@@ -158,7 +158,7 @@ def _checkpoint_config(checkpoint: Mapping[str, Any], path: str) -> Mapping[str,
     text = (checkpoint.get('meta') or {}).get('cfg')
     if not isinstance(text, str):
         raise UsageError(
-            f'{path} carries no config, so that its architecture is not known: give it as '
+            f'{path} contains no config, so its architecture is unknown: give it as '
             f'mmpretrain:CONFIG.py@{path} or timm:NAME@{path}.{recognize(checkpoint)}'
         )
     with errors_of_source(path):
@@ -170,7 +170,7 @@ def _checkpoint_config(checkpoint: Mapping[str, Any], path: str) -> Mapping[str,
 
 
 def _build(config: Mapping[str, Any], source: str) -> nn.Module:
-    """The backbone of a config, in whatever state it is built."""
+    """Builds the backbone of a config, without initializing its weights."""
     model = config.get('model')
     if not isinstance(model, Mapping) or not isinstance(model.get('backbone'), Mapping):
         raise UsageError(f'{source}: the config has no model.backbone.')
@@ -180,10 +180,10 @@ def _build(config: Mapping[str, Any], source: str) -> nn.Module:
 
 
 def _randomly(config: Mapping[str, Any], source: str) -> Any:
-    """The backbone as a training would start with it, seed 0; the generators stay where they are."""
+    """Builds and initializes the backbone as for training, seed 0; the global random generators are not changed."""
     logger = MMLogger.get_current_instance()
     level = logger.level
-    logger.setLevel('WARNING')  # else a paragraph for every tensor
+    logger.setLevel('WARNING')  # mmengine logs every initialized tensor at INFO
     try:
         with undisturbed_randomness():
             torch.manual_seed(SEED)
@@ -211,7 +211,7 @@ def _network(
     pipelines = list(_pipelines(config))
     reader = next((str(steps[0].get('type')).split('.')[-1] for steps in pipelines if steps), RGB_READER)
     if normalization.get('rgb_to_bgr') or (not to_rgb and reader != RGB_READER and reader.startswith('Load')):
-        raise UsageError(f'{source}: its config feeds the network images in the order BGR; only RGB is known here.')
+        raise UsageError(f'{source}: its config feeds images in BGR order to the network; only RGB is supported.')
     image_size, resize = _view(pipelines, config['model']['backbone'])
     built_from = {key: value for key, value in config['model']['backbone'].items() if key != 'init_cfg'}
     with errors_of_source(source):
@@ -219,7 +219,7 @@ def _network(
 
 
 def _pipelines(config: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """The transforms of evaluated images: of the k-NN during a pre-training, or of a test."""
+    """The evaluation pipelines of a config: of the hooks during pre-training (k-NN), then of its data loaders."""
     for _, hook in hook_configs(config):
         yield (hook.get('val_dataset') or {}).get('pipeline') or []
     for loader in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
@@ -227,7 +227,7 @@ def _pipelines(config: Mapping[str, Any]) -> Iterator[list[Any]]:
 
 
 def _view(pipelines: list[list[Any]], backbone: Mapping[str, Any]) -> tuple[int, int | None]:
-    """Side of the evaluated image, and of the shorter side that it is cut from where the config says so."""
+    """(side of the center crop, shorter side before cropping) of evaluation images; the latter None if not given."""
     for steps in pipelines:
         resize = None
         for step in steps:
@@ -244,7 +244,7 @@ def _view(pipelines: list[list[Any]], backbone: Mapping[str, Any]) -> tuple[int,
 
 
 def _side(size: Any) -> Any:
-    """The side of a square that is given by one number or by two; None where it is neither."""
+    """The side of a square given as one number or two equal ones; else None."""
     if isinstance(size, list | tuple) and len(set(size)) == 1:
         size = size[0]
     return size if isinstance(size, int) else None
@@ -252,7 +252,7 @@ def _side(size: Any) -> Any:
 
 @contextlib.contextmanager
 def errors_of_source(source: str, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Says of a mistake which source it is about; exceptions of other kinds become one, too."""
+    """Prefixes UsageErrors with the source; converts exceptions of the classes ``also`` to UsageErrors."""
     try:
         yield
     except UsageError as error:

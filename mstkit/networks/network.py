@@ -1,4 +1,4 @@
-"""A trained network, seen in one way wherever it comes from."""
+"""A trained network, with the same interface whatever library it comes from."""
 
 from __future__ import annotations
 
@@ -19,37 +19,36 @@ from mstkit.networks.structure_reading import read_structure
 from mstkit.networks.truncated_network import drop_blocks
 from mstkit.structures import TokenOutput
 
-# How features are read from inner blocks, where that has changed: other words, other fingerprints, so that features and
-# heads which were kept from before are not taken for those of today.
-_READING = {'swin': 'the final norm on each block of the last stage'}
+# Part of the fingerprint: changed when the computation of features changes, so that cached features and linear heads of
+# earlier versions are not reused.
+_FEATURES = {'swin': 'the final norm on each block of the last stage'}
 
 
 class Network(nn.Module):
-    """A frozen backbone in evaluation mode, whose blocks can be watched.
+    """A frozen backbone in evaluation mode, with access to tokens and attention of every block.
 
     Args:
         backbone: a ViT or Swin of mstkit, mmpretrain or timm, with its weights; it is frozen.
         name: short, for tables and legends.
         image_size: side in pixels of the square images that it is meant for.
-        mean: of their normalization, a channel each, RGB, on the scale of 0 to 255.
+        mean: normalization, per channel, RGB, on the scale 0..255.
         std: likewise.
-        resize: to how many pixels the shorter side of an image is brought before its center is cut out; None is
-            8/7 of ``image_size``, as 256 is of 224.
-        branch: ``'student'``, ``'teacher'``, or empty where there is only one.
-        origin: in words, where its weights come from.
-        interpolate_offset: how the positions of a ViT are interpolated for images of another size than its own, see
-            :func:`mstkit.utils.position_interpolation.resize_positions`: 0.1 for weights of DINO's and its kin's
-            releases, 0 is what the backbone itself does.
-        config: from which :data:`mstkit.registry.MODELS` or timm builds the backbone, with a class or a name of theirs
-            as its ``type``; None where nobody says.
+        resize: shorter side in pixels of an image before its center is cropped; None for 8/7 of ``image_size``, as 256
+            for 224.
+        branch: ``'student'``, ``'teacher'``, or empty for a network without branches.
+        origin: where its weights come from, in words.
+        interpolate_offset: for the interpolation of a ViT's positions to other image sizes, see
+            :func:`mstkit.utils.position_interpolation.resize_positions`: 0.1 for released weights of DINO and methods
+            based on its code; 0 for the backbone's own interpolation.
+        config: config of the backbone for :data:`mstkit.registry.MODELS`; None if unknown.
 
     Attributes:
         layout: ``'vit'`` or ``'swin'``.
         blocks: its transformer blocks, from the first to the last.
-        extra_tokens: how many of its tokens, the first ones, are no patches.
+        extra_tokens: number of tokens before the patches (class token, registers).
 
     Raises:
-        UsageError: it is neither a ViT nor a Swin, or its attention is of a kind that cannot be read exactly.
+        UsageError: neither a ViT nor a Swin, or an attention module that is not supported.
     """
 
     def __init__(
@@ -86,13 +85,10 @@ class Network(nn.Module):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hex digest of the weights, the architecture, the branch and how features are read from them.
-
-        Where the weights come from plays no part.
-        """
+        """Hex digest of weights, architecture, branch and computation of features, independent of ``origin``."""
         found = hashlib.sha256()
         words = [repr(self.backbone), self._structure.details(), self.branch, self.image_size, self.mean, self.std]
-        words += [_READING[self.layout]] if self.layout in _READING else []
+        words += [_FEATURES[self.layout]] if self.layout in _FEATURES else []
         words += [f'offset {self.interpolate_offset}'] if self.interpolate_offset else []
         found.update(json.dumps(words, default=str).encode())
         for name, tensor in self.backbone.state_dict().items():
@@ -102,10 +98,10 @@ class Network(nn.Module):
         return found.hexdigest()
 
     def forward(self, images: Tensor) -> TokenOutput:
-        """The tokens of images.
+        """Encodes images.
 
-        ``pooled`` is the class token where the network has one and was not trained on the mean of its patches, else
-        that mean, through the norm that the network has for it.
+        ``pooled`` is the class token, or for networks without one or trained with mean pooling the mean of the patch
+        tokens, through the network's norm for it.
 
         Args:
             images: (B, 3, H, W), normalized.
@@ -119,19 +115,19 @@ class Network(nn.Module):
         on_attention: OnAttention | None = None,
         blocks: Collection[int] | None = None,
     ) -> TokenOutput:
-        """Sends images through the network once and shows what happens in its blocks, one after another.
+        """Encodes images and passes tokens and attention of each block to callbacks during the forward pass.
 
-        Nothing is kept: what the functions do not store is gone before the next block. The network itself runs as
-        ever, through fused attention where it has it.
+        Nothing is stored, so that memory does not grow with the number of blocks. The forward pass itself is unchanged
+        (fused attention, if the network has it).
 
         Args:
             images: (B, 3, H, W), normalized.
-            on_tokens: called with each block and its output, (B, T, C): all tokens, not normalized.
-            on_attention: called with the attention of each block, before its output is there.
-            blocks: indices of the blocks that are shown; None is all, negative ones count from the end.
+            on_tokens: called with each block and its output, (B, T, C): all tokens, without final norm.
+            on_attention: called with the attention of each block, before the block's output.
+            blocks: indices of the blocks to call them for, negative ones from the end; None for all.
 
         Raises:
-            UsageError: a block that is not there.
+            UsageError: a block that does not exist.
         """
         chosen = self._chosen(blocks)
         size = (images.shape[-2], images.shape[-1])
@@ -157,29 +153,29 @@ class Network(nn.Module):
         return TokenOutput(normalized[:, self._structure.extra :], self._structure.pool(normalized), grid)
 
     def features(self, images: Tensor, last_blocks: int = 1, mean_patch: bool = False) -> Tensor:
-        """The features that linear classifiers are trained on.
+        """Features for linear classification.
 
-        ViT (DINO, eval_linear.py): the pooled token of each of the last blocks, each through the final norm, from the
-        earlier to the later. Swin (iBOT, eval_linear.py): the mean over the tokens of each of the last blocks, across
-        stages, those of the last stage through the final norm, and those of earlier stages, whose width it does not
-        have, as they are: 384 + 384 + 768 + 768 for the last four of a Swin-T.
+        ViT (DINO, eval_linear.py): concatenation of the pooled token of each of the last blocks, after the final norm,
+        earlier blocks first. Swin (iBOT, eval_linear.py): concatenation of the mean token of each of the last blocks,
+        across stages; the final norm is applied to blocks of the last stage only, as earlier stages have another width
+        (384 + 384 + 768 + 768 for the last four blocks of a Swin-T).
 
         Args:
             images: (B, 3, H, W), normalized.
-            last_blocks: how many blocks, from 1; with 1 it is ``forward(images).pooled``.
-            mean_patch: whether the mean of the last block's normalized patches comes behind, as for DINO's ViT-B.
+            last_blocks: number of blocks, from 1; for 1 the result is ``forward(images).pooled``.
+            mean_patch: whether to append the mean of the last block's normalized patch tokens, as for DINO's ViT-B.
 
         Returns:
             (B, D).
 
         Raises:
-            UsageError: the network has not that many blocks, or its feature is the mean of the patches already.
+            UsageError: more blocks than the network has, or ``mean_patch`` for a network whose feature is that mean.
         """
         if not 1 <= last_blocks <= len(self.blocks):
-            raise UsageError(f'last_blocks is {last_blocks}; {self.name} has {len(self.blocks)} blocks, from 1 to all.')
+            raise UsageError(f'last_blocks is {last_blocks}; {self.name} has {len(self.blocks)} blocks.')
         if mean_patch and self._structure.pools_patches:
             raise UsageError(
-                f'mean_patch: the feature of {self.name} is the mean of its patches already, so that it would be there '
+                f'mean_patch: the feature of {self.name} is already the mean of its patches, which would be included '
                 'twice; leave mean_patch out.'
             )
         earlier: list[Tensor] = []
@@ -194,20 +190,19 @@ class Network(nn.Module):
         return torch.cat([*earlier, output.pooled, *behind], dim=-1)
 
     def without_last(self, count: int, where: str = 'end') -> Network:
-        """The network without some of its blocks; it shares its weights with this one, which stays as it is.
+        """A copy of the network without some of its blocks, sharing its weights.
 
-        Everything else stays: the final norm, and the patch mergings of a Swin, also those around a stage of which no
-        block is left. So the shapes do not change and the final norm fits; where whole stages vanish, the features are
-        those of the last block that remains, merged and projected as ever. :meth:`features` counts the blocks that
-        remain, and the last of them is seen where the network ends, behind such mergings.
+        The final norm and all patch mergings of a Swin remain, even around a stage without any block left, so shapes do
+        not change. :meth:`features` counts the remaining blocks; the output of the last one is taken at the end of the
+        network, after any remaining patch merging.
 
         Args:
-            count: how many blocks are dropped, from 0; at least one block has to stay.
-            where: ``'end'``, the last blocks of the network, or ``'stage3'``, the last ones of a Swin's third stage,
-                with the fourth kept.
+            count: number of blocks to drop, from 0; at least one block has to remain.
+            where: ``'end'``, the last blocks of the network, or ``'stage3'``, the last blocks of a Swin's third stage,
+                keeping the fourth.
 
         Raises:
-            UsageError: an unknown place, a place that this network does not have, or more blocks than may be dropped.
+            UsageError: an unknown ``where``, 'stage3' for a network without one, or too many blocks.
         """
         backbone = drop_blocks(self.backbone, count, where)
         name = f'{self.name} without {count}' + (' of stage 3' if where == 'stage3' else '')
@@ -229,6 +224,6 @@ class Network(nn.Module):
             return self.blocks
         for index in blocks:
             if not -count <= index < count:
-                raise UsageError(f'block {index} is not there: {self.name} has {count}, from 0 to {count - 1}.')
+                raise UsageError(f'block {index} does not exist: {self.name} has {count}, from 0 to {count - 1}.')
         wanted = {index % count for index in blocks}
         return tuple(block for block in self.blocks if block.index in wanted)

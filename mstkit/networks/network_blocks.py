@@ -1,4 +1,4 @@
-"""What a network is seen as: a sequence of blocks, each with tokens and attention."""
+"""Blocks of a network and their attention, the data types that :class:`Network` passes to callbacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Block(NamedTuple):
     """One transformer block.
 
     Attributes:
-        index: its place in the network, from 0.
+        index: its index in the network, from 0.
         stage: the stage of a Swin, from 0; always 0 in a ViT.
         module: the block itself.
     """
@@ -29,13 +29,12 @@ class AttentionMaps(NamedTuple):
         stage: its stage.
         weights: (W, N, T, T) float32, [window, head, query, key], softmaxed over the keys. W is B for a ViT and
             B * windows for a Swin, all windows of the first image first.
-        positions: the centers (y, x) in pixels of the tokens that have a place, where they are in the image, also
-            in a shifted block: (T - extra, 2) where all windows have the same, else (W, T - extra, 2). Those of
-            padding mean nothing.
-        extra: how many tokens at the front have no place: class token, distillation token, registers.
-        real: (W, T) bool, False where a token is padding, which takes part in the attention all the same; None where
-            there is no padding.
-        class_token: whether the first token is one, which stands for the image.
+        positions: centers (y, x) in pixels, in the (unshifted) image, of the patch tokens: (T - extra, 2) for a ViT,
+            (W, T - extra, 2) for a Swin. Positions of padding are meaningless.
+        extra: number of tokens at the front without a position: class token, distillation token, registers.
+        real: (W, T) bool, False for padding tokens, which take part in the attention nevertheless; None without
+            padding.
+        class_token: whether the first token is a class token.
     """
 
     block: int
@@ -48,7 +47,7 @@ class AttentionMaps(NamedTuple):
 
 
 class PassThrough(nn.Module):
-    """Stands where a block was: hands its tokens on. Takes whatever else a block is called with."""
+    """Replaces a dropped block: returns its input tokens and ignores all other arguments."""
 
     def forward(self, tokens: Tensor, *args: object, **kwargs: object) -> Tensor:
         return tokens

@@ -1,4 +1,4 @@
-"""Opens a network from a word that a person types: a checkpoint, or a name of timm's or mmpretrain's."""
+"""Opens a network given as a command-line argument: a checkpoint, or a name of timm's or mmpretrain's."""
 
 from __future__ import annotations
 
@@ -21,36 +21,35 @@ KINDS_IN_WORDS = (
 
 
 def open_networks(source: str, branch: str | None = None, device: str | torch.device = 'cpu') -> list[Network]:
-    """Opens what a source holds: one network, or the student and the teacher of a checkpoint.
+    """Opens one network, or the student and the teacher of a checkpoint.
 
-    Nothing is ever downloaded: without a file of weights, a network of timm or mmpretrain is random.
+    Nothing is downloaded: without a weights file, a network of timm or mmpretrain has random weights.
 
     Args:
         source: ``FILE.pth``, a checkpoint of mstkit; ``timm:NAME`` or ``timm:NAME@FILE``; ``mmpretrain:NAME``,
             ``mmpretrain:CONFIG.py`` or either with ``@FILE``; ``random:CONFIG.py`` or ``random:FILE.pth``, the same
             architecture with random weights of seed 0.
-        branch: ``'student'`` or ``'teacher'`` of a checkpoint of mstkit; None is all that it has. The other sources
-            have one network, whatever is asked for.
-        device: where to put the networks.
+        branch: ``'student'`` or ``'teacher'`` of a checkpoint of mstkit; None for both, if present. Ignored for other
+            sources, which have one network.
+        device: of the networks.
 
     Raises:
-        UsageError: the source is of an unknown kind, a file is missing or is no checkpoint, a name is unknown, the
-            weights do not fit completely, the network is neither a ViT nor a Swin, or the device cannot be used.
+        UsageError: an unknown kind of source or name, a missing file or one that is no checkpoint, weights that do not
+            match completely, a network that is neither a ViT nor a Swin, or a device that cannot be used.
     """
     kind, colon, rest = source.partition(':')
     if Path(source).expanduser().is_file():
         networks = open_checkpoint(source, branch)
     elif colon and kind in KINDS:
         if not rest:
-            raise UsageError(f'{source!r} names no network; one is given as {KINDS_IN_WORDS}.')
+            raise UsageError(f'{source!r} names no network: give {KINDS_IN_WORDS}.')
         networks = [KINDS[kind](rest)]
     elif colon:
         raise UsageError(
-            f'{source!r}: there is no kind of network called {kind!r}.{nearest(kind, KINDS)} One is given as '
-            f'{KINDS_IN_WORDS}.'
+            f'{source!r}: there is no kind of network called {kind!r}.{nearest(kind, KINDS)} Give {KINDS_IN_WORDS}.'
         )
     else:
-        raise UsageError(f'there is no file {source!r}; a network is given as {KINDS_IN_WORDS}.')
+        raise UsageError(f'there is no file {source!r}: give {KINDS_IN_WORDS}.')
     try:
         return [network.to(device) for network in networks]
     except (RuntimeError, AssertionError) as error:
@@ -60,7 +59,7 @@ def open_networks(source: str, branch: str | None = None, device: str | torch.de
 def open_several(
     sources: Sequence[str], branch: str | None = None, device: str | torch.device = 'cpu'
 ) -> list[Network]:
-    """Opens several sources to be compared; networks of one name get a number behind it.
+    """Opens several sources for a comparison; networks of the same name are numbered.
 
     Arguments and errors as for :func:`open_networks`.
     """

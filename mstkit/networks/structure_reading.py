@@ -1,4 +1,4 @@
-"""Which structure a backbone has, found by its class."""
+"""Selects the structure adapter of a backbone by its class."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mstkit.networks.timm_structure import read_timm_structure
 
 
 def read_structure(backbone: nn.Module) -> BackboneStructure:
-    """Finds out how a backbone is put together.
+    """Returns the structure adapter of a backbone.
 
     Raises:
-        UsageError: it is neither a ViT nor a Swin, or its attention is of a kind that cannot be read exactly.
+        UsageError: neither a ViT nor a Swin, or an attention module that is not supported.
     """
     if isinstance(backbone, VisionTransformer | BEiTViT):
         return MmpretrainViT(backbone)
@@ -24,7 +24,7 @@ def read_structure(backbone: nn.Module) -> BackboneStructure:
     if found is not None:
         return found
     raise UsageError(
-        f'{type(backbone).__name__} of {type(backbone).__module__} is neither a ViT nor a Swin that is known here: use '
-        'one of mstkit, a VisionTransformer, BEiTViT or SwinTransformer of mmpretrain, or a VisionTransformer or '
-        'SwinTransformer of timm.'
+        f'{type(backbone).__name__} of {type(backbone).__module__} is not a supported ViT or Swin: use '
+        'a backbone of mstkit, a VisionTransformer, BEiTViT or SwinTransformer of mmpretrain, or a VisionTransformer '
+        'or SwinTransformer of timm.'
     )

@@ -1,4 +1,4 @@
-"""How timm's ViT and Swin are put together."""
+"""Adapters to the structure of timm's ViT and Swin."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mstkit.utils.position_interpolation import resize_positions
 
 
 class TimmViT(BackboneStructure):
-    """timm's ViT, with or without class token, registers, normalized queries or a norm after the pooling."""
+    """timm's ViT, with or without class token, registers, normalized queries and keys, or a norm after pooling."""
 
     layout = 'vit'
     attention_types = (Attention,)
@@ -93,7 +93,7 @@ class TimmSwin(BackboneStructure):
 
 
 def read_timm_structure(backbone: nn.Module) -> BackboneStructure | None:
-    """As :func:`mstkit.networks.structure_reading.read_structure`; None where it is neither."""
+    """See :func:`mstkit.networks.structure_reading.read_structure`; None if it is no ViT or Swin of timm."""
     if isinstance(backbone, VisionTransformer) and isinstance(backbone.patch_embed, PatchEmbed):
         return TimmViT(backbone)
     return TimmSwin(backbone) if isinstance(backbone, SwinTransformer) else None

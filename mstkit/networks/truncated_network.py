@@ -1,4 +1,4 @@
-"""Networks that lack their last blocks, for the question what those are good for (arXiv:2205.13543)."""
+"""Networks without their last blocks, to measure what these contribute (arXiv:2205.13543)."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ M = TypeVar('M', bound=nn.Module)
 
 
 def sharing_copy(module: M) -> M:
-    """A copy of a module whose parameters and buffers are those of the original, not copies of them."""
+    """A copy of a module that shares parameters and buffers with the original."""
     shared = {id(tensor): tensor for tensor in itertools.chain(module.parameters(), module.buffers())}
     return copy.deepcopy(module, shared)
 
 
 def drop_blocks(backbone: M, count: int, where: str = 'end') -> M:
-    """A backbone without some of its blocks, which shares its weights with the whole one.
+    """A copy of a backbone without some of its blocks, sharing its weights.
 
     Args:
-        backbone: stays as it is.
-        count: how many blocks are dropped, from 0.
-        where: ``'end'``, the last blocks of the network, or ``'stage3'``, the last ones of a Swin's third stage, with
-            the fourth kept.
+        backbone: is not changed.
+        count: number of blocks to drop, from 0.
+        where: ``'end'``, the last blocks of the network, or ``'stage3'``, the last blocks of a Swin's third stage,
+            keeping the fourth.
 
     Raises:
-        UsageError: an unknown place, a place that this network does not have, or more blocks than may be dropped.
+        UsageError: an unknown ``where``, 'stage3' for a network without one, or too many blocks.
     """
     shortened = sharing_copy(backbone)
     structure = read_structure(shortened)

@@ -1,8 +1,8 @@
-"""What a config that came with a file of weights, or lies in a work dir, may have built from it.
+"""Checks configs that come with a checkpoint, or lie in a work dir, before components are built from them.
 
-mmengine's registries import any dotted name that a config gives as a ``type``, and call it: ``subprocess.Popen`` as
-well as a backbone. That is right for the config that a person hands to a command. A config that travels with weights
-is data, and whoever opens the weights has not read it; so its parts pass through here before they are built.
+mmengine's registries import and call any dotted name that a config gives as ``type``, including ``subprocess.Popen``.
+That is fine for a config that the user passes to a command. But a config inside a checkpoint has not been read by the
+user, so its parts are restricted to registered components before they are built.
 """
 
 from __future__ import annotations
@@ -24,33 +24,32 @@ from mstkit.errors import UsageError, nearest
 from mstkit.registry import MODELS, WEIGHT_INITIALIZERS
 from mstkit.utils.private_attributes import registry_of_scope
 
-# Whose registries a name with a prefix may be looked up in; no other package is imported for a name's sake.
+# Packages whose registries a name with a prefix may be looked up in; no other package is imported.
 SCOPES = ('mstkit', 'mmpretrain', 'mmdet', 'mmseg', 'mmengine')
-# Arguments that make registered classes read files, ask the network, or run what they find there.
+# Arguments that make registered classes read files, use the network, or run code found there.
 LOADING = ('pretrained', 'checkpoint', 'load_from', 'model_name', 'name_or_path', 'trust_remote_code', '_base_')
 LOADING_ENDINGS = ('_path', '_file', '_url', '_checkpoint', '_dir', '_root')
-MARKS_OF_PLACES = ('/', '\\', ':', '~')  # no setting of an architecture or a transform has them
+MARKS_OF_PLACES = ('/', '\\', ':', '~')  # in paths and addresses, never in settings of a component
 NOTHING_DONE = 'nothing was imported or run'
 
 
 def trusted_part(part: Any, place: str, registry: Registry = MODELS) -> Any:
-    """A part of a config from elsewhere, which may be built.
+    """Checks a part of an untrusted config before it is built.
 
-    At every depth a ``type`` has to be a name in the registry (the child's, its parents', or with one of the prefixes
+    At every depth, ``type`` must be a name in the registry (the child's, its parents', or with one of the prefixes
     ``SCOPES``), and no argument may name a file, an address, or weights to be loaded. An ``init_cfg`` that would load
-    weights is left out: the weights come from the file that the config came with. Components of a program of one's own
-    that are registered there are as good as ours.
+    weights is dropped, since the weights come from the checkpoint. Components that the user has registered are allowed.
 
     Args:
-        part: what is to be built: a dict, or a list of them.
-        place: where it is in the config, such as ``model.backbone``.
-        registry: that it will be built by.
+        part: what is to be built: a dict, or a list of dicts.
+        place: its key in the config, such as ``model.backbone``.
+        registry: the registry that will build it.
 
     Returns:
-        A copy.
+        A copy that is safe to build.
 
     Raises:
-        UsageError: something else, with its place. Nothing has been imported or run.
+        UsageError: anything else, with its key. Nothing has been imported or run.
     """
     if isinstance(part, Mapping):
         return _trusted_dict(part, place, registry)
@@ -62,13 +61,13 @@ def trusted_part(part: Any, place: str, registry: Registry = MODELS) -> Any:
 
 
 def registered(name: str, registry: Registry) -> Any:
-    """What a registry or one of its parents holds under a name; None where nothing is.
+    """Looks up a name in a registry and its parents; None if it is not registered.
 
-    Unlike ``Registry.get``, it imports nothing that the name mentions, other than the packages of ``SCOPES``.
+    Unlike ``Registry.get``, it imports no module that the name mentions, except for the packages of ``SCOPES``.
 
     Args:
         name: with or without the prefix of a scope.
-        registry: where to begin.
+        registry: the registry to start from.
     """
     scope, dot, own = name.partition('.')
     level: Registry | None = registry
@@ -113,7 +112,7 @@ def _check_type(kind: Any, place: str, registry: Registry) -> None:
         names = {name for level in _with_parents(registry) for name in level.module_dict}
         hint = nearest(kind.split('.')[-1], names, count=1) if isinstance(kind, str) else ''
         raise UsageError(_refusal(place, kind, f'may only name a registered {registry.name}') + hint)
-    # Among the models of others are functions that download; torchvision's transforms are wrapped by partial.
+    # Functions registered as models (by other libraries) may download; torchvision's transforms are partial objects.
     is_class = inspect.isclass(component) or isinstance(component, functools.partial)
     is_module = inspect.isclass(component) and issubclass(component, nn.Module)
     if not (is_module if registry.name == MODELS.name else is_class):
@@ -125,7 +124,7 @@ def _with_parents(registry: Registry) -> list[Registry]:
 
 
 def _of_scope(scope: str, registry: Registry) -> Registry | None:
-    """The registry of the same kind in a package; None where there is none."""
+    """The registry of the same kind in another package; None if there is none."""
     if scope not in SCOPES:
         return None
     with contextlib.suppress(ImportError):
@@ -134,7 +133,7 @@ def _of_scope(scope: str, registry: Registry) -> Registry | None:
 
 
 def _without_loading(init_cfg: Any) -> Any:
-    """The initializations that load nothing."""
+    """Removes initializations that load weights."""
     if isinstance(init_cfg, list | tuple):
         return [kept for one in init_cfg if (kept := _without_loading(one))]
     loads = isinstance(init_cfg, Mapping) and ('checkpoint' in init_cfg or init_cfg.get('type') == 'Pretrained')

@@ -154,7 +154,7 @@ def test_ranks_are_counted_together(monkeypatch, tmp_path):
     runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset), logger=Log(), cfg=Config())
     monkeypatch.setattr(hook_module.dist, 'get_world_size', lambda: 2)
     hook = UnreadableImageHook(min_files=0)
-    hook._learn(runner, {'a.png': 'x'})
+    hook._add(runner, {'a.png': 'x'})
     monkeypatch.setattr(hook_module.dist, 'all_gather_object', lambda mine: [mine, {'a.png': 'x'}])
     hook.after_train_epoch(runner)
     assert hook.unreadable == {'a.png': 'x'} and len(runner.logger.lines) == 1

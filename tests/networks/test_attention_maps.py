@@ -169,5 +169,5 @@ def test_chosen_blocks_are_shown_in_order_and_nothing_stays_behind() -> None:
     with pytest.raises(ZeroDivisionError):
         net.watch(toy_images(), on_tokens=lambda block, tokens: 1 / 0)
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in net.modules())
-    with pytest.raises(UsageError, match=r'block 3 is not there.*has 3, from 0 to 2'):
+    with pytest.raises(UsageError, match=r'block 3 does not exist.*has 3, from 0 to 2'):
         net.watch(toy_images(), blocks=[3])

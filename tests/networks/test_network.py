@@ -112,7 +112,7 @@ def test_features_of_a_swin_by_a_plain_loop(name: str) -> None:
 
 def test_features_that_were_kept_from_another_reading_are_not_taken_for_these(monkeypatch) -> None:
     swin, vit = network('mstkit Swin').fingerprint, network('mstkit ViT').fingerprint
-    monkeypatch.setattr('mstkit.networks.network._READING', {})  # as when only the very last block was normalized
+    monkeypatch.setattr('mstkit.networks.network._FEATURES', {})  # as when only the very last block was normalized
     assert network('mstkit Swin').fingerprint != swin
     assert network('mstkit ViT').fingerprint == vit
 
@@ -163,7 +163,7 @@ def test_a_backbone_may_bring_the_offset_along() -> None:
 
 @pytest.mark.parametrize('name', ['mstkit Swin', 'mmpretrain BEiT', 'mmpretrain ViT without class token'])
 def test_a_mean_is_not_given_twice(name: str) -> None:
-    with pytest.raises(UsageError, match='mean of its patches already'):
+    with pytest.raises(UsageError, match='is already the mean of its patches'):
         network(name).features(toy_images(), mean_patch=True)
 
 
@@ -200,8 +200,8 @@ def test_fingerprint() -> None:
 
 def test_other_networks_are_refused() -> None:
     for backbone in (nn.Linear(2, 2), build('mmpretrain.ResNet', depth=18)()):
-        with pytest.raises(UsageError, match='neither a ViT nor a Swin'):
+        with pytest.raises(UsageError, match='not a supported ViT or Swin'):
             Network(backbone, '', 32, (0,) * 3, (1,) * 3)
     rotary = build('mmpretrain.ViTEVA02', arch='tiny', img_size=28)()
-    with pytest.raises(UsageError, match=r'AttentionWithRoPE.*not known here'):
+    with pytest.raises(UsageError, match=r'AttentionWithRoPE.*not supported'):
         Network(rotary, '', 28, (0,) * 3, (1,) * 3)

@@ -142,18 +142,18 @@ def test_names_of_several_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ('source', 'message'),
     [
-        ('none.pth', r"no file 'none.pth'; .*timm:NAME.*random:"),
+        ('none.pth', r"no file 'none.pth': .*timm:NAME.*random:"),
         ('tim:vit', "no kind of network called 'tim'. Did you mean timm.*random:"),
         ('timm:', 'names no network'),
         ('timm:vit_tiny_patch16_223', 'no model of that name. Did you mean .*vit_tiny_patch16_224'),
         ('timm:vit_tiny_patch16_224@none.pth', "file of weights 'none.pth'"),
         ('timm:vit_tiny_patch16_224.nobody', 'timm:vit_tiny_patch16_224.nobody cannot be built'),
-        ('timm:resnet18', 'neither a ViT nor a Swin'),
+        ('timm:resnet18', 'not a supported ViT or Swin'),
         ('mmpretrain:deit-tinny', 'no model or architecture of that name. Did you mean .*deit-tiny'),
         ('mmpretrain:none.py', 'config none.py does not exist'),
         ('random:none.py', 'config none.py does not exist'),
         ('random:none.pth', 'no such file'),
-        ('mmpretrain:resnet18_8xb32_in1k', 'neither a ViT nor a Swin'),
+        ('mmpretrain:resnet18_8xb32_in1k', 'not a supported ViT or Swin'),
     ],
 )
 def test_what_cannot_be_opened(source: str, message: str) -> None:
@@ -169,7 +169,7 @@ def test_files_that_hold_no_network(tmp_path: Path, checkpoint: Path) -> None:
             open_networks(source or str(tmp_path / 'a.pth'))
 
     text = Config(CONFIG).pretty_text
-    refused('carries no config.*mmpretrain:CONFIG', state_dict={'backbone.w': torch.zeros(1)})
+    refused('contains no config.*mmpretrain:CONFIG', state_dict={'backbone.w': torch.zeros(1)})
     refused('has no backbone', state_dict={'head.w': torch.zeros(1)}, meta=dict(cfg=text))
     refused('only 0 of 42 tensors', state_dict={'backbone.w': torch.zeros(1)}, meta=dict(cfg=text))
     refused('no model.backbone', state_dict={'backbone.w': torch.zeros(1)}, meta=dict(cfg='model = dict()'))
