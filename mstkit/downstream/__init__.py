@@ -1,4 +1,4 @@
-"""Detection and segmentation with mmdet and mmseg: the only room that touches them and mmcv's operators.
+"""Detection and segmentation with mmdet and mmseg: the only package that uses them and mmcv's operators.
 
 Importing it makes ``mmcv.ops`` importable (:mod:`mstkit.downstream.mmcv_operators`), which has to be done before mmdet
 or mmseg is imported. It imports neither: a config names ``mstkit.downstream.detection`` or

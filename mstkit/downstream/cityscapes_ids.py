@@ -1,8 +1,8 @@
-"""Label maps of Cityscapes with the ids that networks are trained on, made of those that are handed out.
+"""Converts the label maps of Cityscapes from ids to train ids.
 
-mmseg's converter (``tools/dataset_converters/cityscapes.py``) does not do here: it draws the polygons anew with
-cityscapesScripts, which is one more requirement, starts from the beginning each time, leaves half a file behind where
-it is broken off, overwrites what is there and the lists ``train.txt`` to ``test.txt``, and checks nothing.
+mmseg's converter (``tools/dataset_converters/cityscapes.py``) is not used: it draws the polygons again, which needs
+cityscapesScripts; it starts from the beginning each time, leaves partial files when it is interrupted, overwrites
+existing label maps and the lists ``train.txt`` to ``test.txt``, and checks nothing.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from mstkit.utils.progress_bar import track
 LABEL_IDS, TRAIN_IDS = '_gtFine_labelIds.png', '_gtFine_labelTrainIds.png'
 TOOL = 'python tools/dataset_converters/cityscapes_train_ids.py'
 
-# Of the ids 0 to 33 those that are trained on, at the place of their train ids: road 0 to bicycle 18, the order of
-# mmseg's CityscapesDataset. Source: the table in cityscapesscripts/helpers/labels.py of the data set's own scripts.
+# The ids (0 to 33) of the trained classes, in the order of their train ids: road 0 to bicycle 18, as in mmseg's
+# CityscapesDataset. Source: the table in cityscapesscripts/helpers/labels.py of the data set's own scripts.
 IDS = 34
 TRAINED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-LICENSE_PLATE = 255  # its id is -1; where a label map has it at all, it is this byte. Not trained on.
+LICENSE_PLATE = 255  # its id is -1, which is stored as this byte; not trained on
 
 
 class Written(NamedTuple):
-    """What a call of :func:`write_train_ids` did.
+    """The result of :func:`write_train_ids`.
 
     Attributes:
-        new: label maps written.
-        already: label maps that were there before.
+        new: number of label maps written.
+        already: number of label maps that existed before.
     """
 
     new: int
@@ -52,10 +52,10 @@ def to_train_ids(labels: np.ndarray) -> np.ndarray:
         labels: (H, W) uint8, ids of Cityscapes; -1 is 255.
 
     Returns:
-        (H, W) uint8, 0 to 18, and 255 for what is not trained on.
+        (H, W) uint8, 0 to 18, and 255 for classes that are not trained on.
 
     Raises:
-        ValueError: there are other ids in it; the message lists them.
+        ValueError: there are invalid ids, which the message lists.
     """
     table = np.full(256, IGNORED, np.uint8)
     table[list(TRAINED)] = range(len(TRAINED))
@@ -68,18 +68,18 @@ def to_train_ids(labels: np.ndarray) -> np.ndarray:
 def write_train_ids(root: str | os.PathLike[str], jobs: int = 1) -> Written:
     """Writes ``*_gtFine_labelTrainIds.png`` beside every ``*_gtFine_labelIds.png``.
 
-    What is there already is left as it is, and a file is either whole or not there: a call that was broken off is
-    finished by another one.
+    Existing files are kept, and files are written atomically, so that an interrupted call can be completed by
+    another one.
 
     Args:
         root: the folder of Cityscapes, with ``gtFine`` in it.
-        jobs: files at a time.
+        jobs: number of files that are converted at the same time.
 
     Returns:
         The numbers of label maps.
 
     Raises:
-        UsageError: no such folder, no label maps in it, or one that is not Cityscapes'.
+        UsageError: the folder is missing or has no label maps, or one of them is not from Cityscapes.
     """
     folder = Path(root) / 'gtFine'
     if not folder.is_dir():
@@ -92,7 +92,7 @@ def write_train_ids(root: str | os.PathLike[str], jobs: int = 1) -> Written:
     todo = [folder / name for name in sources if name.removesuffix(LABEL_IDS) + TRAIN_IDS not in there]
     for city in {path.parent for path in todo}:
         remove_leftovers(city)
-    # Threads are enough: Pillow reads and writes PNG without holding Python's lock.
+    # Threads suffice: Pillow releases the GIL while it reads and writes PNG.
     pool = ThreadPoolExecutor(jobs)
     try:
         for _ in track(pool.map(_convert, todo), len(todo), 'label maps'):
@@ -105,7 +105,7 @@ def write_train_ids(root: str | os.PathLike[str], jobs: int = 1) -> Written:
 def _convert(source: Path) -> None:
     labels = read_label_map(source)
     if labels.ndim != 2 or labels.dtype != np.uint8:
-        raise UsageError(f'{source} is no label map of Cityscapes (one channel of 8 bits): unpack it again.')
+        raise UsageError(f'{source} is not a label map of Cityscapes (one channel of 8 bits): unpack it again.')
     try:
         train_ids = to_train_ids(labels)
     except ValueError as error:

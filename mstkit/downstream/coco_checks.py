@@ -1,4 +1,4 @@
-"""Checks of what an annotation file in COCO's format says, before mmdet meets it in the middle of a run."""
+"""Checks an annotation file in COCO's format, before mmdet would fail on it in the middle of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mstkit.downstream.run_lengths import fault_of
 from mstkit.errors import UsageError, nearest
 
 _NUMBER, _ID = (int, float), (int, str)
-# What mmdet and pycocotools read of an entry.
+# The fields of entries that mmdet and pycocotools read, with their types.
 FIELDS: dict[str, dict[str, Any]] = {
     'images': dict(id=_ID, file_name=str, width=_NUMBER, height=_NUMBER),
     'categories': dict(id=int, name=str),
@@ -22,14 +22,14 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 
 def check_entries(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Refuses entries without a field, ids that occur twice, and annotations of what the file does not have.
+    """Refuses entries without a required field, duplicate ids, and annotations of unknown images or categories.
 
     Args:
         content: the file's lists, by name.
         path: the file, for messages.
 
     Raises:
-        UsageError: naming the first such entry.
+        UsageError: names the first such entry.
     """
     for name, fields in FIELDS.items():
         _check_fields(content[name], fields, f'{path}: {name}')
@@ -37,12 +37,12 @@ def check_entries(content: Mapping[str, Any], path: str | os.PathLike[str]) -> N
 
 
 def has_fields(entry: Any, fields: Mapping[str, Any]) -> bool:
-    """Whether an entry has every field, with a value of its kind."""
+    """Whether an entry has all fields, with values of the right types."""
     return isinstance(entry, dict) and all(isinstance(entry.get(name), kind) for name, kind in fields.items())
 
 
 def listing(folder: str) -> set[str]:
-    """The names in a folder; none where there is no such folder."""
+    """The names in a folder; empty if the folder does not exist."""
     try:
         with os.scandir(folder or '.') as entries:
             return {entry.name for entry in entries}
@@ -51,12 +51,12 @@ def listing(folder: str) -> set[str]:
 
 
 def check_classes(classes: Sequence[str], known: Sequence[str], path: str | os.PathLike[str]) -> None:
-    """Refuses classes that an annotation file does not have, or has in another order.
+    """Refuses classes that an annotation file does not have, or that are not in the order of its category ids.
 
-    The order has to be that of the ids because mmdet's evaluation takes a network's outputs in that order.
+    mmdet's evaluation assumes that a network's outputs have that order.
 
     Args:
-        classes: the classes asked for.
+        classes: the classes of the data set.
         known: the names of the file's categories, in the order of their ids.
         path: the file, for messages.
 
@@ -80,16 +80,16 @@ def check_classes(classes: Sequence[str], known: Sequence[str], path: str | os.P
 
 
 def check_images(names: Iterable[str], folder: str, path: str | os.PathLike[str]) -> None:
-    """Refuses an annotation file whose images are not all there. Each folder is listed once, and no file looked at.
+    """Refuses an annotation file with missing images. Each folder is listed once, and no file is opened.
 
     Args:
         names: the images' paths relative to ``folder``.
-        folder: where they should be.
+        folder: the folder of the images.
         path: the annotation file, for the message.
 
     Raises:
         UsageError: with the number of missing images and the first of them; or a name is a URL, which mmdet would
-            fetch.
+            download.
     """
     names = list(names)
     if urls := [name for name in names if '://' in name]:
@@ -119,14 +119,14 @@ def check_images(names: Iterable[str], folder: str, path: str | os.PathLike[str]
 
 
 def check_masks(content: Mapping[str, Any], path: str | os.PathLike[str]) -> int:
-    """Refuses annotations whose objects have no mask, for those who train or evaluate masks.
+    """Refuses annotations without valid masks, which are needed to train or evaluate masks.
 
     Args:
-        content: what :func:`read_coco` gave.
+        content: result of :func:`read_coco`.
         path: the file, for messages.
 
     Returns:
-        How many objects have only polygons of fewer than three points, which mmdet ignores.
+        The number of objects that have only polygons of fewer than three points, which mmdet ignores.
 
     Raises:
         UsageError: with the number of annotations and the first of them.
@@ -146,7 +146,7 @@ def check_masks(content: Mapping[str, Any], path: str | os.PathLike[str]) -> int
             if mask.get('size') != size or not isinstance(mask.get('counts'), list | str):
                 raise UsageError(
                     f'{path}: the run-length mask of annotation {number} is of size {mask.get("size")} and its image '
-                    f'of {size} (height, width): write it again from the image as it is listed.'
+                    f'of {size} (height, width): create it again from the image with the listed size.'
                 )
             if fault := fault_of(mask['counts'], *size):
                 raise UsageError(

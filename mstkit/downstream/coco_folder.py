@@ -1,4 +1,4 @@
-"""Any folder in COCO's format as a data set of mmdet's."""
+"""A data set for mmdet of any folder in COCO's format."""
 
 from __future__ import annotations
 
@@ -27,25 +27,24 @@ from mstkit.utils.class_palette import palette
 class CocoFolder(ReadsImages, CocoDataset):
     """Images with an annotation file in COCO's format, on the local disk.
 
-    Before anything long starts, the file is checked entry by entry and the folder is looked through for the images,
-    so that a mistake is one message at the start rather than an exception of a worker's in the middle of a run. What
-    is left out of a training (``filter_cfg``, boxes that are empty) is counted and logged.
+    At the start, all entries of the file are checked and all images are looked up, so that errors show at once and
+    not as an exception of a data worker in the middle of a run. Samples that are left out of a training
+    (``filter_cfg``, empty boxes) are counted and logged.
 
     Labels are the categories in the order of their ids, as in :class:`mstkit.downstream.coco_metric.CocoFolderMetric`.
-    mmdet's ``CocoMetric`` takes them in the order in which the file lists them; where that is another one, a warning
-    says so.
+    mmdet's ``CocoMetric`` uses the order in the file; if that is different, a warning is logged.
 
     Args:
         ann_file: the annotation file, relative to ``data_root``.
-        data_root: the folder that the paths are relative to.
+        data_root: the folder to which the paths are relative.
         data_prefix: ``dict(img=FOLDER)``, the folder of the images.
-        metainfo: ``dict(classes=...)`` takes only these categories, in the order of their ids; all without it.
-        backend_args: None; files elsewhere are for mmdet's own ``CocoDataset``.
+        metainfo: ``dict(classes=...)`` selects categories, in the order of their ids; by default all are used.
+        backend_args: not supported; for files in other storage use mmdet's ``CocoDataset``.
         **kwargs: as in mmdet: ``filter_cfg``, ``pipeline``, ``test_mode``, ``indices``, ``lazy_init`` ...
 
     Raises:
-        UsageError: the file, its classes or its images are missing or do not fit together, an image is of another
-            size than the file says; the pipeline wants masks and the file has none; no annotation is left.
+        UsageError: the file, its classes or its images are missing or do not fit together, an image has another size
+            than in the file, the pipeline needs masks and the file has none, or no annotation is left.
     """
 
     METAINFO: dict[str, Any] = {}  # noqa: RUF012  (mmengine's own form; the parent's would be COCO's 80 classes)
@@ -71,14 +70,15 @@ class CocoFolder(ReadsImages, CocoDataset):
         super().__init__(
             ann_file=ann_file, data_root=data_root or '', data_prefix=prefix, metainfo=_plain(metainfo), **kwargs
         )
-        # lazy_init: the file has not been read. An inferencer asks for the colors in this way, where there may be none.
+        # With lazy_init the file has not been read yet. Inferencers build the data set in this way to get its colors,
+        # maybe without the file.
         if 'classes' not in self._metainfo and os.path.isfile(self.ann_file):
             self._metainfo['classes'] = coco_classes(self.ann_file)
         self._choose_colors()
 
     @classmethod
     def classes_of(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
-        """The classes that a data set of this config would have, without building it.
+        """The classes of a data set with this config, without building it.
 
         Raises:
             UsageError: the annotation file is missing, unreadable or has no categories.
@@ -105,21 +105,21 @@ class CocoFolder(ReadsImages, CocoDataset):
             self._warn_evaluation(listed, content['annotations'])
             self._warn_others(content)
         self._listed = len(content['annotations'])
-        self.COCOAPI = lambda _: _indexed(content)  # else mmdet would read the file a second time
+        self.COCOAPI = lambda _: _indexed(content)  # saves mmdet from reading the file again
         try:
             return super().load_data_list()
         finally:
             del self.COCOAPI
 
     def _choose_colors(self) -> None:
-        """COCO's own classes are drawn in mmdet's colors, others in any that differ."""
+        """Sets the palette: mmdet's colors for COCO's own classes, else distinct colors."""
         classes, coco = self._metainfo.get('classes'), CocoDataset.METAINFO
         if classes is not None and 'palette' not in self._metainfo:
             same = tuple(classes) == coco['classes']
             self._metainfo['palette'] = coco['palette'] if same else [tuple(color) for color in palette(len(classes))]
 
     def filter_data(self) -> list[dict[str, Any]]:
-        """What ``filter_cfg`` leaves, with a line in the log on what it does not.
+        """Applies ``filter_cfg``, and logs how many images and annotations are left out.
 
         Raises:
             UsageError: no annotation is left.
@@ -153,7 +153,7 @@ class CocoFolder(ReadsImages, CocoDataset):
         return kept
 
     def _check_sizes(self, images: list[dict[str, Any]]) -> None:
-        """Compares the images with the sizes that the file gives."""
+        """Checks that the images have the sizes given in the file."""
         paths = [os.path.join(self.data_prefix['img'], image['file_name']) for image in images]
         listed = [(int(image['width']), int(image['height'])) for image in images]
         remedy = (
@@ -163,7 +163,7 @@ class CocoFolder(ReadsImages, CocoDataset):
         compare_sizes(paths, listed, turns_upright(self.pipeline)).check(self.ann_file, remedy, self.test_mode)
 
     def _warn_empty(self, samples: list[dict[str, Any]]) -> None:
-        """Names the classes that a training never sees."""
+        """Warns of classes without training annotations."""
         seen = {instance['bbox_label'] for sample in samples for instance in sample['instances']}
         never = [name for label, name in enumerate(self._metainfo['classes']) if label not in seen]
         if never and not self.test_mode:
@@ -175,11 +175,11 @@ class CocoFolder(ReadsImages, CocoDataset):
             )
 
     def _warn_evaluation(self, category_ids: list[int], annotations: list[dict[str, Any]]) -> None:
-        """Says where mmdet's evaluation of this file would count wrongly."""
+        """Warns if mmdet's evaluation of this file would be wrong."""
         if category_ids != sorted(category_ids):
             print_log(
                 f'{self.ann_file} lists its categories not in the order of their ids ({first_few(category_ids)}): '
-                'evaluate with CocoFolderMetric or CocoMetric(sort_categories=True), or classes are mistaken.',
+                'evaluate with CocoFolderMetric or CocoMetric(sort_categories=True), or classes are mixed up.',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -192,7 +192,7 @@ class CocoFolder(ReadsImages, CocoDataset):
             )
 
     def _warn_others(self, content: dict[str, Any]) -> None:
-        """Names the categories that are not evaluated because they are none of the classes."""
+        """Warns of categories that are not evaluated because they are not among the classes."""
         classes = set(self._metainfo['classes'])
         others = {entry['id']: entry['name'] for entry in content['categories'] if entry['name'] not in classes}
         count = sum(annotation['category_id'] in others for annotation in content['annotations'])
@@ -200,17 +200,17 @@ class CocoFolder(ReadsImages, CocoDataset):
             print_log(
                 f'{self.ann_file}: {len(others)} of its {len(content["categories"])} categories '
                 f'({first_few(list(others.values()))}), with {count} of {len(content["annotations"])} annotations, are '
-                f'not evaluated: they are none of the {len(classes)} classes that are trained.',
+                f'not evaluated: they are not among the {len(classes)} trained classes.',
                 logger='current',
                 level=logging.WARNING,
             )
 
 
 def _plain(metainfo: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The metainfo, whose classes have to be a list: of a single word mmengine would make classes of one letter.
+    """Copies the metainfo, and refuses ``classes`` as a single word, whose letters mmengine would take as classes.
 
     Raises:
-        UsageError: they are a word that is no file with a name per line.
+        UsageError: ``classes`` is a string that is not the path of a file with a name per line.
     """
     classes = (metainfo or {}).get('classes')
     if isinstance(classes, str) and not os.path.isfile(classes):
@@ -219,7 +219,7 @@ def _plain(metainfo: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _indexed(content: dict[str, Any]) -> COCO:
-    """pycocotools' index of what was read already."""
+    """pycocotools' index of a file's content."""
     coco = COCO()
     coco.dataset = content
     with contextlib.redirect_stdout(io.StringIO()):  # "creating index..."

@@ -1,4 +1,4 @@
-"""Annotation files in COCO's format: read and checked, or only asked for their classes. Needs no mmdet."""
+"""Reads and checks annotation files in COCO's format, or only reads their classes. Does not need mmdet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_CATEGORIES = 1 << 22  # bytes; those of LVIS, with their definitions, a
 
 
 def read_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads an annotation file whole and checks that its entries fit together.
+    """Reads an annotation file and checks its entries.
 
     Args:
         path: a JSON file with ``images``, ``annotations`` and ``categories``.
@@ -27,8 +27,8 @@ def read_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
         Its content.
 
     Raises:
-        UsageError: no such file, no JSON, one of the three missing or empty, an entry without a field that training or
-            evaluation needs, an id twice, or an annotation of an image or a category that the file does not have.
+        UsageError: the file is missing or not JSON, one of the three lists is missing or empty, an entry lacks a field
+            that training or evaluation needs, an id is not unique, or an annotation has an unknown image or category.
     """
     content = _load(path)
     missing = [name for name in FIELDS if not isinstance(content.get(name), list)]
@@ -69,7 +69,7 @@ def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
     except ValueError as error:
         at_end = getattr(error, 'pos', 0) >= len(text.rstrip()) - len('false') or 'Unterminated' in str(error)
         reason = 'it ends in the middle' if at_end else str(error)
-        raise UsageError(f'{path} is no whole JSON file ({reason}): copy or write it again.') from None
+        raise UsageError(f'{path} is not a complete JSON file ({reason}): copy or write it again.') from None
     if not isinstance(content, dict):
         raise UsageError(
             f'{path} holds a {type(content).__name__} and not images, annotations and categories: give an annotation '
@@ -79,7 +79,7 @@ def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _beside(path: str) -> str:
-    """What to give instead of a missing file."""
+    """The end of the message about a missing file: a hint at what to give instead."""
     folder = os.path.dirname(path) or '.'
     if not os.path.isdir(folder):
         return f': the folder {folder} does not exist. Give the data root (--data-root DIR) or ann_file.'
@@ -91,7 +91,7 @@ def _beside(path: str) -> str:
 
 
 def _categories_alone(path: str | os.PathLike[str]) -> list[dict[str, Any]] | None:
-    """The categories, where the file names such a list once and it is whole; otherwise None."""
+    """The categories, if the file contains exactly one such list and it is valid; otherwise None."""
     try:
         with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             found = [match.end() for match in itertools.islice(_CATEGORIES.finditer(content), 2)]
@@ -100,6 +100,6 @@ def _categories_alone(path: str | os.PathLike[str]) -> list[dict[str, Any]] | No
             text = content[found[0] : found[0] + _LONGEST_CATEGORIES].decode('utf-8', errors='ignore')
             categories, _ = json.JSONDecoder().raw_decode(text)
     except (OSError, ValueError):
-        return None  # reading the whole file says what is wrong with it
+        return None  # reading the whole file will report the error
     whole = isinstance(categories, list) and all(has_fields(entry, FIELDS['categories']) for entry in categories)
     return categories if whole and categories else None

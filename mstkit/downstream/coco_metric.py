@@ -1,4 +1,4 @@
-"""COCO's metrics, of an evaluation that found nothing too."""
+"""COCO's metrics, which are 0 if nothing was detected."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mstkit.registry import METRICS
 _ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 
 
-def _has_mark(path: str) -> bool:
-    """Whether a file begins with the mark that Windows puts before UTF-8, which pycocotools stumbles over."""
+def _has_byte_order_mark(path: str) -> bool:
+    """Whether a file begins with a UTF-8 byte order mark, on which pycocotools fails."""
     with open(path, 'rb') as file:
         return file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
 
@@ -26,8 +26,8 @@ def _has_mark(path: str) -> bool:
 class CocoFolderMetric(CocoMetric):
     """mmdet's ``CocoMetric``, for :class:`mstkit.downstream.coco_folder.CocoFolder`.
 
-    Where nothing was detected in any image, mmdet returns no numbers, and mmengine logs those of the evaluation
-    before. Here they are 0. Categories are taken in the order of their ids, as the data set does.
+    If nothing was detected in any image, mmdet returns no metrics, and mmengine logs those of the previous evaluation.
+    Here they are 0. Categories are in the order of their ids, as in the data set.
 
     Args:
         **kwargs: as in mmdet.
@@ -36,7 +36,7 @@ class CocoFolderMetric(CocoMetric):
     def __init__(self, **kwargs: Any) -> None:
         settings = {'sort_categories': True, **kwargs}
         path = settings.get('ann_file')
-        if not path or not os.path.isfile(path) or not _has_mark(path):
+        if not path or not os.path.isfile(path) or not _has_byte_order_mark(path):
             super().__init__(**settings)
             return
         with tempfile.TemporaryDirectory() as folder:

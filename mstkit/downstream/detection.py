@@ -1,4 +1,4 @@
-"""What configs of mmdet import: ``custom_imports = dict(imports=['mstkit.downstream.detection'])``."""
+"""Imported by mmdet's configs with ``custom_imports = dict(imports=['mstkit.downstream.detection'])``."""
 
 # ruff: noqa: E402
 from mstkit._dependencies import load

@@ -1,4 +1,4 @@
-"""How messages name a few of many."""
+"""Lists the first few of many entries in messages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 def first_few(entries: Sequence[object], most: int = 3) -> str:
-    """The first entries, separated by commas, with how many there are where that is more.
+    """The first entries, separated by commas, and the total number if there are more.
 
     Args:
-        entries: what the message is about.
-        most: how many are named.
+        entries: all entries.
+        most: number of entries to list.
     """
     named = ', '.join(map(str, entries[:most]))
     return f'{named}, ... ({len(entries)} in all)' if len(entries) > most else named

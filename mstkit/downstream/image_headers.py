@@ -1,4 +1,4 @@
-"""Whether images are of the size that their annotations were made for. Reads heads of files and decodes nothing."""
+"""Checks that images have the sizes of their annotations. Reads headers of files and decodes no pixels."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from mstkit.downstream.few_of_many import first_few
 from mstkit.errors import UsageError
 from mstkit.utils.progress_bar import track
 
-MOST = 10_000  # heads read of one data set; of more, so many evenly spread ones
+MOST = 10_000  # headers read per data set; of more images, this many evenly spaced ones
 AS_STORED = "LoadImageFromFile(color_type='color_ignore_orientation')"
 _ORIENTATION_TAG = 0x0112
-_READERS = 8  # heads at a time: on a disk over the network each waits for its turn
+_READERS = 8  # headers read at the same time, which hides the latency of network disks
 
 
 class Head(NamedTuple):
-    """What the head of an image's file says.
+    """Size and orientation in the header of an image file.
 
     Attributes:
         width, height: px, as the image is stored.
-        orientation: of EXIF, 1 to 8; 1 is upright, and from 5 on width and height change places.
+        orientation: of EXIF, 1 to 8; 1 is upright, and from 5 on width and height are swapped.
     """
 
     width: int
@@ -39,15 +39,15 @@ class Head(NamedTuple):
     orientation: int
 
     def size(self, turned: bool) -> tuple[int, int]:
-        """(width, height) in px of what a reader gives that turns images upright, or that does not."""
+        """(width, height) in px of the image after reading, if the reader applies the orientation or not."""
         return (self.height, self.width) if turned and self.orientation > 4 else (self.width, self.height)
 
 
 def read_head(path: str | os.PathLike[str]) -> Head:
-    """Reads the head of an image's file.
+    """Reads the header of an image file.
 
     Raises:
-        UnreadableImage: no such file, or none of an image.
+        UnreadableImage: the file is missing or not an image.
     """
     name = os.fspath(path)
     try:
@@ -73,25 +73,25 @@ def _orientation(image: Image.Image) -> int:
 
 
 def turns_upright(pipeline: Any) -> bool:
-    """Whether a data set's pipeline reads images upright, as EXIF says, which is the default of mmcv's reader."""
+    """Whether a pipeline applies EXIF's orientation when it reads images, which is the default of mmcv's reader."""
     kinds = [str(getattr(step, 'color_type', '')) for step in getattr(pipeline, 'transforms', ())]
     return not any(kind.endswith('ignore_orientation') or kind == 'unchanged' for kind in kinds)
 
 
 @dataclass
 class Sizes:
-    """What :func:`compare_sizes` found.
+    """The result of :func:`compare_sizes`.
 
     Attributes:
-        looked_at: images whose heads were read.
-        total: images of the data set.
-        unreadable: paths, each with the reason.
-        other: (path, size of the image, size wanted), sizes as (width, height) in px.
-        turned: the same for images that have the wanted size before EXIF's orientation is applied.
-        hidden: paths of images that EXIF's orientation turns and whose size does not tell.
+        checked: number of images whose headers were read.
+        total: number of images of the data set.
+        unreadable: paths of unreadable images with the reasons.
+        other: (path, size of the image, wanted size) of images of another size; (width, height) in px.
+        turned: the same for images that have the wanted size only before EXIF's orientation is applied.
+        hidden: paths of images that EXIF's orientation rotates or mirrors without changing their size.
     """
 
-    looked_at: int
+    checked: int
     total: int
     unreadable: dict[str, str] = field(default_factory=dict)
     other: list[tuple[str, tuple[int, int], tuple[int, int]]] = field(default_factory=list)
@@ -100,17 +100,17 @@ class Sizes:
 
     @property
     def among(self) -> str:
-        """How many were looked at, for messages."""
-        some = f' that were looked at ({self.total} in all)' if self.looked_at < self.total else ''
-        return f'of the {self.looked_at} images{some}'
+        """``of the N images``, for messages."""
+        some = f' that were checked ({self.total} in all)' if self.checked < self.total else ''
+        return f'of the {self.checked} images{some}'
 
     def check(self, source: str, remedy: str, measured: bool) -> None:
-        """Refuses what does not agree, and warns of what may not.
+        """Refuses images of another size, and warns of unreadable images and of orientations that may matter.
 
         Args:
-            source: what gives the wanted sizes, for messages: an annotation file, or the folder of label maps.
-            remedy: what to do about images of another size.
-            measured: the images are those of a validation or a test, of which none may be missing.
+            source: the annotation file or the folder of label maps, for messages.
+            remedy: advice for images of another size, for messages.
+            measured: the images are those of a validation or a test, which needs all of them.
 
         Raises:
             UsageError: sizes differ, or an image of a validation cannot be read.
@@ -121,7 +121,7 @@ class Sizes:
             (self.other, 'are of another size than', remedy),
             (
                 self.turned,
-                'are turned by the orientation in their EXIF data and were annotated as they are stored, says',
+                'are rotated by the orientation in their EXIF data but were annotated as they are stored, according to',
                 'Annotate the upright images, store the images upright and without the orientation, or have them '
                 f'read as they are stored: {AS_STORED} in every pipeline',
             ),
@@ -157,15 +157,15 @@ def compare_sizes(
 
     Args:
         images: their paths.
-        wanted: for each (width, height) in px, or the path of a label map of the same size.
-        turned: whether the images are turned as their EXIF data say when they are read.
-        most: of more images so many are looked at, evenly spread; :data:`MOST` by default.
+        wanted: for each image (width, height) in px, or the path of a label map of the same size.
+        turned: whether EXIF's orientation is applied when the images are read.
+        most: maximum number of images to check, evenly spaced; by default :data:`MOST`.
     """
     count = min(MOST if most is None else most, len(images))
     chosen = [index * len(images) // count for index in range(count)]
     sizes = Sizes(count, len(images))
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # Pillow warns of odd metadata, which concern nobody here
+        warnings.simplefilter('ignore')  # Pillow warns of odd metadata, which do not matter here
         for index, head, size in track(_read(images, wanted, chosen), count, 'images compared', is_main_process()):
             if isinstance(head, UnreadableImage):
                 sizes.unreadable[head.path] = head.reason

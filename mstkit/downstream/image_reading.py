@@ -1,4 +1,4 @@
-"""How the data sets of mmdet and mmseg meet an image that cannot be read: as those of a pre-training do."""
+"""Handles unreadable images in data sets of mmdet and mmseg as in those of a pre-training."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from mstkit.datasets.sampling import SampleKey
 from mstkit.downstream.label_checks import read_label_map
 from mstkit.errors import UsageError
 
-# How whole files begin and end, of the formats of which OpenCV takes a part for the whole and fills up the rest.
+# First and last bytes of complete JPEG and PNG files. OpenCV reads truncated ones too and fills in the rest.
 _WHOLE = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG', b'IEND\xaeB`\x82'))
 
 
 class ReadsImages(ReplacesUnreadable):
-    """Mixed into data sets of mmdet's and mmseg's, whose pipelines read with OpenCV and say little about what is wrong.
+    """Mixin for data sets of mmdet and mmseg, whose pipelines read with OpenCV, which hardly reports errors.
 
-    An image that ends in the middle counts as unreadable, though OpenCV would make it up. A label map that cannot be
-    read stops the run: its image would be trained on with nothing.
+    A truncated image counts as unreadable, although OpenCV would fill in the rest. A label map that cannot be read
+    stops the run.
     """
 
     def _prepare_one(self, index: int, key: SampleKey, failed: dict[str, str]) -> Any:
         info = self.get_data_info(index)  # type: ignore[attr-defined]
         path, label_map = info['img_path'], info.get('seg_map_path')
         wanted = (info['height'], info['width']) if 'height' in info and 'width' in info else None
-        if not _ends_well(path):
-            read_image(path)  # has the last word, and the reason
+        if not _is_complete(path):
+            read_image(path)  # raises UnreadableImage with the reason, if the image really is damaged
         try:
             packed = self.pipeline(info)
         except (UsageError, UnreadableImage):
@@ -41,7 +41,7 @@ class ReadsImages(ReplacesUnreadable):
         return packed
 
     def _check_size(self, packed: Any, path: str, wanted: tuple[int, int] | None) -> None:
-        """Refuses an image of another size than its annotations say; of large data sets not all are seen before."""
+        """Refuses an image of another size than in its annotations; at the start, large data sets are only sampled."""
         sample = packed.get('data_samples') if isinstance(packed, dict) else None
         size = getattr(sample, 'ori_shape', None)
         if wanted is not None and size is not None and tuple(size[:2]) != wanted:
@@ -51,8 +51,8 @@ class ReadsImages(ReplacesUnreadable):
             )
 
 
-def _ends_well(path: str) -> bool:
-    """Whether a file ends as one of its kind does. Reads a few bytes."""
+def _is_complete(path: str) -> bool:
+    """Whether a file of a format in :data:`_WHOLE` has the right last bytes; True for other formats."""
     try:
         with open(path, 'rb') as file:
             begin = file.read(4)

@@ -1,4 +1,4 @@
-"""Whether a label map can be trained on: one channel, the size of its image, and no ids but those of classes."""
+"""Checks label maps: one channel, the size of the image, and only ids of classes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from mstkit.utils.checks import check_count
 from mstkit.utils.progress_bar import track
 
 _READERS = 2  # label maps that are decoded at a time
-IGNORED = 255  # what mmseg's losses, metrics, crops and padding leave out unless each of them is told otherwise
+IGNORED = 255  # the default id that mmseg's losses, metrics, crops and padding ignore
 
 
 def read_label_map(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads the values that are stored in a label map: of a palette image the indices, of 16 bits all of them.
+    """Reads the stored values of a label map: indices of a palette image, and all 16 bits of a 16-bit image.
 
     Returns:
         (H, W), or (H, W, C) for a file with several channels.
@@ -43,12 +43,12 @@ def read_label_map(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def stored_in_bytes(path: str | os.PathLike[str]) -> bool:
-    """Whether mmseg, which makes bytes of the values, sees them as they are. Reads the head of the file only."""
+    """Whether the values of a label map are stored as bytes, to which mmseg converts them. Reads only the header."""
     try:
         with Image.open(path) as image:
             return not image.mode.startswith(('I', 'F'))
     except OSError:
-        return True  # whoever reads its pixels says what is wrong
+        return True  # reading the pixels will report the error
 
 
 def check_labels(
@@ -61,14 +61,14 @@ def check_labels(
     """Refuses a label map that a network cannot be trained on.
 
     Args:
-        labels: (H, W), or whatever else was read.
+        labels: should be (H, W).
         path: its file, for the message.
-        num_ids: ids are 0 to one less.
-        ignored: the id of pixels that do not count.
+        num_ids: ids are 0 to ``num_ids`` - 1.
+        ignored: the id of ignored pixels.
         size: (H, W) of the image.
 
     Raises:
-        UsageError: naming the file and what is wrong.
+        UsageError: names the file and the error.
     """
     if labels.ndim != 2:
         channels = labels.shape[2] if labels.ndim == 3 else 'no'
@@ -87,23 +87,23 @@ def check_labels(
         ids = np.unique(labels[wrong]).tolist()
         raise UsageError(
             f'the label map {path} has the ids {first_few(ids, 5)} on {100 * wrong.mean():.2g} % of its pixels, but '
-            f'ids are 0 to {num_ids - 1}, and {ignored} for what does not count: correct the number of classes '
+            f'ids are 0 to {num_ids - 1}, and {ignored} for ignored pixels: correct the number of classes '
             '(--num-classes N) or the label maps.'
         )
 
 
 @dataclass
 class LabelSurvey:
-    """Which ids label maps hold.
+    """Statistics of the ids in label maps.
 
     Attributes:
         folder: of the label maps, for messages.
-        names: of the classes in the files, by id.
-        num_ids: ids are 0 to one less.
-        ignored: the id of pixels that do not count.
-        wanted: the classes that are trained on; all without it.
-        looked_at: label maps that were read.
-        pixels: (256,) how many pixels have each id.
+        names: class names by id in the files.
+        num_ids: ids are 0 to ``num_ids`` - 1.
+        ignored: the id of ignored pixels.
+        wanted: the trained classes; None for all.
+        checked: number of label maps read.
+        pixels: (256,) number of pixels by id.
     """
 
     folder: str
@@ -111,19 +111,19 @@ class LabelSurvey:
     num_ids: int
     ignored: int = IGNORED
     wanted: Sequence[str] | None = None
-    looked_at: int = 0
+    checked: int = 0
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
 
     def empty(self) -> LabelSurvey:
-        """The same before anything was looked at."""
+        """A survey with the same settings, without any statistics."""
         return LabelSurvey(self.folder, self.names, self.num_ids, self.ignored, self.wanted)
 
     def seen(self) -> list[str]:
-        """The classes of which a pixel was seen."""
+        """The classes that occur."""
         return [name for number, name in self.names.items() if self.pixels[number]]
 
     def only_one_class(self) -> bool:
-        """Whether there is nothing to tell apart: one of several classes at most, beside pixels that do not count."""
+        """Whether no class occurs, or only one of several classes and ignored pixels, so that nothing is learned."""
         seen = len(self.seen())
         return len(self.names) > 1 and (seen == 0 or (seen == 1 and self.pixels[self.ignored] > 0))
 
@@ -131,21 +131,21 @@ class LabelSurvey:
         """Refuses label maps from which nothing can be learned, and warns of classes that do not occur.
 
         Args:
-            total: label maps of the data set.
+            total: number of label maps of the data set.
 
         Raises:
             UsageError: :meth:`only_one_class`.
         """
-        some = f' that were looked at ({total} in all)' if self.looked_at < total else ''
-        maps = f'the {self.looked_at} label maps in {self.folder}{some}'
+        some = f' that were checked ({total} in all)' if self.checked < total else ''
+        maps = f'the {self.checked} label maps in {self.folder}{some}'
         seen = self.seen()
         if self.only_one_class():
             share = 100 * self.pixels[self.ignored] / max(self.pixels.sum(), 1)
             raise UsageError(
-                f'{maps} hold no class but {repr(seen[0]) if seen else "none"} of {len(self.names)}, and the id '
-                f'{self.ignored}, which does not count, on {share:.2g} % of their pixels: there is nothing to learn. '
-                'Masks that are drawn as 0 and 255 have to be written as 0 and 1 (255 means "does not count", unless '
-                'ignore_index of LabelMapFolder names another id).'
+                f'{maps} hold {f"only the class {seen[0]!r}" if seen else "no class"} of {len(self.names)}, and the id '
+                f'{self.ignored}, which is ignored, on {share:.2g} % of their pixels: there is nothing to learn. '
+                'Masks that are drawn as 0 and 255 have to be written as 0 and 1 (255 means "ignored", unless '
+                'ignore_index of LabelMapFolder is another id).'
             )
         wanted = list(self.names.values()) if self.wanted is None else self.wanted
         missing = [name for name in wanted if name not in seen]
@@ -158,34 +158,34 @@ class LabelSurvey:
 
 
 def survey_labels(paths: Sequence[str], survey: LabelSurvey, most: int) -> None:
-    """Reads label maps, evenly spread over all of them, and checks each.
+    """Reads and checks label maps, evenly spaced among all of them.
 
     Args:
         paths: of the label maps.
-        survey: counts what they hold.
-        most: how many are read.
+        survey: updated in place.
+        most: maximum number to read.
 
     Raises:
-        UsageError: one of them cannot be trained on, or not be read.
+        UsageError: one of them is invalid or cannot be read.
     """
     count = min(most, len(paths))
     chosen = [paths[index * len(paths) // count] for index in range(count)]
-    with ThreadPoolExecutor(_READERS) as pool:  # Pillow decodes without holding Python's lock
+    with ThreadPoolExecutor(_READERS) as pool:  # Pillow releases the GIL while it decodes
         read = pool.map(read_label_map, chosen)
-        for path, labels in zip(chosen, track(read, count, 'label maps looked at', is_main_process()), strict=True):
+        for path, labels in zip(chosen, track(read, count, 'label maps checked', is_main_process()), strict=True):
             check_labels(labels, path, survey.num_ids, survey.ignored)
             survey.pixels += np.bincount(labels.reshape(-1).astype(np.intp), minlength=256)
-            survey.looked_at += 1
+            survey.checked += 1
 
 
 @TRANSFORMS.register_module()
 class CheckLabels(BaseTransform):
-    """After mmseg's ``LoadAnnotations``: stops a run at the first label map that cannot be trained on.
+    """A transform after mmseg's ``LoadAnnotations`` that stops a run at the first invalid label map.
 
     Args:
-        num_classes: ids are 0 to one less; without it as many as the data set says, which ``CityscapesFolder`` and
-            ``LabelMapFolder`` do.
-        ignore_index: the id, after loading, of pixels that do not count.
+        num_classes: ids are 0 to ``num_classes`` - 1; by default that of the data set, which ``CityscapesFolder`` and
+            ``LabelMapFolder`` provide.
+        ignore_index: the id of ignored pixels, after loading.
     """
 
     def __init__(self, num_classes: int | None = None, ignore_index: int = IGNORED) -> None:
@@ -196,8 +196,8 @@ class CheckLabels(BaseTransform):
         """Checks ``gt_seg_map``, (H, W), against the classes and the image's own size; changes nothing.
 
         Raises:
-            UsageError: naming the file and what is wrong with it; or there is no label map yet, or nothing says how
-                many classes there are.
+            UsageError: the label map is invalid (names the file and the error) or missing, or the number of classes
+                is unknown.
         """
         num_classes = results.get('num_classes') if self.num_classes is None else self.num_classes
         if num_classes is None:

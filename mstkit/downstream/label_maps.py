@@ -1,4 +1,4 @@
-"""Images with label maps as data sets of mmseg's: Cityscapes, and any folder."""
+"""Data sets for mmseg of images with label maps: Cityscapes, and any folder."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from mstkit.registry import DATASETS
 from mstkit.utils.checks import check_count
 from mstkit.utils.class_palette import palette
 
-_CHECKED_AT_START = 16  # label maps that are read of a validation; of a training more, to see which classes occur
-_SURVEYED_AT_START = 200
+_CHECKED_AT_START = 16  # label maps read at the start for a validation set
+_SURVEYED_AT_START = 200  # label maps read at the start for a training set, to see which classes occur
 _IMAGE = '_leftImg8bit'
 
 
 @DATASETS.register_module()
 class CityscapesFolder(ReadsImages, CityscapesDataset):
-    """Cityscapes in its official layout; at the start it checks that every image has its label map.
+    """Cityscapes in its official layout; every image has to have a label map, which is checked at the start.
 
     ``DIR/leftImg8bit/{train,val}/CITY/*_leftImg8bit.png`` with ``DIR/gtFine/{train,val}/CITY/*_labelTrainIds.png``,
-    which ``tools/dataset_converters/cityscapes_train_ids.py`` makes of the ``*_labelIds.png`` that are handed out. A
-    few label maps are read at the start; with ``CheckLabels`` in the pipeline, all of them while training.
+    which ``tools/dataset_converters/cityscapes_train_ids.py`` creates from the official ``*_labelIds.png``. A few label
+    maps are read at the start; with ``CheckLabels`` in the pipeline, all of them are checked during training.
 
     Args:
-        img_suffix: how images end; without it ``_leftImg8bit`` with whatever format they have (officially PNG).
+        img_suffix: suffix of image names; by default ``_leftImg8bit`` with any image format (officially PNG).
         **kwargs: as in mmseg: ``data_root``, ``data_prefix=dict(img_path=..., seg_map_path=...)``, ``metainfo`` with
             some of the 19 ``classes``, ``pipeline``, ``test_mode`` ...
 
     Raises:
-        UsageError: a folder or label maps are missing, or one of those looked at cannot be trained on.
+        UsageError: a folder or label maps are missing, or one of those that are checked is invalid.
     """
 
     img_suffix: str
@@ -50,7 +50,7 @@ class CityscapesFolder(ReadsImages, CityscapesDataset):
 
     @classmethod
     def facts_of(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """``classes`` and ``palette`` of a data set that is only a config as yet."""
+        """``classes`` and ``palette`` of a data set with this config, without building it."""
         every = cls.METAINFO
         colors = dict(zip(every['classes'], every['palette'], strict=True))
         classes = [name for name in (config.get('metainfo') or {}).get('classes', colors) if name in colors]
@@ -95,7 +95,7 @@ class CityscapesFolder(ReadsImages, CityscapesDataset):
         originals = sum(name.replace(TRAIN_IDS, LABEL_IDS) in present for name in missing)
         if originals:
             root = self.data_root or os.path.dirname(os.path.dirname(maps))
-            raise UsageError(f'{said}; for {originals} the labels to make it of are there: run "{TOOL} {root}" once.')
+            raise UsageError(f'{said}; {originals} can be created from *{LABEL_IDS}: run "{TOOL} {root}" once.')
         raise UsageError(f'{said}: unpack gtFine_trainvaltest.zip of Cityscapes there, or remove those images.')
 
 
@@ -105,22 +105,22 @@ class LabelMapFolder(ReadsImages, BaseSegDataset):
 
     ``DIR/images/{train,val}/NAME.jpg`` belongs to ``DIR/labels/{train,val}/NAME.png``, an image with one channel (or
     a palette) whose values are class ids from 0. All images need a label map; label maps without an image are
-    counted in the log. A few pairs are read at the start; with ``CheckLabels`` in the pipeline, all while training.
+    counted in the log. A few pairs are checked at the start; with ``CheckLabels`` in the pipeline, all during training.
 
     Args:
-        num_classes: ids are 0 to one less.
+        num_classes: ids are 0 to ``num_classes`` - 1.
         data_prefix: ``dict(img_path='images/train', seg_map_path='labels/train')``.
-        data_root: what the two are relative to.
-        ignore_index: the id, in the files, of pixels that do not count. The network sees 255 for it, so that losses,
-            metrics and crops keep mmseg's default.
-        metainfo: ``dict(classes=..., palette=...)``; classes are called class0, class1 ... without it.
-        seg_map_suffix: how label maps end where it is more than ``.png``, such as ``_mask.png``.
+        data_root: the folder to which the two are relative.
+        ignore_index: the id of ignored pixels in the files. It is replaced by 255, so that losses, metrics and crops
+            keep mmseg's default.
+        metainfo: ``dict(classes=..., palette=...)``; by default classes are called class0, class1 ...
+        seg_map_suffix: suffix of label maps, such as ``_mask.png``.
         reduce_zero_label: 0 in the files means "no class", and classes begin at 1.
         **kwargs: as in mmseg: ``pipeline``, ``test_mode``, ``indices``, ``lazy_init`` ...
 
     Raises:
-        UsageError: a folder, images or label maps are missing, an image's name is there twice, one of the label
-            maps looked at cannot be trained on, or a setting does not fit.
+        UsageError: a folder, images or label maps are missing, an image's name is not unique, one of the label
+            maps that are checked is invalid, or a setting does not fit.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class LabelMapFolder(ReadsImages, BaseSegDataset):
         if not last < check_count('LabelMapFolder.ignore_index', ignore_index, 0) <= IGNORED:
             raise UsageError(
                 f'LabelMapFolder.ignore_index is {ignore_index}, but the ids of classes are {first} to {last}: give '
-                f'{last + 1} to {IGNORED}, or where 0 means "no class" and classes begin at 1, reduce_zero_label=True.'
+                f'{last + 1} to {IGNORED}, or, if 0 means "no class" and classes begin at 1, reduce_zero_label=True.'
             )
         classes = names['classes']
         if isinstance(classes, str) or len(classes) != num_classes:
@@ -160,10 +160,10 @@ class LabelMapFolder(ReadsImages, BaseSegDataset):
 
     @classmethod
     def facts_of(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The metainfo, with ``classes`` and ``palette``, of a data set that is only a config as yet."""
+        """The metainfo, with ``classes`` and ``palette``, of a data set with this config, without building it."""
         count = check_count('LabelMapFolder.num_classes', config.get('num_classes'), 1)
         if count > IGNORED:
-            raise UsageError(f'LabelMapFolder.num_classes is {count}: mmseg reads bytes, {IGNORED} at the most.')
+            raise UsageError(f'LabelMapFolder.num_classes is {count}: mmseg reads bytes, so at most {IGNORED}.')
         return dict(classes=tuple(f'class{index}' for index in range(count)), palette=palette(count)) | dict(
             config.get('metainfo') or {}
         )
@@ -204,7 +204,7 @@ class LabelMapFolder(ReadsImages, BaseSegDataset):
             f'{images.ignored_in_words()}{f"; {unused} files in {folders[1]} not used" if unused else ""}',
             logger='current',
         )
-        # mmseg takes 1 off every id before it looks at the map.
+        # mmseg subtracts 1 from every id (reduce_zero_label) before it applies label_map.
         mapped = None if self.ignore_index == IGNORED else {self.ignore_index - self.reduce_zero_label: IGNORED}
         samples = [dict(img_path=image, seg_map_path=path, label_map=mapped) for image, path in pairs]
         return _with_classes(self, samples)
@@ -224,13 +224,13 @@ def _folders(dataset: BaseSegDataset) -> tuple[str, str]:
 def _check_pairs(
     dataset: BaseSegDataset, pairs: list[tuple[str, str]], classes: Sequence[str], ignored: int = IGNORED
 ) -> None:
-    """Refuses what cannot be trained or measured on, and warns of classes that a training does not see.
+    """Refuses invalid images and label maps, and warns of classes that do not occur in training data.
 
     Args:
         dataset: for its settings.
         pairs: paths of images and of their label maps.
-        classes: those that the files have.
-        ignored: the id of pixels that do not count.
+        classes: the classes in the files.
+        ignored: the id of ignored pixels.
     """
     folder = dataset.data_prefix['seg_map_path']
     images, maps = [image for image, _ in pairs], [path for _, path in pairs]
@@ -240,14 +240,14 @@ def _check_pairs(
     compare_sizes(images, maps, turns_upright(dataset.pipeline)).check(folder, remedy, dataset.test_mode)
     survey_labels(maps, survey, _CHECKED_AT_START if dataset.test_mode else _SURVEYED_AT_START)
     if not dataset.test_mode:
-        if survey.only_one_class() and survey.looked_at < len(maps):
+        if survey.only_one_class() and survey.checked < len(maps):
             survey = survey.empty()
-            survey_labels(maps, survey, len(maps))  # before a training is refused for it
+            survey_labels(maps, survey, len(maps))  # check all label maps before the training is refused
         survey.judge(len(maps))
 
 
 def _with_classes(dataset: BaseSegDataset, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Adds what mmseg's LoadAnnotations and our CheckLabels want to know."""
+    """Adds the fields that mmseg's LoadAnnotations and our CheckLabels need."""
     classes = len(dataset.metainfo['classes'])
     for sample in samples:
         sample.setdefault('reduce_zero_label', dataset.reduce_zero_label)

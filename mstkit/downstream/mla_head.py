@@ -1,4 +1,4 @@
-"""SETR's multi-level aggregation head as in its own code."""
+"""SETR's multi-level aggregation head as in the authors' code."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mstkit.registry import MODELS
 
 @MODELS.register_module()
 class SETROriginalMLAHead(SETRMLAHead):
-    """mmseg's ``SETRMLAHead`` with two things as in SETR's own code (arXiv 2012.15840, fudan-zvg/SETR).
+    """mmseg's ``SETRMLAHead`` with two details of the authors' code (arXiv 2012.15840, fudan-zvg/SETR).
 
-    The classifier is a 3x3 convolution, mmseg's a 1x1; and the four streams are enlarged with aligned corners, which
-    mmseg's head does only where the logits are as well.
+    The classifier is a 3x3 convolution (1x1 in mmseg), and the four streams are upsampled with ``align_corners=True``
+    (in mmseg only if the logits are too).
 
     Args:
         kwargs: see mmseg.

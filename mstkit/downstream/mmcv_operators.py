@@ -1,8 +1,8 @@
-"""mmcv's compiled operators, as far as Mask R-CNN and SETR need them, from torchvision's kernels.
+"""Replaces mmcv's compiled operators that Mask R-CNN and SETR need by torchvision's.
 
-mmdet and mmseg import ``mmcv.ops``, which imports the extension ``mmcv._ext`` and fails where mmcv was installed
-without a compiler. :func:`install` puts a module of that name in its place. mmcv's Python code around the extension
-stays as it is: score thresholds, classes, ``max_num`` and autograd are its own.
+mmdet and mmseg import ``mmcv.ops``, which imports the extension ``mmcv._ext`` and fails if mmcv was installed without
+a compiler. :func:`install` provides a module of that name. mmcv's Python code around the extension is used unchanged
+(score thresholds, classes, ``max_num``, autograd).
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ _OWN_DTYPES = (torch.float32, torch.float64)
 
 
 class OperatorMissing(NotImplementedError):
-    """An operator of mmcv's was called that is neither compiled nor here."""
+    """An operator of mmcv was called that is neither compiled nor replaced here."""
 
 
 def install() -> bool:
-    """Makes ``mmcv.ops`` importable; does nothing where mmcv has its compiled extension.
+    """Makes ``mmcv.ops`` importable; does nothing if mmcv has its compiled extension.
 
     Returns:
-        Whether torchvision's kernels are the ones in use.
+        Whether torchvision's operators are used.
     """
     if EXTENSION not in sys.modules and importlib.util.find_spec(EXTENSION) is None:
-        sys.modules[EXTENSION] = _StandIn()
-    return isinstance(sys.modules.get(EXTENSION), _StandIn)
+        sys.modules[EXTENSION] = _Extension()
+    return isinstance(sys.modules.get(EXTENSION), _Extension)
 
 
-class _StandIn(ModuleType):
-    """``mmcv._ext``; every operator has its name here, and those that are not below say so when they are called."""
+class _Extension(ModuleType):
+    """Replacement of ``mmcv._ext``; operators that are not implemented here raise an error when they are called."""
 
     def __init__(self) -> None:
         super().__init__(EXTENSION, 'Stands in for the compiled operators of mmcv (mstkit.downstream.mmcv_operators).')
-        # Without a loader "pkgutil.find_loader", by which mmcv asks whether it was compiled, still says no.
+        # Without a loader, pkgutil.find_loader finds nothing, by which mmcv checks whether it was compiled.
         self.__spec__ = ModuleSpec(EXTENSION, loader=None)
         self.nms = nms
         self.roi_align_forward = roi_align_forward
@@ -49,7 +49,7 @@ class _StandIn(ModuleType):
         self.get_compiler_version = self.get_compiling_cuda_version = lambda: 'not compiled'
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith('__'):  # what Python itself asks of a module
+        if name.startswith('__'):  # attributes that Python looks up in modules
             raise AttributeError(name)
 
         def missing(*args: Any, **kwargs: Any) -> NoReturn:
@@ -65,16 +65,16 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     Args:
         boxes: (M, 4), x1, y1, x2, y2.
         scores: (M,).
-        iou_threshold: a box goes when it overlaps a better one by more.
+        iou_threshold: a box is removed if its IoU with a better one is higher.
         offset: 0 or 1, added to width and height.
 
     Returns:
-        int64 indices of the boxes that stay.
+        int64 indices of the kept boxes.
     """
     boxes, scores = _in_full_precision(boxes), _in_full_precision(scores)
-    if offset:  # moving one corner adds to width and height, and to those of every intersection
+    if offset:  # shifting one corner enlarges width and height of boxes and intersections
         boxes = torch.cat((boxes[:, :2], boxes[:, 2:] + offset), dim=1)
-    # Rounded like the boxes, as in mmcv: to torchvision's CPU kernel an overlap of 0.3 in float32 is more than 0.3.
+    # Rounded to the dtype of the boxes, as in mmcv: otherwise an IoU of 0.3 in float32 is above the threshold 0.3.
     threshold = torch.tensor(iou_threshold, dtype=boxes.dtype).item()
     return ops.nms(boxes, scores.to(boxes.dtype), threshold)
 
@@ -102,11 +102,11 @@ def roi_align_forward(
         argmax_y: not used, for max pooling only.
         argmax_x: likewise.
         aligned_height: rows of the output.
-        aligned_width: its columns.
+        aligned_width: columns of the output.
         spatial_scale: features per pixel.
         sampling_ratio: samples per bin and axis; 0 chooses by the size of the region.
-        pool_mode: 1, average.
-        aligned: pixel centers lie at halves.
+        pool_mode: 1 for average.
+        aligned: whether pixel centers are at half-integer coordinates.
 
     Raises:
         OperatorMissing: ``pool_mode`` 0, maximum.
@@ -158,15 +158,15 @@ def _full(dtype: torch.dtype) -> torch.dtype:
 
 
 def _in_full_precision(tensor: Tensor) -> Tensor:
-    """float32 for fp16 and bf16: not every kernel takes those, and sums of many samples lose digits in them."""
+    """Converts fp16 and bf16 to float32: not every kernel supports these, and sums of many samples lose precision."""
     return tensor.to(_full(tensor.dtype))
 
 
 def _no_operator(name: str) -> str:
-    # The cache: pip would take the package that it built without operators, whatever --no-binary says.
+    # --no-cache-dir: otherwise pip reuses the package that it built without operators, in spite of --no-binary.
     return (
         f'mmcv was installed without compiled operators, and {name} is not among those that work without: nms, '
-        'batched_nms and RoIAlign (average). For the others mmcv has to be built where a compiler and, for GPUs, the '
-        'CUDA toolkit are: pip install --no-build-isolation --no-cache-dir --no-binary onedl-mmcv --force-reinstall '
-        '--no-deps onedl-mmcv (docs/en/get_started.md says what torch 2.13 and newer need besides).'
+        'batched_nms and RoIAlign (average). For the others mmcv has to be built with a compiler and, for GPUs, the '
+        'CUDA toolkit: pip install --no-build-isolation --no-cache-dir --no-binary onedl-mmcv --force-reinstall '
+        '--no-deps onedl-mmcv (for torch 2.13 and newer see also docs/en/get_started.md).'
     )

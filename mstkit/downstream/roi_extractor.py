@@ -1,4 +1,4 @@
-"""Pooling of regions with their coordinates in full precision."""
+"""RoI pooling with coordinates in full precision."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from mstkit.registry import MODELS
 
 @MODELS.register_module()
 class FullPrecisionRoIExtractor(SingleRoIExtractor):
-    """mmdet's extractor, which under mixed precision would round the regions.
+    """mmdet's ``SingleRoIExtractor``, but without rounding the regions under mixed precision.
 
-    mmdet gives the regions the type of the features. bfloat16 has 8 significant bits, so that coordinates from 512 px
-    on are rounded to multiples of 4, and from 1024 px on of 8; float16 rounds to halves and to whole pixels there.
-    Here features are pooled in float32, and the result has their type again. Arguments as in mmdet.
+    mmdet converts the regions to the dtype of the features. In bfloat16, with 8 significant bits, coordinates from 512
+    px on are rounded to multiples of 4, and from 1024 px on of 8; float16 rounds to 0.5 and 1 px there. Here features
+    are pooled in float32, and the result is converted to their dtype. Arguments as in mmdet.
     """
 
     def forward(self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
         """Pools each region from the level that fits its size.
 
         Args:
-            feats: (B, C, H, W) per level, all of one type.
+            feats: (B, C, H, W) per level, all of one dtype.
             rois: (M, 5), index of the image and x1, y1, x2, y2 in pixels; at least float32.
             roi_scale_factor: enlarges the regions about their centers.
 
         Returns:
-            (M, C, h, w) of the features' type.
+            (M, C, h, w) of the features' dtype.
         """
         kind = feats[0].dtype
         full = torch.promote_types(kind, torch.float32)

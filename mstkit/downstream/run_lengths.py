@@ -1,14 +1,14 @@
-"""COCO's run-length masks, read far enough to see whether they are whole."""
+"""Checks COCO's run-length masks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-_ZERO, _MORE, _NEGATIVE = 48, 32, 16  # of the characters that compressed counts are made of, 5 bits in each
+_ZERO, _MORE, _NEGATIVE = 48, 32, 16  # compressed counts: offset and flags of characters with 5 bits each
 
 
 def fault_of(counts: Sequence[int] | str, height: int, width: int) -> str | None:
-    """What is wrong with a mask's counts, in a few words; None where nothing is.
+    """The error in a mask's counts, as a clause; None if they are valid.
 
     Args:
         counts: run lengths by columns, beginning with the zeros; or the same as COCO's compressed text.
@@ -17,7 +17,7 @@ def fault_of(counts: Sequence[int] | str, height: int, width: int) -> str | None
     if isinstance(counts, str):
         decoded = _decoded(counts)
         if decoded is None:
-            return 'its counts are no whole compressed text'
+            return 'its counts are not a valid compressed text'
         counts = decoded
     if not all(isinstance(count, int) and count >= 0 for count in counts):
         return 'its counts are not all whole numbers from 0'
@@ -27,7 +27,10 @@ def fault_of(counts: Sequence[int] | str, height: int, width: int) -> str | None
 
 
 def _decoded(text: str) -> list[int] | None:
-    """The run lengths in a compressed text, from the third on stored as differences to the one before the last."""
+    """Decodes compressed counts to run lengths; None if invalid.
+
+    From the fourth on they are stored as differences to the run length two places before.
+    """
     runs: list[int] = []
     value = shift = 0
     for character in text:

@@ -12,15 +12,15 @@ from mstkit.registry import VISUALIZERS
 
 @VISUALIZERS.register_module()
 class ClassNameVisualizer(SegLocalVisualizer):
-    """mmseg's visualizer, which keeps the class names that the config gives it.
+    """mmseg's visualizer, but with the class names and colors given in the config.
 
-    ``MMSegInferencer`` asks its visualizer for Cityscapes' names, whatever the network was trained on, unless it is
-    told others in each call. :func:`mstkit.engine.config.downstream_options.name_classes` writes those of the training
-    data into the config, from where they get into the work dir and into every checkpoint.
+    ``MMSegInferencer`` sets Cityscapes' names, whatever the network was trained on, unless every call gives others.
+    :func:`mstkit.engine.config.downstream_options.name_classes` writes those of the training data into the config,
+    which is saved in the work dir and in every checkpoint.
 
     Args:
         name: as in mmengine, which keeps every visualizer by its name.
-        classes: names, in the order of the ids; Cityscapes' without them.
+        classes: names, in the order of the ids; by default those of Cityscapes.
         palette: a color (red, green, blue, 0 to 255) for each; given together with them.
         **kwargs: as in mmseg.
     """
@@ -32,7 +32,7 @@ class ClassNameVisualizer(SegLocalVisualizer):
         palette: Sequence[Sequence[int]] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(name, **kwargs)  # which would take the two for each other
+        super().__init__(name, **kwargs)  # without classes and palette, which mmseg's constructor would swap
         if classes and palette:
             self.dataset_meta = dict(classes=list(classes), palette=[list(color) for color in palette])
 
@@ -42,6 +42,6 @@ class ClassNameVisualizer(SegLocalVisualizer):
         palette: Sequence[Sequence[int]] | None = None,
         dataset_name: str | None = None,
     ) -> None:
-        """As mmseg's, where there is something to set or nothing has been set yet."""
+        """As mmseg's, but does nothing without arguments if names have been set before."""
         if classes or palette or dataset_name or not self.dataset_meta:
             super().set_dataset_meta(classes, palette, dataset_name)

@@ -1,4 +1,4 @@
-"""What configs of mmseg import: ``custom_imports = dict(imports=['mstkit.downstream.segmentation'])``."""
+"""Imported by mmseg's configs with ``custom_imports = dict(imports=['mstkit.downstream.segmentation'])``."""
 
 # ruff: noqa: E402
 from mstkit._dependencies import load

@@ -137,7 +137,7 @@ BROKEN_MASKS = [
     (mask_of([1300, -100]), 'broken, its counts are not all whole numbers from 0'),
     (mask_of(['a', 3]), 'broken, its counts are not all whole numbers from 0'),
     (mask_of(TEXT[:-1]), 'broken, its counts are'),
-    (mask_of(TEXT + '~'), 'broken, its counts are no whole compressed text'),
+    (mask_of(TEXT + '~'), 'broken, its counts are not a valid compressed text'),
 ]
 
 
@@ -201,11 +201,12 @@ def test_masks_that_are_drawn_in_0_and_255(tmp_path, monkeypatch):
         masks(tmp_path, num_classes=2)
     said = str(caught.value)
     assert (
-        said.startswith(f'the 3 label maps in {tmp_path / "labels" / "train"} hold no class but ') and '\n' not in said
+        said.startswith(f'the 3 label maps in {tmp_path / "labels" / "train"} hold only the class ')
+        and '\n' not in said
     )
-    assert "'class0' of 2, and the id 255, which does not count, on 0.083 % of their pixels" in said
+    assert "'class0' of 2, and the id 255, which is ignored, on 0.083 % of their pixels" in said
     assert 'written as 0 and 1' in said
-    with pytest.raises(UsageError, match='hold no class but none of 2'):
+    with pytest.raises(UsageError, match='hold no class of 2'):
         masks(tmp_path, num_classes=2, reduce_zero_label=True)
     masks(tmp_path, num_classes=1)
     # Nothing is refused for what a part of the label maps lacks.
@@ -227,7 +228,7 @@ def test_images_that_exif_turns_and_label_maps_that_do_not(tmp_path):
     write_image(tmp_path / 'images' / 'train' / 'a.jpg')
     write_labels(tmp_path / 'labels' / 'train' / 'a.png', test_label_maps.labels(0, 1))
     write_turned(tmp_path / 'images' / 'train' / 'a.jpg', 6)
-    with pytest.raises(UsageError, match='turned by the orientation in their EXIF data'):
+    with pytest.raises(UsageError, match='rotated by the orientation in their EXIF data'):
         masks(tmp_path, num_classes=2)
     dataset = masks(tmp_path, num_classes=2, pipeline=[AS_STORED, *test_label_maps.PIPELINE[1:]])
     assert dataset[0]['inputs'].shape == (3, SIZE[1], SIZE[0])

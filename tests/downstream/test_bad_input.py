@@ -156,7 +156,7 @@ ANNOTATIONS = {
     'missing': (Path.unlink, 'there is no annotation file {file}'),
     'no images': (changed(lambda content: content.pop('images')), '{file} has no images '),
     'empty images': (changed(lambda content: content.update(images=[])), 'the list of images in {file} is empty'),
-    'truncated': (lambda path: path.write_text('{"images": ['), '{file} is no whole JSON file'),
+    'truncated': (lambda path: path.write_text('{"images": ['), '{file} is not a complete JSON file'),
 }
 
 

@@ -121,8 +121,8 @@ def test_label_maps_that_are_not_cityscapes(cityscapes):
     path = files(cityscapes, '_labelIds.png')[3]
     for content, message in (
         (np.full((2, 2), 40, np.uint8), 'ids that Cityscapes does not: 40'),
-        (np.zeros((2, 2, 3), np.uint8), 'is no label map of Cityscapes'),
-        (np.zeros((2, 2), np.uint16), 'is no label map of Cityscapes'),
+        (np.zeros((2, 2, 3), np.uint8), 'is not a label map of Cityscapes'),
+        (np.zeros((2, 2), np.uint16), 'is not a label map of Cityscapes'),
         (None, 'cannot be read'),
     ):
         path.write_bytes(b'') if content is None else write_labels(path, content)

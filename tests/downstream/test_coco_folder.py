@@ -171,7 +171,7 @@ def test_categories_that_are_not_evaluated_are_warned_of(tmp_path, said):
     build(tmp_path, test_mode=True, metainfo=dict(classes=['cat', 'dog']))
     assert said[0][0] == logging.WARNING
     assert (
-        ': 1 of its 3 categories (tree), with 2 of 4 annotations, are not evaluated: they are none of the 2 '
+        ': 1 of its 3 categories (tree), with 2 of 4 annotations, are not evaluated: they are not among the 2 '
         in said[0][1]
     )
     del said[:]
@@ -227,10 +227,10 @@ def changed(change: str, value: Any = None) -> str:
 
 
 MISTAKES = [
-    ('', 'is no whole JSON file .it ends in the middle'),
+    ('', 'is not a complete JSON file .it ends in the middle'),
     (json.dumps(coco_content())[:-40], 'it ends in the middle'),
     (json.dumps(coco_content())[:200], 'it ends in the middle'),
-    ('{"images": [}]' + ' ' * 40 + '"more"', 'is no whole JSON file .Expecting value'),
+    ('{"images": [}]' + ' ' * 40 + '"more"', 'is not a complete JSON file .Expecting value'),
     ('[]', 'holds a list'),
     (changed('without', 'images'), r'has no images \(it has categories, annotations\)'),
     (changed('without', 'annotations'), 'has no annotations'),
