@@ -30,7 +30,7 @@ from mstkit.models.objectives import (
 from mstkit.models.pretrainer import Pretrainer
 from mstkit.models.step import Step
 from mstkit.models.targets import HOG, Pixels, Target, Tokens
-from mstkit.models.tokenizers import KMeansTokenizer, PatchTokenizer, Tokenizer
+from mstkit.models.tokenizers import DALLETokenizer, KMeansTokenizer, PatchTokenizer, Tokenizer
 
 __all__ = [
     'DINO',
@@ -45,6 +45,7 @@ __all__ = [
     'BlockMasker',
     'CNNImageDecoder',
     'CrossView',
+    'DALLETokenizer',
     'DINOHead',
     'DINONeck',
     'EMAGuide',

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from mstkit.errors import UsageError
-from mstkit.models import KMeansTokenizer, PatchTokenizer, Tokenizer, Tokens
+from mstkit.models import DALLETokenizer, KMeansTokenizer, PatchTokenizer, Tokenizer, Tokens
 from mstkit.models.tokenizers import build_tokenizer, nearest_codes, read_tokenizer, write_tokenizer
 from mstkit.models.tokenizers.patch_features import resized
 from mstkit.registry import MODELS
@@ -174,6 +174,32 @@ def test_a_certain_prediction_looks_like_the_examples(made):
     drawn: Any = target.to_images(F.one_hot(ids, target.dims).float(), images, (4, 4))
     drawn = drawn * target.std + target.mean
     torch.testing.assert_close(drawn[1, :, 8:16, 16:24], example_patches()[ids[1, 6]].float())
+
+
+def test_dalles_tokens(made):
+    """112 px for 14x14 patches, mapped to 0.1 .. 0.9, and the largest logit of mmpretrain's encoder."""
+    tokenizer, shown = DALLETokenizer(made['DALLETokenizer']), pixels(112, 112, 2)
+    seen: Any = []
+    tokenizer.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    ids = tokenizer(shown, (14, 14))
+    torch.testing.assert_close(seen[0], 0.8 * shown / 255 + 0.1)
+    assert torch.equal(ids, tokenizer.encoder(seen[0]).argmax(dim=1).flatten(1)) and len(ids.unique()) > 2
+    tokenizer(pixels(224, 224, 1), (14, 14))
+    assert seen[-1].shape == (1, 3, 112, 112) and seen[-1].min() >= 0.1 and seen[-1].max() <= 0.9
+    assert not any(one.requires_grad for one in build_tokenizer(made['DALLETokenizer']).parameters())
+
+
+def test_what_is_no_encoder_of_dalle(tmp_path, made):
+    state = read_tokenizer(made['DALLETokenizer']).features
+    for changed, message in (
+        ({name: one for name, one in state.items() if 'group' not in name}, 'is no encoder of DALL-E'),
+        ({name: one for name, one in state.items() if 'group_4' not in name}, 'does not fit the encoder of DALL-E'),
+    ):
+        torch.save(changed, tmp_path / 'changed.pth')
+        with pytest.raises(UsageError, match=message):
+            build_tokenizer(tmp_path / 'changed.pth')
+    with pytest.raises(UsageError, match="holds a PatchTokenizer: give type='PatchTokenizer'"):
+        DALLETokenizer(made['PatchTokenizer'])
 
 
 def test_mistakes(tmp_path, made):

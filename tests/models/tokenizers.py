@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmpretrain.models.selfsup.cae import DALLEEncoder
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -84,9 +85,20 @@ def write_patches(path: str | os.PathLike[str]) -> None:
     write_tokenizer(path, TokenizerFile('PatchTokenizer', settings, state, centers(192), example_patches(), {}))
 
 
+def write_dalle(path: str | os.PathLike[str]) -> None:
+    with undisturbed_randomness():
+        torch.manual_seed(8)
+        encoder = DALLEEncoder(n_hid=8, n_blk_per_group=1, vocab_size=CODES)
+        # Else one code has all patches.
+        logits = encoder(0.1 + 0.8 * torch.rand(4, 3, 32, 32)).detach()
+        encoder.get_parameter('blocks.output.conv.b').data -= logits.mean(dim=(0, 2, 3))
+    torch.save(dict(state_dict=encoder.state_dict()), path)
+
+
 WRITERS: dict[str, Callable[[str | os.PathLike[str]], None]] = {
     'KMeansTokenizer': write_kmeans,
     'PatchTokenizer': write_patches,
+    'DALLETokenizer': write_dalle,
 }
 
 

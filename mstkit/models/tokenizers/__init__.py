@@ -1,5 +1,6 @@
 from mstkit.models.tokenizers.base import Tokenizer, build_tokenizer
 from mstkit.models.tokenizers.codebook import CodebookTokenizer, nearest_codes
+from mstkit.models.tokenizers.dalle import DALLETokenizer
 from mstkit.models.tokenizers.kmeans import KMeansTokenizer, PatchTokenizer
 from mstkit.models.tokenizers.patch_features import NetworkFeatures, PatchFeatures, RawPatches
 from mstkit.models.tokenizers.timm_network import TimmNetwork
@@ -7,6 +8,7 @@ from mstkit.models.tokenizers.tokenizer_file import TokenizerFile, read_tokenize
 
 __all__ = [
     'CodebookTokenizer',
+    'DALLETokenizer',
     'KMeansTokenizer',
     'NetworkFeatures',
     'PatchFeatures',
