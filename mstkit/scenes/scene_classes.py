@@ -1,8 +1,8 @@
-"""What an object of each class looks like: a silhouette and a surface, both as plain functions of the plane.
+"""Silhouettes and surface textures of the ten classes, as functions of plane coordinates.
 
-A class is a shape *and* a structure of its surface, so that a small crop of an object still says something about it.
-Neither carries a color, a place, a size or an angle: those are drawn per object, for all classes alike. The second
-color is the lighter one; the surfaces are given about as much of it as of the first, so that lightness tells nothing.
+A class is defined by a shape *and* a texture, so that a small crop of an object is still informative. Color, position,
+size and angle are drawn per object from the same distributions for all classes. The second color is the lighter one;
+all textures have about equal shares of both colors, so that the mean lightness does not reveal the class.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _HALF_ROOT_2 = 0.7071067811865476
 
 
 class Cells(NamedTuple):
-    """Where the surface of an object is looked up.
+    """Coordinates at which the texture of an object is evaluated.
 
     Attributes:
-        x: (H, W) float32, counted in periods of the surface, turned and shifted.
-        y: likewise, across ``x``.
-        rim: (H, W), distance to the silhouette, positive inside, counted in the object's radius.
+        x: (H, W) float32, in periods of the texture, rotated and shifted.
+        y: likewise, perpendicular to ``x``.
+        rim: (H, W), distance to the silhouette, positive inside, in units of the object's radius.
         sharpness: pixels per period; an edge is blended over one pixel.
-        draws: further random numbers of this object.
+        draws: source of further random numbers of this object.
     """
 
     x: np.ndarray

@@ -24,13 +24,13 @@ class BuiltinScenes(BaseDataset):
 
     Args:
         split: ``'train'``, ``'val'`` or ``'test'``.
-        num_images: how many scenes.
+        num_images: number of scenes.
         image_size: side in pixels.
         seed: of the data set, not of the training run: another seed gives other scenes of the same kind.
         pipeline: transforms, built by mstkit's registry.
         cache: render every scene once, when the data set is initialized, and keep it as uint8
             (``num_images * 3 * image_size**2`` bytes, shared with forked workers); otherwise at each access.
-        indices: only these scenes; a number means that many of the first, a negative one of the last ones.
+        indices: only these scenes; a number n means the first n scenes, -n the last n.
         metainfo: further facts about the data set, as in mmengine.
         test_mode: as in mmengine.
         lazy_init: do not render before the first access.
@@ -63,7 +63,7 @@ class BuiltinScenes(BaseDataset):
                     f'indices of BuiltinScenes is {indices!r}, but there are {num_images} scenes, from 0 on.'
                 )
         self.split, self.num_images, self.image_size, self.seed, self.cache = split, num_images, image_size, seed, cache
-        render_scene(seed, split, 0, image_size)  # says now, not in a worker, what is wrong with an argument
+        render_scene(seed, split, 0, image_size)  # raises here, instead of in a worker, for a wrong argument
         self._images: np.ndarray | None = None
         super().__init__(
             metainfo=metainfo,

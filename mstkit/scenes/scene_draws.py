@@ -2,8 +2,8 @@
 
 Only the raw words of Philox (a published, counter-based generator: Salmon et al., "Parallel random numbers: as easy
 as 1, 2, 3", SC 2011) are taken from NumPy, since the distributions of ``Generator`` may change between its releases.
-All that follows is made of operations that IEEE 754 rounds exactly (+, -, *, /, sqrt, floor): no sin, no exp, no sums
-whose order is up to the library, no interpolation by somebody's vector unit.
+Everything else uses only operations that IEEE 754 rounds exactly (+, -, *, /, sqrt, floor): no sin or exp, no sums or
+interpolation whose result depends on the library or hardware.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ SPLITS = ('train', 'val', 'test')
 
 
 class Draws:
-    """An endless row of random numbers that belongs to one (seed, split, index, purpose).
+    """An endless stream of random numbers for (seed, split, index, purpose).
 
-    Rows of different arguments never overlap: the arguments are the key and the upper words of the counter.
+    Streams of different arguments never overlap: the arguments are the key and the upper words of Philox's counter.
 
     Args:
         seed: 0 .. 2**64 - 1.
         split: one of ``SPLITS``.
         index: 0 .. 2**64 - 1, usually the number of a scene.
-        purpose: tells apart several rows of one scene.
+        purpose: distinguishes several streams of one scene.
     """
 
     def __init__(self, seed: int, split: str, index: int, purpose: int = 0) -> None:

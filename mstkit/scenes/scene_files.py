@@ -48,17 +48,17 @@ def ensure_scenes(
     objects: int = 3,
     seed: int = 0,
 ) -> Path:
-    """Writes the scenes, unless they are there already; goes on where an interrupted call stopped.
+    """Writes the scenes, unless they exist already; continues an interrupted call.
 
-    The same arguments give the same bytes (PNGs: with the same Pillow). Objects of which fewer than ``SMALLEST`` pixels
-    are seen are not annotated; their number is said, and written into the stamp, ``scenes.json``.
+    The same arguments give the same bytes (PNGs: with the same Pillow). Objects with fewer than ``SMALLEST`` visible
+    pixels are not annotated; their number is logged, and written to the stamp file ``scenes.json``.
 
     Args:
-        folder: where the files go; made where missing.
-        train: how many scenes to train on.
-        val: how many scenes to validate on.
+        folder: output folder, created if missing.
+        train: number of training scenes.
+        val: number of validation scenes.
         size: side of the images in pixels.
-        objects: how many there are in a scene.
+        objects: number of objects per scene.
         seed: of the scenes.
 
     Returns:
@@ -70,7 +70,7 @@ def ensure_scenes(
     folder = Path(folder)
     check_count('train', train, 1)
     check_count('val', val, 1)
-    render_scene(seed, 'train', 0, size, objects)  # says what is wrong with an argument before anything is written
+    render_scene(seed, 'train', 0, size, objects)  # raises for a wrong argument before anything is written
     arguments = dict(format=_FORMAT, train=train, val=val, size=size, objects=objects, seed=seed)
     if not _is_there(folder, arguments):
         with _alone_in(folder):
@@ -80,10 +80,10 @@ def ensure_scenes(
 
 
 def _is_there(folder: Path, arguments: Mapping[str, int]) -> bool:
-    """Whether a folder holds the scenes, all of them.
+    """Whether a folder contains all files of the scenes.
 
     Raises:
-        UsageError: it holds something else.
+        UsageError: it contains other files.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f'{folder} is a file: choose another folder.')
@@ -111,7 +111,7 @@ def _is_there(folder: Path, arguments: Mapping[str, int]) -> bool:
 
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Makes the folder, and keeps other processes that want to write it waiting."""
+    """Creates the folder and locks it against other processes."""
     try:
         (folder / _UNFINISHED).mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
@@ -128,7 +128,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 def _write(folder: Path, arguments: Mapping[str, int]) -> None:
     for below in [folder, *(path for path in folder.rglob('*') if path.is_dir())]:
         remove_leftovers(below)
-    # First of all, so that a folder which is not finished is known as what it is.
+    # Written first, so that an unfinished folder can be recognized.
     _write_json(folder / _UNFINISHED / STAMP, dict(arguments=arguments))
     counts = {}
     for split in ('train', 'val'):
@@ -143,7 +143,7 @@ def _write(folder: Path, arguments: Mapping[str, int]) -> None:
 
 
 def _write_split(folder: Path, split: str, arguments: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Writes what is not there yet of a split's files, and returns its annotations."""
+    """Writes the missing files of a split and returns its annotations."""
     size, objects, seed = (arguments[name] for name in ('size', 'objects', 'seed'))
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -1,8 +1,8 @@
 """Small generated scenes: textured objects of ten classes on clutter, with their masks.
 
 A scene is a function of (seed, split, index) alone and needs no file. It is described in units of its side, so the
-same scene can be had at any size. What tells the classes apart is in :mod:`mstkit.scenes.scene_classes`; colors,
-lighting, places, sizes, angles, background and clutter are drawn from the same distributions for all of them.
+same scene can be rendered at any size. Classes differ in shape and texture, see :mod:`mstkit.scenes.scene_classes`;
+colors, lighting, positions, sizes, angles, background and clutter have the same distributions for all of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Instance(NamedTuple):
 
     Attributes:
         class_id: index into ``CLASSES``.
-        mask: (H, W) bool, where the object is seen: what lies in front of it is cut out.
+        mask: (H, W) bool, the visible part of the object.
     """
 
     class_id: int
@@ -79,7 +79,7 @@ def render_scene(seed: int, split: str, index: int, size: int = 64, objects: int
         split: one of ``SPLITS``; no two splits share a scene.
         index: number of the scene in its split, from 0.
         size: side of the image in pixels.
-        objects: how many objects; the more, the smaller. The main one is always in front of the others.
+        objects: number of objects; the more, the smaller they are. The main one is always in front of the others.
 
     Returns:
         The scene, the same bytes for the same arguments on every machine.

@@ -1,4 +1,4 @@
-"""Where the objects of a built-in scene stand, and how a class's silhouette and surface become one object."""
+"""Poses of the objects in a built-in scene: position, size, rotation, and texture coordinates."""
 
 from __future__ import annotations
 

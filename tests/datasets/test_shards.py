@@ -192,7 +192,7 @@ def test_foreign_shards_are_counted_and_indexed_once(shards, tmp_path):
     files = sorted(shards.glob('*.tar'))
     found = ShardDataset(shards=str(shards / 'shard-{000000..000002}.tar'))
     assert len(found) == 24 and found.labeled is True and 'classes' not in found.metainfo
-    with pytest.raises(UsageError, match='is not known before it is read: make an index once'):
+    with pytest.raises(UsageError, match='is unknown before it is read: make an index once'):
         ShardDataset(shards=f'pipe:cat {files[0]}')
     write_index(tmp_path / 'index.json', count_samples([f'pipe:cat {path}' for path in files[:3]]))
     again = ShardDataset(shards=f'pipe:cat {files[1]}', index=str(tmp_path / 'index.json'))

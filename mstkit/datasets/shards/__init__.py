@@ -1,4 +1,4 @@
-"""Tar shards as a data set: written, counted, read and sampled."""
+"""Data sets in tar shards: writing, indexing, reading and sampling."""
 
 from .dataset import ShardDataset
 from .sampler import ShardSampler

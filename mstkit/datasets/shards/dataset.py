@@ -1,16 +1,16 @@
-"""Images in tar shards, as a data set with numbered samples.
+"""A map-style data set of the images in tar shards.
 
-Why numbered, and not a stream: everything that makes a run repeatable here hangs on a sample's number. Its key gives
-MultiCrop the same views in any process, a sampler decides who reads what and where a resumed run goes on, and k-NN,
-panels and the counting of unreadable files ask for samples by number. So a shard's samples keep their numbers, and the
-order of reading, not the kind of data set, is made to suit tar files: :class:`ShardSampler` goes through whole shards,
-each process and worker through its own, within which a :class:`ShardReader` only ever moves forward.
+It is map-style instead of a stream, because reproducibility depends on the sample index: it seeds the views of
+MultiCrop, determines which process reads which sample and where a resumed run continues, and k-NN, panels and the
+counting of unreadable files access samples by index. Only the order of reading is adapted to tar files:
+:class:`ShardSampler` goes through whole shards, different ones in each process and worker, and :class:`ShardReader`
+reads them mostly sequentially.
 
-* On this machine a plain tar file is addressed (headers listed once): nothing is held in memory, any sampler will do,
-  and ShardSampler merely spares the disk from jumping.
-* Everything else, a URL or a compressed file, is read through by the ``webdataset`` library, at the pace in which its
-  samples are asked for. In ShardSampler's order each worker opens each of its shards once and holds no more samples
-  than the shuffle buffer; any other order stays right and becomes slow.
+* Plain tar files on the local disk have random access (headers are listed once): no sample is held in memory, any
+  sampler works, and ShardSampler only avoids disk seeks.
+* URLs and compressed files are read sequentially by the ``webdataset`` library. In ShardSampler's order each worker
+  opens each of its shards once and holds at most as many samples as the shuffle buffer; any other order works, too, but
+  is slow.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _NEAR_DRAWS = 8
 class ShardDataset(FileDataset):
     """Images in tar shards of the ``webdataset`` kind: members ``NAME.jpg`` and, for labels, ``NAME.cls``.
 
-    Samples have ``img_bytes``, ``img_path`` (``SHARD/MEMBER``, for messages) and, where they are labeled,
-    ``gt_label``. A ``.cls`` holds a whole number from 0; other members are not looked at. A sample that cannot be read,
-    or that a cut-off shard no longer has, is replaced as :class:`FileDataset` does it, by one of the same shard first.
+    Samples have ``img_bytes``, ``img_path`` (``SHARD/MEMBER``, for messages) and, if they are labeled, ``gt_label``. A
+    ``.cls`` contains a whole number from 0; other members are ignored. A sample that is unreadable, or missing in a
+    truncated shard, is replaced as in :class:`FileDataset`, preferably by one of the same shard.
 
     Without ``shards``, the folder is ``data_root/split`` or, for ``'train'``, ``data_root``, as in ``ImageFolder``; its
     ``index.json`` names the shards (``tools/make_shards.py`` writes both), or else all ``*.tar`` in it are counted.
@@ -51,8 +51,9 @@ class ShardDataset(FileDataset):
         data_root: a folder, or a URL that the library opens (``https://``, ``gs://``, ``pipe:`` ...).
         split: the part of the data set; not used where ``shards`` is given.
         shards: shards by name: paths, URLs and brace patterns (``train-{000000..000099}.tar``) below ``data_root``.
-        index: their index; without one they are counted, which needs shards on this machine. It knows shards by their
-            last names and lies in their folder, unless ``shards`` says where they are: an index cannot name a place.
+        index: file with the number of samples per shard; without it samples are counted, which needs local shards. It
+            lists the shards' file names without folder, so it has to be in their folder, unless ``shards`` gives their
+            paths.
         pipeline: transforms or their configs.
         labeled: ``'auto'`` for labels where the shards have them, ``False`` for none, ``True`` to refuse shards
             without.
@@ -60,7 +61,7 @@ class ShardDataset(FileDataset):
         test_mode, lazy_init: as in mmengine.
 
     Raises:
-        UsageError: ``webdataset`` is not installed, or no shard, no index or no label is where it should be.
+        UsageError: ``webdataset`` is not installed, or shards, index or labels are missing.
     """
 
     reads_urls: ClassVar[bool] = True
@@ -77,7 +78,7 @@ class ShardDataset(FileDataset):
         test_mode: bool = False,
         lazy_init: bool = False,
     ) -> None:
-        library()  # says now, not in a worker, that it is missing
+        library()  # raises here, instead of in a worker, if it is missing
         if labeled not in ('auto', True, False):
             raise UsageError(f"ShardDataset.labeled is {labeled!r}: give 'auto', True or False.")
         self._fully_initialized = False
@@ -138,13 +139,13 @@ class ShardDataset(FileDataset):
         ) from None
 
     def plan_reading(self, read_ahead: int, streams: int) -> None:
-        """Prepares for samples that are asked for nearly in their order; called by :class:`ShardSampler`.
+        """Sets up reading for nearly sequential access; called by :class:`ShardSampler`.
 
         Args:
-            read_ahead: how far behind the furthest sample of a stream another one can still be asked for.
-            streams: how many such orders one process may follow at the same time.
+            read_ahead: maximum distance by which a sample may be requested after later ones of its stream.
+            streams: number of sequential streams that one process reads in parallel.
         """
-        # A stream moves on from one shard to the next while some samples of the last ones are still to come.
+        # A stream can have several open shards, since samples of earlier shards may still be requested.
         typical = max(1, int(np.median(self.index.counts)))
         self.reader = ShardReader(self.index.urls, read_ahead, keep=streams * (read_ahead // typical + 2))
 
@@ -154,7 +155,7 @@ class ShardDataset(FileDataset):
 
     @force_full_init
     def sample_names(self) -> list[str]:
-        """The shards and their sizes, which tell its samples from those of another data set; none is opened."""
+        """Shard names and sizes, to identify the data set without opening a shard."""
         return [
             f'{os.path.basename(url)} {count}' for url, count in zip(self.index.urls, self.index.counts, strict=True)
         ]
@@ -164,8 +165,8 @@ class ShardDataset(FileDataset):
         """The sample before the pipeline.
 
         Raises:
-            UnreadableImage: the shard no longer has it, or it holds no image.
-            UsageError: the shard cannot be opened at all, or the label is none.
+            UnreadableImage: the sample is missing in the shard, or has no image.
+            UsageError: the shard cannot be opened, or the label is invalid.
         """
         number = int(idx) if idx >= 0 else len(self) + int(idx)
         shard = self.shard_of(number)
@@ -179,7 +180,7 @@ class ShardDataset(FileDataset):
         return info
 
     def shard_of(self, number: int) -> int:
-        """The position of the shard that holds a sample."""
+        """The index of the shard that contains a sample."""
         return int(np.searchsorted(self.firsts, number, side='right')) - 1
 
     def _label(self, content: bytes | None, path: str) -> int:
@@ -194,7 +195,7 @@ class ShardDataset(FileDataset):
         return int(text)
 
     def _candidates(self, key: SampleKey) -> Iterator[int]:
-        """The sample, others of its shard, which is open already, then others of all."""
+        """The sample, then random ones of its shard, which is already open, then random ones of all shards."""
         yield int(key)
         shard = self.shard_of(int(key))
         generator = key.generator('replacement')
@@ -206,17 +207,17 @@ class ShardDataset(FileDataset):
 def _counted(urls: list[str]) -> ShardIndex:
     if elsewhere := [url for url in urls if is_url(url) and not url.startswith('file:')]:
         raise UsageError(
-            f'how many samples {elsewhere[0]} holds is not known before it is read: make an index once, tools/'
+            f'the number of samples in {elsewhere[0]} is unknown before it is read: make an index once, tools/'
             f"make_shards.py --index '{elsewhere[0]}' --out FILE, and give it as ShardDataset.index."
         )
     return count_samples(urls)
 
 
 def _chosen(index: ShardIndex, urls: list[str]) -> ShardIndex:
-    """The part of an index that belongs to some shards, found by their last names."""
+    """Restricts an index to the given shards, which are matched by file name."""
     counts = {last_name(url): count for url, count in zip(index.urls, index.counts, strict=True)}
     names = [last_name(url) for url in urls]
     unknown = next((url for url, name in zip(urls, names, strict=True) if name not in counts), None)
     if unknown is not None:
-        raise UsageError(f'the index does not know the shard {unknown}: make it anew, or correct the pattern.')
+        raise UsageError(f'the index does not contain the shard {unknown}: make it anew, or correct the pattern.')
     return ShardIndex(tuple(urls), tuple(counts[name] for name in names), index.classes, index.labeled)

@@ -1,8 +1,8 @@
-"""How many samples each shard holds, and what their classes are called: ``index.json`` next to the shards.
+"""The index of shards, ``index.json`` next to them: number of samples per shard, and class names.
 
-A training has to know its length, and every process its part, before the first sample is read. ``tools/make_shards.py``
-writes the index with the shards; for shards of other origin it counts once (``--index``). Without an index, shards on
-this machine are counted when the data set is built, by their headers alone.
+The length of an epoch and each process's part of it have to be known before the first sample is read.
+``tools/make_shards.py`` writes the index with the shards, or for existing shards (``--index``). Without an index, local
+shards are counted when the data set is built, from their headers.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _FORMAT = 'mstkit shards 1'
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Shards and what is in them.
+    """Shards and their numbers of samples.
 
     Attributes:
         urls: paths or URLs of the shards.
-        counts: samples of each.
-        classes: names of the labels in their order; None where the samples have none, or the names are not known.
+        counts: number of samples of each shard.
+        classes: class names in the order of labels; None without labels, or if the names are unknown.
         labeled: whether the samples have labels.
     """
 
@@ -43,20 +43,20 @@ class ShardIndex:
 
     @property
     def firsts(self) -> np.ndarray:
-        """The number of each shard's first sample, and at the end that of all samples; (shards + 1,) int64."""
+        """Index of each shard's first sample, followed by the total number of samples; (shards + 1,) int64."""
         return np.concatenate(([0], np.cumsum(self.counts, dtype=np.int64)))
 
 
 def write_index(path: str | os.PathLike[str], index: ShardIndex) -> None:
-    """Writes an index in one step. It holds the shards' names alone: where they are is said by whoever reads them.
+    """Writes an index atomically, with the file names of the shards without their folder.
 
     Raises:
-        UsageError: two shards have the same name, or one has a name that an index may not hold.
+        UsageError: two shards have the same name, or one has a name that is not allowed in an index.
     """
     names = [last_name(url) for url in index.urls]
     if len(set(names)) < len(names):
         first = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f'two shards are called {first!r}: an index knows them by their names, so rename one of them.')
+        raise UsageError(f'two shards are called {first!r}: names in an index must differ, so rename one of them.')
     try:
         for name in names:
             beside('', name)
@@ -77,10 +77,10 @@ def read_index(url: str) -> ShardIndex:
     """Reads an index.
 
     Args:
-        url: path or URL of the index; the shards that it names lie next to it.
+        url: path or URL of the index; the shards are in the same folder.
 
     Raises:
-        UsageError: it cannot be read, is no such file, or names a shard in another place.
+        UsageError: it cannot be read, is no index, or names a shard in another folder.
     """
     content = fetch(url)
     folder = url.rpartition('/')[0] if is_url(url) else os.path.dirname(os.path.expanduser(url))
@@ -105,7 +105,7 @@ def read_index(url: str) -> ShardIndex:
 
 
 def count_samples(urls: Sequence[str]) -> ShardIndex:
-    """Makes the index of shards that have none: by their headers on this machine, by reading them all elsewhere.
+    """Makes an index of shards: from the headers of local plain tar files, by reading all data of other shards.
 
     Raises:
         UsageError: a shard is missing, cut off, or no tar file; samples with and without labels.

@@ -1,7 +1,7 @@
-"""Where shards are: paths, URLs and brace patterns, all opened by the ``webdataset`` library.
+"""Paths, URLs and brace patterns of shards, which the ``webdataset`` library opens.
 
-The library runs commands: all of ``pipe:``, and programs such as curl behind other URLs. So a place with a scheme comes
-from whoever writes the config or the command line, never out of a data file: see :func:`beside`.
+The library runs commands: any command for ``pipe:``, and programs such as curl for other URLs. Therefore URLs are only
+accepted from the config or the command line, never from a data file, see :func:`beside`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mstkit.errors import UsageError
 
 REQUIREMENT = 'webdataset>=1.0.2'
 _SCHEME = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+:')  # two letters at least: C:\ is a drive
-_PLAIN_NAME = re.compile(r'[\w.+=@,-]+(/[\w.+=@,-]+)*')  # nothing that a shell or a URL takes for more than a name
+_PLAIN_NAME = re.compile(r'[\w.+=@,-]+(/[\w.+=@,-]+)*')  # no character with a special meaning in a shell or a URL
 
 
 def library() -> ModuleType:
@@ -27,7 +27,7 @@ def library() -> ModuleType:
     Raises:
         UsageError: it is not installed.
     """
-    try:  # here, because the package is optional
+    try:  # imported here: the package is optional
         import webdataset
     except ImportError:
         raise UsageError(f"shards need the package webdataset: pip install '{REQUIREMENT}'") from None
@@ -40,35 +40,35 @@ def is_url(place: str) -> bool:
 
 
 def local_path(url: str) -> str | None:
-    """The path of a shard on this machine, or None where it is somewhere else."""
+    """The path of a local shard; None for a remote one."""
     if not is_url(url):
         return os.path.expanduser(url)
     return url2pathname(urlparse(url).path) if url.startswith('file:') else None
 
 
 def join(root: str, name: str) -> str:
-    """A name below a folder or a URL; a name that is a whole path or URL stays as it is."""
+    """Joins a folder or URL and a name; an absolute path or a URL as name is returned unchanged."""
     if not root or is_url(name) or os.path.isabs(name) or name.startswith('~'):
         return name
     return f'{root.rstrip("/")}/{name}' if is_url(root) else os.path.join(root, name)
 
 
 def beside(folder: str, name: object) -> str:
-    """The place of a file that a data file names: below that data file's own folder, and nowhere else.
+    """The path or URL of a file named in an (untrusted) data file, restricted to the data file's own folder.
 
-    A link below the folder is followed, as in all data sets; it was made by whoever made the folder, and leads to a
-    file that is read as a tar.
+    Links inside the folder are followed: they were made by the owner of the folder, and their targets are only read as
+    tar files.
 
     Args:
-        folder: the folder or URL in which the data file lies.
-        name: a plain relative name, with forward slashes; below a URL, of letters, digits and ``. _ - + = , @`` only,
-            since what follows ``pipe:`` goes to a shell.
+        folder: the folder or URL of the data file.
+        name: a relative name, with forward slashes; below a URL, of letters, digits and ``. _ - + = , @`` only, since
+            a ``pipe:`` URL is passed to a shell.
 
     Returns:
-        A path that begins with a folder, or a URL that begins with ``folder``.
+        A path or URL that begins with ``folder``.
 
     Raises:
-        ValueError: the name is something else, in words for the user.
+        ValueError: any other name, with an explanation for the user.
     """
     if not isinstance(name, str) or not name.strip() or '\0' in name:
         raise ValueError(f'it names {name!r} for a file')
@@ -86,7 +86,7 @@ def beside(folder: str, name: object) -> str:
 
 
 def last_name(url: str) -> str:
-    """What is left of a place without its folder and scheme: the name by which an index knows a shard."""
+    """The file name of a path or URL, without folder and scheme, as in an index."""
     if (path := local_path(url)) is not None:
         return os.path.basename(path)
     name = url.rpartition('/')[2]
@@ -96,7 +96,7 @@ def last_name(url: str) -> str:
 
 
 def expand(patterns: str | Sequence[str], root: str = '') -> list[str]:
-    """The shards that patterns stand for, in their order.
+    """Expands patterns to the list of shards, in order.
 
     Args:
         patterns: one or several of paths, URLs, brace patterns (``train-{000000..000099}.tar``) and, on this machine,
@@ -108,7 +108,7 @@ def expand(patterns: str | Sequence[str], root: str = '') -> list[str]:
     """
     found: list[str] = []
     for pattern in [patterns] if isinstance(patterns, str) else list(patterns):
-        # A command may hold braces of its own: what follows pipe: is handed to the shell as it is.
+        # Not for pipe:, since a shell command may contain braces itself.
         names = [pattern] if pattern.startswith('pipe:') else library().shardlists.expand_urls(pattern)
         for name in names:
             place = join(root, name)
@@ -118,7 +118,7 @@ def expand(patterns: str | Sequence[str], root: str = '') -> list[str]:
             matches = sorted(glob.glob(os.path.expanduser(place)))
             if not matches:
                 raise UsageError(f'no file fits the shards {place!r}: correct the pattern, or the data root.')
-            # A file may be called as a command is: what was found on this disk is opened as a path.
+            # Prefix ./ to local files whose name looks like a URL, so that they are opened as paths.
             found += [os.path.join(os.curdir, match) if is_url(match) else match for match in matches]
     if not found:
         raise UsageError(f'the shards are {patterns!r}: give at least one tar file.')
@@ -144,5 +144,5 @@ def fetch(url: str) -> bytes:
             return content
     except UsageError:
         raise
-    except Exception as error:  # whatever the command behind the URL fails with
+    except Exception as error:  # the library and the command behind the URL raise all kinds of errors
         raise UsageError(f'{url} cannot be read: {" ".join(str(error).split())}') from error

@@ -1,8 +1,8 @@
-"""Samples out of tar files: at once where the file can be addressed, in passing where it has to be read through.
+"""Reads samples from tar files: by random access to local plain tar files, sequentially from all others.
 
-What a sample is, is the ``webdataset`` library's to say: neighboring members that share their name up to the first
-dot. A plain tar file on this machine is addressed: its headers are listed once, the library groups them, and a sample
-is read from its place. A compressed one, and any URL that the library opens, is read from the front by the library.
+A sample is defined as in the ``webdataset`` library: adjacent members with the same name up to the first dot. The
+headers of a local plain tar file are listed once, so that a sample can be read from its offset. Compressed files and
+URLs are read sequentially by the library.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _META = re.compile(r'__[^/]*__($|/)')  # members that the library passes over
 
 
 class Sample(NamedTuple):
-    """A sample as it lies in a shard.
+    """The content of a sample in a shard.
 
     Attributes:
-        name: the image's name in the shard, or the sample's where it has no image.
-        image: the bytes of the image file; None where the sample holds none.
-        label: the bytes of its ``.cls``; None where it has none.
+        name: name of the image in the shard, or of the sample if it has no image.
+        image: bytes of the image file, or None.
+        label: bytes of the ``.cls`` member, or None.
     """
 
     name: str
@@ -43,26 +43,26 @@ class Sample(NamedTuple):
 
 
 class NotIndexable(Exception):
-    """A tar file that can only be read through."""
+    """A tar file without random access."""
 
 
 def _parts(sample: Mapping[str, Any]) -> tuple[str, str | None]:
-    """The name of a sample's image, and the extension that it has in the sample, if there is one."""
+    """The name of a sample's image, and its key in the sample (extension), or None without an image."""
     image = next((key for key in sample if f'.{key.rpartition(".")[2]}' in IMAGE_EXTENSIONS), None)
     return (sample['__key__'] if image is None else f'{sample["__key__"]}.{image}'), image
 
 
 class LocalShard:
-    """A plain tar file: any sample at any time, with nothing but the places in memory (40 bytes and the name each).
+    """A local plain tar file with random access; only offsets are held in memory (40 bytes and the name per sample).
 
     Attributes:
-        samples: how many there are.
-        labels: how many have a label.
-        cut_off: why the rest of the file could not be listed; '' for a whole file.
+        samples: number of samples.
+        labels: number of samples with a label.
+        cut_off: why the rest of the file could not be listed; '' for a complete file.
 
     Raises:
-        NotIndexable: it is compressed, or no tar file at all.
-        UsageError: it is missing, or a name comes twice in a sample.
+        NotIndexable: a compressed file, or no tar file.
+        UsageError: a missing file, or a duplicate name within a sample.
     """
 
     def __init__(self, url: str) -> None:
@@ -100,7 +100,7 @@ class LocalShard:
         return self._file
 
     def _members(self) -> Iterator[dict[str, Any]]:
-        """What the library's own iterator gives, with places instead of contents."""
+        """The members as the library's own iterator yields them, with (offset, size) instead of contents."""
         listed = end = 0
         try:
             with tarfile.open(fileobj=self._opened(), mode='r:') as tar:
@@ -117,7 +117,7 @@ class LocalShard:
             self.cut_off = str(error)
 
     def read(self, position: int) -> Sample:
-        """The sample at a position; raises UnreadableImage where the file ends before it."""
+        """The sample at a position; raises UnreadableImage if the file ends before it."""
         if position >= self.samples:
             raise _too_short(self.url, position, self.samples, self.cut_off)
         image_at, image_size, label_at, label_size = self._places[position].tolist()
@@ -133,21 +133,21 @@ class LocalShard:
         return file.read(size)
 
     def close(self) -> None:
-        """Closes the file until it is needed again; the places stay."""
+        """Closes the file until the next read; offsets are kept."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
 class StreamedShard:
-    """A shard that is read from its front: cheap where positions rise, and right in any order.
+    """A shard that is read sequentially: fast for increasing positions, correct for any order.
 
-    What is passed over is held for later, up to ``read_ahead`` positions behind the furthest one read; a sample that
-    is no longer there makes the shard be opened anew.
+    Skipped samples are kept up to ``read_ahead`` positions behind the last one read; to read an earlier sample, the
+    shard is opened again from its start.
 
     Args:
-        url: whatever the library opens.
-        read_ahead: how far behind a sample can still be asked for without being read again.
+        url: a path or URL that the library can open.
+        read_ahead: number of positions for which skipped samples are kept.
     """
 
     def __init__(self, url: str, read_ahead: int = 0) -> None:
@@ -159,7 +159,7 @@ class StreamedShard:
         self._end: tuple[int, str] | None = None  # where the shard was found to end, and why
 
     def count(self) -> tuple[int, int]:
-        """All samples, and those with a label, by reading everything; UsageError where it cannot be read."""
+        """Numbers of samples and of labels, by reading the whole shard; UsageError if it cannot be read."""
         samples = labels = 0
         try:
             for sample in self._open():
@@ -173,8 +173,8 @@ class StreamedShard:
         """The sample at a position.
 
         Raises:
-            UnreadableImage: the shard ends, or breaks off again and again, before it.
-            UsageError: not even the first sample can be read.
+            UnreadableImage: the shard ends, or reading fails repeatedly, before this position.
+            UsageError: no sample of the shard can be read.
         """
         if self._end is not None and position >= self._end[0]:
             raise _too_short(self.url, position, *self._end)
@@ -222,24 +222,24 @@ class StreamedShard:
 
     def _open(self) -> Iterator[dict[str, Any]]:
         self.opened += 1
-        # The library takes a path for a command where it looks like one, or for standard input; not an absolute one.
+        # An absolute path, which the library cannot mistake for a command or standard input.
         path = local_path(self.url)
         return library().tarfile_samples([dict(url=self.url if path is None else os.path.abspath(path))])
 
     def close(self) -> None:
-        """Forgets everything; the shard can be read again."""
+        """Closes the stream and drops kept samples; the shard can be read again."""
         self._stream = None  # the library closes the pipe behind it
         self._held.clear()
         self._next = 0
 
 
 class ShardReader:
-    """The shards of a process, of which the last used ones are open; safe to fork and to pickle.
+    """Reads samples of many shards, keeping the most recently used ones open; safe to fork and to pickle.
 
     Args:
-        urls: of the shards.
+        urls: paths or URLs of the shards.
         read_ahead: see :class:`StreamedShard`.
-        keep: how many streams stay open.
+        keep: maximum number of open streams.
     """
 
     def __init__(self, urls: Sequence[str], read_ahead: int = 0, keep: int = 4) -> None:
@@ -254,7 +254,7 @@ class ShardReader:
     def read(self, shard: int, position: int) -> Sample:
         """A sample; see the shards' own ``read``."""
         if os.getpid() != self._owner:
-            self._forget()  # a forked worker must not move the places in its parent's files
+            self._forget()  # a forked worker must not share file offsets with its parent
         found = self._shards.get(shard)
         if found is None:
             found = self._shards[shard] = self._open(self.urls[shard])

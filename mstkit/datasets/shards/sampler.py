@@ -1,4 +1,4 @@
-"""An order of samples that suits tar files: shard by shard, each process and worker through its own."""
+"""A sampler for tar shards: sequential within shards, with different shards for each process and worker."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from mstkit.utils.checks import check_count
 
 @DATA_SAMPLERS.register_module()
 class ShardSampler(EpochSampler):
-    """Yields every sample of a :class:`ShardDataset` once per epoch over all processes, as keys, in reading order.
+    """Yields the :class:`SampleKey` of every sample of a :class:`ShardDataset` once per epoch, nearly sequentially.
 
-    The shards are permuted anew in each epoch and laid end to end. That row is cut, at samples and not at shards, into
-    equal parts for the processes, and each process's part into ``streams``; a batch comes from one stream, the next
-    one from the next. Within a stream every sample is put off by up to ``shuffle_buffer`` samples, which is what a
-    shuffle buffer of that size does. All of it follows from (seed, epoch) and the numbers above alone, so a run that is
-    resumed inside an epoch goes on with the very next sample; the views of a sample are those of any other sampler.
+    The shards are permuted in each epoch and concatenated. The samples are split into equal parts for the processes,
+    and each process's part into ``streams``; consecutive batches come from the streams in turn. Within a stream every
+    sample is delayed by up to ``shuffle_buffer`` samples, as by a shuffle buffer of that size. The order depends on
+    (seed, epoch) and these numbers alone, so a run resumed within an epoch continues with the next sample; the views
+    of a sample are the same as with any other sampler.
 
-    With as many streams as workers, each worker reads its own shards from front to back; the few shards at a cut are
-    read by both sides. The last ``samples % processes`` of the row are left out, other ones in each epoch.
+    With as many streams as workers, each worker reads its own shards sequentially; shards at the border of two parts
+    are read by both workers. The last ``samples % processes`` samples are omitted, different ones in each epoch.
 
-    Shards whose samples are sorted by class need a buffer of several shards; those of ``tools/make_shards.py`` are
-    mixed when they are written.
+    Shards whose samples are sorted by class need a buffer of several shards; ``tools/make_shards.py`` shuffles samples
+    when writing.
 
     Args:
         dataset: a :class:`ShardDataset`.
-        seed: the run's seed (mmengine's Runner gives it).
-        shuffle: False keeps shards and samples in their order.
-        shuffle_buffer: samples; on every worker as many may be held in memory where shards are not on this machine.
-        streams: parts that a process reads side by side; None for as many as the loader has workers.
+        seed: the run's seed (set by mmengine's Runner).
+        shuffle: False keeps the order of shards and samples.
+        shuffle_buffer: in samples; for remote shards every worker may hold as many in memory.
+        streams: number of parts that a process reads in parallel; None for the number of the loader's workers.
 
     Raises:
         UsageError: another kind of data set, fewer samples than processes, or a number out of range.
@@ -62,12 +62,12 @@ class ShardSampler(EpochSampler):
         self.set_loader(1, 0, quiet=True)
 
     def set_loader(self, batch_size: int, num_workers: int, quiet: bool = False) -> None:
-        """Tells how the loader deals out what comes; the order depends on it. Called once the loader is built.
+        """Sets the data loader's parameters, on which the order depends; called when the loader is built.
 
         Args:
             batch_size: samples per batch of one process.
-            num_workers: of one process; batches go to them in turn.
-            quiet: without a word about what is left out.
+            num_workers: workers of one process, which get batches in turn.
+            quiet: do not log the number of omitted samples.
         """
         workers = max(1, num_workers)
         self.batch_size = batch_size
@@ -92,7 +92,7 @@ class ShardSampler(EpochSampler):
             )
 
     def layout(self) -> dict[str, int]:
-        """All that the order depends on besides seed and epoch; a run is resumed inside an epoch with the same only."""
+        """What the order depends on besides seed and epoch; must not change when resuming within an epoch."""
         return dict(
             samples=self.total,
             processes=self.world_size,

@@ -1,4 +1,4 @@
-"""Writes the images of a data set into tar shards, mixed, with an index."""
+"""Writes the images of a data set into tar shards, shuffled, with an index."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LONGEST_NAME = 60
 
 @dataclass
 class Written:
-    """What :func:`write_shards` did.
+    """The result of :func:`write_shards`.
 
     Attributes:
         index: of the shards.
@@ -49,21 +49,21 @@ def write_shards(
     prefix: str = 'shard',
     verify: bool = False,
 ) -> Written:
-    """Writes shards ``PREFIX-000000.tar`` and so on, and ``index.json`` when all of them are there.
+    """Writes shards ``PREFIX-000000.tar`` and so on, and at the end ``index.json``.
 
-    The files go in as they are, with their label as ``.cls``. Equal inputs give equal shards, to the byte.
+    Image files are stored unchanged, with their label as ``.cls``. Equal inputs give byte-identical shards.
 
     Args:
         dataset: of image files.
-        out: a folder that is empty or not there.
-        max_bytes: a shard is closed before it would become larger; one image always fits.
-        max_samples: a shard has at most so many.
-        seed: of the order of the samples over all shards; None keeps that of the data set.
+        out: a folder that is empty or does not exist.
+        max_bytes: maximum size of a shard with more than one image.
+        max_samples: maximum number of samples of a shard.
+        seed: seed of the order of samples over all shards; None keeps the order of the data set.
         prefix: of the shards' names.
-        verify: read every image, and leave out those that cannot be read.
+        verify: decode every image, and omit unreadable ones.
 
     Raises:
-        UsageError: the folder holds something, a number is out of range, or an image cannot be opened or none is left.
+        UsageError: a folder that is not empty, a number out of range, an image that cannot be opened, or no images.
     """
     check_number('the size of a shard', max_bytes, 1)
     if max_samples is not None:
@@ -101,7 +101,7 @@ def _order(count: int, seed: int | None) -> np.ndarray:
 
 
 class _Samples:
-    """The samples to be written, with the next one at hand, so that a shard can be closed before it."""
+    """The samples to be written, with a look at the next one, so that a shard can be closed before it."""
 
     def __init__(self, dataset: FileDataset, order: np.ndarray, verify: bool, left_out: list[str]) -> None:
         self.labeled = 'gt_label' in dataset.get_data_info(0)
@@ -138,7 +138,7 @@ class _Samples:
 
     def _sample(self, number: int, path: str, content: bytes, label: int | None) -> dict[str, Any]:
         stem, extension = os.path.splitext(os.path.relpath(path, self._root))
-        # The library takes what follows the first dot for the extension; the name is for people, the number is unique.
+        # The library takes everything after the first dot as extension. The number makes the name unique.
         name = re.sub(r'[^A-Za-z0-9-]+', '_', stem)[-_LONGEST_NAME:]
         sample: dict[str, Any] = {'__key__': f'{number:09d}_{name}', extension[1:].lower(): content}
         if label is not None:
@@ -156,10 +156,9 @@ def _size_in_tar(sample: dict[str, Any]) -> int:
 
 
 def _fill(file: BinaryIO, samples: _Samples, max_bytes: float, max_samples: int | None) -> int:
-    """Writes one shard; the number of its samples."""
+    """Writes one shard and returns the number of its samples."""
     count = size = 0
-    # A fixed time and owner: the same images give the same bytes. The time is whole, or every header would be twice
-    # as long.
+    # A fixed time and owner, so that the same images give the same bytes; a time with fractions would double headers.
     with library().TarWriter(file, encoder=False, mtime=0, user='', group='') as tar:
         while samples.waiting and (max_samples is None or count < max_samples):
             size += _size_in_tar(samples.waiting)
