@@ -374,6 +374,7 @@ def test_without_these_options_nothing_is_added() -> None:
         arch=TINY, img_size=32, patch_size=8, layer_scale_init_value=None, relative_positions=None
     )
     assert list(plain.state_dict()) == list(none.state_dict())
+    assert vit(positions=None).positions == 'none', 'as --cfg-options gives it'
     assert not any('bias_table' in name or 'gamma' in name or 'q_bias' in name for name in plain.state_dict())
 
 
@@ -382,7 +383,7 @@ def test_without_these_options_nothing_is_added() -> None:
     [
         ('relative_positions', 'own'),
         ('relative_positions', True),
-        ('positions', None),
+        ('positions', 'no'),
         ('qkv_bias', 'qv'),
         ('layer_scale_init_value', -1),
         ('initialization', 'BEiT'),

@@ -44,7 +44,7 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         interpolate_offset: added to the height and width of the grid when positions are interpolated for another image
             size, see :func:`mstkit.utils.position_interpolation.resize_positions`. Use 0.1 for the released weights of
             DINO, iBOT and AttMask, which were trained with it, and 0, the default, for weights trained with mstkit.
-        positions: absolute positions: 'learned'; 'sincos', fixed, in MAE's order; or 'none'.
+        positions: absolute positions: 'learned'; 'sincos', fixed, in MAE's order; or 'none' (None).
         relative_positions: biases of the attention's logits by the offset of query and key, with three entries for the
             class token (Bao et al., ICLR 2022): 'shared', one table for all layers, as BEiT and SimMIM pre-train;
             'per_layer', one for each, as they fine-tune; or None. They start at zero. For another grid than that of
@@ -76,7 +76,7 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         *args: Any,
         interpolate_offset: float = 0.0,
         with_cp: bool = False,
-        positions: Literal['learned', 'sincos', 'none'] = 'learned',
+        positions: Literal['learned', 'sincos', 'none'] | None = 'learned',
         initialization: Literal['trunc_normal', 'xavier', 'beit'] = 'trunc_normal',
         num_registers: int = 0,
         relative_positions: Literal['shared', 'per_layer'] | None = None,

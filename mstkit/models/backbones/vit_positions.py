@@ -44,8 +44,10 @@ class ViTPositions:
     frozen_stages: int
     layers: Any
 
-    def _set_positions(self, positions: str, relative_positions: str | None) -> None:
+    def _set_positions(self, positions: str | None, relative_positions: str | None) -> None:
         """Creates absolute positions and bias tables; called after ``self.layers`` exist."""
+        # On the command line, positions=none is None.
+        positions = 'none' if positions is None else positions
         self.positions = check_one_of('MaskedVisionTransformer: positions', positions, ('learned', 'sincos', 'none'))
         if positions == 'sincos':
             if self.embed_dims % 4:
