@@ -182,7 +182,7 @@ def check_versions(version_of: Callable[[str], str | None]) -> list[Finding]:
 def check_device(found: Mapping[str, Any]) -> Finding:
     """Describes the device on which torch would train, from what its probe printed."""
     cores = f'{os.cpu_count()} cores'
-    if hasattr(os, 'sysconf') and 'SC_PHYS_PAGES' in os.sysconf_names:
+    if hasattr(os, 'sysconf') and 'SC_PHYS_PAGES' in os.sysconf_names:  # not on Windows
         cores += f', {os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30:.0f} GiB memory'
     if found['device'] == 'cuda':
         precision = 'bf16' if found['bf16'] else 'no bf16: mixed precision is fp16 with a scaler'

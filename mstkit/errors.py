@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import errno
 import functools
+import io
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -50,7 +51,7 @@ def disk_is_full(error: BaseException) -> bool:
 
 def write_any_name(stream: Any) -> None:
     """Lets a text stream write file names that are not UTF-8: odd bytes as ``\\udcff``, instead of an exception."""
-    if hasattr(stream, 'reconfigure') and stream.errors != 'backslashreplace':
+    if isinstance(stream, io.TextIOWrapper) and stream.errors != 'backslashreplace':
         stream.reconfigure(errors='backslashreplace')
 
 

@@ -9,7 +9,7 @@ tokens are row-major: token ``l`` sits at row ``l // w``, column ``l % w``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -45,6 +45,62 @@ class TokenEncoder(Protocol):
 
     def forward_tokens(self, images: Tensor) -> TokenOutput:
         """Encodes normalized images (B, 3, H, W)."""
+
+
+@runtime_checkable
+class ClassTokenBackbone(Protocol):
+    """A backbone without ``forward_tokens`` whose output tokens (B, L, C) begin with a class token, if it is not None.
+
+    mmpretrain's are such; any other one's tokens are taken for patches.
+    """
+
+    cls_token: Tensor | None
+
+
+@runtime_checkable
+class PositionsOnGrid(Protocol):
+    """A backbone that says on which grid its learned positions lie, as mmpretrain's ViT and Swin do.
+
+    Attributes:
+        patch_resolution: (h, w) of the grid.
+        interpolate_mode: of ``torch.nn.functional.interpolate``, for another grid.
+    """
+
+    patch_resolution: Any
+    interpolate_mode: str
+
+
+@runtime_checkable
+class PositionsWithOffset(Protocol):
+    """A backbone that interpolates its positions as DINO does.
+
+    Attributes:
+        interpolate_offset: what is added to the sides of the wanted grid.
+    """
+
+    interpolate_offset: float
+
+
+@runtime_checkable
+class PlacedRelatively(Protocol):
+    """A backbone that may have relative positions as BEiT's, as mstkit's ViT does.
+
+    Attributes:
+        relative_positions: 'shared', 'per_layer' or None.
+    """
+
+    relative_positions: str | None
+
+
+@runtime_checkable
+class TableOnGrid(Protocol):
+    """A backbone with tables of relative positions that says for which grid they are.
+
+    Attributes:
+        table_grid: (h, w).
+    """
+
+    table_grid: tuple[int, int]
 
 
 class VisibleOutput(NamedTuple):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import functools
+import io
 import re
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -256,6 +258,33 @@ def test_unexplained_imports_are_seen():
     assert unexplained_imports(text) == [3, 6]
     text = 'try:  # why\n    import a\nexcept E:\n    import b\nif x:\n    import c  # why\nelse:\n    import e'
     assert unexplained_imports(text) == [4, 8]
+
+
+def guesses(text: str) -> list[int]:
+    """Lines that ask whether an object has an attribute, and no comment on the line, or alone above it, says why."""
+    lines = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.COMMENT]
+    on_line = {token.start[0] for token in lines if not re.match(r'#\s*(noqa|type:)', token.string)}
+    alone = {token.start[0] for token in lines if not token.line[: token.start[1]].strip()} & on_line
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            asks = node.func.id == 'hasattr' or (node.func.id == 'getattr' and len(node.args) == 3)
+            if asks and node.lineno not in on_line and node.lineno - 1 not in alone:
+                found.add(node.lineno)
+    return sorted(found)
+
+
+@pytest.mark.parametrize('path', MODULES, ids=place)
+def test_what_an_object_can_do_is_declared_and_not_guessed(path):
+    """A class, a protocol or a default says it; a comment says why not, such as for another library's optional part."""
+    assert guesses(path.read_text(encoding='utf-8')) == []
+
+
+def test_guesses_are_seen():
+    text = 'hasattr(a, b)\ngetattr(a, b)\nx = f(getattr(a, b, None))\ngetattr(a, b, 0)  # noqa: X'
+    assert guesses(text) == [1, 3, 4]
+    text = '# libraries differ\nhasattr(a, b)\nhasattr(a, c)\ngetattr(a, d, 1)  # why\nhasattr(a, e)'
+    assert guesses(text) == [3, 5]
 
 
 def class_swaps(text: str) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile, TiffImagePlugin
 
 DEPTHS = (8, 10, 12, 14, 16)
 FULL = 65535
@@ -117,7 +117,7 @@ def deep_color(image: Image.Image, data: bytes, depths: tuple[str, ...]) -> Imag
 def raw_modes(image: Image.Image) -> tuple[str, ...]:
     """Pillow's raw modes of the pixels of an opened image; available only before it is loaded."""
     found = []
-    for tile in getattr(image, 'tile', ()):
+    for tile in image.tile if isinstance(image, ImageFile.ImageFile) else ():
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         found += [word for word in arguments if isinstance(word, str)]
     return tuple(found)
@@ -133,4 +133,4 @@ def _stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _tags(image: Image.Image) -> dict:
-    return dict(getattr(image, 'tag_v2', {}))
+    return dict(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else {}

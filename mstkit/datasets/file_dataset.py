@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.dataset import BaseDataset
 
+from mstkit.datasets.dataset_interface import KnownFromConfig
 from mstkit.datasets.image_replacement import ReplacesUnreadable
 from mstkit.datasets.sampling import SampleKey
 from mstkit.errors import UsageError
@@ -17,7 +18,7 @@ from mstkit.registry import TRANSFORMS
 _PACKED_FROM = 10_000
 
 
-class FileDataset(ReplacesUnreadable, BaseDataset):
+class FileDataset(ReplacesUnreadable, KnownFromConfig, BaseDataset):
     """A data set of image files.
 
     A file that the pipeline cannot read is replaced by another one (:class:`ReplacesUnreadable`). ``sample_idx`` stays

@@ -146,6 +146,7 @@ def _opened(stream: BinaryIO) -> Image.Image | np.ndarray:
 
 def _log_frames(image: Image.Image, name: str) -> None:
     """Warns, once per process, that only the first frame of a file with several frames is read."""
+    # Pillow's readers of formats with a single frame have no count.
     if _frames_said or image.format not in _OF_SEVERAL_FRAMES or (count := getattr(image, 'n_frames', 1)) == 1:
         return
     _frames_said.append(name)
@@ -281,10 +282,10 @@ class LoadRGB(BaseTransform):
 
     @staticmethod
     def _checked(image: Any) -> np.ndarray:
-        shape = getattr(image, 'shape', None)
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-            kind = getattr(image, 'dtype', type(image).__name__)
+            kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
             raise UsageError(f"the data set's 'img' is {kind}: give a numpy array of uint8 in 0..255.")
+        shape = image.shape
         if image.ndim == 2:
             image = image[..., None]
         if image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:

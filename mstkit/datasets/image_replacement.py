@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mmengine.structures import BaseDataElement
+
 from mstkit.datasets.image_reader import UnreadableImage
 from mstkit.datasets.sampling import SampleKey
 from mstkit.errors import UsageError
@@ -89,6 +91,6 @@ def refuse_unmeasured(unreadable: dict[str, str]) -> None:
 
 def _noted(packed: Any, failed: dict[str, str]) -> Any:
     """Adds ``replaced`` to ``data_samples`` of the packed sample, which other toolboxes' packing would omit."""
-    if failed and isinstance(packed, dict) and hasattr(packed.get('data_samples'), 'set_metainfo'):
+    if failed and isinstance(packed, dict) and isinstance(packed.get('data_samples'), BaseDataElement):
         packed['data_samples'].set_metainfo(dict(replaced=list(failed), replaced_reasons=list(failed.values())))
     return packed

@@ -146,6 +146,13 @@ class EpochSampler(Sampler[SampleKey]):
         self.epoch = int(epoch)
         self.start = int(start)
 
+    def set_loader(self, batch_size: int, num_workers: int) -> None:
+        """Told, once the loader is built, how it deals out what comes; of no matter for this order."""
+
+    def layout(self) -> dict[str, int] | None:
+        """What the order depends on besides seed, epoch and data set; None where that is nothing."""
+        return None
+
     def order(self) -> np.ndarray:
         """The epoch's order over all ranks, (total,) int64."""
         if not self.shuffle:

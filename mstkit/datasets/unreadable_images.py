@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.structures import BaseDataElement
+
 from mstkit.errors import UsageError
 from mstkit.utils.checks import check_count, check_number
 
@@ -22,9 +24,9 @@ def replaced_in(batch: Any) -> dict[str, str]:
     samples = batch.get('data_samples') or () if isinstance(batch, dict) else ()
     found: dict[str, str] = {}
     for sample in samples:
-        paths = getattr(sample, 'replaced', None)
+        paths = sample.get('replaced') if isinstance(sample, BaseDataElement) else None
         if paths:
-            found.update(zip(paths, getattr(sample, 'replaced_reasons', None) or [''] * len(paths), strict=True))
+            found.update(zip(paths, sample.get('replaced_reasons') or [''] * len(paths), strict=True))
     return found
 
 

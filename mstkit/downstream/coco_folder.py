@@ -98,6 +98,7 @@ class CocoFolder(ReadsImages, CocoDataset):
         check_classes(classes, known, self.ann_file)
         self._choose_colors()
         check_images([image['file_name'] for image in content['images']], self.data_prefix['img'], self.ann_file)
+        # The transforms of all packages that read masks call it so, without a common class.
         if any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms):
             self.masks_without_area = check_masks(content, self.ann_file)
         self._check_sizes(content['images'])

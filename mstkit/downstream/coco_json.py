@@ -67,7 +67,8 @@ def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except ValueError as error:
-        at_end = getattr(error, 'pos', 0) >= len(text.rstrip()) - len('false') or 'Unterminated' in str(error)
+        position = error.pos if isinstance(error, json.JSONDecodeError) else 0
+        at_end = position >= len(text.rstrip()) - len('false') or 'Unterminated' in str(error)
         reason = 'it ends in the middle' if at_end else str(error)
         raise UsageError(f'{path} is not a complete JSON file ({reason}): copy or write it again.') from None
     if not isinstance(content, dict):

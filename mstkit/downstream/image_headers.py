@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from mmcv.transforms import LoadImageFromFile
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
@@ -74,7 +75,7 @@ def _orientation(image: Image.Image) -> int:
 
 def turns_upright(pipeline: Any) -> bool:
     """Whether a pipeline applies EXIF's orientation when it reads images, which is the default of mmcv's reader."""
-    kinds = [str(getattr(step, 'color_type', '')) for step in getattr(pipeline, 'transforms', ())]
+    kinds = [str(step.color_type) for step in pipeline.transforms if isinstance(step, LoadImageFromFile)]
     return not any(kind.endswith('ignore_orientation') or kind == 'unchanged' for kind in kinds)
 
 

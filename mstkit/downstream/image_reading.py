@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from mmengine.structures import BaseDataElement
+
+from mstkit.datasets.dataset_interface import KnownFromConfig
 from mstkit.datasets.image_reader import UnreadableImage, read_image
 from mstkit.datasets.image_replacement import ReplacesUnreadable
 from mstkit.datasets.sampling import SampleKey
@@ -15,7 +18,7 @@ from mstkit.errors import UsageError
 _WHOLE = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG', b'IEND\xaeB`\x82'))
 
 
-class ReadsImages(ReplacesUnreadable):
+class ReadsImages(ReplacesUnreadable, KnownFromConfig):
     """Mixin for data sets of mmdet and mmseg, whose pipelines read with OpenCV, which hardly reports errors.
 
     A truncated image counts as unreadable, although OpenCV would fill in the rest. A label map that cannot be read
@@ -43,7 +46,7 @@ class ReadsImages(ReplacesUnreadable):
     def _check_size(self, packed: Any, path: str, wanted: tuple[int, int] | None) -> None:
         """Refuses an image of another size than in its annotations; at the start, large data sets are only sampled."""
         sample = packed.get('data_samples') if isinstance(packed, dict) else None
-        size = getattr(sample, 'ori_shape', None)
+        size = sample.get('ori_shape') if isinstance(sample, BaseDataElement) else None
         if wanted is not None and size is not None and tuple(size[:2]) != wanted:
             raise UsageError(
                 f'{path} is {size[1]}x{size[0]} px as it is read, and {wanted[1]}x{wanted[0]} px in its annotations: '

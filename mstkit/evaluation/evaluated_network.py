@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from mmengine.dataset import default_collate
@@ -26,6 +26,7 @@ LARGEST_SEED = 2**32 - 1  # NumPy's
 VIEWS = ('center', 'augmented')
 
 
+@runtime_checkable
 class FrozenNetwork(Protocol):
     """Interface of a network to be evaluated: in evaluation mode, with frozen parameters.
 

@@ -15,9 +15,10 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
+from mstkit.datasets.dataset_interface import ListedDataset, metainfo_of
 from mstkit.datasets.unreadable_images import replaced_in
 from mstkit.errors import UsageError
-from mstkit.structures import FeatureBank, TokenEncoder
+from mstkit.structures import ClassTokenBackbone, FeatureBank, TokenEncoder
 from mstkit.utils.checks import check_count, check_workers
 from mstkit.utils.progress_bar import track
 from mstkit.utils.undisturbed import evaluation_mode
@@ -45,8 +46,8 @@ def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
 
     Args:
         backbone: a :class:`mstkit.structures.TokenEncoder`; or a module that returns tokens (B, L, C), with the CLS
-            token first if it has one, maps (B, C, h, w), features (B, C), or a tuple whose last element is one of
-            these, as in mmpretrain.
+            token first if it has one (:class:`mstkit.structures.ClassTokenBackbone`), maps (B, C, h, w), features
+            (B, C), or a tuple whose last element is one of these, as in mmpretrain.
         images: (B, 3, H, W), normalized.
 
     Raises:
@@ -67,7 +68,8 @@ def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
     if output.ndim == 4:
         return output.mean(dim=(2, 3))
     if output.ndim == 3:
-        return output[:, 0] if getattr(backbone, 'cls_token', None) is not None else output.mean(dim=1)
+        with_class_token = isinstance(backbone, ClassTokenBackbone) and backbone.cls_token is not None
+        return output[:, 0] if with_class_token else output.mean(dim=1)
     return output
 
 
@@ -119,13 +121,12 @@ def check_labeled(dataset: Any, name: str) -> tuple[str, ...] | None:
         raise UsageError(f'the {name} has no images.')
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
-    if hasattr(dataset, 'get_data_info') and dataset.get_data_info(0).get('gt_label') is None:
+    if isinstance(dataset, ListedDataset) and dataset.get_data_info(0).get('gt_label') is None:
         raise UsageError(
             f'the {name} has no labels, and k-NN needs them: use a folder with one sub-folder per class, '
             'or leave k-NN out.'
         )
-    metainfo = getattr(dataset, 'metainfo', None) or {}
-    classes = metainfo.get('classes')
+    classes = metainfo_of(dataset).get('classes')
     return tuple(str(word) for word in classes) if classes else None
 
 
@@ -225,7 +226,8 @@ def extract_features(
 def _share_of(loader: DataLoader) -> Tensor:
     """The indices of this rank's images, in the order of the loader."""
     indices = torch.tensor(list(loader.sampler), dtype=torch.int64)
-    if list(loader.sampler) != indices.tolist() or getattr(loader.sampler, 'shuffle', False) or loader.drop_last:
+    shuffles = getattr(loader.sampler, 'shuffle', False)  # samplers of all packages call it so, without a common class
+    if list(loader.sampler) != indices.tolist() or shuffles or loader.drop_last:
         raise UsageError(
             f'features need a loader that keeps the order and every image, but {type(loader.sampler).__name__} '
             'shuffles, or the loader drops some; build it with mstkit.evaluation.feature_loader.'
@@ -235,6 +237,7 @@ def _share_of(loader: DataLoader) -> Tensor:
 
 def _labels_of(data_samples: Any, description: str) -> Tensor:
     """The class index of each sample of a batch, (B,) int64."""
+    # An unlabeled sample has no such attribute.
     labels = [getattr(sample, 'gt_label', None) for sample in data_samples]
     if any(label is None or torch.as_tensor(label).numel() != 1 for label in labels):
         raise UsageError(

@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from torch.utils.data import Subset
 
 from mstkit.datasets import ImageFolder, ShardDataset
+from mstkit.datasets.dataset_interface import ListedDataset
 from mstkit.errors import UsageError
 from mstkit.evaluation.features import check_labeled
 from mstkit.evaluation.protocols.weighted_knn import check_classes
@@ -140,7 +141,7 @@ def _resolved(url: str) -> str:
 
 def _paths(dataset: Any) -> list[str]:
     """The image files of a data set; empty if its images are not files, or if there are too many."""
-    if isinstance(dataset, ShardDataset) or not hasattr(dataset, 'get_data_info') or len(dataset) > _MAX_FILES:
+    if isinstance(dataset, ShardDataset) or not isinstance(dataset, ListedDataset) or len(dataset) > _MAX_FILES:
         return []
     first = dataset.get_data_info(0)
     if 'img' in first or not isinstance(first.get('img_path'), str):

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mmengine.logging import print_log
 
@@ -24,6 +24,14 @@ class Evaluator(Protocol):
 
     def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
         """Runs the evaluation and returns its metrics by name."""
+
+
+@runtime_checkable
+class HasHeadlines(Protocol):
+    """An evaluation that says which of its numbers stand for it; of any other it is the first."""
+
+    def headlines(self) -> list[str]:
+        """Names among those of the metrics."""
 
 
 @dataclass
@@ -148,8 +156,8 @@ def run_suite(
             metrics = {key: float(value) for key, value in evaluator(evaluated).items()}
             if not metrics:
                 raise ValueError('it returned no metrics')
-            headlines = getattr(evaluator, 'headlines', None)
-            result.headlines[name] = list(headlines()) if headlines else [next(iter(metrics))]
+            headlines = evaluator.headlines() if isinstance(evaluator, HasHeadlines) else [next(iter(metrics))]
+            result.headlines[name] = list(headlines)
             result.metrics[name] = metrics
         except Exception as error:
             trace = '' if isinstance(error, UsageError) else f'\n{traceback.format_exc()}'

@@ -32,6 +32,6 @@ def slot_environments(jobs: int, environment: Mapping[str, str] | None = None) -
 
 def _cores() -> int:
     """The number of cores that this process may use, which may be fewer than the machine has."""
-    if hasattr(os, 'sched_getaffinity'):
+    if hasattr(os, 'sched_getaffinity'):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

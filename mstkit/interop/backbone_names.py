@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.interop.foreign_checkpoints import plain_names
+from mstkit.structures import PlacedRelatively
 from mstkit.utils.relative_positions import token_pairs
 
 INDEX = 'relative_position_index'
@@ -152,11 +153,12 @@ def mmpretrain_state(backbone: nn.Module) -> dict[str, Tensor]:
     Raises:
         UsageError: mmpretrain has no such network.
     """
-    state, placed = backbone.state_dict(), getattr(backbone, 'relative_positions', None)
+    state, placeable = backbone.state_dict(), isinstance(backbone, PlacedRelatively)
+    placed = backbone.relative_positions if isinstance(backbone, PlacedRelatively) else None
     if 'register_tokens' in state:
         raise UsageError('mmpretrain has no ViT with registers: num_registers has to be 0 for its state dict.')
     plain = placed is None and 'pos_embed' in state and not any(name.endswith('.q_bias') for name in state)
-    if plain or not hasattr(backbone, 'relative_positions'):
+    if plain or not placeable:
         return dict(state)
     if 'cls_token' not in state and placed is not None:
         raise UsageError("mmpretrain's BEiT has a class token: one without it has no counterpart there.")

@@ -72,6 +72,6 @@ def _value(node: ast.expr) -> Any:
 
 def _refusal(node: ast.AST) -> UsageError:
     return UsageError(
-        f'the config in the checkpoint holds code in line {getattr(node, "lineno", "?")} '
+        f'the config in the checkpoint holds code in line {node.lineno if isinstance(node, ast.expr) else "?"} '
         f'({ast.unparse(node)[:80]!r}); it was not executed. Give the config with --config.'
     )

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from mmpretrain.models import BEiTViT, VisionTransformer
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
@@ -15,6 +16,7 @@ from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state
 from mstkit.interop.foreign_checkpoints import plain_names, recognize
 from mstkit.interop.literal_config import parse_config_text
 from mstkit.interop.resized_positions import resize_bias_table, resize_square_positions, square_side
+from mstkit.structures import PositionsOnGrid, PositionsWithOffset, TableOnGrid
 from mstkit.utils.relative_positions import spread_shared_table
 
 # Norms on a backbone's outputs. Pre-training has only the final one; downstream models have others, or none.
@@ -176,7 +178,7 @@ def _fit(
             tokens = [int('cls_token' in names and name == 'pos_embed') for names in (own, state)]
             fitted = _positions_on_grid(module, value, wanted[1] - tokens[0], tokens[1])
         elif name.endswith(BIAS_TABLE) and value.shape != wanted and value.shape[1:] == wanted[1:]:
-            fitted = resize_bias_table(value, wanted[0], getattr(module, 'table_grid', None))
+            fitted = resize_bias_table(value, wanted[0], module.table_grid if isinstance(module, TableOnGrid) else None)
         if fitted is None or fitted.shape != wanted:
             square = ' (no square grid)' if fitted is None else ''
             misfits.append(f'{name} is {tuple(value.shape)} in the file{square} and {tuple(wanted)} in the backbone')
@@ -188,24 +190,27 @@ def _fit(
 def _positions_on_grid(module: nn.Module, positions: Tensor, cells: int, extra_tokens: int) -> Tensor | None:
     """Resizes position embeddings (1, E + s*s, C) to the module's grid; None if a grid is neither known nor square."""
     side = square_side(cells)
-    grid: Any = getattr(module, 'patch_resolution', None) or (side and (side, side))
+    placed = isinstance(module, PositionsOnGrid)
+    grid: Any = module.patch_resolution if placed else side and (side, side)
     if grid is None:
         return None
-    mode, offset = getattr(module, 'interpolate_mode', 'bicubic'), getattr(module, 'interpolate_offset', 0.0)
+    mode = str(module.interpolate_mode) if placed else 'bicubic'
+    offset = module.interpolate_offset if isinstance(module, PositionsWithOffset) else 0.0
     return resize_square_positions(positions, tuple(grid), extra_tokens, mode, offset)
 
 
 def _check_heads(module: nn.Module, checkpoint: Mapping[str, Any], origin: str) -> None:
     """Refuses a ViT with another number of heads than in the file's config (tensor shapes do not depend on it)."""
-    layers: Any = getattr(module, 'layers', None)
-    zoo: Any = getattr(module, 'arch_zoo', {})  # what arch='deit-small' means, the same in all of mmpretrain's ViTs
-    heads = getattr(getattr(layers[0], 'attn', None), 'num_heads', None) if layers else None
+    if not isinstance(module, VisionTransformer | BEiTViT):
+        return
+    zoo: Any = module.arch_zoo  # what arch='deit-small' means, the same in all of mmpretrain's ViTs
+    heads = module.layers[0].attn.num_heads
     try:
         arch = parse_config_text(checkpoint['meta']['cfg'])['model']['backbone']['arch']
         trained = (zoo[arch.lower()] if isinstance(arch, str) else arch)['num_heads']
     except (KeyError, TypeError, AttributeError, UsageError):
         return
-    if heads is not None and trained != heads:
+    if trained != heads:
         raise UsageError(
             f'{origin} was trained with {trained} attention heads, the {type(module).__name__} of this model has '
             f'{heads}: use the arch that it was trained with.'

@@ -86,6 +86,7 @@ class _ListUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ('builtins', 'getattr'):  # how Python 3.11.0 to 3.11.3 pickle members of an Enum
             return _member
+        # The name comes from the file.
         is_type = module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype)
         # Only classes that the module itself defines: a dotted name could reach os.system through its imports.
         is_record = module in _HOMES and _is_record(vars(importlib.import_module(module)).get(name), module)
@@ -138,7 +139,7 @@ def read_sharded(folder: Path, load_file: Any) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise UsageError(f'checkpoint {folder} is refused: {error}. Nothing in it was executed.') from error
     except (Exception, CheckpointException) as error:  # torch raises all kinds of errors for damaged files
-        first = next(iter(getattr(error, 'failures', {}).values()), (error,))[0]
+        first = next(iter(error.failures.values()), (error,))[0] if isinstance(error, CheckpointException) else error
         raise UsageError(
             f'{folder} is not a readable sharded checkpoint, or it is incomplete ({type(first).__name__}: {first})'
         ) from error

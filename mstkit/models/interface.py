@@ -88,7 +88,7 @@ class ForeignModel(TrainedModel):
 
     def branches(self) -> dict[str, nn.Module]:
         """``model.backbone``, if there is one."""
-        backbone = getattr(self.model, 'backbone', None)
+        backbone = getattr(self.model, 'backbone', None)  # OpenMMLab's models call it so, without a common class
         return {'backbone': backbone} if isinstance(backbone, nn.Module) else {}
 
 

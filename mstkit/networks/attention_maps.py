@@ -29,17 +29,17 @@ def attention_weights(attention: Any, tokens: Tensor, mask: Tensor | None = None
     windows, length = tokens.shape[:2]
     heads = attention.num_heads
     projected = attention.qkv(tokens)
-    if isinstance(getattr(attention, 'q_bias', None), Tensor):
+    if isinstance(getattr(attention, 'q_bias', None), Tensor):  # BEiT's
         zeros = torch.zeros_like(attention.q_bias)
         projected = projected + torch.cat((attention.q_bias, zeros, attention.v_bias))
     query, key, _ = projected.view(windows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)  # (W, N, T, d) each
-    if hasattr(attention, 'q_norm'):
+    if hasattr(attention, 'q_norm'):  # timm's
         query, key = attention.q_norm(query), attention.k_norm(key)
-    scale = getattr(attention, 'scale', query.shape[-1] ** -0.5)
+    scale = getattr(attention, 'scale', query.shape[-1] ** -0.5)  # some modules keep none and use the usual one
     # In float32: autocast would compute the logits in half precision.
     with torch.autocast(tokens.device.type, enabled=False):
         scores = query.float() * scale @ key.float().transpose(-2, -1)
-    table = getattr(attention, 'relative_position_bias_table', None)
+    table = getattr(attention, 'relative_position_bias_table', None)  # Swin's and BEiT's
     if table is not None and bias is None:  # mstkit's attention passes all its biases as `bias`
         index = attention.relative_position_index.view(-1)
         scores += table[index].view(length, length, heads).permute(2, 0, 1).float()

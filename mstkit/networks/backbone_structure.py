@@ -57,7 +57,7 @@ class BackboneStructure:
 
     def attention_of(self, block: Block) -> Any:
         """The attention module of a block; its input is (W, T, C), tokens of one window or image."""
-        return getattr(block.module, 'attn', None)
+        return getattr(block.module, 'attn', None)  # a block of another kind lacks it, and is refused
 
     def run(self, images: Tensor) -> None:
         """Runs images (B, 3, H, W) through all blocks; results are collected by forward hooks."""
@@ -111,8 +111,10 @@ class BackboneStructure:
         found = []
         for block in self.blocks:
             outer, inner = block.module.attn, self.attention_of(block)
+            # Those of a Swin have them, in mmpretrain's attention and in timm's block.
             places = [getattr(block.module, name, getattr(outer, name, None)) for name in ('window_size', 'shift_size')]
-            found.append([inner.num_heads, *places, getattr(outer, 'pad_small_map', None)])
+            pads = getattr(outer, 'pad_small_map', None)  # mmpretrain's alone
+            found.append([inner.num_heads, *places, pads])
         return [type(self).__name__, type(self.backbone).__name__, self.pools_patches, found]
 
 
@@ -178,7 +180,7 @@ class MmpretrainSwin(_OfMmpretrain):
         super().__init__(backbone, [stage.blocks for stage in backbone.stages])
 
     def attention_of(self, block: Block) -> Any:
-        return getattr(block.module.attn, 'w_msa', None)
+        return getattr(block.module.attn, 'w_msa', None)  # an attention of another kind lacks it, and is refused
 
     def grid(self, image: Size, inputs: tuple[Any, ...]) -> Size:
         height, width = inputs[1]
@@ -197,6 +199,7 @@ class MmpretrainSwin(_OfMmpretrain):
         return (side, side), (shift, shift), True
 
     def norm(self, tokens: Tensor) -> Tensor:
+        # mmpretrain makes it for the stages alone whose output is asked for.
         norm = getattr(self.backbone, f'norm{len(self.stages) - 1}', None)
         return tokens if norm is None else norm(tokens)
 

@@ -53,6 +53,7 @@ def open_timm(words: str) -> Network:
     if weights is not None:
         origin = f'{weights}, {load_strict(backbone, _read(weights, backbone), f"timm:{name}@{weights}")}'
     described = backbone.pretrained_cfg
+    # timm's networks have no common class, and some take images of one size only.
     sides = getattr(getattr(backbone, 'patch_embed', None), 'img_size', None) or described['input_size'][1:]
     if sides[0] != sides[1]:
         raise UsageError(f'timm:{name} takes images of {sides[0]}x{sides[1]} px; only square ones are supported.')
@@ -85,8 +86,8 @@ def _read(path: str, backbone: Any) -> dict[str, Tensor]:
         state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
         if not state:
             raise UsageError(f'{path} holds no tensors where timm looks for them.{recognize(content)}')
-        # timm's checkpoint filters convert the names of other code bases.
         family = importlib.import_module(type(backbone).__module__)
+        # Each family of timm's whose weights others have under other names has a function that knows these.
         fitted = getattr(family, 'checkpoint_filter_fn', lambda found, _: found)(state, backbone)
     except UsageError:
         raise

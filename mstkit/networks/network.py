@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
+from mstkit.models.backbones import MaskedVisionTransformer
 from mstkit.networks.block_hooks import OnAttention, OnTokens, attention_hooks, token_hook
 from mstkit.networks.network_blocks import Block
 from mstkit.networks.structure_reading import read_structure
@@ -70,7 +71,9 @@ class Network(nn.Module):
         self._structure = read_structure(backbone)
         self.name, self.branch, self.origin = name, branch, origin
         self.image_size = image_size
-        self.interpolate_offset: float = interpolate_offset or getattr(backbone, 'interpolate_offset', 0.0)
+        self.interpolate_offset: float = interpolate_offset
+        if not interpolate_offset and isinstance(backbone, MaskedVisionTransformer):
+            self.interpolate_offset = backbone.interpolate_offset
         self.resize = round(image_size * 256 / 224) if resize is None else resize
         self.mean, self.std = (tuple(float(value) for value in values) for values in (mean, std))
         self.layout = self._structure.layout

@@ -43,8 +43,8 @@ def argument(component: Any, name: str, default: Any = None) -> Any:
     if name in component:
         return component[name]
     kind = registered(str(component.get('type')), MODELS)  # does not import modules named by the config
-    for cls in getattr(kind, '__mro__', ()):
-        parameter = inspect.signature(cls.__init__).parameters.get(name)
+    for cls in kind.__mro__ if isinstance(kind, type) else ():
+        parameter = inspect.signature(cls.__init__).parameters.get(name)  # type: ignore[misc]
         if parameter is not None and parameter.default is not inspect.Parameter.empty:
             return parameter.default
     return default

@@ -55,7 +55,7 @@ def check_kind(name: str, value: Any, hint: Any) -> None:
 def checked(cls: type) -> type:
     """Makes a class check the kinds of what it is built with; subclasses inherit that."""
     build: Any = cls.__init__  # type: ignore[misc]
-    if build is object.__init__ or hasattr(build, _MARK):
+    if build is object.__init__ or hasattr(build, _MARK):  # which is set on a function
         return cls
 
     @functools.wraps(build)
@@ -95,12 +95,13 @@ def _check(cls: type, build: Callable, self: Any, args: tuple, settings: dict[st
     except TypeError:
         return  # an argument too many or too few: Python says so itself, and build_guard in a sentence
     kinds = argument_kinds(cls)
+    called = getattr(cls, CALLED, type(self).__name__)  # set on few classes
     for parameter in inspect.signature(build).parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
             given = {**given, **given.get(parameter.name, {})}
     for name, value in given.items():
         if name in kinds:
-            check_kind(f'{getattr(cls, CALLED, type(self).__name__)}.{name}', value, kinds[name])
+            check_kind(f'{called}.{name}', value, kinds[name])
 
 
 def _is(value: Any, hint: Any) -> bool:
@@ -124,14 +125,17 @@ def _is(value: Any, hint: Any) -> bool:
     plain = origin or hint
     if plain is os.PathLike:
         return isinstance(value, os.PathLike)
-    if plain is Any or not isinstance(plain, type) or getattr(plain, '_is_protocol', False):
+    if plain is Any or not isinstance(plain, type):
+        return True
+    if getattr(plain, '_is_protocol', False):  # typing.is_protocol, from Python 3.13 on
         return True
     return isinstance(value, plain)
 
 
 def _is_list(value: Any, kind: Any, inner: tuple) -> bool:
     if isinstance(value, (str, bytes, Mapping)) or (not isinstance(value, Sequence) and not _is_array(value)):
-        return kind is collections.abc.Iterable and not isinstance(value, (str, bytes)) and hasattr(value, '__iter__')
+        iterable = isinstance(value, collections.abc.Iterable) and not isinstance(value, (str, bytes))
+        return iterable and kind is collections.abc.Iterable
     if kind is tuple and inner and Ellipsis not in inner:
         return len(value) == len(inner) and all(map(_is, value, inner))
     return not inner or all(_is(one, inner[0]) for one in value)
@@ -139,7 +143,7 @@ def _is_list(value: Any, kind: Any, inner: tuple) -> bool:
 
 def _is_array(value: Any) -> bool:
     """NumPy's one-dimensional arrays are lists, too."""
-    return getattr(value, 'ndim', 0) == 1 and hasattr(value, 'tolist')
+    return getattr(value, 'ndim', 0) == 1 and hasattr(value, 'tolist')  # torch's, too; neither is imported here
 
 
 def _literals(hint: Any) -> list[Any]:
@@ -174,4 +178,4 @@ def _words(hint: Any) -> str:
     plain = origin or hint
     if plain is collections.abc.Callable:
         return 'a function'
-    return known.get(plain, f'a {getattr(plain, "__name__", plain)}')
+    return known.get(plain, f'a {plain.__name__ if isinstance(plain, type) else plain}')

@@ -116,7 +116,7 @@ def check_range(
     below: float = math.inf,
 ) -> tuple[float, float]:
     """The value as two floats, when they are numbers within the bounds and in order; otherwise a UsageError."""
-    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, '__getitem__') or _length(value) != 2:
+    if not _is_listed(value) or _length(value) != 2:
         raise UsageError(f'{name} is {value!r}: give two numbers, the smallest and the largest.')
     first, second = (
         check_number(f'{name}[{i}]', value[i], low, high, above=above, below=below) for i in range(len(value))
@@ -136,7 +136,7 @@ def check_list(name: str, value: Any, check: Callable[..., Value], *args: Any, *
         args: what it takes besides name and value.
         bounds: likewise.
     """
-    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, '__getitem__') or not _length(value):
+    if not _is_listed(value) or not _length(value):
         raise UsageError(f'{name} is {value!r}: give a list of at least one.')
     return [check(f'{name}[{i}]', value[i], *args, **bounds) for i in range(len(value))]
 
@@ -190,6 +190,12 @@ def _finite(value: Any) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _is_listed(value: Any) -> bool:
+    """Whether a value has numbered entries: a list, a tuple, or another package's array, which is no ``Sequence``."""
+    # Neither numpy nor torch is imported here.
+    return not isinstance(value, (str, bytes, Mapping)) and hasattr(value, '__getitem__')
 
 
 def _length(value: Any) -> int:

@@ -92,7 +92,7 @@ def write_atomically(
         if isinstance(reason, OSError) and is_refusal(reason):
             raise DiskError(refusal(path, reason, size)) from error
         raise
-    if hasattr(os, 'O_DIRECTORY'):  # the rename itself has to reach the disk too
+    if hasattr(os, 'O_DIRECTORY'):  # not on Windows: the rename itself has to reach the disk too
         folder = os.open(path.parent, os.O_DIRECTORY)
         try:
             os.fsync(folder)

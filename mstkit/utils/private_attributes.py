@@ -57,7 +57,14 @@ def mark_as_counted(step: Any) -> None:
 
 def accumulative_counts(optim_wrapper: Any) -> int:
     """Iterations per step of an optimizer wrapper; 1 of one that does not say, such as mmengine's of several."""
-    return getattr(optim_wrapper, '_accumulative_counts', 1)
+    return getattr(optim_wrapper, '_accumulative_counts', 1)  # OptimWrapperDict has none
+
+
+def multiplies_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware (AVX-512 BF16 or AMX), as far as this version of torch can tell."""
+    # Versions of torch differ in which they have.
+    checks = (getattr(torch.cpu, name, None) for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'))
+    return any(check is not None and check() for check in checks)
 
 
 def norms_of(tensors: list[Tensor]) -> Tensor:

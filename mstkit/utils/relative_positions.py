@@ -206,7 +206,7 @@ def _spline(x: Any, y: Any, z: np.ndarray, kind: str) -> Callable[[Any, Any], np
 def interp2d_of_scipy() -> Iterator[None]:
     """Gives mmpretrain the function that it asks SciPy for, which SciPy 1.14 removed."""
     interpolate = scipy.interpolate
-    before = getattr(interpolate, 'interp2d', None)
+    before = getattr(interpolate, 'interp2d', None)  # until SciPy 1.13
     interpolate.interp2d = _spline
     try:
         yield

@@ -133,6 +133,7 @@ def _resized(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 def _array(masks: Any) -> np.ndarray:
     """Masks, (N, H, W), in any of mmdet's forms."""
+    # mmdet's classes, which only mstkit.downstream imports, have this method; its other form is an array.
     return masks.to_ndarray() if hasattr(masks, 'to_ndarray') else np.asarray(masks)
 
 

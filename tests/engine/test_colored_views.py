@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, ConcatDataset, default_collate
+from mmengine.model import BaseModel
 from torch.utils.data import DataLoader
 
 from mstkit.datasets import LoadRGB, MultiCrop, PackViews
@@ -16,6 +17,7 @@ from mstkit.engine.config.config_options import apply_options
 from mstkit.engine.hooks.colored_views import check_colored, first_view, join, pieces
 from mstkit.engine.launch.launch import build_runner, load_config
 from mstkit.errors import UsageError
+from mstkit.models.data_preprocessors import ViewDataPreprocessor
 from mstkit.registry import MODELS, TRANSFORMS
 
 
@@ -24,10 +26,12 @@ class Images(BaseDataset):
         return [dict(img=np.full((40, 40, 3), 40 * i, np.uint8)) for i in range(5)]
 
 
-class Model(torch.nn.Module):
+class Model(BaseModel):
     def __init__(self, preprocessor: str) -> None:
-        super().__init__()
-        self.data_preprocessor = MODELS.build(dict(type=preprocessor))
+        super().__init__(data_preprocessor=MODELS.build(dict(type=preprocessor)))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        raise NotImplementedError
 
 
 class ForgetfulPack(PackViews):
@@ -89,7 +93,7 @@ def test_one_switch_for_every_pretraining():
         apply_options(config, {'train_dataloader.dataset.pipeline.1.photometric': 'device'})
         steps = [TRANSFORMS.build(step) for step in config.train_dataloader.dataset.pipeline]
         assert [step.photometric for step in steps if isinstance(step, MultiCrop)] == ['device'], path
-        assert MODELS.build(config.model.data_preprocessor).applies_photometric, path
+        assert isinstance(MODELS.build(config.model.data_preprocessor), ViewDataPreprocessor), path
 
 
 DEMO = Path(__file__).parents[2] / 'configs' / 'demo' / 'mst_vit-nano_scenes.py'

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
+from mstkit.datasets import EpochSampler
 from mstkit.engine.checkpoints.data_order import check_order, data_order
 from mstkit.engine.checkpoints.starting_checkpoint import StartingCheckpoint
 from mstkit.errors import UsageError
@@ -16,14 +16,22 @@ from mstkit.errors import UsageError
 from . import running
 
 
+class InStreams(EpochSampler):
+    """A sampler whose order depends on a number of streams; None for one whose order does not."""
+
+    def __init__(self, streams: int | None) -> None:
+        super().__init__(range(40))
+        self.streams = streams
+
+    def layout(self) -> dict[str, int] | None:
+        return super().layout() if self.streams is None else dict(samples=40, streams=self.streams)
+
+
 class Loader:
     """Ten batches, in an order of so many streams; None for an order that depends on nothing."""
 
     def __init__(self, streams: int | None) -> None:
-        sampler: Any = SimpleNamespace()
-        if streams is not None:
-            sampler.layout = lambda: dict(samples=40, streams=streams)
-        self.batch_sampler = SimpleNamespace(sampler=sampler)
+        self.batch_sampler = SimpleNamespace(sampler=InStreams(streams))
 
     def __len__(self) -> int:
         return 10

@@ -126,6 +126,7 @@ def test_fp16_is_named_where_it_is_used(tmp_path):
     from mstkit.engine.hooks.divergence_advice import what_helps
 
     runner = running.build(tmp_path, optim_wrapper__precision='fp32')
-    runner.optim_wrapper = torch.nn.Module()
-    runner.optim_wrapper.cast_dtype = torch.float16
+    assert 'fp16' not in what_helps(runner)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.optim_wrapper.cast_dtype = torch.float16  # which is chosen on a GPU only
     assert '(--cfg-options optim_wrapper.precision=fp32)' in what_helps(runner)

@@ -20,6 +20,8 @@ from mstkit.engine.checkpoints.sharded_saving import save_sharded
 from mstkit.engine.parallel.sharding import is_sharded, shard, spread_like, spread_optimizer_state, wants_sharding
 from mstkit.errors import DiskError, UsageError
 from mstkit.interop.checkpoint import read_checkpoint
+from mstkit.models import Pretrainer
+from mstkit.registry import MODELS
 from tests.docs.pages import tool
 from tests.engine.processes import STEPS, in_ddp, in_parts, model, train, whole, wrapper_of
 from tests.models.builders import VIT, part_of
@@ -69,7 +71,23 @@ def _rank(rank: int, folder: Path) -> dict[str, Any]:
         run = in_ddp(built) if kind == 'ddp' else in_parts(built)
         train(rank, built, run, wrapper_of(built), range(3), local=0)
         found[f'moby {kind}'] = whole(built.state_dict())
+
+    # MAE's encoder is asked for visible patches only; there is no teacher.
+    for kind in ('ddp', 'sharded'):
+        built = mae()
+        run = in_ddp(built) if kind == 'ddp' else in_parts(built)
+        train(rank, built, run, wrapper_of(built), range(2), local=0)
+        found[f'mae {kind}'] = whole(built.state_dict())
     return found
+
+
+def mae() -> Pretrainer:
+    """Initialized, in training mode."""
+    torch.manual_seed(5)
+    decoder = dict(embed_dims=24, num_layers=1, num_heads=2)
+    built = MODELS.build(dict(type='MAE', backbone=VIT, decoder=decoder, global_views=2))
+    built.init_weights()
+    return built.train()
 
 
 CONTRAST = ('neck.fc0.weight', 'predictor.fc0.weight', 'head.queue1')
@@ -112,6 +130,15 @@ def test_sharded_moby_equals_ddp(trained):
             torch.testing.assert_close(found['moby sharded'][name], value, rtol=1e-4, atol=1e-5, msg=name)
         moved = [name for name, value in found['moby sharded'].items() if not torch.equal(value, start[name])]
         assert {'teacher.contrast_neck.fc0.weight', *(f'objectives.contrast.{name}' for name in CONTRAST)} <= set(moved)
+
+
+def test_sharded_mae_equals_ddp(trained):
+    start = mae().state_dict()
+    for found in trained[0]:
+        for name, value in found['mae ddp'].items():
+            torch.testing.assert_close(found['mae sharded'][name], value, rtol=1e-4, atol=1e-5, msg=name)
+        moved = {part_of(name) for name, value in found['mae sharded'].items() if not torch.equal(value, start[name])}
+        assert moved == {'backbone', 'predict.decoder'}
 
 
 def test_the_newest_checkpoint_may_be_a_folder(tmp_path):

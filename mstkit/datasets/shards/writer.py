@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mstkit.datasets.file_dataset import FileDataset
+from mstkit.datasets.image_folder import ImageFolder
 from mstkit.datasets.image_reader import UnreadableImage, read_image
 from mstkit.datasets.sampling import NO_SAMPLE, bit_generator
 from mstkit.datasets.shards.index import INDEX, ShardIndex, write_index
@@ -147,7 +148,7 @@ class _Samples:
 
 
 def _common_folder(dataset: FileDataset) -> str:
-    return getattr(dataset, 'folder', None) or dataset.data_root or '.'
+    return (dataset.folder if isinstance(dataset, ImageFolder) else '') or dataset.data_root or '.'
 
 
 def _size_in_tar(sample: dict[str, Any]) -> int:

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import BaseDataset, ConcatDataset
 
+from mstkit.datasets import ShardDataset
+from mstkit.datasets.dataset_interface import WrappingDataset
+
 # Of a larger data set, only this many evenly spaced names are hashed: adding or removing a file shifts all later ones.
 _NAMES = 1 << 14
 
@@ -41,14 +44,13 @@ def fingerprint(dataset: Any) -> dict[str, Any]:
 
 def _names(dataset: Any) -> list[tuple[str, str]] | None:
     """(name, label as text) of evenly spaced samples of a data set; None if they have no names."""
-    if hasattr(dataset, 'sample_names'):
+    if isinstance(dataset, ShardDataset):
         return [(name, '') for name in dataset.sample_names()]
     if isinstance(dataset, ConcatDataset):
         parts = [_names(part) for part in dataset.datasets]
         return [name for part in parts for name in part or ()] if all(part is not None for part in parts) else None
     if not isinstance(dataset, BaseDataset):
-        inner = getattr(dataset, 'dataset', None)  # RepeatDataset, ClassBalancedDataset, Subset
-        return None if inner is None else _names(inner)
+        return _names(dataset.dataset) if isinstance(dataset, WrappingDataset) else None
     dataset.full_init()
     return [_name(dataset, int(index)) for index in _spread(len(dataset))]
 

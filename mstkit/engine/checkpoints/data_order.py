@@ -7,19 +7,20 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from mstkit.datasets import EpochSampler
 from mstkit.engine.checkpoints.starting_checkpoint import StartingCheckpoint
 from mstkit.errors import UsageError
 
 
 def sampler_of(loader: DataLoader) -> Any:
     """The sampler of a data loader; None if it has none."""
-    return getattr(loader.batch_sampler, 'sampler', None)
+    return getattr(loader.batch_sampler, 'sampler', None)  # one's own batch sampler need not be made of a sampler
 
 
 def data_order(loader: DataLoader) -> dict[str, Any] | None:
     """The sampler's settings that determine the order of samples besides seed and epoch; None if it has none."""
     sampler = sampler_of(loader)
-    return sampler.layout() if hasattr(sampler, 'layout') else None
+    return sampler.layout() if isinstance(sampler, EpochSampler) else None
 
 
 def check_order(loader: DataLoader, start: StartingCheckpoint) -> None:

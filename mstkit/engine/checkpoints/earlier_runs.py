@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.hooks import CheckpointHook
+
 from mstkit.engine.checkpoints.newest_checkpoint import LAST, checkpoints_in, named_last
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import read_checkpoint
@@ -31,7 +33,9 @@ def folders_of(work_dir: str | Path, hooks: Mapping[str, Any] | None) -> list[Pa
         hooks: its ``default_hooks``, as configs or built.
     """
     hook = (hooks or {}).get('checkpoint')
-    out_dir = hook.get('out_dir') if isinstance(hook, Mapping) else getattr(hook, 'out_dir', None)
+    out_dir = hook.get('out_dir') if isinstance(hook, Mapping) else None
+    if isinstance(hook, CheckpointHook):
+        out_dir = hook.out_dir
     folders = [Path(work_dir)]
     if out_dir is not None and Path(out_dir).resolve() != Path(work_dir).resolve():
         folders.append(Path(out_dir) / Path(work_dir).resolve().name)  # as mmengine's hook does

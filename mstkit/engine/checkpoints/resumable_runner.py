@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from mmengine.runner import Runner
 from mmengine.utils.dl_utils import collect_env
 from torch import nn
 
+from mstkit.datasets.dataset_interface import metainfo_of
 from mstkit.engine.checkpoints import checkpointing
 from mstkit.engine.checkpoints.data_order import data_order
 from mstkit.engine.checkpoints.run_ending import as_stop, log_why_it_stopped
@@ -64,7 +66,8 @@ class ResumableRunner(Runner):
         """As mmengine's, but file names that are not UTF-8 can be logged, and events are recorded."""
         logger = super().build_logger(*args, **settings)
         for handler in logger.handlers:
-            write_any_name(getattr(handler, 'stream', None))
+            if isinstance(handler, logging.StreamHandler):
+                write_any_name(handler.stream)
         self.events = RunEvents(self.work_dir)
         logger.addHandler(self.events)
         return logger
@@ -287,5 +290,5 @@ class ResumableRunner(Runner):
 
     def _classes(self) -> dict[str, Any]:
         """Class names and colors of the training data as ``dataset_meta``, which OpenMMLab's inferencers read."""
-        facts = checkpointing.plain_part(getattr(self.train_loop.dataloader.dataset, 'metainfo', None) or {})
+        facts = checkpointing.plain_part(metainfo_of(self.train_loop.dataloader.dataset))
         return dict(dataset_meta=facts) if facts else {}

@@ -97,7 +97,7 @@ def check_optimizer(state: Any, wrapper: OptimWrapper, iteration: int) -> None:
             raise UsageError(f'its optimizer state of parameter {number} has no {missing[0]}')
         for name, is_like_the_parameter in kept.items():
             found, wanted = entry.get(name), parameters[number].shape
-            if is_like_the_parameter and entry and getattr(found, 'shape', None) != wanted:
+            if is_like_the_parameter and entry and not (isinstance(found, Tensor) and found.shape == wanted):
                 shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
                 raise UsageError(
                     f'its optimizer state {name} of parameter {number} is {shape}, but the parameter {tuple(wanted)}'

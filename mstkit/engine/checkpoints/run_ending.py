@@ -54,7 +54,7 @@ def as_stop(runner: Runner, error: BaseException) -> BaseException:
 
 def _full(runner: Runner, error: BaseException) -> str:
     """The message for a write outside of :mod:`mstkit.utils.files`, such as a line of the log."""
-    name = getattr(error, 'filename', None)
+    name = error.filename if isinstance(error, OSError) else None
     free = free_space(runner.work_dir)
     return (
         f'{name or "a file"} cannot be written: the disk is full{f" ({free})" if free else ""}. '

@@ -73,7 +73,7 @@ def _refused_by_disk(error: BaseException) -> OSError | None:
         if isinstance(one, OSError) and is_refusal(one):
             return one
         seen.add(id(one))
-        # torch's CheckpointException.failures: by rank, (error, traceback).
+        # torch's CheckpointException has them by rank; a torch without distributed training lacks the class.
         failures = getattr(one, 'failures', None)
         of_ranks = [failure[0] for failure in failures.values()] if isinstance(failures, Mapping) else []
         waiting += [

@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
+from mstkit.datasets.dataset_interface import known_from_config
 from mstkit.errors import UsageError
 from mstkit.utils.build_errors import accepted_arguments
 from mstkit.utils.config_parts import hook_configs
@@ -114,7 +115,7 @@ def check_data_roots(config: Config | dict[str, Any]) -> None:
 
 
 def _reads_urls(dataset: Mapping[str, Any]) -> bool:
-    return getattr(dataset_class(dataset), 'reads_urls', False)
+    return known_from_config(dataset_class(dataset)).reads_urls
 
 
 def dataset_class(node: Mapping[str, Any]) -> type | None:

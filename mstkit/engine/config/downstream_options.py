@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mstkit.datasets.dataset_interface import known_from_config
 from mstkit.engine.config.data_root import dataset_class, dataset_configs
 from mstkit.errors import UsageError
 
@@ -70,7 +71,7 @@ def set_num_classes(config: Config, count: int) -> list[str]:
 def match_classes(config: Config) -> list[str]:
     """Sets the heads' ``num_classes`` to that of the training data, and gives all data sets the same classes.
 
-    The classes are known from the config if the data set's class has ``classes_of(config)``; otherwise the config
+    The classes are known from the config if the data set's class is a :class:`KnownFromConfig`; otherwise the config
     stays as it is.
 
     Raises:
@@ -78,7 +79,7 @@ def match_classes(config: Config) -> list[str]:
     """
     train = (config.get('train_dataloader') or {}).get('dataset')
     kind = dataset_class(train) if isinstance(train, Mapping) else None
-    classes = kind.classes_of(train) if kind is not None and hasattr(kind, 'classes_of') else None
+    classes = known_from_config(kind).classes_of(train) if isinstance(train, Mapping) else None
     if classes is None:
         return []
     for _, dataset in dataset_configs(config):
@@ -93,13 +94,15 @@ def name_classes(config: Config) -> None:
     """Writes names and colors of the training data's classes into the config of a :data:`CLASS_NAME_VISUALIZER`.
 
     Inferencers need this: they have a config and a checkpoint, but no data. The names and colors are known from the
-    config if the data set's class has ``facts_of(config)``.
+    config if the data set's class is a :class:`KnownFromConfig` that knows them.
     """
     visualizer = config.get('visualizer') or {}
     train = (config.get('train_dataloader') or {}).get('dataset')
     kind = dataset_class(train) if isinstance(train, Mapping) else None
-    if str(visualizer.get('type')).split('.')[-1] == CLASS_NAME_VISUALIZER and hasattr(kind, 'facts_of'):
-        facts = kind.facts_of(train)  # type: ignore[union-attr]
+    if str(visualizer.get('type')).split('.')[-1] == CLASS_NAME_VISUALIZER:
+        facts = known_from_config(kind).facts_of(train) if isinstance(train, Mapping) else None
+        if facts is None:
+            return
         visualizer.update(classes=list(facts['classes']), palette=[list(color) for color in facts['palette']])
 
 

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from mmengine.model import BaseModel
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mstkit.datasets import MultiCrop
+from mstkit.datasets.dataset_interface import transforms_of
 from mstkit.errors import UsageError
+from mstkit.models.data_preprocessors import ViewDataPreprocessor
 from mstkit.utils.build_errors import build_guard
 
 
@@ -21,7 +24,7 @@ def check_colored(model: nn.Module, loader: DataLoader) -> None:
         UsageError: the pipeline drops the parameters of the augmentation, or the model's data preprocessor does not
             apply them.
     """
-    if not any(isinstance(step, MultiCrop) and step.photometric == 'device' for step in _steps(loader.dataset)):
+    if not any(isinstance(step, MultiCrop) and step.photometric == 'device' for step in transforms_of(loader.dataset)):
         return
     with build_guard():
         sample = loader.dataset[0]
@@ -30,20 +33,12 @@ def check_colored(model: nn.Module, loader: DataLoader) -> None:
             "MultiCrop has photometric='device', but a later transform drops the parameters of the color augmentation: "
             "end the pipeline with dict(type='PackViews'), or set photometric='cpu'."
         )
-    preprocessor = getattr(model, 'data_preprocessor', None)
-    if not getattr(preprocessor, 'applies_photometric', False):
+    preprocessor = model.data_preprocessor if isinstance(model, BaseModel) else None
+    if not isinstance(preprocessor, ViewDataPreprocessor):
         raise UsageError(
             f"MultiCrop has photometric='device', but {type(preprocessor).__name__} does not augment colors: set "
             "model.data_preprocessor.type=ViewDataPreprocessor, or photometric='cpu' in the pipeline."
         )
-
-
-def _steps(dataset: Any) -> Iterator[Any]:
-    """The transforms of a data set and of the data sets that it wraps."""
-    yield from getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
-    for inner in (getattr(dataset, 'dataset', None), *(getattr(dataset, 'datasets', None) or ())):
-        if inner is not None:
-            yield from _steps(inner)
 
 
 def first_view(batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
 
 from mstkit.engine.checkpoints.run_ending import last_good
+from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
 
 _LR = 'optim_wrapper.optimizer.lr'
 
@@ -26,7 +29,7 @@ def what_helps(runner: Runner) -> str:
     else:
         found = f'The last good checkpoint is {checkpoint}. What helps: go on from it, with the same command and'
         words, accept = '--resume ', '--accept-changes '
-    config = getattr(runner, 'cfg', None) or {}
+    config = runner.cfg
     ways = []
     lr = _at(config, _LR)
     if isinstance(lr, int | float):
@@ -66,8 +69,9 @@ def _longer_warm_up(config: Mapping[str, Any], runner: Runner) -> str:
 
 
 def _clipping(runner: Runner, config: Mapping[str, Any]) -> str:
+    wrapper = runner.optim_wrapper
     found = {
-        'optim_wrapper.clip_norm': getattr(runner.optim_wrapper, 'clip_norm', None),
+        'optim_wrapper.clip_norm': wrapper.clip_norm if isinstance(wrapper, DistillationOptimWrapper) else None,
         'optim_wrapper.clip_grad.max_norm': _at(config, 'optim_wrapper.clip_grad.max_norm'),
     }
     for path, norm in found.items():
@@ -81,7 +85,7 @@ def _clipping(runner: Runner, config: Mapping[str, Any]) -> str:
 
 def _precision(runner: Runner, config: Mapping[str, Any]) -> str:
     wrapper = runner.optim_wrapper
-    if getattr(wrapper, 'cast_dtype', None) is not torch.float16:
+    if not isinstance(wrapper, DistillationOptimWrapper | AmpOptimWrapper) or wrapper.cast_dtype is not torch.float16:
         return ''
     if _at(config, 'optim_wrapper.precision') is not None:
         return 'fp32 instead of fp16 ({words}--cfg-options optim_wrapper.precision=fp32)'
@@ -91,5 +95,5 @@ def _precision(runner: Runner, config: Mapping[str, Any]) -> str:
 def _at(config: Mapping[str, Any], path: str) -> Any:
     node: Any = config
     for name in path.split('.'):
-        node = node.get(name) if isinstance(node, Mapping) or hasattr(node, 'get') else None
+        node = node.get(name) if isinstance(node, Mapping | Config) else None
     return node

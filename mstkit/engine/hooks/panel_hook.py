@@ -15,6 +15,7 @@ from mstkit.engine.hooks.colored_views import first_view, join
 from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.engine.parallel.sharding import is_sharded
 from mstkit.models import interface_of
+from mstkit.models.data_preprocessors import normalization_of
 from mstkit.registry import HOOKS
 from mstkit.utils.checks import check_count
 from mstkit.utils.undisturbed import evaluation_mode, undisturbed_randomness
@@ -67,9 +68,7 @@ class PanelHook(Hook):
             return
         if not dist.is_main_process():
             return
-        # A preprocessor without mean and std leaves the pixels at 0..255.
-        mean = getattr(model.data_preprocessor, 'mean', torch.zeros(3)).flatten()
-        std = getattr(model.data_preprocessor, 'std', torch.ones(3)).flatten()
+        mean, std = (values.expand(3) for values in normalization_of(model.data_preprocessor))
         path = Path(runner.work_dir) / 'panels' / f'epoch_{epoch:03d}.png'
         image = draw_panels(panel, mean, std, path, max_rows=self.num_images)
         runner.visualizer.add_image('panels', image, step=epoch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmengine.hooks import ParamSchedulerHook
 from mmengine.runner import Runner
 
+from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
 from mstkit.registry import HOOKS
 
 
@@ -19,7 +20,7 @@ class StepParamSchedulerHook(ParamSchedulerHook):
 
     def before_train(self, runner: Runner) -> None:
         """Gets the runner's step counter, if it has one."""
-        self._counter = getattr(runner, 'step_counter', None)
+        self._counter = runner.step_counter if isinstance(runner, ResumableRunner) else None
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None

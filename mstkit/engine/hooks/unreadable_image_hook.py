@@ -76,9 +76,5 @@ class UnreadableImageHook(RememberingHook):
     def _option(self, runner: Runner) -> str:
         """The command-line option that sets ``max_fraction``, with the hook's dotted path in the config."""
         name = type(self).__name__
-        paths = [
-            path
-            for path, hook in hook_configs(getattr(runner, 'cfg', {}))
-            if str(hook.get('type')).split('.')[-1] == name
-        ]
+        paths = [path for path, hook in hook_configs(runner.cfg) if str(hook.get('type')).split('.')[-1] == name]
         return f'--cfg-options {paths[0]}.max_fraction' if paths else f'{name}.max_fraction'

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from mmengine.optim import OptimWrapper, _ParamScheduler
+from mmengine.optim import OptimWrapper, ReduceOnPlateauParamScheduler, _ParamScheduler
 from mmengine.registry import PARAM_SCHEDULERS
 from torch import nn
 
@@ -64,7 +64,7 @@ def base_lr(wrapper: OptimWrapper) -> float:
 
 def config_lr(wrapper: OptimWrapper) -> float:
     """The learning rate from which the schedules start: the config's, after ``auto_scale_lr``."""
-    group = getattr(wrapper, 'base_param_settings', None) or wrapper.param_groups[0]
+    group = wrapper.base_param_settings or wrapper.param_groups[0]
     return group.get('initial_lr', group.get('lr', 0.0))
 
 
@@ -112,7 +112,7 @@ def lr_curve(configs: Sequence[Any], counter: StepCounter, lr: float) -> Iterato
     optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=lr)
     built = [build_schedule(config, optimizer, counter) for config in configs]
     # Schedules that depend on validation results cannot be simulated; they only lower the learning rate.
-    of_lr = [s for s in built if s.param_name == 'lr' and not getattr(s, 'need_val_args', False)]
+    of_lr = [s for s in built if s.param_name == 'lr' and not isinstance(s, ReduceOnPlateauParamScheduler)]
     optimizer.step()  # without gradients; mmengine warns if a schedule steps before the optimizer did
     for _ in range(counter.max_epochs):
         for _ in range(counter.steps_per_epoch):
@@ -219,7 +219,7 @@ def _is_warmup(config: Mapping[str, Any]) -> bool:
     if isinstance(cls, str):
         with PARAM_SCHEDULERS.switch_scope_and_registry(None) as registry:  # the registry of the config's scope
             cls = registry.get(cls)
-    names = {base.__name__ for base in getattr(cls, '__mro__', ())}
+    names = {base.__name__ for base in cls.__mro__} if isinstance(cls, type) else set()
     if 'LinearParamScheduler' in names:
         return config.get('start_factor', 1 / 3) < config.get('end_factor', 1.0)
     if 'ConstantParamScheduler' in names:

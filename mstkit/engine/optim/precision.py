@@ -5,15 +5,14 @@ from __future__ import annotations
 import torch
 
 from mstkit.errors import UsageError
+from mstkit.utils.private_attributes import multiplies_bf16
 
 PRECISIONS = ('auto', 'bf16', 'fp16', 'fp32')
 
 
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bf16 in hardware; emulated, it is slower than float32."""
-    # torch has these checks only under private names.
-    checks = (getattr(torch.cpu, name, None) for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'))
-    return any(check is not None and check() for check in checks)
+    return multiplies_bf16()
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:

@@ -29,6 +29,7 @@ def keep_freed_memory() -> bool:
     """
     if not sys.platform.startswith('linux'):
         return False
+    # glibc has it; musl, for example, does not.
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is None:
         return False

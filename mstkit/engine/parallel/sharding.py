@@ -21,17 +21,19 @@ from typing import Any
 import torch
 from mmengine import dist
 from mmengine.device import get_device
+from mmengine.model import BaseModule
+from mmpretrain.models import BEiTViT, VisionTransformer
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.models import Guide, Pretrainer, interface_of
+from mstkit.models import MaskedBackbone, Pretrainer, TrainedModel, interface_of
+from mstkit.structures import TokenEncoder
 from mstkit.utils.local_shards import is_spread
 from mstkit.utils.private_attributes import make_root_of_sharding
 
 FULLY_SHARD = 'FullyShard'
 _SETTINGS = ('type', 'reshard_after_forward', 'bf16_weights')
-# Methods that are called instead of forward: torch has to gather the weights before them too.
-_FORWARD_METHODS = ('forward_tokens', 'panel')
 
 
 def wants_sharding(settings: Mapping[str, Any] | None) -> bool:
@@ -75,8 +77,8 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
     # Backbones return views as tokens; nothing writes into them, so the warning does not apply.
     warnings.filterwarnings('ignore', message=r'FSDP2-wrapped module \(.*\) returned a view tensor')
     model = model.to(get_device())
-    if hasattr(model, 'init_weights'):
-        model.init_weights()  # type: ignore[operator]
+    if isinstance(model, BaseModule):
+        model.init_weights()
     for value in model.state_dict().values():
         dist.broadcast(value)
     mesh = init_device_mesh(get_device(), (dist.get_world_size(),))
@@ -84,15 +86,15 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
     if settings.get('bf16_weights'):
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     branches = interface_of(model).branches()
-    guide = getattr(model, 'guide', None)
-    backbones = [*branches.values(), *(guide.backbones() if isinstance(guide, Guide) else [])]
+    guide = model.guide if isinstance(model, Pretrainer) else None
+    backbones = [*branches.values(), *([] if guide is None else guide.backbones())]
     for backbone in backbones:
         trained = any(parameter.requires_grad for parameter in backbone.parameters())
         again = bool(settings.get('reshard_after_forward', True)) or not trained
         for block in _blocks(backbone):
             fully_shard(block, mesh=mesh, reshard_after_forward=again, mp_policy=policy)
-            if isinstance(first := getattr(block, 'ln1', None), nn.Module):
-                first.register_forward_pre_hook(functools.partial(_gather, block))
+            if isinstance(block, TransformerEncoderLayer):
+                block.ln1.register_forward_pre_hook(functools.partial(_gather, block))
         fully_shard(backbone, mesh=mesh, reshard_after_forward=again)
     if isinstance(model, Pretrainer) and model.teacher is not None and model.teacher.follow == 'before_step':
         # The EMA runs inside the forward pass and needs sharded weights, but parameters of the root stay gathered.
@@ -101,10 +103,12 @@ def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
                 if not isinstance(part, FSDPModule):
                     fully_shard(part, mesh=mesh, reshard_after_forward=True)
     fully_shard(model, mesh=mesh)
-    for module in (model, *backbones):
-        for name in _FORWARD_METHODS:
-            if callable(getattr(module, name, None)):
-                register_fsdp_forward_method(module, name)
+    # Methods that are called instead of forward: torch has to gather the weights before them too.
+    if isinstance(model, TrainedModel):
+        register_fsdp_forward_method(model, 'panel')
+    for backbone in backbones:
+        for name in _forward_methods(backbone):
+            register_fsdp_forward_method(backbone, name)
     # Otherwise a backbone would become the root, if k-NN computes features with it before the first step.
     make_root_of_sharding(model)
     return model
@@ -118,8 +122,14 @@ def _gather(block: Any, *_: Any) -> None:
 
 def _blocks(backbone: nn.Module) -> list[nn.Module]:
     """The blocks of a vision transformer; empty for another network, which is gathered as a whole."""
-    layers = getattr(backbone, 'layers', None)
-    return list(layers) if isinstance(layers, nn.ModuleList) else []
+    return list(backbone.layers) if isinstance(backbone, VisionTransformer | BEiTViT) else []
+
+
+def _forward_methods(backbone: nn.Module) -> tuple[str, ...]:
+    """Names of what encodes images besides ``forward``."""
+    if isinstance(backbone, MaskedBackbone):
+        return ('forward_tokens', 'forward_visible', 'forward_layers')
+    return ('forward_tokens',) if isinstance(backbone, TokenEncoder) else ()
 
 
 def spread_like(whole: Tensor, like: Any) -> Tensor:

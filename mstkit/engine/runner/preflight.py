@@ -19,6 +19,8 @@ from mmengine.runner.utils import set_random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mstkit.datasets import EpochSampler
+from mstkit.datasets.dataset_interface import metainfo_of
 from mstkit.engine.checkpoints.data_order import sampler_of
 from mstkit.engine.checkpoints.starting_checkpoint import StartingCheckpoint
 from mstkit.engine.hooks.pretrained_backbone_hook import PretrainedBackboneHook
@@ -28,6 +30,7 @@ from mstkit.engine.optim.step_counts import StepCounter
 from mstkit.engine.parallel.data_agreement import check_same_loader
 from mstkit.errors import UsageError
 from mstkit.models import interface_of
+from mstkit.models.heads import CenteredHead
 from mstkit.registry import OPTIMIZERS
 from mstkit.utils.build_errors import build_guard, check_registered
 from mstkit.utils.private_attributes import accumulative_counts
@@ -93,7 +96,7 @@ def _build_loader(config: DataLoader | dict, randomness: Mapping[str, Any], what
     with build_guard():
         loader = Runner.build_dataloader(config, randomness['seed'], randomness.get('diff_rank_seed', False))
     sampler = sampler_of(loader)
-    if hasattr(sampler, 'set_loader'):
+    if isinstance(sampler, EpochSampler):
         sampler.set_loader(batch_size_of(loader), loader.num_workers)
     check_same_loader(what, loader)
     return loader
@@ -115,9 +118,9 @@ def check_classes(model: nn.Module, loader: DataLoader) -> None:
     Raises:
         UsageError: with both numbers.
     """
-    classes = (getattr(loader.dataset, 'metainfo', None) or {}).get('classes')
+    classes = metainfo_of(loader.dataset).get('classes')
     for name, module in model.named_modules():
-        outputs = getattr(module, 'num_classes', None)
+        outputs = getattr(module, 'num_classes', None)  # heads of all packages call it so, without a common class
         if classes and 'head' in name and isinstance(outputs, int) and outputs not in (len(classes), 1):
             raise UsageError(
                 f'the data set has {len(classes)} classes ({", ".join(map(str, classes[:3]))}, ...) and {name} is made '
@@ -200,8 +203,10 @@ def check_temperatures(model: nn.Module, max_epochs: int) -> None:
         UsageError: with the length that the run needs.
     """
     for module, part in model.named_modules():
+        if not isinstance(part, CenteredHead):
+            continue
         name = interface_of(model).config_key(module)
-        warmup, start = getattr(part, 'warmup_teacher_temp_epochs', 0), getattr(part, 'start_epoch', 0)
+        warmup, start = part.warmup_teacher_temp_epochs, part.start_epoch
         if warmup and warmup + start > max_epochs and part.warmup_teacher_temp != part.final_teacher_temp:
             after = f' after epoch {start}' if start else ''
             reached = part.teacher_temp_at(max_epochs - 1)

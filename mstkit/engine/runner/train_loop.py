@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
+from mstkit.datasets import EpochSampler
 from mstkit.registry import LOOPS
 
 
@@ -64,10 +64,9 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         """Makes the sampler start after ``offset`` batches; returns False if it cannot."""
         batch_sampler = self.dataloader.batch_sampler
         sampler = batch_sampler.sampler
-        set_epoch = getattr(sampler, 'set_epoch', None)
-        if set_epoch is not None and 'start' in inspect.signature(set_epoch).parameters:
+        if isinstance(sampler, EpochSampler):
             # After the sampler-seed hook, which has just set the same epoch without a start.
-            set_epoch(self._epoch, start=offset * batch_sampler.batch_size)
+            sampler.set_epoch(self._epoch, start=offset * batch_sampler.batch_size)
             return True
         if offset:
             print_log(

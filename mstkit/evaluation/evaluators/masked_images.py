@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mstkit.errors import UsageError
-from mstkit.evaluation.evaluated_network import EvaluatedNetwork
+from mstkit.evaluation.evaluated_network import EvaluatedNetwork, FrozenNetwork
 from mstkit.evaluation.features import extract_features
 from mstkit.evaluation.protocols.hidden_tokens import hide_tokens, random_orders
 from mstkit.evaluation.protocols.linear_head import LinearHead, head_path, load_head
@@ -40,7 +40,7 @@ class MaskedImagesEvaluator:
             k-NN among the (unmasked) train images.
         ratios: shares of patches to hide.
         orders: some of 'salient', 'random' and 'least'.
-        guide: another network with a method ``watch``, whose attention is used.
+        guide: another network, a :class:`FrozenNetwork`, whose attention is used.
         k, temperature: of k-NN.
 
     Raises:
@@ -58,7 +58,7 @@ class MaskedImagesEvaluator:
     ) -> None:
         ratios = [ratios] if isinstance(ratios, (int, float)) else ratios
         orders = [orders] if isinstance(orders, str) else orders
-        if guide is not None and not hasattr(guide, 'watch'):
+        if guide is not None and not isinstance(guide, FrozenNetwork):
             raise UsageError(
                 f'masked_images.guide is {guide!r}: give a network opened by mstkit.networks.open_networks.'
             )

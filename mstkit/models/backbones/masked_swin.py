@@ -8,7 +8,7 @@ import torch
 from mmengine.model import BaseModule
 from mmpretrain.models.backbones import SwinTransformer
 from mmpretrain.models.utils import ShiftWindowMSA
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mstkit.errors import UsageError
@@ -195,7 +195,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
                 query = 'received' if return_attention == 'received' else self.attention_query
                 attention = block.attn.attention_to(block.norm1(tokens), grid, query)
             tokens = block(tokens, grid)
-        norm = getattr(self, f'norm{self.num_layers - 1}', None)
+        norm = self._final_norm()
         if norm is not None:
             tokens = norm(tokens)
         return TokenOutput(tokens, tokens.mean(dim=1), grid, attention)
@@ -204,7 +204,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         """See :meth:`MaskedBackbone.forward_layers`."""
         blocks: Any = self.stages[-1].blocks
         before = self._check_layers(count, len(blocks))
-        final = getattr(self, f'norm{self.num_layers - 1}', None)
+        final = self._final_norm()
         tokens, grid = self._before_last_stage(images)
         found = []
         for depth, block in enumerate(blocks):
@@ -212,6 +212,10 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
             if depth >= before:
                 found.append(final(tokens) if norm and final is not None else tokens)
         return found
+
+    def _final_norm(self) -> nn.Module | None:
+        # mmpretrain makes it for the stages alone whose output is asked for.
+        return getattr(self, f'norm{self.num_layers - 1}', None)
 
     def _before_last_stage(
         self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None

@@ -43,8 +43,6 @@ class ViewDataPreprocessor(SelfSupDataPreprocessor):
         UsageError: mean or std that are no numbers, only one of the two, or a std that is not positive.
     """
 
-    applies_photometric = True
-
     def __init__(
         self,
         mean: Sequence[float] | None = None,
@@ -97,11 +95,12 @@ def normalization_of(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
     """Mean and std of the channels on the scale 0..255, (3,) or (1,) both; 0 and 1 if it does not normalize.
 
     Args:
-        preprocessor: a data preprocessor of mmengine's.
+        preprocessor: a data preprocessor of mmengine's, which has them as buffers.
     """
-    mean, std = getattr(preprocessor, 'mean', None), getattr(preprocessor, 'std', None)
-    if not isinstance(mean, Tensor) or not isinstance(std, Tensor):
+    buffers = dict(preprocessor.named_buffers(recurse=False))
+    if 'mean' not in buffers or 'std' not in buffers:
         return torch.zeros(1), torch.ones(1)
+    mean, std = buffers['mean'], buffers['std']
     return mean.detach().flatten().float().clone(), std.detach().flatten().float().clone()
 
 

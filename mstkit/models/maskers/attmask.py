@@ -32,6 +32,7 @@ class AttMask(Masker):
     """
 
     needs_scores = True
+    ratio: tuple[float, float]
 
     def __init__(
         self, ratio: Ratio = (0.1, 0.5), image_prob: float = 0.5, layer: int = -1, exclude_cls_key: bool = False

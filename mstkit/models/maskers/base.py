@@ -23,11 +23,13 @@ class Masker(nn.Module):
     Attributes:
         needs_scores: whether the masker uses ``context.scores``; if not, no attention is computed.
         needs_tokens: whether the masker uses ``context.tokens``.
+        ratio: the smallest and the largest share of patches to hide; None in a masker that is told it otherwise.
         layer: the guide's block whose attention gives the scores, from the end (-1 is the last).
     """
 
     needs_scores: bool = False
     needs_tokens: bool = False
+    ratio: tuple[float, float] | None = None
     layer: int = -1
 
     def __init__(self) -> None:

@@ -31,6 +31,8 @@ class BlockMasker(Masker):
             not positive, a ``min_block`` below 1.
     """
 
+    ratio: tuple[float, float]
+
     def __init__(
         self,
         ratio: Ratio = (0.1, 0.5),

@@ -127,7 +127,7 @@ class RatioSchedule(Masker):
     def __init__(self, masker: dict | Masker | str | None, start: Ratio, end: Ratio, epochs: int) -> None:
         super().__init__()
         built = build_masker(masker)
-        if built is None or getattr(built, 'ratio', None) is None:
+        if built is None or built.ratio is None:
             raise UsageError(f'RatioSchedule needs a masker with a ratio, but {masker!r} has none')
         check_count('RatioSchedule.epochs', epochs, 1)
         self.masker = built

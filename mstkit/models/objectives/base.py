@@ -79,6 +79,10 @@ class Objective(nn.Module):
         """Modules of which the teacher keeps a moving average, by attribute name: projections, but no predictors."""
         return {}
 
+    def shared_projection(self) -> nn.Module | None:
+        """The projection to logits, its ``neck``, that a later objective may take for its own; None for none."""
+        return None
+
     def set_progress(self, progress: Progress) -> None:
         """Updates schedules for the coming iteration."""
 

@@ -49,6 +49,10 @@ class CrossView(Objective):
         """See :meth:`Objective.followed`: the neck."""
         return {'neck': self.neck}
 
+    def shared_projection(self) -> nn.Module:
+        """See :meth:`Objective.shared_projection`: the neck."""
+        return self.neck
+
     def forward(self, step: Step) -> Tensor:
         """See :meth:`Objective.forward`."""
         views, teacher_views = len(step.views), step.global_views

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.models.heads import patch_weights
+from mstkit.models.necks import DINONeck
 from mstkit.models.objectives.base import Objective, Surroundings
 from mstkit.models.objectives.cross_view import head_for
 from mstkit.registry import MODELS
@@ -58,7 +59,7 @@ class PatchDistillation(Objective):
             self.neck = MODELS.build(neck, default_args=dict(in_channels=surroundings.backbone.feature_dims))
             self._neck_of, projection = '', self.neck
         elif shared_with in surroundings.objectives:
-            projection = getattr(surroundings.objectives[shared_with], 'neck', None)
+            projection = surroundings.objectives[shared_with].shared_projection()
         if projection is None:
             known = ', '.join(surroundings.objectives) or 'none'
             raise UsageError(
@@ -67,7 +68,7 @@ class PatchDistillation(Objective):
                 'or give a neck'
             )
         name = 'neck' if self.neck is None else 'patch_neck'
-        if getattr(projection, 'batch_norm', None):
+        if isinstance(projection, DINONeck) and projection.batch_norm:
             raise UsageError(
                 f'{name}.batch_norm={projection.batch_norm!r}: a step can have no hidden patches to compute batch '
                 'statistics of, and they differ from those of pooled features; set it to None, or give a patch_neck '
@@ -78,6 +79,10 @@ class PatchDistillation(Objective):
     def followed(self) -> dict[str, nn.Module]:
         """See :meth:`Objective.followed`: the neck, if it is not shared."""
         return {} if self.neck is None else {'neck': self.neck}
+
+    def shared_projection(self) -> nn.Module | None:
+        """See :meth:`Objective.shared_projection`: the neck, if it is this objective's own."""
+        return self.neck
 
     def forward(self, step: Step) -> Tensor:
         """See :meth:`Objective.forward`; the projection's last layer is applied to the M hidden patches only."""

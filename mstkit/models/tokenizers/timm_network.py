@@ -33,7 +33,7 @@ class TimmNetwork(nn.Module):
             meant = nearest(arch, timm.list_models())
             raise UsageError(f'TimmNetwork.arch is {arch!r}: timm has no such model.{meant}')
         self.network: Any = timm.create_model(arch, pretrained=False, num_classes=0)
-        if not hasattr(self.network, 'forward_features'):
+        if not hasattr(self.network, 'forward_features'):  # timm's networks have no common class
             raise UsageError(f'TimmNetwork.arch is {arch!r}, which gives no patch tokens: take a ViT or a Swin')
 
     def forward_tokens(self, images: Tensor) -> TokenOutput:
