@@ -63,4 +63,4 @@ def test_a_full_disk_is_one_line_whoever_met_it(number, capsys):
 
 
 def test_the_launcher_knows_the_codes():
-    assert load_program('tools/torchrun.py').SAID == (USAGE_EXIT, STOPPED_EXIT)
+    assert load_program('tools/torchrun.py').REPORTED == (USAGE_EXIT, STOPPED_EXIT)

@@ -94,7 +94,7 @@ def test_demo_prints_its_line_last_and_leaves_panels(tmp_path):
     (tmp_path / 'mine' / 'thesis.txt').touch()
     refused = run_program('tools/demo.py', '--work-dir', tmp_path / 'mine')
     assert refused.returncode == 2
-    assert 'no earlier demo' in refused.stderr
+    assert 'not the folder of an earlier demo' in refused.stderr
     assert (tmp_path / 'mine' / 'thesis.txt').exists()
 
 

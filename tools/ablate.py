@@ -1,7 +1,7 @@
 """Compares variants of a config over seeds: ``python tools/ablate.py CONFIG --vary KEY=VALUE,VALUE --seeds 0,1,2``.
 
-A value is a name from configs/_base_/ablation_choices.py, or a Python value for a key that is not in there. Cells that
-are finished are not run again; interrupted ones go on.
+A value is a name from configs/_base_/ablation_choices.py, or a Python value for a key that is not in that file. Cells
+that are finished are not run again; interrupted ones are resumed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TRAIN = ROOT / 'tools' / 'train.py'
 
 
 def parse_args() -> argparse.Namespace:
-    """Reads the command line; what is not about the grid is passed on to tools/train.py."""
+    """Reads the command line; options that are not about the grid are passed on to tools/train.py."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='the config that is varied')
     parser.add_argument(
@@ -40,10 +40,12 @@ def parse_args() -> argparse.Namespace:
         help='a config key and its values, such as model.masker=none,mst; once per key, and the grid is the product',
     )
     parser.add_argument('--seeds', default='0', metavar='S,S', help='every choice is trained with each; 0 by default')
-    parser.add_argument('--jobs', type=int, default=1, metavar='N', help='cells at once; GPUs are dealt out in turn')
+    parser.add_argument(
+        '--jobs', type=int, default=1, metavar='N', help='cells at the same time; GPUs are assigned in turn'
+    )
     parser.add_argument('--k', type=int, default=20, help='neighbors of the k-NN accuracies in the table')
     parser.add_argument('--dry-run', action='store_true', help='list the cells, run and write nothing')
-    parser.add_argument('--work-dir', metavar='DIR', help='for everything; ./work_dirs/ablate_CONFIG by default')
+    parser.add_argument('--work-dir', metavar='DIR', help='for all files; ./work_dirs/ablate_CONFIG by default')
     parser.add_argument('--data-root', metavar='DIR', help='the folder of your images, for every data set')
     add_training_arguments(parser)
     parser.add_argument(
@@ -53,7 +55,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def list_cells(plan: Plan) -> None:
-    """Prints what would be run."""
+    """Prints the cells that would be run, and their states."""
     width = max(len(cell.group) for cell in plan.cells)
     for number, cell in enumerate(plan.cells, start=1):
         print(f'{number:4}  {cell.group:{width}}  seed {cell.seed}  {cell.folder}  {cell.state()}')
@@ -87,15 +89,15 @@ def main() -> None:
     if args.dry_run:
         list_cells(plan)
         return
-    output_folder('--work-dir', plan.folder)  # also where it is the default
+    output_folder('--work-dir', plan.folder)  # checked again, since it may be the default
     plan.write_configs()
-    write_report(plan, args.k)  # a damaged file in there is found now rather than later
+    write_report(plan, args.k)  # finds damaged files before training
 
     program = TRAIN.relative_to(Path.cwd()) if TRAIN.is_relative_to(Path.cwd()) else TRAIN
     try:
         run_jobs(plan.cells, program, args.jobs, lambda: write_report(plan, args.k), say)
     except KeyboardInterrupt:
-        say('stopped; the same command goes on from the last checkpoints')
+        say('stopped; the same command resumes from the last checkpoints')
         sys.exit(130)
     say(f'\n{write_report(plan, args.k)}\n\nwritten: {os.path.join(plan.folder, "ablation.md")}, .csv and .png')
     failed = failures(plan.cells)

@@ -1,7 +1,7 @@
-"""Makes one ordinary checkpoint of a sharded one: ``python tools/consolidate.py WORK_DIR/epoch_9.dcp --out FILE.pth``.
+"""Converts a sharded checkpoint to a single file: ``python tools/consolidate.py WORK_DIR/epoch_9.dcp --out FILE.pth``.
 
-The result is what a training without sharding would have written: every tool reads it, a training is resumed from it,
-with any number of processes, sharded or not. Needs as much memory as the file is long.
+The result is the same as that of a training without sharding: all tools can read it, and a training can be resumed
+from it with any number of processes, sharded or not. Needs as much memory as the size of the file.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', metavar='FOLDER', help='the checkpoint of a sharded training')
     parser.add_argument('--out', metavar='FILE', help='(default: the name of the folder, with .pth)')
-    parser.add_argument('--weights-only', action='store_true', help='leave out what only resuming needs')
+    parser.add_argument('--weights-only', action='store_true', help='leave out the parts that only resuming needs')
     return parser.parse_args()
 
 
 @exit_cleanly
 def main() -> None:
-    """Reads the pieces, writes the file, says what is in it."""
+    """Reads the shards, writes the file and prints a summary."""
     args = parse_args()
     folder = Path(args.folder)
     if folder.is_file():
-        raise UsageError(f'{folder} is a file, an ordinary checkpoint already: give the folder of a sharded one.')
+        raise UsageError(f'{folder} is a file, so it is not a sharded checkpoint: give the folder of a sharded one.')
     out = Path(args.out or folder.with_suffix('.pth'))
     if out.exists():
         raise UsageError(f'{out} is there already: remove it, or give another --out.')

@@ -1,6 +1,6 @@
-"""Pre-trains MST on the built-in images, writes the report of it and says what it learned: what ``make demo`` runs.
+"""Pre-trains MST on the built-in images, and writes a report; ``make demo`` runs it.
 
-Takes the options of ``tools/train.py`` that make sense here, for example
+Takes some options of ``tools/train.py``, for example
 ``make demo DEMO_ARGS="--cfg-options randomness.seed=1"``. Its last line is always of the form
 ``demo: k-NN top-1 random-init A, student B, teacher C`` (percent).
 """
@@ -26,7 +26,7 @@ from mstkit.utils.output_paths import output_folder
 
 CONFIG = Path(__file__).resolve().parent.parent / 'configs' / 'demo' / 'mst_vit-nano_scenes.py'
 
-MARK = '.mstkit-demo'  # in a folder that may be emptied
+MARK = '.mstkit-demo'  # a file that marks a folder of a demo, which may be emptied
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,37 +35,37 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--config', default=str(CONFIG), help='another demo config')
     parser.add_argument('--work-dir', default='work_dirs/demo', metavar='DIR', help='emptied first')
     parser.add_argument('--seed', type=int, help='the same as --cfg-options randomness.seed=SEED')
-    parser.add_argument('--epochs', type=int, help='another length for the run and its schedules')
+    parser.add_argument('--epochs', type=int, help='train for so many epochs; the schedules are adapted')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides')
     return parser.parse_args()
 
 
 def empty(work_dir: Path) -> WorkDirLock | None:
-    """Removes an earlier demo, and nothing that is not one, nor one that is still training.
+    """Removes the files of an earlier demo.
 
     Returns:
-        The lock of the folder, for the training that follows; None where there is no folder yet.
+        The lock of the folder, for the training that follows; None if the folder does not exist.
 
     Raises:
-        UsageError: the folder holds something else, or a demo is training in it.
+        UsageError: the folder is not that of a demo, or a demo is training in it.
     """
     if not work_dir.exists():
         return None
     content = [path for path in work_dir.iterdir() if path.name != LOCK] if work_dir.is_dir() else [work_dir]
     if content and not (work_dir / MARK).exists():
-        raise UsageError(f'{work_dir} holds something that is no earlier demo: choose another --work-dir')
+        raise UsageError(f'{work_dir} is not the folder of an earlier demo: choose another --work-dir')
     lock = lock_work_dir(work_dir)
     for path in content:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != MARK:  # without its mark it would be no demo, were we killed now
+        elif path.name != MARK:  # kept, so that the folder is still a demo's if this process is killed
             path.unlink()
     return lock
 
 
 @exit_cleanly
 def main() -> None:
-    """Trains, then reads the run's own records."""
+    """Trains, writes the report, and prints a summary from the run's records."""
     args = parse_args()
     output_folder('--work-dir', args.work_dir)
     started = time.perf_counter()
@@ -77,7 +77,7 @@ def main() -> None:
     for note in notes:
         print(note, flush=True)
     runner = build_runner(config, notes)
-    del lock  # the runner has it now
+    del lock  # the runner holds it now
     (work_dir / MARK).touch()
     runner.train()
 

@@ -1,9 +1,8 @@
 """Writes the built-in scenes as files for detection and segmentation: ``python tools/make_scenes.py DIR``.
 
-DIR then is a data root in COCO's layout (train2017, val2017, annotations) and in Cityscapes' (leftImg8bit, gtFine) at
-once. The ten classes are those of ``mstkit.scenes.scene_files.LABELS``, which begin with the background that only the
-label maps have. An interrupted run goes on when it is started again. Classification reads the same kind of scenes
-without files, through the data set BuiltinScenes.
+DIR has both COCO's layout (train2017, val2017, annotations) and Cityscapes' (leftImg8bit, gtFine). The ten classes are
+``mstkit.scenes.scene_files.LABELS``; the first one is the background, which only the label maps have. The same command
+continues an interrupted run. Classification uses scenes without files, with the data set BuiltinScenes.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def parse_args() -> argparse.Namespace:
 
 @exit_cleanly
 def main() -> None:
-    """Writes what is missing, and says where it is."""
+    """Writes the missing files, and prints the folder."""
     args = parse_args()
     output_folder('DIR', args.folder)
     folder = ensure_scenes(args.folder, args.train, args.val, args.size, args.objects, args.seed)

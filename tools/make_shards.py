@@ -1,9 +1,9 @@
 """Writes a folder of images as tar shards: ``python tools/make_shards.py --images DIR --out DIR``.
 
-DIR is read as the data set ImageFolder does it (sub-folders are the classes, or there are none); a text file with a
-path and, if you like, a label per line will do as well. The shards are read by the data set ShardDataset, and by
-anything else that reads the webdataset kind. For shards that somebody else made, ``--index`` counts the samples once
-and writes the index that ShardDataset needs where they are read from a URL.
+DIR is read like the data set ImageFolder (sub-folders are classes, or there are no classes); instead of DIR, a text
+file with a path and optionally a label per line can be given. The shards have webdataset's format; mstkit reads them
+with ShardDataset. For existing shards, ``--index`` counts the samples and writes the index that ShardDataset needs to
+read them from a URL.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
 
 @exit_cleanly
 def main() -> None:
-    """Writes, and says what."""
+    """Writes shards or an index, and prints a summary."""
     args = parse_args()
     (output_file if args.index else output_folder)('--out', args.out)
     if args.index is not None:
@@ -55,7 +55,7 @@ def main() -> None:
         folder = os.path.dirname(os.path.abspath(args.out))
         paths = [local_path(url) for url in index.urls]
         if any(path is None or os.path.dirname(os.path.abspath(path)) != folder for path in paths):
-            print('It lies in another folder than they do and holds their names alone: give the data set both, as')
+            print('It is not in the folder of the shards and holds only their names: give the data set both, as')
             print(f'train_dataloader.dataset.shards={args.index[0]!r} and train_dataloader.dataset.index={args.out!r}')
         return
     dataset = TextList(args.images) if os.path.isfile(args.images) else ImageFolder(args.images, split='')

@@ -1,7 +1,7 @@
 """Writes a run as one HTML page: ``python tools/report.py WORK_DIR [WORK_DIR …]``.
 
-Several work dirs are compared. A folder of tools/ablate.py or tools/transfer.py counts as all of its runs. The page
-loads nothing, neither from a network nor from the disk, and can be sent to somebody as it is.
+Several work dirs are compared. A folder of tools/ablate.py or tools/transfer.py stands for all of its runs. The page is
+self-contained: it loads nothing from the network or the disk.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mstkit.utils.output_paths import output_file
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='finished, going on, or broken off')
+    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='of finished, running or interrupted runs')
     parser.add_argument('--out', metavar='FILE.html', help='WORK_DIR/report.html by default, of the first work dir')
     return parser.parse_args()
 
@@ -35,7 +35,7 @@ def write_report(work_dirs: list[str], out: str | None = None) -> Path:
     path = Path(out) if out else folders[0] / 'report.html'
     if path.suffix.lower() not in ('.html', '.htm'):
         raise UsageError(f'--out {path}: the report is an HTML file, so its name ends in .html.')
-    if out or path.parent.is_dir():  # else it is the work dir that is named wrongly
+    if out or path.parent.is_dir():  # otherwise the work dir is wrong, which build_page reports
         output_file('--out', path)
     write_atomically(path, build_page(folders).encode())
     return path

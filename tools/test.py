@@ -1,7 +1,7 @@
 """Measures a checkpoint with the data sets of its config: ``python tools/test.py CONFIG CHECKPOINT``.
 
-For a pre-trained model it is the weighted k-NN of the config's ``KNNHook``; a config with a ``test_dataloader`` and a
-``test_evaluator`` is tested with those.
+A pre-trained model is evaluated by weighted k-NN with the settings of the config's ``KNNHook``; a config with a
+``test_dataloader`` and a ``test_evaluator`` is tested with these.
 """
 
 from __future__ import annotations

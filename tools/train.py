@@ -1,6 +1,6 @@
-"""Trains what a config says: ``python tools/train.py CONFIG [--data-root DIR]``.
+"""Trains a model from a config: ``python tools/train.py CONFIG [--data-root DIR]``.
 
-A config in configs/downstream takes the backbone of a pre-trained checkpoint: ``--pretrained FILE``.
+For a config in configs/downstream, ``--pretrained FILE`` gives the checkpoint whose backbone is fine-tuned.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on with this checkpoint, or without a name with the last one of the work dir',
+        help='resume from this checkpoint; without a name, from the last one in the work dir',
     )
     parser.add_argument(
-        '--accept-changes', action='store_true', help='resume although the config says otherwise than the checkpoint'
+        '--accept-changes', action='store_true', help="resume although config or images differ from the checkpoint's"
     )
     add_training_arguments(parser)
     add_downstream_arguments(parser)

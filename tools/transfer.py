@@ -1,7 +1,7 @@
 """Fine-tunes a pre-trained backbone in several tasks: ``python tools/transfer.py --pretrained FILE``.
 
-The demo configs on the built-in images unless ``--configs`` and ``--data-root`` say otherwise. The same command again
-goes on where it was interrupted. Options that take ``TASK=VALUE`` take several of them.
+By default it trains the demo configs on the built-in images; ``--configs`` and ``--data-root`` give others. The same
+command continues after an interruption. Options with ``TASK=VALUE`` take one or more of these.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ def parse_args() -> argparse.Namespace:
     ):
         parser.add_argument(option, nargs='+', default=[], metavar=metavar, help=words)
     parser.add_argument(
-        '--jobs', type=int, default=1, metavar='N', help='trainings at once; GPUs are dealt out in turn'
+        '--jobs', type=int, default=1, metavar='N', help='trainings at the same time; GPUs are assigned in turn'
     )
     parser.add_argument('--images', type=int, default=4, metavar='N', help='images with drawn predictions; 0: none')
-    parser.add_argument('--work-dir', default='work_dirs/transfer', metavar='DIR', help='for everything')
+    parser.add_argument('--work-dir', default='work_dirs/transfer', metavar='DIR', help='for all files')
     return parser.parse_args()
 
 
 def from_here(path: Path) -> Path:
-    """A path as a person would write it: relative where it is below the working directory."""
+    """A path relative to the working directory if it is below that, else the path itself."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
@@ -86,7 +86,7 @@ def by_task(
 
 
 def read_tasks(args: argparse.Namespace) -> dict[str, TaskOptions]:
-    """What is to be trained, and how."""
+    """The tasks to be trained, with their options."""
     tasks = list(dict.fromkeys(check_task(word.strip()) for word in args.tasks.split(',')))
     configs = by_task(args.configs, '--configs', tasks)
     roots = by_task(args.data_root, '--data-root', tasks)
@@ -107,7 +107,7 @@ def read_tasks(args: argparse.Namespace) -> dict[str, TaskOptions]:
 
 
 def draw(plan: Plan, count: int, say: Callable[[str], object]) -> list[str]:
-    """A sheet of predictions per task, of the first seed; returns the file names."""
+    """Draws a sheet of predictions per task, of the first seed; returns the file names."""
     files = []
     for task in plan.tasks:
         runs = [run for run in plan.runs if run.task == task and run.seed == plan.runs[0].seed]
@@ -119,7 +119,7 @@ def draw(plan: Plan, count: int, say: Callable[[str], object]) -> list[str]:
         try:
             draw_predictions(done, plan.folder / name, count)
         except UsageError as error:
-            say(f'not drawn: {error}')  # the numbers are there nevertheless
+            say(f'not drawn: {error}')  # the report does not need it
         else:
             files.append(name)
     return files
@@ -139,13 +139,13 @@ def main() -> None:
         ensure_scenes(SCENES)
     plan = make_plan(source, tasks, Path(args.work_dir), seeds, args.from_scratch_too)
     say = functools.partial(print, flush=True)
-    write_report(plan)  # a damaged file in there is found now rather than later
+    write_report(plan)  # finds damaged files before training
     try:
         run_jobs(plan.runs, from_here(TRAIN), args.jobs, lambda: write_report(plan), say)
     except KeyboardInterrupt:
-        say('stopped; the same command goes on from the last checkpoints')
+        say('stopped; the same command resumes from the last checkpoints')
         sys.exit(130)
-    say(f'\n{write_report(plan)}\n')  # before drawing, which might fail
+    say(f'\n{write_report(plan)}\n')  # before drawing, which may fail
     write_report(plan, draw(plan, args.images, say))
     say(f'{plan.folder / "transfer.md"} has the curves and the predictions, transfer.csv every number.')
     failed = failures(plan.runs)

@@ -96,9 +96,9 @@ def test_batch_norm_on_cpu_processes_is_said(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ('code', 'said'),
     [
-        (-9, 'rank 1 (process 77) was killed by SIGKILL, as the system does when memory runs out.'),
+        (-9, 'rank 1 (process 77) was killed by SIGKILL, which the system does when memory runs out.'),
         (-11, 'rank 1 (process 77) was killed by SIGSEGV.'),
-        (1, 'rank 1 (process 77) ended with exit code 1: what it said is above, marked [rank1].'),
+        (1, 'rank 1 (process 77) ended with exit code 1: its error is above, marked [rank1].'),
     ],
 )
 def test_the_rank_that_went_first_is_named(monkeypatch, capsys, code, said):
@@ -116,4 +116,4 @@ def test_the_rank_that_went_first_is_named(monkeypatch, capsys, code, said):
         torchrun.main()
     assert caught.value.code == 1
     error = capsys.readouterr().err
-    assert error.count('\n') == 1 and said in error and 'The other ranks cannot go on' in error
+    assert error.count('\n') == 1 and said in error and 'The other ranks cannot continue' in error

@@ -1,8 +1,8 @@
-"""Draws what networks attend to: ``python tools/analysis/attention_maps.py SOURCE … --images DIR --out F.png``.
+"""Draws attention maps of networks: ``python tools/analysis/attention_maps.py SOURCE … --images DIR --out F.png``.
 
-For each image a row per network: the image, what each patch receives in each head from the class token (from the
-mean query where there is none), the tokens that hold most of it, and with --pca the patch tokens as colors. A SOURCE
-is FILE.pth, timm:NAME[@WEIGHTS], mmpretrain:NAME_OR_CONFIG.py[@WEIGHTS], random:CONFIG.py or random:FILE.pth.
+For each image a row per network: the image, the attention of the CLS token to each patch in each head (without a CLS
+token, the mean attention of all queries), the patches that hold most of it, and with --pca the patch tokens as colors.
+SOURCE is FILE.pth, timm:NAME[@WEIGHTS], mmpretrain:NAME_OR_CONFIG.py[@WEIGHTS], random:CONFIG.py or random:FILE.pth.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuses what would only fail at the end; raises UsageError."""
+    """Checks arguments early; raises UsageError."""
     if not args.out.lower().endswith('.png'):
         raise UsageError(f'--out {args.out}: the figure is a PNG, so its name has to end in .png.')
     if not 0 < args.threshold <= 1:
@@ -57,8 +57,8 @@ def check(args: argparse.Namespace) -> None:
             raise UsageError(f'--{name.replace("_", "-")} is {value}; it must be at least 1.')
 
 
-def central_squares(paths: Sequence[str], resize: int, crop: int, most: int) -> Tensor:
-    """Central squares of images, (M, 3, crop, crop) uint8 RGB; says which files of a folder cannot be read."""
+def center_crops(paths: Sequence[str], resize: int, crop: int, most: int) -> Tensor:
+    """Center crops of images, (M, 3, crop, crop) uint8 RGB; prints the files of a folder that cannot be read."""
     if len(paths) == 1 and Path(paths[0]).is_dir():
         found = read_images(paths[0], [dict(type='CenterView', resize=resize, crop=crop)], most)
         if found.unreadable:
@@ -78,7 +78,7 @@ def central_squares(paths: Sequence[str], resize: int, crop: int, most: int) -> 
 
 @torch.no_grad()
 def attention_and_tokens(network: Network, images: Tensor, block: int, device: str) -> tuple[Tensor, Tensor]:
-    """What patches receive, (M, N, h, w), and the tokens (M, h*w, C), after one block; image by image."""
+    """The attention that patches receive in one block, (M, N, h, w), and the block's patch tokens, (M, h*w, C)."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.mean, network.std))
     received: list[Tensor] = []
     tokens: list[Tensor] = []
@@ -97,15 +97,15 @@ def attention_and_tokens(network: Network, images: Tensor, block: int, device: s
             output = network.watch(one, None if last else keep, see, [block])
         except (AssertionError, RuntimeError) as error:
             raise UsageError(
-                f'{network.name} cannot look at images of {image.shape[-1]} px: {str(error).splitlines()[0]}'
+                f'{network.name} cannot process images of {image.shape[-1]} px: {str(error).splitlines()[0]}'
             ) from error
-        if last:  # the network's own output, through its final norm
+        if last:  # after the network's final norm
             tokens.append(output.patch_tokens.cpu())
     return torch.cat(received), torch.cat(tokens)
 
 
 def main() -> None:
-    """Opens, reads, looks, draws."""
+    """Opens networks, reads images, computes attention and draws the figure."""
     args = parse_args()
     check(args)
     output_file('--out', args.out)
@@ -120,7 +120,7 @@ def main() -> None:
         crop = args.image_size or network.image_size
         sizes = round(network.resize * crop / network.image_size), crop
         if sizes not in by_size:
-            by_size[sizes] = central_squares(args.images, *sizes, args.num_images)
+            by_size[sizes] = center_crops(args.images, *sizes, args.num_images)
         images = by_size[sizes]
         received, tokens = attention_and_tokens(network, images, args.block, args.device)
         kept = kept_tokens(received.flatten(2), args.threshold).view_as(received)
@@ -134,15 +134,15 @@ def main() -> None:
     name = f'{networks[0].name}, ' if len(networks) == 1 else ''
     title = [f'Attention of {name}' + ' and '.join(sorted({block_in_words(one, args.block) for one in networks}))]
     caption = [
-        f'Heat: what each patch receives from {" or ".join(sorted({query_in_words(one) for one in networks}))}, '
-        'stretched to the range of each map. Kept: the fewest patches that hold '
+        f'Heat: attention to each patch of {" or ".join(sorted({query_in_words(one) for one in networks}))}, '
+        'scaled to the range of each map. Kept: the fewest patches that hold '
         f'{100 * args.threshold:g} % of a head’s attention, in the color of the head that gives them most.'
     ]
     if args.pca:
         caption.append(
             'Tokens: the first three principal components of the patch tokens of all images as red, green and blue, '
-            f'with so much of the variance: {", ".join(shares)}.'
-            + (' A color means one thing in all images of a network, another in another network.' * (len(rows) > 1))
+            f'with this share of the variance: {", ".join(shares)}.'
+            + (' Colors can be compared between images of a network, but not between networks.' * (len(rows) > 1))
         )
     draw_attention_sheet(
         [row for rows_of_one in zip(*rows, strict=True) for row in rows_of_one], args.out, title, caption
@@ -151,14 +151,14 @@ def main() -> None:
 
 
 def query_in_words(network: Network) -> str:
-    """Whose attention it is."""
+    """The queries whose attention is shown."""
     if network.layout == 'swin':
         return 'the tokens of its window in the mean'
     return 'the class token' if network.extra_tokens else 'all tokens in the mean'
 
 
 def block_in_words(network: Network, block: int) -> str:
-    """Which block it is, counted from 1 as in the figures of papers."""
+    """The number of the block, counted from 1 as in papers."""
     return f'block {network.blocks[block].index + 1} of {len(network.blocks)}'
 
 

@@ -1,8 +1,8 @@
-"""What happens inside networks, side by side: ``python tools/analysis/dark_secrets.py SOURCE [SOURCE …] --images DIR``.
+"""Compares the attention and layers of networks: ``python tools/analysis/dark_secrets.py SOURCE … --images DIR``.
 
-Draws, for each network, how far its heads look, how widely they spread their attention, how much they differ, and how
-alike its blocks are to each other and to those of the other networks (dark_secrets.png, .pdf; all numbers in .csv):
-the analyses of Xie et al., arXiv 2205.13543. With --train and --val also what is lost without the last blocks.
+Draws, for each network, the attention distance and entropy of its heads, the divergence between heads, and the CKA
+similarity of its blocks to each other and to those of other networks (dark_secrets.png, .pdf; all numbers in .csv): the
+analyses of Xie et al., arXiv 2205.13543. With --train and --val also the accuracy without the last blocks.
 
 SOURCE is a checkpoint of mstkit (FILE.pth, all its branches), timm:NAME[@FILE], mmpretrain:NAME_OR_CONFIG[@FILE], or
 random:CONFIG.py or random:FILE.pth for the same network with random weights.
@@ -41,7 +41,7 @@ from mstkit.visualization.network_comparison_figure import draw_comparison
 
 NAME = 'dark_secrets'
 CLASS_TOKEN = 'a class token is left out, and what remains of each row is made to sum to one'
-# The class token of the last block is there however many blocks are left.
+# features='last' needs only the last block, so it works with any number of blocks.
 METRICS = {'knn': dict(type='knn'), 'linear': dict(type='linear', features='last')}
 NAMED = 3  # unreadable files whose names are given
 LAYOUTS = {'vit': 'ViT', 'swin': 'Swin'}
@@ -84,7 +84,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def open_all(args: argparse.Namespace) -> dict[str, Network]:
-    """The networks by the names that they have in the figure."""
+    """The networks by their names in the figure."""
     networks = open_several(args.sources, args.branch, args.device)
     names = args.labels or [network.name for network in networks]
     if len(names) != len(networks):
@@ -96,16 +96,16 @@ def open_all(args: argparse.Namespace) -> dict[str, Network]:
 
 
 def about(network: Network) -> str:
-    """A few words on a network."""
+    """A short description of a network."""
     return f'{LAYOUTS.get(network.layout, network.layout)}, {len(network.blocks)} blocks, {network.image_size} px'
 
 
 def read_all(
     folder: str, networks: Iterable[Network], most: int, seed: int
 ) -> tuple[dict[tuple[int, int], Tensor], list[str]]:
-    """The same images for each size that is looked at, in one random order, and what cannot be read.
+    """The images for each network's size, in the same random order, and the files that cannot be read.
 
-    A folder is often sorted by class, and CKA compares the images of a batch with each other.
+    The order is random because CKA compares the images of a batch, and folders are often sorted by class.
 
     Returns:
         (M, 3, H, W) uint8 by the view of a network, see :func:`view_of`; and the unreadable files.
@@ -122,12 +122,12 @@ def read_all(
 
 
 def view_of(network: Network) -> tuple[int, int]:
-    """To what an image's shorter side is resized, and the side of the center that is cut out."""
+    """The length to which an image's shorter side is resized, and the side of the center crop, px."""
     return network.resize, network.image_size
 
 
 def batches(network: Network, name: str, images: Tensor, size: int, device: str) -> Iterator[Tensor]:
-    """Normalized batches of nearly the same size: a small last one would count as much for CKA as the others."""
+    """Normalized batches of nearly equal sizes, since all batches have the same weight in CKA."""
     mean, std = (torch.tensor(part, device=device).view(1, 3, 1, 1) for part in (network.mean, network.std))
     count = max(1, min(-(-len(images) // size), len(images) // FEWEST))
     for part in track(images.tensor_split(count), count, f'{name}: attention and similarity'):
@@ -135,7 +135,11 @@ def batches(network: Network, name: str, images: Tensor, size: int, device: str)
 
 
 def labeled_subjects(args: argparse.Namespace) -> Callable[[Network], EvaluatedNetwork] | None:
-    """How a network meets the labeled images; None without any. Folders that do not fit are refused."""
+    """A function that combines a network with the labeled images; None without --train.
+
+    Raises:
+        UsageError: the folders do not fit each other.
+    """
     if args.train is None:
         return None
     train, val = open_sets(args.train, args.val, allow_overlap=args.allow_overlap)
@@ -165,7 +169,7 @@ def drop_blocks(
 
 @exit_cleanly
 def main() -> None:
-    """Opens, looks, measures, draws, writes."""
+    """Opens networks, reads images, measures, and writes figure and numbers."""
     args = parse_args()
     out = output_folder('--out', args.out)
     networks = open_all(args)

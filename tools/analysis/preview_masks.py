@@ -1,7 +1,7 @@
-"""Shows what masking strategies hide: ``python tools/analysis/preview_masks.py CONFIG --checkpoint F --images DIR``.
+"""Draws masks of masking strategies: ``python tools/analysis/preview_masks.py CONFIG --checkpoint F --images DIR``.
 
-Writes a contact sheet of all strategies on the same images with the same attention (masks.png), and a table of how
-much they hide, how much of the attention, and how connected their masks are (masks.md, masks.csv). The strategies are
+Writes a contact sheet of all strategies on the same images with the same attention (masks.png), and a table with the
+shares of patches and attention that they hide and the connectedness of masks (masks.md, masks.csv). The strategies are
 the named maskers of configs/_base_/ablation_choices.py and the config's own.
 """
 
@@ -51,7 +51,7 @@ from mstkit.visualization.mask_sheet import draw_mask_sheet
 CHOICES = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'ablation_choices.py'
 NAME = 'masks'
 TRIES = 64
-BATCH = 8  # small, because AttMask draws one ratio for a batch: the table is to average over many of them
+BATCH = 8  # small, because AttMask draws one ratio per batch and the table should average over many ratios
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='a config of a pre-training: its network, its image size, its masker')
     parser.add_argument('--checkpoint', metavar='F', help='weights for the network; without them it is random')
-    parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), default='teacher', help='whose attention it is')
+    parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), default='teacher', help='whose attention is used')
     parser.add_argument('--images', required=True, metavar='DIR', help='a folder of images, in any depth')
     parser.add_argument('--strategies', metavar='A,B,C', help=f'only these; {OWN!r} is the masker of the config')
     parser.add_argument('--num-images', type=int, default=8, metavar='N', help='images on the sheet')
@@ -77,7 +77,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def build_network(config: Config, checkpoint: str | None, branch: str, seed: int) -> Any:
-    """The backbone whose attention guides, in evaluation mode; prints what was loaded."""
+    """The backbone whose attention guides the maskers, in evaluation mode; prints what was loaded."""
     with build_guard():
         backbone = MODELS.build(config.model.backbone)
     if not isinstance(backbone, MaskedBackbone) or not backbone.provides_attention:
@@ -93,7 +93,7 @@ def build_network(config: Config, checkpoint: str | None, branch: str, seed: int
 
 
 def view_of(config: Config) -> dict[str, Any]:
-    """How the config views an image that is evaluated; at the backbone's size where it says nothing."""
+    """The CenterView of the config's evaluation; by default one of the backbone's image size."""
     for _, hook in hook_configs(config):
         for step in (hook.get('val_dataset') or {}).get('pipeline', ()):
             if str(step.get('type')).split('.')[-1] == 'CenterView':
@@ -107,13 +107,13 @@ def view_of(config: Config) -> dict[str, Any]:
 def mask_contexts(
     backbone: Any, preprocess: nn.Module, images: Tensor, layer: int, batch: int = BATCH, cell: int = 1
 ) -> list[MaskContext]:
-    """What a masker may look at of images (M, 3, H, W), with the attention of one block, batch by batch.
+    """The contexts of maskers for images (M, 3, H, W), with the attention of one block, batch by batch.
 
-    The grid is that of squares of ``cell`` x ``cell`` patches, which a training hides or shows as one. They come back
-    to the CPU, so that masks are drawn there and a seed means the same everywhere.
+    The grid is that of cells of ``cell`` x ``cell`` patches, which are masked together. Contexts are on the CPU, so
+    that masks do not depend on the device.
     """
     seen, device = [], next(backbone.parameters()).device
-    for part in track(images.split(batch), -(-len(images) // batch), 'looking at the images'):
+    for part in track(images.split(batch), -(-len(images) // batch), 'computing attention'):
         views = preprocess(dict(inputs=part, data_samples=[]))['inputs'].to(device)
         tokens = backbone.forward_tokens(views, return_attention=True, attention_layer=layer)
         context = MaskContext(views.cpu(), tokens.grid, tokens.patch_tokens.cpu(), tokens.attention.cpu())
@@ -124,7 +124,7 @@ def mask_contexts(
 def fitting(
     strategies: dict[str, Masker], backbone: Any, size: int, optional: bool, cell: int = 1
 ) -> dict[str, Masker]:
-    """Those that the network's grid allows; of ``optional`` ones the others are left out, with a line."""
+    """The strategies that fit the network's grid; others are left out with a line if ``optional``, else an error."""
     backbone.check_image_size(size, masked=True)
     kept = {}
     for name, masker in strategies.items():
@@ -147,7 +147,7 @@ def draw_sheet(
     table: dict[str, MaskSummary],
     title: list[str],
 ) -> None:
-    """Draws each strategy on the same images; every image in a draw that hides something."""
+    """Draws a mask of each strategy on the same images, using draws that hide at least one patch."""
     masks, without = {}, []
     drawn = max(summary.masks for summary in table.values()) // args.draws
     for name, masker in strategies.items():
@@ -170,7 +170,7 @@ def draw_sheet(
 
 @exit_cleanly
 def main() -> None:
-    """Reads, looks, masks, draws, writes."""
+    """Reads images, computes attention, draws masks, and writes sheet and table."""
     args = parse_args()
     output_folder('--out', args.out)
     config = read_config(args.config)

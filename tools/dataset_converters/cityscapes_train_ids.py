@@ -1,8 +1,8 @@
-"""Label maps for training on Cityscapes: ``python tools/dataset_converters/cityscapes_train_ids.py DIR``.
+"""Creates label maps for training on Cityscapes: ``python tools/dataset_converters/cityscapes_train_ids.py DIR``.
 
 DIR is the folder into which gtFine_trainvaltest.zip was unpacked. Beside every *_gtFine_labelIds.png in DIR/gtFine it
-writes *_gtFine_labelTrainIds.png with the 19 classes that count, 0 to 18, and 255 elsewhere. Run again after a break it
-goes on where it was.
+writes *_gtFine_labelTrainIds.png with the ids 0 to 18 of the 19 trained classes, and 255 elsewhere. The same command
+continues after an interruption.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
 
 @exit_cleanly
 def main() -> None:
-    """Converts, and says how much there was to do."""
+    """Converts the label maps, and prints their number."""
     args = parse_args()
     check_count('--jobs', args.jobs, 1)
     written = write_train_ids(args.root, args.jobs)

@@ -1,8 +1,8 @@
 """Accuracy on exchanged backgrounds: python tools/evaluation/backgrounds.py SOURCE --head linear_head.pth --data DIR
 
-DIR holds the variants of ImageNet-9 (Backgrounds Challenge) as they are handed out, DIR/VARIANT/val/NN_class/*.JPEG;
---class-map in_to_in9.json goes with a head of ImageNet's 1000 classes. Without a map, any variants whose class folders
-are classes of the head. The head is written by tools/evaluation/evaluate.py with the setting linear.save. SOURCE is a
+DIR holds the variants of ImageNet-9 (Backgrounds Challenge) in the official layout, DIR/VARIANT/val/NN_class/*.JPEG;
+--class-map in_to_in9.json is for a head of ImageNet's 1000 classes. Without a map, DIR holds any variants whose class
+folders are classes of the head. tools/evaluation/evaluate.py writes the head with the setting linear.save. SOURCE is a
 checkpoint of mstkit, timm:NAME@FILE or mmpretrain:NAME@FILE.
 """
 
@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def network_of(head: LinearHead, networks: list[Network]) -> Network:
-    """The network that the head was trained on, or the first, which is then refused."""
+    """The network on which the head was trained; if it is not among them, the first one, which the head refuses."""
     return next((network for network in networks if network.fingerprint == head.fingerprint), networks[0])
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     evaluator = BackgroundsEvaluator(head, args.data, args.class_map, args.variants)
     network = network_of(head, open_networks(args.source, args.branch, args.device))
     head.check(network)
-    # A evaluated has folders to learn from and to be judged by; this evaluation reads all the variants instead.
+    # EvaluatedNetwork needs train and val images, but this evaluation reads the variants instead.
     metainfo = None if args.class_map else dict(classes=head.classes)
     images = ImageFolder(evaluator.folder(evaluator.variants[0]), split='', labeled=True, metainfo=metainfo)
     evaluated = EvaluatedNetwork(

@@ -1,7 +1,7 @@
-"""Measures networks with a suite of evaluations: python tools/evaluation/evaluate.py SOURCE --train DIR --val DIR
+"""Evaluates networks with a suite of evaluations: python tools/evaluation/evaluate.py SOURCE --train DIR --val DIR
 
-Several sources, or the branches of a checkpoint, give one comparison: results.json, results.md and results.png in the
-work dir. Features are kept in a cache, so that the same command again goes on where it was interrupted.
+Several sources, or the branches of a checkpoint, are compared: results.json, results.md and results.png in the work
+dir. Features are cached, so that the same command continues after an interruption.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def build(args: argparse.Namespace) -> dict[str, Evaluator]:
-    """The suite, after the imports that it needs."""
+    """Imports the modules of --import and builds the suite."""
     for module in args.imports:
         try:
             import_modules_from_strings(module)
@@ -73,7 +73,7 @@ def build(args: argparse.Namespace) -> dict[str, Evaluator]:
 
 
 def open_all(args: argparse.Namespace) -> list[tuple[str, Network]]:
-    """Each network with its source, under a name of its own; says what was loaded."""
+    """Opens the networks; returns (source, network) with unique names, and prints what was loaded."""
     opened = [
         (source, network)
         for source in dict.fromkeys(args.source)
@@ -108,7 +108,7 @@ def prepare(args: argparse.Namespace, suite: dict[str, Evaluator]) -> list[tuple
 
 
 def write_page(results: Sequence[SuiteResult], folder: Path) -> None:
-    """The table, what failed, and the plot, as one Markdown page."""
+    """Writes the table, failures and the plot as a Markdown page."""
     first = results[0]
     page = ['# Evaluation', f'Learned from {first.train}, judged on {first.val}; seed {first.seed}.']
     page.append(markdown_table(results))
@@ -120,7 +120,7 @@ def write_page(results: Sequence[SuiteResult], folder: Path) -> None:
 
 
 def draw(results: Sequence[SuiteResult], path: Path) -> bool:
-    """Draws the headlines; False where there are none."""
+    """Plots the headlines; returns False if there are none."""
     values: dict[str, dict[str, float]] = {}
     deviations: dict[str, dict[str, float]] = {}
     for result in results:
@@ -135,7 +135,7 @@ def draw(results: Sequence[SuiteResult], path: Path) -> bool:
 
 
 def main() -> None:
-    """Checks, measures, writes, prints; leaves with 1 where an evaluation failed."""
+    """Runs the suite and writes the results; exits with 1 if an evaluation failed."""
     args = parse_args()
     output_folder('--work-dir', args.work_dir)
     if args.cache:
@@ -143,7 +143,7 @@ def main() -> None:
     suite = build(args)
     waiting = prepare(args, suite)
     results, folder = [result for _, result in waiting], Path(args.work_dir)
-    while waiting:  # a network that is done gives back the memory of its features
+    while waiting:  # pop, so that the features of finished networks are freed
         evaluated, result = waiting.pop(0)
         run_suite(suite, evaluated, result, lambda _: write_results(results, folder / 'results.json'))
         checkpoint = Path(result.source).expanduser()

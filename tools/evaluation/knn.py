@@ -1,6 +1,6 @@
 """k-NN accuracy of a checkpoint: python tools/evaluation/knn.py CHECKPOINT --train DIR --val DIR
 
-DIR has one sub-folder per class. The network and its normalization come from the config that the checkpoint carries.
+DIR has one sub-folder per class. The network and its normalization are those of the config in the checkpoint.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description='Weighted k-NN accuracy of the backbones in a checkpoint.')
     parser.add_argument('checkpoint', help='a checkpoint that tools/train.py wrote')
-    parser.add_argument('--train', required=True, help='folder of the images that vote, one sub-folder per class')
+    parser.add_argument('--train', required=True, help='folder of the images of the bank, one sub-folder per class')
     parser.add_argument('--val', required=True, help='folder of the images to classify, with the same classes')
     parser.add_argument('--allow-overlap', action='store_true', help='measure although val has images of train')
     parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), help='default: all that the checkpoint has')
@@ -69,7 +69,7 @@ def read_config(checkpoint: dict[str, Any], path: str | None) -> ConfigDict:
 
 
 def trusted(config: ConfigDict) -> ConfigDict:
-    """The config of a checkpoint, after a look at all that is built from it here."""
+    """The config of a checkpoint, after checking that the parts built from it here are trusted classes."""
     model = config.get('model')
     if isinstance(model, dict) and 'backbone' in model:
         model['backbone'] = trusted_part(model['backbone'], 'model.backbone')
@@ -100,7 +100,7 @@ def view_pipeline(config: ConfigDict, image_size: int | None) -> list[dict[str, 
 
 
 def build_device(name: str) -> torch.device:
-    """The device, after a try whether it is there."""
+    """The device; raises UsageError if it cannot be used."""
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

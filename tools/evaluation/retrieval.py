@@ -1,7 +1,7 @@
 """mAP on revisited Oxford or Paris: python tools/evaluation/retrieval.py SOURCE --data DIR --ground-truth FILE
 
-DIR/jpg/NAME.jpg are the images, FILE is gnd_roxford5k.pkl or gnd_rparis6k.pkl as it is handed out (or JSON with the
-same keys). SOURCE is a checkpoint of mstkit, timm:NAME, mmpretrain:NAME or random:CONFIG. DINO (arXiv 2104.14294) takes
+DIR/jpg/NAME.jpg are the images, FILE is the official gnd_roxford5k.pkl or gnd_rparis6k.pkl (or JSON with the same
+keys). SOURCE is a checkpoint of mstkit, timm:NAME, mmpretrain:NAME or random:CONFIG. DINO (arXiv 2104.14294) uses
 --image-size 224 for Oxford and --image-size 512 --multiscale for Paris.
 """
 

@@ -1,8 +1,8 @@
 """J&F on DAVIS 2017 without training: python tools/evaluation/video_segmentation.py SOURCE --data DAVIS_DIR [--out DIR]
 
-The objects of each video's first frame are followed by the likeness of patch tokens. DAVIS_DIR has JPEGImages/480p,
+The objects of each video's first frame are tracked by the similarity of patch tokens. DAVIS_DIR has JPEGImages/480p,
 Annotations/480p and ImageSets/2017. SOURCE is a checkpoint of mstkit, timm:NAME, mmpretrain:NAME or random:CONFIG.
-Into --out go the label maps as the challenge takes them (NETWORK/SEQUENCE/00000.png), davis.csv with every object,
+Written to --out are the label maps in the challenge's format (NETWORK/SEQUENCE/00000.png), davis.csv with every object,
 davis.json, and NETWORK.png with a few frames.
 """
 
@@ -48,7 +48,7 @@ COVER = 0.55  # how much of an object its color covers
 
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description='Follows the objects of DAVIS 2017 by the likeness of patch tokens.')
+    parser = argparse.ArgumentParser(description='Tracks the objects of DAVIS 2017 by the similarity of patch tokens.')
     parser.add_argument('source', help=KINDS_IN_WORDS)
     parser.add_argument('--data', required=True, help='folder with JPEGImages, Annotations and ImageSets')
     parser.add_argument('--split', default='val', help='a list in ImageSets/2017')
@@ -95,7 +95,7 @@ def write_tables(out: Path, results: dict[str, dict[str, dict[int, ObjectScores]
 
 
 def main() -> None:
-    """Loads, follows, compares, prints."""
+    """Segments all videos, and prints and writes scores."""
     args = parse_args()
     if args.out:
         output_folder('--out', args.out)
