@@ -2,10 +2,10 @@
 
 Command: bash tools/dist_train.sh configs/downstream/mmpretrain/beit_vit-b_100e_imagenet.py 8 \
     --pretrained FILE --data-root DIR
-FILE is a checkpoint of a BEiT with ViT-B/16: ours, mmpretrain's or BEiT's own. Each layer takes a copy of the table of
-relative positions that all shared. The recipe is that of mmpretrain's config: 4e-3 at a batch of 1024, decay 0.65 per
-layer, 20 epochs of warm-up, cosine to 1e-6, stochastic depth 0.1. Paper: BEiT (arXiv 2106.08254); mmpretrain's
-run of 300 epochs of pre-training on DALL-E's tokens: 83.1. Not reproduced here.
+FILE is a checkpoint of configs/beit/beit_vit-b_300e.py, mmpretrain's or BEiT's own. Each layer takes a copy of the
+table of relative positions that all shared. The recipe is that of mmpretrain's config: 4e-3 at a batch of 1024, decay
+0.65 per layer, 20 epochs of warm-up, cosine to 1e-6, stochastic depth 0.1. Paper: BEiT (arXiv 2106.08254), 83.2 after
+800 epochs of pre-training; mmpretrain's run of 300: 83.1, both on DALL-E's tokens. Not reproduced here.
 """
 
 _base_ = './mae_vit-b_100e_imagenet.py'
