@@ -1,9 +1,8 @@
-"""mstkit: pre-training of vision transformers by hiding patches and by self-distillation, on OpenMMLab.
+"""mstkit: pre-training of vision transformers by masked image modeling and self-distillation, on OpenMMLab.
 
-``import mstkit`` imports the standard library only and changes nothing, so that ``python -m mstkit.doctor`` runs where
-torch is broken. What is named below is imported when it is first asked for; a config's names are found without that,
-because :mod:`mstkit.registry` imports the room of a component when it is looked up. Detection and segmentation need
-``import mstkit.downstream``.
+``import mstkit`` imports only the standard library, so that ``python -m mstkit.doctor`` works even if torch is broken.
+The names below are imported on first access. Names in a config do not need that: :mod:`mstkit.registry` imports the
+subpackage of a component when it is looked up. Detection and segmentation need ``import mstkit.downstream``.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """A room, or a component of :mod:`mstkit.models`, imported when it is first asked for."""
+    """Imports a subpackage, or a component of :mod:`mstkit.models`, on first access."""
     if name in _ROOMS:
         return importlib.import_module(f'mstkit.{name}')
     if name in __all__:

@@ -1,8 +1,8 @@
-"""Imports what mstkit builds on, quietly, and says in one sentence what to do where that fails.
+"""Imports the packages that mstkit is built on, without irrelevant notices and with a clear message on failure.
 
-mmpretrain's registries know its components only once ``mmpretrain.models`` and ``mmpretrain.datasets`` are imported.
-``import mstkit`` does not do that; :mod:`mstkit.registry` does, which every room that uses mmpretrain imports first. On
-the way, notices are printed that concern nobody who pre-trains; these and no others are held back:
+mmpretrain's registries contain its components only after ``mmpretrain.models`` and ``mmpretrain.datasets`` have been
+imported. ``import mstkit`` does not do that; :mod:`mstkit.registry` does, which every subpackage that uses mmpretrain
+imports first. Exactly the following notices, which are irrelevant for pre-training, are suppressed:
 
 * mmcv without compiled operators warns that ``MultiScaleDeformableAttention`` is missing;
 * mmpretrain, mmdet and mmseg print "Could not import OneDL", a commercial data store;

@@ -1,7 +1,7 @@
-"""Says what is installed, what is wrong with it, and the command that mends it: ``python -m mstkit.doctor``.
+"""Checks the installation and prints the commands that repair it: ``python -m mstkit.doctor``.
 
-It runs where torch or mmpretrain is missing or broken: this file imports the standard library only, and every package
-is tried in a process of its own. Exit code 1 when pre-training could not run, else 0.
+It works even if torch or mmpretrain is missing or broken: this file imports only the standard library, and every
+package is imported in a separate process. The exit code is 1 if pre-training could not run, else 0.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ OPTIONAL = {'tensorboard': 'curves in TensorBoard', 'webdataset': 'training from
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a probe ended: ``text`` is what it printed last, or the last line of its error."""
+    """Result of a probe: ``text`` is the last line of its output, or of its error."""
 
     works: bool
     text: str = ''
@@ -101,7 +101,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Finding:
-    """A row of the table; ``advice`` and ``command`` are printed below it where there is something to do."""
+    """A row of the table; ``advice`` and ``command`` are printed below the table if something has to be done."""
 
     name: str
     found: str
@@ -111,7 +111,7 @@ class Finding:
 
 
 def probe(code: str) -> Outcome:
-    """Runs a piece of code in a fresh interpreter, so that not even a crash of it reaches us."""
+    """Runs a piece of code in a new interpreter, so that even a crash does no harm."""
     environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore', MPLBACKEND='Agg')
     command = [sys.executable, '-c', f'import sys; sys.path.append({str(ROOT)!r})\n{code}']
     try:
@@ -153,7 +153,7 @@ def is_older(version: str, bound: str) -> bool:
 
 
 def pip(*arguments: str) -> str:
-    """The pip command of the interpreter that runs this, as one would type it."""
+    """The pip command for the running interpreter, as typed in a shell."""
     executable = os.path.relpath(sys.executable)
     return shlex.join([sys.executable if executable.startswith('..') else executable, '-m', 'pip', *arguments])
 
@@ -198,7 +198,7 @@ def check_device(found: Mapping[str, Any]) -> Finding:
 
 
 def check_space() -> list[Finding]:
-    """Looks at the disk and at the shared memory through which the loaders' processes hand over images."""
+    """Checks the free space on the disk and in shared memory, which data loader workers use."""
     disk = shutil.disk_usage('.').free / 2**30
     short = (WARNING, 'Checkpoints need room.', f'du -sh {shlex.quote(os.getcwd())}/*') if disk < 2 else ()
     rows = [Finding('disk', f'{disk:.1f} GiB free in this folder', *short)]
@@ -209,7 +209,7 @@ def check_space() -> list[Finding]:
 
 
 def check_import(name: str, outcomes: Mapping[str, Outcome], version_of: Callable[[str], str | None]) -> Finding:
-    """A row for one of :data:`MENDS`; what pre-training can do without is no problem."""
+    """A row for one of :data:`MENDS`; a missing package that pre-training does not need is no problem."""
     outcome, operators = outcomes[name], name == 'mmcv operators'
     row = {'torch': 'device', 'mmcv operators': name}.get(name, f'import {name}')
     if outcome.works:
@@ -236,11 +236,11 @@ def diagnose(
     """Examines the machine.
 
     Args:
-        run: runs a piece of code elsewhere and says how it ended.
-        version_of: gives the version of an installed distribution, or None.
+        run: runs a piece of code in another process and returns the outcome.
+        version_of: returns the version of an installed distribution, or None.
 
     Returns:
-        The rows of the table, in the order in which they are to be mended.
+        The rows of the table, in the order in which problems should be repaired.
     """
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         outcomes = dict(zip(PROBES, pool.map(run, PROBES.values()), strict=True))

@@ -1,9 +1,9 @@
-"""What a user's mistake looks like.
+"""Exceptions for mistakes of the user and for work that cannot continue, and how tools report them.
 
-Anything that a user can get wrong (a value in a config, a folder, a checkpoint) raises :class:`UsageError`
-with one sentence that holds the offending value and the way out. The tools print that sentence and exit with 2;
-from Python it is an ordinary ``ValueError``. Work that has to end although the command was right (a training
-diverged, the disk is full) raises :class:`WorkStopped`, which is printed in the same way and exits with 3.
+Any mistake of the user (a value in a config, a folder, a checkpoint) raises :class:`UsageError`, whose message has the
+offending value and says how to correct it. The tools print the message and exit with 2; in Python it is an ordinary
+``ValueError``. Work that has to stop although the command was right (training diverged, the disk is full) raises
+:class:`WorkStopped`, which is printed in the same way and exits with 3.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UsageError(ValueError):
-    """A mistake of the user's, with a message that says how to mend it.
+    """A mistake of the user, with a message that says how to correct it.
 
-    A worker of a DataLoader hands its exceptions on as ``type(error)(text)``, where the text is the worker's whole
-    traceback and ends in the message. Only the message is kept, so that it reads the same with workers and without.
+    A DataLoader re-raises exceptions of its workers as ``type(error)(text)`` with the worker's traceback and the
+    message as text. Only the message is kept, so that it is the same with and without workers.
     """
 
     def __init__(self, message: str) -> None:
@@ -37,20 +37,20 @@ class UsageError(ValueError):
 
 
 class WorkStopped(RuntimeError):
-    """Work that cannot go on though the command was right; the message says where it stopped and what it left."""
+    """Work that cannot continue although the command was right; the message says where it stopped and what was kept."""
 
 
 class DiskError(WorkStopped):
-    """A file that the disk would not take, whole; what was there under its name is still there."""
+    """A file that could not be written completely; an earlier file of the same name is unchanged."""
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk, or somebody's share of it, is full."""
+    """Whether an error means that a disk or the user's quota is full."""
     return isinstance(error, OSError) and error.errno in DISK_FULL
 
 
 def write_any_name(stream: Any) -> None:
-    """Lets a text stream write file names that are not UTF-8: odd bytes as ``\\udcff``, instead of an exception."""
+    """Makes a text stream escape invalid bytes of file names (``\\udcff``) instead of raising an exception."""
     if isinstance(stream, io.TextIOWrapper) and stream.errors != 'backslashreplace':
         stream.reconfigure(errors='backslashreplace')
 
@@ -60,11 +60,11 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
 
     Args:
         name: what the user wrote.
-        known: the words that would have been understood.
-        count: how many suggestions at the most.
+        known: the valid words.
+        count: maximum number of suggestions.
 
     Returns:
-        ``" Did you mean A or B?"``, or ``""`` where nothing is close.
+        ``" Did you mean A or B?"``, or ``""`` if nothing is close.
     """
     by_lower = {word.lower(): word for word in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)
@@ -72,7 +72,7 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
 
 
 def exit_code(error: UsageError | WorkStopped) -> int:
-    """What a tool exits with after one of our errors."""
+    """The exit code of a tool after one of these errors."""
     return USAGE_EXIT if isinstance(error, UsageError) else STOPPED_EXIT
 
 

@@ -1,6 +1,6 @@
-"""mstkit's registries: children of mmpretrain's, so that a config uses either's names without a prefix.
+"""mstkit's registries: children of mmpretrain's, so that a config uses the names of both without a prefix.
 
-A config of mmdet's or mmseg's scope names ours with the prefix ``mstkit.``.
+A config in mmdet's or mmseg's scope uses the prefix ``mstkit.``.
 
 The parents have to be imported before a name of theirs can be found, hence the imports of ``mmpretrain.models``
 and friends at the top (:mod:`mstkit._dependencies`); our own rooms are imported when a name is first looked up. A
@@ -26,7 +26,7 @@ from mstkit.utils.private_attributes import make_child_of_root
 
 
 class Registry(MMEngineRegistry):
-    """mmengine's; components of mstkit that enter it are held to the annotations of their arguments."""
+    """mmengine's registry; components of mstkit that are registered check the types of their arguments."""
 
     def _register_module(self, module: type, module_name: str | list[str] | None = None, force: bool = False) -> None:
         if isinstance(module, type) and module.__module__.startswith('mstkit.'):

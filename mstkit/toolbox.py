@@ -1,4 +1,4 @@
-"""Starts a tool that mmdet, mmseg or mmpretrain brings along, after mmcv's operators have been provided.
+"""Runs a tool of mmdet, mmseg or mmpretrain after providing mmcv's operators.
 
 ``python -m mstkit.toolbox mmdet test CONFIG CHECKPOINT`` runs mmdet's own ``tools/test.py`` as it is. Some of these
 tools import ``mmcv.ops`` before they read the config, and with it :mod:`mstkit.downstream`; where mmcv has no compiled
@@ -24,10 +24,10 @@ USAGE = (
 
 
 def tools_of(package: str) -> Path:
-    """The folder of the tools that a package brings along: installed inside of it, in a source checkout beside it.
+    """The folder of a package's tools: inside the installed package, or next to it in a source checkout.
 
     Raises:
-        UsageError: there is no such package, or it came without its tools.
+        UsageError: no such package, or one without tools.
     """
     if package not in PACKAGES:
         raise UsageError(f'{package!r} is none of {", ".join(PACKAGES)}. Usage: {USAGE}.')
@@ -49,7 +49,7 @@ def find_tool(package: str, name: str) -> Path:
         name: relative to the package's tools, ``.py`` or not: ``test``, ``analysis_tools/get_flops``.
 
     Raises:
-        UsageError: there is no such tool; the message lists those there are.
+        UsageError: no such tool; the message lists the existing ones.
     """
     folder = tools_of(package)
     path = folder / (name if name.endswith('.py') else f'{name}.py')

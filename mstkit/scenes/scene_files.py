@@ -33,11 +33,11 @@ from mstkit.utils.checks import check_count
 from mstkit.utils.files import PARTIAL, link_or_copy, remove_leftovers, write_atomically
 from mstkit.utils.progress_bar import track
 
-LABELS = ('background', *CLASSES)  # what the numbers in a label map stand for
-SMALLEST = 4  # pixels; of a smaller object too little is seen for a detector to find it
+LABELS = ('background', *CLASSES)  # class names of the numbers in a label map
+SMALLEST = 4  # visible pixels; smaller objects are not annotated
 STAMP = 'scenes.json'
-_UNFINISHED = '.unfinished'  # the folder of what has to be known until the stamp is written
-_FORMAT = 1  # of the files; with another number, folders of before are not taken for complete
+_UNFINISHED = '.unfinished'  # folder of temporary records until the stamp is written
+_FORMAT = 1  # version of the files; folders of another version are not taken as complete
 
 
 def ensure_scenes(

@@ -1,8 +1,8 @@
-"""Holds the arguments of components against their annotations.
+"""Checks the arguments of components against their type annotations.
 
-What a constructor says of an argument (``num: int``, ``prob: float | None``, ``branch: Literal['student', 'teacher']``)
-is the declaration of its kind, and every component that mstkit registers is held to it, with one message for each kind.
-What an annotation cannot say, such as a smallest value, the constructor checks with :mod:`mstkit.utils.checks`.
+Every component that mstkit registers checks its arguments against the annotations of its constructor (``num: int``,
+``prob: float | None``, ``branch: Literal['student', 'teacher']``). What an annotation cannot express, such as a lower
+bound, the constructor checks with :mod:`mstkit.utils.checks`.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _LISTS = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
 
 
 def check_kind(name: str, value: Any, hint: Any) -> None:
-    """Refuses a value that is not of an annotated kind.
+    """Refuses a value that does not match a type annotation.
 
-    Lists and tuples are the same, as they are for whoever writes a config; a number is finite, True is none, a whole
-    number fits into 64 bits. A kind that is not known here passes.
+    Lists and tuples are interchangeable; numbers must be finite, True and False are no numbers, whole numbers must fit
+    into 64 bits. Unsupported annotations accept every value.
 
     Args:
-        name: what the user calls the value.
-        value: what was given.
+        name: name of the setting, for the message.
+        value: the value.
         hint: the annotation, resolved.
 
     Raises:
-        UsageError: with the value and what to give.
+        UsageError: with the value and what to give instead.
     """
     if not _is(value, hint):
         words = [word for word in _literals(hint) if isinstance(word, str)]
@@ -53,7 +53,7 @@ def check_kind(name: str, value: Any, hint: Any) -> None:
 
 
 def checked(cls: type) -> type:
-    """Makes a class check the kinds of what it is built with; subclasses inherit that."""
+    """Makes a class check the types of its constructor's arguments; subclasses inherit this."""
     build: Any = cls.__init__  # type: ignore[misc]
     if build is object.__init__ or hasattr(build, _MARK):  # which is set on a function
         return cls
@@ -93,7 +93,7 @@ def _check(cls: type, build: Callable, self: Any, args: tuple, settings: dict[st
     try:
         given = inspect.signature(build).bind(self, *args, **settings).arguments
     except TypeError:
-        return  # an argument too many or too few: Python says so itself, and build_guard in a sentence
+        return  # wrong number of arguments: Python raises TypeError, which build_guard converts to a UsageError
     kinds = argument_kinds(cls)
     called = getattr(cls, CALLED, type(self).__name__)  # set on few classes
     for parameter in inspect.signature(build).parameters.values():
@@ -142,8 +142,8 @@ def _is_list(value: Any, kind: Any, inner: tuple) -> bool:
 
 
 def _is_array(value: Any) -> bool:
-    """NumPy's one-dimensional arrays are lists, too."""
-    return getattr(value, 'ndim', 0) == 1 and hasattr(value, 'tolist')  # torch's, too; neither is imported here
+    """Whether it is a one-dimensional array of NumPy or torch, which is accepted as a list."""
+    return getattr(value, 'ndim', 0) == 1 and hasattr(value, 'tolist')  # without importing NumPy or torch
 
 
 def _literals(hint: Any) -> list[Any]:

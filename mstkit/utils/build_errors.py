@@ -1,4 +1,4 @@
-"""Turns what goes wrong while a config is being built into a sentence for the person who wrote it."""
+"""Converts exceptions while components are built from a config to UsageErrors."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _CONFIG_MISTAKES = (KeyError, TypeError, AssertionError, ValueError, OSError)
 
 @contextmanager
 def build_guard() -> Iterator[None]:
-    """Inside it, a component that cannot be built from the config raises UsageError.
+    """Context in which a component that cannot be built from its config raises UsageError.
 
-    Unknown names come with the nearest registered ones, unknown arguments with those that the component takes. The
-    original exception stays attached, so that Python callers see where it came from.
+    The message for an unknown name has the nearest registered names, for an unknown argument those that the component
+    takes. The original exception is kept as ``__cause__``.
 
     Raises:
         UsageError: instead of the KeyError, TypeError, AssertionError, ValueError or OSError of a constructor.
@@ -60,11 +60,11 @@ def _explain(error: Exception) -> str:
 
 
 def check_registered(component: Any, registry: Registry) -> None:
-    """Refuses a component whose type is a name that nobody registered, where mmengine itself would fail obscurely.
+    """Refuses a component whose type is an unregistered name, for which mmengine's own error is obscure.
 
     Args:
-        component: a config; one without a name as its type passes.
-        registry: where the name has to be.
+        component: a config; passes if its type is no name.
+        registry: the registry of the name.
 
     Raises:
         UsageError: with the nearest names.
@@ -79,10 +79,10 @@ def _no_such(name: str, registry: str) -> str:
 
 
 def registered_names(registry: str) -> set[str]:
-    """Every name that a config may use for a kind of component, from our registry up to mmengine's root.
+    """Every name that a config may use for a kind of component, from mstkit's registry up to mmengine's root.
 
     Args:
-        registry: what the registry calls its kind, such as ``model`` or ``data sampler``.
+        registry: name of the registry, such as ``model`` or ``data sampler``.
     """
     names: set[str] = set()
     for candidate in vars(mstkit_registry).values():
@@ -109,7 +109,7 @@ def accepted_arguments(component: type) -> list[str]:
 
 
 def _built_class(traceback: TracebackType | None) -> type | None:
-    """The innermost class that mmengine's build_from_cfg was about to make when the exception came."""
+    """The innermost class that mmengine's build_from_cfg was building when the exception was raised."""
     found = None
     while traceback is not None:
         frame = traceback.tb_frame

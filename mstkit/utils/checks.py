@@ -1,8 +1,8 @@
 """Checks of values that come from a config or the command line: one function for each kind of value.
 
-Each takes the name under which the user finds the value (``DINONeck.out_dim``, ``--epochs``) and the value, gives the
-value back, and raises :class:`UsageError` with both and with what to write instead. ``True`` and ``False`` are no
-numbers; nan and inf are none either. NumPy's numbers are as good as Python's.
+Each takes the name of the setting (``DINONeck.out_dim``, ``--epochs``) and its value, returns the value, or raises
+:class:`UsageError` with both and what to give instead. ``True``, ``False``, nan and inf are not accepted as numbers;
+NumPy's numbers are.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def settings_from(kind: type[Settings], values: Any, where: str) -> Settings:
     """Builds a dataclass from a config's dict.
 
     Args:
-        kind: the dataclass; its first field is ``where``, for its own messages.
+        kind: the dataclass; its first field is ``where``, the name of the setting for its own messages.
         values: the dict.
-        where: how the user finds the dict, for messages.
+        where: name of the setting, for messages.
 
     Raises:
-        UsageError: ``values`` is no dict, has a key that the dataclass has no field for, or lacks a field's.
+        UsageError: ``values`` is no dict, has an unknown key, or lacks a required one.
     """
     fields = {field.name: field for field in dataclasses.fields(kind) if field.name != 'where'}  # type: ignore[arg-type]
     known = list(fields)
@@ -93,10 +93,9 @@ def check_count(name: str, value: Any, low: int, high: float = math.inf) -> int:
 
 
 def check_workers(name: str, value: Any) -> int:
-    """The value as an int, when so many processes can load images here; otherwise a UsageError.
+    """The value as an int, when it is a sensible number of loader processes on this machine; otherwise a UsageError.
 
-    More than one per processor are of use where the disk is slow. Hundreds on a small machine take its memory before
-    the first image is read.
+    More than one per CPU is useful with a slow disk, but hundreds on a small machine exhaust its memory.
     """
     return check_count(name, value, 0, max(128, 8 * (os.cpu_count() or 1)))
 

@@ -1,4 +1,4 @@
-"""Where the parts of a config are."""
+"""Access to parts of a config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files whose names always stand for whole ones."""
+"""Atomic writing of files, and messages for errors of the disk."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _REFUSED = (
 )
 _HOST = re.sub(r'[^A-Za-z0-9-]', '-', socket.gethostname())
 _OWNER = re.compile(rf'\.(?P<host>[A-Za-z0-9-]+)_(?P<pid>\d+){re.escape(PARTIAL)}')
-_SILENCE = 600.0  # seconds without a write after which a partial file of a process that is not there is nobody's
+_SILENCE = 600.0  # seconds without a write after which a partial file of a process that has ended is abandoned
 _TIDIED: set[Path] = set()
 
 
 class _Watched(io.BufferedWriter):
-    """An open file that remembers why a write failed: torch and PIL put errors of their own in the place of that.
+    """An open file that remembers the OSError of a failed write, which torch and PIL replace by their own errors.
 
-    It has no descriptor for others, who would write past it.
+    It hides its file descriptor, through which libraries would bypass it.
     """
 
     failure: OSError | None = None
@@ -57,18 +57,18 @@ class _Watched(io.BufferedWriter):
 def write_atomically(
     path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], object], size: int | None = None
 ) -> None:
-    """Writes a file so that its name always stands for a whole one, also when the machine dies in between.
+    """Writes a file atomically: it is complete or unchanged, even if the machine crashes in between.
 
-    The content goes to a temporary file in the same folder, which is flushed to the disk and then renamed. What killed
-    processes left half-written in that folder is removed on the way.
+    The content is written to a temporary file in the same folder, flushed to the disk and renamed. Partial files of
+    killed processes in that folder are removed.
 
     Args:
-        path: the file; its folder is made where missing.
+        path: the file; its folder is created if missing.
         content: the bytes, or a function that writes them to an open file.
         size: about how many bytes a function will write, for the message when they do not fit.
 
     Raises:
-        DiskError: the disk is full, or the file system takes no file of that name.
+        DiskError: the disk is full, or the file system does not accept the file.
     """
     path = Path(path)
     size = len(content) if isinstance(content, bytes) else size
@@ -105,7 +105,7 @@ def _open(path: Path) -> io.FileIO:
 
 
 def free_space(folder: str | os.PathLike[str]) -> str:
-    """What is left on the disk of a folder, in words; empty where nobody knows."""
+    """The free space on the disk of a folder, in words; empty if unknown."""
     try:
         return f'{_in_words(shutil.disk_usage(folder).free)} free'
     except OSError:
@@ -113,7 +113,7 @@ def free_space(folder: str | os.PathLike[str]) -> str:
 
 
 def is_refusal(error: OSError) -> bool:
-    """Whether the disk or the file system would not take a file."""
+    """Whether an error means that the disk or the file system does not accept a file."""
     return error.errno in _REFUSED
 
 
@@ -145,7 +145,7 @@ def _remove(path: Path) -> None:
 
 
 def _tidy_once(folder: Path) -> None:
-    """Removes what killed processes left in a folder, when this one first writes there."""
+    """Removes partial files of killed processes in a folder, when this process first writes there."""
     folder = folder.absolute()
     if folder in _TIDIED:
         return
@@ -171,9 +171,9 @@ def _is_nobodys(partial: Path) -> bool:
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
-    """Removes what killed runs left half-written in a folder, and names it.
+    """Removes partial files of killed runs in a folder and returns their paths.
 
-    Only for a folder into which nobody else writes; :func:`write_atomically` removes what is certainly nobody's.
+    Only for a folder into which no other process writes; :func:`write_atomically` only removes abandoned files.
     """
     leftovers = sorted(Path(folder).glob(f'.*{PARTIAL}'))
     for leftover in leftovers:

@@ -1,4 +1,4 @@
-"""``~`` in paths where no shell has put the home folder in its place: in configs, and behind ``=``, ``:`` and ``@``."""
+"""Expands ``~`` in paths where the shell does not: in configs, and behind ``=``, ``:`` and ``@``."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _BEHIND = re.compile(r'(?P<before>(?:.*[=:@])?)(?P<path>~[\w.-]*(?:/.*)?)', re.D
 
 
 def expand_word(word: str) -> str:
-    """A word of a command line with the home folder in place of ``~`` where a path begins.
+    """Expands ``~`` at the beginning of a path in a command-line argument.
 
-    ``--data-root=~/images``, ``train_dataloader.dataset.data_root=~/images`` and ``timm:NAME@~/a.pth`` are words in
-    which the shell leaves it. A ``~`` elsewhere stays, and so does that of a user who does not exist.
+    The shell does not expand it in ``--data-root=~/images``, ``train_dataloader.dataset.data_root=~/images`` or
+    ``timm:NAME@~/a.pth``. A ``~`` elsewhere, or of a user who does not exist, is left unchanged.
     """
     found = _BEHIND.fullmatch(word)
     return word if found is None else found['before'] + os.path.expanduser(found['path'])
 
 
 def expand_homes(node: Any) -> Any:
-    """Every text in nested dicts, lists and tuples that begins with ``~/`` with the home folder there, in place.
+    """Expands ``~/`` at the beginning of every string in nested dicts, lists and tuples, in place.
 
     Returns:
-        The node itself where it is a dict or a list, changed; otherwise what takes its place.
+        The node itself, changed, if it is a dict or a list; otherwise its replacement.
     """
     if isinstance(node, str):
         return os.path.expanduser(node) if node == '~' or node.startswith('~/') else node

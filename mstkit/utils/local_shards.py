@@ -1,4 +1,4 @@
-"""Tensors that are spread over processes, seen as what this process holds of them."""
+"""Access to the local shards of tensors that are sharded over processes (DTensor)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ except ImportError:
 
 
 def is_spread(tensor: Any) -> bool:
-    """Whether a tensor is spread over processes."""
+    """Whether a tensor is sharded over processes."""
     return DTensor is not None and isinstance(tensor, DTensor)
 
 
 def local_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """This process's part of each tensor, sharing its memory; a tensor that is not spread is its own part."""
+    """This process's shard of each tensor, sharing its memory; other tensors are returned unchanged."""
     return [tensor.to_local() if is_spread(tensor) else tensor for tensor in tensors]  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Where results go: looked at before the work, so that nothing is computed that cannot be kept."""
+"""Checks output paths before the work, so that results are not lost because they cannot be written."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mstkit.errors import UsageError
 
 
 def output_file(name: str, path: str | os.PathLike[str]) -> Path:
-    """The path of a file that is going to be written; it is not made yet, nor is its folder.
+    """Checks the path of a file that will be written; creates neither the file nor its folder.
 
     Args:
-        name: how the user gives it, such as ``--json``.
-        path: the file; one of that name may be there, and is replaced later.
+        name: name of the option, such as ``--json``.
+        path: the file; an existing one will be replaced.
 
     Raises:
         UsageError: no file can be written there; the message says why.
@@ -28,10 +28,10 @@ def output_file(name: str, path: str | os.PathLike[str]) -> Path:
 
 
 def output_folder(name: str, path: str | os.PathLike[str]) -> Path:
-    """The path of a folder that is going to be written into; it is not made yet.
+    """Checks the path of a folder that will be written into; does not create it.
 
     Args:
-        name: how the user gives it, such as ``--out`` or ``--work-dir``.
+        name: name of the option, such as ``--out`` or ``--work-dir``.
         path: the folder.
 
     Raises:
@@ -43,9 +43,9 @@ def output_folder(name: str, path: str | os.PathLike[str]) -> Path:
 
 
 def _try(name: str, path: Path, folder: Path) -> None:
-    """Writes a file that vanishes into a folder, or into the one that it will be made in.
+    """Writes a temporary file into a folder, or into its closest existing parent.
 
-    Only that tells of rights, read-only mounts and quotas alike.
+    This is the only reliable test for permissions, read-only mounts and quotas.
     """
     there = next((part for part in (folder, *folder.parents) if os.path.lexists(part)), Path())
     reason = ''

@@ -1,4 +1,4 @@
-"""Position embeddings of one grid of patches on another."""
+"""Interpolation of position embeddings to another grid of patches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def resize_positions(
     mode: str = 'bicubic',
     offset: float = 0.0,
 ) -> Tensor:
-    """Interpolates position embeddings; those of extra tokens, which come first, stay as they are.
+    """Interpolates position embeddings; those of extra tokens, which come first, are not changed.
 
     Args:
         positions: (1, E + s*t, C).
@@ -30,10 +30,10 @@ def resize_positions(
         grid: (h, w) wanted.
         extra_tokens: E, 1 with a class token.
         mode: of torch's ``interpolate``.
-        offset: what is added to h and w before they are divided by s and t. DINO's code
-            (``interpolate_pos_encoding``), and with it iBOT's, AttMask's and DINOv2's without registers, adds 0.1 so
-            that rounding does not lose a row, and gives torch the quotients as ``scale_factor``: the samples are then
-            a little closer together than by the sizes themselves. 0 goes by the sizes.
+        offset: added to h and w before dividing by s and t. DINO's code (``interpolate_pos_encoding``), and likewise
+            iBOT's, AttMask's and DINOv2's without registers, adds 0.1 against rounding errors and passes the quotients
+            to torch as ``scale_factor``, so that samples are slightly closer together than with ``size``. 0 passes
+            ``size``.
 
     Returns:
         (1, E + h*w, C).
@@ -41,7 +41,8 @@ def resize_positions(
     if not offset or tuple(source) == tuple(grid):
         return resize_pos_embed(positions, source, grid, mode, extra_tokens)
     extra, patches = positions[:, :extra_tokens], positions[:, extra_tokens:]
-    maps = patches.reshape(1, *source, -1).permute(0, 3, 1, 2).float()  # bicubic wants single precision
+    # (1, s*t, C) -> (1, C, s, t); float32, since bicubic interpolation needs it
+    maps = patches.reshape(1, *source, -1).permute(0, 3, 1, 2).float()
     scale = [(wanted + offset) / given for wanted, given in zip(grid, source, strict=True)]
     resized = F.interpolate(maps, scale_factor=scale, mode=mode, align_corners=False)
     assert resized.shape[2:] == tuple(grid), f'{offset} is no offset that keeps a grid of {grid}'

@@ -1,7 +1,7 @@
-"""What mstkit needs of mmengine and torch that has no public name: each reached here alone, by a function of its own.
+"""The only access to private attributes of mmengine and torch, each by a function of its own.
 
-Tried with torch 2.14.1 and mmengine 0.10.12 (as onedl-mmengine); where a newer version has renamed something, this is
-the file to mend. What a subclass inherits or overrides is not here: those names are part of what it extends.
+Tested with torch 2.14.1 and mmengine 0.10.12 (as onedl-mmengine); if a newer version renames something, only this file
+needs to change. Private names that a subclass inherits or overrides are not covered.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 def content_of(config: Config) -> ConfigDict:
-    """The dict of a config itself, no copy: a ``Config`` is no mapping, and ``to_dict`` copies."""
+    """The dict inside a config, without copying: ``Config`` is no mapping, and ``to_dict`` copies."""
     return config._cfg_dict
 
 
@@ -26,27 +26,27 @@ def registry_of_scope(registry: Registry, scope: str) -> Registry | None:
 
 
 def make_child_of_root(registry: Registry) -> None:
-    """Lets mmengine find a registry by the prefix of its scope, for which it looks at the root's children alone."""
+    """Makes a registry a child of the root, where mmengine looks up the scope of a prefix."""
     registry.root._add_child(registry)
 
 
 def loaded_from(runner: Runner) -> str | None:
-    """The checkpoint that a run was told to begin with, to resume or to load."""
+    """The checkpoint from which a run resumes or loads weights."""
     return runner._load_from
 
 
 def is_resumed(runner: Runner) -> bool:
-    """Whether a run was told to resume."""
+    """Whether a run resumes from a checkpoint."""
     return runner._resume
 
 
 def set_progress(loop: Any, epoch: int, iteration: int) -> None:
-    """Puts a training loop where an earlier run was; mmengine's properties can only be read."""
+    """Sets epoch and iteration of a training loop, which are read-only properties in mmengine."""
     loop._epoch, loop._iter = epoch, iteration
 
 
 def forget_steps(scheduler: Any) -> None:
-    """Puts a scheduler before its first step, as it is while it is being built."""
+    """Resets a scheduler to its state before the first step."""
     scheduler.last_step, scheduler._global_step = -1, -1
 
 

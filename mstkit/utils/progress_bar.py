@@ -1,4 +1,4 @@
-"""Progress for long loops: a bar where somebody watches, a line now and then where the output goes to a file."""
+"""Progress of long loops: a bar on a terminal, occasional lines in a file."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def track(
     every_seconds: float = 10.0,
     stream: TextIO | None = None,
 ) -> Iterator[T]:
-    """Goes through an iterable and shows how far it is.
+    """Iterates and shows progress.
 
-    On a terminal this is a tqdm bar that is removed at the end; elsewhere one line every ``every_seconds`` seconds,
-    so that a log file is not flooded and a quick loop leaves no line at all.
+    On a terminal by a tqdm bar that is removed at the end; elsewhere by one line every ``every_seconds`` seconds, so
+    that log files stay short and a quick loop prints nothing.
 
     Args:
         iterable: what to go through.

@@ -1,7 +1,8 @@
-"""What is done to the colors of a view, as numbers: drawn by a worker of the data loader, applied there or later.
+"""Parameters of the photometric augmentation of a view, drawn by a data loader worker and applied there or later.
 
-The CPU (:mod:`mstkit.datasets.image_photometric`) and the device (:mod:`mstkit.models.data_preprocessors`) read the
-same numbers, so that they make the same view of them. Both build their blur from :func:`box_kernels`.
+The implementations on the CPU (:mod:`mstkit.datasets.image_photometric`) and on the device
+(:mod:`mstkit.models.data_preprocessors`) take the same parameters and give the same view. Both build their blur from
+:func:`box_kernels`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ WIDTH = 12
 
 
 class ViewParameters(NamedTuple):
-    """What happens to one view after it was cropped, in this order; the defaults change nothing.
+    """Augmentation parameters of one view, in the order of application; the defaults change nothing.
 
     Attributes:
         flip: mirror left and right.
-        order: the parts of the jitter that happen, as indices into :data:`JITTER`, in their order.
+        order: the jitter operations to apply, as indices into :data:`JITTER`, in order.
         brightness, contrast, saturation: factors, 1 for no change.
-        hue: turn of the color circle, in [-0.5, 0.5].
+        hue: hue shift as a fraction of the color circle, in [-0.5, 0.5].
         gray: conversion to gray.
         blur: sigma of the Gaussian blur in pixels; 0 for none.
         solarize: values from this one on are inverted.
@@ -43,7 +44,7 @@ class ViewParameters(NamedTuple):
     solarize: int = NO_SOLARIZATION
 
     def row(self) -> list[float]:
-        """The same as :data:`WIDTH` numbers, to travel in a tensor; what is left of the order is -1."""
+        """The parameters as :data:`WIDTH` numbers, for a tensor; unused entries of the order are -1."""
         order = [*self.order, *(-1 for _ in range(len(JITTER) - len(self.order)))]
         factors = (self.brightness, self.contrast, self.saturation, self.hue)
         return [float(self.flip), *order, *factors, float(self.gray), self.blur, float(self.solarize)]
@@ -61,10 +62,10 @@ def boxes(sigmas: np.ndarray, passes: int) -> np.ndarray:
 
 
 def box_kernels(sigmas: np.ndarray, passes: int = 3) -> np.ndarray:
-    """Kernels of repeated box filters whose variance is exactly sigma squared, as Pillow's Gaussian blur has it.
+    """Kernels of repeated box filters whose variance is exactly sigma squared, as in Pillow's Gaussian blur.
 
-    A Gaussian that is sampled at whole pixels does next to nothing below 0.4 pixels, where the small views of small
-    images are blurred. Source: Gwosdek et al., extended box filtering (SSVM 2011).
+    A Gaussian sampled at whole pixels has almost no effect for a sigma below 0.4 pixels, as used for small views.
+    Source: Gwosdek et al., extended box filtering (SSVM 2011).
 
     Args:
         sigmas: (N,), in pixels, above 0.

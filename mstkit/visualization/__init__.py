@@ -1,4 +1,4 @@
-"""Images for people: panels of a training step, and curves over epochs."""
+"""Visualization: panels of a training step, sheets of masks and attention, curves and figures."""
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.visualization.accuracy_curves import Curve, draw_curves

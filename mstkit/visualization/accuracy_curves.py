@@ -1,4 +1,4 @@
-"""Accuracy over epochs: lines that can be told apart by everyone, and a legend that covers none of them."""
+"""Plots accuracy over epochs, with colors for all kinds of color vision and a legend outside of the axes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Curve(NamedTuple):
     """One line.
 
     Attributes:
-        label: its entry in the legend; None for a line that another one stands for.
-        points: (epoch, percent), in order; epoch 0 is the untrained network and gets a hollow mark.
-        color: number of its color; past the last color they begin again with another dash.
-        dash: number of its dash, in place of the one that follows from the color.
-        faint: a thin line behind the others, such as one seed behind a mean.
+        label: its entry in the legend; None for no entry.
+        points: (epoch, percent), in order; epoch 0 is the untrained network and gets a hollow marker.
+        color: index of its color; beyond the last color, colors repeat with another dash pattern.
+        dash: index of its dash pattern; by default it follows from the color.
+        faint: whether it is a thin line behind the others, such as one seed behind a mean.
     """
 
     label: str | None
@@ -40,19 +40,19 @@ def draw_curves(
     untrained: float | None = None,
     xlabel: str = 'epoch (0: random init)',
 ) -> None:
-    """Draws panels side by side, with one legend beside them; the file appears whole or not at all.
+    """Draws panels side by side, with one legend beside them; the file is written atomically.
 
     Args:
-        panels: curves by title; they share their axes.
-        path: of the image; its ending chooses the format.
-        ylabel: what is over the epochs.
-        xlabel: what the curves run over.
-        untrained: accuracy without training, for a dotted line across.
+        panels: curves by title; panels share their axes.
+        path: of the image; its extension selects the format.
+        ylabel: label of the vertical axis.
+        xlabel: label of the horizontal axis.
+        untrained: accuracy without training, for a dotted horizontal line.
 
     Raises:
-        UsageError: there is no such format of images.
+        UsageError: an unknown image format.
     """
-    from matplotlib.figure import Figure  # here, because most runs draw no curves and it takes a while
+    from matplotlib.figure import Figure  # imported here: it is slow, and most runs draw no curves
 
     figure = Figure(figsize=(2.2 + 4.2 * len(panels), 3.6), layout='constrained')
     row = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]

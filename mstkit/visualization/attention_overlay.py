@@ -1,4 +1,4 @@
-"""An image with its attention laid over it as heat."""
+"""Overlays attention as a heat map on an image."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def enlarged(image: np.ndarray, size: tuple[int, int], how: Image.Resampling) ->
 
 
 def under_heat(image: np.ndarray, attention: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Draws an image in gray under its attention in color, stretched to that attention's own range.
+    """Draws an image in gray under its attention as a heat map, scaled to the attention's minimum and maximum.
 
     Args:
         image: (H, W, 3) uint8.
-        attention: (h, w), of any range; what is not a number counts as 0.
+        attention: (h, w), of any range; nan counts as 0.
         size: (width, height) of ``image``.
 
     Returns:

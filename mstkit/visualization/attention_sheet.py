@@ -1,4 +1,4 @@
-"""A sheet of attention: one row for each image and network, one column for each head."""
+"""A contact sheet of attention maps: one row per image and network, one column per head."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from mstkit.visualization.step_panels import save_image
 
 CELL = 144
 NAME_WIDTH = 19  # characters of a network's name in a line of its cell
-COVER = 0.75  # of a kept token by its color
-BRIGHTEST = 0.99  # quantile of the heat from which on all is drawn alike: single tokens may get most of it
+COVER = 0.75  # opacity of a kept token's color
+BRIGHTEST = 0.99  # quantile at which the heat map saturates, since single tokens may get most of the attention
 
 
 class AttentionRow(NamedTuple):
-    """One image as one network sees it.
+    """The attention of one network for one image.
 
     Attributes:
         network: its name.
         image: (3, H, W) uint8 RGB.
-        heads: (N, h, w), what each patch receives, per head.
-        kept: (N, h, w) bool, the tokens with most of it.
-        colors: (h, w, 3), 0 to 1, what the tokens look like as colors; None leaves that column out.
+        heads: (N, h, w), attention that each patch receives, per head.
+        kept: (N, h, w) bool, the tokens with the most attention of each head.
+        colors: (h, w, 3), 0 to 1, token features as colors; None for no such column.
     """
 
     network: str
@@ -46,16 +46,16 @@ def draw_attention_sheet(
     title: Sequence[str] = (),
     caption: Sequence[str] = (),
 ) -> np.ndarray:
-    """Draws the image, the heat of each head, the kept tokens in the colors of their heads, and tokens as colors.
+    """Draws the image, the heat map of each head, the kept tokens in the colors of their heads, and token features.
 
-    Heat is stretched to each map's own range, without its highest hundredth. A token that several heads keep has the
-    color of the one that gives it the largest part of its attention. With several networks, a column in front names
-    them. The file appears whole or not at all.
+    Heat maps are scaled to their own range up to the quantile ``BRIGHTEST``. A token kept by several heads has the
+    color of the head that gives it the largest share of its attention. With several networks, the first column has
+    their names. The file is written atomically.
 
     Args:
         rows: in the order in which they are drawn.
-        path: of the PNG; its folder is made.
-        title: paragraphs above the images, broken where the sheet ends.
+        path: of the PNG; its folder is created.
+        title: paragraphs above the images, with automatic line breaks.
         caption: likewise, below.
 
     Returns:
@@ -92,7 +92,7 @@ def draw_attention_sheet(
 
 
 def _in_colors_of_heads(image: np.ndarray, heads: np.ndarray, kept: np.ndarray, hues: np.ndarray) -> np.ndarray:
-    """The image, pale where no head keeps a token, tinted where one does.
+    """The image in pale gray, with the tokens kept by a head tinted in the head's color.
 
     Args:
         image: (CELL, CELL, 3) uint8.
@@ -106,7 +106,7 @@ def _in_colors_of_heads(image: np.ndarray, heads: np.ndarray, kept: np.ndarray, 
     shown, size = kept.any(axis=0), (CELL, CELL)
     large = np.asarray(Image.fromarray(shown.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)) > 0
     gray = image.mean(axis=2, keepdims=True)
-    # The image is gray, so that all color is that of a head.
+    # A gray image, so that colors belong to heads only.
     tinted = COVER * enlarged(tint, size, Image.Resampling.NEAREST) + (1 - COVER) * gray
     result = np.where(large[..., None], tinted, 0.35 * gray + 0.65 * 255)
     return result.round().astype(np.uint8)
@@ -117,7 +117,7 @@ def _without_peaks(heat: np.ndarray) -> np.ndarray:
 
 
 def _words(name: str) -> np.ndarray:
-    """A cell that holds a name."""
+    """A cell with a network's name."""
     cell = Image.new('RGB', (CELL, CELL), 'white')
     lines = textwrap.wrap(name, NAME_WIDTH)
     ImageDraw.Draw(cell).multiline_text((0, 4), '\n'.join(lines), fill='black', font=ImageFont.load_default(size=13))

@@ -1,4 +1,4 @@
-"""One image with what a data sample says about it: its truth, or what a model predicts for it."""
+"""Draws an image with the ground truth or the predictions of a data sample of mmdet, mmseg or mmpretrain."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from PIL import Image, ImageDraw, ImageFont
 from mstkit.utils.class_palette import palette
 from mstkit.visualization.image_sheet import FONT, LINE
 
-SIDE = 320  # px, of the longer side: small images are enlarged, so that words do not cover what they are about
-SCORE = 0.3  # detections below are not drawn
-COVER = 0.5  # how much of an object its color covers
-MAP_COVER = 0.6  # how much of a region of a label map; of the image below only its lightness is left
+SIDE = 320  # px, longer side: small images are enlarged, so that text does not cover the objects
+SCORE = 0.3  # detections with a lower score are not drawn
+COVER = 0.5  # opacity of an object's color
+MAP_COVER = 0.6  # opacity of a label map, over the image in gray
 _EDGE = 2  # px
 
 
 class Painter:
-    """Draws what is in a data sample of mmdet, mmseg or mmpretrain: instances, a label map, a label.
+    """Draws instances, a label map or a label of a data sample of mmdet, mmseg or mmpretrain.
 
     Args:
-        metainfo: of the data set: ``classes``, and ``palette`` where it has one.
+        metainfo: of the data set: ``classes``, and optionally ``palette``.
 
     Attributes:
-        unnamed: numbers of the classes that were drawn without their names.
+        unnamed: indices of the classes that were drawn without their name.
     """
 
     def __init__(self, metainfo: Mapping[str, Any]) -> None:
@@ -36,20 +36,20 @@ class Painter:
         self.font = ImageFont.load_default(size=FONT)
 
     def truth(self, image: np.ndarray, sample: BaseDataElement) -> np.ndarray:
-        """Draws what is there.
+        """Draws the ground truth.
 
         Args:
             image: (H, W, 3) uint8 RGB, at the size that the sample's boxes and maps refer to.
             sample: on the CPU.
 
         Returns:
-            (h, w, 3) uint8 RGB, its longer side ``SIDE``, and below it the name of the class where there is one.
+            (h, w, 3) uint8 RGB with a longer side of ``SIDE``, plus a line with the class name if there is a label.
         """
         drawn = self._drawn(image, sample, 'gt')
         return self._with_words(drawn, self._name(sample.gt_label[0])) if 'gt_label' in sample else drawn
 
     def prediction(self, image: np.ndarray, sample: BaseDataElement) -> np.ndarray:
-        """Draws what the model says is there; arguments and result as of :meth:`truth`."""
+        """Draws the model's predictions; arguments and result as of :meth:`truth`."""
         drawn = self._drawn(image, sample, 'pred')
         if 'pred_label' not in sample:
             return drawn
@@ -73,7 +73,7 @@ class Painter:
         return scaled
 
     def _with_label_map(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Every class in its color; what does not count is gray."""
+        """Every class in its color; ignored pixels are gray."""
         (labels,) = _resized(labels[None], image.shape[:2])
         image = np.asarray(Image.fromarray(image).convert('L').convert('RGB'))
         for number in np.unique(labels).tolist():
@@ -83,7 +83,7 @@ class Painter:
         return image
 
     def _with_instances(self, image: np.ndarray, instances: InstanceData, scale: float) -> np.ndarray:
-        """Masks first, then boxes, then words, so that nothing covers the words; the surest on top."""
+        """Masks first, then boxes, then text, so that nothing covers the text; highest scores on top."""
         scores = instances.scores.tolist() if 'scores' in instances else [1.0] * len(instances)
         order = sorted((i for i, score in enumerate(scores) if score >= SCORE), key=lambda i: scores[i])
         labels = instances.labels.tolist()

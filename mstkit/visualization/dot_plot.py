@@ -1,4 +1,4 @@
-"""Several networks compared in several numbers: a row per number, a dot per network."""
+"""A dot plot that compares networks: one row per measure, one dot per network."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ def draw_dots(
     xlabel: str = 'percent',
     deviations: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
-    """Draws a figure; the file appears whole or not at all.
+    """Draws the plot; the file is written atomically.
 
-    Every network has its color and its mark, and a little height of its own within a row, so that equal numbers do
-    not hide each other.
+    Every network has its own color, marker and vertical offset within a row, so that equal values do not hide each
+    other.
 
     Args:
-        rows: numbers by row and network; a network that has none in a row has no dot there.
+        rows: values by row and network; missing ones have no dot.
         networks: in the order of the legend.
-        path: of the image; its ending chooses the format.
-        xlabel: what the numbers are.
-        deviations: for a bar to both sides of a dot, by row and network, where there is one.
+        path: of the image; its extension selects the format.
+        xlabel: label of the horizontal axis.
+        deviations: half widths of error bars, by row and network; optional.
 
     Raises:
-        UsageError: there is no such format of images.
+        UsageError: an unknown image format.
     """
-    from matplotlib.figure import Figure  # here, because it takes a while
+    from matplotlib.figure import Figure  # imported here: it is slow
 
     spread = 0.6 if len(networks) > 1 else 0.0
     lane = max(0.32, 0.13 * len(networks))  # inches

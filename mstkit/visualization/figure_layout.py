@@ -1,4 +1,4 @@
-"""A figure of panels in rows and columns with words between them, laid out in inches from top to bottom."""
+"""Layout of a figure with rows of panels and paragraphs of text, in inches from top to bottom."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mstkit.utils.files import write_atomically
 
 LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.85, 0.15, 0.1  # inches around everything
 GAP = 0.3  # inches between columns
-SPACING = 1.32  # from line to line, by the size of the letters
-PER_INCH = 17.0  # characters of 8-point words in an inch, rather too few than too many
+SPACING = 1.32  # line spacing relative to the font size
+PER_INCH = 17.0  # characters of 8-point text per inch, a low estimate
 
 Drawing = Callable[[list[Any]], None]
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str], dots_per_inch: int = 120) -> None:
-    """Writes a figure of matplotlib; the file's ending chooses the format, and it appears whole or not at all.
+    """Writes a figure of matplotlib atomically; the file's extension selects the format.
 
     Raises:
-        UsageError: there is no such format of images.
+        UsageError: an unknown image format.
     """
     path = Path(path)
     formats = figure.canvas.get_supported_filetypes()
@@ -34,13 +34,12 @@ def save_figure(figure: Any, path: str | os.PathLike[str], dots_per_inch: int = 
 
 
 class PanelStack:
-    """Collects words and panels, then draws them: how high the figure is follows from what is in it.
+    """Collects text and panels, then draws them in a figure of the height that they need.
 
-    Sizes are given and nothing is fitted, so that panels of one column stand exactly below each other whatever their
-    labels are.
+    Sizes are fixed in inches instead of fitted, so that panels of a column are aligned whatever their labels are.
 
     Args:
-        columns: panels in a row.
+        columns: number of panels in a row.
         width: of a panel, in inches.
     """
 
@@ -51,17 +50,17 @@ class PanelStack:
         self.items: list[Callable[[Any, float, float], None]] = []
 
     def space(self, inches: float) -> None:
-        """Leaves room."""
+        """Adds vertical space."""
         self.top += inches
 
     def words(self, text: str, points: float = 8.0, **look: Any) -> None:
-        """A paragraph, broken where the figure ends; ``look`` are arguments of matplotlib's ``Figure.text``."""
+        """Adds a paragraph with automatic line breaks; ``look`` are arguments of matplotlib's ``Figure.text``."""
         lines = _wrapped(text, LEFT * 0.8 + self.inner, points)
         self._write(lines, points, LEFT * 0.2, look)
         self.top += len(lines) * points * SPACING / 72
 
     def column_words(self, texts: Sequence[tuple[str, dict[str, Any]]], points: float = 8.0) -> None:
-        """A paragraph above each column, with its look."""
+        """Adds a paragraph above each column, with its arguments of ``Figure.text``."""
         wrapped = [_wrapped(text, self.width, points) for text, _ in texts]
         for column, (lines, (_, look)) in enumerate(zip(wrapped, texts, strict=True)):
             self._write(lines, points, self._left(column), look)
@@ -91,8 +90,8 @@ class PanelStack:
         self.top += height
 
     def save(self, paths: Sequence[str | os.PathLike[str]], dots_per_inch: int = 150) -> None:
-        """Draws everything into each file, whose ending chooses the format; each appears whole or not at all."""
-        from matplotlib.figure import Figure  # here, because it takes a while
+        """Draws everything into each file, written atomically; the extension selects the format."""
+        from matplotlib.figure import Figure  # imported here: it is slow
 
         wide, high = LEFT + self.inner + RIGHT, self.top + BOTTOM
         figure = Figure(figsize=(wide, high))
@@ -108,7 +107,7 @@ class PanelStack:
         top = self.top
 
         def write(figure: Any, wide: float, high: float) -> None:
-            # Line by line from its baseline, so that words in one row are level whatever letters they have.
+            # Line by line from the baseline, so that texts in one row are aligned whatever letters they have.
             for number, line in enumerate(lines):
                 baseline = top + (number * SPACING + 1) * points / 72
                 figure.text(left / wide, 1 - baseline / high, line, fontsize=points, va='baseline', **look)

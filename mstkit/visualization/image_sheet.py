@@ -1,4 +1,4 @@
-"""A sheet of images in rows and columns, with words around them."""
+"""A contact sheet of images in rows and columns, with titles, legend and caption."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ def lay_out(
 ) -> np.ndarray:
     """Lays out title, column titles, rows of cells, legend and caption, from top to bottom.
 
-    Colors are reduced to 6 bits a channel: nobody sees it, and a PNG of it is a third smaller.
+    Colors are reduced to 6 bits per channel, which is not visible and makes the PNG a third smaller.
 
     Args:
-        cells: (H, W, 3) uint8 RGB each, a list as long as every other by the title of its column; a line break in a
-            title starts its second line.
-        size: width and height of all cells.
-        title: paragraphs above, broken where the sheet ends.
+        cells: (H, W, 3) uint8 RGB images by column title, equally many in every column; a title may have two lines.
+        size: (width, height) of all cells.
+        title: paragraphs above, with automatic line breaks.
         caption: likewise, below.
-        legend: colors, 0 to 255, by the words for them; as many in a line as it holds.
+        legend: colors, 0 to 255, by label.
 
     Returns:
         The sheet, (H, W, 3) uint8 RGB.
@@ -68,7 +67,7 @@ def lay_out(
 def _placed(
     legend: Mapping[str, Sequence[int]], width: int, font: _Font
 ) -> list[tuple[int, int, str, tuple[int, ...]]]:
-    """Where each entry of a legend goes: its left edge, its line, the word and its color."""
+    """Positions of the entries of a legend: (left edge, line, label, color) each."""
     placed = []
     left, row = GAP, 0
     for name, color in legend.items():

@@ -27,10 +27,10 @@ def draw_mask_sheet(
     title: Sequence[str] = (),
     caption: Sequence[str] = (),
 ) -> np.ndarray:
-    """Draws one row per image: itself, its attention as heat, and itself under each mask.
+    """Draws one row per image: the image, its attention as heat maps, and the image under each mask.
 
-    Attention is stretched to each image's own range. Hidden patches are gray with light stripes. Colors are reduced
-    to 6 bits a channel: nobody sees it, and the file is a third smaller. It appears whole or not at all.
+    Attention is scaled to each image's own range. Hidden patches are gray with light stripes. Colors are reduced to 6
+    bits per channel, which is not visible and makes the file a third smaller. The file is written atomically.
 
     Args:
         images: (B, 3, H, W) uint8 RGB.

@@ -1,4 +1,4 @@
-"""The figure of several networks side by side: attention by head and block, CKA, and what the last blocks are worth."""
+"""Figure that compares networks: attention by head and block, CKA, and accuracy without the last blocks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEAN = dict(linestyle='-', linewidth=1.3, marker='o', markersize=6.5, markeredge
 
 
 class _Row(NamedTuple):
-    """A measure of each head: what it is called, what it says, how it is read from a block."""
+    """A measure of each head: its name, its meaning, and the function that gets it from a block."""
 
     heading: str
     says: str
@@ -163,7 +163,7 @@ def _draw_heads(axes: list[Any], row: _Row, networks: Sequence[NetworkMeasures])
 
 
 def _draw_even(panel: Any, numbers: Sequence[int], even: Sequence[float]) -> None:
-    """A step for each block, because what is in reach may change from block to block."""
+    """A step for each block, because the value of uniform attention can differ between blocks."""
     edges = [numbers[0] - 0.5, *(number + 0.5 for number in numbers)]
     panel.stairs(even, edges, baseline=None, zorder=1, **EVEN)
 
@@ -204,7 +204,7 @@ def _draw_heat(
     colors = {network.name: _color(index) for index, network in enumerate(comparison.networks)}
     for panel, (one, two) in zip(axes, pairs, strict=True):
         matrix = np.asarray(comparison.cka[one.name, two.name])
-        panel.set_facecolor('0.8')  # where a block never varies there is nothing to compare
+        panel.set_facecolor('0.8')  # shown where CKA is undefined: a block with constant features
         extent = (0.5, matrix.shape[0] + 0.5, 0.5, matrix.shape[1] + 0.5)
         shown = panel.imshow(matrix.T, origin='lower', aspect='auto', vmin=0, vmax=1, cmap='magma', extent=extent)
         _number_blocks(panel.set_xticks, range(1, matrix.shape[0] + 1))
@@ -227,12 +227,12 @@ def _draw_heat(
 
 
 def _short(name: str, most: int = 24) -> str:
-    """Beginning and end of a long name: the branch is at its end."""
+    """Shortens a long name in its middle, since the branch is at its end."""
     return name if len(name) <= most else f'{name[: most - most // 2 - 1]}…{name[-(most // 2) :]}'
 
 
 def _in_words(metric: str) -> str:
-    """What a metric of ``mstkit.evaluation`` is called on an axis."""
+    """Axis label of a metric of ``mstkit.evaluation``."""
     neighbors = re.fullmatch(r'k(\d+)_top1', metric)
     if neighbors:
         return f'k-NN top-1, % (k = {neighbors[1]})'

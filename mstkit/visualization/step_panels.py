@@ -1,4 +1,4 @@
-"""Images of what one training step sees: input, attention, mask, reconstruction."""
+"""Panels of a training step: input, attention, mask, reconstruction."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def draw_panels(
     path: str | os.PathLike[str],
     max_rows: int = 8,
 ) -> np.ndarray:
-    """Draws one row per image and one column per thing that there is to see, and saves it as a PNG.
+    """Draws one row per image and one column per field of ``data``, and saves it as a PNG.
 
-    Attention is stretched to each image's own range and laid over the image as heat; hidden patches are grayed.
-    Small images are enlarged so that a person can see them. The file appears whole or not at all.
+    Attention is scaled to each image's own range and overlaid as a heat map; hidden patches are gray. Small images are
+    enlarged. The file is written atomically.
 
     Args:
-        data: what to draw; columns that are None are left out.
+        data: what to draw; fields that are None are left out.
         mean: per channel, (3,), on the 0..255 scale, of the normalization of ``data.images``.
         std: likewise.
-        path: of the PNG; its folder is made.
+        path: of the PNG; its folder is created.
         max_rows: images beyond these are not drawn.
 
     Returns:
