@@ -1,8 +1,7 @@
-"""What a training step computes and exchanges: python benchmarks/communication.py [CONFIG] [--arch deit-small base]
+"""Operations and bytes of a training step: python benchmarks/communication.py [CONFIG] [--arch deit-small base]
 
-Counted, not timed: floating-point operations on tensors without contents, bytes by a process group that sends nothing.
-What 8, 64 or 512 GPUs may be expected to reach follows by arithmetic from the assumptions that are printed with it.
-See docs/en/scaling.md.
+Counted, not timed: floating-point operations with meta tensors, bytes with a process group that sends nothing. The
+expected speed with 8, 64 or 512 GPUs is computed from these and from the printed assumptions. See docs/en/scaling.md.
 """
 
 from __future__ import annotations
@@ -50,15 +49,15 @@ GIGA = 1e9
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What the expectation rests on, beside what was counted.
+    """Assumptions about the hardware, from which the expected speed is computed.
 
     Attributes:
         images: per GPU and step.
         peak: dense operations per second of a GPU in the precision of the matrix products.
         mfu: the share of the peak that a step reaches on one GPU.
-        inside: bytes/s that a ring exchange moves per GPU within a machine of 8 (NCCL's bus bandwidth).
+        inside: bytes/s per GPU of a ring exchange within a machine of 8 (NCCL's bus bandwidth).
         between: the same over the network between machines.
-        latency: seconds that an exchange takes at least, for each doubling of the processes.
+        latency: minimum seconds of an exchange, for each doubling of the number of processes.
     """
 
     images: int
@@ -143,7 +142,7 @@ COUNTED = {'allreduce_': 0, '_allgather_base_': 0, 'allgather_': 0, '_reduce_sca
 
 
 class Exchanges(TorchDispatchMode):
-    """Notes the bytes of every exchange between processes that is started inside, by kind."""
+    """Counts the bytes of every exchange between processes that is started inside, by kind."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,7 +163,7 @@ def _bytes(value: Any) -> int:
 
 @contextmanager
 def silent_group() -> Iterator[None]:
-    """A process group of eight of which only this process is there: exchanges are started and nothing is sent."""
+    """A fake process group of eight with only this process: exchanges are started but nothing is sent."""
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     os.environ.setdefault('LOCAL_RANK', '0')
@@ -176,7 +175,7 @@ def silent_group() -> Iterator[None]:
 
 
 def count_bytes(config: Config, arch: str) -> dict[str, float]:
-    """Bytes that a step exchanges, whatever its images, by purpose, with DDP as the runner sets it up."""
+    """Bytes that a step exchanges, by purpose, with DDP as set up by the runner; independent of the images."""
     model = built(config, arch)
     model.init_weights()
     settings = ddp_settings(model, None, None)
@@ -222,7 +221,7 @@ def wrapper_of(model: Any) -> DistillationOptimWrapper:
 
 
 def count_sharded_bytes(config: Config, arch: str) -> dict[str, float]:
-    """Bytes of the same step where everything is spread over the processes, by kind of exchange."""
+    """Bytes of the same step with sharded weights, by kind of exchange."""
     model = built(config, arch)
     model.init_weights()
     model.init_weights = lambda: None
@@ -240,7 +239,7 @@ def count_sharded_bytes(config: Config, arch: str) -> dict[str, float]:
 
 
 def batch_norm_bytes(config: Config, model: Any) -> int:
-    """What SyncBatchNorm would exchange in a step: mean, deviation and count forward, two sums backward, per call."""
+    """Bytes that SyncBatchNorm exchanges in a step: mean, deviation and count forward, two sums backward, per call."""
     total = 0
 
     def add(module: Any, inputs: Any, output: Any) -> None:
@@ -258,10 +257,10 @@ def batch_norm_bytes(config: Config, model: Any) -> int:
 
 
 def expect(operations: dict[str, float], sizes: dict[str, float], gpus: int, given: Assumptions) -> dict[str, float]:
-    """The step of many GPUs, in seconds, by arithmetic.
+    """The expected times of a step with many GPUs, in seconds.
 
-    A ring all-reduce of S bytes moves 2 (N - 1) / N S over each GPU's links. Gradients travel while the backward pass
-    runs, except the last bucket; what does not fit beside it, and everything else, is waited for.
+    A ring all-reduce of S bytes moves 2 (N - 1) / N S over each GPU's links. Gradients are sent during the backward
+    pass, except the last bucket; the GPUs wait for gradients that take longer than that, and for all other exchanges.
     """
     rate = given.peak * given.mfu
     compute = given.images * operations['step'] / rate
@@ -292,7 +291,7 @@ def count(config: Config, archs: Sequence[str], with_bytes: bool) -> dict[str, d
         if with_bytes:
             with silent_group():
                 found[arch]['bytes'] = count_bytes(config, arch)
-                gc.collect()  # the models hold on to themselves
+                gc.collect()  # the models contain reference cycles
                 found[arch]['sharded'] = count_sharded_bytes(config, arch)
             gc.collect()
     return found
@@ -302,7 +301,7 @@ def count(config: Config, archs: Sequence[str], with_bytes: bool) -> dict[str, d
 def main() -> None:
     """Counts, and prints."""
     args = parse_args()
-    MMLogger.get_current_instance().setLevel('WARNING')  # it names every tensor that is initialized
+    MMLogger.get_current_instance().setLevel('WARNING')  # mmengine logs every initialized tensor
     config = read_config(args.config)
     given = Assumptions(
         images=args.images,

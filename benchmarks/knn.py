@@ -1,7 +1,7 @@
 """Time and memory of the exact k-NN search: python benchmarks/knn.py [--queries 1000] [--bank 640000] [--threads 2]
 
-Ours against faiss's exact index (where faiss-cpu is installed) and against matrix product and top-k in blocks, by
-turns. See benchmarks/README.md.
+Compares mstkit with faiss's exact index (if faiss-cpu is installed) and with matrix product and top-k in blocks, in
+alternating rounds. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from mstkit.evaluation.protocols.nearest_neighbors import nearest
 
 WHOLE = (50_000, 1_281_167)  # ImageNet's val images and train images
 CLASSES = 1000
-BLOCK = 65536  # keys of a block of the plain way
-PART = 1024  # queries of one
-SAME = 1e-5  # cosines of two contestants differ by rounding only
+BLOCK = 65536  # keys per block of the plain search
+PART = 1024  # queries per block
+SAME = 1e-5  # maximum difference between cosines of two contestants, from rounding
 
 Search = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
@@ -94,7 +94,7 @@ def with_faiss(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def measure(search: Search, queries: Tensor, bank: Tensor, k: int) -> tuple[float, int | None]:
-    """Seconds, and the bytes that were needed at the highest on top of those in use before."""
+    """Seconds, and the peak of bytes on top of those in use before."""
     gc.collect()
     start_peak()
     before = memory('VmRSS')
@@ -106,7 +106,7 @@ def measure(search: Search, queries: Tensor, bank: Tensor, k: int) -> tuple[floa
 
 
 def check_same(found: dict[str, tuple[Tensor, Tensor]]) -> None:
-    """Stops where two contestants disagree by more than rounding."""
+    """Raises UsageError if two contestants disagree by more than rounding."""
     values, indices = found['ours']
     for name, (other, places) in found.items():
         difference = float((values - other).abs().max())
@@ -118,7 +118,7 @@ def check_same(found: dict[str, tuple[Tensor, Tensor]]) -> None:
 
 
 def main() -> None:
-    """Makes vectors, checks that all agree, takes turns, prints."""
+    """Creates vectors, checks that all contestants agree, and times them in alternating rounds."""
     args = parse_args()
     for name in ('queries', 'bank', 'dims', 'k', 'threads', 'rounds'):
         if getattr(args, name) < 1:

@@ -1,6 +1,6 @@
 """Images per second of a config's training loader, and how long a step waits for it: python benchmarks/loader.py CONFIG
 
-The loader as a training builds it, feeding a consumer that is busy for a given time per step. See benchmarks/README.md.
+Builds the loader like a training, with a consumer that is busy for a given time per step. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mstkit.registry import DATASETS, MODELS
 from mstkit.utils.build_errors import build_guard
 from mstkit.utils.progress_bar import track
 
-WARM_UP = 2  # batches per worker that do not count: those that the workers make ahead while nobody waits
+WARM_UP = 2  # batches per worker that do not count, because workers prefetch them
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuses what cannot be measured."""
+    """Checks the arguments; raises UsageError."""
     for name, low in (('workers', 0), ('batch_size', 1), ('batches', 1), ('step_ms', 0)):
         value = getattr(args, name)
         if value is not None and value < low:
@@ -94,15 +94,15 @@ def endless(loader: DataLoader) -> Iterator[dict[str, Any]]:
 def consume(
     batches: Iterator[dict[str, Any]], count: int, preprocess: Any, device: str, busy: float, what: str
 ) -> tuple[list[float], list[float], int]:
-    """Seconds of waiting and seconds altogether of each step, and the images.
+    """Measures steps: for each the seconds of waiting and the total seconds, and the number of images.
 
     Args:
         batches: from the loader.
-        count: of steps.
-        preprocess: to the device, colored where that is left to it, normalized.
-        device: where.
-        busy: seconds that a step lasts at least, from the moment that its batch is there.
-        what: for the progress.
+        count: number of steps.
+        preprocess: the data preprocessor (copy to the device, color augmentation if done there, normalization).
+        device: of the preprocessing.
+        busy: minimum seconds of a step from the arrival of its batch.
+        what: for the progress line.
     """
     waits, steps, images = [], [], 0
     for _ in track(range(count), count, what):
@@ -112,7 +112,7 @@ def consume(
         inputs = preprocess(batch, True)['inputs']
         if device.startswith('cuda'):
             torch.cuda.synchronize(device)
-        # A device that computes leaves the processor to the workers, hence it sleeps.
+        # Sleeps, because a device that computes leaves the CPU to the workers.
         time.sleep(max(0.0, busy - (time.perf_counter() - arrived)))
         images += len(inputs[0] if isinstance(inputs, list) else inputs)
         waits.append(arrived - start)
@@ -127,7 +127,7 @@ def main() -> None:
     cv2.setNumThreads(0)  # this and prepare_as as the runner does
     config, _ = load_config(args.config, cfg_options=args.cfg_options, data_root=args.data_root)
     prepare_as(config)
-    torch.set_num_threads(1)  # the cores belong to the workers, which the threads of one operation would wait for
+    torch.set_num_threads(1)  # leaves the cores to the workers
     loader = build(args, config)
     settings = config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}
     with build_guard():

@@ -1,6 +1,7 @@
 """Images per second and core of the multi-crop pipeline: python benchmarks/multi_crop.py --images DIR [--rounds 5]
 
-Ours against DINO's recipe on torchvision and Pillow, by turns, on one thread. See benchmarks/README.md.
+Compares mstkit with DINO's recipe on torchvision and Pillow, in alternating rounds on one thread. See
+benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class TorchvisionViews:
         return transforms.RandomResizedCrop(size, scale, interpolation=transforms.InterpolationMode.BICUBIC)
 
     def __call__(self, path: str, number: int) -> list[float]:
-        """Makes the views of one file; the seconds at the start and after each stage."""
+        """Makes the views of one file; returns the time stamps at the start and after each stage."""
         times = [time.perf_counter()]
         with open(path, 'rb') as stream:
             image = Image.open(stream).convert('RGB')
@@ -108,7 +109,7 @@ class OurViews:
         self.samples: list[dict[str, Any]] = []
 
     def __call__(self, path: str, number: int) -> list[float]:
-        """Makes the views of one file; the seconds at the start and after each transform."""
+        """Makes the views of one file; returns the time stamps at the start and after each transform."""
         results: dict[str, Any] = dict(img_path=path, sample_idx=SampleKey(number))
         times = [time.perf_counter()]
         for step in self.steps:
@@ -119,7 +120,7 @@ class OurViews:
 
 
 def find_images(folder: str, most: int) -> list[str]:
-    """Readable images from all over a folder; those that cannot be read are counted and said."""
+    """Readable images, evenly spaced in a folder; prints the number of files that cannot be read."""
     root = find_split(folder, '')
     scan = scan_folder(root)
     if not scan.images:
@@ -150,7 +151,7 @@ def one_round(make: Make, paths: list[str]) -> list[float]:
 
 
 def device_step(views: OurViews, device: str, rounds: int) -> float:
-    """Milliseconds per image to color, where that is left to the device, and to normalize a batch there."""
+    """Milliseconds per image of a batch's normalization on the device, and of color augmentation if done there."""
     preprocess = ViewDataPreprocessor([255 * m for m in MEAN], [255 * s for s in STD]).to(device)
     batch, taken = default_collate(views.samples), []
     for _ in range(rounds + 1):
@@ -203,7 +204,7 @@ def report(args: argparse.Namespace, images: int, taken: dict[str, list[list[flo
     results: dict[str, dict[str, Any]] = {}
     for name, turns in taken.items():
         middle = [statistics.median(column) for column in zip(*turns, strict=True)]
-        if name != 'torchvision':  # MultiCrop makes crops and colors in one go: without colors it takes that much less
+        if name != 'torchvision':  # MultiCrop crops and colors in one transform: colors are the difference without them
             crops = statistics.median(turn[1] for turn in taken[name.replace('cpu', 'device')])
             middle[1:2] = [crops, max(0.0, middle[1] - crops)]
         row = dict(zip((*STAGES, 'all'), (round(value, 4) for value in middle), strict=True))

@@ -1,7 +1,7 @@
-"""Seconds until something happens: python benchmarks/startup.py [CONFIG]
+"""Start-up times: python benchmarks/startup.py [CONFIG]
 
-What a training imports of mstkit beside `import torch` and `import mmpretrain`, which it needs, by turns; and from the
-command of a training to the end of its first iteration. See benchmarks/README.md.
+The seconds to import mstkit, compared with `import torch` and `import mmpretrain`, which it needs; and the seconds from
+the command of a training to the end of its first iteration. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def seconds_to_import(statement: str) -> float:
-    """Of a fresh interpreter that does nothing else."""
+    """Seconds of a fresh interpreter that runs only this statement."""
     start = time.perf_counter()
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', statement], capture_output=True, text=True)
     if done.returncode:
@@ -53,10 +53,10 @@ def seconds_to_import(statement: str) -> float:
 
 
 def seconds_to_iteration(words: list[str], limit: float) -> float:
-    """From the command to the log of the first iteration; the training is ended then.
+    """Seconds from the command to the log line of the first iteration, after which the training is ended.
 
     Raises:
-        UsageError: it stops before, or takes longer than the limit.
+        UsageError: the training ends before, or takes longer than the limit.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / 'tools' / 'train.py'), *words, '--work-dir', folder]

@@ -1,7 +1,8 @@
 """Images per second of a training step: python benchmarks/train_step.py CONFIG [--against lightly-dino]
 
-Ours, by phases, against a peer or another config on views of the same sizes, by turns, each in its own process; and
-against the time that the step's matrix products take alone. See benchmarks/README.md.
+Measures a step by phases, and compares it with another package or another config on views of the same sizes, in
+alternating rounds in separate processes; and with the time of the step's matrix products alone. See
+benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What each contestant is built of; ours first."""
+    """The settings of each contestant; ours first."""
     common = dict(
         batch=args.batch_size, device=args.device, dtype=args.dtype, out_dim=args.out_dim, threads=args.threads
     )
@@ -60,7 +61,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def measure(workers: dict[str, Worker], steps: int) -> dict[str, dict[str, Any]]:
-    """Takes turns; then phases, memory and products one after the other."""
+    """Times steps in alternating rounds; then measures phases, memory and matrix products."""
     for worker in workers.values():
         for _ in range(2):
             worker.ask('step')
@@ -127,7 +128,7 @@ def report(args: argparse.Namespace, found: dict[str, dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Builds the contestants, lets them take turns, prints."""
+    """Builds the contestants, measures them and prints the results."""
     args = parse_args()
     for name in ('batch_size', 'steps', 'out_dim', 'threads'):
         if getattr(args, name) < 1:

@@ -1,7 +1,7 @@
-"""A training step with idle threads that soon sleep, and with ones that spin: python benchmarks/waiting.py [CONFIG]
+"""A training step whose idle threads sleep soon, compared with spinning ones: python benchmarks/waiting.py [CONFIG]
 
-The commands set GOMP_SPINCOUNT. What that costs on a quiet machine, and what it saves beside a process that keeps a
-core busy: by turns, each way of waiting in its own process. See benchmarks/README.md.
+mstkit's commands set GOMP_SPINCOUNT. Measures what this costs on an idle machine and saves beside a process that keeps
+a core busy, in alternating rounds, with a process for each setting. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def environment_of(policy: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a process in which idle threads wait in one way, whatever the present ones say of it.
+    """The environment variables for a waiting policy, which replaces the current one.
 
     Args:
         policy: :data:`SHORT`, or :data:`LIBRARY`, which spins for longer.
-        environment: the present variables.
+        environment: the current variables.
     """
     about = (*mstkit_waiting.THEIRS, mstkit_waiting.MARK)
     found = {name: value for name, value in environment.items() if name not in about}
@@ -61,7 +61,7 @@ def environment_of(policy: str, environment: Mapping[str, str]) -> dict[str, str
 
 @contextlib.contextmanager
 def environment(content: Mapping[str, str]) -> Iterator[None]:
-    """Variables that a process gets which is started inside."""
+    """Sets the environment of processes that are started inside."""
     before = dict(os.environ)
     try:
         os.environ.clear()
@@ -85,7 +85,7 @@ def neighbors(count: int) -> Iterator[None]:
 
 
 def take_turns(workers: Mapping[str, Worker], steps: int, limit: float) -> dict[str, list[float]]:
-    """Seconds of each step, in pairs whose order alternates; fewer steps where the limit is reached, one at least."""
+    """Seconds of steps in pairs of alternating order; at least one pair, and no more after ``limit`` seconds."""
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     start = time.perf_counter()
     for turn in range(steps):
@@ -97,7 +97,7 @@ def take_turns(workers: Mapping[str, Worker], steps: int, limit: float) -> dict[
 
 
 def summary(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Medians of each policy, and by which factor a step is slower where idle threads spin: the median of the pairs."""
+    """Median seconds of each policy, and the median ratio of the pairs: spinning over sleeping."""
     ratios = [spinning / sleeping for sleeping, spinning in zip(seconds[SHORT], seconds[LIBRARY], strict=True)]
     return dict(
         steps=len(ratios),
@@ -108,7 +108,7 @@ def summary(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 
 
 def measure(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Summaries by what else the machine does."""
+    """Summaries for the idle machine and beside busy processes."""
     settings = dict(
         name=args.config,
         options=args.cfg_options,
@@ -123,7 +123,7 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         for policy in (SHORT, LIBRARY):
             with environment(environment_of(policy, os.environ)):
                 workers[policy] = Worker(settings)
-        take_turns(workers, 2, args.limit)  # what is set up once does not count
+        take_turns(workers, 2, args.limit)  # warm-up
         found = {'alone': summary(take_turns(workers, args.steps, args.limit))}
         with neighbors(args.neighbors):
             found['beside neighbors'] = summary(take_turns(workers, args.steps, args.limit))

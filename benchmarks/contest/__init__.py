@@ -1,1 +1,1 @@
-"""What the benchmarks share: contestants in processes of their own that take turns, their memory, their clocks."""
+"""Shared code of the benchmarks: contestants in separate processes, and measurements of time and memory."""

@@ -1,4 +1,4 @@
-"""Seconds by phase, measured from outside: functions of live objects are wrapped, nothing of the package is changed."""
+"""Measures seconds by phase by wrapping methods of objects, without changes of the package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Clock:
     """Adds up the seconds of named phases; what happens inside an inner phase does not count for the outer one.
 
     Args:
-        device: is waited for at every boundary, so that a phase has the time of its own kernels.
+        device: is synchronized at every boundary, so that a phase includes the time of its own kernels.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -24,7 +24,7 @@ class Clock:
         self._since = 0.0
 
     def wrap(self, owner: Any, name: str, phase: str) -> None:
-        """Makes every call of ``owner.name`` a phase; an owner without it is left alone."""
+        """Makes every call of ``owner.name`` a phase; does nothing if the owner has no such method."""
         inner: Callable | None = getattr(owner, name, None)
         if inner is None:
             return
@@ -41,7 +41,7 @@ class Clock:
         return _Phase(self, name)
 
     def turn(self) -> None:
-        """Books the time since the last boundary."""
+        """Adds the time since the last boundary to the current phase."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()

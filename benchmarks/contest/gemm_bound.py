@@ -1,4 +1,4 @@
-"""The time that the matrix products of a step take by themselves, which no implementation of it can go below."""
+"""The time of a step's matrix products alone: a lower bound for any implementation of the step."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Products(TorchDispatchMode):
 
 
 def seconds_of(found: Counter[tuple[Product, torch.dtype]], device: torch.device) -> float:
-    """Seconds that the products take, each timed alone with operands of its layout and a result that is there."""
+    """Seconds of all products, each timed alone with operands of its layout and a preallocated result."""
     total = 0.0
     for (product, dtype), count in found.items():
         total += count * _seconds(product, dtype, device)

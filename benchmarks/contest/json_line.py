@@ -1,4 +1,4 @@
-"""The last thing that a benchmark says: one line of JSON, for programs."""
+"""Prints the results of a benchmark as one line of JSON, for programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mstkit.utils.files import write_atomically
 
 
 def machine() -> str:
-    """The processor, as far as the system tells."""
+    """The name of the processor, if the system provides it."""
     return platform.processor() or platform.machine()
 
 

@@ -1,8 +1,7 @@
-"""One training step of lightly's DINO or iBOT with timm's ViT-S/16, put together as lightly's documentation does.
+"""One training step of lightly's DINO or iBOT with timm's ViT-S/16, as in the examples of lightly's documentation.
 
-DINO sends each view through the networks by itself, iBOT the global views together and the local ones together; those
-are the two documented ways. Recipes are the ones that our configs have: AdamW, drop path 0.1 in the student, gradients
-clipped, K prototypes.
+DINO processes each view on its own, iBOT all global views together and all local views together, as documented. The
+recipes are those of our configs: AdamW, drop path 0.1 in the student, gradient clipping, K prototypes.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class LightlyStep:
-    """What every step of lightly's has.
+    """Base class of lightly's steps.
 
     Args:
-        sizes: sides of the views, the two global ones first.
-        batch: images.
-        device: where.
-        dtype: float32, bfloat16 or float16 (without a loss scaler, whose time is next to nothing).
-        out_dim: prototypes.
+        sizes: sides of the views in px, the two global ones first.
+        batch: number of images.
+        device: of the step.
+        dtype: float32, bfloat16 or float16 (without a loss scaler, whose time is negligible).
+        out_dim: number of prototypes.
     """
 
     def __init__(self, sizes: list[int], batch: int, device: str, dtype: str, out_dim: int) -> None:
@@ -51,7 +50,7 @@ class LightlyStep:
         trained = [*self.student.parameters(), *self.student_head.parameters()]
         self.trained = [parameter for parameter in trained if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trained, lr=5e-4, weight_decay=0.04)
-        # Its loaders hand over float images; ours uint8, whose conversion is part of our step.
+        # lightly's loaders return float images; ours return uint8, and the conversion is part of our step.
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
         self.views = [((view / 255 - mean) / std).to(self.device) for view in made_views(sizes, batch)]
 
@@ -68,11 +67,11 @@ class LightlyStep:
         raise NotImplementedError
 
     def watch(self, clock: Clock) -> None:
-        """Lets a clock book the phases of the coming steps."""
+        """Makes a clock measure the phases of the following steps."""
         self.clock = clock
 
     def phase(self, name: str) -> Any:
-        """A phase of the clock, where one watches."""
+        """A phase of the clock, if there is one."""
         return contextlib.nullcontext() if self.clock is None else self.clock.phase(name)
 
     def __call__(self) -> None:

@@ -1,4 +1,4 @@
-"""The memory of a process, as the system counts it."""
+"""The memory of this process, read from the system."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def memory(name: str) -> int | None:
-    """Bytes of this process, now (VmRSS) or at the highest since the last call of start_peak (VmHWM)."""
+    """Bytes of this process: current (VmRSS), or the peak since the last call of start_peak (VmHWM)."""
     try:
         found = re.search(rf'^{name}:\s+(\d+) kB', Path('/proc/self/status').read_text(), re.MULTILINE)
     except OSError:
@@ -17,6 +17,6 @@ def memory(name: str) -> int | None:
 
 
 def start_peak() -> None:
-    """Forgets the highest memory so far, where the system can."""
+    """Resets the peak of memory, if the system supports it."""
     with contextlib.suppress(OSError):
         Path('/proc/self/clear_refs').write_text('5')

@@ -1,4 +1,4 @@
-"""One training step of a config of ours, as the runner does it, on made-up views."""
+"""One training step of one of our configs, as the runner does it, on generated views."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PRECISIONS = {'float32': 'fp32', 'bfloat16': 'bf16', 'float16': 'fp16'}
 
 
 def configured(path: str, options: dict[str, Any]) -> Config:
-    """A config with overrides; its data need not be there."""
+    """A config with overrides; its data are not needed."""
     config = read_config(path)
     apply_options(config, options)
     return config
 
 
 def view_sizes(config: Config) -> tuple[list[int], int]:
-    """Sides of the views that a config's pipeline makes, and how many of the first are global."""
+    """The sides of a config's views in px, global views first, and the number of global views."""
     loader = config.get('train_dataloader') or {}
     pipeline = loader.get('dataset', {}).get('pipeline', ())
     for step in pipeline:
@@ -43,7 +43,7 @@ def view_sizes(config: Config) -> tuple[list[int], int]:
 
 
 def made_views(sizes: list[int], batch: int) -> list[Tensor]:
-    """Smooth random images, one uint8 tensor (B, 3, S, S) for each view; the same every time."""
+    """Smooth random images, one uint8 tensor (B, 3, S, S) per view, with a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     views = []
     for size in sizes:
@@ -54,15 +54,15 @@ def made_views(sizes: list[int], batch: int) -> list[Tensor]:
 
 
 class OurStep:
-    """Everything that happens between a batch and the next: normalization to the teacher's move.
+    """A complete training step, from the normalization of the batch to the update of the teacher.
 
     Args:
-        config: file of a config that pre-trains.
+        config: file of a pre-training config.
         options: overrides by dotted path.
-        batch: images.
-        device: where.
+        batch: number of images.
+        device: of the step.
         dtype: float32, bfloat16 or float16.
-        out_dim: prototypes; None leaves the config's.
+        out_dim: number of prototypes; None keeps the config's.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class OurStep:
         self.iteration = 0
 
     def __call__(self) -> None:
-        # After the first epoch, so that no part waits any more.
+        # After the first epochs, so that no part is frozen.
         progress = Progress(100 + self.iteration, 1000, 50, 0, 100 + self.iteration)
         self.model.set_progress(progress)
         self.wrapper.set_progress(progress)
@@ -101,7 +101,7 @@ class OurStep:
         self.iteration += 1
 
     def watch(self, clock: Clock) -> None:
-        """Lets a clock book the phases of the coming steps."""
+        """Makes a clock measure the phases of the following steps."""
         model, teacher = self.model, self.model.teacher
         clock.wrap(model.data_preprocessor, 'forward', 'data')
         student = [

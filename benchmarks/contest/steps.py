@@ -1,4 +1,4 @@
-"""Finds contestants by name."""
+"""Builds contestants by name."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ PEERS = {'lightly-dino': 2, 'lightly-ibot': 2, 'lightly-mae': 1, 'mmpretrain-mae
 
 
 def contestant(settings: dict[str, Any]) -> Callable[[], Any]:
-    """Imports what a step needs, and returns what builds it: a step to be called again and again.
+    """Imports the modules of a step, and returns a function that builds the step, which is called repeatedly.
 
     Args:
         settings: ``name`` (a config file or one of :data:`PEERS`), ``options``, ``batch``, ``device``, ``dtype``,
             ``out_dim``, and for a peer ``sizes`` of the views.
 
     Raises:
-        UsageError: what is asked for is not there.
+        UsageError: the package of the contestant is not installed.
     """
     common = {key: settings[key] for key in ('batch', 'device', 'dtype', 'out_dim')}
     if settings['name'] not in PEERS:
         from contest.our_step import OurStep
 
-        MMLogger.get_current_instance().setLevel('WARNING')  # it lists every parameter group
+        MMLogger.get_current_instance().setLevel('WARNING')  # mmengine logs every parameter group
         return functools.partial(OurStep, settings['name'], settings['options'], **common)
     if settings['name'] == 'mmpretrain-mae':
         from contest.mae_steps import MMPretrainMAE

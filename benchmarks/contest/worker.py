@@ -1,4 +1,4 @@
-"""A contestant in a process of its own: it works when it is its turn and waits otherwise."""
+"""Runs a contestant in its own process, which computes on request and waits otherwise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Worker:
         settings: for :func:`contest.steps.contestant`.
 
     Raises:
-        UsageError: the contestant cannot be built; its own sentence.
+        UsageError: the contestant cannot be built; with its own message.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -85,7 +85,7 @@ class _Contestant:
         self.torch = torch
         self.device = torch.device(settings['device'])
         build = contestant(settings)
-        self.before = memory('VmRSS') or 0  # what is imported is no memory of the step's
+        self.before = memory('VmRSS') or 0  # imports do not count as memory of the step
         self.step_once = build()
         self.about = dict(pid=os.getpid(), torch=torch.__version__)
 
@@ -98,7 +98,7 @@ class _Contestant:
         return time.perf_counter() - start
 
     def peak(self) -> int | None:
-        """The highest memory during one step: the device's, or that of the process beyond its imports."""
+        """Peak memory of one step: that of the GPU, or that of the process without its imports."""
         if self.device.type == 'cuda':
             self.torch.cuda.reset_peak_memory_stats(self.device)
             self.step()
@@ -109,7 +109,7 @@ class _Contestant:
         return None if peak is None else peak - self.before
 
     def phases(self) -> dict[str, float]:
-        """Seconds of each phase in one step; slower than a step without a watch."""
+        """Seconds of each phase in one step, which is slower than a step without a clock."""
         from contest.clock import Clock
 
         if not hasattr(self, 'clock'):
@@ -124,7 +124,8 @@ class _Contestant:
         """The bound by matrix products of a step, and its operations."""
         from contest.gemm_bound import Products, operations, seconds_of
 
-        # The products are the same when nothing is compiled, and a compiler does not let them be watched.
+        # Without compilation, because products inside compiled code cannot be observed; they are the same.
+
         stance = getattr(self.torch.compiler, 'set_stance', None)  # since torch 2.6
         with stance('force_eager') if stance else contextlib.nullcontext(), Products() as counted:
             self.step_once()
