@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from mstkit.codebooks import KeptNetwork, KMeansSettings, keep_network, train_kmeans
+from mstkit.codebooks import KeptNetwork, KMeansSettings, VQKDSettings, keep_network, train_kmeans, train_vq_kd
 from mstkit.codebooks.image_batches import ImageSet
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.interop import BRANCH_PREFIXES
@@ -53,6 +53,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--max-unreadable', type=float, default=0.01, metavar='SHARE', help='of broken images, left out'
     )
+    parser.add_argument('--vq-kd', action='store_true', help='an encoder from whose codes the network can be told')
+    parser.add_argument('--epochs', type=int, default=20, metavar='N', help='of --vq-kd')
+    parser.add_argument('--width', type=int, default=192, metavar='C', help='of the encoder of --vq-kd')
+    parser.add_argument('--layers', type=int, default=4, metavar='N', help='of the encoder of --vq-kd')
+    parser.add_argument('--lr', type=float, default=5e-4, help='of --vq-kd')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--batch-size', type=int, default=32, help='images that go through the network at once')
@@ -63,6 +68,8 @@ def parse_args() -> argparse.Namespace:
 def open_source(args: argparse.Namespace) -> tuple[KeptNetwork | RawPatches, dict[str, Any]]:
     """What makes the features, and where it comes from."""
     if args.network == RAW:
+        if args.vq_kd:
+            raise UsageError('--vq-kd wants a teacher: give a network by --network, not raw')
         side, size = check_size('--patch-size', args.patch_size, high=64), check_size('--image-size', args.image_size)
         if size % side:
             raise UsageError(f'--image-size {size} is no multiple of --patch-size {side}: give {size - size % side}')
@@ -87,9 +94,14 @@ def main() -> None:
     images = ImageSet(args.data_root, size, args.images, args.max_unreadable)
     print(f'images: {len(images)} of {args.data_root}, {size} px')
     origin['data_root'] = str(Path(args.data_root).resolve())
-    made = train_kmeans(
-        out, source, images, settings, origin, args.device, args.num_workers, args.batch_size,
-    )  # fmt: skip
+    where: dict[str, Any] = dict(device=args.device, workers=args.num_workers)
+    if isinstance(source, KeptNetwork) and args.vq_kd:
+        learning = VQKDSettings(
+            args.codes, args.epochs, args.width, args.layers, args.batch_size, args.lr, seed=args.seed
+        )
+        made = train_vq_kd(out, source, images, learning, origin, **where)
+    else:
+        made = train_kmeans(out, source, images, settings, origin, batch_size=args.batch_size, **where)
     sheet = out.with_name(f'{out.name}.png')
     title = [
         f'{out.name}: {made.statistics}. Columns: some codes, from the most to the least frequent of those in use, '
@@ -101,7 +113,8 @@ def main() -> None:
         for code, rows in zip(made.chosen, made.rows, strict=True)
     }
     draw_code_sheet(columns, sheet, title)
-    print(f'k-means: {made.steps} steps, {made.restarted} dead codes restarted')
+    restarted = '' if args.vq_kd else f', {made.restarted} dead codes restarted'
+    print(f'{"VQ-KD" if args.vq_kd else "k-means"}: {made.steps} steps{restarted}')
     print(f'tokenizer: {made.statistics}')
     print(f'written: {out}, and {sheet} to look at')
 

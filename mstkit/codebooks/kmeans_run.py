@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from mstkit.codebooks.patch_collection import Collection, collect, cut_patches, 
 from mstkit.codebooks.run_state import RunState
 from mstkit.codebooks.spherical_kmeans import SphericalKMeans
 from mstkit.errors import UsageError
-from mstkit.models.tokenizers import RawPatches, TokenizerFile, write_tokenizer
+from mstkit.models.tokenizers import PatchFeatures, RawPatches, TokenizerFile, nearest_codes, write_tokenizer
 from mstkit.utils.checks import check_count
 from mstkit.utils.progress_bar import track
 
@@ -51,8 +51,7 @@ class KMeansSettings:
         check_count('--seed', self.seed, 0, 2**31)
 
 
-@dataclass(frozen=True)
-class Trained:
+class Trained(NamedTuple):
     """What came of a training.
 
     Attributes:
@@ -141,22 +140,54 @@ def train_kmeans(
         raise UsageError(f'--codes {settings.codes} are more than the {len(values)} patches that could be read')
     values = F.normalize(values, dim=1)
     clusters = _run(values, settings, state, device, say)
-    counts = clusters.counts()
-    examples = cut_patches(
-        images, *_owners(rows, nearest_rows(values, clusters.centers, range(settings.codes), 1)[:, 0]),
-        grid, features.patch_size,
-    )  # fmt: skip
-    statistics = code_statistics(counts)
-    about = {**origin, **asdict(settings), 'images': len(images), 'patches': len(values), 'counts': counts}
-    about |= dict(used=statistics.used, perplexity=statistics.perplexity, restarted=clusters.restarted)
     plain = dict(patch_size=features.patch_size, image_size=features.image_size) if kept is None else kept
-    tensors = {name: one.cpu() for name, one in features.state_dict().items()}
-    write_tokenizer(out, TokenizerFile(kind, plain, tensors, clusters.centers, examples, about))
-    chosen = _spread(counts, shown[0])
-    near = nearest_rows(values, clusters.centers, chosen, shown[1])
-    seen = cut_patches(images, *_owners(rows, near.flatten()), grid, features.patch_size, context=1)
+    about = {**origin, **asdict(settings), 'images': len(images), 'patches': len(values)}
+    about['restarted'] = clusters.restarted
+    made = write_codebook(out, kind, plain, features, clusters.centers, values, rows, images, about, shown)
     state.remove()
-    return Trained(statistics, clusters.restarted, clusters.step, seen.unflatten(0, tuple(near.shape)), chosen, counts)
+    return made._replace(steps=clusters.step, restarted=clusters.restarted)
+
+
+def write_codebook(
+    out: str | os.PathLike[str],
+    kind: str,
+    settings: dict[str, Any],
+    source: PatchFeatures,
+    centers: Tensor,
+    values: Tensor,
+    rows: Collection,
+    images: ImageSet,
+    about: dict[str, Any],
+    shown: tuple[int, int],
+) -> Trained:
+    """Counts codes, cuts examples and writes the file.
+
+    Args:
+        out: the file.
+        kind: of the tokenizer.
+        settings: of what makes the features.
+        source: what makes the features.
+        centers: (K, D).
+        values: (N, D), the features of length 1.
+        rows: whose they are.
+        images: where they are.
+        about: what the file says of itself; counts, usage and perplexity are added.
+        shown: of how many codes how many patches are given back.
+    """
+    ids = nearest_codes(values, centers)
+    counts = torch.bincount(ids, minlength=len(centers))
+    first = nearest_rows(values, centers, range(len(centers)), 1)[:, 0]
+    grid, side = source.grid, source.patch_size
+    examples = cut_patches(images, rows.images[first], rows.cells[first], grid, side)
+    statistics = code_statistics(counts)
+    about = {**about, 'counts': counts, 'used': statistics.used, 'perplexity': statistics.perplexity}
+    tensors = {name: one.detach().cpu() for name, one in source.state_dict().items()}
+    write_tokenizer(out, TokenizerFile(kind, settings, tensors, centers.cpu(), examples, about))
+    chosen = _spread(counts, shown[0])
+    near = nearest_rows(values, centers, chosen, shown[1])
+    flat = near.flatten()
+    seen = cut_patches(images, rows.images[flat], rows.cells[flat], grid, side, context=1)
+    return Trained(statistics, 0, 0, seen.unflatten(0, tuple(near.shape)), chosen, counts)
 
 
 def _run(
@@ -178,10 +209,6 @@ def _run(
         clusters.advance()
         state.save('state', clusters.state_dict(), now=False)
     return clusters
-
-
-def _owners(rows: Collection, places: Tensor) -> tuple[Tensor, Tensor]:
-    return rows.images[places], rows.cells[places]
 
 
 def _spread(counts: Tensor, number: int) -> list[int]:

@@ -30,7 +30,7 @@ from mstkit.models.objectives import (
 from mstkit.models.pretrainer import Pretrainer
 from mstkit.models.step import Step
 from mstkit.models.targets import HOG, Pixels, Target, Tokens
-from mstkit.models.tokenizers import DALLETokenizer, KMeansTokenizer, PatchTokenizer, Tokenizer
+from mstkit.models.tokenizers import DALLETokenizer, KMeansTokenizer, PatchTokenizer, Tokenizer, VQKDTokenizer
 
 __all__ = [
     'DINO',
@@ -84,6 +84,7 @@ __all__ = [
     'Tokenizer',
     'Tokens',
     'TrainedModel',
+    'VQKDTokenizer',
     'ViTDecoder',
     'ViewDataPreprocessor',
     'interface_of',

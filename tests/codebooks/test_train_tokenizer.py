@@ -222,3 +222,15 @@ def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path, images):
         path.write_bytes(b'no image')
     with pytest.raises(UsageError, match='--max-unreadable'):
         train_kmeans(tmp_path / 'y.pth', RawPatches(8, 32), ImageSet(folder, 32, 100), SETTINGS, {}, say=str)
+
+
+def test_vq_kd_of_a_network(tmp_path, images):
+    out = tmp_path / 'vq_kd.pth'
+    words = ('--codes', 6, '--num-workers', 0, '--vq-kd', '--epochs', 1, '--width', 16, '--layers', 1, '--out', out)
+    checkpoint = save_checkpoint(tmp_path / 'checkpoint.pth')
+    result = run_program('tools/train_tokenizer.py', '--data-root', images, '--network', checkpoint, *words)
+    assert result.returncode == 0, result.stderr
+    assert 'VQ-KD: 1 steps\n' in result.stdout and 'of 6 codes in use' in result.stdout
+    assert (tmp_path / 'vq_kd.pth.png').is_file() and build_tokenizer(out).codes == 6
+    refused = run_program('tools/train_tokenizer.py', '--data-root', images, '--network', 'raw', *words[:-1], 'x.pth')
+    assert refused.returncode == 2 and '--vq-kd wants a teacher' in refused.stderr

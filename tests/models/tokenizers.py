@@ -12,7 +12,14 @@ from mmpretrain.models.selfsup.cae import DALLEEncoder
 from torch import Tensor
 from torch.nn import functional as F
 
-from mstkit.models.tokenizers import NetworkFeatures, RawPatches, Tokenizer, TokenizerFile, write_tokenizer
+from mstkit.models.tokenizers import (
+    EncodedPatches,
+    NetworkFeatures,
+    RawPatches,
+    Tokenizer,
+    TokenizerFile,
+    write_tokenizer,
+)
 from mstkit.utils.undisturbed import undisturbed_randomness
 
 from .builders import SWIN, VIT
@@ -95,10 +102,22 @@ def write_dalle(path: str | os.PathLike[str]) -> None:
     torch.save(dict(state_dict=encoder.state_dict()), path)
 
 
+def write_vq_kd(path: str | os.PathLike[str]) -> None:
+    settings = dict(network=VIT, image_size=32, code_dims=8, **NORMALIZATION)
+    with undisturbed_randomness():
+        torch.manual_seed(9)
+        source = EncodedPatches(**settings)
+        for tensor in source.parameters():
+            torch.nn.init.normal_(tensor, std=0.2 if tensor.ndim > 1 else 0.02)
+    state = dict(source.state_dict())
+    write_tokenizer(path, TokenizerFile('VQKDTokenizer', settings, state, centers(8), example_patches(), {}))
+
+
 WRITERS: dict[str, Callable[[str | os.PathLike[str]], None]] = {
     'KMeansTokenizer': write_kmeans,
     'PatchTokenizer': write_patches,
     'DALLETokenizer': write_dalle,
+    'VQKDTokenizer': write_vq_kd,
 }
 
 

@@ -5,10 +5,12 @@ from mstkit.models.tokenizers.kmeans import KMeansTokenizer, PatchTokenizer
 from mstkit.models.tokenizers.patch_features import NetworkFeatures, PatchFeatures, RawPatches
 from mstkit.models.tokenizers.timm_network import TimmNetwork
 from mstkit.models.tokenizers.tokenizer_file import TokenizerFile, read_tokenizer, write_tokenizer
+from mstkit.models.tokenizers.vq_kd import EncodedPatches, VQKDTokenizer
 
 __all__ = [
     'CodebookTokenizer',
     'DALLETokenizer',
+    'EncodedPatches',
     'KMeansTokenizer',
     'NetworkFeatures',
     'PatchFeatures',
@@ -17,6 +19,7 @@ __all__ = [
     'TimmNetwork',
     'Tokenizer',
     'TokenizerFile',
+    'VQKDTokenizer',
     'build_tokenizer',
     'nearest_codes',
     'read_tokenizer',
