@@ -189,7 +189,7 @@ def count_bytes(config: Config, arch: str) -> dict[str, float]:
         done.set_result(bucket.buffer())
         return done
 
-    # DDP looks at these, and at strings it does not.
+    # DDP checks the annotations of the hook, which must be types and not strings.
     count.__annotations__ = {'bucket': distributed.GradBucket, 'return': torch.futures.Future[Tensor]}
     wrapped.register_comm_hook(None, count)
     wrapper = wrapper_of(model)

@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--config', default=str(CONFIG), help='another demo config')
     parser.add_argument('--work-dir', default='work_dirs/demo', metavar='DIR', help='emptied first')
     parser.add_argument('--seed', type=int, help='the same as --cfg-options randomness.seed=SEED')
-    parser.add_argument('--epochs', type=int, help='train for so many epochs; the schedules are adapted')
+    parser.add_argument('--epochs', type=int, metavar='N', help='train for N epochs; the schedules are adapted')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides')
     return parser.parse_args()
 

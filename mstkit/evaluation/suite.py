@@ -28,7 +28,7 @@ class Evaluator(Protocol):
 
 @runtime_checkable
 class HasHeadlines(Protocol):
-    """An evaluation that says which of its numbers stand for it; of any other it is the first."""
+    """An evaluation that names its main metrics; of any other evaluation it is the first metric."""
 
     def headlines(self) -> list[str]:
         """Names among those of the metrics."""

@@ -182,7 +182,7 @@ class DistillationOptimWrapper(OptimWrapper):
             yield
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Back-propagates, through the loss scaler where there is one."""
+        """Back-propagates the loss, scaled by the loss scaler with fp16."""
         (loss if self.loss_scaler is None else self.loss_scaler.scale(loss)).backward(**kwargs)
         self._inner_count += 1
 
