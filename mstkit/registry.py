@@ -38,7 +38,10 @@ class Registry(MMEngineRegistry):
 
 # Behind mstkit.interop, weights that an init_cfg names are read as data and never executed.
 MODELS = Registry(
-    'model', parent=mmpretrain_registry.MODELS, scope='mstkit', locations=['mstkit.models', 'mstkit.interop']
+    'model',
+    parent=mmpretrain_registry.MODELS,
+    scope='mstkit',
+    locations=['mstkit.models', 'mstkit.interop', 'mstkit.networks'],
 )
 DATASETS = Registry(
     'dataset', parent=mmpretrain_registry.DATASETS, scope='mstkit', locations=['mstkit.datasets', 'mstkit.scenes']

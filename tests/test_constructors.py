@@ -197,6 +197,8 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'LoadRGB': ({}, None),
     'MultiCrop': (CROPS, cut),
     'PackViews': ({}, None),
+    'WholeView': (dict(size=8), cut),
+    'FrozenGuide': (dict(source='timm:vit_tiny_patch16_224'), None),
     'EpochSampler': (dict(dataset=Rows()), lambda one: [len(one), *one]),
     'RoundedRepeatAugSampler': (dict(dataset=Rows()), None),
     'AtomicCheckpointHook': ({}, None),
@@ -228,6 +230,7 @@ OTHER_WORDS = {
 # Those without an argument of their own, or that are built of other things than values; and where they are tested.
 NOT_HERE = {
     'NonFiniteLossHook': 'takes no argument',
+    'GuideCacheHook': 'takes no argument',
     'StepInfoHook': 'takes no argument',
     'ProgressHook': 'takes no argument',
     'StepParamSchedulerHook': 'takes no argument',

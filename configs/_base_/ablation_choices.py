@@ -1,10 +1,22 @@
 # The named choices of tools/ablate.py: by config key, then by the name that `--vary KEY=NAME,...` takes. A choice
-# replaces what the config has at that key as a whole. None switches the part off.
+# replaces what the config has at that key as a whole. None switches the part off. With `KEY+NAME` a choice sets several
+# keys of one part at once: a dict by their names.
 
 # AttMask's: half of the images of a batch are masked, each by a share of its patches drawn from this range.
 share = dict(ratio=(0.1, 0.5), image_prob=0.5)
 
+# What masks are compared with in MAE and SimMIM, which hide more: one share in every image. MST's mask keeps its own,
+# 1.25 %. A masker and its guide change together.
+most = dict(ratio=0.75, image_prob=1.0)
+kept = dict(type='CachedGuide', every=10)
+
 choices = {
+    'model.masker+guide': {
+        'random': dict(masker=dict(type='RandomMasker', ratio=0.75, rounding='up'), guide='teacher'),
+        'attmask-high-ema': dict(masker=dict(type='AttMaskHigh', **most), guide='ema'),
+        'attmask-high-cached': dict(masker=dict(type='AttMaskHigh', **most), guide=kept),
+        'mst-ema': dict(masker=dict(type='AttentionGuidedMasker', num=8, prob=0.10), guide='ema'),
+    },
     'model.masker': {
         'none': None,
         'random': dict(type='RandomMasker', **share),

@@ -12,6 +12,7 @@ from .repeated_augmentation import RoundedRepeatAugSampler
 from .sampling import EpochSampler, SampleKey
 from .shards import ShardDataset, ShardSampler
 from .text_list import TextList
+from .whole_view import WholeView
 
 __all__ = [
     'CenterView',
@@ -27,5 +28,6 @@ __all__ = [
     'ShardSampler',
     'TextList',
     'UnreadableImage',
+    'WholeView',
     'read_image',
 ]

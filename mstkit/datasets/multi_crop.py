@@ -17,7 +17,7 @@ from mstkit.datasets.sampling import SampleKey
 from mstkit.datasets.view_recipe import ViewRecipe
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
-from mstkit.utils.checks import check_count, check_one_of, check_range, settings_from
+from mstkit.utils.checks import check_count, check_flag, check_one_of, check_range, settings_from
 
 # DINO's two global views differ: the first is always blurred, the second sometimes solarized.
 DINO_GLOBAL_RECIPES = (dict(blur=1.0, solarize=0.0), dict(blur=0.1, solarize=0.2))
@@ -110,6 +110,8 @@ class MultiCrop(BaseTransform):
             the model's :class:`ViewDataPreprocessor`. The random draws are the same.
         interpolation: ``'bicubic'``, as in DINO's pre-training, or ``'bilinear'``, as in MoBY and DINO's linear probe.
         resize: ``'torch'``, or ``'pillow'``, which takes five times as long (:mod:`mstkit.datasets.crop_resizing`).
+        boxes: say of each view in ``view_boxes`` where in the image it is: left, top, width, height as shares of the
+            image, and 1.0 where it is mirrored. A :class:`mstkit.models.CachedGuide` switches it on.
 
     Raises:
         UsageError: a setting is unknown or out of range, or the number of recipes is not that of global views.
@@ -126,6 +128,7 @@ class MultiCrop(BaseTransform):
         photometric: str = 'cpu',
         interpolation: str = 'bicubic',
         resize: str = 'torch',
+        boxes: bool = False,
     ) -> None:
         self.global_crops = _crop_settings('global_crops', global_crops, dict(size=224, scale=(0.4, 1.0), count=2))
         self.local_crops = _crop_settings('local_crops', local_crops, dict(size=96, scale=(0.05, 0.4), count=8))
@@ -136,6 +139,7 @@ class MultiCrop(BaseTransform):
         self.interpolation = check_one_of('MultiCrop.interpolation', interpolation, INTERPOLATION)
         self.resize = check_one_of('MultiCrop.resize', resize, RESIZE)
         self._resize = RESIZE[resize]
+        self.boxes = check_flag('MultiCrop.boxes', boxes)
 
         recipes = [self._recipe(f'global_recipes[{i}]', r) for i, r in enumerate(self._spread(global_recipes))]
         local = self._recipe('local_recipe', {} if local_recipe is None else local_recipe)
@@ -179,6 +183,11 @@ class MultiCrop(BaseTransform):
             box = draw_crop(height, width, crop.scale, self.ratio, generator)
             drawn.append((box, crop.size, recipe.draw(generator)))
         boxes = [box for box, _, _ in drawn]
+        if self.boxes:
+            sides = (width, height, width, height)
+            shares = [[part / side for part, side in zip(box, sides, strict=True)] for box in boxes]
+            flips = [float(parameters.flip) for _, _, parameters in drawn]
+            results['view_boxes'] = [[*share, flip] for share, flip in zip(shares, flips, strict=True)]
         if isinstance(image, LazyImage):
             step = largest_step(min(min(box[2:]) / size for box, size, _ in drawn) / SCALED_GAP)
             image = image.read(step)

@@ -24,7 +24,7 @@ class PackViews(BaseTransform):
     Like mmpretrain's ``PackInputs``, which takes one image; also keeps which files were replaced.
 
     Args:
-        meta_keys: keys to copy to the DataSample, if present.
+        meta_keys: keys to copy to the DataSample, if present; ``view_boxes`` always is.
         single: pack a single view as an image instead of a list of one, as mmpretrain's MAE expects it.
 
     Raises:
@@ -48,7 +48,7 @@ class PackViews(BaseTransform):
         sample = DataSample()
         if 'gt_label' in results:
             sample.set_gt_label(results['gt_label'])
-        sample.set_metainfo({key: results[key] for key in self.meta_keys if key in results})
+        sample.set_metainfo({key: results[key] for key in (*self.meta_keys, 'view_boxes') if key in results})
         inputs = [_to_tensor(view) for view in image] if isinstance(image, list) else _to_tensor(image)
         packed = dict(inputs=inputs, data_samples=sample)
         if 'photometric' in results:  # (1, 12) of a single view: the preprocessor takes both

@@ -207,7 +207,7 @@ def extract_features(
 
     log_replaced(replaced, description)
     size = len(loader.dataset)  # type: ignore[arg-type]
-    all_labels = _in_file_order(torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64), own, size, device)
+    all_labels = in_file_order(torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64), own, size, device)
     names = classes or tuple(str(index) for index in range(int(all_labels.max()) + 1))
     if all_labels.min() < 0 or all_labels.max() >= len(names):
         raise UsageError(
@@ -219,7 +219,7 @@ def extract_features(
         # A rank without images (more ranks than images) still has to take part, with zero rows of the right width.
         width = max(dist.all_gather_object(rows[name][0].shape[1] if rows[name] else 0))
         features = torch.cat(rows.pop(name)) if rows[name] else torch.empty(0, width)
-        banks[name] = FeatureBank(_in_file_order(features, own, size, device), all_labels, names)
+        banks[name] = FeatureBank(in_file_order(features, own, size, device), all_labels, names)
     return banks if isinstance(encode, Mapping) else banks['']
 
 
@@ -258,7 +258,7 @@ def log_replaced(own: list[str], description: str) -> None:
         )
 
 
-def _in_file_order(rows: Tensor, indices: Tensor, size: int, device: torch.device | str) -> Tensor:
+def in_file_order(rows: Tensor, indices: Tensor, size: int, device: torch.device | str) -> Tensor:
     """Gathers rows of all ranks and puts each at its image's index; in pieces, to bound the device's memory.
 
     Args:

@@ -117,7 +117,7 @@ def make_plan(
     apply_options(config, required)
     axes = parse_axes(vary, config, read_table(table))
     for axis in axes:
-        lost = [path for path in options if f'{path}.'.startswith(f'{axis.key}.')]
+        lost = [path for path in options if any(f'{path}.'.startswith(f'{key}.') for key in axis.keys)]
         if lost:
             raise UsageError(f'--cfg-options {lost[0]}: --vary {axis.key} replaces it; leave one of them out.')
         if axis.key == LENGTH and epochs is not None:

@@ -38,6 +38,11 @@ class Axis:
     values: dict[str, Any]
     named: bool
 
+    @property
+    def keys(self) -> list[str]:
+        """The dotted paths that it sets; see :func:`keys_of`."""
+        return keys_of(self.key)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -65,8 +70,16 @@ class Choice:
         """A copy of a config with the values of this choice."""
         changed = copy.deepcopy(config)
         for key, value in self.values.items():
-            replace(changed, key, value)
+            paths = keys_of(key)
+            for path in paths:
+                replace(changed, path, value if len(paths) == 1 else value[path.rpartition('.')[2]])
         return changed
+
+
+def keys_of(key: str) -> list[str]:
+    """The dotted paths that a varied key sets: two with ``model.masker+guide``, else the key itself."""
+    parent, dot, names = key.rpartition('.')
+    return [f'{parent}{dot}{name}' for name in names.split('+')]
 
 
 def read_table(path: str | Path) -> dict[str, dict[str, Any]]:
@@ -91,10 +104,14 @@ def parse_axes(words: Sequence[str], config: Config, table: Mapping[str, Mapping
         key = key.strip()
         if not equals or not key:
             raise UsageError(f'--vary {word}: give KEY=VALUE,VALUE, for example model.masker=none,mst.')
+        if '+' in key and key not in table:
+            raise UsageError(f'--vary {key}: keys are set together by named choices alone.{nearest(key, table)}')
         for axis in axes:
-            if f'{axis.key}.'.startswith(f'{key}.') or f'{key}.'.startswith(f'{axis.key}.'):
-                raise UsageError(f'--vary {key}: {axis.key} is varied too, and one is a part of the other.')
-        check_key(config, key)
+            for one, other in itertools.product(axis.keys, keys_of(key)):
+                if f'{one}.'.startswith(f'{other}.') or f'{other}.'.startswith(f'{one}.'):
+                    raise UsageError(f'--vary {key}: {axis.key} is varied too, and one is a part of the other.')
+        for path in keys_of(key):
+            check_key(config, path)
         axes.append(_axis(key, split_values(text), config, table.get(key)))
     if not axes:
         raise UsageError('nothing is varied: give --vary KEY=VALUE,VALUE.')

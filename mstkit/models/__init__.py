@@ -3,7 +3,7 @@ from mstkit.models.algorithms import DINO, IBOT, MAE, BEiT, MaskFeat, MoBY, MSTA
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.data_preprocessors import ViewDataPreprocessor
 from mstkit.models.decoders import CNNImageDecoder, LinearDecoder, TokenDecoder, ViTDecoder
-from mstkit.models.guides import EMAGuide, Guide, StudentGuide, TeacherGuide
+from mstkit.models.guides import CachedGuide, EMAGuide, Guide, StudentGuide, TeacherGuide
 from mstkit.models.heads import DINOHead, IBOTHead, MoBYHead
 from mstkit.models.interface import ForeignModel, TrainedModel, interface_of
 from mstkit.models.maskers import (
@@ -44,6 +44,7 @@ __all__ = [
     'BEiT',
     'BlockMasker',
     'CNNImageDecoder',
+    'CachedGuide',
     'CrossView',
     'DALLETokenizer',
     'DINOHead',

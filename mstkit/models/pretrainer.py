@@ -47,7 +47,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         objectives: configs of :class:`Objective` by name; each is logged as ``loss_NAME``, and None leaves one out.
         masker: decides which of the student's patches are hidden; None or 'none' hides nothing.
         guide: the source of the attention scores or tokens that some maskers need: 'teacher', the method's own; 'ema',
-            'student'; or the config of a :class:`Guide`. It runs only for a masker that needs it.
+            'student', 'cached'; or the config of a :class:`Guide`. It runs only for a masker that needs it.
         teacher: config of the :class:`MomentumTeacher`, an exponential moving average of the student. None builds one
             with default arguments if an objective or the masker's guide needs it; False never builds one, True always.
         encoder_sees: input of the student's encoder for a masked image: 'mask_token', all patches, with the [MASK]
@@ -168,7 +168,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
 
         Args:
             inputs: V views, each (B, 3, H, W), normalized; the global ones first.
-            data_samples: not used; labels never reach a self-supervised loss.
+            data_samples: of the B images; only a :class:`CachedGuide` reads them (index and boxes), nobody a label.
 
         Returns:
             ``loss_NAME`` of each objective, scalars, weighted.
@@ -177,7 +177,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         self.check_view_count([view.shape[-1] for view in inputs])
         if self.training and self.teacher is not None:
             self.teacher.before_step(self.followed())
-        step = Step(self, inputs)
+        step = Step(self, inputs, data_samples=data_samples)
         losses = {f'loss_{name}': one.weight * one(step) for name, one in self.objectives.items()}
         self._statistics = {key: value for one in self.objectives.values() for key, value in one.statistics.items()}
         if step.mask is not None:

@@ -26,12 +26,18 @@ class Step:
         views: V views, each (B, 3, H, W), normalized; the G global ones first, all of one size.
         attention: compute the teacher's attention even if the masker does not need it (for panels).
         read_all: compute all of the student's tokens even if the objectives need fewer (for panels).
+        data_samples: what is known of the B images, for a guide that keeps scores; labels are never read.
     """
 
     def __init__(
-        self, model: Pretrainer, views: Sequence[Tensor], attention: bool = False, read_all: bool = False
+        self,
+        model: Pretrainer,
+        views: Sequence[Tensor],
+        attention: bool = False,
+        read_all: bool = False,
+        data_samples: Sequence[Any] | None = None,
     ) -> None:
-        self.model, self.views = model, list(views)
+        self.model, self.views, self.data_samples = model, list(views), data_samples
         self.global_views = min(model.global_views, len(self.views))
         self._attention, self._read_all = attention, read_all
 

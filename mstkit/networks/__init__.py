@@ -8,6 +8,7 @@ from mstkit.networks.attention_maps import (
     window_places,
     windows_on_map,
 )
+from mstkit.networks.frozen_guide import FrozenGuide
 from mstkit.networks.network import Network
 from mstkit.networks.network_blocks import AttentionMaps, Block
 from mstkit.networks.open_network import KINDS_IN_WORDS, open_networks, open_several
@@ -16,6 +17,7 @@ __all__ = [
     'KINDS_IN_WORDS',
     'AttentionMaps',
     'Block',
+    'FrozenGuide',
     'Network',
     'attention_weights',
     'open_networks',

@@ -120,11 +120,12 @@ def windows_on_map(values: Tensor, positions: Tensor, real: Tensor | None, grid:
     return result.view(images, cells, -1).transpose(1, 2)
 
 
-def received_attention(maps: AttentionMaps) -> Tensor:
+def received_attention(maps: AttentionMaps, score: str = 'class_token') -> Tensor:
     """Attention that each patch receives from the class token, or without one averaged over all patches as queries.
 
     Args:
         maps: attention of one block. In a Swin the average is over the queries of the same window, without padding.
+        score: 'received' for the average over patches even if there is a class token.
 
     Returns:
         (B, N, h, w) float32; a head (in a Swin, a window of a head) sums to one minus the attention to other tokens.
@@ -132,7 +133,7 @@ def received_attention(maps: AttentionMaps) -> Tensor:
     weights, real = maps.weights, maps.real
     seen = maps.positions if real is None else maps.positions[real]
     grid = len(seen[..., 0].unique()), len(seen[..., 1].unique())
-    if maps.class_token:
+    if maps.class_token and score == 'class_token':
         received = weights[:, :, 0, maps.extra :]
     elif real is None:
         received = weights[:, :, maps.extra :, maps.extra :].mean(dim=2)

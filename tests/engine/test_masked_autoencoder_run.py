@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import default_collate
 from PIL import Image
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from mstkit.datasets.whole_view import whole_images
+from mstkit.engine.hooks import GuideCacheHook
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 
@@ -40,6 +43,12 @@ METHODS: dict[str, dict[str, Any]] = {
         decoder=dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2),
         masker=dict(type='AttMaskHigh', ratio=(0.3, 0.7), image_prob=0.5),
         guide=dict(type='EMAGuide', momentum=0.9, end_momentum=1.0),
+    ),
+    'MAE, kept scores': dict(
+        type='MAE',
+        decoder=dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2),
+        masker=dict(type='AttMaskHigh', ratio=(0.3, 0.7), image_prob=0.5),
+        guide=dict(type='CachedGuide', every=2, guide='ema'),
     ),
     'SimMIM': dict(type='SimMIM', mask_patch_size=8),
 }
@@ -84,8 +93,36 @@ def test_trained_measured_drawn_and_resumed_inside_an_epoch(tmp_path, name):
     interrupt(tmp_path / 'cut', 6, **settings(name))
     running.train(tmp_path / 'cut', resume=True, **settings(name))
     assert running.same_state(tmp_path / 'whole' / 'iter_12.pth', tmp_path / 'cut' / 'iter_12.pth')
+    kept = [torch.load(tmp_path / run / 'iter_12.pth', weights_only=True).get('hooks') for run in ('whole', 'cut')]
+    assert running.same(*kept) and ('GuideCacheHook' in (kept[0] or {})) == (name == 'MAE, kept scores')
     assert lines(tmp_path / 'cut' / 'knn.jsonl') == measured
     assert lines(tmp_path / 'cut' / 'collapse.jsonl') == watched
+
+
+def test_kept_scores_are_refreshed_at_their_epochs_and_move_no_random_number(tmp_path, monkeypatch):
+    states = []
+
+    def counted(function):
+        def refresh(runner, guide):
+            torch.rand(3)  # the hook takes care of what a refresh draws
+            states.append(runner.epoch)
+            function(runner, guide)
+
+        return staticmethod(refresh)
+
+    monkeypatch.setattr(GuideCacheHook, '_refresh', counted(GuideCacheHook._refresh))
+    runner = running.train(tmp_path / 'one', **settings('MAE, kept scores'))
+    guide = runner.model.guide
+    assert states == [0, 2] and guide.refreshed_in == 2
+    assert guide.maps.shape == (16, 4, 4) and guide.maps.dtype == torch.float16 and guide.known.all()
+    log = Path(runner.log_dir).joinpath(f'{runner.timestamp}.log').read_text()
+    assert 'guide, epoch 2: scores of 16 images, 32 bytes each' in log
+    # Of the whole images, in the order of the data set.
+    whole = whole_images(runner.train_dataloader.dataset)
+    batch = runner.model.data_preprocessor(default_collate([whole[index] for index in range(16)]))
+    guide.copy_from(runner.model.backbone)
+    again = guide.importance(runner.model, batch['inputs'])
+    assert again.shape == guide.maps.shape and 0.5 < float((again * guide.maps).mean()) < 2
 
 
 def gradients_on_rank(rank: int, name: str, distributed: bool) -> list[Tensor]:

@@ -122,3 +122,21 @@ def test_the_named_choices_fit_the_maskers():
         assert inspect.isclass(masker), settings
         assert set(settings) - {'type'} <= set(accepted_arguments(masker)), settings
         MODELS.build(settings)
+
+
+def test_keys_that_change_together(config):
+    table = {
+        'model.masker+guide': {
+            'a': dict(masker=dict(type='AttMaskHigh'), guide='ema'),
+            'b': dict(masker=None, guide=None),
+        }
+    }
+    first, second = expand(parse_axes(['model.masker+guide=a,b'], config, table))
+    assert (first.name, second.name) == ('a', 'b')
+    changed = first.applied_to(config)
+    assert changed.model.masker == dict(type='AttMaskHigh') and changed.model.guide == 'ema'
+    assert second.applied_to(config).model.masker is None
+    with pytest.raises(UsageError, match='is varied too'):
+        parse_axes(['model.masker+guide=a', 'model.masker.num=2'], config, table)
+    with pytest.raises(UsageError, match='by named choices alone'):
+        parse_axes(['model.masker+guides=a'], config, table)

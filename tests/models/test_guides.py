@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor
 
 from mstkit.errors import UsageError
-from mstkit.models import Guide, Masker, Pretrainer, Step
+from mstkit.models import CachedGuide, Guide, Masker, Pretrainer, Step
 from mstkit.models.backbones.attention_scores import SCORES
+from mstkit.models.guides import crop_maps
+from mstkit.networks import AttentionMaps
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 from tests.models.builders import SWIN, TINY, VIT, part_of, total, views
@@ -24,7 +27,7 @@ GUIDES = sorted(
     if isinstance(cls, type) and issubclass(cls, Guide) and cls.__module__.startswith('mstkit.')
 )
 # What is not named here is built from its defaults.
-SETTINGS: dict[str, dict[str, Any]] = {}
+SETTINGS: dict[str, dict[str, Any]] = {'FrozenGuide': dict(source='timm:vit_tiny_patch16_224')}
 METHODS = ('MAE', 'SimMIM', 'IBOT')
 MASKERS = ('AttMaskHigh', 'AttMaskHint', 'AttMaskLow', 'AttentionGuidedMasker')
 
@@ -42,12 +45,21 @@ def images_of(model: Pretrainer, backbone: str = 'vit') -> list[Tensor]:
     return views(backbone, local=1) if local else views(backbone)[: model.global_views]
 
 
+def loss_of(model: Any, backbone: str = 'vit') -> dict[str, Tensor]:
+    """Of a step on two images, whose scores are there where the guide keeps them."""
+    inputs = images_of(model, backbone)
+    if isinstance(model.guide, CachedGuide):
+        model.guide.keep(torch.rand(2, 5, 5), torch.ones(2, dtype=torch.bool), 0)
+    samples = [SimpleNamespace(sample_idx=index, view_boxes=[[0.1, 0.2, 0.5, 0.5, index]] * 3) for index in (0, 1)]
+    return model.loss(inputs, samples)
+
+
 @pytest.mark.parametrize('masker', MASKERS)
 @pytest.mark.parametrize('method', METHODS)
 @pytest.mark.parametrize('guide', GUIDES)
 def test_every_guide_in_every_kind_of_method(guide, method, masker):
     model = guided(guide, method, masker)
-    loss = total(model.loss(images_of(model)))
+    loss = total(loss_of(model))
     assert torch.isfinite(loss) and model.last_statistics()['hidden_fraction'] > 0
     loss.backward()
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -59,7 +71,7 @@ def test_every_guide_in_every_kind_of_method(guide, method, masker):
 @pytest.mark.parametrize('guide', GUIDES)
 def test_swin(guide):
     model = guided(guide, 'SimMIM', backbone='swin')
-    loss = total(model.loss(images_of(model, 'swin')))
+    loss = total(loss_of(model, 'swin'))
     assert torch.isfinite(loss) and model.last_statistics()['hidden_fraction'] > 0
 
 
@@ -235,3 +247,100 @@ def test_tokens(guide):
 def test_what_cannot_guide_is_refused_with_what_to_take(guide, message):
     with pytest.raises(UsageError, match=message):
         guided(guide)
+
+
+def plain_crop(image: Tensor, box: list[float], grid: tuple[int, int]) -> Tensor:
+    """One map by loops: bilinear at the centers of the cells, the border repeated."""
+    height, width = image.shape
+    found = torch.zeros(grid)
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            across = (column + 0.5) / grid[1]
+            across = 1 - across if box[4] else across
+            x, y = (box[0] + box[2] * across) * width - 0.5, (box[1] + box[3] * (row + 0.5) / grid[0]) * height - 0.5
+            x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
+            left, top = int(x), int(y)
+            right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
+            upper = image[top, left] * (1 - (x - left)) + image[top, right] * (x - left)
+            lower = image[bottom, left] * (1 - (x - left)) + image[bottom, right] * (x - left)
+            found[row, column] = upper * (1 - (y - top)) + lower * (y - top)
+    return found
+
+
+def test_a_map_is_cut_and_mirrored_as_a_view_is():
+    maps = torch.rand(4, 6, 5)
+    boxes = [[0, 0, 1, 1, 0], [0, 0, 1, 1, 1], [0.2, 0.5, 0.6, 0.3, 0], [0.5, 0.0, 0.5, 0.25, 1]]
+    for grid in ((6, 5), (4, 7)):
+        expected = torch.stack([plain_crop(*pair, grid) for pair in zip(maps, boxes, strict=True)])
+        torch.testing.assert_close(crop_maps(maps, torch.tensor(boxes), grid).view(4, *grid), expected)
+    whole = crop_maps(maps, torch.tensor(boxes[:1]).expand(4, -1), (6, 5))
+    torch.testing.assert_close(whole, maps.flatten(1))
+
+
+def test_kept_scores_of_a_whole_image_are_those_of_the_encoder():
+    model = guided('CachedGuide')
+    inputs = images_of(model)
+    own = model.guide.importance(model, inputs[0])
+    torch.testing.assert_close(own.flatten(1).mean(1), torch.ones(2))
+    expected = model.backbone.eval().forward_tokens(inputs[0], return_attention='received').attention.mean(1)
+    torch.testing.assert_close(own.flatten(1), expected / expected.mean(1, keepdim=True))
+    model.train()
+    model.guide.keep(own.flip(0), torch.ones(2, dtype=torch.bool), 0)
+    samples = [SimpleNamespace(sample_idx=index, view_boxes=[[0, 0, 1, 1, 0]]) for index in (1, 0)]
+    step = Step(model, inputs, data_samples=samples)
+    torch.testing.assert_close(model.guide(step, model.masker).attention[:, 0], own.flatten(1), rtol=1e-3, atol=1e-3)
+    samples[0].replaced = ['broken.jpg']  # its file is another one, so that it is encoded in the step
+    found = model.guide(Step(model, inputs, data_samples=samples), model.masker).attention
+    assert torch.equal(found[0, 0], own[0].flatten()) and not torch.equal(found[1, 0], own[1].flatten())
+
+
+def test_kept_scores_are_due_every_few_epochs():
+    guide = CachedGuide(every=3)
+    refreshed = []
+    for epoch in range(8):
+        if guide.due(epoch):
+            guide.keep(torch.ones(1, 2, 2), torch.ones(1, dtype=torch.bool), epoch)
+            refreshed.append(epoch)
+    assert refreshed == [0, 3, 6]
+
+
+def test_without_scores_there_is_no_training():
+    with pytest.raises(RuntimeError, match='GuideCacheHook'):
+        model = guided('CachedGuide')
+        model.loss(images_of(model))
+
+
+@pytest.mark.parametrize('size', [32, 64])
+def test_a_frozen_network_sees_images_as_it_wants_them(size):
+    model = guided('FrozenGuide', backbone='vit')
+    network = model.guide.network
+    assert not any('network' in name for name in model.state_dict())
+    images = torch.randn(2, 3, size, size)
+    pixels = images * 64 + 127.5
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.mean, network.std))
+    wanted = torch.nn.functional.interpolate(
+        (pixels - mean) / std, (network.image_size,) * 2, mode='bilinear', antialias=True
+    )
+    maps: list[AttentionMaps] = []
+    network.watch(wanted, on_attention=maps.append, blocks=(-1,))
+    expected = maps[0].weights[:, :, 0, 1:].unflatten(-1, (14, 14))
+    grid = (size // 8, size // 8)
+    expected = torch.nn.functional.interpolate(expected, grid, mode='bilinear', antialias=True)
+    found = model.guide.encode(model, images, model.masker)
+    assert found.grid == grid
+    torch.testing.assert_close(found.attention, expected.flatten(2), rtol=1e-3, atol=1e-5)
+
+
+def test_a_frozen_network_of_other_weights_is_refused():
+    model = guided('FrozenGuide')
+    state = model.state_dict()
+    model.load_state_dict(state)
+    state['guide.fingerprint'] = state['guide.fingerprint'] ^ 1
+    with pytest.raises(UsageError, match='not those that guided the run'):
+        model.load_state_dict(state)
+    with pytest.raises(UsageError, match=r"has to say of what.*source='FILE.pth'"):
+        guided('frozen')
+    with pytest.raises(UsageError, match=r"CachedGuide\.guide is 'teacher': give 'student'"):
+        guided(dict(type='cached', guide='teacher'))
+    with pytest.raises(UsageError, match='keeps scores alone'):
+        build('AttMaskHigh', 'MAE', 'vit', guide='cached', masker=Curious())

@@ -2,6 +2,7 @@
 
 from mstkit.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mstkit.engine.hooks.collapse_monitor_hook import CollapseMonitorHook
+from mstkit.engine.hooks.guide_cache_hook import GuideCacheHook
 from mstkit.engine.hooks.knn_hook import KNNHook
 from mstkit.engine.hooks.non_finite_hook import NonFiniteLossError, NonFiniteLossHook
 from mstkit.engine.hooks.panel_hook import PanelHook
@@ -14,6 +15,7 @@ from mstkit.engine.hooks.unreadable_image_hook import UnreadableImageHook
 __all__ = [
     'AtomicCheckpointHook',
     'CollapseMonitorHook',
+    'GuideCacheHook',
     'KNNHook',
     'NonFiniteLossError',
     'NonFiniteLossHook',

@@ -30,7 +30,7 @@ from mstkit.engine.parallel.sharding import is_sharded, shard, wants_sharding
 from mstkit.engine.runner import preflight
 from mstkit.engine.runner.batch_norm_checks import check_batch_norms
 from mstkit.engine.runner.compiling import check_compiling, compile_parts
-from mstkit.engine.runner.required_hooks import guard_training
+from mstkit.engine.runner.required_hooks import guard_training, keep_scores
 from mstkit.engine.runner.view_checks import check_views
 from mstkit.engine.runner.work_dir import WorkDir
 from mstkit.errors import UsageError
@@ -95,6 +95,8 @@ class MSTRunner(ResumableRunner):
         settings['default_hooks'], settings['custom_hooks'] = (
             guard_training(*hooks) if trains else map(preflight.build_hooks, hooks)
         )
+        if trains:
+            keep_scores(model, settings['default_hooks'], settings['custom_hooks'])
         if self._start.path is None:  # otherwise all weights come from the starting checkpoint
             preflight.check_pretrained(model, settings['default_hooks'], settings['custom_hooks'])
         built = Built(model, settings.get('cfg') or {})

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import CheckpointHook, Hook
+from torch import nn
 
 from mstkit.engine.hooks.checkpoint_hook import AtomicCheckpointHook
+from mstkit.engine.hooks.guide_cache_hook import GuideCacheHook
 from mstkit.engine.hooks.non_finite_hook import NonFiniteLossHook
 from mstkit.engine.runner.preflight import build_hooks
+from mstkit.models import CachedGuide, Pretrainer
 
 NON_FINITE = 'non_finite'  # default_hooks.non_finite=None switches the check for NaN and infinity off
 
@@ -40,6 +43,13 @@ def guard_training(
     if NON_FINITE not in given and not any(isinstance(hook, NonFiniteLossHook) for hook in (*named.values(), *others)):
         named[NON_FINITE] = NonFiniteLossHook()
     return named, others
+
+
+def keep_scores(model: nn.Module, named: dict[str, Any], others: list[Any]) -> None:
+    """Adds a :class:`GuideCacheHook` to the hooks of a model that is guided by kept scores, unless it is there."""
+    guided = isinstance(model, Pretrainer) and isinstance(model.guide, CachedGuide)
+    if guided and not any(isinstance(hook, GuideCacheHook) for hook in (*named.values(), *others)):
+        named['guide_cache'] = GuideCacheHook()
 
 
 def _is_plain_checkpoint_hook(hook: Hook | Mapping[str, Any] | None) -> bool:

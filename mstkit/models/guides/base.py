@@ -21,7 +21,13 @@ if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.pretrainer import Pretrainer
     from mstkit.models.step import Step
 
-_NAMES = {'teacher': 'TeacherGuide', 'student': 'StudentGuide', 'ema': 'EMAGuide'}
+_NAMES = {
+    'teacher': 'TeacherGuide',
+    'student': 'StudentGuide',
+    'ema': 'EMAGuide',
+    'cached': 'CachedGuide',
+    'frozen': 'FrozenGuide',
+}
 
 
 class GuidedParts(NamedTuple):
@@ -130,6 +136,10 @@ def build_guide(guide: dict | Guide | str | None) -> Guide | None:
         if guide not in _NAMES:
             raise UsageError(
                 f'model.guide is {guide!r}: give {", ".join(map(repr, _NAMES))}, none, or a dict(type=...) of a guide'
+            )
+        if guide == 'frozen':
+            raise UsageError(
+                "model.guide is 'frozen', which has to say of what: dict(type='frozen', source='FILE.pth')"
             )
         guide = dict(type=_NAMES[guide])
     elif isinstance(guide, dict) and guide.get('type') in _NAMES:

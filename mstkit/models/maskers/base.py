@@ -25,12 +25,14 @@ class Masker(nn.Module):
         needs_tokens: whether the masker uses ``context.tokens``.
         ratio: the smallest and the largest share of patches to hide; None in a masker that is told it otherwise.
         layer: the guide's block whose attention gives the scores, from the end (-1 is the last).
+        exclude_cls_key: rank by attention over the patches alone; see :func:`functional.importance_of`.
     """
 
     needs_scores: bool = False
     needs_tokens: bool = False
     ratio: tuple[float, float] | None = None
     layer: int = -1
+    exclude_cls_key: bool = False
 
     def __init__(self) -> None:
         super().__init__()
