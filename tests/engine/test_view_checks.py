@@ -52,10 +52,10 @@ def build(folder, model: dict, global_count: int = 2, local_count: int = 0, imag
 @pytest.mark.parametrize(
     ('model', 'counts', 'message'),
     [
-        (DINO, (1, 2), r'DINO takes the first 2 views .* of the 3 .* 1 can be: set global_crops\.count=2 of MultiCrop'),
+        (DINO, (1, 2), r'DINO takes the first 2 .* first 1 of 3 views .*: set global_crops\.count=2 of MultiCrop'),
         (DINO, (1, 0), r'DINO takes the first 2 views .* set global_crops\.count=2'),
-        (dict(DINO, global_views=1), (1, 0), r'is given one: set local_crops\.count of MultiCrop to 1 or more'),
-        (dict(DINO, global_views=3), (2, 2), r'takes the first 3 views .* 2 can be: set global_crops\.count=3'),
+        (dict(DINO, global_views=1), (1, 0), r'makes only one: set local_crops\.count of MultiCrop to 1 or more'),
+        (dict(DINO, global_views=3), (2, 2), r'takes the first 3 views .* first 2 of 4 .*: set global_crops\.count=3'),
         (MOBY, (1, 0), r'MoBY compares two global views .* of 16 px: set global_crops\.count=2'),
         (MOBY, (3, 0), r'of 16, 16, 16 px: set global_crops\.count=2 and local_crops\.count=0'),
         (MOBY, (1, 1), r'of 16, 8 px: set global_crops\.count=2 and local_crops\.count=0'),
