@@ -306,9 +306,25 @@ READ_CHECKPOINTS: dict[str, Callable[[Path], list[object]]] = {
     ],
     'train.py': of_training,
     'test.py': lambda file: [DEMO, file],
+    'train_tokenizer.py': lambda file: [
+        *(
+            '--network',
+            file,
+            '--data-root',
+            labeled_images(Path('images')),
+            '--out',
+            'tokenizer.pth',
+            '--device',
+            'cpu',
+        ),
+        *('--codes', 2),
+    ],
     'transfer.py': lambda file: ['--pretrained', file, '--tasks', 'classification', '--work-dir', 'out'],
 }
-BUILD_THE_BACKBONE = [name for name in READ_CHECKPOINTS if '/' in name and name != 'analysis/preview_masks.py']
+BUILD_THE_BACKBONE = [
+    *(name for name in READ_CHECKPOINTS if '/' in name and name != 'analysis/preview_masks.py'),
+    'train_tokenizer.py',
+]
 # Those that read folders of runs, or neither.
 READ_WORK_DIRS = ('report.py', 'consolidate.py')
 OTHERS = (
