@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.model import convert_sync_batchnorm, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
 from mmengine.registry import DefaultScope
@@ -19,6 +20,7 @@ from mstkit.engine.checkpoints.data_fingerprint import fingerprint
 from mstkit.engine.checkpoints.data_order import check_order
 from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
 from mstkit.engine.checkpoints.starting_checkpoint import Built, StartingCheckpoint, check_start, find_start
+from mstkit.engine.config.formatted_config import formatted_once
 from mstkit.engine.config.loader_checks import check_settings
 from mstkit.engine.hooks.colored_views import check_colored
 from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
@@ -65,6 +67,8 @@ class MSTRunner(ResumableRunner):
         init_processes(settings.get('launcher', 'none'), settings.get('env_cfg', {}).get('dist_cfg'))
         with DefaultScope.overwrite_default_scope(scope):
             model = self._prepare(model, work_dir, settings)
+        if isinstance(settings.get('cfg'), Config):
+            settings['cfg'] = formatted_once(settings['cfg'])
         super().__init__(model=model, work_dir=work_dir, **settings)
         for note in [*self._start.notes, *(self._work_dir_claim.notes if self._work_dir_claim else [])]:
             self.logger.warning(note)

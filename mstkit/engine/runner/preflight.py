@@ -244,7 +244,7 @@ def try_optimizer(
     """
     if isinstance(optim_wrapper, Mapping):
         check_registered(optim_wrapper.get('optimizer'), OPTIMIZERS)
-    with build_guard(), _without_info_log():
+    with build_guard(), _without_log():
         wrapper = (
             optim_wrapper if isinstance(optim_wrapper, OptimWrapper) else build_optim_wrapper(model, optim_wrapper)
         )
@@ -262,10 +262,10 @@ def _optimizer_copy(wrapper: OptimWrapper) -> torch.optim.Optimizer:
 
 
 @contextmanager
-def _without_info_log() -> Iterator[None]:
-    """Switches the log off: mmengine logs every parameter's settings whenever it builds an optimizer."""
+def _without_log() -> Iterator[None]:
+    """Switches the log off: mmengine logs every parameter, frozen ones as warnings, whenever it builds an optimizer."""
     before = logging.root.manager.disable
-    logging.disable(logging.INFO)
+    logging.disable(logging.WARNING)
     try:
         yield
     finally:
