@@ -39,6 +39,8 @@ class Frame(NamedTuple):
 
 # The width of a phone's screen; scaled up on larger screens, so that the text is readable on both.
 FRAME = Frame(width=360, height=220, left=46, right=350, top=10, bottom=186)
+# Of the labels left of the plot area, in px: a digit of 11 px in the widest of the usual fonts, and the space around.
+DIGIT, LABEL_GAP = 7, 8
 
 
 @dataclass(frozen=True)
@@ -172,11 +174,13 @@ def draw(chart: Chart) -> Drawing:
     """Computes the coordinates of a chart."""
     xs = [x for x, _ in chart.finite()]
     across = (min(xs), max(xs)) if min(xs) < max(xs) else (min(xs) - 1, max(xs) + 1)
-    to_x = scale(across, (FRAME.left, FRAME.right))
     ticks = linear_ticks(*across, about=5, whole=True) or [across[0]]
     kinds = [False, True] if chart.wide() else [False]
+    labels = [number(tick) for logarithmic in kinds for tick in _axis(chart, logarithmic)[1]]
+    frame = FRAME._replace(left=max(FRAME.left, LABEL_GAP + DIGIT * max(map(len, labels), default=0)))
+    to_x = scale(across, (frame.left, frame.right))
     layers = [_layer(chart, to_x, logarithmic) for logarithmic in kinds]
-    return Drawing(across, [(tick, to_x(tick)) for tick in ticks], layers)
+    return Drawing(across, [(tick, to_x(tick)) for tick in ticks], layers, frame)
 
 
 def style(number: int) -> Style:
@@ -205,13 +209,18 @@ def describe(chart: Chart) -> str:
     return ' '.join([f'{chart.title}{unit} over {chart.x}s.', *words, *levels])
 
 
+def _axis(chart: Chart, logarithmic: bool) -> tuple[tuple[float, float], Sequence[float]]:
+    """The ends of the y axis, and its ticks."""
+    levels = [level for level in (chart.levels or {}).values() if level > 0 or not logarithmic]
+    ends = domain([*(y for _, y in chart.finite()), *levels], logarithmic)
+    return ends, log_ticks(*ends) if logarithmic else linear_ticks(*ends, about=5)
+
+
 def _layer(chart: Chart, to_x: Callable[[float], float], logarithmic: bool) -> Layer:
     """Axis, levels and curves for a linear or a logarithmic y axis."""
-    values = [y for _, y in chart.finite()]
     levels = {name: level for name, level in (chart.levels or {}).items() if level > 0 or not logarithmic}
-    ends = domain([*values, *levels.values()], logarithmic)
+    ends, ticks = _axis(chart, logarithmic)
     to_y = scale(ends, (FRAME.bottom, FRAME.top), logarithmic)
-    ticks = log_ticks(*ends) if logarithmic else linear_ticks(*ends, about=5)
     placed = []
     for name, level in levels.items():
         y = to_y(level)

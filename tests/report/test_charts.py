@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from jinja2 import UndefinedError
 from markupsafe import Markup
+from matplotlib import font_manager
+from PIL import ImageFont
 
 from mstkit.report.chart_scales import choose_rows, domain, linear_ticks, log_ticks, scale, smooth, thin
-from mstkit.report.charts import MARKS, STYLES, Chart, Line, describe, style
+from mstkit.report.charts import MARKS, STYLES, Chart, Line, describe, draw, style
 from mstkit.report.markdown_blocks import blocks
 from mstkit.report.number_words import duration, number, several
 from mstkit.report.page_templates import code_spans, environment
@@ -138,6 +140,18 @@ def test_a_curve_is_drawn_where_it_belongs_with_gaps_where_it_is_not_finite():
     assert 'a: 1 at epoch 0, 1 at epoch 4, lowest 1 at 0, highest 3 at 1, 1 values not finite.' in describe(
         Chart('t', [Line('a', points, 0)])
     )
+
+
+@pytest.mark.parametrize(
+    'values', [[0.0010467, 0.0010533], [1e-7, 3.3e-7], [0.2, 0.9], [12345.0, 12345.9], [-0.00123, 4e-6]]
+)
+def test_no_label_of_an_axis_is_cut_off(values):
+    """Measured in the widest of the usual fonts, at the size of the style sheet."""
+    font = ImageFont.truetype(font_manager.findfont('DejaVu Sans'), 11)
+    drawing = draw(Chart('t', [Line('a', [(float(x), y) for x, y in enumerate(values)], 0)]))
+    labels = [number(value) for layer in drawing.layers for value, _ in layer.ticks]
+    assert labels and max(font.getlength(label) for label in labels) <= drawing.frame.left - 5
+    assert drawing.frame.left < drawing.frame.right / 2 and drawing.ticks[0][1] >= drawing.frame.left
 
 
 def test_smoothing_never_hides_the_raw_curve():
