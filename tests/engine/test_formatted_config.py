@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import yapf.yapflib.yapf_api
 from mmengine.config import Config
@@ -14,7 +15,12 @@ from . import running
 
 def counted(monkeypatch) -> list[str]:
     texts: list[str] = []
-    monkeypatch.setattr(yapf.yapflib.yapf_api, 'FormatCode', lambda text, **_: (texts.append(text) or text, False))
+
+    def keep(text: str, **_: Any) -> tuple[str, bool]:
+        texts.append(text)
+        return text, False
+
+    monkeypatch.setattr(yapf.yapflib.yapf_api, 'FormatCode', keep)
     return texts
 
 
