@@ -49,6 +49,10 @@ def test_the_configs_are_found():
     assert len({path.parent for path in CONFIGS}) >= 8
 
 
+def test_every_folder_of_masked_image_modeling_is_in_the_format_of_openmmlab():
+    assert {'mae', 'simmim', 'beit', 'maskfeat', 'mmpretrain'} <= {path.parent.name for path in METAFILES}
+
+
 @pytest.mark.parametrize('path', CONFIGS, ids=name)
 def test_first_lines_say_what_it_is(path):
     config = Config.fromfile(path)
