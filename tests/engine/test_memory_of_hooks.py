@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import FUNCTIONS
+from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mstkit.datasets.unreadable_images import replaced_in
@@ -56,7 +57,7 @@ class BrokenVectors(toy.ToyVectors):
 
     def __getitem__(self, index: int) -> dict:
         broken = dict(replaced=[f'{int(index)}.jpg']) if index in (2, 6, 13) else {}
-        return {**super().__getitem__(index), 'data_samples': SimpleNamespace(**broken)}
+        return {**super().__getitem__(index), 'data_samples': DataSample(metainfo=broken)}
 
 
 @FUNCTIONS.register_module('collate_vectors', force=True)

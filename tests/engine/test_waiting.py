@@ -37,7 +37,7 @@ class Waits(TorchDispatchMode):
         if name in READS or by_mask:
             frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(OURS)]
             if frames:
-                self.found[f'{name} in {Path(frames[-1].filename).name}: {frames[-1].line}'] += 1
+                self.found[f'{name} in {Path(frames[-1].filename).name}: {str(frames[-1].line).split("  #")[0]}'] += 1
         return function(*args, **(kwargs or {}))
 
 

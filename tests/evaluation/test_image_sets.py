@@ -68,7 +68,10 @@ def test_a_folder_of_splits_is_none_of_classes(data, tmp_path):
     assert len(together) == 33 and 'gt_label' not in together.get_data_info(0)
     shutil.copytree(data / 'train', tmp_path / 'Train')
     shutil.copytree(data / 'val', tmp_path / 'Val')
-    for split, words in (('train', "has a folder 'Train' and no folder 'train'"), ('val', "split='Train', which is")):
+    for split, words in (
+        ('train', "has a folder 'Train' and no folder 'train'"),
+        ('val', "split='Train', which exists"),
+    ):
         with pytest.raises(UsageError, match=words):
             ImageFolder(tmp_path, split=split)
 

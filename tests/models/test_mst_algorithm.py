@@ -194,7 +194,7 @@ def test_masker_without_attention_to_guide_it_is_refused(monkeypatch):
     from mstkit.models import MaskedVisionTransformer
 
     monkeypatch.setattr(MaskedVisionTransformer, 'provides_attention', False)
-    with pytest.raises(UsageError, match='AttentionGuidedMasker needs attention and backbone MaskedVisionTransformer'):
+    with pytest.raises(UsageError, match='AttentionGuidedMasker needs attention, but backbone MaskedVisionTransformer'):
         mst()
     mst(masker=dict(type='RandomMasker'))
 

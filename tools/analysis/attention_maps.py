@@ -134,7 +134,7 @@ def main() -> None:
     name = f'{networks[0].name}, ' if len(networks) == 1 else ''
     title = [f'Attention of {name}' + ' and '.join(sorted({block_in_words(one, args.block) for one in networks}))]
     caption = [
-        f'Heat: attention to each patch of {" or ".join(sorted({query_in_words(one) for one in networks}))}, '
+        f'Heat: attention from {" or ".join(sorted({query_in_words(one) for one in networks}))} to each patch, '
         'scaled to the range of each map. Kept: the fewest patches that hold '
         f'{100 * args.threshold:g} % of a head’s attention, in the color of the head that gives them most.'
     ]
