@@ -50,7 +50,9 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 _OTHERS = {cls.__name__ for cls in REGISTERED if issubclass(cls, Pretrainer)} - {MoBY.__name__}  # test_moby.py
 _OTHERS -= {config['type'] for config in METHODS.values()}
-NEEDED = {'BEiT': dict(tokenizer=Shades())}  # what a method has no default for
+# What a method has no default for, or one that is large.
+SMALL_DECODER = dict(type='ViTDecoder', embed_dims=24, num_layers=1, num_heads=2)
+NEEDED: dict[str, dict[str, Any]] = {'BEiT': dict(tokenizer=Shades()), 'MAE': dict(decoder=SMALL_DECODER)}
 METHODS.update((name, dict(type=name, **NEEDED.get(name, {}))) for name in sorted(_OTHERS))
 DISTILLING = dict(neck=dict(NECK), head=dict(type='DINOHead'), teacher=dict(momentum=0.9))  # where a method takes them
 PATCH_SIZES = {'vit': 8, 'swin': 32}  # of what is hidden as one, pixels: SimMIM's own is the whole of the small view
