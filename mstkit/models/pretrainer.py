@@ -67,6 +67,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
     static_graph: ClassVar[bool] = True  # every step uses the same parameters, whatever the mask
     # Path of an objective's module -> the flat argument that configures it, for messages (see config_key).
     FLAT_KEYS: ClassVar[Mapping[str, str]] = {}
+    VIT_DEFAULTS: ClassVar[Mapping[str, Any]] = {}  # what a MaskedVisionTransformer gets that its config leaves out
     backbone: MaskedBackbone
     teacher: Any
     guide: Any
@@ -88,7 +89,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         mask_patch_size: int | None = None,
     ) -> None:
         name = type(self).__name__
-        student = check_backbone(MODELS.build(backbone), encoder_sees, name)
+        student = check_backbone(MODELS.build(self.backbone_config(backbone)), encoder_sees, name)
         # Built here: BaseSelfSupervisor would look it up in mmpretrain's registry unless mstkit's scope is current.
         preprocessor = MODELS.build({'type': 'ViewDataPreprocessor', **(data_preprocessor or {})})
         super().__init__(student, data_preprocessor=preprocessor, init_cfg=init_cfg)
@@ -114,6 +115,12 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         self._statistics: dict[str, Tensor] = {}
         self._driven = False
         self._undriven_losses = 0
+
+    @classmethod
+    def backbone_config(cls, backbone: Mapping[str, Any]) -> dict[str, Any]:
+        """A backbone's config with the defaults of the method, for whoever builds the backbone alone too."""
+        is_vit = str(backbone.get('type')).split('.')[-1] == 'MaskedVisionTransformer'
+        return {**(cls.VIT_DEFAULTS if is_vit else {}), **backbone}
 
     @property
     def guided_by_teacher(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mstkit.interop import (
     recognize,
     trusted_part,
 )
+from mstkit.models import Pretrainer
 from mstkit.networks.network import Network
 from mstkit.registry import MODELS
 from mstkit.utils.build_errors import build_guard
@@ -169,12 +171,23 @@ def _checkpoint_config(checkpoint: Mapping[str, Any], path: str) -> Mapping[str,
         return config
 
 
+def _backbone_config(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a model's backbone with the defaults of its method, without what initializes its weights."""
+    plain = {key: value for key, value in model['backbone'].items() if key != 'init_cfg'}
+    # Looked up by name alone: the type may come with a stranger's file, and the registry would import a dotted one.
+    scope, _, kind = str(model.get('type')).rpartition('.')
+    method = MODELS.module_dict.get(kind) if scope in ('', 'mstkit') else None
+    if inspect.isclass(method) and issubclass(method, Pretrainer):
+        return method.backbone_config(plain)
+    return plain
+
+
 def _build(config: Mapping[str, Any], source: str) -> nn.Module:
     """Builds the backbone of a config, without initializing its weights."""
     model = config.get('model')
     if not isinstance(model, Mapping) or not isinstance(model.get('backbone'), Mapping):
         raise UsageError(f'{source}: the config has no model.backbone.')
-    plain = {key: value for key, value in model['backbone'].items() if key != 'init_cfg'}
+    plain = _backbone_config(model)
     with errors_of_source(source), DefaultScope.overwrite_default_scope('mstkit'), build_guard():
         return MODELS.build(plain)
 
@@ -213,7 +226,7 @@ def _network(
     if normalization.get('rgb_to_bgr') or (not to_rgb and reader != RGB_READER and reader.startswith('Load')):
         raise UsageError(f'{source}: its config feeds images in BGR order to the network; only RGB is supported.')
     image_size, resize = _view(pipelines, config['model']['backbone'])
-    built_from = {key: value for key, value in config['model']['backbone'].items() if key != 'init_cfg'}
+    built_from = _backbone_config(config['model'])
     with errors_of_source(source):
         return Network(backbone, name, image_size, mean, std, resize, branch, origin, interpolate_offset, built_from)
 

@@ -11,8 +11,10 @@ from safetensors.torch import save_file
 
 from mstkit.errors import UsageError
 from mstkit.networks import open_networks, open_several
+from mstkit.networks.from_config import SEED
 from mstkit.networks.from_timm import _is_dinos
 from mstkit.registry import MODELS
+from tests.models.tokenizers import Shades
 from tests.networks.toy import CONFIG, VIT, toy_images, write_checkpoint
 
 VIT_OF_TIMM = 'vit_tiny_patch16_224'
@@ -64,6 +66,35 @@ def test_random_weights_are_the_same_every_time_and_disturb_nothing(checkpoint: 
     assert from_config.fingerprint != open_networks(str(checkpoint))[0].fingerprint
     assert (from_config.name, from_config.image_size) == ('random mst', 32)
     assert from_config.backbone.get_parameter('layers.0.attn.qkv.weight').std() == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize(('method', 'parts'), [('MAE', {}), ('BEiT', dict(tokenizer=Shades()))])
+def test_what_a_method_gives_its_backbone_is_opened_too(tmp_path: Path, method: str, parts: dict[str, Any]) -> None:
+    """Its config names neither positions nor initialization: the class has them, and the same network is opened."""
+    backbone = CONFIG['model']['backbone']
+    torch.manual_seed(0)
+    model = MODELS.build(dict(type=method, backbone=backbone, **parts))
+    model.init_weights()
+    written = Config(
+        {
+            **CONFIG,
+            'model': dict(type=method, backbone=backbone, data_preprocessor=CONFIG['model']['data_preprocessor']),
+        }
+    )
+    path = tmp_path / 'epoch_1.pth'
+    torch.save({'meta': {'cfg': written.pretty_text}, 'state_dict': model.state_dict()}, path)
+    (trained,), (random,) = open_networks(str(path)), open_networks(f'random:{path}')
+    torch.manual_seed(SEED)
+    fresh = MODELS.build(model.backbone_config(backbone))
+    fresh.init_weights()
+    for opened, expected in ((trained, model.backbone), (random, fresh)):
+        assert opened.backbone.positions == expected.positions == ('sincos' if method == 'MAE' else 'none')
+        found = opened.backbone.state_dict()
+        assert found.keys() == expected.state_dict().keys()
+        assert all(torch.equal(found[key], value) for key, value in expected.state_dict().items())
+    other = Config({**CONFIG, 'model': dict(type=f'mmpretrain.{method}', backbone=backbone)})
+    other.dump(tmp_path / 'other.py')
+    assert open_networks(f'random:{tmp_path / "other.py"}')[0].backbone.positions == 'learned', 'not our class'
 
 
 def test_a_classifier_of_mmpretrain_whose_backbone_is_ours(tmp_path: Path) -> None:

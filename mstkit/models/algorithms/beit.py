@@ -56,6 +56,7 @@ class BEiT(Pretrainer):
         UsageError: no such tokenizer; parts that do not fit each other.
     """
 
+    VIT_DEFAULTS = ENCODER
     FLAT_KEYS: ClassVar[Mapping[str, str]] = {
         'objectives.predict.target.tokenizer': 'tokenizer',
         'objectives.predict.decoder': 'decoder',
@@ -78,8 +79,6 @@ class BEiT(Pretrainer):
         mask_token_std: float = 0.02,
         mask_token_decay: bool = True,
     ) -> None:
-        if str(backbone.get('type')).split('.')[-1] == 'MaskedVisionTransformer':
-            backbone = {**ENCODER, **backbone}
         try:
             codes = build_tokenizer(tokenizer)
         except UsageError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from mstkit.models.algorithms.flat_arguments import PREDICTION_KEYS, prediction_objective
@@ -46,6 +47,7 @@ class MAE(Pretrainer):
     """
 
     FLAT_KEYS = PREDICTION_KEYS
+    VIT_DEFAULTS = MappingProxyType(dict(positions='sincos', initialization='xavier'))
 
     def __init__(
         self,
@@ -64,8 +66,6 @@ class MAE(Pretrainer):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        if str(backbone.get('type')).split('.')[-1] == 'MaskedVisionTransformer':
-            backbone = {'positions': 'sincos', 'initialization': 'xavier', **backbone}
         target = dict(type='Pixels', norm=norm_pix) if target is None else target
         predict = prediction_objective('MAE', target, decoder, 'ViTDecoder', loss, loss_weight_predict)
         super().__init__(
