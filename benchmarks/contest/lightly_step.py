@@ -6,7 +6,6 @@ recipes are those of our configs: AdamW, drop path 0.1 in the student, gradient 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from typing import Any
 
@@ -17,27 +16,19 @@ from lightly.models.modules import DINOProjectionHead, MaskedVisionTransformerTI
 from lightly.models.utils import random_block_mask, update_drop_path_rate, update_momentum
 from torch import Tensor, nn
 
-from contest.clock import Clock
-from contest.our_step import made_views
-
-DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from contest.peer_step import PeerStep
 
 
-class LightlyStep:
+class LightlyStep(PeerStep):
     """Base class of lightly's steps.
 
     Args:
-        sizes: sides of the views in px, the two global ones first.
-        batch: number of images.
-        device: of the step.
-        dtype: float32, bfloat16 or float16 (without a loss scaler, whose time is negligible).
+        sizes: see :class:`PeerStep`; so are ``batch``, ``device`` and ``dtype``.
         out_dim: number of prototypes.
     """
 
     def __init__(self, sizes: list[int], batch: int, device: str, dtype: str, out_dim: int) -> None:
-        torch.manual_seed(0)
-        self.device, self.dtype, self.clock = torch.device(device), DTYPES[dtype], None
+        super().__init__(sizes, batch, device, dtype)
         self.teacher, self.student = self.backbones()
         self.student_head = DINOProjectionHead(384, 2048, 256, out_dim, freeze_last_layer=1)
         self.teacher_head = DINOProjectionHead(384, 2048, 256, out_dim)
@@ -50,9 +41,6 @@ class LightlyStep:
         trained = [*self.student.parameters(), *self.student_head.parameters()]
         self.trained = [parameter for parameter in trained if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trained, lr=5e-4, weight_decay=0.04)
-        # lightly's loaders return float images; ours return uint8, and the conversion is part of our step.
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-        self.views = [((view / 255 - mean) / std).to(self.device) for view in made_views(sizes, batch)]
 
     def backbones(self) -> tuple[nn.Module, nn.Module]:
         """The teacher's and the student's."""
@@ -62,31 +50,14 @@ class LightlyStep:
         """The losses."""
         raise NotImplementedError
 
-    def forward(self) -> Tensor:
-        """The loss of the views."""
-        raise NotImplementedError
+    def clip(self) -> None:
+        """The norm of all gradients together, at 3."""
+        nn.utils.clip_grad_norm_(self.trained, 3.0)
 
-    def watch(self, clock: Clock) -> None:
-        """Makes a clock measure the phases of the following steps."""
-        self.clock = clock
-
-    def phase(self, name: str) -> Any:
-        """A phase of the clock, if there is one."""
-        return contextlib.nullcontext() if self.clock is None else self.clock.phase(name)
-
-    def __call__(self) -> None:
-        half = self.dtype is not torch.float32
-        with self.phase('losses'), torch.autocast(self.device.type, self.dtype, enabled=half):
-            loss = self.forward()
-        with self.phase('backward'):
-            loss.backward()
-        with self.phase('optimizer'):
-            nn.utils.clip_grad_norm_(self.trained, 3.0)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-        with self.phase('EMA'):
-            update_momentum(self.student, self.teacher, m=0.996)
-            update_momentum(self.student_head, self.teacher_head, m=0.996)
+    def follow(self) -> None:
+        """The moving average of network and head."""
+        update_momentum(self.student, self.teacher, m=0.996)
+        update_momentum(self.student_head, self.teacher_head, m=0.996)
 
 
 class LightlyDINO(LightlyStep):

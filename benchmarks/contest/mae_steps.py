@@ -6,71 +6,38 @@ normalized per patch, and are trained by AdamW without clipping, as configs/mae 
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any
-
 import timm
 import torch
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from contest.clock import Clock
-from contest.our_step import made_views
+from contest.peer_step import PeerStep
 
-DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE, PATCH, RATIO = 224, 16, 0.75
 DECODER = dict(decoder_embed_dim=512, decoder_depth=8, decoder_num_heads=16)
 
 
-class MAEStep:
+class MAEStep(PeerStep):
     """What both have.
 
     Args:
         sizes: the side of the view, which is 224.
-        batch: images.
-        device: where.
-        dtype: float32, bfloat16 or float16 (without a loss scaler, whose time is next to nothing).
+        batch: see :class:`PeerStep`; so are ``device`` and ``dtype``.
         out_dim: not used: there are no prototypes.
     """
 
     def __init__(self, sizes: list[int], batch: int, device: str, dtype: str, out_dim: int) -> None:
         del out_dim
-        torch.manual_seed(0)
-        self.device, self.dtype, self.clock = torch.device(device), DTYPES[dtype], None
+        super().__init__(sizes, batch, device, dtype)
         self.model = self.build().to(self.device).train()
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
-        # Their loaders hand over float images; ours uint8, whose conversion is part of our step.
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-        self.images = ((made_views(sizes, batch)[0] / 255 - mean) / std).to(self.device)
+        (self.images,) = self.views
 
     def build(self) -> nn.Module:
         """The network."""
         raise NotImplementedError
-
-    def forward(self) -> Tensor:
-        """The loss of the images."""
-        raise NotImplementedError
-
-    def watch(self, clock: Clock) -> None:
-        """Lets a clock book the phases of the coming steps."""
-        self.clock = clock
-
-    def phase(self, name: str) -> Any:
-        """A phase of the clock, where one watches."""
-        return contextlib.nullcontext() if self.clock is None else self.clock.phase(name)
-
-    def __call__(self) -> None:
-        half = self.dtype is not torch.float32
-        with self.phase('losses'), torch.autocast(self.device.type, self.dtype, enabled=half):
-            loss = self.forward()
-        with self.phase('backward'):
-            loss.backward()
-        with self.phase('optimizer'):
-            self.optimizer.step()
-            self.optimizer.zero_grad()
 
 
 class MMPretrainMAE(MAEStep):
