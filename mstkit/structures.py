@@ -48,6 +48,17 @@ class TokenEncoder(Protocol):
 
 
 @runtime_checkable
+class PoolingEncoder(TokenEncoder, Protocol):
+    """A :class:`TokenEncoder` that says what the feature of an image is.
+
+    Attributes:
+        global_pool: as timm's: 'token', ``pooled`` of the tokens; 'avg', the mean of the patch tokens.
+    """
+
+    global_pool: str
+
+
+@runtime_checkable
 class ClassTokenBackbone(Protocol):
     """A backbone without ``forward_tokens`` whose output tokens (B, L, C) begin with a class token, if it is not None.
 

@@ -6,9 +6,9 @@
 share = dict(ratio=(0.1, 0.5), image_prob=0.5)
 
 # What masks are compared with in MAE and SimMIM, which hide more: one share in every image. MST's mask keeps its own,
-# 1.25 %. A masker and its guide change together.
+# 1.25 %. A masker and its guide change together. Kept scores are two epochs old at most: comparisons are short runs.
 most = dict(ratio=0.75, image_prob=1.0)
-kept = dict(type='CachedGuide', every=10)
+kept = dict(type='CachedGuide', every=2)
 
 choices = {
     'model.masker+guide': {

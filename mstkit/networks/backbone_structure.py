@@ -136,6 +136,7 @@ class MmpretrainViT(_OfMmpretrain):
         ours = isinstance(backbone, MaskedVisionTransformer)  # which may have registers
         self.extra = backbone.num_prefix_tokens if ours else backbone.num_extra_tokens
         self.class_token = backbone.num_extra_tokens > 0
+        self.averages = ours and backbone.global_pool == 'avg'
         super().__init__(backbone, [backbone.layers])
 
     def grid(self, image: Size, inputs: tuple[Any, ...]) -> Size:
@@ -167,7 +168,7 @@ class MmpretrainViT(_OfMmpretrain):
 
     @property
     def pools_patches(self) -> bool:
-        return self.backbone.out_type == 'avg_featmap' or not self.class_token
+        return self.backbone.out_type == 'avg_featmap' or self.averages or not self.class_token
 
 
 class MmpretrainSwin(_OfMmpretrain):

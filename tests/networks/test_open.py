@@ -10,6 +10,7 @@ from mmengine.config import Config
 from safetensors.torch import save_file
 
 from mstkit.errors import UsageError
+from mstkit.evaluation.features import PooledEncoder
 from mstkit.networks import open_networks, open_several
 from mstkit.networks.from_config import SEED
 from mstkit.networks.from_timm import _is_dinos
@@ -95,6 +96,37 @@ def test_what_a_method_gives_its_backbone_is_opened_too(tmp_path: Path, method: 
     other = Config({**CONFIG, 'model': dict(type=f'mmpretrain.{method}', backbone=backbone)})
     other.dump(tmp_path / 'other.py')
     assert open_networks(f'random:{tmp_path / "other.py"}')[0].backbone.positions == 'learned', 'not our class'
+
+
+PREDICTING = {'MAE': {}, 'SimMIM': {'mask_patch_size': None}, 'MaskFeat': {}, 'BEiT': {'tokenizer': Shades()}}
+
+
+@pytest.mark.parametrize('method', [*PREDICTING, 'MSTAlgorithm'])
+def test_the_feature_of_an_image_is_what_its_method_trains(tmp_path: Path, method: str) -> None:
+    """The mean of the patches where no loss reads the class token, in k-NN during training as in an opened network."""
+    backbone = CONFIG['model']['backbone']
+    predicting = method in PREDICTING
+    parts = PREDICTING[method] if predicting else {}
+    model = MODELS.build(dict(type=method, backbone=backbone, **parts))
+    model.init_weights()
+    written = dict(type=method, backbone=backbone, data_preprocessor=CONFIG['model']['data_preprocessor'])
+    path = tmp_path / 'epoch_1.pth'
+    text = Config({**CONFIG, 'model': written}).pretty_text
+    torch.save({'meta': {'cfg': text}, 'state_dict': model.state_dict()}, path)
+    network = open_networks(str(path), 'student')[0]
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    model.eval()
+    with torch.no_grad():
+        tokens = model.backbone.forward_tokens(images)
+        expected = tokens.patch_tokens.mean(dim=1) if predicting else tokens.pooled
+        assert not torch.allclose(tokens.patch_tokens.mean(dim=1), tokens.pooled, atol=1e-3)
+        layers = torch.stack(model.backbone.forward_layers(images, 2)).mean(dim=2)
+        torch.testing.assert_close(PooledEncoder(model.backbone)(images), expected)
+        torch.testing.assert_close(network(images).pooled, expected)
+        if predicting:
+            torch.testing.assert_close(network.features(images, last_blocks=2), torch.cat([*layers], dim=1))
+            with pytest.raises(UsageError, match='already the mean of its patches'):
+                network.features(images, mean_patch=True)
 
 
 def test_a_classifier_of_mmpretrain_whose_backbone_is_ours(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ ENCODER = dict(
     qkv_bias='qv_bias',
     layer_scale_init_value=0.1,
     initialization='beit',
+    global_pool='avg',
 )
 
 
@@ -37,8 +38,8 @@ class BEiT(Pretrainer):
 
     Args:
         backbone: a :class:`MaskedBackbone`, ViT or Swin. A :class:`MaskedVisionTransformer` gets BEiT's shared relative
-            positions without absolute ones, biases of queries and values, LayerScale of 0.1 and initialization, unless
-            its config says otherwise.
+            positions without absolute ones, biases of queries and values, LayerScale of 0.1 and initialization, and
+            ``global_pool='avg'``, unless its config says otherwise.
         tokenizer: a file that tools/train_tokenizer.py wrote, or the config of a :class:`Tokenizer`.
         masker: what hides patches; blocks of at least 16 patches, 75 of 196 in each image.
         mask_patch_size: see :class:`Pretrainer`; single patch tokens where it is not given.

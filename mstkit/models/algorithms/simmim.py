@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from mstkit.models.algorithms.flat_arguments import PREDICTION_KEYS, prediction_objective
@@ -24,7 +25,7 @@ class SimMIM(Pretrainer):
     that patches receive.
 
     Args:
-        backbone: a :class:`MaskedBackbone`, ViT or Swin.
+        backbone: a :class:`MaskedBackbone`, ViT or Swin; ``global_pool`` of a ViT defaults to 'avg'.
         masker: decides which squares are hidden; by default 60 % at random.
         mask_patch_size: side in pixels of the squares that are masked as a whole, see :class:`Pretrainer`; 32 in the
             paper: one token of a Swin's last stage, or 2×2 patches of a ViT/16. None masks single patch tokens.
@@ -45,6 +46,7 @@ class SimMIM(Pretrainer):
     """
 
     FLAT_KEYS = PREDICTION_KEYS
+    VIT_DEFAULTS = MappingProxyType(dict(global_pool='avg'))
 
     def __init__(
         self,

@@ -60,6 +60,9 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
             MAE's: linear layers and patch projection Xavier-uniform, class token normal, std 0.02; 'beit', BEiT's and
             SimMIM's: linear layers, patch projection and class token normal, std 0.02, truncated at ±0.02, and the last
             linear layer of both branches of layer i (from 1) divided by sqrt(2i).
+        global_pool: as timm's, what k-NN, probes and other measurements take as the feature of an image: 'token', the
+            class token; 'avg', the mean of the patch tokens, for methods that do not train the class token. Training
+            does not depend on it.
         layer_scale_init_value: mmpretrain's, initial value of LayerScale's factors (Touvron et al., ICCV 2021); 0 or
             None for no LayerScale.
         with_cp: activation checkpointing: keep only the input of each layer and recompute the layer in the backward
@@ -80,6 +83,7 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         initialization: Literal['trunc_normal', 'xavier', 'beit'] = 'trunc_normal',
         num_registers: int = 0,
         relative_positions: Literal['shared', 'per_layer'] | None = None,
+        global_pool: Literal['token', 'avg'] = 'token',
         **kwargs: Any,
     ) -> None:
         settings = vit_arguments(type(self).__name__, args, kwargs)
@@ -94,6 +98,7 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         self.initialization = check_one_of(
             'MaskedVisionTransformer: initialization', initialization, ('trunc_normal', 'xavier', 'beit')
         )
+        self.global_pool = check_one_of('MaskedVisionTransformer: global_pool', global_pool, ('token', 'avg'))
         self.num_registers = check_count('MaskedVisionTransformer: num_registers', num_registers, 0, 1024)
         if num_registers:
             self.register_tokens = nn.Parameter(torch.zeros(1, num_registers, self.embed_dims))
