@@ -26,7 +26,7 @@ class TokenDecoder(BaseModule):
 
     Attributes:
         per_patch: whether a patch is predicted from its own token alone; the encoder can then skip the tokens of
-            patches that are not predicted.
+            patches that are not predicted, and the decoder gets the M tokens of hidden patches alone, as (1, M, C).
     """
 
     per_patch: ClassVar[bool] = False

@@ -95,8 +95,17 @@ class MaskedPrediction(Objective):
     def forward(self, step: Step) -> Tensor:
         """See :meth:`Objective.forward`."""
         seen = self._seen(step)
-        errors = patch_errors(self.decoder(seen), self._target(step, seen.grid), self.loss, self.beta)
-        loss = errors.mean() if self.on == 'all' else weighted_mean(errors, self._hidden(step))
+        target = self._target(step, seen.grid)
+        rows = seen.hidden if isinstance(seen, TokenOutput) else None
+        if self.decoder.per_patch and self.on == 'hidden' and rows is not None:
+            # Predictions that no loss reads cost most where there are many ids: 8192 in BEiT.
+            tokens = seen.patch_tokens.flatten(0, 1).index_select(0, rows)  # (M, C)
+            predicted = self.decoder(seen._replace(patch_tokens=tokens[None]))
+            errors = patch_errors(predicted, target.flatten(0, 1).index_select(0, rows)[None], self.loss, self.beta)
+            loss = errors.sum() / max(len(rows), 1)
+        else:
+            errors = patch_errors(self.decoder(seen), target, self.loss, self.beta)
+            loss = errors.mean() if self.on == 'all' else weighted_mean(errors, self._hidden(step))
         self.statistics = {'masked_prediction': loss.detach()}
         return loss
 
