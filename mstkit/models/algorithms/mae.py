@@ -27,7 +27,8 @@ class MAE(Pretrainer):
 
     Args:
         backbone: a :class:`MaskedBackbone` that can encode visible patches alone, so no Swin. For a
-            :class:`MaskedVisionTransformer`, ``positions`` and ``initialization`` default to MAE's, ``global_pool`` to 'avg'.
+            :class:`MaskedVisionTransformer`, ``positions`` and ``initialization`` default to MAE's,
+            ``global_pool`` to 'avg'.
         masker: decides which patches are hidden; by default 75 % at random.
         decoder: default :class:`ViTDecoder` with MAE's 8 layers, 512 channels and 16 heads.
         norm_pix: predict pixels normalized by the mean and deviation of their patch (``norm_pix_loss`` of MAE's code,
