@@ -177,11 +177,13 @@ class PanelData(NamedTuple):
 
     Attributes:
         images: (B, 3, H, W), normalized.
-        attention: (B, h, w), mean over heads of the teacher's attention, or None without a teacher's attention.
+        attention: (B, h, w), mean over heads of the attention that guides the masker, else of the teacher's; None where
+            there is neither.
         mask: (B, h, w) bool, True = hidden, or None without a masker.
         reconstruction: (B, 3, H, W), normalized like ``images``, or None without a decoder.
         target: (B, 3, H, W), the reconstruction's target where it is not the image itself (HOG, for example); else
             None.
+        attention_of: whose attention it is: 'teacher' or the class of the guide.
     """
 
     images: Tensor
@@ -189,6 +191,7 @@ class PanelData(NamedTuple):
     mask: Tensor | None
     reconstruction: Tensor | None
     target: Tensor | None = None
+    attention_of: str = 'teacher'
 
 
 @dataclass(frozen=True)

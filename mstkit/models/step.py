@@ -47,6 +47,14 @@ class Step:
         return torch.cat(self.views[: self.global_views])
 
     @cached_property
+    def guidance(self) -> TokenOutput | None:
+        """What the guide says of the unmasked global views; None if the masker needs neither scores nor tokens."""
+        masker = self.model.masker
+        if masker is None or not (masker.needs_scores or masker.needs_tokens):
+            return None
+        return self.model.guide(self, masker)
+
+    @cached_property
     def mask(self) -> Tensor | None:
         """The mask of the global views: (G*B, h, w) bool, True = hidden from the student; None without a masker.
 
@@ -57,10 +65,9 @@ class Step:
         if masker is None:
             return None
         context = MaskContext(self.images, self.model.backbone.grid_of(self.images))
-        if masker.needs_scores or masker.needs_tokens:
-            tokens = self.model.guide(self, masker)
+        if self.guidance is not None:
             context = context._replace(
-                tokens=tokens.patch_tokens if masker.needs_tokens else None, scores=tokens.attention
+                tokens=self.guidance.patch_tokens if masker.needs_tokens else None, scores=self.guidance.attention
             )
         return expand_mask(masker(coarser(context, cell)), context.grid)
 
@@ -118,10 +125,13 @@ def panel_of(model: Pretrainer, images: Tensor) -> PanelData:
     was_training = model.training
     model.eval()
     step = Step(model, [images], attention=model.backbone.provides_attention, read_all=True)
+    shown, whose = step.guidance, type(model.guide).__name__
+    if shown is None or shown.attention is None or model.guided_by_teacher:
+        shown, whose = (None if model.teacher is None else step.teacher), 'teacher'
     attention = None
-    if model.teacher is not None and step.teacher.attention is not None:
-        attention = step.teacher.attention.mean(dim=1).view(len(images), *step.teacher.grid)
+    if shown is not None and shown.attention is not None:
+        attention = shown.attention.mean(dim=1).view(len(images), *shown.grid)
     drawn = [(one.restore(step), one.show_target(step)) for one in model.objectives.values()]
     model.train(was_training)
     restored, target = next((pair for pair in drawn if pair[0] is not None), (None, None))
-    return PanelData(images, attention, step.mask, restored, target)
+    return PanelData(images, attention, step.mask, restored, target, whose)

@@ -52,7 +52,9 @@ def draw_panels(
     columns: list[tuple[str, list[np.ndarray]]] = [('input', shown)]
     if data.attention is not None:
         maps = data.attention[:max_rows].detach().float().cpu().numpy()
-        columns.append(('attention', [under_heat(cell, heat, size) for cell, heat in zip(shown, maps, strict=True)]))
+        whose = data.attention_of.removesuffix('Guide').lower()  # 'ema' of an EMAGuide: a title has to be short
+        title = 'attention' if whose == 'teacher' else f'attention ({whose})'
+        columns.append((title, [under_heat(cell, heat, size) for cell, heat in zip(shown, maps, strict=True)]))
     if data.mask is not None:
         masks = data.mask[:max_rows].detach().cpu().numpy().astype(bool)
         title = f'mask ({100 * masks.mean():.0f} % hidden)'

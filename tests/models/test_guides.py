@@ -54,6 +54,19 @@ def loss_of(model: Any, backbone: str = 'vit') -> dict[str, Tensor]:
     return model.loss(inputs, samples)
 
 
+@pytest.mark.parametrize('guide', GUIDES)
+def test_a_panel_shows_what_guides_the_masker(guide):
+    """The scores by which the patches of its mask were chosen, not those of another network."""
+    model = guided(guide)
+    panel = model.panel(views('vit')[0])
+    images = len(panel.images)
+    assert panel.attention_of == ('teacher' if guide == 'TeacherGuide' else guide)
+    assert panel.attention is not None and panel.mask is not None and panel.mask.any()
+    scores, hidden = panel.attention.view(images, -1), panel.mask.view(images, -1)
+    for one, where in zip(scores, hidden, strict=True):
+        assert not where.any() or one[where].min() >= one[~where].max(), 'AttMaskHigh hides the most attended'
+
+
 @pytest.mark.parametrize('masker', MASKERS)
 @pytest.mark.parametrize('method', METHODS)
 @pytest.mark.parametrize('guide', GUIDES)
