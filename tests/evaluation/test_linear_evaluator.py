@@ -39,6 +39,27 @@ def said(monkeypatch) -> list[str]:
     return lines
 
 
+def test_standardized_features_do_not_depend_on_the_scale_of_channels(evaluated: EvaluatedNetwork, monkeypatch) -> None:
+    evaluator = EVALUATORS.build(dict(type='linear', preset='mae', epochs=6, rates=[0.1], batch_size=64))
+    result, head = evaluator.train(evaluated)
+    train, val = (evaluated.bank(split, 1, False) for split in ('train', 'val'))
+    mean, std = train.features.mean(dim=0), (train.features.var(dim=0, correction=0) + 1e-6).sqrt()
+    plain = [bank._replace(features=(bank.features - mean) / std) for bank in (train, val)]
+    expected = train_heads(shuffled_batches(*plain, 64), plain[1], (0.025,), epochs=6)
+    torch.testing.assert_close(result.top1, expected.top1)
+    torch.testing.assert_close(result.loss, expected.loss, rtol=1e-5, atol=1e-6)
+    best = plain[1].features @ expected.weight[0].T + expected.bias[0]
+    torch.testing.assert_close(val.features @ head.weight.T + head.bias, best, rtol=1e-4, atol=1e-4)
+    kept = EvaluatedNetwork.bank
+
+    def stretched(self, *args):
+        bank = kept(self, *args)
+        return bank._replace(features=bank.features * 100 + 7)
+
+    monkeypatch.setattr(EvaluatedNetwork, 'bank', stretched)
+    torch.testing.assert_close(evaluator.train(evaluated)[0].loss, result.loss, rtol=1e-3, atol=1e-4)
+
+
 def test_stored_features_go_through_the_probe(evaluated: EvaluatedNetwork, said: list[str]) -> None:
     evaluator = EVALUATORS.build(dict(type='linear', epochs=6, rates=[0.1, 1.0], features='last_mean', batch_size=64))
     evaluator.check(evaluated)
@@ -71,12 +92,13 @@ def test_metrics_of_hand_made_curves() -> None:
 
 
 def test_presets_are_those_of_the_papers() -> None:
-    assert PRESETS['dino'] == ('last4', (0.001,), True, 1024, 100, 'crop')
-    assert PRESETS['attmask'] == ('last4', (0.005,), True, 2048, 100, 'crop')
-    assert PRESETS['mst_paper_literal'] == ('last', (0.00024,), False, 1024, 100, 'crop')
+    assert PRESETS['dino'] == ('last4', (0.001,), True, 1024, 100, 'crop', False)
+    assert PRESETS['attmask'] == ('last4', (0.005,), True, 2048, 100, 'crop', False)
+    assert PRESETS['mst_paper_literal'] == ('last', (0.00024,), False, 1024, 100, 'crop', False)
+    assert PRESETS['mae'] == ('last', PRESETS['sweep'].rates, True, 256, 90, 'none', True)
     ibot = PRESETS['ibot'].rates
     assert len(ibot) == 45 and (min(ibot), max(ibot)) == (0.0001, 9.0) and 0.003 in ibot
-    assert LinearEvaluator('dino', epochs=3, rates=0.5).protocol == ('last4', (0.5,), True, 1024, 3, 'crop')
+    assert LinearEvaluator('dino', epochs=3, rates=0.5).protocol == ('last4', (0.5,), True, 1024, 3, 'crop', False)
 
 
 def test_the_literal_preset_is_not_scaled(evaluated: EvaluatedNetwork, said: list[str]) -> None:

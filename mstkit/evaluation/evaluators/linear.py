@@ -19,6 +19,7 @@ from mstkit.evaluation.protocols.linear_head import FEATURES, LinearHead, check_
 from mstkit.evaluation.protocols.linear_probe import (
     Batches,
     ProbeResult,
+    Standardization,
     check_rates,
     regrouped,
     shuffled_batches,
@@ -26,7 +27,7 @@ from mstkit.evaluation.protocols.linear_probe import (
 )
 from mstkit.evaluation.protocols.linear_recipes import AUGMENTATIONS, PRESETS
 from mstkit.registry import EVALUATORS
-from mstkit.utils.checks import check_count, check_one_of
+from mstkit.utils.checks import check_count, check_flag, check_one_of
 from mstkit.utils.progress_bar import track
 
 
@@ -39,12 +40,13 @@ class LinearEvaluator:
     several rates), which is slightly optimistic; the last epoch is reported too.
 
     Args:
-        preset: the default of all other settings: 'sweep' (nine rates, stored features), 'dino', 'ibot', 'attmask' or
+        preset: the default of all other settings: 'sweep' (nine rates, stored features), 'mae' (the same on
+            standardized features of the last block, for masked image modeling), 'dino', 'ibot', 'attmask' or
             'mst_paper_literal' (these with new crops every epoch, as in the papers).
         features: 'last', 'last4', 'last_mean' or 'last4_mean': CLS tokens of the last block or of the last four,
             without or with the mean of the patch tokens, each after the final norm. Of a Swin, the mean patch tokens of
             the blocks are concatenated; for blocks of the last stage the final norm comes before the mean.
-        rates, per_256, batch_size, epochs, augmentation: see
+        rates, per_256, batch_size, epochs, augmentation, standardize: see
             :class:`~mstkit.evaluation.protocols.linear_recipes.LinearProtocol`.
         save: the file for the best head; ``{network}`` in it stands for the network's name.
 
@@ -62,6 +64,7 @@ class LinearEvaluator:
         epochs: int | None = None,
         augmentation: str | None = None,
         save: str | None = None,
+        standardize: bool | None = None,
     ) -> None:
         check_one_of('linear.preset', preset, PRESETS)
         given: dict[str, Any] = dict(
@@ -71,12 +74,14 @@ class LinearEvaluator:
             batch_size=batch_size,
             epochs=epochs,
             augmentation=augmentation,
+            standardize=standardize,
         )
         self.preset = preset
         self.protocol = PRESETS[preset]._replace(**{name: value for name, value in given.items() if value is not None})
         check_features(self.protocol.features)
         for name in ('batch_size', 'epochs'):
             check_count(f'linear.{name}', getattr(self.protocol, name), 1)
+        check_flag('linear.standardize', self.protocol.standardize)
         check_one_of('linear.augmentation', self.protocol.augmentation, AUGMENTATIONS)
         self.save = save
         self._claimed: dict[Path, str] = {}
@@ -117,7 +122,8 @@ class LinearEvaluator:
         how = f'times {scale:g}' if protocol.per_256 else 'as given, whatever the batch size'
         print_log(
             f'linear probe of {evaluated.network.name}: preset {self.preset}, features {protocol.features}, '
-            f'augmentation {protocol.augmentation}, {protocol.epochs} epochs in batches of {protocol.batch_size}, '
+            f'{"standardized, " if protocol.standardize else ""}augmentation {protocol.augmentation}, '
+            f'{protocol.epochs} epochs in batches of {protocol.batch_size}, '
             f'learning rates {", ".join(f"{rate:g}" for rate in protocol.rates)} ({how})',
             logger='current',
         )
@@ -127,6 +133,10 @@ class LinearEvaluator:
             batches = shuffled_batches(evaluated.bank('train', *kind), val, protocol.batch_size, evaluated.seed)
         else:
             batches = crop_batches(evaluated, kind, protocol.batch_size, protocol.epochs)
+        standardized = Standardization.of(evaluated.bank('train', *kind).features) if protocol.standardize else None
+        if standardized is not None:
+            val = val._replace(features=standardized(val.features))
+            batches = _standardized(batches, standardized)
         result = train_heads(
             batches,
             val,
@@ -144,15 +154,20 @@ class LinearEvaluator:
                 logger='current',
             )
         best = result.best_rate
+        weight, bias = result.weight[best].clone(), result.bias[best].clone()
         head = LinearHead(
-            result.weight[best].clone(),
-            result.bias[best].clone(),
+            *((weight, bias) if standardized is None else standardized.folded(weight, bias)),
             evaluated.classes(),
             protocol.features,
             evaluated.network.fingerprint,
             evaluated.network.name,
         )
         return result, head
+
+
+def _standardized(batches: Batches, standardized: Standardization) -> Batches:
+    """Batches whose features are standardized."""
+    return lambda epoch: ((standardized(features), labels) for features, labels in batches(epoch))
 
 
 def crop_batches(evaluated: EvaluatedNetwork, kind: tuple[int, bool], batch_size: int, epochs: int) -> Batches:

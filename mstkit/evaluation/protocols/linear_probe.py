@@ -151,6 +151,33 @@ def shuffled_batches(bank: FeatureBank, val: FeatureBank, batch_size: int, seed:
     return batches
 
 
+class Standardization(NamedTuple):
+    """Mean 0 and variance 1 of each channel, and how a head of such features becomes one of the features themselves.
+
+    Attributes:
+        mean: (D,), of the features.
+        scale: (D,), one divided by their standard deviation (eps 1e-6, as in MAE's batch normalization).
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> Standardization:
+        """That of features (N, D)."""
+        variance, mean = torch.var_mean(features.double(), dim=0, correction=0)
+        return cls(mean.float(), (variance + 1e-6).rsqrt().float())
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Standardizes features (B, D)."""
+        return (features.float() - self.mean.to(features.device)) * self.scale.to(features.device)
+
+    def folded(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The weight (K, D) and bias (K,) that give the same logits of the features as they are."""
+        weight = weight * self.scale
+        return weight, bias - weight @ self.mean
+
+
 def regrouped(batches: Iterable[tuple[Tensor, Tensor]], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Re-batches (features, labels) to SGD's batch size, in the same order; the last batch may be smaller."""
     features: list[Tensor] = []

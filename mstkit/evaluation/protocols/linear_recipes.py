@@ -18,6 +18,9 @@ class LinearProtocol(NamedTuple):
         epochs: number of passes over the train images.
         augmentation: 'crop' computes features of new random crops and flips every epoch; 'none' computes the features
             of center crops once.
+        standardize: whether each channel of the features is brought to mean 0 and variance 1 over the train images
+            (center crops) before the linear layer, as by MAE's batch normalization without parameters. Without it, the
+            scale of the features decides how far a learning rate carries.
     """
 
     features: str = 'last4'
@@ -26,14 +29,17 @@ class LinearProtocol(NamedTuple):
     batch_size: int = 1024
     epochs: int = 100
     augmentation: str = 'crop'
+    standardize: bool = False
 
 
+RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 PRESETS = {
     # mstkit's default: half decades around DINO's rate. Without augmentation it needs one pass over the images instead
     # of a hundred; small batches give enough steps with small folders.
-    'sweep': LinearProtocol(
-        rates=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0), batch_size=256, augmentation='none'
-    ),
+    'sweep': LinearProtocol(rates=RATES, batch_size=256, augmentation='none'),
+    # He et al., arXiv 2111.06377, appendix A.1: batch normalization without parameters before the layer, 90 epochs;
+    # with sweep's stored features and many rates of SGD in place of LARS and one rate. For masked image modeling.
+    'mae': LinearProtocol('last', RATES, batch_size=256, epochs=90, augmentation='none', standardize=True),
     # Caron et al., arXiv 2104.14294, for ViT-S; ViT-B takes features='last_mean'.
     'dino': LinearProtocol(),
     # Zhou et al., arXiv 2111.07832: 45 rates, of which the best is reported.
