@@ -44,11 +44,11 @@ def test_standardized_features_do_not_depend_on_the_scale_of_channels(evaluated:
     result, head = evaluator.train(evaluated)
     train, val = (evaluated.bank(split, 1, False) for split in ('train', 'val'))
     mean, std = train.features.mean(dim=0), (train.features.var(dim=0, correction=0) + 1e-6).sqrt()
-    plain = [bank._replace(features=(bank.features - mean) / std) for bank in (train, val)]
-    expected = train_heads(shuffled_batches(*plain, 64), plain[1], (0.025,), epochs=6)
+    bank, judged = (bank._replace(features=(bank.features - mean) / std) for bank in (train, val))
+    expected = train_heads(shuffled_batches(bank, judged, 64), judged, (0.025,), epochs=6)
     torch.testing.assert_close(result.top1, expected.top1)
     torch.testing.assert_close(result.loss, expected.loss, rtol=1e-5, atol=1e-6)
-    best = plain[1].features @ expected.weight[0].T + expected.bias[0]
+    best = judged.features @ expected.weight[0].T + expected.bias[0]
     torch.testing.assert_close(val.features @ head.weight.T + head.bias, best, rtol=1e-4, atol=1e-4)
     kept = EvaluatedNetwork.bank
 

@@ -98,7 +98,12 @@ def test_what_a_method_gives_its_backbone_is_opened_too(tmp_path: Path, method: 
     assert open_networks(f'random:{tmp_path / "other.py"}')[0].backbone.positions == 'learned', 'not our class'
 
 
-PREDICTING = {'MAE': {}, 'SimMIM': {'mask_patch_size': None}, 'MaskFeat': {}, 'BEiT': {'tokenizer': Shades()}}
+PREDICTING: dict[str, dict[str, Any]] = {
+    'MAE': {},
+    'SimMIM': {'mask_patch_size': None},
+    'MaskFeat': {},
+    'BEiT': {'tokenizer': Shades()},
+}
 
 
 @pytest.mark.parametrize('method', [*PREDICTING, 'MSTAlgorithm'])
