@@ -12,13 +12,13 @@ from mmpretrain.models.selfsup import SimMIMSwinTransformer
 from torch import Generator, Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.models import MaskedBackbone, Masker, Pixels, Pretrainer, Target
+from mstkit.models import MaskedBackbone, Masker, Objective, Pixels, Pretrainer, Target
 from mstkit.models.objectives.masked_prediction import patch_errors, weighted_mean
 from mstkit.models.step import Step
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext, Progress
 from mstkit.utils.sincos_positions import sincos_positions
-from tests.models.builders import NECK, SWIN, VIT, total
+from tests.models.builders import NECK, SWIN, VIT, gradient_of, total
 from tests.models.plain_mim import beit_loss, mae_loss, mae_target, maskfeat_loss, patches, position, simmim_loss
 from tests.models.tokenizers import GivenIds, Shades
 
@@ -217,6 +217,41 @@ class Halves(Target):
 
     def forward(self, images, grid, teacher=None):
         return (Pixels(self.patch_size)(images, grid).mean(dim=-1) > 0).long()
+
+
+class AllTokens(Objective):
+    """Reads every token and costs nothing."""
+
+    student_needs = 'all'
+
+    def forward(self, step):
+        return step.student.patch_tokens.sum() * 0
+
+
+@pytest.mark.parametrize('case', ['ViT', 'ViT, all tokens read', 'Swin'])
+def test_a_linear_decoder_sees_the_hidden_patches_alone(case):
+    """Whatever the encoder computed; loss and gradient are those of predicting all and weighting by the mask."""
+    MODELS.register_module(module=AllTokens)
+    size, cells = (224, 7) if case == 'Swin' else (32, 4)
+    mask, shown = masks(cells, cells), images(size, size)
+    more = dict(objectives=dict(more=dict(type='AllTokens'))) if case == 'ViT, all tokens read' else {}
+    model = build('SimMIM', backbone=SWIN if case == 'Swin' else VIT, masker=Given(mask), **more)
+    linear = model.get_submodule('objectives.predict.decoder.to_values')
+    rows: list[int] = []
+    handle = linear.register_forward_hook(lambda module, args, made: rows.append(made[..., 0].numel()))
+    loss = model.loss([shown])['loss_predict']
+    loss.backward()
+    handle.remove()
+    assert rows == [26] and isinstance(linear.weight, Tensor)
+    found = gradient_of(linear.weight).clone()
+    model.zero_grad()
+    step = Step(model, [shown], read_all=True)
+    predict = model.objectives['predict']
+    errors = patch_errors(predict.decoder(step.student), predict.target(shown, (cells, cells)), predict.loss)
+    expected = (errors * mask.flatten(1)).sum() / 26
+    expected.backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, gradient_of(linear.weight), rtol=1e-4, atol=1e-6)
 
 
 class Repeated(Target):

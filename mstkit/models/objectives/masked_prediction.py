@@ -96,9 +96,11 @@ class MaskedPrediction(Objective):
         """See :meth:`Objective.forward`."""
         seen = self._seen(step)
         target = self._target(step, seen.grid)
-        rows = seen.hidden if isinstance(seen, TokenOutput) else None
-        if self.decoder.per_patch and self.on == 'hidden' and rows is not None:
+        if self.decoder.per_patch and self.on == 'hidden' and isinstance(seen, TokenOutput):
             # Predictions that no loss reads cost most where there are many ids: 8192 in BEiT.
+            rows = seen.hidden  # None of a Swin, and where another objective reads all tokens
+            if rows is None:
+                rows = self._hidden(step).flatten().nonzero().squeeze(1)  # (M,)
             tokens = seen.patch_tokens.flatten(0, 1).index_select(0, rows)  # (M, C)
             predicted = self.decoder(seen._replace(patch_tokens=tokens[None]))
             errors = patch_errors(predicted, target.flatten(0, 1).index_select(0, rows)[None], self.loss, self.beta)
