@@ -1,4 +1,4 @@
-"""What a tokenizer is: from images to one of K ids for every patch."""
+"""Base class of tokenizers: frozen networks that map every patch of an image to one of K token ids."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mstkit.models.tokenizers.tokenizer_file import read_tokenizer
 
 
 class Tokenizer(nn.Module):
-    """Says of each patch of an image which of K codes it is; nothing in it is trained any more.
+    """Maps every patch of an image to one of K token ids, the target of BEiT; frozen during pre-training.
 
-    It knows nothing of the student: it gets pixels, and normalizes and resizes them as it needs. A subclass sets
-    :attr:`codes` and :attr:`name` and writes :meth:`forward`.
+    Its input is pixels, which it normalizes and resizes itself, so that it does not depend on the student's
+    preprocessing. A subclass sets :attr:`codes` and :attr:`name` and implements :meth:`forward`.
 
     Attributes:
-        codes: K.
-        name: in words, for the log of a run: 'k-means tokens of FILE'.
+        codes: K, the size of the codebook.
+        name: a description for the log of a run, such as 'k-means tokens of FILE'.
     """
 
     codes: int
@@ -27,18 +27,18 @@ class Tokenizer(nn.Module):
 
     @abstractmethod
     def forward(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The ids of patches; called without gradient.
+        """Computes the token ids; called without gradient.
 
         Args:
             pixels: (B, 3, H, W) float32 RGB, 0 to 255.
-            grid: (h, w), the patches that are asked for, whatever grid the tokenizer itself has.
+            grid: (h, w), the student's patches, which may differ from the tokenizer's own grid.
 
         Returns:
             (B, h * w) int64 below K, patches row-major.
         """
 
     def to_pixels(self, ids: Tensor, grid: tuple[int, int], side: int) -> Tensor | None:
-        """Ids as images that a person can look at; None where codes have no example.
+        """Draws ids as images, one example patch per code; None if there are no examples.
 
         Args:
             ids: (B, L) int64.
@@ -51,7 +51,7 @@ class Tokenizer(nn.Module):
         return None
 
     def in_words(self) -> str:
-        """What is worth knowing of it, for the log of a run."""
+        """Size and usage of the codebook, for the log of a run."""
         return f'{self.codes} codes'
 
     def train(self, mode: bool = True) -> Tokenizer:
@@ -63,14 +63,14 @@ class Tokenizer(nn.Module):
 
 
 def build_tokenizer(tokenizer: dict | Tokenizer | str | os.PathLike[str]) -> Tokenizer:
-    """Builds what a config has in the place of a tokenizer.
+    """Builds a tokenizer.
 
     Args:
-        tokenizer: a file of tools/train_tokenizer.py's, which says itself of which kind it is, or DALL-E's; the config
-            of a tokenizer; or one that is built.
+        tokenizer: a file written by tools/train_tokenizer.py, in which the class is named, or DALL-E's state dict; the
+            config of a tokenizer; or a :class:`Tokenizer`, which is returned as it is.
 
     Raises:
-        UsageError: a file that is missing or is none of a tokenizer; a component that is no tokenizer.
+        UsageError: a missing file, a file without a tokenizer, or a component that is no tokenizer.
     """
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = dict(type=read_tokenizer(tokenizer).kind, file=os.fspath(tokenizer))

@@ -1,4 +1,4 @@
-"""Tokens by the nearest of K directions."""
+"""Tokenizers with a codebook: the id of a patch is that of the most similar of K vectors."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ ROWS = 1 << 16  # features that are compared with all codes at once: bounds the 
 
 
 class CodebookTokenizer(Tokenizer):
-    """The code of a patch is the center that makes the smallest angle with its features.
+    """The id of a patch is that of the codebook vector with the highest cosine similarity to the patch's features.
 
-    All comes from one file that tools/train_tokenizer.py writes: the centers, and what makes the features, a network
-    with its weights included. It computes in float32 whatever precision the training has, so that ids are those of the
-    file.
+    Codebook and feature extractor (a network with its weights, for example) come from one file, which
+    tools/train_tokenizer.py writes. Ids are computed in float32 whatever the precision of the training, so that they do
+    not depend on it.
 
     Args:
-        file: of the tokenizer.
+        file: written by tools/train_tokenizer.py.
 
     Attributes:
-        source: what makes the features.
-        about: what the file says of how it was made.
+        source: the feature extractor.
+        about: how the tokenizer was trained, from the file.
 
     Raises:
         UsageError: the file is missing, damaged, or of another kind.
@@ -59,7 +59,7 @@ class CodebookTokenizer(Tokenizer):
         self.register_buffer('examples', content.examples, persistent=False)
 
     def in_words(self) -> str:
-        """See :meth:`Tokenizer.in_words`; what the file says of its training too."""
+        """See :meth:`Tokenizer.in_words`; with the feature extractor's name, where the file has it."""
         used, perplexity, network = (self.about.get(name) for name in ('used', 'perplexity', 'network'))
         known = isinstance(used, int) and isinstance(perplexity, float)
         use = f', {used} in use, perplexity {perplexity:.1f}' if known else ''
@@ -75,7 +75,7 @@ class CodebookTokenizer(Tokenizer):
             return nearest_codes(features.flatten(0, 1), self.centers).view(features.shape[:2])
 
     def to_pixels(self, ids: Tensor, grid: tuple[int, int], side: int) -> Tensor | None:
-        """See :meth:`Tokenizer.to_pixels`; of each code the patch that is nearest to it."""
+        """See :meth:`Tokenizer.to_pixels`; the example of a code is the training patch most similar to it."""
         if self.examples is None:
             return None
         cells = F.interpolate(self.examples.float(), (side, side), mode='bilinear', antialias=True)
@@ -84,7 +84,7 @@ class CodebookTokenizer(Tokenizer):
 
 
 def load_features(kind: type[PatchFeatures], content: TokenizerFile, file: str) -> PatchFeatures:
-    """Builds what makes the features of a tokenizer, with the weights of its file.
+    """Builds the feature extractor of a tokenizer and loads its weights from the file's content.
 
     Raises:
         UsageError: the settings or the weights do not fit.
@@ -100,11 +100,11 @@ def load_features(kind: type[PatchFeatures], content: TokenizerFile, file: str) 
 
 
 def nearest_codes(features: Tensor, centers: Tensor) -> Tensor:
-    """The center that makes the smallest angle with each feature; of equals, the first.
+    """Assigns each feature to the codebook vector with the highest cosine similarity (the first of equal ones).
 
     Args:
-        features: (M, D) float32, of any length.
-        centers: (K, D), of length 1.
+        features: (M, D) float32, not necessarily normalized.
+        centers: (K, D), L2-normalized.
 
     Returns:
         (M,) int64.

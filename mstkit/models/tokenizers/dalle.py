@@ -1,4 +1,4 @@
-"""The tokens of DALL-E's dVAE, which BEiT predicts, from a file that the user has."""
+"""The tokens of DALL-E's discrete VAE, BEiT's published targets, from a file that the user provides."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _BLOCK = re.compile(r'blocks\.group_(\d+)\.block_(\d+)\.')
 
 @MODELS.register_module()
 class DALLETokenizer(Tokenizer):
-    """The likeliest of the codes that DALL-E's encoder gives to a patch (Ramesh et al., ICML 2021).
+    """The most probable code per patch of DALL-E's encoder (Ramesh et al., ICML 2021).
 
-    A token stands for 8 px of its images, so that a view is resized (bicubic, antialiased) to 8 px per patch of the
+    The encoder has a stride of 8 px, so that a view is resized (bicubic, antialiased) to 8 px per patch of the
     student, 112 px for 14×14; values of 0 to 1 are then mapped to ``0.8 x + 0.1``. BEiT's code resizes the crop of the
     original image instead, by a Lanczos filter. The encoder is mmpretrain's; its sizes are those of the file.
 

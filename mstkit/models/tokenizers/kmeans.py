@@ -9,10 +9,10 @@ from mstkit.registry import MODELS
 
 @MODELS.register_module()
 class KMeansTokenizer(CodebookTokenizer):
-    """k-means by cosine on the patch features of a frozen network: tokens that need no download.
+    """Tokens by spherical k-means (cosine similarity) on the patch features of a frozen network; needs no download.
 
-    The network is in the file, see :class:`NetworkFeatures` for what it sees. Tokens are as good as it is: those of a
-    random network say little more than those of :class:`PatchTokenizer`.
+    The file contains the network, see :class:`NetworkFeatures`. The quality of the tokens is that of the network:
+    features of random weights are hardly better than the raw patches of :class:`PatchTokenizer`.
 
     Args:
         file: see :class:`CodebookTokenizer`.
@@ -24,9 +24,9 @@ class KMeansTokenizer(CodebookTokenizer):
 
 @MODELS.register_module()
 class PatchTokenizer(CodebookTokenizer):
-    """k-means by cosine on whitened raw patches: the control for tokens of features.
+    """Tokens by spherical k-means on whitened raw patches: a cheap control for tokens of features.
 
-    Whitened as by Coates and Ng (Learning feature representations with k-means, 2012, section 3), see
+    Whitened as in Coates and Ng (Learning feature representations with k-means, 2012, section 3), see
     :class:`RawPatches`.
 
     Args:

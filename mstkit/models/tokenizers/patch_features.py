@@ -1,4 +1,4 @@
-"""What tokens are made of: features of patches, of a frozen network or of the pixels themselves."""
+"""Feature extractors of tokenizers: patch tokens of a frozen network, or whitened raw patches."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ class RawPatches(PatchFeatures):
 class NetworkFeatures(PatchFeatures):
     """The patch tokens of a frozen network, after its final norm.
 
-    Images are resized to the network's own square, whatever their size, so that it sees what it was trained on. Where
-    its grid is not the one that is asked for, its map of features is resized to that (bilinear, antialiased).
+    Images are resized to the square size that the network was trained on. If its grid then differs from the requested
+    one, its feature map is resized (bilinear, antialiased).
 
     Args:
         network: config of the backbone; it comes with the file of a tokenizer, so that it may only name registered
@@ -120,7 +120,7 @@ class NetworkFeatures(PatchFeatures):
         return self.image_size // self.patch_size, self.image_size // self.patch_size
 
     def map(self, pixels: Tensor) -> Tensor:
-        """The network's own map of features, (B, D, h', w')."""
+        """Features on the network's own grid, (B, D, h', w')."""
         images = (resized(pixels, (self.image_size, self.image_size)) - self.mean) / self.std
         if isinstance(self.backbone, TokenEncoder):
             seen = self.backbone.forward_tokens(images)
@@ -130,7 +130,7 @@ class NetworkFeatures(PatchFeatures):
             output = output[-1]
         if not isinstance(output, Tensor) or output.ndim != 4:
             raise UsageError(
-                f'{type(self.backbone).__name__} gives no map of features (B, D, h, w), so no tokens can be made of it'
+                f'{type(self.backbone).__name__} gives no map of features (B, D, h, w), which a tokenizer needs'
             )
         return output.float()
 
@@ -140,7 +140,7 @@ class NetworkFeatures(PatchFeatures):
 
 
 def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images or maps of features (B, C, H, W) at another size, bilinear and antialiased; as they are where it fits."""
+    """Resizes images or feature maps (B, C, H, W), bilinear with antialiasing; unchanged if the size fits."""
     if maps.shape[-2:] == torch.Size(size):
         return maps
     return F.interpolate(maps, size, mode='bilinear', antialias=True)

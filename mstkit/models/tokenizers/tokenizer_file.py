@@ -1,4 +1,4 @@
-"""The file of a tokenizer: plain data and tensors, all that it takes to tokenize an image."""
+"""The file format of tokenizers: plain data and tensors, complete for tokenizing images."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class TokenizerFile(NamedTuple):
 
     Attributes:
         kind: the name of its class in the registry.
-        settings: arguments of what makes the features; for a network, its config among them.
-        features: the tensors of what makes the features.
-        centers: (K, D) float32, of length 1, what features are compared with.
-        examples: (K, 3, s, s) uint8, for each code the patch that is nearest to it; None where there are none.
-        about: what is worth knowing: of which images and network, usage, perplexity.
+        settings: arguments of the feature extractor, including the config of its network if it has one.
+        features: state dict of the feature extractor.
+        centers: (K, D) float32, the L2-normalized codebook.
+        examples: (K, 3, s, s) uint8, for each code the training patch most similar to it; None if there are none.
+        about: how the tokenizer was trained: images, network, usage, perplexity.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class TokenizerFile(NamedTuple):
 
 
 def read_tokenizer(path: str | os.PathLike[str]) -> TokenizerFile:
-    """Reads a file of a tokenizer onto the CPU; nothing in it is executed.
+    """Reads a tokenizer file onto the CPU, as data only: no code in it is executed.
 
     Args:
         path: a file that tools/train_tokenizer.py wrote, or a state dict of DALL-E's encoder, whose tensors are then

@@ -1,4 +1,4 @@
-"""Tokens of VQ-KD (BEiT v2, Peng et al., arXiv 2208.06366, section 2.2): codes from which a teacher can be told."""
+"""Tokens of VQ-KD (BEiT v2, Peng et al., arXiv 2208.06366, section 2.2): codes from which a decoder predicts a teacher's features."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mstkit.utils.checks import check_size
 
 
 class EncodedPatches(NetworkFeatures):
-    """The patch tokens of an encoder through two linear layers with a tanh between, down to few channels.
+    """The patch tokens of an encoder, projected to few channels by two linear layers with a tanh in between.
 
     Args:
         network: see :class:`NetworkFeatures`; the encoder.
@@ -31,7 +31,7 @@ class EncodedPatches(NetworkFeatures):
         self.project = nn.Sequential(nn.Linear(self.width, self.width), nn.Tanh(), nn.Linear(self.width, code_dims))
 
     def forward(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
-        """See :meth:`PatchFeatures.forward`; not yet of length 1."""
+        """See :meth:`PatchFeatures.forward`; not L2-normalized."""
         maps = self.map(pixels)
         codes = self.project(maps.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, maps.shape[-2:])
         return resized(codes, grid).flatten(2).transpose(1, 2)
@@ -39,7 +39,7 @@ class EncodedPatches(NetworkFeatures):
 
 @MODELS.register_module()
 class VQKDTokenizer(CodebookTokenizer):
-    """The codes of an encoder that was trained so that a decoder tells a teacher's patch features from them.
+    """Tokens of an encoder that was trained so that a decoder can predict a teacher's patch features from them.
 
     Args:
         file: see :class:`CodebookTokenizer`; of ``tools/train_tokenizer.py --vq-kd``. The decoder is not in it.
