@@ -101,14 +101,13 @@ def test_what_a_method_gives_its_backbone_is_opened_too(tmp_path: Path, method: 
 PREDICTING: dict[str, dict[str, Any]] = {
     'MAE': {},
     'SimMIM': {'mask_patch_size': None},
-    'MaskFeat': {},
     'BEiT': {'tokenizer': Shades()},
 }
 
 
-@pytest.mark.parametrize('method', [*PREDICTING, 'MSTAlgorithm'])
-def test_the_feature_of_an_image_is_what_its_method_trains(tmp_path: Path, method: str) -> None:
-    """The mean of the patches where no loss reads the class token, in k-NN during training as in an opened network."""
+@pytest.mark.parametrize('method', [*PREDICTING, 'MaskFeat', 'MSTAlgorithm'])
+def test_the_feature_of_an_image_is_that_of_its_method(tmp_path: Path, method: str) -> None:
+    """The mean of the patches in MAE, SimMIM and BEiT, in k-NN during training as in an opened network."""
     backbone = CONFIG['model']['backbone']
     predicting = method in PREDICTING
     parts = PREDICTING[method] if predicting else {}

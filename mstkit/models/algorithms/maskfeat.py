@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Literal
 
 from mstkit.models.algorithms.flat_arguments import PREDICTION_KEYS, prediction_objective
@@ -23,8 +22,7 @@ class MaskFeat(Pretrainer):
     There is no teacher unless a masker needs one, see :class:`SimMIM`.
 
     Args:
-        backbone: a :class:`MaskedBackbone`, ViT or Swin, whose stride is a multiple of the target's cell size (8 px);
-            ``global_pool`` of a ViT defaults to 'avg'.
+        backbone: a :class:`MaskedBackbone`, ViT or Swin, whose stride is a multiple of the target's cell size (8 px).
         masker: decides which patches are hidden; by default blocks of at least 15 patches, 40 % of each image (78 of
             196 patches).
         mask_patch_size: see :class:`Pretrainer`.
@@ -45,7 +43,6 @@ class MaskFeat(Pretrainer):
     """
 
     FLAT_KEYS = PREDICTION_KEYS
-    VIT_DEFAULTS = MappingProxyType(dict(global_pool='avg'))
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Tokens of VQ-KD (BEiT v2, Peng et al., arXiv 2208.06366, section 2.2): codes from which a decoder predicts a teacher's features."""
+"""Tokens of VQ-KD (BEiT v2, arXiv 2208.06366, section 2.2): codes from which a teacher's features are predicted."""
 
 from __future__ import annotations
 
