@@ -17,7 +17,7 @@ from mstkit.interop import load_backbone
 
 ROOT = Path(__file__).resolve().parent.parent / 'configs' / 'downstream'
 CONFIGS = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts)
-COUNT = 26
+COUNT = 28
 SIZE = {'mmdet': 128, 'mmseg': 96, 'mstkit': 48}
 
 
