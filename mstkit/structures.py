@@ -58,6 +58,11 @@ class PoolingEncoder(TokenEncoder, Protocol):
     global_pool: str
 
 
+def averages_patches(backbone: object) -> bool:
+    """Whether the feature of an image is the mean of its patch tokens by the backbone's own word."""
+    return isinstance(backbone, PoolingEncoder) and backbone.global_pool == 'avg'
+
+
 @runtime_checkable
 class ClassTokenBackbone(Protocol):
     """A backbone without ``forward_tokens`` whose output tokens (B, L, C) begin with a class token, if it is not None.

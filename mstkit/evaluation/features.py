@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from mstkit.datasets.dataset_interface import ListedDataset, metainfo_of
 from mstkit.datasets.unreadable_images import replaced_in
 from mstkit.errors import UsageError
-from mstkit.structures import ClassTokenBackbone, FeatureBank, PoolingEncoder, TokenEncoder
+from mstkit.structures import ClassTokenBackbone, FeatureBank, TokenEncoder, averages_patches
 from mstkit.utils.checks import check_count, check_workers
 from mstkit.utils.progress_bar import track
 from mstkit.utils.undisturbed import evaluation_mode
@@ -55,8 +55,7 @@ def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
     """
     if isinstance(backbone, TokenEncoder):
         tokens = backbone.forward_tokens(images)
-        averaged = isinstance(backbone, PoolingEncoder) and backbone.global_pool == 'avg'
-        return tokens.patch_tokens.mean(dim=1) if averaged else tokens.pooled
+        return tokens.patch_tokens.mean(dim=1) if averages_patches(backbone) else tokens.pooled
     # mmpretrain's backbones for masked image modeling hide patches unless they are told not to.
     masked = 'mask' in inspect.signature(backbone.forward).parameters
     output = backbone(images, mask=None) if masked else backbone(images)

@@ -17,6 +17,7 @@ from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedVisionTransformer
 from mstkit.models.encoder_layer import EncoderAttention
 from mstkit.networks.network_blocks import Block, PassThrough
+from mstkit.structures import averages_patches
 from mstkit.utils.position_interpolation import resize_positions
 
 PRETRAINING = 'mmpretrain.models.selfsup'
@@ -136,7 +137,6 @@ class MmpretrainViT(_OfMmpretrain):
         ours = isinstance(backbone, MaskedVisionTransformer)  # which may have registers
         self.extra = backbone.num_prefix_tokens if ours else backbone.num_extra_tokens
         self.class_token = backbone.num_extra_tokens > 0
-        self.averages = ours and backbone.global_pool == 'avg'
         super().__init__(backbone, [backbone.layers])
 
     def grid(self, image: Size, inputs: tuple[Any, ...]) -> Size:
@@ -168,7 +168,7 @@ class MmpretrainViT(_OfMmpretrain):
 
     @property
     def pools_patches(self) -> bool:
-        return self.backbone.out_type == 'avg_featmap' or self.averages or not self.class_token
+        return self.backbone.out_type == 'avg_featmap' or averages_patches(self.backbone) or not self.class_token
 
 
 class MmpretrainSwin(_OfMmpretrain):

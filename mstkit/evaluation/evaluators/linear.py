@@ -155,8 +155,11 @@ class LinearEvaluator:
             )
         best = result.best_rate
         weight, bias = result.weight[best].clone(), result.bias[best].clone()
+        if standardized is not None:
+            weight, bias = standardized.folded(weight, bias)
         head = LinearHead(
-            *((weight, bias) if standardized is None else standardized.folded(weight, bias)),
+            weight,
+            bias,
             evaluated.classes(),
             protocol.features,
             evaluated.network.fingerprint,
