@@ -4,10 +4,11 @@ import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, s
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork
 from mstkit.evaluation.evaluators import KNNEvaluator
 from mstkit.evaluation.feature_cache import FeatureCache
-from mstkit.evaluation.features import PooledEncoder, ShareSampler, check_labeled, extract_features, feature_loader
+from mstkit.evaluation.features import PooledEncoder, check_labeled, extract_features, feature_loader
 from mstkit.evaluation.image_sets import check_sets, labeled_folder, open_sets
 from mstkit.evaluation.protocols.collapse import CollapseStatistics, diagnose, effective_rank, feature_deviation
 from mstkit.evaluation.protocols.weighted_knn import DEFAULT_KS, best_k, check_ks, clip_ks, knn_accuracy
+from mstkit.evaluation.shares import ShareSampler
 from mstkit.utils.undisturbed import evaluation_mode, undisturbed_randomness
 
 __all__ = [

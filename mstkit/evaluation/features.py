@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, overload
 
 import torch
@@ -13,18 +13,18 @@ from mmengine import dist
 from mmengine.dataset import default_collate
 from mmengine.logging import print_log
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from mstkit.datasets.dataset_interface import ListedDataset, metainfo_of
 from mstkit.datasets.unreadable_images import replaced_in
 from mstkit.errors import UsageError
+from mstkit.evaluation.shares import ShareSampler, in_file_order
 from mstkit.structures import ClassTokenBackbone, FeatureBank, TokenEncoder, averages_patches
 from mstkit.utils.checks import check_count, check_workers
 from mstkit.utils.progress_bar import track
 from mstkit.utils.undisturbed import evaluation_mode
 
 Encoder = Callable[[Tensor], Tensor]
-GATHER_ROWS = 16384
 
 
 class PooledEncoder(nn.Module):
@@ -74,27 +74,18 @@ def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
     return output
 
 
-class ShareSampler(Sampler[int]):
-    """The images of one rank: every ``world_size``-th in file order, without shuffling or padding."""
-
-    def __init__(self, size: int, rank: int = 0, world_size: int = 1) -> None:
-        self.indices = range(rank, size, world_size)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-
-def feature_loader(dataset: Dataset, batch_size: int = 64, num_workers: int = 0) -> DataLoader:
+def feature_loader(
+    dataset: Dataset, batch_size: int = 64, num_workers: int = 0, equal_shares: bool = False
+) -> DataLoader:
     """Builds the loader that :func:`extract_features` expects: this rank's share of a data set, in file order.
 
-    It has its own random generator, so that iterating it does not change the state of torch's global one.
+    It has its own random generator, so that iterating it does not change the state of torch's global one. During a
+    training ``equal_shares`` gives all ranks as many batches, see :class:`ShareSampler`.
     """
     check_count('batch_size', batch_size, 1)
     check_workers('num_workers', num_workers)
-    sampler = ShareSampler(len(dataset), dist.get_rank(), dist.get_world_size())  # type: ignore[arg-type]
+    size: int = len(dataset)  # type: ignore[arg-type]
+    sampler = ShareSampler(size, dist.get_rank(), dist.get_world_size(), equal_shares)
     return DataLoader(
         dataset,
         batch_size=batch_size,
@@ -257,38 +248,3 @@ def log_replaced(own: list[str], description: str) -> None:
             logger='current',
             level=logging.WARNING,
         )
-
-
-def in_file_order(rows: Tensor, indices: Tensor, size: int, device: torch.device | str) -> Tensor:
-    """Gathers rows of all ranks and puts each at its image's index; in pieces, to bound the device's memory.
-
-    Args:
-        rows: (n, ...) of this rank.
-        indices: (n,) image of each row.
-        size: number of images over all ranks.
-        device: for the communication.
-
-    Returns:
-        (size, ...) on the CPU.
-    """
-    result = rows.new_zeros((size, *rows.shape[1:]))
-    filled = torch.zeros(size, dtype=torch.bool)
-    if dist.get_world_size() == 1:
-        result[indices], filled[indices] = rows, True
-    else:
-        longest = max(dist.all_gather_object(len(rows)))
-        for start in range(0, longest, GATHER_ROWS):
-            count = min(GATHER_ROWS, longest - start)
-            # Every rank has to send the same number of rows; the index -1 marks padding.
-            part, own_indices = rows.new_zeros((count, *rows.shape[1:])), torch.full((count,), -1)
-            mine = rows[start : start + count]
-            part[: len(mine)], own_indices[: len(mine)] = mine, indices[start : start + count]
-            for their_rows, their_indices in zip(
-                dist.all_gather(part.to(device)), dist.all_gather(own_indices.to(device)), strict=True
-            ):
-                kept = their_indices.cpu() >= 0
-                positions = their_indices.cpu()[kept]
-                result[positions], filled[positions] = their_rows.cpu()[kept], True
-    if not filled.all():
-        raise RuntimeError(f'{int((~filled).sum())} of {size} images are in the share of no rank; the loaders differ.')
-    return result

@@ -15,7 +15,8 @@ from mstkit.datasets.whole_view import whole_images
 from mstkit.engine.hooks.hook_memory import RememberingHook
 from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.errors import UsageError
-from mstkit.evaluation.features import feature_loader, in_file_order
+from mstkit.evaluation.features import feature_loader
+from mstkit.evaluation.shares import in_file_order
 from mstkit.models import CachedGuide, Pretrainer
 from mstkit.registry import HOOKS
 from mstkit.utils.progress_bar import track
@@ -95,9 +96,8 @@ class GuideCacheHook(RememberingHook):
     def _refresh(runner: Runner, guide: CachedGuide) -> None:
         model: Any = unwrapped(runner.model)
         trained: Any = runner.train_loop.dataloader
-        loader = feature_loader(
-            whole_images(trained.dataset, guide.image_size), trained.batch_size or 64, trained.num_workers
-        )
+        whole = whole_images(trained.dataset, guide.image_size)
+        loader = feature_loader(whole, trained.batch_size or 64, trained.num_workers, equal_shares=True)
         maps: list[Tensor] = []
         known: list[bool] = []
         what = f'guide, epoch {runner.epoch}'

@@ -135,7 +135,8 @@ class KNNHook(Hook):
             )
             self.ks = clip_ks(self.ks, size)
         self.loaders = {
-            name: feature_loader(dataset, self.batch_size, self.num_workers) for name, dataset in datasets.items()
+            name: feature_loader(dataset, self.batch_size, self.num_workers, equal_shares=True)
+            for name, dataset in datasets.items()
         }
 
     def before_train(self, runner: Runner) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from mmengine import dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +17,7 @@ from mstkit.models.maskers.functional import importance_of
 from mstkit.registry import MODELS
 from mstkit.structures import Progress, TokenOutput
 from mstkit.utils.checks import check_count, check_size
+from mstkit.utils.local_shards import is_spread
 
 if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.pretrainer import Pretrainer
@@ -152,10 +154,21 @@ class CachedGuide(Guide):
         maps = self.maps[index].to(step.images.device).float().repeat(step.global_views, 1, 1)
         scores = crop_maps(maps, boxes.flatten(0, 1), grid)
         missing = (replaced | ~self.known[index]).repeat(step.global_views)
-        if missing.any():
-            rows = missing.nonzero().squeeze(1).to(scores.device)
-            scores[rows] = self.importance(step.model, step.images[rows]).flatten(1)
+        rows = missing.nonzero().squeeze(1).to(scores.device)
+        if self._needed(len(rows), step):
+            # Where only another process has such an image, one is encoded for nothing.
+            made = self.importance(step.model, step.images[rows] if len(rows) else step.images[:1]).flatten(1)
+            scores[rows] = made[: len(rows)]
         return scores
+
+    def _needed(self, images: int, step: Step) -> bool:
+        """Whether to encode for this many images of this process: a sharded network runs in all processes or none."""
+        networks: list[Any] = [step.model.backbone, *self.guide.backbones()]
+        if not any(is_spread(parameter) for network in networks for parameter in network.parameters()):
+            return images > 0
+        most = torch.tensor(images, device=step.images.device)
+        dist.all_reduce(most, 'max')
+        return int(most) > 0
 
     def train(self, mode: bool = True) -> CachedGuide:
         """Leaves it in evaluation mode."""
