@@ -14,19 +14,22 @@ import yapf.yapflib.yapf_api
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
-import mstkit.downstream  # noqa: F401  some tests import mmdet and mmseg
-from mstkit import datasets, engine, evaluation, models, visualization  # noqa: F401  registers every component
 from tests import warm
-from tests.ports import unused_port
-from tests.programs import ROOT
-from tests.two_processes import TwoProcesses
+
+# A run writes its config four times, and yapf, which only breaks its lines, takes most of a second each time.
+LAY_OUT = yapf.yapflib.yapf_api.FormatCode
+yapf.yapflib.yapf_api.FormatCode = lambda text, **_: (text, False)
+warm.start_foundations()  # before mstkit is imported
+
+import mstkit.downstream  # noqa: E402, F401  some tests import mmdet and mmseg
+from mstkit import datasets, engine, evaluation, models, visualization  # noqa: E402, F401  registers every component
+from tests.ports import unused_port  # noqa: E402
+from tests.programs import ROOT  # noqa: E402
+from tests.two_processes import TwoProcesses  # noqa: E402
 
 torch.set_num_threads(1)
 # What was imported stays: a data set of mmengine's collects garbage each time, and would look through all of it.
 gc.freeze()
-# A run writes its config four times, and yapf, which only breaks its lines, takes most of a second each time.
-LAY_OUT = yapf.yapflib.yapf_api.FormatCode
-yapf.yapflib.yapf_api.FormatCode = lambda text, **_: (text, False)
 
 
 def pytest_configure() -> None:
@@ -95,6 +98,12 @@ def _group_of(file: str) -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the long groups first, so that no process waits for another at the end."""
     items.sort(key=lambda item: _group_of(item.nodeid.split('::')[0]) not in (DOWNSTREAM, TWO_PROCESSES))
+
+
+def pytest_collection_finish() -> None:
+    """The modules of tests and their thousands of items stay, too."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)  # there may be no xdist

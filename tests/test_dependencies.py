@@ -15,6 +15,8 @@ import pytest
 import mstkit
 from mstkit import _dependencies
 
+from . import warm
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -106,7 +108,7 @@ def test_importing_the_package_registers_and_stays_silent() -> None:
     waiting = (*THEIRS, MARK)
     code += f'; import os, mstkit.engine, mstkit_waiting; assert not set(os.environ) & {set(waiting)}, os.environ'
     environment = {name: value for name, value in os.environ.items() if name not in waiting}
-    command = [sys.executable, '-c', LOOKS + code]
+    command = [warm.foundations_python(), '-c', LOOKS + code]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == 'missing: []', done.stdout
@@ -153,13 +155,14 @@ except ImportError:
 """
 
 
-def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+def run(code: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([python, '-c', code], cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize('code', [UNCHANGED, STAND_INS], ids=['the package', 'its rooms'])
 def test_importing_patches_nothing(code: str) -> None:
-    done = run(IMPORT.replace('import os,', 'import mstkit_waiting, os,') + code)  # which a program of ours imports
+    python = sys.executable if code == UNCHANGED else warm.foundations_python()
+    done = run(IMPORT.replace('import os,', 'import mstkit_waiting, os,') + code, python)  # as a program of ours
     assert done.returncode == 0, done.stderr
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from mstkit.registry import TRANSFORMS
 from mstkit.scenes.scene_classes import CLASSES
 
 from .. import test_downstream_configs as small_configs
+from .. import warm
 from ..docs.pages import blocks
 from . import running
 from .running import ROOT, TASKS, WITHOUT_WORKERS
@@ -63,11 +63,11 @@ Path('told.json').write_text(json.dumps(told))
 
 
 def python(*command: str, cwd: Path, modules: Path) -> str:
-    """Runs a program in a fresh process, which finds mstkit, and ``modules`` first; returns what it said."""
+    """Runs a program in an interpreter without mstkit, which finds it, and ``modules`` first; returns what it said."""
     environment = running.environment(modules)
     environment['PYTHONPATH'] += f'{os.pathsep}{ROOT}'
     result = subprocess.run(
-        [sys.executable, *command],
+        [warm.foundations_python(), *command],
         cwd=cwd,
         env=environment,
         capture_output=True,

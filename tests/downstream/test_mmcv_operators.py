@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mstkit.downstream import mmcv_operators
 from mstkit.downstream.mmcv_operators import EXTENSION, OperatorMissing, install
+from tests import warm
 from tests.models.builders import gradient_of
 
 from . import plain_operators as plain
@@ -349,7 +350,7 @@ print(json.dumps(dict(early=early, compiled=check_ops_exist(), compiler=said['MM
 
 
 def test_detection_and_segmentation_are_importable_after_the_room_of_theirs() -> None:
-    done = subprocess.run([sys.executable, '-c', SESSION], capture_output=True, text=True)
+    done = subprocess.run([warm.foundations_python(), '-c', SESSION], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found['early'] == []

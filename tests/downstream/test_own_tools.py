@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from mstkit import toolbox
 from mstkit.interop import read_checkpoint
 
+from .. import warm
 from . import running
 from .running import ARCH, TASKS, WITHOUT_WORKERS
 
@@ -63,7 +63,7 @@ def test_the_tool_of_the_toolbox_trains_our_config(name, scenes, pretrained, tmp
         *running.words(options),
     ]
     result = subprocess.run(
-        [sys.executable, *map(str, command)],
+        [warm.foundations_python(), *map(str, command)],
         cwd=folder,
         env=running.environment(tmp_path / 'modules'),
         capture_output=True,

@@ -1,5 +1,8 @@
-"""Interpreters that have imported everything already; :func:`python` names one, in place of ``sys.executable``."""
+"""Interpreters that have imported much already, in place of ``sys.executable``.
 
-from .server import python, start
+:func:`python` names one that has imported everything, :func:`foundations_python` one without mstkit.
+"""
 
-__all__ = ['python', 'start']
+from .server import foundations_python, python, start, start_foundations
+
+__all__ = ['foundations_python', 'python', 'start', 'start_foundations']

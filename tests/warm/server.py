@@ -1,14 +1,16 @@
 """Forks interpreters that have imported everything from a process that has, and in which no test ever ran.
 
 A new Python imports torch, mmpretrain and mstkit first, which takes longer than what most programs of the tests do
-afterwards. What is about that (in which order things are imported, what has to be set before) starts a new one all the
-same, by ``sys.executable``.
+afterwards. What is about mstkit's own imports (their order, what they say and change) gets an interpreter of a second
+server, which has imported only packages that do not depend on it: torch, torchvision, mmengine. What has to be set
+before torch is imported starts a new Python all the same, by ``sys.executable``.
 """
 
 from __future__ import annotations
 
 import atexit
 import fcntl
+import importlib
 import json
 import logging
 import multiprocessing.util
@@ -34,7 +36,12 @@ from mmengine.registry import DefaultScope
 from mmengine.utils.dl_utils import collect_env
 
 ROOT = Path(__file__).resolve().parents[2]
-VARIABLE = 'MSTKIT_TESTS_WARM_PYTHON'  # xdist's workers find the server of the process that started them by it
+# xdist's workers find the servers of the process that started them by these.
+VARIABLE, FOUNDATIONS_VARIABLE = 'MSTKIT_TESTS_WARM_PYTHON', 'MSTKIT_TESTS_FOUNDATIONS_PYTHON'
+# What mstkit imports that does not import mstkit, mmcv or what is built on mmcv.
+FOUNDATIONS = ('torch', 'torchvision', 'timm', 'cv2', 'matplotlib.pyplot', 'scipy.stats', 'scipy.optimize')
+FOUNDATIONS += ('mmengine.runner', 'mmengine.hooks', 'mmengine.evaluator', 'mmengine.visualization')
+LATER = ('mmcv', 'mmpretrain', 'mmdet', 'mmseg', 'mstkit')
 
 
 def python() -> str:
@@ -48,9 +55,28 @@ def python() -> str:
     return os.environ.get(VARIABLE, sys.executable)
 
 
+def foundations_python() -> str:
+    """As :func:`python`, but neither mstkit has been imported, nor mmcv and what is built on it."""
+    return os.environ.get(FOUNDATIONS_VARIABLE, sys.executable)
+
+
 def start() -> None:
     """Starts the server, a copy of this process, unless there is one; it ends with this process."""
-    if VARIABLE in os.environ or not hasattr(os, 'pidfd_open'):
+    _start(VARIABLE)
+
+
+def start_foundations() -> None:
+    """Starts the server of :func:`foundations_python`; nobody has imported mstkit yet."""
+    for name in FOUNDATIONS:
+        importlib.import_module(name)
+    early = [name for name in LATER if name in sys.modules]
+    if early and FOUNDATIONS_VARIABLE not in os.environ:
+        raise RuntimeError(f'imported too early: {early}')
+    _start(FOUNDATIONS_VARIABLE)
+
+
+def _start(variable: str) -> None:
+    if variable in os.environ or not hasattr(os, 'pidfd_open'):
         return
     folder = tempfile.mkdtemp(prefix='warm')
     atexit.register(_remove, folder, os.getpid())
@@ -62,7 +88,7 @@ def start() -> None:
     listener.bind(place)
     listener.listen(64)
     ended, alive = os.pipe()
-    os.environ[VARIABLE] = program
+    os.environ[variable] = program
     if os.fork() == 0:
         try:
             os.close(alive)
@@ -71,7 +97,7 @@ def start() -> None:
                 os.dup2(nothing, number)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the tests' process decides
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
-            _serve(listener, ended)
+            _serve(listener, ended, program)
         finally:
             os._exit(1)  # whatever goes wrong, no copy goes on as the tests
     os.close(ended)  # the other end stays open as long as this process is there
@@ -85,7 +111,7 @@ def _remove(folder: str, owner: int) -> None:
         os.rmdir(folder)
 
 
-def _serve(listener: socket.socket, ended: int) -> NoReturn:
+def _serve(listener: socket.socket, ended: int, program: str) -> NoReturn:
     while True:
         ready, _, _ = select.select([listener.fileno(), ended], [], [])
         if ended in ready:
@@ -94,11 +120,11 @@ def _serve(listener: socket.socket, ended: int) -> NoReturn:
         if os.fork() == 0:
             listener.close()
             os.close(ended)
-            _keep(connection)
+            _keep(connection, program)
         connection.close()
 
 
-def _keep(connection: socket.socket) -> NoReturn:
+def _keep(connection: socket.socket, program: str) -> NoReturn:
     """Starts one interpreter and says how it ended; where nobody waits for that any longer, the caller was killed."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, files, _, _ = socket.recv_fds(connection, 8, 100)
@@ -108,7 +134,7 @@ def _keep(connection: socket.socket) -> NoReturn:
     pid = os.fork()
     if pid == 0:
         connection.close()
-        _run(json.loads(text), files)
+        _run(json.loads(text), files, program)
     for file in files:
         os.close(file)
     connection.sendall(b'%d\n' % pid)
@@ -122,7 +148,7 @@ def _keep(connection: socket.socket) -> NoReturn:
     os._exit(0)
 
 
-def _run(request: dict[str, Any], files: list[int]) -> NoReturn:
+def _run(request: dict[str, Any], files: list[int], program: str) -> NoReturn:
     """What the interpreter does."""
     kept = [fcntl.fcntl(file, fcntl.F_DUPFD, 1000) for file in files]  # out of the way of their numbers
     for file in files:
@@ -130,7 +156,7 @@ def _run(request: dict[str, Any], files: list[int]) -> NoReturn:
     for number, file in zip(request['files'], kept, strict=True):
         os.dup2(file, number)
         os.close(file)
-    _as_new(request)
+    _as_new(request, program)
     code = 1
     try:
         _execute(request['words'])
@@ -152,7 +178,7 @@ def _run(request: dict[str, Any], files: list[int]) -> NoReturn:
     os._exit(code & 255)
 
 
-def _as_new(request: dict[str, Any]) -> None:
+def _as_new(request: dict[str, Any], program: str) -> None:
     """Forgets whose copy this process is, but for what it has imported."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(request['folder'])
@@ -162,7 +188,7 @@ def _as_new(request: dict[str, Any]) -> None:
     sys.stdout = TextIOWrapper(open(1, 'wb', closefd=False), 'utf-8', line_buffering=True)  # noqa: SIM115
     sys.stderr = TextIOWrapper(open(2, 'wb', closefd=False), 'utf-8', 'backslashreplace', line_buffering=True)  # noqa: SIM115
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
-    sys.executable = request['environment'].get(VARIABLE, sys.executable)
+    sys.executable = program
     atexit._clear()
     atexit.register(logging.shutdown)
     atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]
