@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mstkit.models import MoBY
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
-from tests.models.builders import BACKBONES, views
+from tests.models.builders import SMALL_BACKBONES, views
 
 STEPS = 10
 
@@ -33,7 +33,7 @@ def moby(network: str = 'vit', norm: str = 'BN1d', **parts: Any) -> MoBY:
     torch.manual_seed(7)
     config: dict[str, Any] = dict(
         type='MoBY',
-        backbone=BACKBONES[network],
+        backbone=SMALL_BACKBONES[network],
         neck=mlp(norm),
         predictor=mlp(norm),
         head=dict(type='MoBYHead', queue_size=12),

@@ -1,4 +1,4 @@
-"""The parts of masked prediction in MAE, SimMIM, MaskFeat and BEiT: what they are given, how they fit, what is refused."""
+"""Parts of masked prediction in MAE, SimMIM, MaskFeat and BEiT: what they are given, how they fit, what is refused."""
 
 from __future__ import annotations
 

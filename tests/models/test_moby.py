@@ -10,12 +10,12 @@ import torch
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
-from tests.models.builders import BACKBONES
+from tests.models.builders import SMALL_BACKBONES
 from tests.models.moby import STEPS, iterate, mlp, moby, optimizer_of, toy_images
 from tests.models.test_methods import NO_MASK, STRATEGIES, masker
 
 
-@pytest.mark.parametrize('network', BACKBONES)
+@pytest.mark.parametrize('network', SMALL_BACKBONES)
 @pytest.mark.parametrize('strategy', STRATEGIES)
 def test_every_strategy_on_every_backbone_trains(network, strategy):
     model = moby(network, masker=masker(strategy))
@@ -93,7 +93,7 @@ def test_state_dict_and_branches():
     assert not any(
         key.startswith(('teacher.contrast_predictor', 'teacher.contrast_head', 'mask_token')) for key in keys
     )
-    twin = MODELS.build({**BACKBONES['vit'], 'type': 'mmpretrain.VisionTransformer'})
+    twin = MODELS.build({**SMALL_BACKBONES['vit'], 'type': 'mmpretrain.VisionTransformer'})
     for prefix in ('backbone.', 'teacher.backbone.'):
         state = {k.removeprefix(prefix): v for k, v in model.state_dict().items() if k.startswith(prefix)}
         twin.load_state_dict(state, strict=True)
