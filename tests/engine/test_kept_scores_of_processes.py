@@ -110,6 +110,7 @@ def test_images_in_shards_have_the_maps_of_the_files(images: ImageFolder, tmp_pa
     """Each its own, by whatever order the shards are read."""
     write_shards(images, tmp_path / 'shards' / 'train', max_samples=8)
     change = settings('MAE, kept scores')
+    change |= dict(default_hooks__knn=None, default_hooks__panels=None, custom_hooks=[dict(type='ProgressHook')])
     pipeline = [dict(type='LoadRGB'), *VIEW]
     change['train_dataloader__dataset'] = dict(
         type='ShardDataset', data_root=str(tmp_path / 'shards'), pipeline=pipeline
