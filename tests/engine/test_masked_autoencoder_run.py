@@ -60,16 +60,16 @@ SCENES = dict(type='BuiltinScenes', split='train', num_images=16, image_size=32)
 LABELED = dict(SCENES, pipeline=[dict(type='CenterView', resize=SIZE, crop=SIZE), dict(type='PackViews')])
 
 
-def settings(name: str) -> dict[str, Any]:
+def settings(name: str, measured: bool = True) -> dict[str, Any]:
     knn = dict(type='KNNHook', train_dataset=LABELED, val_dataset=dict(LABELED, split='val'), ks=[3], headline_k=3)
     return dict(
         model=dict(METHODS[name], backbone=BACKBONE, data_preprocessor=PIXELS),
         train_dataloader__dataset=dict(SCENES, pipeline=VIEW),
         optim_wrapper__freeze_last_layer_epochs=0,
         default_hooks__checkpoint=MID_EPOCH,
-        default_hooks__knn=knn,
-        default_hooks__panels=dict(type='PanelHook', interval=1, num_images=2),
-        custom_hooks=[dict(type='ProgressHook'), dict(type='CollapseMonitorHook', num_images=8)],
+        default_hooks__knn=knn if measured else None,
+        default_hooks__panels=dict(type='PanelHook', interval=1, num_images=2) if measured else None,
+        custom_hooks=[dict(type='ProgressHook'), *[dict(type='CollapseMonitorHook', num_images=8)] * measured],
         log_level='INFO',
     )
 
@@ -97,6 +97,21 @@ def test_trained_measured_drawn_and_resumed_inside_an_epoch(tmp_path, name):
     assert running.same(*kept) and ('GuideCacheHook' in (kept[0] or {})) == (name == 'MAE, kept scores')
     assert lines(tmp_path / 'cut' / 'knn.jsonl') == measured
     assert lines(tmp_path / 'cut' / 'collapse.jsonl') == watched
+
+
+def test_a_frozen_network_guides_a_resumed_run_to_the_bit(tmp_path):
+    running.train(tmp_path / 'source', **settings('MAE', measured=False))
+    change = settings('MAE, guided', measured=False)
+    change['model']['guide'] = dict(type='FrozenGuide', source=str(tmp_path / 'source' / 'iter_12.pth'))
+    running.train(tmp_path / 'whole', **change)
+    interrupt(tmp_path / 'cut', 6, **change)
+    running.train(tmp_path / 'cut', resume=True, **change)
+    assert running.same_state(tmp_path / 'whole' / 'iter_12.pth', tmp_path / 'cut' / 'iter_12.pth')
+    state = torch.load(tmp_path / 'whole' / 'iter_12.pth', weights_only=True)['state_dict']
+    assert [name for name in state if name.startswith('guide.')] == ['guide.fingerprint']
+    another = running.train(tmp_path / 'another', **settings('MAE, guided', measured=False))
+    mine, theirs = state['backbone.layers.0.attn.qkv.weight'], another.model.backbone.layers[0].attn.qkv.weight
+    assert not torch.equal(mine, theirs), 'it does not guide'
 
 
 def test_kept_scores_are_refreshed_at_their_epochs_and_move_no_random_number(tmp_path, monkeypatch):
