@@ -109,8 +109,12 @@ ALLOWED = {
 
 
 @functools.cache
+def parsed(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
 def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding='utf-8'))
+    return parsed(path.read_text(encoding='utf-8'))
 
 
 @functools.cache
@@ -207,7 +211,7 @@ PUBLIC_UNDERSCORES = {'_replace', '_fields', '_asdict', '_core', '_reconstruct',
 def private(text: str | ast.Module) -> list[str]:
     """The private attributes and modules that code takes from anything but itself and what it extends."""
     found = set()
-    for node in ast.walk(text if isinstance(text, ast.AST) else ast.parse(text)):
+    for node in ast.walk(text if isinstance(text, ast.AST) else parsed(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if '._' in alias.name}
         elif isinstance(node, ast.ImportFrom) and '._' in (node.module or ''):
@@ -233,7 +237,7 @@ def test_private_attributes_are_seen():
 def unexplained_imports(text: str) -> list[int]:
     """Lines of imports inside of something that no comment explains, on the line or above; a run of them needs one."""
     lines, found = text.splitlines(), []
-    for parent in ast.walk(ast.parse(text)):
+    for parent in ast.walk(parsed(text)):
         bodies = [getattr(parent, name, []) for name in ('body', 'orelse', 'finalbody')]
         for body in bodies if not isinstance(parent, ast.Module) else []:
             run: list[ast.stmt] = []
@@ -266,7 +270,7 @@ def guesses(text: str) -> list[int]:
     on_line = {token.start[0] for token in lines if not re.match(r'#\s*(noqa|type:)', token.string)}
     alone = {token.start[0] for token in lines if not token.line[: token.start[1]].strip()} & on_line
     found = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             asks = node.func.id == 'hasattr' or (node.func.id == 'getattr' and len(node.args) == 3)
             if asks and node.lineno not in on_line and node.lineno - 1 not in alone:
@@ -290,7 +294,7 @@ def test_guesses_are_seen():
 def class_swaps(text: str) -> list[int]:
     """Lines that give an object another class."""
     found = []
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr == '__class__':
             found.append(node.lineno)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith('setattr'):
