@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -283,12 +284,19 @@ ALL.update(
 )
 
 
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory) -> Path:
+    made = tmp_path_factory.mktemp('files')
+    write_images(made / 'images', dict(green=1, red=1), size=30)
+    (made / 'list.txt').write_text('green/000.png\n')
+    files(made)
+    return made
+
+
 @pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch) -> None:
+def _own_folder(folder, tmp_path, monkeypatch) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    write_images(Path('images'), dict(green=1, red=1), size=30)
-    Path('list.txt').write_text('green/000.png\n')
-    files(Path())
 
 
 def test_every_component_is_known_here():

@@ -58,9 +58,11 @@ def checked(cls: type) -> type:
     if build is object.__init__ or hasattr(build, _MARK):  # which is set on a function
         return cls
 
+    signature = functools.cache(functools.partial(inspect.signature, build))  # costs more than the check
+
     @functools.wraps(build)
     def with_checks(self: Any, *args: Any, **settings: Any) -> None:
-        _check(cls, build, self, args, settings)
+        _check(cls, signature(), self, args, settings)
         build(self, *args, **settings)
 
     setattr(with_checks, _MARK, True)
@@ -89,14 +91,14 @@ def argument_kinds(cls: type) -> dict[str, Any]:
     return found
 
 
-def _check(cls: type, build: Callable, self: Any, args: tuple, settings: dict[str, Any]) -> None:
+def _check(cls: type, signature: inspect.Signature, self: Any, args: tuple, settings: dict[str, Any]) -> None:
     try:
-        given = inspect.signature(build).bind(self, *args, **settings).arguments
+        given = signature.bind(self, *args, **settings).arguments
     except TypeError:
         return  # wrong number of arguments: Python raises TypeError, which build_guard converts to a UsageError
     kinds = argument_kinds(cls)
     called = getattr(cls, CALLED, type(self).__name__)  # set on few classes
-    for parameter in inspect.signature(build).parameters.values():
+    for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
             given = {**given, **given.get(parameter.name, {})}
     for name, value in given.items():
