@@ -223,7 +223,7 @@ def report(args: argparse.Namespace, images: int, taken: dict[str, list[list[flo
         print(f'{name:16}{values}{1000 / middle[-1]:10.1f}{told}')
     for name in steps if 'torchvision' in taken else ():
         ratio = statistics.median(b[-1] / a[-1] for a, b in zip(taken[name], taken['torchvision'], strict=True))
-        results[name]['times_torchvision'] = round(ratio, 3)
+        results[name]['times_torchvision'] = ratio = round(ratio, 3)
         print(f'{name}: {ratio:.2f} times the images per second of torchvision')
     settings = dict(images=images, rounds=args.rounds, device=args.device)
     print_line({**settings, 'machine': machine(), **versions, 'results': results}, args.json)

@@ -16,6 +16,7 @@ from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state
 from mstkit.interop.foreign_checkpoints import plain_names, recognize
 from mstkit.interop.literal_config import parse_config_text
 from mstkit.interop.resized_positions import resize_bias_table, resize_square_positions, square_side
+from mstkit.interop.vit_settings import settings_hint
 from mstkit.structures import PositionsOnGrid, PositionsWithOffset, TableOnGrid
 from mstkit.utils.relative_positions import spread_shared_table
 
@@ -141,7 +142,7 @@ def fit_backbone(
         raise UsageError(
             f'the {branch} of {source} does not fit the {type(module).__name__} of this model{kinds} '
             f'({"; ".join(problems)}); use a checkpoint of that network, or the arch that it was trained with.'
-            f'{recognize(list(found)) if len(missing) == len(own) else ""}'
+            f'{recognize(list(found)) if len(missing) == len(own) else settings_hint(state, own)}'
         )
     _check_heads(module, checkpoint, f'the {branch} of {source}')
     resized = tuple(

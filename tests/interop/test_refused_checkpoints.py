@@ -14,6 +14,7 @@ from torch import nn
 
 from mstkit.errors import UsageError
 from mstkit.interop import fit_backbone, load_backbone, read_checkpoint
+from mstkit.models import MaskedVisionTransformer
 
 from ..models.builders import SWIN, TINY
 from .pretrained import FOUR, TABLES, segmentor, state_of
@@ -54,6 +55,24 @@ def tiny(**changes: Any) -> VisionTransformer:
 def test_another_network_is_refused_with_both_shapes(vit, module, message):
     text = refused(tiny(**module), vit.checkpoint, message)
     assert 'the student of dir/epoch_3.pth does not fit the VisionTransformer' in text
+
+
+def test_settings_of_a_vit_that_its_tensors_show_are_told(vit):
+    """BEiT's encoder in a plain ViT, the other way round, and one that takes it with what the message says."""
+    told = dict(relative_positions='per_layer', positions='none', layer_scale_init_value=0.1)
+    beit = {**told, 'relative_positions': 'shared', 'qkv_bias': 'qv_bias'}  # which fits into biases of all three
+    file = {f'backbone.{name}': value for name, value in masked(**beit).state_dict().items()}
+    words = ', '.join(f'{name}={value!r}' for name, value in told.items())
+    message = refused(masked(), dict(state_dict=file), re.escape(words))
+    assert message.endswith('give that to a MaskedVisionTransformer.')
+    assert load_backbone(masked(**told), dict(state_dict=file)).share == 1.0
+    words = r"relative_positions=None, positions='learned', qkv_bias=True, layer_scale_init_value=0\.0:"
+    refused(masked(**beit), vit.checkpoint, words)
+    refused(masked(arch={**TINY, 'num_layers': 2}), vit.checkpoint, 'that it was trained with.$')
+
+
+def masked(**settings: Any) -> MaskedVisionTransformer:
+    return MaskedVisionTransformer(**{'arch': TINY, 'img_size': 32, 'patch_size': 8, **settings})
 
 
 def test_vit_and_swin_are_not_mixed_up(vit, swin):

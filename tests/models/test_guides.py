@@ -83,8 +83,8 @@ def test_every_guide_in_every_kind_of_method(guide, method, masker):
 
 @pytest.mark.parametrize('guide', GUIDES)
 def test_swin(guide):
-    model = guided(guide, 'SimMIM', backbone='swin')
-    loss = total(loss_of(model, 'swin'))
+    model = guided(guide, 'SimMIM', backbone='small swin')
+    loss = total(loss_of(model, 'small swin'))
     assert torch.isfinite(loss) and model.last_statistics()['hidden_fraction'] > 0
 
 
