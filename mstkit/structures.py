@@ -189,6 +189,7 @@ class PanelData(NamedTuple):
         target: (B, 3, H, W), the reconstruction's target where it is not the image itself (HOG, for example); else
             None.
         attention_of: whose attention it is: 'teacher' or the class of the guide.
+        reconstruction_with: what the reconstruction has from the image itself, see :attr:`Target.shown_with`.
     """
 
     images: Tensor
@@ -197,6 +198,7 @@ class PanelData(NamedTuple):
     reconstruction: Tensor | None
     target: Tensor | None = None
     attention_of: str = 'teacher'
+    reconstruction_with: str = ''
 
 
 @dataclass(frozen=True)

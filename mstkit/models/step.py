@@ -131,7 +131,7 @@ def panel_of(model: Pretrainer, images: Tensor) -> PanelData:
     attention = None
     if shown is not None and shown.attention is not None:
         attention = shown.attention.mean(dim=1).view(len(images), *shown.grid)
-    drawn = [(one.restore(step), one.show_target(step)) for one in model.objectives.values()]
+    drawn = [(one.restore(step), one.show_target(step), one.restored_with) for one in model.objectives.values()]
     model.train(was_training)
-    restored, target = next((pair for pair in drawn if pair[0] is not None), (None, None))
-    return PanelData(images, attention, step.mask, restored, target, whose)
+    restored, target, known = next((one for one in drawn if one[0] is not None), (None, None, ''))
+    return PanelData(images, attention, step.mask, restored, target, whose, known)

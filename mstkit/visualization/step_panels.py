@@ -16,7 +16,7 @@ from mstkit.visualization.attention_overlay import enlarged, under_heat
 
 SMALLEST_CELL = 160
 GAP = 6
-TITLE = 24
+TITLE, TITLE_FONT = 24, 14  # pixels
 HIDDEN = (128, 128, 128)
 
 
@@ -61,7 +61,8 @@ def draw_panels(
         columns.append((title, [_grayed(cell, mask, size) for cell, mask in zip(shown, masks, strict=True)]))
     if data.reconstruction is not None:
         restored = _to_pixels(data.reconstruction[:max_rows], mean, std)
-        columns.append(('reconstruction', [enlarged(one, size, Image.Resampling.BICUBIC) for one in restored]))
+        title = 'reconstruction' + (f' ({data.reconstruction_with})' if data.reconstruction_with else '')
+        columns.append((title, [enlarged(one, size, Image.Resampling.BICUBIC) for one in restored]))
     if data.target is not None:
         true = _to_pixels(data.target[:max_rows], mean, std)
         columns.append(('target', [enlarged(one, size, Image.Resampling.BICUBIC) for one in true]))
@@ -94,7 +95,8 @@ def _sheet(columns: list[tuple[str, list[np.ndarray]]], size: tuple[int, int]) -
     rows = len(columns[0][1])
     sheet = Image.new('RGB', (GAP + len(columns) * (width + GAP), TITLE + rows * (height + GAP)), 'white')
     pen = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=14)
+    widest = max(ImageFont.load_default(size=TITLE_FONT).getlength(title) for title, _ in columns)
+    font = ImageFont.load_default(size=TITLE_FONT * min(1.0, width / widest))
     for column, (title, cells) in enumerate(columns):
         left = GAP + column * (width + GAP)
         pen.text((left, 4), title, fill='black', font=font)

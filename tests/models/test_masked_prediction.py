@@ -302,6 +302,7 @@ def test_the_panel_shows_the_prediction_as_an_image(monkeypatch, kind):
     assert panel.reconstruction is not None
     assert torch.equal(panel.reconstruction[~fine], images()[~fine]), 'nothing is asked of visible patches'
     assert not torch.isclose(panel.reconstruction[fine], images()[fine]).all()
+    assert panel.reconstruction_with == ('true means' if kind == 'MAE' else '')
     predict = model.objectives['predict']
     monkeypatch.setattr(predict.decoder, 'forward', lambda seen: predict.target(images(), seen.grid))
     torch.testing.assert_close(model.panel(images()).reconstruction, images(), rtol=1e-4, atol=1e-5)

@@ -50,6 +50,18 @@ def test_columns_show_what_they_say(tmp_path: Path) -> None:
     assert not (cell(image, 2, 1, side) == 128).all(axis=2).any()
 
 
+@pytest.mark.parametrize('known', ['true means', 'something that has far too many words'])
+def test_a_title_says_what_the_reconstruction_has_from_the_image(tmp_path: Path, known: str) -> None:
+    """Inside its column, which is the last, and black on white as the others."""
+    images = torch.zeros(1, 3, 32, 32)
+    plain, said = (
+        draw_panels(PanelData(images, None, None, images, reconstruction_with=words), MEAN, STD, tmp_path / 'a.png')
+        for words in ('', known)
+    )
+    ends = [np.flatnonzero((image[:TITLE] < 128).all(axis=2).any(axis=0)).max() for image in (plain, said)]
+    assert ends[0] + 30 < ends[1] < said.shape[1] - 2
+
+
 def test_missing_columns_are_left_out(tmp_path: Path) -> None:
     images = torch.zeros(3, 3, 224, 224)
     image = draw_panels(PanelData(images, None, None, None), MEAN, STD, tmp_path / 'a.png', max_rows=2)

@@ -39,7 +39,15 @@ ROOT = Path(__file__).resolve().parents[2]
 # xdist's workers find the servers of the process that started them by these.
 VARIABLE, FOUNDATIONS_VARIABLE = 'MSTKIT_TESTS_WARM_PYTHON', 'MSTKIT_TESTS_FOUNDATIONS_PYTHON'
 # What mstkit imports that does not import mstkit, mmcv or what is built on mmcv.
-FOUNDATIONS = ('torch', 'torchvision', 'timm', 'cv2', 'matplotlib.pyplot', 'scipy.stats', 'scipy.optimize')
+FOUNDATIONS: tuple[str, ...] = (
+    'torch',
+    'torchvision',
+    'timm',
+    'cv2',
+    'matplotlib.pyplot',
+    'scipy.stats',
+    'scipy.optimize',
+)
 FOUNDATIONS += ('mmengine.runner', 'mmengine.hooks', 'mmengine.evaluator', 'mmengine.visualization')
 LATER = ('mmcv', 'mmpretrain', 'mmdet', 'mmseg', 'mstkit')
 

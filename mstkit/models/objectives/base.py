@@ -90,6 +90,11 @@ class Objective(nn.Module):
         """The student's reconstruction of a step's images, for a panel: (B, 3, H, W), normalized, or None."""
         return None
 
+    @property
+    def restored_with(self) -> str:
+        """What :meth:`restore` takes from the image itself, in two or three words for a panel; empty for nothing."""
+        return ''
+
     def show_target(self, step: Step) -> Tensor | None:
         """The target of :meth:`restore`, (B, 3, H, W), if it is not the image itself; else None."""
         return None

@@ -116,6 +116,11 @@ class MaskedPrediction(Objective):
         seen = self._seen(step)
         return self._drawn(self.decoder(seen), step, seen.grid)
 
+    @property
+    def restored_with(self) -> str:
+        """See :attr:`Objective.restored_with`."""
+        return self.target.shown_with
+
     def show_target(self, step: Step) -> Tensor | None:
         """See :meth:`Objective.show_target`."""
         if self.target.shows_images:

@@ -25,12 +25,15 @@ class Target(nn.Module):
         dims: D, the number of values per patch, or of different ids if ``discrete``.
         shows_images: whether ``to_images`` of a perfect prediction is the image itself; if not, panels show the target
             beside the prediction.
+        shown_with: what ``to_images`` takes from the true patches instead of the prediction, in two or three words for
+            the title of a panel; empty for nothing.
         discrete: whether the target of a patch is an id, for a cross-entropy, instead of D values.
         teacher_needs: the tokens of the method's teacher that the target is computed from; None for no teacher.
     """
 
     dims: int
     shows_images: ClassVar[bool] = False
+    shown_with: str = ''
     discrete: ClassVar[bool] = False
     teacher_needs: ClassVar[Read | None] = None
 

@@ -38,6 +38,7 @@ class Pixels(Target):
     ) -> None:
         super().__init__(patch_size)
         self.norm, self.order = norm, order
+        self.shown_with = 'true means' if norm else ''
         self.dims = CHANNELS * self.patch_size**2
 
     def forward(self, images: Tensor, grid: tuple[int, int], teacher: TokenOutput | None = None) -> Tensor:
@@ -49,7 +50,10 @@ class Pixels(Target):
         return (values - mean) / deviation
 
     def to_images(self, predicted: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        """See :meth:`Target.to_images`; with ``norm``, rescaled to the mean and deviation of the image's patch."""
+        """See :meth:`Target.to_images`; with ``norm``, rescaled to the mean and deviation of the image's patch.
+
+        These two are the true ones, which nothing predicts: a prediction of zeros already has the colors of the image.
+        """
         values = predicted.float()
         if self.norm:
             mean, deviation = _statistics(self._patches(images))
