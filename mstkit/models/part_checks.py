@@ -9,7 +9,7 @@ from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.guides import Guide, GuidedParts
 from mstkit.models.maskers import Masker
-from mstkit.models.objectives import Objective, Surroundings
+from mstkit.models.objectives import Objective, Regularizer, Surroundings
 from mstkit.registry import MODELS
 from mstkit.structures import Read
 from mstkit.utils.checks import check_size
@@ -116,9 +116,10 @@ def default_score(objectives: Mapping[str, Objective]) -> str:
     """'class_token' if an objective trains the pooled token by itself, else 'received'.
 
     A class token that only takes part in the encoder's attention, as in MAE, is not trained directly, and in the last
-    block its query gets no gradient at all.
+    block its query gets no gradient at all. A :class:`Regularizer` does not teach it what an image shows.
     """
-    return 'class_token' if any(one.student_needs == 'pooled' for one in objectives.values()) else 'received'
+    trained = (one.student_needs == 'pooled' and not isinstance(one, Regularizer) for one in objectives.values())
+    return 'class_token' if any(trained) else 'received'
 
 
 def settle_guide(guide: Guide | None, teacher: object | None, surroundings: Surroundings) -> Guide | None:

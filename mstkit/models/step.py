@@ -104,11 +104,16 @@ class Step:
         return [self.model.student_forward(torch.cat(list(crops)), None, 'pooled') for _, crops in local]
 
     @property
+    def student_global(self) -> Tensor:
+        """The student's pooled features of the masked global views, (G*B, C), view by view."""
+        return (self.visible if self.model.encoder_sees == 'visible' else self.student).pooled
+
+    @property
     def student_pooled(self) -> Tensor:
         """The student's pooled features of all views, (V*B, C), view by view."""
         # Global views first: both draw random numbers (drop path), and the order has to be the same in every step.
-        student = self.visible if self.model.encoder_sees == 'visible' else self.student
-        return torch.cat([student.pooled, *(tokens.pooled for tokens in self.student_local)])
+        student = self.student_global
+        return torch.cat([student, *(tokens.pooled for tokens in self.student_local)])
 
     def part(self, objective: str, name: str) -> Any:
         """A module of one of the student's objectives, for example ``part('ce', 'neck')``."""

@@ -26,6 +26,7 @@ class MoBY(Pretrainer):
         teacher: arguments of the :class:`MomentumTeacher`; the momentum starts at 0.99 by default.
         masker: decides which of the student's patches are hidden; None or 'none', as in the paper, hides nothing.
         guide: where the masker's scores come from, see :class:`Pretrainer`.
+        objectives: further objectives by name, see :class:`Pretrainer`.
         data_preprocessor: normalization, on the device.
 
     Raises:
@@ -45,13 +46,14 @@ class MoBY(Pretrainer):
         teacher: dict | None = None,
         masker: dict | Masker | str | None = None,
         guide: dict | Guide | str | None = 'teacher',
+        objectives: Mapping[str, dict | None] | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         contrast = dict(type='KeyContrast', neck=neck, predictor=predictor, head={'type': 'MoBYHead', **(head or {})})
         super().__init__(
             backbone,
-            {'contrast': contrast},
+            {'contrast': contrast, **(objectives or {})},
             masker=masker,
             guide=guide,
             teacher={'momentum': 0.99, 'follow': 'before_step', **(teacher or {})},

@@ -2,16 +2,20 @@ from mstkit.models.objectives.base import Objective, Surroundings, build_objecti
 from mstkit.models.objectives.cross_view import CrossView
 from mstkit.models.objectives.image_restoration import ImageRestoration
 from mstkit.models.objectives.key_contrast import KeyContrast
+from mstkit.models.objectives.koleo import KoLeo
 from mstkit.models.objectives.masked_prediction import MaskedPrediction
 from mstkit.models.objectives.patch_distillation import PatchDistillation
+from mstkit.models.objectives.regularizer import Regularizer
 
 __all__ = [
     'CrossView',
     'ImageRestoration',
     'KeyContrast',
+    'KoLeo',
     'MaskedPrediction',
     'Objective',
     'PatchDistillation',
+    'Regularizer',
     'Surroundings',
     'build_objectives',
 ]

@@ -1,0 +1,32 @@
+"""Base class of losses on the distribution of a batch's features, which keep them apart without a target."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mstkit.models.objectives.base import Objective
+
+if TYPE_CHECKING:  # for annotations only: importing it would be circular
+    from mstkit.models.step import Step
+
+
+class Regularizer(Objective):
+    """A loss on the student's pooled features of the global views, in float32 whatever the precision of the step.
+
+    It says nothing about what an image shows, so it trains no class token by itself and is added to other objectives:
+    ``objectives=dict(koleo=dict(type='KoLeo'))``. Arguments: :class:`Objective`.
+    """
+
+    def forward(self, step: Step) -> Tensor:
+        """See :meth:`Objective.forward`."""
+        features = step.student_global.unflatten(0, (step.global_views, -1))
+        with torch.autocast(features.device.type, enabled=False):
+            return self.penalty(features.float())
+
+    @abstractmethod
+    def penalty(self, features: Tensor) -> Tensor:
+        """The loss, a scalar, of features (G, B, C) float32 of G global views; fills :attr:`statistics`."""
