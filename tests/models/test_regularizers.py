@@ -1,4 +1,4 @@
-"""KoLeo against its formula by plain loops, and every regularizer in every method."""
+"""KoLeo against its formula by plain loops and lightly's, and every regularizer in every method."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightly.loss import KoLeoLoss
 from torch import Tensor
 
 from mstkit.errors import UsageError
@@ -48,6 +49,7 @@ def test_koleo_is_its_formula():
         features = random_features(2, batch, channels)
         koleo = regularizer('KoLeo')
         assert koleo.penalty(features).item() == pytest.approx(plain_koleo(features), rel=1e-5)
+        assert koleo.penalty(features).item() == pytest.approx(sum(map(KoLeoLoss(), features)).item(), rel=1e-5)
         assert koleo.penalty(3 * features).item() == pytest.approx(plain_koleo(features), rel=1e-5)
     assert koleo.weight == 0.1
 

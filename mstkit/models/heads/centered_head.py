@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from mmengine import dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mstkit.models.heads.sinkhorn import sinkhorn_log_assignments
 from mstkit.structures import Progress
-from mstkit.utils.checks import check_count, check_number, check_size, check_temperature
+from mstkit.utils.checks import check_count, check_number, check_one_of, check_size, check_temperature
 
 LARGEST_OUT_DIM = 2**22  # prototypes; the published methods have 2**13 to 2**16
 
@@ -25,11 +27,16 @@ class CenteredHead(nn.Module):
         teacher_temp: temperature of the teacher after its warm-up.
         warmup_teacher_temp: temperature of the teacher at the start of its warm-up; None for ``teacher_temp``.
         warmup_teacher_temp_epochs: length of the linear warm-up; the temperature changes once per epoch.
-        center_momentum: momentum of the center's moving average, applied once per optimizer step.
+        center_momentum: momentum of the center's moving average, applied once per optimizer step; unused by 'sinkhorn'.
         start_epoch: the epoch in which the temperature's warm-up starts.
+        centering: what keeps all images from one prototype: 'mean', DINO's center, subtracted from the teacher's
+            logits; 'sinkhorn', as in DINOv2 and DINOv3: the teacher's assignments of an iteration, over all ranks, use
+            every prototype alike (see :func:`sinkhorn_log_assignments`). Then there is no center, in checkpoints
+            neither.
+        sinkhorn_iterations: of 'sinkhorn'.
 
     Raises:
-        UsageError: a temperature that is not positive, a momentum outside [0, 1), a negative epoch.
+        UsageError: a temperature that is not positive, a momentum outside [0, 1), a negative epoch, no known centering.
     """
 
     center: Tensor
@@ -43,6 +50,8 @@ class CenteredHead(nn.Module):
         warmup_teacher_temp_epochs: int = 0,
         center_momentum: float = 0.9,
         start_epoch: int = 0,
+        centering: Literal['mean', 'sinkhorn'] = 'mean',
+        sinkhorn_iterations: int = 3,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -63,7 +72,9 @@ class CenteredHead(nn.Module):
         self.start_epoch = start_epoch
         self.center_momentum = center_momentum
         self.teacher_temp = self.teacher_temp_at(0)
-        self.register_buffer('center', torch.zeros(1, out_dim))
+        self.centering = check_one_of(f'{name}.centering', centering, ('mean', 'sinkhorn'))
+        self.sinkhorn_iterations = check_count(f'{name}.sinkhorn_iterations', sinkhorn_iterations, 1, 100)
+        self.register_buffer('center', torch.zeros(1, out_dim) if centering == 'mean' else None)
         # (sum of logits, count) of each iteration since the last optimizer step; step() moves the center by them.
         self._pending: list[tuple[Tensor, int]] = []
         self.statistics: dict[str, Tensor] = {}
@@ -81,8 +92,15 @@ class CenteredHead(nn.Module):
         self.teacher_temp = self.teacher_temp_at(progress.epoch)
 
     def teacher_log_probabilities(self, logits: Tensor) -> Tensor:
-        """log softmax((logits - center) / teacher_temp): (..., K) logits to (..., K) float32, without gradient."""
-        return F.log_softmax((logits.detach().float() - self.center) / self.teacher_temp, dim=-1)
+        """The teacher's assignments: (..., K) logits to the logarithms of (..., K) probabilities, float32, no gradient.
+
+        log softmax((logits - center) / teacher_temp) with a center; with 'sinkhorn' all ranks have to call it at once.
+        """
+        logits = logits.detach().float()
+        if self.centering == 'mean':
+            return F.log_softmax((logits - self.center) / self.teacher_temp, dim=-1)
+        scores = logits.reshape(-1, self.out_dim) / self.teacher_temp
+        return sinkhorn_log_assignments(scores, self.sinkhorn_iterations).view(logits.shape)
 
     def student_log_probabilities(self, logits: Tensor) -> Tensor:
         """log softmax(logits / student_temp): (..., K) logits to (..., K) float32."""
@@ -95,7 +113,7 @@ class CenteredHead(nn.Module):
             total: (1, K), sum of the logits over samples.
             count: number of samples.
         """
-        if self.training:
+        if self.training and self.centering == 'mean':
             self._pending.append((total.detach().float(), count))
 
     def step(self) -> None:
