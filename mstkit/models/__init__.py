@@ -20,6 +20,7 @@ from mstkit.models.maskers import (
 from mstkit.models.momentum_teacher import MomentumTeacher
 from mstkit.models.necks import DINONeck, SimpleFPN
 from mstkit.models.objectives import (
+    CodingRate,
     CrossView,
     ImageRestoration,
     KeyContrast,
@@ -27,6 +28,7 @@ from mstkit.models.objectives import (
     MaskedPrediction,
     Objective,
     PatchDistillation,
+    SIGReg,
 )
 from mstkit.models.pretrainer import Pretrainer
 from mstkit.models.step import Step
@@ -46,6 +48,7 @@ __all__ = [
     'BlockMasker',
     'CNNImageDecoder',
     'CachedGuide',
+    'CodingRate',
     'CrossView',
     'DALLETokenizer',
     'DINOHead',
@@ -77,6 +80,7 @@ __all__ = [
     'Pretrainer',
     'RandomMasker',
     'RatioSchedule',
+    'SIGReg',
     'SimMIM',
     'SimpleFPN',
     'Step',

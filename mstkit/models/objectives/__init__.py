@@ -1,4 +1,5 @@
 from mstkit.models.objectives.base import Objective, Surroundings, build_objectives
+from mstkit.models.objectives.coding_rate import CodingRate
 from mstkit.models.objectives.cross_view import CrossView
 from mstkit.models.objectives.image_restoration import ImageRestoration
 from mstkit.models.objectives.key_contrast import KeyContrast
@@ -6,8 +7,10 @@ from mstkit.models.objectives.koleo import KoLeo
 from mstkit.models.objectives.masked_prediction import MaskedPrediction
 from mstkit.models.objectives.patch_distillation import PatchDistillation
 from mstkit.models.objectives.regularizer import Regularizer
+from mstkit.models.objectives.sigreg import SIGReg
 
 __all__ = [
+    'CodingRate',
     'CrossView',
     'ImageRestoration',
     'KeyContrast',
@@ -16,6 +19,7 @@ __all__ = [
     'Objective',
     'PatchDistillation',
     'Regularizer',
+    'SIGReg',
     'Surroundings',
     'build_objectives',
 ]

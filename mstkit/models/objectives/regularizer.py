@@ -6,7 +6,9 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
+from mmengine import dist
 from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
 
 from mstkit.models.objectives.base import Objective
 
@@ -30,3 +32,15 @@ class Regularizer(Objective):
     @abstractmethod
     def penalty(self, features: Tensor) -> Tensor:
         """The loss, a scalar, of features (G, B, C) float32 of G global views; fills :attr:`statistics`."""
+
+
+def images_of_all_ranks(features: Tensor) -> Tensor:
+    """n, the images of an iteration over all ranks, a scalar, of this rank's features (G, B, C)."""
+    images = features.new_tensor(float(features.shape[1]))
+    dist.all_reduce(images)
+    return images
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """The sum over ranks, with gradients such that their mean over ranks is that of a single process."""
+    return all_reduce(values) if dist.get_world_size() > 1 else values
