@@ -10,7 +10,7 @@ from lightly.loss.swav_loss import sinkhorn
 from torch import Tensor
 
 from mstkit.errors import UsageError
-from mstkit.models import DINOHead, IBOTHead, Pretrainer
+from mstkit.models import DINOHead, IBOTHead, Pretrainer, Step
 from mstkit.models.heads import patch_weights, sinkhorn_log_assignments
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
@@ -173,11 +173,32 @@ def test_a_method_in_two_processes_has_the_loss_of_one(run_two):
         assert found == pytest.approx(expected, rel=1e-5)
 
 
+@torch.no_grad()
+def plain_patch_loss(built: Pretrainer) -> float:
+    """Of all patches' logits, of which the hidden ones are taken."""
+    built.set_progress(Progress(3, 10, 5, rank_seed=1, iteration=3))
+    step = Step(built, views(batch=3, local=1))
+    assert step.mask is not None
+    hidden = step.mask.flatten(1)
+    student, teacher = (
+        neck(tokens.flatten(0, 1)).unflatten(0, hidden.shape)
+        for neck, tokens in (
+            (built.objectives['ce'].neck, step.student.patch_tokens),
+            (step.teacher_part('ce', 'neck'), step.teacher.patch_tokens),
+        )
+    )
+    assigned = sinkhorn(teacher[hidden], 3, 0.04)
+    errors = -(assigned * (student[hidden] / 0.1).log_softmax(dim=-1)).sum(dim=-1)
+    per_image = torch.zeros(hidden.shape).masked_scatter(hidden, errors).sum(dim=1) / hidden.sum(dim=1).clamp_min(1)
+    return per_image.mean().item()
+
+
 def test_a_step_of_ibot():
     built = ibot()
     built.set_progress(Progress(3, 10, 5, rank_seed=1, iteration=3))
     losses = built.loss(views(batch=3, local=1))
     assert set(losses) == {'loss_ce', 'loss_patch'}
+    assert losses['loss_patch'].item() == pytest.approx(plain_patch_loss(built), rel=1e-4)
     total(losses).backward()
     built.after_step()
     assert all(torch.isfinite(p.grad).all() for p in built.parameters() if p.grad is not None)

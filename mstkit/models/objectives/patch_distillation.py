@@ -92,13 +92,17 @@ class PatchDistillation(Objective):
         chosen = mask.flatten().nonzero().squeeze(1) if student.hidden is None else student.hidden  # (M,)
         with torch.no_grad():
             neck = step.teacher_part(owner, 'neck')
-            features = neck.bottleneck(step.teacher.patch_tokens.flatten(0, 1))  # (G*B*L, D)
-            targets = neck.prototypes(features[chosen])
-            # The last layer is linear: the mean of all patches' logits is the logit of the patches' mean. In float32,
-            # because in half precision this single row is less exact than a mean over many logits.
-            with torch.autocast(features.device.type, enabled=False):
-                mean = neck.prototypes(features.float().mean(dim=0, keepdim=True))
-            self.head.remember(mean * len(features), len(features))
+            tokens = step.teacher.patch_tokens.flatten(0, 1)  # (G*B*L, C)
+            if self.head.centering == 'mean':
+                features = neck.bottleneck(tokens)  # (G*B*L, D)
+                targets = neck.prototypes(features[chosen])
+                # The last layer is linear: the mean of all patches' logits is the logit of the patches' mean. In
+                # float32, because in half precision this single row is less exact than a mean over many logits.
+                with torch.autocast(features.device.type, enabled=False):
+                    mean = neck.prototypes(features.float().mean(dim=0, keepdim=True))
+                self.head.remember(mean * len(features), len(features))
+            else:  # only the center asks for visible patches
+                targets = neck.prototypes(neck.bottleneck(tokens[chosen]))
         predicted = step.part(owner, 'neck')(student.patch_tokens.flatten(0, 1)[chosen])
         loss = self.head.loss(predicted, targets, patch_weights(mask.flatten(1), chosen))
         self.statistics = self.head.statistics
