@@ -1,9 +1,13 @@
 # The named choices of tools/ablate.py: by config key, then by the name that `--vary KEY=NAME,...` takes. A choice
-# replaces what the config has at that key as a whole. None switches the part off. With `KEY+NAME` a choice sets several
+# replaces what the config has at that key as a whole. `random` hides as many patches as every masker with a share, so
+# it is what they are compared with. None switches the part off. With `KEY+NAME` a choice sets several
 # keys of one part at once: a dict by their names.
 
 # AttMask's: half of the images of a batch are masked, each by a share of its patches drawn from this range.
 share = dict(ratio=(0.1, 0.5), image_prob=0.5)
+
+# MILAN's draws: the visible patches in proportion to the attention.
+milan = dict(direction='least', drawn='visible')
 
 # What masks are compared with in MAE and SimMIM, which hide more: one share in every image. MST's mask keeps its own,
 # 1.25 %. A masker and its guide change together. Kept scores are two epochs old at most: comparisons are short runs.
@@ -15,6 +19,8 @@ choices = {
         'random': dict(masker=dict(type='RandomMasker', ratio=0.75, rounding='up'), guide='teacher'),
         'attmask-high-ema': dict(masker=dict(type='AttMaskHigh', **most), guide='ema'),
         'attmask-high-cached': dict(masker=dict(type='AttMaskHigh', **most), guide=kept),
+        'multinomial-most-ema': dict(masker=dict(type='MultinomialMasker', **most), guide='ema'),
+        'multinomial-least-ema': dict(masker=dict(type='MultinomialMasker', **milan, **most), guide='ema'),
         'mst-ema': dict(masker=dict(type='AttentionGuidedMasker', num=8, prob=0.10), guide='ema'),
     },
     'model.masker': {
@@ -27,5 +33,7 @@ choices = {
         'attmask-low': dict(type='AttMaskLow', **share),
         'attmask-high': dict(type='AttMaskHigh', **share),
         'attmask-hint': dict(type='AttMaskHint', show_max=0.1, **share),
+        'multinomial-most': dict(type='MultinomialMasker', **share),
+        'multinomial-least': dict(type='MultinomialMasker', **milan, **share),
     },
 }

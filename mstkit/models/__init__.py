@@ -14,6 +14,7 @@ from mstkit.models.maskers import (
     BlockMasker,
     Masker,
     MaskerSchedule,
+    MultinomialMasker,
     RandomMasker,
     RatioSchedule,
 )
@@ -73,6 +74,7 @@ __all__ = [
     'MoBY',
     'MoBYHead',
     'MomentumTeacher',
+    'MultinomialMasker',
     'Objective',
     'PatchDistillation',
     'PatchTokenizer',

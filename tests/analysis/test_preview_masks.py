@@ -92,7 +92,8 @@ def test_all_strategies_with_a_checkpoint(run, image_dir, tmp_path):
     arguments = (write_config(tmp_path), '--images', image_dir, '--checkpoint', tmp_path / 'some.pth')
     printed = run(*arguments)
     rows = table_in(tmp_path)
-    assert list(rows) == ['random', 'random-matched', 'block', 'mst', 'attmask-low', 'attmask-high', 'attmask-hint']
+    names = ['random', 'random-matched', 'block', 'mst', 'attmask-low', 'attmask-high', 'attmask-hint']
+    assert list(rows) == [*names, 'multinomial-most', 'multinomial-least']
     assert all(row['masks'] == '48' for row in rows.values())
     assert 'mst is its own masker' in printed
     assert 'teacher: loaded' in printed and 'NO CHECKPOINT' not in printed
@@ -102,7 +103,7 @@ def test_all_strategies_with_a_checkpoint(run, image_dir, tmp_path):
     table = '\n'.join(line for line in printed.splitlines() if line.startswith('|'))
     assert table in page and '(masks.png)' in page
     with Image.open(tmp_path / 'out' / 'masks.png') as sheet:
-        assert sheet.size[0] == 6 + 9 * (128 + 6)
+        assert sheet.size[0] == 6 + 11 * (128 + 6)
         assert sheet.size[1] > 8 * 128
         first = np.asarray(sheet)
     files = {file.name: file.read_bytes() for file in (tmp_path / 'out').iterdir()}
@@ -148,7 +149,7 @@ def test_swin_and_its_coarse_grid(run, image_dir, tmp_path):
     config = write_config(tmp_path, backbone=SWIN, size=224)
     run(config, '--images', image_dir, '--max-images', 3, '--draws', 2)
     rows = table_in(tmp_path)
-    assert len(rows) == 7
+    assert len(rows) == 9
     hidden = 49 * 6 * float(rows['attmask-high']['hidden_overall'])
     assert hidden == pytest.approx(round(hidden), abs=1e-3), 'whole cells of the 7x7 of each mask'
 

@@ -19,12 +19,14 @@ from mstkit.models import (
     BlockMasker,
     Masker,
     MaskerSchedule,
+    MultinomialMasker,
     RandomMasker,
     RatioSchedule,
     maskers,
 )
 from mstkit.models.maskers.functional import blocks, importance_of, lowest
 from mstkit.models.maskers.masking_ratio import draw_counts
+from mstkit.models.maskers.ratio_masker import RatioMasker
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext, Progress
 
@@ -66,6 +68,7 @@ def test_all_maskers_of_this_project_are_registered():
         'AttentionGuidedMasker',
         'BlockMasker',
         'MaskerSchedule',
+        'MultinomialMasker',
         'RandomMasker',
         'RatioSchedule',
     }
@@ -150,8 +153,8 @@ SHARES = {
     'AttMaskHigh': AttMaskHigh,
     'AttMaskHint': AttMaskHint,
     'AttMaskLow': AttMaskLow,
-    'BlockMasker': BlockMasker,
     'RandomMasker': RandomMasker,
+    **{name: MODELS.get(name) for name in MASKERS if issubclass(MODELS.get(name), RatioMasker)},
 }
 
 
@@ -220,7 +223,7 @@ def test_attmask_draws_one_ratio_for_the_batch(make):
     assert abs(sum(counts) / 300 - mean) < 4 * deviation / 300**0.5
 
 
-@pytest.mark.parametrize('make', [RandomMasker, BlockMasker])
+@pytest.mark.parametrize('make', [RandomMasker, BlockMasker, MultinomialMasker])
 def test_random_masks_draw_a_ratio_for_each_image(make):
     count = at(make(ratio=(0.1, 0.5), image_prob=1.0), 0)(tokens(batch=300)).flatten(1).sum(1)
     assert count.min() >= 19

@@ -2,7 +2,9 @@ from mstkit.models.maskers.attention_guided_masker import AttentionGuidedMasker
 from mstkit.models.maskers.attmask import AttMask, AttMaskHigh, AttMaskHint, AttMaskLow
 from mstkit.models.maskers.base import Masker
 from mstkit.models.maskers.block_masker import BlockMasker
+from mstkit.models.maskers.multinomial_masker import MultinomialMasker
 from mstkit.models.maskers.random_masker import RandomMasker
+from mstkit.models.maskers.ratio_masker import RatioMasker
 from mstkit.models.maskers.scheduled_maskers import MaskerSchedule, RatioSchedule, build_masker
 
 __all__ = [
@@ -14,7 +16,9 @@ __all__ = [
     'BlockMasker',
     'Masker',
     'MaskerSchedule',
+    'MultinomialMasker',
     'RandomMasker',
+    'RatioMasker',
     'RatioSchedule',
     'build_masker',
 ]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from mstkit.models.maskers.base import Masker, check_probability
 from mstkit.models.maskers.functional import blocks
-from mstkit.models.maskers.masking_ratio import Ratio, amount, check_ratio, draw_counts, draw_images
+from mstkit.models.maskers.masking_ratio import Ratio
+from mstkit.models.maskers.ratio_masker import RatioMasker
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext
 from mstkit.utils.checks import check_count, check_range
 
 
 @MODELS.register_module()
-class BlockMasker(Masker):
+class BlockMasker(RatioMasker):
     """Hides rectangular blocks of patches, up to an exact share of each image.
 
     As in iBOT (Zhou et al., ICLR 2022) and BEiT, a ratio r is drawn per image, then rectangles until int(r L) patches
@@ -31,8 +31,6 @@ class BlockMasker(Masker):
             not positive, a ``min_block`` below 1.
     """
 
-    ratio: tuple[float, float]
-
     def __init__(
         self,
         ratio: Ratio = (0.1, 0.5),
@@ -40,24 +38,11 @@ class BlockMasker(Masker):
         aspect: tuple[float, float] = (0.3, 1 / 0.3),
         min_block: int | None = None,
     ) -> None:
-        super().__init__()
-        self.ratio = check_ratio(ratio, self)
-        self.image_prob = check_probability(image_prob, 'image_prob', self)
+        super().__init__(ratio, image_prob)
         self.aspect = check_range('BlockMasker.aspect', aspect, above=0)
         self.min_block = None if min_block is None else check_count('BlockMasker.min_block', min_block, 1)
 
-    @property
-    def equal_counts(self) -> bool:
-        """See :attr:`Masker.equal_counts`."""
-        return self.ratio[0] == self.ratio[1] and self.image_prob in (0, 1)
-
-    def hide(self, context: MaskContext, generator: Generator) -> Tensor:
-        """See :meth:`Masker.hide`."""
-        batch, device = len(context.images), context.device
+    def choose(self, context: MaskContext, counts: Tensor, generator: Generator) -> Tensor:
+        """See :meth:`RatioMasker.choose`."""
         min_block = max(1, (min(context.grid) // 3) ** 2) if self.min_block is None else self.min_block
-        counts = draw_counts(self.ratio, context.grid, batch, generator, device)
-        hidden = blocks(counts, context.grid, min_block, self.aspect, generator)
-        return hidden & draw_images(self.image_prob, batch, generator, device)
-
-    def extra_repr(self) -> str:
-        return amount(self.ratio, self.image_prob)
+        return blocks(counts, context.grid, min_block, self.aspect, generator)

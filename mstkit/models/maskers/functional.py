@@ -116,6 +116,23 @@ def uniform_places(shape: tuple[int, int], generator: Generator, device: torch.d
     return ranks(torch.rand(shape, generator=generator, device=device))
 
 
+def weighted_places(logits: Tensor, generator: Generator) -> Tensor:
+    """Random ranks in which patches are drawn one after another without replacement, in proportion to exp(logits).
+
+    Patches in the order of independent exponential arrival times, each with its weight as rate, are such draws (Gumbel
+    top-k; Kool et al., arXiv 1903.06059), so all images are drawn at once.
+
+    Args:
+        logits: (B, L), finite; the logarithms of the weights, up to a constant of each image.
+        generator: on the device of the logits.
+
+    Returns:
+        (B, L) int64, each row a permutation of 0..L-1; the patch of rank 0 is drawn first.
+    """
+    draw = torch.rand(logits.shape, generator=generator, device=logits.device)
+    return ranks((-draw.log()).log() - logits)  # of arrival times -log(u) / w; u = 0 arrives last
+
+
 def draw_rectangles(
     areas: tuple[float, Tensor],
     aspect: tuple[float, float],

@@ -1,0 +1,73 @@
+"""Masks drawn in proportion to the guide's attention (MILAN, AMT)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from mstkit.models.maskers.base import check_layer
+from mstkit.models.maskers.functional import importance_of, weighted_places
+from mstkit.models.maskers.masking_ratio import Ratio
+from mstkit.models.maskers.ratio_masker import RatioMasker
+from mstkit.registry import MODELS
+from mstkit.structures import MaskContext
+from mstkit.utils.checks import check_flag, check_one_of
+
+
+@MODELS.register_module()
+class MultinomialMasker(RatioMasker):
+    """Draws an exact share of the patches without replacement, in proportion to their attention a or to 1 / a.
+
+    With ``direction='most'`` the more attended a patch is, the more likely it is hidden: as in AMT (Liu et al., AAAI
+    2023, arXiv 2211.15362) without its throwing. With ``direction='least', drawn='visible'`` the visible patches are
+    drawn in proportion to a: MILAN's sampling (Hou et al., arXiv 2208.06049). There is no temperature in either. Unlike
+    in :class:`AttMaskHigh` and :class:`AttMaskLow` every patch can be hidden, and every patch can stay visible.
+
+    Attention below the smallest normal float32 (1.2e-38), zero above all, counts as that number.
+
+    Args:
+        ratio: share of the patches to hide, or the range from which it is drawn for each image.
+        image_prob: probability that an image is masked.
+        direction: whether the most or the least attended patches are hidden more often.
+        drawn: which patches are drawn one after another: 'hidden', by a (most) or 1 / a (least), or 'visible', by 1 / a
+            (most) or a (least). The two are not the same: what draws without replacement leave over is not distributed
+            as draws by the inverse are.
+        layer: the guide's block whose attention is used, from the end (-1 is the last).
+        exclude_cls_key: rank by attention over the patches alone; see :func:`functional.importance_of`.
+
+    Raises:
+        UsageError: a ratio or a probability outside [0, 1], a range with the larger number first, an unknown word, a
+            layer that is not negative, a flag that is neither True nor False.
+    """
+
+    needs_scores = True
+
+    def __init__(
+        self,
+        ratio: Ratio = 0.75,
+        image_prob: float = 1.0,
+        direction: Literal['most', 'least'] = 'most',
+        drawn: Literal['hidden', 'visible'] = 'hidden',
+        layer: int = -1,
+        exclude_cls_key: bool = False,
+    ) -> None:
+        super().__init__(ratio, image_prob)
+        self.direction = check_one_of('MultinomialMasker.direction', direction, ('most', 'least'))
+        self.drawn = check_one_of('MultinomialMasker.drawn', drawn, ('hidden', 'visible'))
+        self.layer = check_layer(layer, self)
+        self.exclude_cls_key = check_flag('MultinomialMasker.exclude_cls_key', exclude_cls_key)
+
+    def choose(self, context: MaskContext, counts: Tensor, generator: Generator) -> Tensor:
+        """See :meth:`RatioMasker.choose`."""
+        assert context.scores is not None
+        importance = importance_of(context.scores, self.exclude_cls_key)
+        logits = importance.clamp_min(torch.finfo(importance.dtype).tiny).log()
+        attended_first = (self.direction == 'most') == (self.drawn == 'hidden')
+        places = weighted_places(logits if attended_first else -logits, generator)
+        return places < counts if self.drawn == 'hidden' else places >= places.shape[1] - counts
+
+    def extra_repr(self) -> str:
+        words = f'{super().extra_repr()}, direction={self.direction!r}, drawn={self.drawn!r}'
+        return words + (f', layer={self.layer}' if self.layer != -1 else '')
