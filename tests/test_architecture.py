@@ -318,6 +318,12 @@ def test_the_check_sees_what_it_is_for(tmp_path):
     assert imports(file) == {'mstkit.engine', 'matplotlib.pyplot'}
 
 
+def test_a_file_name_occurs_once():
+    """So that it says what is in it, in an editor's tab and in a traceback."""
+    names = [path.name for path in MODULES if path.name != '__init__.py']
+    assert sorted(names) == sorted(set(names))
+
+
 def test_files_are_a_page_or_three():
     long = {place(path): n for path in MODULES if (n := len(path.read_text(encoding='utf-8').splitlines())) > 300}
     assert long == {}

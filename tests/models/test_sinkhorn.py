@@ -24,7 +24,7 @@ def logits(rows: int, seed: int = 0, scale: float = 0.3) -> Tensor:
 
 
 def plain_sinkhorn(scores: Tensor, temperature: float, iterations: int = 3) -> Tensor:
-    """SwaV's listing in double precision, entry by entry; the matrix is prototypes x samples."""
+    """SwAV's listing in double precision, entry by entry; the matrix is prototypes x samples."""
     q = [[math.exp(row[k] / temperature) for row in scores.double().tolist()] for k in range(CLASSES)]
     samples = len(scores)
     whole = sum(map(sum, q))

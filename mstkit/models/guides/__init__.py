@@ -1,6 +1,6 @@
-from mstkit.models.guides.base import Guide, GuidedParts, build_guide
 from mstkit.models.guides.cached import CachedGuide, crop_maps
 from mstkit.models.guides.ema import EMAGuide
+from mstkit.models.guides.guide import Guide, GuidedParts, build_guide
 from mstkit.models.guides.student import StudentGuide
 from mstkit.models.guides.teacher import TeacherGuide
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
-from mstkit.models.guides.base import Guide, GuidedParts, build_guide
+from mstkit.models.guides.guide import Guide, GuidedParts, build_guide
 from mstkit.models.maskers import Masker
 from mstkit.models.maskers.functional import importance_of
 from mstkit.registry import MODELS

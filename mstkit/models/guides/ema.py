@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
-from mstkit.models.guides.base import Guide, GuidedParts
+from mstkit.models.guides.guide import Guide, GuidedParts
 from mstkit.models.maskers import Masker
 from mstkit.models.momentum_teacher import MomentumTeacher
 from mstkit.registry import MODELS

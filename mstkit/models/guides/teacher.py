@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mstkit.models.guides.base import Guide
+from mstkit.models.guides.guide import Guide
 from mstkit.models.maskers import Masker
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput

@@ -1,4 +1,4 @@
-"""Assignments of samples to prototypes that use all prototypes alike: SwaV's Sinkhorn-Knopp iterations."""
+"""Assignments of samples to prototypes that use all prototypes alike: SwAV's Sinkhorn-Knopp iterations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sinkhorn_log_assignments(scores: Tensor, iterations: int = 3) -> Tensor:
 
     Args:
         scores: (M, K) float32, logits divided by the temperature, of this rank's M samples.
-        iterations: how often; 3 in SwaV, DINOv2 and DINOv3.
+        iterations: how often; 3 in SwAV, DINOv2 and DINOv3.
 
     Returns:
         (M, K), the logarithms of the assignments; exp of a row sums to 1.

@@ -1,7 +1,7 @@
 from mstkit.models.maskers.attention_guided_masker import AttentionGuidedMasker
 from mstkit.models.maskers.attmask import AttMask, AttMaskHigh, AttMaskHint, AttMaskLow
-from mstkit.models.maskers.base import Masker
 from mstkit.models.maskers.block_masker import BlockMasker
+from mstkit.models.maskers.masker import Masker
 from mstkit.models.maskers.multinomial_masker import MultinomialMasker
 from mstkit.models.maskers.random_masker import RandomMasker
 from mstkit.models.maskers.ratio_masker import RatioMasker

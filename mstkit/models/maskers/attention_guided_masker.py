@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Generator, Tensor
 
 from mstkit.errors import UsageError
-from mstkit.models.maskers.base import Masker, check_layer, check_probability
 from mstkit.models.maskers.functional import bernoulli, importance_of, lowest
+from mstkit.models.maskers.masker import Masker, check_layer, check_probability
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext
 from mstkit.utils.checks import check_count

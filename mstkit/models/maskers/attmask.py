@@ -6,8 +6,8 @@ import torch
 from torch import Generator, Tensor
 
 from mstkit.errors import UsageError
-from mstkit.models.maskers.base import Masker, check_layer, check_probability
 from mstkit.models.maskers.functional import importance_of, ranks
+from mstkit.models.maskers.masker import Masker, check_layer, check_probability
 from mstkit.models.maskers.masking_ratio import Ratio, amount, check_ratio, count_of, draw_counts, draw_images
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext

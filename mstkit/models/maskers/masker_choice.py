@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mstkit.errors import UsageError, nearest
-from mstkit.models.maskers.base import Masker
+from mstkit.models.maskers.masker import Masker
 from mstkit.models.maskers.scheduled_maskers import build_masker
 from mstkit.registry import MODELS
 

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from mstkit.models.maskers.base import check_layer
 from mstkit.models.maskers.functional import importance_of, weighted_places
+from mstkit.models.maskers.masker import check_layer
 from mstkit.models.maskers.masking_ratio import Ratio
 from mstkit.models.maskers.ratio_masker import RatioMasker
 from mstkit.registry import MODELS

@@ -7,8 +7,8 @@ from typing import Literal
 from torch import Generator, Tensor
 
 from mstkit.errors import UsageError
-from mstkit.models.maskers.base import Masker, check_probability
 from mstkit.models.maskers.functional import bernoulli, uniform_places
+from mstkit.models.maskers.masker import Masker, check_probability
 from mstkit.models.maskers.masking_ratio import Ratio, amount, check_ratio, draw_counts, draw_images
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext

@@ -6,7 +6,7 @@ from abc import abstractmethod
 
 from torch import Generator, Tensor
 
-from mstkit.models.maskers.base import Masker, check_probability
+from mstkit.models.maskers.masker import Masker, check_probability
 from mstkit.models.maskers.masking_ratio import Ratio, amount, check_ratio, draw_counts, draw_images
 from mstkit.structures import MaskContext
 

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.models.maskers.base import Masker
+from mstkit.models.maskers.masker import Masker
 from mstkit.models.maskers.masking_ratio import Ratio, check_ratio
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext, Progress

@@ -1,10 +1,10 @@
-from mstkit.models.objectives.base import Objective, Surroundings, build_objectives
 from mstkit.models.objectives.coding_rate import CodingRate
 from mstkit.models.objectives.cross_view import CrossView
 from mstkit.models.objectives.image_restoration import ImageRestoration
 from mstkit.models.objectives.key_contrast import KeyContrast
 from mstkit.models.objectives.koleo import KoLeo
 from mstkit.models.objectives.masked_prediction import MaskedPrediction
+from mstkit.models.objectives.objective import Objective, Surroundings, build_objectives
 from mstkit.models.objectives.patch_distillation import PatchDistillation
 from mstkit.models.objectives.regularizer import Regularizer
 from mstkit.models.objectives.sigreg import SIGReg

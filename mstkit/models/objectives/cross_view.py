@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.models.objectives.base import Objective, Surroundings
+from mstkit.models.objectives.objective import Objective, Surroundings
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 

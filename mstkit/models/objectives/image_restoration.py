@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from mstkit.models.objectives.base import Objective, Surroundings
+from mstkit.models.objectives.objective import Objective, Surroundings
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 

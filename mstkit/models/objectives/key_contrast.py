@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.models.objectives.base import Objective, Surroundings
+from mstkit.models.objectives.objective import Objective, Surroundings
 from mstkit.registry import MODELS
 
 if TYPE_CHECKING:  # for annotations only: importing it would be circular

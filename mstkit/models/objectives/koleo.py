@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mstkit.errors import UsageError
-from mstkit.models.objectives.base import Surroundings
+from mstkit.models.objectives.objective import Surroundings
 from mstkit.models.objectives.regularizer import Regularizer
 from mstkit.registry import MODELS
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mstkit.errors import UsageError
 from mstkit.models.decoders import TokenDecoder, build_decoder
-from mstkit.models.objectives.base import Objective, Surroundings
+from mstkit.models.objectives.objective import Objective, Surroundings
 from mstkit.models.targets import Target, build_target
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput

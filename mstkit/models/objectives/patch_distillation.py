@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from mstkit.errors import UsageError
 from mstkit.models.heads import patch_weights
 from mstkit.models.necks import DINONeck
-from mstkit.models.objectives.base import Objective, Surroundings
 from mstkit.models.objectives.cross_view import head_for
+from mstkit.models.objectives.objective import Objective, Surroundings
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 

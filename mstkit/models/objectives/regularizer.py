@@ -10,7 +10,7 @@ from mmengine import dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
-from mstkit.models.objectives.base import Objective
+from mstkit.models.objectives.objective import Objective
 
 if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.step import Step

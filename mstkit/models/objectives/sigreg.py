@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mstkit.models.objectives.base import Surroundings
+from mstkit.models.objectives.objective import Surroundings
 from mstkit.models.objectives.regularizer import Regularizer, images_of_all_ranks, sum_over_ranks
 from mstkit.registry import MODELS
 from mstkit.structures import Progress

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mstkit.errors import UsageError
-from mstkit.models.targets.base import Target
 from mstkit.models.targets.pixels import CHANNELS
+from mstkit.models.targets.target import Target
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 from mstkit.utils.checks import check_count, check_size

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mstkit.models.targets.base import Target
+from mstkit.models.targets.target import Target
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mstkit.errors import UsageError
-from mstkit.models.targets.base import Target
+from mstkit.models.targets.target import Target
 from mstkit.models.tokenizers import Tokenizer, build_tokenizer
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput

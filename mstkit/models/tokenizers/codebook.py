@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mstkit.errors import UsageError
-from mstkit.models.tokenizers.base import Tokenizer
 from mstkit.models.tokenizers.patch_features import PatchFeatures
+from mstkit.models.tokenizers.tokenizer import Tokenizer
 from mstkit.models.tokenizers.tokenizer_file import TokenizerFile, read_tokenizer
 
 ROWS = 1 << 16  # features that are compared with all codes at once: bounds the memory

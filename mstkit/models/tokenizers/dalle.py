@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mstkit.errors import UsageError
-from mstkit.models.tokenizers.base import Tokenizer
+from mstkit.models.tokenizers.tokenizer import Tokenizer
 from mstkit.models.tokenizers.tokenizer_file import DALLE_KEY, read_tokenizer
 from mstkit.registry import MODELS
 from mstkit.utils.undisturbed import undisturbed_randomness
