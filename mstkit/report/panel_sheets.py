@@ -14,7 +14,7 @@ from PIL import Image
 
 from mstkit.report.number_words import several
 from mstkit.report.run_facts import RunRecord
-from mstkit.visualization.step_panels import GAP, HIDDEN, TITLE
+from mstkit.visualization.step_panels import GAP, HIDDEN, TITLE, columns_of
 
 MOST_EPOCHS = 12
 CELL = 144  # px of a cell on the page, at most
@@ -99,15 +99,16 @@ def read_sheet(epoch: int, path: Path, rows: int = 8) -> Sheet | None:
     """
     try:
         with Image.open(path) as file:
-            pixels = np.asarray(file.convert('RGB'))
+            titles, pixels = columns_of(file), np.asarray(file.convert('RGB'))
     except (OSError, SyntaxError, ValueError):
         return None
-    cells = _cells(pixels)
+    cells = _cells(pixels, (len(titles),) if titles else (4, 3, 2))
     if cells is None:
         whole = Image.fromarray(pixels)
         whole.thumbnail((1200, 2400))
         return Sheet(epoch, (), (data_uri(whole),), whole.size)
     names, hidden = _name(cells)
+    names = titles or names
     strips = [_strip(row) for row in cells[:rows]]
     return Sheet(epoch, names, tuple(data_uri(strip) for strip in strips), strips[0].size, hidden)
 
@@ -132,15 +133,15 @@ def embed(path: Path, width: int = 1600) -> Embedded | None:
     return Embedded(data_uri(image), image.size)
 
 
-def _cells(pixels: np.ndarray) -> list[list[np.ndarray]] | None:
-    """The cells of a sheet, row by row, found by the white gaps between them; None if it has no such gaps."""
+def _cells(pixels: np.ndarray, counts: Sequence[int]) -> list[list[np.ndarray]] | None:
+    """The cells of a sheet, row by row, found by white gaps between so many columns; None if it has none."""
     height, width = pixels.shape[:2]
-    for columns in (4, 3, 2):
+    for columns in counts:
         wide, rest = divmod(width - GAP - columns * GAP, columns)
         if rest or wide < 1:
             continue
         lefts = [GAP + index * (wide + GAP) for index in range(columns)]
-        if not all((pixels[:, left - GAP : left] == 255).all() for left in lefts):
+        if not all((pixels[TITLE:, left - GAP : left] == 255).all() for left in lefts):
             continue
         # White lines across the whole sheet, below the titles, separate the rows.
         white = (pixels[TITLE:] == 255).all(axis=(1, 2))
@@ -153,7 +154,9 @@ def _cells(pixels: np.ndarray) -> list[list[np.ndarray]] | None:
 
 
 def _name(cells: Sequence[Sequence[np.ndarray]]) -> tuple[tuple[str, ...], float | None]:
-    """The titles of the columns, recognized by the mask: the column that equals the input except for gray patches.
+    """The titles of the columns of a sheet that does not name them, as those of before.
+
+    They are recognized by the mask: the column that equals the input except for gray patches.
 
     Returns:
         The titles (empty if not recognized), and the share of hidden pixels (None without a mask).

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from mstkit.structures import PanelData
@@ -18,6 +20,7 @@ SMALLEST_CELL = 160
 GAP = 6
 TITLE, TITLE_FONT = 24, 14  # pixels
 HIDDEN = (128, 128, 128)
+COLUMNS = 'columns'  # the key of the text in the file
 
 
 def draw_panels(
@@ -36,7 +39,7 @@ def draw_panels(
         data: what to draw; fields that are None are left out.
         mean: per channel, (3,), on the 0..255 scale, of the normalization of ``data.images``.
         std: likewise.
-        path: of the PNG; its folder is created.
+        path: of the PNG, which also holds the titles of the columns as text; its folder is created.
         max_rows: images beyond these are not drawn.
 
     Returns:
@@ -68,7 +71,7 @@ def draw_panels(
         columns.append(('target', [enlarged(one, size, Image.Resampling.BICUBIC) for one in true]))
 
     sheet = _sheet(columns, size)
-    save_image(sheet, path)
+    save_image(sheet, path, [title for title, _ in columns])
     return np.asarray(sheet)
 
 
@@ -96,7 +99,7 @@ def _sheet(columns: list[tuple[str, list[np.ndarray]]], size: tuple[int, int]) -
     sheet = Image.new('RGB', (GAP + len(columns) * (width + GAP), TITLE + rows * (height + GAP)), 'white')
     pen = ImageDraw.Draw(sheet)
     widest = max(ImageFont.load_default(size=TITLE_FONT).getlength(title) for title, _ in columns)
-    font = ImageFont.load_default(size=TITLE_FONT * min(1.0, width / widest))
+    font = ImageFont.load_default(size=TITLE_FONT * min(1.0, (width - GAP) / widest))
     for column, (title, cells) in enumerate(columns):
         left = GAP + column * (width + GAP)
         pen.text((left, 4), title, fill='black', font=font)
@@ -105,6 +108,18 @@ def _sheet(columns: list[tuple[str, list[np.ndarray]]], size: tuple[int, int]) -
     return sheet
 
 
-def save_image(sheet: Image.Image, path: str | os.PathLike[str]) -> None:
-    """Writes a PNG, whole or not at all; its folder is made."""
-    write_atomically(path, lambda file: sheet.save(file, format='PNG'))
+def save_image(sheet: Image.Image, path: str | os.PathLike[str], columns: Sequence[str] = ()) -> None:
+    """Writes a PNG, whole or not at all; its folder is made. Titles of columns go into it as text, see columns_of."""
+    words = PngInfo()
+    if columns:
+        words.add_text(COLUMNS, json.dumps(list(columns)))
+    write_atomically(path, lambda file: sheet.save(file, format='PNG', pnginfo=words))
+
+
+def columns_of(image: Image.Image) -> tuple[str, ...]:
+    """The titles of the columns of an opened sheet; none where its file does not name them."""
+    try:
+        found = json.loads(image.info.get(COLUMNS, '[]'))
+    except (TypeError, ValueError):
+        return ()
+    return tuple(found) if isinstance(found, list) and all(isinstance(title, str) for title in found) else ()

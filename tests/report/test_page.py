@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import html.parser
 import json
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mstkit.errors import UsageError
 from mstkit.report import build_page
@@ -175,12 +177,35 @@ def test_sheets_are_cut_into_rows_and_their_columns_told_apart(tmp_path, mask, r
     data = PanelData(
         images, torch.rand(3, 5, 5), hidden if mask else None, images.flip(0).contiguous() if restored else None
     )
-    draw_panels(data, [0] * 3, [1] * 3, tmp_path / 'a.png')
+    draw_panels(data, [0] * 3, [1] * 3, tmp_path / 'named.png')
+    named = read_sheet(7, tmp_path / 'named.png', rows=2)
+    with Image.open(tmp_path / 'named.png') as file:  # as sheets were before their files named the columns
+        Image.fromarray(np.asarray(file)).save(tmp_path / 'a.png')
     sheet = read_sheet(7, tmp_path / 'a.png', rows=2)
+    written = {'mask': 'mask (8 % hidden)', 'restored': 'reconstruction'}
+    assert named is not None and named.columns == tuple(written.get(name, name) for name in columns)
+    assert sheet is not None and named == dataclasses.replace(sheet, columns=named.columns)
     assert sheet is not None and sheet.columns == columns
     assert (len(sheet.rows), sheet.epoch) == (2, 7)
     assert sheet.size == (len(columns) * 148 - 4, 144)
     assert sheet.hidden == (pytest.approx(6 / 75) if mask else None)
+
+
+def test_five_columns_are_cut_and_named_as_the_sheet_says(tmp_path):
+    images, hidden = torch.rand(2, 3, 40, 40) * 255, torch.ones(2, 5, 5, dtype=torch.bool)
+    parts = (images, torch.rand(2, 5, 5), hidden, images.flip(0), images.flip(1))
+    data = PanelData(*parts, attention_of='EMAGuide', reconstruction_with='true means')
+    draw_panels(data, [0] * 3, [1] * 3, tmp_path / 'a.png')
+    sheet = read_sheet(1, tmp_path / 'a.png')
+    titles = ('input', 'attention (ema)', 'mask (100 % hidden)', 'reconstruction (true means)', 'target')
+    assert sheet is not None and (sheet.columns, len(sheet.rows)) == (titles, 2)
+    for words in ('{', '7', '[7]'):  # a file that somebody else wrote
+        with Image.open(tmp_path / 'a.png') as file:
+            info = PngInfo()
+            info.add_text('columns', words)
+            file.save(tmp_path / 'b.png', pnginfo=info)
+        other = read_sheet(1, tmp_path / 'b.png')
+        assert other is not None and other.columns == ()
 
 
 def test_another_kind_of_sheet_is_shown_whole_and_a_damaged_one_not_at_all(tmp_path):
