@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 try:  # a torch that was built without distributed training has none
     from torch.distributed.tensor import DTensor
@@ -16,6 +16,11 @@ except ImportError:
 def is_spread(tensor: Any) -> bool:
     """Whether a tensor is sharded over processes."""
     return DTensor is not None and isinstance(tensor, DTensor)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether the weights of a model are sharded over processes."""
+    return any(is_spread(parameter) for parameter in model.parameters())
 
 
 def local_parts(tensors: Iterable[Tensor]) -> list[Tensor]:

@@ -17,11 +17,12 @@ import torch
 from mstkit.engine.checkpoints import checkpointing
 from mstkit.engine.checkpoints.newest_checkpoint import checkpoints_in, find_newest
 from mstkit.engine.checkpoints.sharded_saving import save_sharded
-from mstkit.engine.parallel.sharding import is_sharded, shard, spread_like, spread_optimizer_state, wants_sharding
+from mstkit.engine.parallel.sharding import shard, spread_like, spread_optimizer_state, wants_sharding
 from mstkit.errors import DiskError, UsageError
 from mstkit.interop.checkpoint import read_checkpoint
 from mstkit.models import Pretrainer
 from mstkit.registry import MODELS
+from mstkit.utils.local_shards import is_sharded
 from tests.docs.pages import tool
 from tests.engine.processes import STEPS, in_ddp, in_parts, model, train, whole, wrapper_of
 from tests.models.builders import VIT, part_of

@@ -32,9 +32,10 @@ from mstkit.engine.optim.resumed_schedules import (
 )
 from mstkit.engine.optim.step_counts import StepCounter
 from mstkit.engine.parallel.distributed import unwrapped
-from mstkit.engine.parallel.sharding import is_sharded, spread_like, spread_optimizer_state
+from mstkit.engine.parallel.sharding import spread_like, spread_optimizer_state
 from mstkit.errors import UsageError, write_any_name
 from mstkit.interop.checkpoint import read_checkpoint
+from mstkit.utils.local_shards import is_sharded
 from mstkit.utils.private_attributes import accumulative_counts, content_of, set_progress
 
 _LOGGED = ('lr', 'weight_decay')

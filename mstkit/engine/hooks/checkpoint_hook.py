@@ -13,12 +13,12 @@ from mmengine.runner import Runner
 
 from mstkit.engine.hooks.progress_hook import optimizer_stepped
 from mstkit.engine.parallel.distributed import unwrapped
-from mstkit.engine.parallel.sharding import is_sharded
 from mstkit.errors import UsageError
 from mstkit.interop.sharded_checkpoint import SUFFIX
 from mstkit.registry import HOOKS
 from mstkit.utils.checks import check_count
 from mstkit.utils.files import remove_leftovers, write_atomically
+from mstkit.utils.local_shards import is_sharded
 
 
 @HOOKS.register_module()

@@ -13,11 +13,11 @@ from mmengine.runner import Runner
 
 from mstkit.engine.hooks.colored_views import first_view, join
 from mstkit.engine.parallel.distributed import unwrapped
-from mstkit.engine.parallel.sharding import is_sharded
 from mstkit.models import interface_of
 from mstkit.models.data_preprocessors import normalization_of
 from mstkit.registry import HOOKS
 from mstkit.utils.checks import check_count
+from mstkit.utils.local_shards import is_sharded
 from mstkit.utils.undisturbed import evaluation_mode, undisturbed_randomness
 from mstkit.visualization.step_panels import draw_panels
 

@@ -41,11 +41,6 @@ def wants_sharding(settings: Mapping[str, Any] | None) -> bool:
     return (settings or {}).get('type', '').removeprefix('mstkit.') == FULLY_SHARD
 
 
-def is_sharded(model: nn.Module) -> bool:
-    """Whether the weights of a model are sharded."""
-    return any(is_spread(parameter) for parameter in model.parameters())
-
-
 def shard(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
     """Initializes a model equally on every process and shards it over all of them, in place.
 

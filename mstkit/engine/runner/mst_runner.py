@@ -28,7 +28,7 @@ from mstkit.engine.optim.param_schedules import base_lr, build_schedule, fit_sch
 from mstkit.engine.parallel import cpu_settings
 from mstkit.engine.parallel.distributed import init_processes, unwrapped
 from mstkit.engine.parallel.model_wrapping import ddp_settings
-from mstkit.engine.parallel.sharding import is_sharded, shard, wants_sharding
+from mstkit.engine.parallel.sharding import shard, wants_sharding
 from mstkit.engine.runner import preflight
 from mstkit.engine.runner.batch_norm_checks import check_batch_norms
 from mstkit.engine.runner.compiling import check_compiling, compile_parts
@@ -37,6 +37,7 @@ from mstkit.engine.runner.view_checks import check_views
 from mstkit.engine.runner.work_dir import WorkDir
 from mstkit.errors import UsageError
 from mstkit.registry import RUNNERS
+from mstkit.utils.local_shards import is_sharded
 from mstkit.utils.private_attributes import accumulative_counts
 
 

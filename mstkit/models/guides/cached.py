@@ -17,7 +17,7 @@ from mstkit.models.maskers.functional import importance_of
 from mstkit.registry import MODELS
 from mstkit.structures import Progress, TokenOutput
 from mstkit.utils.checks import check_count, check_size
-from mstkit.utils.local_shards import is_spread
+from mstkit.utils.local_shards import is_sharded
 
 if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.pretrainer import Pretrainer
@@ -163,8 +163,8 @@ class CachedGuide(Guide):
 
     def _needed(self, images: int, step: Step) -> bool:
         """Whether to encode for this many images of this process: a sharded network runs in all processes or none."""
-        networks: list[Any] = [step.model.backbone, *self.guide.backbones()]
-        if not any(is_spread(parameter) for network in networks for parameter in network.parameters()):
+        backbone: Any = step.model.backbone  # of which those of the guide are copies
+        if not is_sharded(backbone):
             return images > 0
         most = torch.tensor(images, device=step.images.device)
         dist.all_reduce(most, 'max')
