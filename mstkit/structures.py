@@ -30,6 +30,8 @@ class TokenOutput(NamedTuple):
             requested.
         hidden: (M,) int64, ascending indices of the hidden patches among B * L, if the backbone computed them; else
             None. Reusing them saves another ``nonzero()``, which makes the host wait for the GPU.
+        layers: the patch tokens (B, L, C) after each of the last blocks, without the final norm, the last block's last;
+            as many as were requested.
     """
 
     patch_tokens: Tensor
@@ -37,6 +39,7 @@ class TokenOutput(NamedTuple):
     grid: tuple[int, int]
     attention: Tensor | None = None
     hidden: Tensor | None = None
+    layers: tuple[Tensor, ...] = ()
 
 
 @runtime_checkable

@@ -157,6 +157,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'MAE': (dict(backbone=SMALL, decoder=TOKENS), step_on_one),
     'SimMIM': (dict(backbone=SMALL, mask_patch_size=8), step_on_one),
     'MaskFeat': (dict(backbone=SMALL, target=dict(type='HOG', cell_size=4)), step_on_one),
+    'Data2Vec': (dict(backbone=SMALL), step_on_one),
     'BEiT': (dict(backbone=SMALL, tokenizer='PatchTokenizer.pth'), step_on_one),
     'Pretrainer': (dict(backbone=SMALL, objectives=dict(ce=CROSS_VIEW), masker=MASKER), step),
     'CrossView': (dict(neck=NECK, head=HEAD, surroundings=SURROUNDINGS), None),
@@ -165,6 +166,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'MaskedPrediction': (dict(target=dict(type='Pixels'), decoder=TOKENS, surroundings=SURROUNDINGS), None),
     'LinearDecoder': (dict(in_channels=CHANNELS, out_channels=12), decode),
     'ViTDecoder': (dict(in_channels=CHANNELS, out_channels=12, embed_dims=16, num_layers=1, num_heads=2), decode),
+    'TeacherLayers': (dict(patch_size=8), None),  # computed from a teacher: tests/models/test_teacher_layers.py
     'Tokens': (dict(patch_size=8, tokenizer='PatchTokenizer.pth'), predict_from),
     'TimmNetwork': (dict(arch='test_vit'), lambda one: [*one.forward_tokens(torch.zeros(1, 3, 160, 160))[:2]]),
     **{kind: (dict(file=f'{kind}.pth'), tokenize) for kind in WRITERS},

@@ -259,6 +259,7 @@ def test_simmims_vit_pre_trains_at_its_learning_rate():
         'simmim/simmim_vit-b_800e',
         'maskfeat/maskfeat_vit-b_300e',
         'beit/beit_vit-b_300e',
+        'data2vec/data2vec_vit-b_800e',
     ],
 )
 def test_what_masked_autoencoders_decay(tmp_path, path):
@@ -285,7 +286,7 @@ def test_what_masked_autoencoders_decay(tmp_path, path):
         wrapper = build_optim_wrapper(model, config.optim_wrapper)
     decays = {id(p): group['weight_decay'] for group in wrapper.optimizer.param_groups for p in group['params']}
     for key, parameter in model.named_parameters():
-        vit = path in ('simmim/simmim_vit-b_800e', 'beit/beit_vit-b_300e')
+        vit = path in ('simmim/simmim_vit-b_800e', 'beit/beit_vit-b_300e', 'data2vec/data2vec_vit-b_800e')
         spared = (parameter.ndim == 1 and not (vit and key == 'mask_token')) or (vit and key == 'backbone.cls_token')
         spared |= 'relative_position_bias_table' in key and not vit
         spared |= config.model.type == 'MaskFeat' and key in ('backbone.pos_embed', 'backbone.cls_token')

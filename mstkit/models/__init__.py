@@ -1,5 +1,5 @@
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
-from mstkit.models.algorithms import DINO, IBOT, MAE, BEiT, MaskFeat, MoBY, MSTAlgorithm, SimMIM
+from mstkit.models.algorithms import DINO, IBOT, MAE, BEiT, Data2Vec, MaskFeat, MoBY, MSTAlgorithm, SimMIM
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.data_preprocessors import ViewDataPreprocessor
 from mstkit.models.decoders import CNNImageDecoder, LinearDecoder, TokenDecoder, ViTDecoder
@@ -33,7 +33,7 @@ from mstkit.models.objectives import (
 )
 from mstkit.models.pretrainer import Pretrainer
 from mstkit.models.step import Step
-from mstkit.models.targets import HOG, Pixels, Target, Tokens
+from mstkit.models.targets import HOG, Pixels, Target, TeacherLayers, Tokens
 from mstkit.models.tokenizers import DALLETokenizer, KMeansTokenizer, PatchTokenizer, Tokenizer, VQKDTokenizer
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     'DALLETokenizer',
     'DINOHead',
     'DINONeck',
+    'Data2Vec',
     'EMAGuide',
     'ForeignModel',
     'Guide',
@@ -89,6 +90,7 @@ __all__ = [
     'StudentGuide',
     'Target',
     'TeacherGuide',
+    'TeacherLayers',
     'TokenDecoder',
     'Tokenizer',
     'Tokens',

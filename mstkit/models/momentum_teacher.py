@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from mmcv.cnn.bricks import DropPath
+from mmpretrain.models.utils import MultiheadAttention
 from torch import nn
 
 from mstkit.errors import UsageError
@@ -148,3 +149,5 @@ def _without_drops(module: nn.Module) -> None:
             part.drop_prob = 0.0
         elif isinstance(part, nn.modules.dropout._DropoutNd):
             part.p = 0.0
+        elif isinstance(part, MultiheadAttention):  # keeps the rate of its attention as a number
+            part.attn_drop = 0.0

@@ -193,12 +193,11 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
 
     @torch.no_grad()
     def teacher_forward(
-        self, images: Tensor, attention: bool | str, layer: int = -1, read: Read = 'all'
+        self, images: Tensor, attention: bool | str, layer: int = -1, read: Read = 'all', layers: int = 0
     ) -> TokenOutput:
-        """Encodes unmasked images (B, 3, H, W) with the teacher; on request also the attention of block ``layer``."""
-        return self.teacher.backbone.forward_tokens(
-            images, return_attention=attention, attention_layer=layer, read=read
-        )
+        """The teacher's tokens of images (B, 3, H, W); on request block ``layer``'s attention, and inner ``layers``."""
+        inner = dict(layers=layers) if layers else {}  # a backbone of one's own need not know of them
+        return self.teacher.backbone.forward_tokens(images, None, attention, None, layer, read, **inner)
 
     def student_forward(self, images: Tensor, mask: Tensor | None = None, read: Read = 'all') -> TokenOutput:
         """Encodes images (B, 3, H, W) with the student, hidden patches (B, h, w) replaced by the [MASK] embedding."""

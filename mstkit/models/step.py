@@ -75,7 +75,8 @@ class Step:
     def teacher(self) -> TokenOutput:
         """The teacher's tokens of the unmasked global views, without gradient.
 
-        Holds all patch tokens if an objective or the masker needs them, and attention if the masker needs it.
+        Holds all patch tokens if an objective or the masker needs them, and attention if the masker needs it; of its
+        inner layers as many as an objective needs.
         """
         masker, guided = self.model.masker, self.model.guided_by_teacher
         scores = guided and masker is not None and masker.needs_scores
@@ -84,8 +85,9 @@ class Step:
         attention: bool | str = self._attention or scores
         if scores and self.model.guide.score != 'class_token':
             attention = self.model.guide.score
+        layers = max(one.teacher_layers for one in self.model.objectives.values())
         read: Read = 'all' if tokens else self.model.teacher_needs or 'pooled'
-        return self.model.teacher_forward(self.images, attention, layer, read)
+        return self.model.teacher_forward(self.images, attention, layer, read, layers)
 
     @cached_property
     def student(self) -> TokenOutput:

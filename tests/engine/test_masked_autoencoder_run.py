@@ -51,6 +51,7 @@ METHODS: dict[str, dict[str, Any]] = {
         guide=dict(type='CachedGuide', every=2, guide='ema'),
     ),
     'SimMIM': dict(type='SimMIM', mask_patch_size=8),
+    'Data2Vec': dict(type='Data2Vec', masker=dict(type='BlockMasker', ratio=0.6, image_prob=1.0, min_block=2)),
 }
 VIEW = [
     dict(type='MultiCrop', global_crops=dict(size=SIZE, count=1), local_crops=dict(count=0), global_recipes={}),
@@ -82,7 +83,7 @@ def lines(path: Path) -> list[dict]:
 def test_trained_measured_drawn_and_resumed_inside_an_epoch(tmp_path, name):
     whole = running.train(tmp_path / 'whole', **settings(name))
     measured, watched = (lines(tmp_path / 'whole' / f'{file}.jsonl') for file in ('knn', 'collapse'))
-    branches = ['student', 'teacher'] if name == 'MAE, guided' else ['student']
+    branches = ['student', 'teacher'] if name in ('MAE, guided', 'Data2Vec') else ['student']
     assert [list(record['branches']) for record in measured] == [branches] * 4
     assert all(0 < record['hidden_fraction'] < 1 and record['feature_deviation'] > 0 for record in watched)
     log = Path(whole.log_dir).joinpath(f'{whole.timestamp}.log').read_text()

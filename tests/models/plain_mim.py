@@ -233,3 +233,37 @@ def beit_loss(images: Tensor, mask: Tensor, ids: Tensor, weights: Weights, side:
                 total = total + torch.log(torch.exp(logits - logits.max()).sum()) + logits.max() - logits[code]
                 count += 1
     return total / count
+
+
+def data2vec_targets(images: Tensor, weights: Weights, side: int, heads: int, top: int) -> Tensor:
+    """Mean of the outputs of the last ``top`` layers, each normalized, of the mean normalized: (B, L, C)."""
+
+    def standard(x: Tensor) -> Tensor:
+        centered = x - x.mean(dim=-1, keepdim=True)
+        return centered / ((centered**2).mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+
+    depth, found = len({key.split('.')[2] for key in weights if key.startswith('backbone.layers.')}), []
+    for image in images.double():
+        cut = [embedded(pixels, weights) for _, _, pixels in patches(image, side)]
+        grid = image.shape[1] // side, image.shape[2] // side
+        tokens = torch.stack([weights['backbone.cls_token'].flatten(), *cut])
+        ends = [
+            layers(tokens, weights, 'backbone.layers', count, heads, grid)[1:]
+            for count in range(depth - top + 1, depth + 1)
+        ]
+        found.append(standard(torch.stack([standard(end) for end in ends]).mean(dim=0)))
+    return torch.stack(found)
+
+
+def data2vec_loss(
+    images: Tensor, mask: Tensor, weights: Weights, teacher: Weights, side: int, heads: int, top: int
+) -> Tensor:
+    """data2vec's: smooth L1 with beta 2, quadratic below an error of 2, of the channels of hidden patches."""
+    targets, total, count = data2vec_targets(images, teacher, side, heads, top), torch.zeros(()).double(), 0
+    for image, hidden, features in zip(images.double(), mask, targets, strict=True):
+        tokens = masked_tokens(image, hidden, weights, side, heads)
+        made = linear(tokens, weights, 'objectives.predict.decoder.to_values')
+        errors = (made - features)[hidden.flatten()].abs()
+        total = total + torch.where(errors < 2, errors**2 / 4, errors - 1).sum()
+        count += errors.numel()
+    return total / count

@@ -1,4 +1,4 @@
-"""One step of MAE, SimMIM, MaskFeat and BEiT, and what they start as, against the formulas and mmpretrain's own."""
+"""One step of MAE, SimMIM, MaskFeat, BEiT, data2vec, and their start, against the formulas and mmpretrain's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from mstkit.registry import MODELS
 from mstkit.utils.sincos_positions import sincos_positions
 from tests.models.builders import SWIN, VIT
 from tests.models.mim_models import DECODER, LINEAR, Given, build, images, masks
-from tests.models.plain_mim import beit_loss, mae_loss, mae_target, maskfeat_loss, patches, position, simmim_loss
+from tests.models.plain_mim import (
+    beit_loss,
+    data2vec_loss,
+    mae_loss,
+    mae_target,
+    maskfeat_loss,
+    patches,
+    position,
+    simmim_loss,
+)
 from tests.models.tokenizers import GivenIds
 
 
@@ -90,6 +99,25 @@ def test_a_step_of_beit_is_that_of_its_formulas(height, width, own):
     model = build('BEiT', backbone=backbone, masker=Given(mask), tokenizer=GivenIds(ids))
     shown = images(height, width)
     held_against(model, shown, lambda weights: beit_loss(shown, mask, ids, weights, 8, 3))
+
+
+@pytest.mark.parametrize('top', [None, 2, 3])
+@pytest.mark.parametrize(('height', 'width'), [(32, 32), (24, 40)])
+def test_a_step_of_data2vec_is_that_of_its_formulas(height, width, top):
+    """The teacher has weights of its own, dropout and stochastic depth are the student's alone."""
+    mask = masks(height // 8, width // 8)
+    target = dict(type='TeacherLayers', top=top, norm_mean=True)
+    backbone = dict(VIT, img_size=(height, width), layer_scale_init_value=0.3)
+    model = build('Data2Vec', backbone=backbone, masker=Given(mask), target=target)
+    with torch.no_grad():
+        for name, parameter in model.teacher.named_parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.3 if 'bias' in name else 0.02)
+        model.objectives['predict'].decoder.to_values.weight.mul_(30)  # errors on both sides of beta
+    shown = images(height, width)
+    teacher = {name: one.detach().double() for name, one in model.teacher.named_parameters()}
+    teacher |= {name: one.double() for name, one in model.teacher.named_buffers() if one.is_floating_point()}
+    count = 1 if top is None else top
+    held_against(model, shown, lambda weights: data2vec_loss(shown, mask, weights, teacher, 8, 3, count))
 
 
 def test_a_step_of_simmim_with_a_swin_is_mmpretrains():

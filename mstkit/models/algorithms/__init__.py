@@ -1,4 +1,5 @@
 from mstkit.models.algorithms.beit import BEiT
+from mstkit.models.algorithms.data2vec import Data2Vec
 from mstkit.models.algorithms.dino import DINO
 from mstkit.models.algorithms.ibot import IBOT
 from mstkit.models.algorithms.mae import MAE
@@ -7,4 +8,4 @@ from mstkit.models.algorithms.moby import MoBY
 from mstkit.models.algorithms.mst import MSTAlgorithm
 from mstkit.models.algorithms.simmim import SimMIM
 
-__all__ = ['DINO', 'IBOT', 'MAE', 'BEiT', 'MSTAlgorithm', 'MaskFeat', 'MoBY', 'SimMIM']
+__all__ = ['DINO', 'IBOT', 'MAE', 'BEiT', 'Data2Vec', 'MSTAlgorithm', 'MaskFeat', 'MoBY', 'SimMIM']

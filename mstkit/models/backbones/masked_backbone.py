@@ -70,6 +70,7 @@ class MaskedBackbone:
         mask_token: Tensor | None = None,
         attention_layer: int = -1,
         read: Read = 'all',
+        layers: int = 0,
     ) -> TokenOutput:
         """Encodes images, with hidden patches replaced by the [MASK] embedding.
 
@@ -83,6 +84,8 @@ class MaskedBackbone:
             attention_layer: the block whose attention is returned, from the end; see :meth:`attention_layers`.
             read: the output tokens that the caller uses. A backbone may skip the computation of other patch tokens and
                 return zeros for them.
+            layers: how many of the last blocks' outputs to return as ``layers`` of the output, at most
+                :meth:`layer_count`; these are computed for all patches, whatever ``read`` is.
         """
         raise NotImplementedError(f'{type(self).__name__} does not implement forward_tokens()')
 
@@ -120,6 +123,10 @@ class MaskedBackbone:
             UsageError: a ``count`` larger than the number of blocks.
         """
         raise NotImplementedError(f'{type(self).__name__} does not implement forward_layers()')
+
+    def layer_count(self) -> int:
+        """Number of blocks, counted from the end, that work on the tokens of the output (of a Swin, the last stage)."""
+        raise NotImplementedError(f'{type(self).__name__} does not implement layer_count()')
 
     def _check_layers(self, count: int, blocks: int) -> int:
         """The index of the first of the last ``count`` blocks. Raises UsageError."""

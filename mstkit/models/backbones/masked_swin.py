@@ -184,10 +184,11 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         mask_token: Tensor | None = None,
         attention_layer: int = -1,
         read: Read = 'all',
+        layers: int = 0,
     ) -> TokenOutput:
         """See :meth:`MaskedBackbone.forward_tokens`; always computes all tokens, since ``pooled`` is their mean."""
         tokens, grid = self._before_last_stage(images, mask, mask_token)
-        attention = None
+        attention, found = None, []
         blocks: Any = self.stages[-1].blocks
         guide = self._guides(grid)[attention_layer] if return_attention else None
         for i, block in enumerate(blocks):
@@ -195,10 +196,12 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
                 query = 'received' if return_attention == 'received' else self.attention_query
                 attention = block.attn.attention_to(block.norm1(tokens), grid, query)
             tokens = block(tokens, grid)
+            if i >= len(blocks) - layers:
+                found.append(tokens)
         norm = self._final_norm()
         if norm is not None:
             tokens = norm(tokens)
-        return TokenOutput(tokens, tokens.mean(dim=1), grid, attention)
+        return TokenOutput(tokens, tokens.mean(dim=1), grid, attention, layers=tuple(found))
 
     def forward_layers(self, images: Tensor, count: int, norm: bool = True) -> list[Tensor]:
         """See :meth:`MaskedBackbone.forward_layers`."""
@@ -231,6 +234,11 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         for stage in self.stages[:-1]:
             tokens, grid = stage(tokens, grid)
         return tokens, (grid[0], grid[1])
+
+    def layer_count(self) -> int:
+        """See :meth:`MaskedBackbone.layer_count`: the last stage's, since earlier ones have other grids and widths."""
+        blocks: Any = self.stages[-1].blocks
+        return len(blocks)
 
     def attention_layers(self, size: int) -> int:
         """See :meth:`MaskedBackbone.attention_layers`: the last stage's blocks that do not shift."""

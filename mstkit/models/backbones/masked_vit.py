@@ -143,10 +143,12 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         mask_token: Tensor | None = None,
         attention_layer: int = -1,
         read: Read = 'all',
+        layers: int = 0,
     ) -> TokenOutput:
         """See :meth:`MaskedBackbone.forward_tokens`."""
         tokens, grid = self._embed(images, mask, mask_token)
-        relative, attention = self._relative(grid, tokens.device), None
+        relative, attention, found = self._relative(grid, tokens.device), None, []
+        read = 'all' if layers else read
         score = SCORES[return_attention] if isinstance(return_attention, str) else pooled_attention
         for depth, layer in enumerate(self.layers, start=-len(self.layers)):
             if return_attention and depth == attention_layer:
@@ -156,10 +158,12 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
             if depth == -1 and read != 'all' and self.num_extra_tokens and isinstance(layer, EncoderLayer):
                 return self._read(layer, tokens, grid, attention, mask if read == 'hidden' else None, relative)
             tokens = self._run(layer, tokens, relative=relative)
+            if depth >= -layers:
+                found.append(tokens[:, self.num_prefix_tokens :])
         tokens = self._normalized(tokens)
         patches = tokens[:, self.num_prefix_tokens :]
         pooled = tokens[:, 0] if self.num_extra_tokens else patches.mean(dim=1)
-        return TokenOutput(patches, pooled, grid, attention)
+        return TokenOutput(patches, pooled, grid, attention, layers=tuple(found))
 
     def forward_visible(self, images: Tensor, mask: Tensor) -> VisibleOutput:
         """See :meth:`MaskedBackbone.forward_visible`."""
@@ -281,6 +285,10 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         found = self._normalized(self._run(layer, tokens, rows=rows, relative=relative))
         whole = found.new_zeros(batch * length, channels).index_copy(0, rows, found).view(batch, length, channels)
         return TokenOutput(whole[:, extra:], whole[:, 0], grid, attention, hidden)
+
+    def layer_count(self) -> int:
+        """See :meth:`MaskedBackbone.layer_count`."""
+        return len(self.layers)
 
     def attention_layers(self, size: int) -> int:
         """See :meth:`MaskedBackbone.attention_layers`: any block."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # for annotations only: importing it would be circular
 
 @MODELS.register_module()
 class MaskedPrediction(Objective):
-    """Mean prediction error over all hidden patches of a batch (MAE, SimMIM, BEiT, MaskFeat …).
+    """Mean prediction error over all hidden patches of a batch (MAE, SimMIM, BEiT, MaskFeat, data2vec …).
 
     The encoder gets [MASK] tokens in place of hidden patches, or the visible patches alone, see ``encoder_sees`` of
     :class:`Pretrainer`. Every hidden patch of a batch has the same weight, whichever image it belongs to; the error of
@@ -64,6 +64,7 @@ class MaskedPrediction(Objective):
             )
         backbone, visible = surroundings.backbone, surroundings.encoder_sees == 'visible'
         self.target = build_target(target, patch_size=backbone.stride)
+        self.target.prepare(backbone)
         if surroundings.normalization is not None:
             self.target.set_normalization(*surroundings.normalization)
         if self.target.patch_size != backbone.stride:
@@ -87,7 +88,7 @@ class MaskedPrediction(Objective):
                 f'{self.target.dims} values per patch: leave it out'
             )
         self.loss, self.on, self.beta = loss, on, check_number('MaskedPrediction.beta', beta, above=0)
-        self.teacher_needs = self.target.teacher_needs
+        self.teacher_needs, self.teacher_layers = self.target.teacher_needs, self.target.teacher_layers
         self.student_needs = 'hidden' if self.decoder.per_patch and on == 'hidden' else 'all'
         if visible:
             self.student_needs = 'visible'

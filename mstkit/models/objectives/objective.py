@@ -55,6 +55,7 @@ class Objective(nn.Module):
             patches; 'visible', pooled and visible patches, from ``step.visible``; 'all'. With
             ``encoder_sees='visible'`` only 'pooled' and 'visible' exist, and other objectives are refused.
         teacher_needs: the teacher's tokens that it uses, likewise; None if it does not use the teacher.
+        teacher_layers: how many of the outputs of the teacher's last blocks it uses (``step.teacher.layers``).
         reads_local: whether it uses the local views.
         prototypes: K of the logits by which views are compared; None if there are no such logits.
         statistics: detached scalars of the last step, for the log.
@@ -63,6 +64,7 @@ class Objective(nn.Module):
     name: str = ''
     student_needs: Read = 'pooled'
     teacher_needs: Read | None = None
+    teacher_layers: int = 0
     reads_local: bool = False
     prototypes: int | None = None
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.building import build_of_kind
 from mstkit.structures import Read, TokenOutput
 from mstkit.utils.checks import check_size
@@ -29,6 +30,8 @@ class Target(nn.Module):
             the title of a panel; empty for nothing.
         discrete: whether the target of a patch is an id, for a cross-entropy, instead of D values.
         teacher_needs: the tokens of the method's teacher that the target is computed from; None for no teacher.
+        teacher_layers: how many of the outputs of the teacher's last blocks it is computed from, as ``layers`` of the
+            teacher's tokens; with ``teacher_needs``, of which 'pooled' is the least.
     """
 
     dims: int
@@ -36,6 +39,7 @@ class Target(nn.Module):
     shown_with: str = ''
     discrete: ClassVar[bool] = False
     teacher_needs: ClassVar[Read | None] = None
+    teacher_layers: int = 0
 
     def __init__(self, patch_size: int) -> None:
         super().__init__()
@@ -53,6 +57,9 @@ class Target(nn.Module):
         Returns:
             (B, L, D) float32, or (B, L) int64 ids in 0..D-1 if ``discrete``; patches row-major.
         """
+
+    def prepare(self, backbone: MaskedBackbone) -> None:
+        """Receives the student's backbone, once, before :attr:`dims` is read; raises UsageError if it does not fit."""
 
     def set_normalization(self, mean: Tensor, std: Tensor) -> None:
         """Receives the normalization of the images, so that a target can compute pixels: ``images * std + mean``.
