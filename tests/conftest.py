@@ -12,6 +12,7 @@ import pytest
 import torch
 import yapf.yapflib.yapf_api
 from mmengine.logging import MMLogger
+from mmengine.model import base_module, weight_init
 from mmengine.registry import DefaultScope
 
 from tests import warm
@@ -19,6 +20,8 @@ from tests import warm
 # A run writes its config four times, and yapf, which only breaks its lines, takes most of a second each time.
 LAY_OUT = yapf.yapflib.yapf_api.FormatCode
 yapf.yapflib.yapf_api.FormatCode = lambda text, **_: (text, False)
+# The mean of every tensor, taken again at each initialization of a layer, for paragraphs of the log that no test reads.
+base_module.update_init_info = weight_init.update_init_info = lambda module, init_info: None
 warm.start_foundations()  # before mstkit is imported
 
 import mstkit.downstream  # noqa: E402, F401  some tests import mmdet and mmseg

@@ -8,6 +8,7 @@ import io
 import re
 import sys
 import tokenize
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,23 @@ def place(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize('path', MODULES, ids=place)
+def of_each_file(check: Callable[[Path], None]) -> Callable[[], None]:
+    """One test of all files that names those at fault: a test for each would be a third of all tests."""
+
+    def test() -> None:
+        faults = {}
+        for path in MODULES:
+            try:
+                check(path)
+            except AssertionError as fault:
+                faults[place(path)] = str(fault)
+        assert faults == {}
+
+    test.__doc__ = check.__doc__
+    return test
+
+
+@of_each_file
 def test_directions(path):
     name, used = place(path), imports(path)
     for room, forbidden in FORBIDDEN.items():
@@ -161,7 +178,7 @@ def test_models_need_no_drawing():
         assert 'matplotlib' not in {module.split('.')[0] for module in imports(path)}, f'{place(path)} draws'
 
 
-@pytest.mark.parametrize('path', MODULES, ids=place)
+@of_each_file
 def test_mmdet_and_mmseg_stay_in_one_room(path):
     """Pre-training works where they are broken; nor does any other room import that one, which touches mmcv."""
     if place(path).startswith('mstkit/downstream/'):
@@ -185,11 +202,11 @@ def test_the_room_of_mmdet_and_mmseg_imports_them_only_when_asked():
 BEFORE_THE_REGISTRY = ('private_attributes.py',)  # which it imports itself
 
 
-@pytest.mark.parametrize(
-    'path', [path for path in MODULES if path.name not in (*BEFORE_THE_REGISTRY, 'registry.py')], ids=place
-)
+@of_each_file
 def test_the_registry_comes_before_torch_and_mmpretrain(path):
     """It says what helps where torch is broken, and imports mmpretrain so that detection goes on working afterwards."""
+    if path.name in (*BEFORE_THE_REGISTRY, 'registry.py'):
+        return
     room = ROOT / 'mstkit' / path.relative_to(ROOT / 'mstkit').parts[0]
     if room.name == 'utils':  # the registry itself needs some of them, so that each stands for itself
         room = path
@@ -222,7 +239,7 @@ def private(text: str | ast.Module) -> list[str]:
     return sorted(name for name in found if not name.startswith('mstkit._'))
 
 
-@pytest.mark.parametrize('path', MODULES, ids=place)
+@of_each_file
 def test_private_attributes_of_others_are_reached_in_one_file(path):
     if place(path) == 'mstkit/utils/private_attributes.py' or place(path).startswith('mstkit/models/'):
         return
@@ -251,7 +268,7 @@ def unexplained_imports(text: str) -> list[int]:
     return sorted(found)
 
 
-@pytest.mark.parametrize('path', MODULES, ids=place)
+@of_each_file
 def test_imports_inside_of_functions_say_why(path):
     """An optional or slow dependency is a reason; a circle is none: what both need moves to where both may look."""
     assert unexplained_imports(path.read_text(encoding='utf-8')) == []
@@ -278,7 +295,7 @@ def guesses(text: str) -> list[int]:
     return sorted(found)
 
 
-@pytest.mark.parametrize('path', MODULES, ids=place)
+@of_each_file
 def test_what_an_object_can_do_is_declared_and_not_guessed(path):
     """A class, a protocol or a default says it; a comment says why not, such as for another library's optional part."""
     assert guesses(path.read_text(encoding='utf-8')) == []
@@ -302,7 +319,7 @@ def class_swaps(text: str) -> list[int]:
     return sorted(found)
 
 
-@pytest.mark.parametrize('path', MODULES, ids=place)
+@of_each_file
 def test_no_live_object_gets_another_class(path):
     assert class_swaps(path.read_text(encoding='utf-8')) == [], 'build the object that is wanted'
 
@@ -310,6 +327,14 @@ def test_no_live_object_gets_another_class(path):
 def test_class_swaps_are_seen():
     text = "a.__class__ = B\na.x, a.y.__class__ = 1, B\nsetattr(a, '__class__', B)\na.__class__.__name__\n"
     assert class_swaps(text) == [1, 2, 3]
+
+
+def test_the_file_at_fault_is_named():
+    def check(path: Path) -> None:
+        assert path.name != 'errors.py', 'of errors'
+
+    with pytest.raises(AssertionError, match=r"'mstkit/errors\.py': 'of errors"):
+        of_each_file(check)()
 
 
 def test_the_check_sees_what_it_is_for(tmp_path):

@@ -85,8 +85,8 @@ def test_sigreg_of_a_gaussian_is_as_expected():
     expected = math.sqrt(2 * math.pi) * math.erf(3 / math.sqrt(2)) - math.sqrt(2 * math.pi / 3) * math.erf(
         3 * math.sqrt(3 / 2)
     )
-    for batch in (50, 400):
-        found = regularizer('SIGReg').penalty(random_features(40, batch, 16)).item()
+    for batch in (50, 400):  # a quarter of the directions says as much of 16 channels
+        found = regularizer('SIGReg', directions=256).penalty(random_features(40, batch, 16)).item()
         assert found == pytest.approx(expected, rel=0.05)
         for spoiled in (
             2 * random_features(4, batch, 16),
