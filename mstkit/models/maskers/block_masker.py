@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from mstkit.models.maskers.functional import blocks
+from mstkit.models.maskers.functional import blocks, rolled
 from mstkit.models.maskers.masking_ratio import Ratio
 from mstkit.models.maskers.ratio_masker import RatioMasker
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext
-from mstkit.utils.checks import check_count, check_range
+from mstkit.utils.checks import check_count, check_flag, check_range
 
 
 @MODELS.register_module()
@@ -25,10 +25,13 @@ class BlockMasker(RatioMasker):
         image_prob: probability that an image is masked.
         aspect: lowest and highest ratio of a block's height to its width.
         min_block: smallest block in patches; None for (min(h, w) // 3)², as in iBOT (16 of 196).
+        roll: shift the mask of each image cyclically along both axes, by random offsets, so that patches at the border
+            are hidden as often as those in the middle (``random_circular_shift`` of DINOv3; Franca).
+        stratified: see :class:`RatioMasker`.
 
     Raises:
         UsageError: a ratio or a probability outside [0, 1], a range with the larger number first, an aspect that is
-            not positive, a ``min_block`` below 1.
+            not positive, a ``min_block`` below 1, a flag that is neither True nor False.
     """
 
     def __init__(
@@ -37,12 +40,19 @@ class BlockMasker(RatioMasker):
         image_prob: float = 0.5,
         aspect: tuple[float, float] = (0.3, 1 / 0.3),
         min_block: int | None = None,
+        roll: bool = False,
+        stratified: bool = False,
     ) -> None:
-        super().__init__(ratio, image_prob)
+        super().__init__(ratio, image_prob, stratified)
         self.aspect = check_range('BlockMasker.aspect', aspect, above=0)
         self.min_block = None if min_block is None else check_count('BlockMasker.min_block', min_block, 1)
+        self.roll = check_flag('BlockMasker.roll', roll)
 
     def choose(self, context: MaskContext, counts: Tensor, generator: Generator) -> Tensor:
         """See :meth:`RatioMasker.choose`."""
         min_block = max(1, (min(context.grid) // 3) ** 2) if self.min_block is None else self.min_block
-        return blocks(counts, context.grid, min_block, self.aspect, generator)
+        hidden = blocks(counts, context.grid, min_block, self.aspect, generator)
+        return rolled(hidden, context.grid, generator) if self.roll else hidden
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (', roll=True' if self.roll else '')

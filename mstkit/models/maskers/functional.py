@@ -200,3 +200,25 @@ def blocks(
     left = counts - hidden.sum(dim=1, keepdim=True)
     chance = torch.rand(hidden.shape, generator=generator, device=hidden.device)
     return hidden | (ranks(chance + hidden) < left)
+
+
+def rolled(hidden: Tensor, grid: tuple[int, int], generator: Generator) -> Tensor:
+    """Shifts the mask of each image cyclically along both axes of the grid, by offsets of its own.
+
+    Offsets are uniform in 0..h-1 and 0..w-1; what leaves the grid on one side comes back on the other.
+
+    Args:
+        hidden: (B, h*w) bool.
+        grid: (h, w).
+        generator: on the device of the mask.
+
+    Returns:
+        (B, h*w) bool, as many True in each row as before.
+    """
+    height, width = grid
+    draw = torch.rand((len(hidden), 2), generator=generator, device=hidden.device)
+    down, right = (draw[:, :1] * height).long(), (draw[:, 1:] * width).long()  # (B, 1) both
+    rows = (torch.arange(height, device=hidden.device) - down) % height  # (B, h), the row that each row is taken from
+    columns = (torch.arange(width, device=hidden.device) - right) % width  # (B, w)
+    source = rows[:, :, None] * width + columns[:, None, :]  # (B, h, w)
+    return hidden.gather(1, source.flatten(1))

@@ -36,6 +36,7 @@ class MultinomialMasker(RatioMasker):
             as draws by the inverse are.
         layer: the guide's block whose attention is used, from the end (-1 is the last).
         exclude_cls_key: rank by attention over the patches alone; see :func:`functional.importance_of`.
+        stratified: see :class:`RatioMasker`.
 
     Raises:
         UsageError: a ratio or a probability outside [0, 1], a range with the larger number first, an unknown word, a
@@ -52,8 +53,9 @@ class MultinomialMasker(RatioMasker):
         drawn: Literal['hidden', 'visible'] = 'hidden',
         layer: int = -1,
         exclude_cls_key: bool = False,
+        stratified: bool = False,
     ) -> None:
-        super().__init__(ratio, image_prob)
+        super().__init__(ratio, image_prob, stratified)
         self.direction = check_one_of('MultinomialMasker.direction', direction, ('most', 'least'))
         self.drawn = check_one_of('MultinomialMasker.drawn', drawn, ('hidden', 'visible'))
         self.layer = check_layer(layer, self)
