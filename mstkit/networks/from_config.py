@@ -90,18 +90,28 @@ def open_mmpretrain(words: str) -> Network:
 
 
 def open_random(words: str) -> Network:
-    """Opens the architecture of a config or of a checkpoint of mstkit with random weights, seed 0.
+    """Opens the architecture of a config or of a checkpoint of mstkit with random weights.
+
+    They are those of seed 0, or of another behind an ``@``: ``CONFIG.py@1``. For a standard deviation beside that of
+    trained networks, since random weights differ from each other too.
 
     Raises:
-        UsageError: no such file, or no backbone in it.
+        UsageError: no such file, no backbone in it, or a seed that is no whole number from 0.
     """
-    if words.endswith('.py'):
-        config = _config_file(words)
-    elif Path(words).expanduser().is_file():
-        config = _checkpoint_config(read_checkpoint(words), words)
+    source, seed = words, SEED
+    if '@' in words and not Path(words).is_file():
+        source, _, number = words.rpartition('@')
+        if not number.isdecimal() or int(number) >= 2**32:
+            raise UsageError(f'random:{words}: the seed behind the @ is a whole number from 0, not {number!r}.')
+        seed = int(number)
+    if source.endswith('.py'):
+        config = _config_file(source)
+    elif Path(source).expanduser().is_file():
+        config = _checkpoint_config(read_checkpoint(source), source)
     else:
         raise UsageError(f'random:{words}: there is no such file; give a config or a checkpoint of mstkit.')
-    return _network(_randomly(config, words), config, f'random {Path(words).stem}', words, '', f'random, seed {SEED}')
+    name = f'random {Path(source).stem}' + (f' (seed {seed})' if seed != SEED else '')
+    return _network(_randomly(config, source, seed), config, name, source, '', f'random, seed {seed}')
 
 
 def split_weights(words: str) -> tuple[str, str | None]:
@@ -192,14 +202,14 @@ def _build(config: Mapping[str, Any], source: str) -> nn.Module:
         return MODELS.build(plain)
 
 
-def _randomly(config: Mapping[str, Any], source: str) -> Any:
-    """Builds and initializes the backbone as for training, seed 0; the global random generators are not changed."""
+def _randomly(config: Mapping[str, Any], source: str, seed: int = SEED) -> Any:
+    """Builds and initializes the backbone as for training; the global random generators are not changed."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel('WARNING')  # mmengine logs every initialized tensor at INFO
     try:
         with undisturbed_randomness():
-            torch.manual_seed(SEED)
+            torch.manual_seed(seed)
             backbone: Any = _build(config, source)
             backbone.init_weights()
     finally:

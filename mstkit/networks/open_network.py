@@ -16,7 +16,7 @@ from mstkit.networks.network import Network
 KINDS: dict[str, Callable[[str], Network]] = {'timm': open_timm, 'mmpretrain': open_mmpretrain, 'random': open_random}
 KINDS_IN_WORDS = (
     'FILE.pth (a checkpoint of mstkit), timm:NAME[@WEIGHTS], mmpretrain:NAME_OR_CONFIG.py[@WEIGHTS] or '
-    'random:CONFIG.py or random:FILE.pth (that architecture with random weights)'
+    'random:CONFIG.py[@SEED] or random:FILE.pth[@SEED] (that architecture with random weights)'
 )
 
 
@@ -28,7 +28,7 @@ def open_networks(source: str, branch: str | None = None, device: str | torch.de
     Args:
         source: ``FILE.pth``, a checkpoint of mstkit; ``timm:NAME`` or ``timm:NAME@FILE``; ``mmpretrain:NAME``,
             ``mmpretrain:CONFIG.py`` or either with ``@FILE``; ``random:CONFIG.py`` or ``random:FILE.pth``, the same
-            architecture with random weights of seed 0.
+            architecture with random weights of seed 0, or of another one behind an ``@``.
         branch: ``'student'`` or ``'teacher'`` of a checkpoint of mstkit; None for both, if present. Ignored for other
             sources, which have one network.
         device: of the networks.

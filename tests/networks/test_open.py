@@ -69,6 +69,19 @@ def test_random_weights_are_the_same_every_time_and_disturb_nothing(checkpoint: 
     assert from_config.backbone.get_parameter('layers.0.attn.qkv.weight').std() == pytest.approx(0.02, rel=0.1)
 
 
+def test_random_weights_of_another_seed(checkpoint: Path) -> None:
+    first, same, other = (open_networks(f'random:{checkpoint}{seed}')[0] for seed in ('', '@0', '@7'))
+    assert first.fingerprint == same.fingerprint != other.fingerprint
+    assert (same.name, other.name) == (first.name, f'{first.name} (seed 7)')
+    torch.manual_seed(7)
+    fresh = MODELS.build(CONFIG['model']['backbone'])
+    fresh.init_weights()
+    assert all(torch.equal(other.backbone.state_dict()[key], value) for key, value in fresh.state_dict().items())
+    for wrong in ('x', '-1', ''):
+        with pytest.raises(UsageError, match=f'the seed behind the @ is a whole number from 0, not {wrong!r}'):
+            open_networks(f'random:{checkpoint}@{wrong}')
+
+
 @pytest.mark.parametrize(('method', 'parts'), [('MAE', {}), ('BEiT', dict(tokenizer=Shades()))])
 def test_what_a_method_gives_its_backbone_is_opened_too(tmp_path: Path, method: str, parts: dict[str, Any]) -> None:
     """Its config names neither positions nor initialization: the class has them, and the same network is opened."""
