@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # for checkers and editors: at run time a name is imported wh
         RandomMasker,
         RatioSchedule,
         SimpleFPN,
+        TopShareMasker,
     )
 
 _ROOMS = ('datasets', 'engine', 'evaluation', 'models', 'visualization')
@@ -64,6 +65,7 @@ __all__ = [
     'RandomMasker',
     'RatioSchedule',
     'SimpleFPN',
+    'TopShareMasker',
     '__version__',
     'datasets',
     'engine',

@@ -17,6 +17,7 @@ from mstkit.models.maskers import (
     MultinomialMasker,
     RandomMasker,
     RatioSchedule,
+    TopShareMasker,
 )
 from mstkit.models.momentum_teacher import MomentumTeacher
 from mstkit.models.necks import DINONeck, SimpleFPN
@@ -94,6 +95,7 @@ __all__ = [
     'TokenDecoder',
     'Tokenizer',
     'Tokens',
+    'TopShareMasker',
     'TrainedModel',
     'VQKDTokenizer',
     'ViTDecoder',

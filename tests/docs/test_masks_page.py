@@ -41,7 +41,7 @@ def test_arguments_and_defaults():
     high = documented['AttMaskHigh']
     documented['AttMaskLow'] = high
     documented['AttMaskHint'] |= high
-    assert len(documented) == 7
+    assert len(documented) == 8
     for name, arguments in documented.items():
         parameters = inspect.signature(MODELS.get(name)).parameters.values()
         assert {parameter.name: parameter.default for parameter in parameters} == arguments, name
@@ -58,6 +58,7 @@ def test_arguments_and_defaults():
         (dict(type='AttMaskLow', ratio=0.3, image_prob=1.0), 0.3),
         (dict(type='MultinomialMasker', ratio=(0.1, 0.5)), 0.3),
         (dict(type='MultinomialMasker', ratio=0.4, image_prob=0.5, direction='least', drawn='visible'), 0.2),
+        (dict(type='TopShareMasker', ratio=(0.3, 0.5)), 0.4),
         (dict(type='AttMaskHint', ratio=0.5, image_prob=1.0, show_max=0.2), 0.4),
     ],
 )

@@ -22,6 +22,7 @@ from mstkit.models import (
     MultinomialMasker,
     RandomMasker,
     RatioSchedule,
+    TopShareMasker,
     maskers,
 )
 from mstkit.models.maskers.functional import blocks, importance_of, lowest
@@ -71,6 +72,7 @@ def test_all_maskers_of_this_project_are_registered():
         'MultinomialMasker',
         'RandomMasker',
         'RatioSchedule',
+        'TopShareMasker',
     }
     for module in pkgutil.iter_modules(maskers.__path__, f'{maskers.__name__}.'):
         for name, cls in vars(importlib.import_module(module.name)).items():
@@ -223,7 +225,7 @@ def test_attmask_draws_one_ratio_for_the_batch(make):
     assert abs(sum(counts) / 300 - mean) < 4 * deviation / 300**0.5
 
 
-@pytest.mark.parametrize('make', [RandomMasker, BlockMasker, MultinomialMasker])
+@pytest.mark.parametrize('make', [RandomMasker, BlockMasker, MultinomialMasker, TopShareMasker])
 def test_random_masks_draw_a_ratio_for_each_image(make):
     count = at(make(ratio=(0.1, 0.5), image_prob=1.0), 0)(tokens(batch=300)).flatten(1).sum(1)
     assert count.min() >= 19

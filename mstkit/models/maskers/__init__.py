@@ -6,6 +6,7 @@ from mstkit.models.maskers.multinomial_masker import MultinomialMasker
 from mstkit.models.maskers.random_masker import RandomMasker
 from mstkit.models.maskers.ratio_masker import RatioMasker
 from mstkit.models.maskers.scheduled_maskers import MaskerSchedule, RatioSchedule, build_masker
+from mstkit.models.maskers.top_share_masker import TopShareMasker
 
 __all__ = [
     'AttMask',
@@ -20,5 +21,6 @@ __all__ = [
     'RandomMasker',
     'RatioMasker',
     'RatioSchedule',
+    'TopShareMasker',
     'build_masker',
 ]
