@@ -17,6 +17,7 @@ kept = dict(type='CachedGuide', every=2)
 choices = {
     'model.masker+guide': {
         'random': dict(masker=dict(type='RandomMasker', ratio=0.75, rounding='up'), guide='teacher'),
+        'inverse-block': dict(masker=dict(type='InverseBlockMasker', **most), guide='teacher'),
         'attmask-high-ema': dict(masker=dict(type='AttMaskHigh', **most), guide='ema'),
         'attmask-high-cached': dict(masker=dict(type='AttMaskHigh', **most), guide=kept),
         'multinomial-most-ema': dict(masker=dict(type='MultinomialMasker', **most), guide='ema'),
@@ -29,6 +30,7 @@ choices = {
         # As many hidden patches as `mst` has on average: it hides a tenth of the least attended eighth.
         'random-matched': dict(type='RandomMasker', prob=0.10 / 8),
         'block': dict(type='BlockMasker', **share),
+        'inverse-block': dict(type='InverseBlockMasker', **share),
         'mst': dict(type='AttentionGuidedMasker', num=8, prob=0.10),
         'attmask-low': dict(type='AttMaskLow', **share),
         'attmask-high': dict(type='AttMaskHigh', **share),

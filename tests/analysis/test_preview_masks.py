@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mstkit.engine.launch.launch import read_config
 from mstkit.errors import exit_cleanly
 from mstkit.registry import MODELS
 from tests.programs import load_program
@@ -27,6 +28,8 @@ model = dict(
 pipeline = [dict(type='CenterView', resize={resize}, crop={crop}), dict(type='PackViews')]
 default_hooks = dict(knn=dict(type='KNNHook', val_dataset=dict(type='ImageFolder', pipeline=pipeline)))
 """
+CHOICES = read_config(ROOT / 'configs' / '_base_' / 'ablation_choices.py')['choices']['model.masker']
+NAMES = [name for name, masker in CHOICES.items() if masker is not None]
 MST = "dict(type='AttentionGuidedMasker', num=8, prob=0.10)"
 
 
@@ -92,8 +95,7 @@ def test_all_strategies_with_a_checkpoint(run, image_dir, tmp_path):
     arguments = (write_config(tmp_path), '--images', image_dir, '--checkpoint', tmp_path / 'some.pth')
     printed = run(*arguments)
     rows = table_in(tmp_path)
-    names = ['random', 'random-matched', 'block', 'mst', 'attmask-low', 'attmask-high', 'attmask-hint']
-    assert list(rows) == [*names, 'multinomial-most', 'multinomial-least']
+    assert list(rows) == NAMES
     assert all(row['masks'] == '48' for row in rows.values())
     assert 'mst is its own masker' in printed
     assert 'teacher: loaded' in printed and 'NO CHECKPOINT' not in printed
@@ -103,7 +105,7 @@ def test_all_strategies_with_a_checkpoint(run, image_dir, tmp_path):
     table = '\n'.join(line for line in printed.splitlines() if line.startswith('|'))
     assert table in page and '(masks.png)' in page
     with Image.open(tmp_path / 'out' / 'masks.png') as sheet:
-        assert sheet.size[0] == 6 + 11 * (128 + 6)
+        assert sheet.size[0] == 6 + (2 + len(NAMES)) * (128 + 6)
         assert sheet.size[1] > 8 * 128
         first = np.asarray(sheet)
     files = {file.name: file.read_bytes() for file in (tmp_path / 'out').iterdir()}
@@ -149,7 +151,7 @@ def test_swin_and_its_coarse_grid(run, image_dir, tmp_path):
     config = write_config(tmp_path, backbone=SWIN, size=224)
     run(config, '--images', image_dir, '--max-images', 3, '--draws', 2)
     rows = table_in(tmp_path)
-    assert len(rows) == 9
+    assert list(rows) == NAMES
     hidden = 49 * 6 * float(rows['attmask-high']['hidden_overall'])
     assert hidden == pytest.approx(round(hidden), abs=1e-3), 'whole cells of the 7x7 of each mask'
 

@@ -17,6 +17,7 @@ from mstkit.models import (
     AttMaskHint,
     AttMaskLow,
     BlockMasker,
+    InverseBlockMasker,
     Masker,
     MaskerSchedule,
     MultinomialMasker,
@@ -68,6 +69,7 @@ def test_all_maskers_of_this_project_are_registered():
         'AttMaskLow',
         'AttentionGuidedMasker',
         'BlockMasker',
+        'InverseBlockMasker',
         'MaskerSchedule',
         'MultinomialMasker',
         'RandomMasker',
@@ -225,7 +227,7 @@ def test_attmask_draws_one_ratio_for_the_batch(make):
     assert abs(sum(counts) / 300 - mean) < 4 * deviation / 300**0.5
 
 
-@pytest.mark.parametrize('make', [RandomMasker, BlockMasker, MultinomialMasker, TopShareMasker])
+@pytest.mark.parametrize('make', [RandomMasker, BlockMasker, InverseBlockMasker, MultinomialMasker, TopShareMasker])
 def test_random_masks_draw_a_ratio_for_each_image(make):
     count = at(make(ratio=(0.1, 0.5), image_prob=1.0), 0)(tokens(batch=300)).flatten(1).sum(1)
     assert count.min() >= 19
@@ -271,6 +273,17 @@ def test_blocks_reach_every_cell_alike():
     assert hidden.min() > 0.01, 'the corners are reached least'
     torch.testing.assert_close(hidden, hidden.flip(1), atol=0.05, rtol=0)
     torch.testing.assert_close(hidden[0], hidden[:, 0], atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(
+    'name', [name for name in MASKERS if not build(name).needs_scores and name != 'MaskerSchedule']
+)
+@pytest.mark.parametrize('grid', [(7, 7), (5, 8)])
+def test_every_patch_can_be_hidden_and_can_be_visible(name, grid):
+    """Of every masker that does not look at the image, whatever the place of the patch."""
+    hidden = at(build(name), 0)(tokens(batch=2000, grid=grid))
+    assert hidden.any(0).all(), 'hidden'
+    assert not hidden.all(0).any(), 'visible'
 
 
 def test_blocks_hang_together_and_random_cells_do_not():

@@ -1,6 +1,7 @@
 from mstkit.models.maskers.attention_guided_masker import AttentionGuidedMasker
 from mstkit.models.maskers.attmask import AttMask, AttMaskHigh, AttMaskHint, AttMaskLow
 from mstkit.models.maskers.block_masker import BlockMasker
+from mstkit.models.maskers.inverse_block_masker import InverseBlockMasker
 from mstkit.models.maskers.masker import Masker
 from mstkit.models.maskers.multinomial_masker import MultinomialMasker
 from mstkit.models.maskers.random_masker import RandomMasker
@@ -15,6 +16,7 @@ __all__ = [
     'AttMaskLow',
     'AttentionGuidedMasker',
     'BlockMasker',
+    'InverseBlockMasker',
     'Masker',
     'MaskerSchedule',
     'MultinomialMasker',
