@@ -18,6 +18,7 @@ choices = {
     'model.masker+guide': {
         'random': dict(masker=dict(type='RandomMasker', ratio=0.75, rounding='up'), guide='teacher'),
         'inverse-block': dict(masker=dict(type='InverseBlockMasker', **most), guide='teacher'),
+        'color-green': dict(masker=dict(type='ColorNoiseMasker', color='green', **most), guide='teacher'),
         'attmask-high-ema': dict(masker=dict(type='AttMaskHigh', **most), guide='ema'),
         'attmask-high-cached': dict(masker=dict(type='AttMaskHigh', **most), guide=kept),
         'multinomial-most-ema': dict(masker=dict(type='MultinomialMasker', **most), guide='ema'),
@@ -31,6 +32,10 @@ choices = {
         'random-matched': dict(type='RandomMasker', prob=0.10 / 8),
         'block': dict(type='BlockMasker', **share),
         'inverse-block': dict(type='InverseBlockMasker', **share),
+        'color-green': dict(type='ColorNoiseMasker', color='green', **share),
+        'color-blue': dict(type='ColorNoiseMasker', color='blue', **share),
+        'color-red': dict(type='ColorNoiseMasker', color='red', **share),
+        'color-purple': dict(type='ColorNoiseMasker', color='purple', **share),
         'mst': dict(type='AttentionGuidedMasker', num=8, prob=0.10),
         'attmask-low': dict(type='AttMaskLow', **share),
         'attmask-high': dict(type='AttMaskHigh', **share),

@@ -17,6 +17,7 @@ from mstkit.models import (
     AttMaskHint,
     AttMaskLow,
     BlockMasker,
+    ColorNoiseMasker,
     InverseBlockMasker,
     Masker,
     MaskerSchedule,
@@ -69,6 +70,7 @@ def test_all_maskers_of_this_project_are_registered():
         'AttMaskLow',
         'AttentionGuidedMasker',
         'BlockMasker',
+        'ColorNoiseMasker',
         'InverseBlockMasker',
         'MaskerSchedule',
         'MultinomialMasker',
@@ -227,7 +229,9 @@ def test_attmask_draws_one_ratio_for_the_batch(make):
     assert abs(sum(counts) / 300 - mean) < 4 * deviation / 300**0.5
 
 
-@pytest.mark.parametrize('make', [RandomMasker, BlockMasker, InverseBlockMasker, MultinomialMasker, TopShareMasker])
+@pytest.mark.parametrize(
+    'make', [RandomMasker, BlockMasker, ColorNoiseMasker, InverseBlockMasker, MultinomialMasker, TopShareMasker]
+)
 def test_random_masks_draw_a_ratio_for_each_image(make):
     count = at(make(ratio=(0.1, 0.5), image_prob=1.0), 0)(tokens(batch=300)).flatten(1).sum(1)
     assert count.min() >= 19

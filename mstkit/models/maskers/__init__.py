@@ -1,6 +1,7 @@
 from mstkit.models.maskers.attention_guided_masker import AttentionGuidedMasker
 from mstkit.models.maskers.attmask import AttMask, AttMaskHigh, AttMaskHint, AttMaskLow
 from mstkit.models.maskers.block_masker import BlockMasker
+from mstkit.models.maskers.color_noise_masker import ColorNoiseMasker
 from mstkit.models.maskers.inverse_block_masker import InverseBlockMasker
 from mstkit.models.maskers.masker import Masker
 from mstkit.models.maskers.multinomial_masker import MultinomialMasker
@@ -16,6 +17,7 @@ __all__ = [
     'AttMaskLow',
     'AttentionGuidedMasker',
     'BlockMasker',
+    'ColorNoiseMasker',
     'InverseBlockMasker',
     'Masker',
     'MaskerSchedule',
