@@ -1,4 +1,4 @@
-"""Statistics of masks: what share of patches and attention they hide, and how connected they are.
+"""Statistics of masks: the shares of patches and attention that they hide, how connected they are, and their border.
 
 Masks are (B, h, w) bool, True = hidden; importance is (B, h, w), the attention that each patch receives, not negative.
 """
@@ -37,6 +37,7 @@ class MaskSummary(NamedTuple):
         top_attention: share of the most attended patches that is hidden.
         cohesion: see :class:`Connectedness`.
         components: likewise.
+        border: see :func:`border`.
     """
 
     masks: int
@@ -47,6 +48,7 @@ class MaskSummary(NamedTuple):
     top_attention: float
     cohesion: float
     components: float
+    border: float
 
 
 def hidden_fraction(mask: Tensor) -> Tensor:
@@ -91,6 +93,24 @@ def top_attention_hidden(mask: Tensor, importance: Tensor, share: float = 0.1) -
     count = max(1, int(share * flat.shape[1]))
     top = torch.argsort(flat, dim=1, descending=True, stable=True)[:, :count]
     return mask.flatten(1).gather(1, top).float().mean(dim=1)
+
+
+def border(mask: Tensor) -> Tensor:
+    """The share of the sides between two patches of the grid that have a hidden patch here and a visible one there.
+
+    A patch that is hidden along its border can be continued from what is seen beside it. Of a share r hidden at random
+    it is 2 r (1 - r) on average. The rim of the image is no side between two patches.
+
+    Args:
+        mask: (B, h, w) bool, of two patches or more.
+
+    Returns:
+        (B,) float32, 0 to 1.
+    """
+    _check(mask)
+    below = (mask[:, 1:] != mask[:, :-1]).flatten(1)
+    beside = (mask[:, :, 1:] != mask[:, :, :-1]).flatten(1)
+    return torch.cat([below, beside], dim=1).float().mean(dim=1)
 
 
 def label_components(mask: Tensor) -> Tensor:
@@ -152,6 +172,7 @@ def summarize(mask: Tensor, importance: Tensor, share: float = 0.1) -> MaskSumma
         top_attention=top_attention_hidden(kept, weight, share).mean().item(),
         cohesion=shape.cohesion.mean().item(),
         components=shape.components.float().mean().item(),
+        border=border(kept).mean().item(),
     )
 
 

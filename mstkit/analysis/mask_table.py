@@ -19,6 +19,7 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     'top_attention': ('top 10 % hidden', lambda value: f'{100 * value:.1f}'),
     'cohesion': ('cohesion', lambda value: f'{100 * value:.0f}'),
     'components': ('components', lambda value: f'{value:.1f}'),
+    'border': ('border', lambda value: f'{100 * value:.1f}'),
 }
 EXPLANATION = (
     'Percent, apart from the number of components. *left whole*: images in which nothing is hidden; *hidden, all '
@@ -26,7 +27,8 @@ EXPLANATION = (
     'hidden patches: *hidden*, share of the patches; *attention hidden*, share of the attention that lies on them (a '
     'random mask hides as much of it as of the patches); *top 10 % hidden*, share of the most attended tenth of the '
     'patches; *cohesion*, size of the connected piece that a hidden patch belongs to, as a share of all hidden patches '
-    '(100 is one piece; patches connect by their sides); *components*, how many pieces.'
+    '(100 is one piece; patches connect by their sides); *components*, how many pieces; *border*, share of the inner '
+    'sides of the grid that part a hidden from a visible patch (of a random mask of share r, 2 r (1 - r)).'
 )
 
 

@@ -8,6 +8,7 @@ import torch
 
 from mstkit.analysis import (
     attention_mass_hidden,
+    border,
     connectedness,
     csv_table,
     hidden_fraction,
@@ -97,6 +98,35 @@ def test_connectedness_of_drawn_masks(mask, sizes):
         assert math.isnan(found.cohesion.item())
 
 
+@pytest.mark.parametrize(
+    ('mask', 'expected'),
+    [
+        ('.... .... ....', 0),
+        ('#### #### ####', 0),
+        ('#... .... ....', 2 / 17),  # a corner: the rim does not count
+        ('.... .#.. ....', 4 / 17),
+        ('##.. ##.. ....', 4 / 17),
+        ('#.#. .#.# #.#.', 1),
+        ('.#', 1),
+    ],
+)
+def test_border_of_drawn_masks(mask, expected):
+    assert border(drawn(mask)).item() == pytest.approx(expected)
+
+
+def test_border_of_random_masks():
+    masks = torch.rand(400, 12, 10, generator=torch.Generator().manual_seed(0)) < 0.3
+    assert border(masks).mean().item() == pytest.approx(2 * 0.3 * 0.7, rel=0.02)
+    by_hand = sum(
+        int(masks[0, y, x]) != int(masks[0, y + dy, x + dx])
+        for y in range(12)
+        for x in range(10)
+        for dy, dx in ((0, 1), (1, 0))
+        if y + dy < 12 and x + dx < 10
+    )
+    assert border(masks)[0].item() == pytest.approx(by_hand / (11 * 10 + 12 * 9))
+
+
 def test_labels_agree_with_a_flood_fill():
     generator = torch.Generator().manual_seed(0)
     masks = torch.rand(40, 9, 13, generator=generator) < torch.linspace(0.05, 0.95, 40)[:, None, None]
@@ -117,6 +147,7 @@ def test_summary_leaves_whole_images_out_of_all_but_their_share():
     assert row.top_attention == pytest.approx((0 + 1) / 2)
     assert row.cohesion == pytest.approx(((4 + 1) / 9 + 1) / 2)
     assert row.components == pytest.approx(1.5)
+    assert row.border == pytest.approx((7 / 17 + 4 / 17) / 2)  # 7 of the pair and the single patch, 4 of the row
 
 
 def test_summary_where_nothing_is_ever_hidden():
@@ -144,9 +175,9 @@ def test_tables():
     }
     table = [[cell.strip() for cell in line.strip('|').split('|')] for line in markdown_table(rows).splitlines()]
     assert table[0][:4] == ['strategy', 'left whole', 'hidden, all images', 'hidden']
-    assert table[2] == ['some', '50.0', '8.3', '16.7', '16.7', '100.0', '100', '1.0']
-    assert table[3] == ['none', '100.0', '0.0', *'–––––']
+    assert table[2] == ['some', '50.0', '8.3', '16.7', '16.7', '100.0', '100', '1.0', '28.6']
+    assert table[3] == ['none', '100.0', '0.0', *'––––––']
     lines = [line.split(',') for line in csv_table(rows).splitlines()]
     assert lines[0] == ['strategy', *rows['some']._fields]
     assert [float(value) for value in lines[1][1:]] == list(rows['some'])
-    assert lines[2] == ['none', '1', '1.0', '0.0', '', '', '', '', '']
+    assert lines[2] == ['none', '1', '1.0', '0.0', '', '', '', '', '', '']
