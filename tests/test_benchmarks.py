@@ -63,3 +63,16 @@ def test_knn_mistakes(knn, monkeypatch, capsys):
     for words, message in ((('--k', 0), '--k is 0'), (('--bank', 100), 'has 100 vectors')):
         assert run(knn, monkeypatch, *words) == 2
         assert message in capsys.readouterr().err
+
+
+def test_steps_of_methods_are_held_against_the_first(monkeypatch, tmp_path, capsys):
+    module = load_program('benchmarks/methods.py')
+    mae, simmim = (f'configs/{name}/{name}_vit-tiny_folder.py' for name in ('mae', 'simmim'))
+    words = (mae, simmim, '--batch-size', 2, '--rounds', 3, '--json', tmp_path / 'out.json')
+    assert run(module, monkeypatch, *words) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert json.loads((tmp_path / 'out.json').read_text()) == found
+    first, second = found['results'].values()
+    assert first['over_first'] == 1 and first['seconds'] > 0 and second['over_first'] > 0
+    assert run(module, monkeypatch, mae, mae) != 0
+    assert 'is named twice' in capsys.readouterr().err

@@ -1,0 +1,76 @@
+"""What a step of each method takes: python benchmarks/methods.py CONFIG CONFIG … [--batch-size 64] [--rounds 10]
+
+A training step of each config, by turns, and its ratio to the first one's. See benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from contest.json_line import machine, print_line
+from contest.our_step import OurStep
+from mmengine.logging import MMLogger
+
+from mstkit.errors import UsageError, exit_cleanly
+from mstkit.utils.progress_bar import track
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description='The steps of several configs, in pairs against the first one.')
+    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='of pre-trainings; the first is the reference')
+    parser.add_argument('--batch-size', type=int, default=64, help='images, of which a method may make several views')
+    parser.add_argument('--rounds', type=int, default=10, help='steps of each that count; two come before')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'), default='float32')
+    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--json', metavar='OUT', help='also write the line of JSON to this file')
+    return parser.parse_args()
+
+
+def seconds_of(step: OurStep) -> float:
+    """Seconds of one step, until the device has done it."""
+    start = time.perf_counter()
+    step()
+    if step.device.type == 'cuda':
+        torch.cuda.synchronize(step.device)
+    return time.perf_counter() - start
+
+
+@exit_cleanly
+def main() -> None:
+    """Builds all, lets them take turns, prints."""
+    args = parse_args()
+    names = [Path(config).stem for config in args.configs]
+    if len(set(names)) < len(names):
+        raise UsageError(f'two of the configs have the same name, or one is named twice: {" ".join(args.configs)}')
+    torch.set_num_threads(args.threads)
+    MMLogger.get_instance('mmengine').setLevel('ERROR')  # else a line for every parameter
+    steps = {
+        name: OurStep(config, {}, args.batch_size, args.device, args.dtype, None)
+        for name, config in zip(names, args.configs, strict=True)
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in track(range(-2, args.rounds), args.rounds + 2, 'rounds'):
+        for name in names if turn % 2 == 0 else reversed(names):
+            taken = seconds_of(steps[name])
+            if turn >= 0:
+                seconds[name].append(taken)
+    print(f'batch {args.batch_size}, {args.threads} threads, {args.rounds} rounds, {args.device}, {args.dtype}')
+    results: dict[str, dict[str, float]] = {}
+    for name in names:
+        ratio = statistics.median(one / first for one, first in zip(seconds[name], seconds[names[0]], strict=True))
+        middle = statistics.median(seconds[name])
+        results[name] = dict(seconds=round(middle, 4), over_first=round(ratio, 3))
+        print(f'{name:36} {1e3 * middle:8.1f} ms a step, {ratio:5.2f} x {names[0]}')
+    print_line({**vars(args), 'machine': machine(), 'torch': torch.__version__, 'results': results}, args.json)
+
+
+if __name__ == '__main__':
+    main()
