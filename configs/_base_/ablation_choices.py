@@ -18,6 +18,10 @@ choices = {
     'model.masker+guide': {
         'random': dict(masker=dict(type='RandomMasker', ratio=0.75, rounding='up'), guide='teacher'),
         'inverse-block': dict(masker=dict(type='InverseBlockMasker', **most), guide='teacher'),
+        'inverse-multi-block': dict(masker=dict(type='InverseMultiBlockMasker', **most), guide='teacher'),
+        'uniform': dict(masker=dict(type='UniformMasker'), guide='teacher'),
+        # As many hidden patches as `uniform` has: three quarters and a quarter of the rest.
+        'random-uniform': dict(masker=dict(type='RandomMasker', ratio=0.8125, rounding='up'), guide='teacher'),
         'color-green': dict(masker=dict(type='ColorNoiseMasker', color='green', **most), guide='teacher'),
         'attmask-high-ema': dict(masker=dict(type='AttMaskHigh', **most), guide='ema'),
         'attmask-high-cached': dict(masker=dict(type='AttMaskHigh', **most), guide=kept),
@@ -32,6 +36,8 @@ choices = {
         'random-matched': dict(type='RandomMasker', prob=0.10 / 8),
         'block': dict(type='BlockMasker', **share),
         'inverse-block': dict(type='InverseBlockMasker', **share),
+        'inverse-multi-block': dict(type='InverseMultiBlockMasker', **share),
+        'uniform': dict(type='UniformMasker', image_prob=0.5),
         'color-green': dict(type='ColorNoiseMasker', color='green', **share),
         'color-blue': dict(type='ColorNoiseMasker', color='blue', **share),
         'color-red': dict(type='ColorNoiseMasker', color='red', **share),

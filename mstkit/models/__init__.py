@@ -14,12 +14,14 @@ from mstkit.models.maskers import (
     BlockMasker,
     ColorNoiseMasker,
     InverseBlockMasker,
+    InverseMultiBlockMasker,
     Masker,
     MaskerSchedule,
     MultinomialMasker,
     RandomMasker,
     RatioSchedule,
     TopShareMasker,
+    UniformMasker,
 )
 from mstkit.models.momentum_teacher import MomentumTeacher
 from mstkit.models.necks import DINONeck, SimpleFPN
@@ -65,6 +67,7 @@ __all__ = [
     'IBOTHead',
     'ImageRestoration',
     'InverseBlockMasker',
+    'InverseMultiBlockMasker',
     'KMeansTokenizer',
     'KeyContrast',
     'KoLeo',
@@ -101,6 +104,7 @@ __all__ = [
     'Tokens',
     'TopShareMasker',
     'TrainedModel',
+    'UniformMasker',
     'VQKDTokenizer',
     'ViTDecoder',
     'ViewDataPreprocessor',

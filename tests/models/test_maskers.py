@@ -17,14 +17,10 @@ from mstkit.models import (
     AttMaskHint,
     AttMaskLow,
     BlockMasker,
-    ColorNoiseMasker,
-    InverseBlockMasker,
     Masker,
     MaskerSchedule,
-    MultinomialMasker,
     RandomMasker,
     RatioSchedule,
-    TopShareMasker,
     maskers,
 )
 from mstkit.models.maskers.functional import blocks, importance_of, lowest
@@ -72,11 +68,13 @@ def test_all_maskers_of_this_project_are_registered():
         'BlockMasker',
         'ColorNoiseMasker',
         'InverseBlockMasker',
+        'InverseMultiBlockMasker',
         'MaskerSchedule',
         'MultinomialMasker',
         'RandomMasker',
         'RatioSchedule',
         'TopShareMasker',
+        'UniformMasker',
     }
     for module in pkgutil.iter_modules(maskers.__path__, f'{maskers.__name__}.'):
         for name, cls in vars(importlib.import_module(module.name)).items():
@@ -229,9 +227,7 @@ def test_attmask_draws_one_ratio_for_the_batch(make):
     assert abs(sum(counts) / 300 - mean) < 4 * deviation / 300**0.5
 
 
-@pytest.mark.parametrize(
-    'make', [RandomMasker, BlockMasker, ColorNoiseMasker, InverseBlockMasker, MultinomialMasker, TopShareMasker]
-)
+@pytest.mark.parametrize('make', [make for name, make in SHARES.items() if not name.startswith('AttMask')])
 def test_random_masks_draw_a_ratio_for_each_image(make):
     count = at(make(ratio=(0.1, 0.5), image_prob=1.0), 0)(tokens(batch=300)).flatten(1).sum(1)
     assert count.min() >= 19

@@ -3,12 +3,14 @@ from mstkit.models.maskers.attmask import AttMask, AttMaskHigh, AttMaskHint, Att
 from mstkit.models.maskers.block_masker import BlockMasker
 from mstkit.models.maskers.color_noise_masker import ColorNoiseMasker
 from mstkit.models.maskers.inverse_block_masker import InverseBlockMasker
+from mstkit.models.maskers.inverse_multi_block_masker import InverseMultiBlockMasker
 from mstkit.models.maskers.masker import Masker
 from mstkit.models.maskers.multinomial_masker import MultinomialMasker
 from mstkit.models.maskers.random_masker import RandomMasker
 from mstkit.models.maskers.ratio_masker import RatioMasker
 from mstkit.models.maskers.scheduled_maskers import MaskerSchedule, RatioSchedule, build_masker
 from mstkit.models.maskers.top_share_masker import TopShareMasker
+from mstkit.models.maskers.uniform_masker import UniformMasker
 
 __all__ = [
     'AttMask',
@@ -19,6 +21,7 @@ __all__ = [
     'BlockMasker',
     'ColorNoiseMasker',
     'InverseBlockMasker',
+    'InverseMultiBlockMasker',
     'Masker',
     'MaskerSchedule',
     'MultinomialMasker',
@@ -26,5 +29,6 @@ __all__ = [
     'RatioMasker',
     'RatioSchedule',
     'TopShareMasker',
+    'UniformMasker',
     'build_masker',
 ]

@@ -26,9 +26,9 @@ class ColorNoiseMasker(RatioMasker):
     As in ColorMAE (Hinojosa et al., ECCV 2024, arXiv 2407.13036). With white noise W, one value for each patch, and
     Gaussian filters G1 and G2, the second one wider:
 
-    - 'red', G1 * W, has low frequencies: hidden and visible patches lie in large patches of each kind.
-    - 'blue', W - G1 * W, has high ones: they alternate.
-    - 'green', G1 * W - G2 * W, has a band between: they lie in patches of about the same size.
+    - 'red', G1 * W, has low frequencies: hidden patches lie together in large areas, and so do visible ones.
+    - 'blue', W - G1 * W, has high ones: hidden and visible patches alternate.
+    - 'green', G1 * W - G2 * W, has a band between: areas of about the same size alternate.
     - 'purple', W - (G1 * W - G2 * W), is without that band.
 
     ColorMAE cuts the noise out of patterns that were filtered in advance, with random flips. Here each image has fresh
