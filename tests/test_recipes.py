@@ -228,6 +228,29 @@ def test_mae_pre_trains_at_its_learning_rate():
     assert config.auto_scale_lr.base_batch_size == 4096
 
 
+def test_msn_pre_trains_at_its_learning_rate():
+    """2e-4 to 1e-3 in 15 epochs, then a cosine made for 1,000; neither prototypes nor vectors are decayed."""
+    config = read(ROOT / 'msn' / 'msn_vit-s_800e.py')
+    peak, epochs, warm, steps = 1e-3, 800, 15, 25
+    theirs = []
+    for step in range(epochs * steps):
+        epoch = step / steps
+        fall = 0.5 * (1 + math.cos(math.pi * (epoch - warm) / (1.25 * epochs - warm)))
+        theirs.append(2e-4 + (peak - 2e-4) * epoch / warm if epoch < warm else 1e-6 + (peak - 1e-6) * fall)
+    assert curve(config, steps) == pytest.approx(theirs, abs=peak * 5e-3)
+    assert config.optim_wrapper.clip_norm == 3.0 and config.optim_wrapper.clip_mode == 'global'
+    assert config.auto_scale_lr.base_batch_size == 1024
+    config.model.backbone.arch = dict(embed_dims=48, num_layers=1, num_heads=3, feedforward_channels=96)
+    with DefaultScope.overwrite_default_scope('mstkit'):
+        model = MODELS.build(config.model)
+        wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    decays = {id(p): group['weight_decay'] for group in wrapper.optimizer.param_groups for p in group['params']}
+    for key, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            spared = parameter.ndim == 1 or 'last_layer' in key
+            assert decays[id(parameter)] == (0.0 if spared else 0.04), key
+
+
 def test_simmim_pre_trains_at_its_learning_rate():
     """2e-4 per 512 images at 2048, timm's cosine over all steps from 1e-6 to 1e-5 per 512 images; clipped at 5."""
     config = read(ROOT / 'simmim' / 'simmim_swin-b_100e.py')

@@ -1,5 +1,5 @@
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
-from mstkit.models.algorithms import DINO, IBOT, MAE, BEiT, Data2Vec, MaskFeat, MoBY, MSTAlgorithm, SimMIM
+from mstkit.models.algorithms import DINO, IBOT, MAE, MSN, BEiT, Data2Vec, MaskFeat, MoBY, MSTAlgorithm, SimMIM
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.data_preprocessors import ViewDataPreprocessor
 from mstkit.models.decoders import CNNImageDecoder, LinearDecoder, TokenDecoder, ViTDecoder
@@ -34,6 +34,7 @@ from mstkit.models.objectives import (
     MaskedPrediction,
     Objective,
     PatchDistillation,
+    PrototypeMatching,
     SIGReg,
 )
 from mstkit.models.pretrainer import Pretrainer
@@ -46,6 +47,7 @@ __all__ = [
     'HOG',
     'IBOT',
     'MAE',
+    'MSN',
     'AttMaskHigh',
     'AttMaskHint',
     'AttMaskLow',
@@ -89,6 +91,7 @@ __all__ = [
     'PatchTokenizer',
     'Pixels',
     'Pretrainer',
+    'PrototypeMatching',
     'RandomMasker',
     'RatioSchedule',
     'SIGReg',

@@ -61,7 +61,7 @@ def asks_guide(masker: Masker | None) -> bool:
 def needs_teacher(objectives: Iterable[Objective], masker: Masker | None, guide: Guide | None) -> bool:
     """Whether an objective, or the guide of a masker that needs one, uses the teacher."""
     guided = guide is not None and guide.uses_teacher and asks_guide(masker)
-    return guided or any(one.teacher_needs is not None for one in objectives)
+    return guided or any(one.needs_teacher for one in objectives)
 
 
 def union_of_needs(needs: Iterable[Read | None]) -> Read | None:
@@ -85,29 +85,44 @@ def check_objectives(objectives: Mapping[str, Objective], sees: Sees, method: st
             )
 
 
-def check_idle_views(objectives: Mapping[str, Objective], sizes: Sequence[int], global_views: int, method: str) -> None:
-    """Refuses views that no objective uses.
+def check_view_numbers(
+    objectives: Mapping[str, Objective], sizes: Sequence[int], global_views: int, method: str
+) -> None:
+    """Refuses views that do not suit the objectives, in number or order, and views that no objective uses.
 
     Args:
         objectives: by name.
-        sizes: the side of each view, in pixels.
-        global_views: number of global views, which come first.
+        sizes: the side of each view, in pixels: of the global ones, of the target view if an objective needs it, of
+            the local ones.
+        global_views: number of global views.
         method: name of the method, for the message.
 
     Raises:
         UsageError: with what to set in MultiCrop.
     """
-    idle = len(sizes) - global_views
+    targets = int(any(one.target_needs is not None for one in objectives.values()))
+    whole = global_views + targets
+    if targets and list(sizes[:whole]) != [sizes[0]] * whole:
+        raise UsageError(
+            f'{method} needs {whole} views of one size before any local ones, {global_views} for its student '
+            f'(model.global_views) and one for its teacher alone, but the pipeline makes views of '
+            f'{", ".join(map(str, sizes))} px: set global_crops.count={whole} of MultiCrop'
+        )
+    seen = [*sizes[:global_views], *sizes[whole:]]
+    for objective in objectives.values():
+        objective.check_view_count(seen, global_views)
+    idle = len(sizes) - whole
     if idle > 0 and not any(one.reads_local for one in objectives.values()):
         raise UsageError(
-            f'{method} trains on {global_views} view{"s" if global_views > 1 else ""} of an image (model.global_views) '
-            f'and would not use {idle} more: set global_crops.count={global_views} and local_crops.count=0 of MultiCrop'
+            f'{method} trains on {whole} view{"s" if whole > 1 else ""} of an image (model.global_views'
+            f'{" and a target view" if targets else ""}) and would not use {idle} more: set '
+            f'global_crops.count={whole} and local_crops.count=0 of MultiCrop'
         )
 
 
 def check_teacher(objectives: Mapping[str, Objective], teacher: object | None) -> None:
     """Refuses an objective that needs a teacher if there is none. Raises UsageError."""
-    asking = [name for name, objective in objectives.items() if objective.teacher_needs is not None]
+    asking = [name for name, objective in objectives.items() if objective.needs_teacher]
     if asking and teacher is None:
         raise UsageError(f'the objective {asking[0]!r} needs a teacher, but teacher=False: leave that out')
 

@@ -21,9 +21,9 @@ from mstkit.models.part_checks import (
     Sees,
     cell_of,
     check_backbone,
-    check_idle_views,
     check_objectives,
     check_teacher,
+    check_view_numbers,
     needs_teacher,
     settle_guide,
     union_of_needs,
@@ -54,7 +54,8 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
             embedding in place of hidden ones; 'visible', the visible patches alone (MAE), not possible with a Swin.
         mask_patch_size: side in pixels of the squares that the masker hides or keeps as a whole, a multiple of the
             backbone's stride (SimMIM: 32); None masks single patch tokens.
-        global_views: how many of the first views are global.
+        global_views: how many of the first views are global; a target view (``target_needs`` of :class:`Objective`) is
+            one more, after them.
         data_preprocessor: normalization, on the device.
         mask_token_std: the learned [MASK] embedding is initialized from a truncated normal of this standard deviation;
             0 for zeros.
@@ -103,6 +104,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         surroundings = Surroundings(student, self.masker, {}, name, encoder_sees, normalization_of(preprocessor))
         self.objectives = build_objectives(objectives, surroundings)
         check_objectives(self.objectives, encoder_sees, name)
+        self.target_needs = union_of_needs(one.target_needs for one in self.objectives.values())
         guiding = build_guide(guide)
         self.teacher = None
         if teacher is None:
@@ -268,9 +270,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         Raises:
             UsageError: with what to set in MultiCrop.
         """
-        for objective in self.objectives.values():
-            objective.check_view_count(sizes, self.global_views)
-        check_idle_views(self.objectives, sizes, self.global_views, type(self).__name__)
+        check_view_numbers(self.objectives, sizes, self.global_views, type(self).__name__)
 
     def check_batch(self, images: int) -> None:
         """Refuses a global batch size that an objective cannot take. Raises UsageError."""

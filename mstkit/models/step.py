@@ -23,10 +23,16 @@ class Step:
 
     Args:
         model: the pretrainer.
-        views: V views, each (B, 3, H, W), normalized; the G global ones first, all of one size.
+        views: of each image, (B, 3, H, W) each, normalized; the G global ones first, all of one size, then the target
+            view if an objective needs one, then the local ones.
         attention: compute the teacher's attention even if the masker does not need it (for panels).
         read_all: compute all of the student's tokens even if the objectives need fewer (for panels).
         data_samples: what is known of the B images, for a guide that keeps scores; labels are never read.
+
+    Attributes:
+        views: the V views that the student sees; without the target view.
+        target_view: (B, 3, H, W), the view that the teacher alone sees; None if no objective needs it.
+        global_views: G.
     """
 
     def __init__(
@@ -39,6 +45,8 @@ class Step:
     ) -> None:
         self.model, self.views, self.data_samples = model, list(views), data_samples
         self.global_views = min(model.global_views, len(self.views))
+        has_target = model.target_needs is not None and len(self.views) > model.global_views
+        self.target_view = self.views.pop(model.global_views) if has_target else None
         self._attention, self._read_all = attention, read_all
 
     @cached_property
@@ -88,6 +96,12 @@ class Step:
         layers = max(one.teacher_layers for one in self.model.objectives.values())
         read: Read = 'all' if tokens else self.model.teacher_needs or 'pooled'
         return self.model.teacher_forward(self.images, attention, layer, read, layers)
+
+    @cached_property
+    def target(self) -> TokenOutput:
+        """The teacher's tokens of the target view, without gradient; for an objective with ``target_needs``."""
+        assert self.target_view is not None
+        return self.model.teacher_forward(self.target_view, False, read=self.model.target_needs or 'pooled')
 
     @cached_property
     def student(self) -> TokenOutput:

@@ -5,7 +5,8 @@ from mstkit.models.algorithms.ibot import IBOT
 from mstkit.models.algorithms.mae import MAE
 from mstkit.models.algorithms.maskfeat import MaskFeat
 from mstkit.models.algorithms.moby import MoBY
+from mstkit.models.algorithms.msn import MSN
 from mstkit.models.algorithms.mst import MSTAlgorithm
 from mstkit.models.algorithms.simmim import SimMIM
 
-__all__ = ['DINO', 'IBOT', 'MAE', 'BEiT', 'Data2Vec', 'MSTAlgorithm', 'MaskFeat', 'MoBY', 'SimMIM']
+__all__ = ['DINO', 'IBOT', 'MAE', 'MSN', 'BEiT', 'Data2Vec', 'MSTAlgorithm', 'MaskFeat', 'MoBY', 'SimMIM']

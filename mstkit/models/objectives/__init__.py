@@ -6,6 +6,7 @@ from mstkit.models.objectives.koleo import KoLeo
 from mstkit.models.objectives.masked_prediction import MaskedPrediction
 from mstkit.models.objectives.objective import Objective, Surroundings, build_objectives
 from mstkit.models.objectives.patch_distillation import PatchDistillation
+from mstkit.models.objectives.prototype_matching import PrototypeMatching
 from mstkit.models.objectives.regularizer import Regularizer
 from mstkit.models.objectives.sigreg import SIGReg
 
@@ -18,6 +19,7 @@ __all__ = [
     'MaskedPrediction',
     'Objective',
     'PatchDistillation',
+    'PrototypeMatching',
     'Regularizer',
     'SIGReg',
     'Surroundings',

@@ -55,6 +55,8 @@ class Objective(nn.Module):
             patches; 'visible', pooled and visible patches, from ``step.visible``; 'all'. With
             ``encoder_sees='visible'`` only 'pooled' and 'visible' exist, and other objectives are refused.
         teacher_needs: the teacher's tokens that it uses, likewise; None if it does not use the teacher.
+        target_needs: the teacher's tokens of the target view that it uses (``step.target``), likewise; None if it does
+            not use it. The target view is the one after the global views; the student does not see it.
         teacher_layers: how many of the outputs of the teacher's last blocks it uses (``step.teacher.layers``).
         reads_local: whether it uses the local views.
         prototypes: K of the logits by which views are compared; None if there are no such logits.
@@ -64,6 +66,7 @@ class Objective(nn.Module):
     name: str = ''
     student_needs: Read = 'pooled'
     teacher_needs: Read | None = None
+    target_needs: Read | None = None
     teacher_layers: int = 0
     reads_local: bool = False
     prototypes: int | None = None
@@ -72,6 +75,11 @@ class Objective(nn.Module):
         super().__init__()
         self.weight = check_number(f'weight of {type(self).__name__}', weight, 0, 1e6)
         self.statistics: dict[str, Tensor] = {}
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it uses the teacher, of whichever views."""
+        return self.teacher_needs is not None or self.target_needs is not None
 
     @abstractmethod
     def forward(self, step: Step) -> Tensor:
