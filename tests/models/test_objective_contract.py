@@ -22,6 +22,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     'KeyContrast': dict(neck=mlp(), predictor=mlp(), head=dict(type='MoBYHead', queue_size=12)),
     'MaskedPrediction': dict(target=dict(type='Pixels'), decoder=dict(type='LinearDecoder')),
     'PatchDistillation': dict(neck=NECK, head=dict(type='IBOTHead')),
+    'PrototypeMatching': dict(neck=NECK),
 }
 NAMES = sorted(name for name, cls in MODELS.module_dict.items() if inspect.isclass(cls) and issubclass(cls, Objective))
 every_objective = pytest.mark.parametrize('name', NAMES)
@@ -30,10 +31,10 @@ every_objective = pytest.mark.parametrize('name', NAMES)
 def build(name: str, weight: float = 1.0) -> Pretrainer:
     torch.manual_seed(0)
     objective = dict(ARGUMENTS.get(name, {}), type=name, weight=weight)
+    targets = MODELS.get(name).target_needs is not None  # the second of two large views
+    masker, count = dict(type='RandomMasker', ratio=0.5), 1 if targets else 2
     model = MODELS.build(
-        dict(
-            type='Pretrainer', backbone=VIT, objectives=dict(own=objective), masker=dict(type='RandomMasker', ratio=0.5)
-        )
+        dict(type='Pretrainer', backbone=VIT, objectives=dict(own=objective), masker=masker, global_views=count)
     )
     model.init_weights()
     model.set_progress(Progress(3, 10, 5, rank_seed=1, iteration=3))
@@ -53,7 +54,7 @@ def test_a_step(name):
     loss.backward()
     assert [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
     assert all(value.ndim == 0 and not value.requires_grad for value in objective.statistics.values())
-    assert (model.teacher is None) == (objective.teacher_needs is None)
+    assert (model.teacher is not None) == objective.needs_teacher
     model.after_step()
     (half,) = build(name, weight=0.5).loss(views(local=0)).values()
     assert half.item() == pytest.approx(0.5 * loss.item(), rel=1e-5)
@@ -82,7 +83,8 @@ def test_it_reads_no_more_than_it_says(name):
     for spoiled in (False, True):
         model = build(name)
         step = Step(model, views(local=0))
-        for place, needs in (('student', model.student_needs), ('teacher', model.teacher_needs)):
+        read = dict(student=model.student_needs, teacher=model.teacher_needs, target=model.target_needs)
+        for place, needs in read.items():
             if not spoiled or needs is None:
                 continue
             tokens = getattr(step, place)
