@@ -27,6 +27,7 @@ choices = {
         'attmask-high-cached': dict(masker=dict(type='AttMaskHigh', **most), guide=kept),
         'multinomial-most-ema': dict(masker=dict(type='MultinomialMasker', **most), guide='ema'),
         'multinomial-least-ema': dict(masker=dict(type='MultinomialMasker', **milan, **most), guide='ema'),
+        'parts-ema': dict(masker=dict(type='PartMasker', **most), guide='ema'),
         'mst-ema': dict(masker=dict(type='AttentionGuidedMasker', num=8, prob=0.10), guide='ema'),
     },
     'model.masker': {
@@ -48,5 +49,6 @@ choices = {
         'attmask-hint': dict(type='AttMaskHint', show_max=0.1, **share),
         'multinomial-most': dict(type='MultinomialMasker', **share),
         'multinomial-least': dict(type='MultinomialMasker', **milan, **share),
+        'parts': dict(type='PartMasker', **share),
     },
 }

@@ -11,6 +11,7 @@ from mstkit.analysis import draw_with
 from mstkit.analysis.mask_table import COLUMNS
 from mstkit.engine.launch.launch import load_config, read_config
 from mstkit.models import maskers
+from mstkit.models.maskers import build_masker
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext
 
@@ -23,7 +24,8 @@ SCHEDULES = {'MaskerSchedule', 'RatioSchedule'}  # have a section of their own
 def seen(images: int = 400, side: int = 14) -> MaskContext:
     generator = torch.Generator().manual_seed(0)
     attention = torch.rand(images, 2, side * side, generator=generator)
-    return MaskContext(torch.zeros(images, 3, 1, 1), (side, side), scores=attention)
+    of_patches = torch.randn(images, side * side, 6, generator=generator)
+    return MaskContext(torch.zeros(images, 3, 1, 1), (side, side), of_patches, attention)
 
 
 def test_the_named_strategies_are_those_of_the_choices():
@@ -32,8 +34,13 @@ def test_the_named_strategies_are_those_of_the_choices():
     assert list(documented) == list(choices)
     for name, masker in choices.items():
         assert documented[name][1].strip('`') == ('None' if masker is None else masker['type'])
-        needs = masker is not None and MODELS.build(masker).needs_scores
-        assert documented[name][3] == ('yes' if needs else 'no'), name
+        built = build_masker(masker)
+        needs = 'no'
+        if built is not None and built.needs_tokens:
+            needs = 'tokens and yes' if built.needs_scores else 'tokens'
+        elif built is not None and built.needs_scores:
+            needs = 'yes'
+        assert documented[name][3] == needs, name
 
 
 def test_arguments_and_defaults():
@@ -65,6 +72,7 @@ def test_arguments_and_defaults():
         (dict(type='MultinomialMasker', ratio=(0.1, 0.5)), 0.3),
         (dict(type='MultinomialMasker', ratio=0.4, image_prob=0.5, direction='least', drawn='visible'), 0.2),
         (dict(type='TopShareMasker', ratio=(0.3, 0.5)), 0.4),
+        (dict(type='PartMasker', ratio=(0.3, 0.5), image_prob=0.5), 0.2),
         (dict(type='AttMaskHint', ratio=0.5, image_prob=1.0, show_max=0.2), 0.4),
     ],
 )

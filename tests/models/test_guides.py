@@ -247,6 +247,24 @@ def test_tokens(guide):
     assert step.mask is not None and not step.mask.any()
 
 
+@pytest.mark.parametrize(('method', 'backbone'), [*((method, 'vit') for method in METHODS), ('SimMIM', 'small swin')])
+@pytest.mark.parametrize('guide', GUIDES)
+def test_every_guide_hands_tokens_out_or_is_refused(guide, method, backbone):
+    if not MODELS.get(guide).gives_tokens:
+        with pytest.raises(UsageError, match=f"PartMasker needs patch tokens, and {guide} keeps .* guide='ema'"):
+            guided(guide, method, 'PartMasker', backbone)
+        return
+    model = guided(guide, method, 'PartMasker', backbone)
+    step = Step(model, images_of(model, backbone))
+    assert step.guidance is not None and step.guidance.attention is None
+    patches = step.guidance.grid[0] * step.guidance.grid[1]
+    assert step.guidance.patch_tokens.shape[:2] == (len(step.images), patches)
+    assert step.guidance.grid == model.backbone.grid_of(step.images)
+    model.set_progress(Progress(0, 100, 10, rank_seed=1, iteration=0))
+    losses = loss_of(model, backbone)
+    assert torch.isfinite(total(losses)) and model.last_statistics()['hidden_fraction'] > 0
+
+
 @pytest.mark.parametrize(
     ('guide', 'message'),
     [

@@ -45,7 +45,8 @@ def tokens(batch: int = 4, grid: tuple[int, int] = (14, 14), heads: int = 3, see
     generator = torch.Generator().manual_seed(seed)
     length = grid[0] * grid[1]
     attention = torch.rand(batch, heads, length, generator=generator).softmax(dim=-1)
-    return MaskContext(torch.zeros(batch, 3, 1, 1), grid, scores=attention)
+    of_patches = torch.randn(batch, length, 6, generator=generator)
+    return MaskContext(torch.zeros(batch, 3, 1, 1), grid, of_patches, attention)
 
 
 def scores_of(context: MaskContext) -> torch.Tensor:
@@ -71,6 +72,7 @@ def test_all_maskers_of_this_project_are_registered():
         'InverseMultiBlockMasker',
         'MaskerSchedule',
         'MultinomialMasker',
+        'PartMasker',
         'RandomMasker',
         'RatioSchedule',
         'TopShareMasker',

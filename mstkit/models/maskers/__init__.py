@@ -6,6 +6,7 @@ from mstkit.models.maskers.inverse_block_masker import InverseBlockMasker
 from mstkit.models.maskers.inverse_multi_block_masker import InverseMultiBlockMasker
 from mstkit.models.maskers.masker import Masker
 from mstkit.models.maskers.multinomial_masker import MultinomialMasker
+from mstkit.models.maskers.part_masker import PartMasker
 from mstkit.models.maskers.random_masker import RandomMasker
 from mstkit.models.maskers.ratio_masker import RatioMasker
 from mstkit.models.maskers.scheduled_maskers import MaskerSchedule, RatioSchedule, build_masker
@@ -25,6 +26,7 @@ __all__ = [
     'Masker',
     'MaskerSchedule',
     'MultinomialMasker',
+    'PartMasker',
     'RandomMasker',
     'RatioMasker',
     'RatioSchedule',
