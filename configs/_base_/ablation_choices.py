@@ -19,6 +19,9 @@ choices = {
         'random': dict(masker=dict(type='RandomMasker', ratio=0.75, rounding='up'), guide='teacher'),
         'inverse-block': dict(masker=dict(type='InverseBlockMasker', **most), guide='teacher'),
         'inverse-multi-block': dict(masker=dict(type='InverseMultiBlockMasker', **most), guide='teacher'),
+        'multi-block': dict(masker=dict(type='MultiBlockMasker'), guide='teacher'),
+        # As many hidden patches as `multi-block` has on average: 52.9 % of 8x8 patches, 53.9 % of 14x14.
+        'random-multi-block': dict(masker=dict(type='RandomMasker', ratio=0.53), guide='teacher'),
         'uniform': dict(masker=dict(type='UniformMasker'), guide='teacher'),
         # As many hidden patches as `uniform` has: three quarters and a quarter of the rest.
         'random-uniform': dict(masker=dict(type='RandomMasker', ratio=0.8125, rounding='up'), guide='teacher'),
@@ -38,6 +41,7 @@ choices = {
         'block': dict(type='BlockMasker', **share),
         'inverse-block': dict(type='InverseBlockMasker', **share),
         'inverse-multi-block': dict(type='InverseMultiBlockMasker', **share),
+        'multi-block': dict(type='MultiBlockMasker', image_prob=0.5),
         'uniform': dict(type='UniformMasker', image_prob=0.5),
         'color-green': dict(type='ColorNoiseMasker', color='green', **share),
         'color-blue': dict(type='ColorNoiseMasker', color='blue', **share),

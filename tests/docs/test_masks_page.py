@@ -65,6 +65,7 @@ def test_arguments_and_defaults():
         (dict(type='InverseBlockMasker', ratio=(0.5, 0.8), image_prob=0.5), 0.325),
         (dict(type='ColorNoiseMasker', ratio=0.75, color='blue'), 0.75),
         (dict(type='InverseMultiBlockMasker', ratio=0.8), 0.8),
+        (dict(type='MultiBlockMasker'), 0.54),
         (dict(type='UniformMasker', secondary=0.5), 0.875),
         (dict(type='AttentionGuidedMasker', num=4, prob=0.5), 0.125),
         (dict(type='AttMaskHigh', ratio=0.3, image_prob=0.5), 0.15),

@@ -120,6 +120,7 @@ def test_not_in_half_precision_under_autocast():
         (dict(ratio=1.2), r'ColorNoiseMasker.ratio is 1\.2'),
         (dict(color='grean'), "ColorNoiseMasker.color is 'grean'.* Did you mean green"),
         (dict(sigma=(0, 1)), r'ColorNoiseMasker.sigma\[0\] is 0'),
+        (dict(sigma=(1, 65)), r'ColorNoiseMasker.sigma\[1\] is 65'),
         (dict(sigma=(2, 1)), 'the smaller number first'),
         (dict(sigma=1.0), 'ColorNoiseMasker.sigma is 1.0'),
     ],

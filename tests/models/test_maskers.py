@@ -71,6 +71,7 @@ def test_all_maskers_of_this_project_are_registered():
         'InverseBlockMasker',
         'InverseMultiBlockMasker',
         'MaskerSchedule',
+        'MultiBlockMasker',
         'MultinomialMasker',
         'PartMasker',
         'RandomMasker',

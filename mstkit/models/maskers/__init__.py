@@ -5,6 +5,7 @@ from mstkit.models.maskers.color_noise_masker import ColorNoiseMasker
 from mstkit.models.maskers.inverse_block_masker import InverseBlockMasker
 from mstkit.models.maskers.inverse_multi_block_masker import InverseMultiBlockMasker
 from mstkit.models.maskers.masker import Masker
+from mstkit.models.maskers.multi_block_masker import MultiBlockMasker
 from mstkit.models.maskers.multinomial_masker import MultinomialMasker
 from mstkit.models.maskers.part_masker import PartMasker
 from mstkit.models.maskers.random_masker import RandomMasker
@@ -25,6 +26,7 @@ __all__ = [
     'InverseMultiBlockMasker',
     'Masker',
     'MaskerSchedule',
+    'MultiBlockMasker',
     'MultinomialMasker',
     'PartMasker',
     'RandomMasker',

@@ -39,12 +39,12 @@ class ColorNoiseMasker(RatioMasker):
         ratio: share of the patches to hide, or the range from which it is drawn for each image.
         image_prob: probability that an image is masked.
         color: which frequencies the noise has; 'green' is the paper's best.
-        sigma: standard deviations of G1 and G2, in patches. Those of the published patterns are in neither paper nor
-            code, so these are this project's choice.
+        sigma: standard deviations of G1 and G2, in patches, up to 64. Those of the published patterns were found in
+            neither code nor paper, so these are this project's choice.
 
     Raises:
         UsageError: a ratio or a probability outside [0, 1], a range with the larger number first, an unknown color, a
-            standard deviation that is not positive, or the larger one first.
+            standard deviation that is not positive or above 64, or the larger one first.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ColorNoiseMasker(RatioMasker):
     ) -> None:
         super().__init__(ratio, image_prob)
         self.color = check_one_of('ColorNoiseMasker.color', color, ('red', 'blue', 'green', 'purple'))
-        self.sigma = check_range('ColorNoiseMasker.sigma', sigma, above=0)
+        self.sigma = check_range('ColorNoiseMasker.sigma', sigma, high=64, above=0)
 
     def choose(self, context: MaskContext, counts: Tensor, generator: Generator) -> Tensor:
         """See :meth:`RatioMasker.choose`."""
