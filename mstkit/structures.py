@@ -32,6 +32,7 @@ class TokenOutput(NamedTuple):
             None. Reusing them saves another ``nonzero()``, which makes the host wait for the GPU.
         layers: the patch tokens (B, L, C) after each of the last blocks, without the final norm, the last block's last;
             as many as were requested.
+        class_tokens: the class token (B, C) after each of the same blocks; empty without class token.
     """
 
     patch_tokens: Tensor
@@ -40,6 +41,7 @@ class TokenOutput(NamedTuple):
     attention: Tensor | None = None
     hidden: Tensor | None = None
     layers: tuple[Tensor, ...] = ()
+    class_tokens: tuple[Tensor, ...] = ()
 
 
 @runtime_checkable
@@ -131,12 +133,16 @@ class VisibleOutput(NamedTuple):
         pooled: (B, C), the class token, or the mean of the visible patch tokens where there is none.
         places: (B, V) int64, index of each token's patch on the flat grid, ascending; -1 for padding.
         grid: (h, w).
+        layers: as in :class:`TokenOutput`, of the visible patches, (B, V, C) each.
+        class_tokens: as in :class:`TokenOutput`.
     """
 
     patch_tokens: Tensor
     pooled: Tensor
     places: Tensor
     grid: tuple[int, int]
+    layers: tuple[Tensor, ...] = ()
+    class_tokens: tuple[Tensor, ...] = ()
 
 
 class MaskContext(NamedTuple):

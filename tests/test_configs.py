@@ -53,7 +53,7 @@ def test_models_of_another_library_are_in_one_folder(path):
 
 def test_every_folder_of_masked_image_modeling_is_in_the_format_of_openmmlab():
     folders = {path.parent.name for path in METAFILES}
-    assert {'mae', 'simmim', 'beit', 'maskfeat', 'data2vec', 'msn', 'mmpretrain'} <= folders
+    assert {'mae', 'simmim', 'beit', 'maskfeat', 'data2vec', 'localmim', 'msn', 'mmpretrain'} <= folders
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=name)
@@ -79,6 +79,8 @@ def reduced(model: Config) -> Config:
     elif backbone.type == 'MaskedVisionTransformer':
         layers = 12 if isinstance(backbone.arch, str) else backbone.arch['num_layers']
         backbone.arch = dict(embed_dims=48, num_layers=min(layers, 3), num_heads=3, feedforward_channels=96)
+    if model.get('layers'):
+        model.layers = [1, 2, -2, -1][-len(model.layers) :]
     for neck in (model.get('neck'), model.get('patch_neck'), model.get('predictor')):
         if neck is not None and neck.type == 'DINONeck':
             neck.update(out_dim=64, hidden_dim=32, bottleneck_dim=16)
@@ -109,10 +111,12 @@ def test_model_is_built_and_stepped(tmp_path, path):
     views = [torch.randn(2, 3, crop.size, crop.size) for crop, _ in crops.views[:4]]
     losses = model.loss(views)
     head = config.model.get('head', {}).get('type')
-    predicting = 'objectives.predict.decoder' in getattr(type(model), 'FLAT_KEYS', ())
-    wanted = {'loss_ce': head == 'DINOHead', 'loss_contrast': head == 'MoBYHead', 'loss_predict': predicting}
+    keys, layers = getattr(type(model), 'FLAT_KEYS', ()), config.model.get('layers', ())
+    predicting = 'objectives.predict.decoder' in keys or 'objectives.local1.decoder' in keys
+    wanted = {'loss_ce': head == 'DINOHead', 'loss_contrast': head == 'MoBYHead'}
     restoring = not predicting and config.model.get('decoder')
     wanted |= {'loss_patch': config.model.get('patch_head'), 'loss_restore': restoring}
+    wanted |= {'loss_predict': predicting and not layers, **{f'loss_local{i + 1}': True for i in range(len(layers))}}
     wanted |= {f'loss_{name}': part for name, part in config.model.get('objectives', {}).items()}
     # A method without any of these keys has objectives of its own.
     terms = {term for term, part in wanted.items() if part} or {f'loss_{name}' for name in model.objectives}

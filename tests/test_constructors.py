@@ -157,6 +157,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'MoBY': (MOBY, step),
     'MSTAlgorithm': (dict(METHOD, masker=MASKER, decoder=DECODER), step),
     'MAE': (dict(backbone=SMALL, decoder=TOKENS), step_on_one),
+    'LocalMIM': (dict(backbone=SMALL, layers=(1,), scales=(2.0,), decoder=TOKENS), step_on_one),
     'SimMIM': (dict(backbone=SMALL, mask_patch_size=8), step_on_one),
     'MaskFeat': (dict(backbone=SMALL, target=dict(type='HOG', cell_size=4)), step_on_one),
     'Data2Vec': (dict(backbone=SMALL), step_on_one),

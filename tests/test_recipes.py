@@ -214,18 +214,25 @@ def test_maes_linear_probe():
     assert not config.model.get('train_cfg')
 
 
-def test_mae_pre_trains_at_its_learning_rate():
-    """1.5e-4 per 256 images at 4096; 40 epochs from 0, then half a cosine to 0 over the others; betas and decay."""
-    config = read(ROOT / 'mae' / 'mae_vit-b_800e.py')
-    peak, epochs, warm, steps = 1.5e-4 * 4096 / 256, 800, 40, 25
+@pytest.mark.parametrize(
+    ('path', 'base', 'batch', 'epochs', 'end', 'steps'),
+    [
+        ('mae/mae_vit-b_800e.py', 1.5e-4, 4096, 800, 0.0, 25),
+        ('localmim/localmim_vit-b_1600e.py', 2e-4, 2048, 1600, 1e-6, 2),
+    ],
+)
+def test_mae_and_localmim_pre_train_at_their_learning_rates(path, base, batch, epochs, end, steps):
+    """A rate per 256 images; 40 epochs from 0, then half a cosine to the end over the others; betas and decay."""
+    config = read(ROOT / path)
+    peak, warm = base * batch / 256, 40
     theirs = []
     for step in range(epochs * steps):
         epoch = step / steps
         rise = 0.5 * (1 + math.cos(math.pi * (epoch - warm) / (epochs - warm)))
-        theirs.append(peak * epoch / warm if epoch < warm else peak * rise)
-    assert curve(config, steps) == pytest.approx(theirs, abs=peak * 2e-3)
+        theirs.append(peak * epoch / warm if epoch < warm else end + (peak - end) * rise)
+    assert curve(config, steps) == pytest.approx(theirs, abs=peak * (2e-3 if steps == 25 else 0.02))
     assert config.optim_wrapper.optimizer.betas == (0.9, 0.95) and config.optim_wrapper.clip_norm is None
-    assert config.auto_scale_lr.base_batch_size == 4096
+    assert config.auto_scale_lr.base_batch_size == batch
 
 
 def test_msn_pre_trains_at_its_learning_rate():
@@ -278,6 +285,7 @@ def test_simmims_vit_pre_trains_at_its_learning_rate():
     [
         'mae/mae_vit-tiny_folder',
         'mae/mae_vit-b_800e',
+        'localmim/localmim_vit-b_1600e',
         'simmim/simmim_swin-b_100e',
         'simmim/simmim_vit-b_800e',
         'maskfeat/maskfeat_vit-b_300e',
@@ -298,8 +306,8 @@ def test_what_masked_autoencoders_decay(tmp_path, path):
     if config.model.backbone.type == 'MaskedSwinTransformer':
         config.model.backbone.arch = dict(embed_dims=24, depths=[1, 1, 1, 1], num_heads=[1, 2, 3, 6])
     else:
-        config.model.backbone.arch = dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=96)
-    if config.model.type == 'MAE':
+        config.model.backbone.arch = dict(embed_dims=48, num_layers=4, num_heads=3, feedforward_channels=96)
+    if config.model.type in ('MAE', 'LocalMIM'):
         config.model.decoder.update(embed_dims=24, num_layers=1, num_heads=2)
     if config.model.type == 'BEiT':
         config.model.tokenizer = str(tmp_path / 'tokenizer.pth')

@@ -1,5 +1,17 @@
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
-from mstkit.models.algorithms import DINO, IBOT, MAE, MSN, BEiT, Data2Vec, MaskFeat, MoBY, MSTAlgorithm, SimMIM
+from mstkit.models.algorithms import (
+    DINO,
+    IBOT,
+    MAE,
+    MSN,
+    BEiT,
+    Data2Vec,
+    LocalMIM,
+    MaskFeat,
+    MoBY,
+    MSTAlgorithm,
+    SimMIM,
+)
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.data_preprocessors import ViewDataPreprocessor
 from mstkit.models.decoders import CNNImageDecoder, LinearDecoder, TokenDecoder, ViTDecoder
@@ -76,6 +88,7 @@ __all__ = [
     'KeyContrast',
     'KoLeo',
     'LinearDecoder',
+    'LocalMIM',
     'MSTAlgorithm',
     'MaskFeat',
     'MaskedBackbone',

@@ -10,7 +10,7 @@ from mmengine import dist
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor, nn
 
-from mstkit.models.backbones import MaskedBackbone
+from mstkit.models.backbones.masked_backbone import MaskedBackbone, inner_layers
 from mstkit.models.data_preprocessors import normalization_of
 from mstkit.models.guides import Guide, build_guide
 from mstkit.models.heads import CenteredHead, step_together
@@ -198,18 +198,19 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         self, images: Tensor, attention: bool | str, layer: int = -1, read: Read = 'all', layers: int = 0
     ) -> TokenOutput:
         """The teacher's tokens of images (B, 3, H, W); on request block ``layer``'s attention, and inner ``layers``."""
-        inner = dict(layers=layers) if layers else {}  # a backbone of one's own need not know of them
-        return self.teacher.backbone.forward_tokens(images, None, attention, None, layer, read, **inner)
+        return self.teacher.backbone.forward_tokens(images, None, attention, None, layer, read, **inner_layers(layers))
 
-    def student_forward(self, images: Tensor, mask: Tensor | None = None, read: Read = 'all') -> TokenOutput:
+    def student_forward(
+        self, images: Tensor, mask: Tensor | None = None, read: Read = 'all', layers: int = 0
+    ) -> TokenOutput:
         """Encodes images (B, 3, H, W) with the student, hidden patches (B, h, w) replaced by the [MASK] embedding."""
-        return self.backbone.forward_tokens(images, mask, mask_token=self.mask_token, read=read)
+        return self.backbone.forward_tokens(images, mask, mask_token=self.mask_token, read=read, **inner_layers(layers))
 
-    def student_forward_visible(self, images: Tensor, mask: Tensor | None) -> VisibleOutput:
+    def student_forward_visible(self, images: Tensor, mask: Tensor | None, layers: int = 0) -> VisibleOutput:
         """Encodes only the visible patches of images (B, 3, H, W) with the student; all patches without a mask."""
         if mask is None:
             mask = torch.zeros((len(images), *self.backbone.grid_of(images)), dtype=torch.bool, device=images.device)
-        return self.backbone.forward_visible(images, mask)
+        return self.backbone.forward_visible(images, mask, **inner_layers(layers))
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """mmengine's, but the values that are logged (and checked for being finite) are means over all ranks."""

@@ -105,13 +105,24 @@ class Step:
 
     @cached_property
     def student(self) -> TokenOutput:
-        """The student's tokens of the masked global views, with [MASK] tokens in place of the hidden patches."""
-        return self.model.student_forward(self.images, self.mask, 'all' if self._read_all else self.model.student_needs)
+        """The student's tokens of the masked global views, with [MASK] tokens in place of the hidden patches.
+
+        Holds as many of its inner layers as an objective needs.
+        """
+        read: Read = 'all' if self._read_all else self.model.student_needs
+        return self.model.student_forward(self.images, self.mask, read, self._student_layers)
 
     @cached_property
     def visible(self) -> VisibleOutput:
-        """The student's tokens of the visible patches of the global views, for ``encoder_sees='visible'``."""
-        return self.model.student_forward_visible(self.images, self.mask)
+        """The student's tokens of the visible patches of the global views, for ``encoder_sees='visible'``.
+
+        Holds as many of its inner layers as an objective needs.
+        """
+        return self.model.student_forward_visible(self.images, self.mask, self._student_layers)
+
+    @property
+    def _student_layers(self) -> int:
+        return max(one.student_layers for one in self.model.objectives.values())
 
     @cached_property
     def student_local(self) -> list[TokenOutput]:

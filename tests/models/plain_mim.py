@@ -108,36 +108,107 @@ def mae_target(pixels: Tensor, norm: bool) -> Tensor:
     return (values - mean) / (variance + 1e-6).sqrt()
 
 
+def depth_of(weights: Weights, name: str) -> int:
+    return len({key.split(f'{name}.')[1].split('.')[0] for key in weights if key.startswith(f'{name}.')})
+
+
+def visible_tokens(image: Tensor, hidden: Tensor, weights: Weights, side: int, heads: int, depth: int) -> Tensor:
+    """What the first ``depth`` layers make of class token and visible patches of one image, (1 + V, C)."""
+    dims = weights['backbone.cls_token'].shape[-1]
+    tokens = [weights['backbone.cls_token'].flatten()]  # its position is zero
+    for row, column, pixels in patches(image, side):
+        if not hidden[row, column]:
+            tokens.append(embedded(pixels, weights) + position(row, column, dims))
+    return layers(torch.stack(tokens), weights, 'backbone.layers', depth, heads)
+
+
+def decoded(seen: Tensor, hidden: Tensor, weights: Weights, decoder: str, heads: int) -> Tensor:
+    """What MAE's decoder makes of class token and visible patches, before its last linear layer: (L, C)."""
+    seen = linear(seen, weights, f'{decoder}.embed')
+    dims, whole, visible = seen.shape[1], [seen[0]], 1
+    for row, column in np.ndindex(*hidden.shape):
+        if hidden[row, column]:
+            token = weights[f'{decoder}.mask_token'].flatten()
+        else:
+            token, visible = seen[visible], visible + 1
+        whole.append(token + position(row, column, dims))
+    made = layers(torch.stack(whole), weights, f'{decoder}.layers', depth_of(weights, f'{decoder}.layers'), heads)
+    return normed(made, weights, f'{decoder}.norm')[1:]
+
+
 def mae_loss(images: Tensor, mask: Tensor, weights: Weights, side: int, heads: tuple[int, int], norm: bool) -> Tensor:
     """MAE's: images (B, 3, H, W), mask (B, h, w) True where hidden; heads of encoder and decoder."""
-    depth, own_depth = (
-        len({key.split(f'{name}.')[1].split('.')[0] for key in weights if key.startswith(f'{name}.')})
-        for name in ('backbone.layers', 'objectives.predict.decoder.layers')
-    )
-    decoder, total, count = 'objectives.predict.decoder', torch.zeros((), dtype=torch.float64), 0
+    depth, decoder = depth_of(weights, 'backbone.layers'), 'objectives.predict.decoder'
+    total, count = torch.zeros((), dtype=torch.float64), 0
     for image, hidden in zip(images.double(), mask, strict=True):
-        cut = patches(image, side)
-        dims = weights['backbone.cls_token'].shape[-1]
-        tokens = [weights['backbone.cls_token'].flatten()]  # its position is zero
-        for row, column, pixels in cut:
-            if not hidden[row, column]:
-                tokens.append(embedded(pixels, weights) + position(row, column, dims))
-        seen = layers(torch.stack(tokens), weights, 'backbone.layers', depth, heads[0])
-        seen = linear(normed(seen, weights, 'backbone.ln1'), weights, f'{decoder}.embed')
-        dims, whole, visible = seen.shape[1], [seen[0]], 1
-        for row, column, _ in cut:
-            if hidden[row, column]:
-                token = weights[f'{decoder}.mask_token'].flatten()
-            else:
-                token, visible = seen[visible], visible + 1
-            whole.append(token + position(row, column, dims))
-        made = layers(torch.stack(whole), weights, f'{decoder}.layers', own_depth, heads[1])
-        made = linear(normed(made, weights, f'{decoder}.norm'), weights, f'{decoder}.predict')[1:]
-        for (row, column, pixels), predicted in zip(cut, made, strict=True):
+        seen = normed(visible_tokens(image, hidden, weights, side, heads[0], depth), weights, 'backbone.ln1')
+        made = linear(decoded(seen, hidden, weights, decoder, heads[1]), weights, f'{decoder}.predict')
+        for (row, column, pixels), predicted in zip(patches(image, side), made, strict=True):
             if hidden[row, column]:
                 total = total + ((predicted - mae_target(pixels, norm)) ** 2).mean()
                 count += 1
     return total / count
+
+
+Cells = dict[tuple[int, ...], Tensor]
+
+
+def rescaled(cells: Cells, weights: Weights, name: str, scale: float) -> Cells:
+    """The values of LocalMIM's finer or coarser grid from the tokens of the patches, by row and column."""
+    for step in range(round(math.log2(scale)) if scale > 1 else 0):
+        if step:
+            cells = {place: normed(one, weights, f'{name}.layers.{3 * step - 2}') for place, one in cells.items()}
+            cells = {place: one * 0.5 * (1 + torch.erf(one / math.sqrt(2))) for place, one in cells.items()}
+        kernel, bias = (weights[f'{name}.layers.{3 * step}.{part}'] for part in ('weight', 'bias'))
+        cells = {
+            (2 * row + y, 2 * column + x): one @ kernel[:, :, y, x] + bias
+            for (row, column), one in cells.items()
+            for y in range(2)
+            for x in range(2)
+        }
+    if scale < 1:
+        n = round(1 / scale)
+        cells = {
+            (row, column): torch.stack([cells[n * row + y, n * column + x] for y in range(n) for x in range(n)]).mean(0)
+            for row, column in {(row // n, column // n) for row, column in cells}
+        }
+    flat = weights[f'{name}.to_values.weight'].flatten(1).T
+    return {place: one @ flat + weights[f'{name}.to_values.bias'] for place, one in cells.items()}
+
+
+def local_mim_loss(
+    images: Tensor,
+    mask: Tensor,
+    weights: Weights,
+    side: int,
+    heads: tuple[int, int],
+    blocks: Mapping[str, tuple[int, float]],
+    norm_pix: bool | None = None,
+) -> Tensor:
+    """LocalMIM's: for each objective its block, counted from 1, and its scale; HOG, or with ``norm_pix`` pixels."""
+    depth, whole = depth_of(weights, 'backbone.layers'), torch.zeros((), dtype=torch.float64)
+    for name, (block, scale) in blocks.items():
+        own, total, share = f'objectives.{name}', torch.zeros((), dtype=torch.float64), 0.0
+        cell = round(side / scale)
+        for image, hidden in zip(images.double(), mask, strict=True):
+            seen = visible_tokens(image, hidden, weights, side, heads[0], block)
+            seen = normed(seen, weights, 'backbone.ln1' if block == depth else f'{own}.norm')
+            tokens = decoded(seen, hidden, weights, f'{own}.decoder', heads[1])
+            last, places = f'{own}.decoder.predict', list(np.ndindex(*hidden.shape))
+            if scale == 1:
+                made = dict(zip(places, linear(tokens, weights, last), strict=True))
+            else:
+                made = rescaled(dict(zip(places, tokens, strict=True)), weights, last, scale)
+            histograms = hog(image, cell, 9, 0) if norm_pix is None else None
+            for row, column, pixels in patches(image, cell):
+                top, left = row * cell // side, column * cell // side
+                covered = hidden[top : top + max(1, cell // side), left : left + max(1, cell // side)]
+                weight = covered.double().mean().item()
+                target = mae_target(pixels, norm_pix) if histograms is None else histograms[row, column].flatten()
+                total = total + weight * ((made[row, column] - target) ** 2).mean()
+                share += weight
+        whole = whole + total / share
+    return whole
 
 
 def masked_tokens(image: Tensor, hidden: Tensor, weights: Weights, side: int, heads: int) -> Tensor:

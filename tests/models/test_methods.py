@@ -54,7 +54,11 @@ _OTHERS = {cls.__name__ for cls in REGISTERED if issubclass(cls, Pretrainer)} - 
 _OTHERS -= {config['type'] for config in METHODS.values()}
 # What a method has no default for, or one that is large.
 SMALL_DECODER = dict(type='ViTDecoder', embed_dims=24, num_layers=1, num_heads=2)
-NEEDED: dict[str, dict[str, Any]] = {'BEiT': dict(tokenizer=Shades()), 'MAE': dict(decoder=SMALL_DECODER)}
+NEEDED: dict[str, dict[str, Any]] = {
+    'BEiT': dict(tokenizer=Shades()),
+    'LocalMIM': dict(layers=(1, -1), scales=(2.0, 0.5), decoder=SMALL_DECODER),
+    'MAE': dict(decoder=SMALL_DECODER),
+}
 METHODS.update((name, dict(type=name, **NEEDED.get(name, {}))) for name in sorted(_OTHERS))
 DISTILLING = dict(neck=dict(NECK), head=dict(type='DINOHead'), teacher=dict(momentum=0.9))  # where a method takes them
 PATCH_SIZES = {

@@ -2,6 +2,7 @@ from mstkit.models.algorithms.beit import BEiT
 from mstkit.models.algorithms.data2vec import Data2Vec
 from mstkit.models.algorithms.dino import DINO
 from mstkit.models.algorithms.ibot import IBOT
+from mstkit.models.algorithms.local_mim import LocalMIM
 from mstkit.models.algorithms.mae import MAE
 from mstkit.models.algorithms.maskfeat import MaskFeat
 from mstkit.models.algorithms.moby import MoBY
@@ -9,4 +10,4 @@ from mstkit.models.algorithms.msn import MSN
 from mstkit.models.algorithms.mst import MSTAlgorithm
 from mstkit.models.algorithms.simmim import SimMIM
 
-__all__ = ['DINO', 'IBOT', 'MAE', 'MSN', 'BEiT', 'Data2Vec', 'MSTAlgorithm', 'MaskFeat', 'MoBY', 'SimMIM']
+__all__ = ['DINO', 'IBOT', 'MAE', 'MSN', 'BEiT', 'Data2Vec', 'LocalMIM', 'MSTAlgorithm', 'MaskFeat', 'MoBY', 'SimMIM']

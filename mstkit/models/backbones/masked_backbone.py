@@ -38,6 +38,38 @@ def expand_mask(mask: Tensor, grid: tuple[int, int]) -> Tensor:
     return mask.repeat_interleave(grid[0] // height, -2).repeat_interleave(grid[1] // width, -1)
 
 
+def visible_places(hidden: Tensor, class_token: bool) -> tuple[Tensor, Tensor | None]:
+    """Finds the visible patches of each image.
+
+    Args:
+        hidden: (B, L) bool.
+        class_token: whether the backbone has one.
+
+    Returns:
+        (B, V) int64, indices of visible patches, ascending, V the largest number of an image; and (B, V) bool, False
+        for the padding at the end of images with fewer, or None if there is no padding.
+
+    Raises:
+        UsageError: an image without visible patches if there is no class token.
+    """
+    counts = (~hidden).sum(dim=1)
+    fewest, most = (int(count) for count in torch.stack((counts.min(), counts.max())).tolist())
+    if not fewest and not class_token:
+        raise UsageError(
+            'all patches of an image are hidden, and a backbone without class token then has nothing to encode: '
+            'use a masker that leaves a patch visible'
+        )
+    places = torch.argsort(hidden.byte(), dim=1, stable=True)[:, :most]
+    if fewest == most:
+        return places, None
+    return places, torch.arange(most, device=counts.device) < counts[:, None]
+
+
+def inner_layers(layers: int) -> dict[str, Any]:
+    """The argument that asks for inner layers; none for none, since a backbone of one's own need not know of them."""
+    return dict(layers=layers) if layers else {}
+
+
 class MaskedBackbone:
     """Mixin that adds masked input and token output to a backbone of mmpretrain's.
 
@@ -85,11 +117,11 @@ class MaskedBackbone:
             read: the output tokens that the caller uses. A backbone may skip the computation of other patch tokens and
                 return zeros for them.
             layers: how many of the last blocks' outputs to return as ``layers`` of the output, at most
-                :meth:`layer_count`; these are computed for all patches, whatever ``read`` is.
+                :meth:`layer_count`, with their class tokens; these are computed for all patches, whatever ``read`` is.
         """
         raise NotImplementedError(f'{type(self).__name__} does not implement forward_tokens()')
 
-    def forward_visible(self, images: Tensor, mask: Tensor) -> VisibleOutput:
+    def forward_visible(self, images: Tensor, mask: Tensor, layers: int = 0) -> VisibleOutput:
         """Encodes the visible patches alone, each with its own position (MAE, He et al., CVPR 2022, section 3).
 
         If images have different numbers of visible patches, shorter ones are padded. Padding is not attended to, so
@@ -98,6 +130,8 @@ class MaskedBackbone:
         Args:
             images: (B, 3, H, W), normalized.
             mask: (B, h, w) bool, True = hidden, on this backbone's own grid or a coarser one that divides it.
+            layers: how many of the last blocks' outputs to return as ``layers`` of the output, see
+                :meth:`forward_tokens`.
 
         Raises:
             UsageError: a backbone that cannot encode visible patches alone; an image without visible patches if the

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import torch
 from mmpretrain.models.backbones import VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mstkit.errors import UsageError
 from mstkit.models.backbones.attention_scores import SCORES, pooled_attention
 from mstkit.models.backbones.backbone_checks import vit_arguments
 from mstkit.models.backbones.masked_backbone import (
@@ -19,6 +19,7 @@ from mstkit.models.backbones.masked_backbone import (
     init_like_beit,
     init_like_mae,
     init_transformer_weights,
+    visible_places,
 )
 from mstkit.models.backbones.vit_positions import ViTPositions
 from mstkit.models.encoder_layer import QV_BIAS, EncoderLayer
@@ -159,24 +160,17 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
                 return self._read(layer, tokens, grid, attention, mask if read == 'hidden' else None, relative)
             tokens = self._run(layer, tokens, relative=relative)
             if depth >= -layers:
-                found.append(tokens[:, self.num_prefix_tokens :])
+                found.append(tokens)
         tokens = self._normalized(tokens)
         patches = tokens[:, self.num_prefix_tokens :]
         pooled = tokens[:, 0] if self.num_extra_tokens else patches.mean(dim=1)
-        return TokenOutput(patches, pooled, grid, attention, layers=tuple(found))
+        return TokenOutput(patches, pooled, grid, attention, None, *self._inner(found))
 
-    def forward_visible(self, images: Tensor, mask: Tensor) -> VisibleOutput:
+    def forward_visible(self, images: Tensor, mask: Tensor, layers: int = 0) -> VisibleOutput:
         """See :meth:`MaskedBackbone.forward_visible`."""
         tokens, grid = self.patch_embed(images)  # (B, L, C)
         hidden, extra = expand_mask(mask, grid).flatten(1), self.num_prefix_tokens
-        counts = (~hidden).sum(dim=1)
-        fewest, most = (int(count) for count in torch.stack((counts.min(), counts.max())).tolist())
-        if not fewest and self.cls_token is None:
-            raise UsageError(
-                'all patches of an image are hidden, and a backbone without class token then has nothing to encode: '
-                'use a masker that leaves a patch visible'
-            )
-        places = torch.argsort(hidden.byte(), dim=1, stable=True)[:, :most]  # (B, V): visible patches, ascending
+        places, present = visible_places(hidden, self.cls_token is not None)
         positions = self._positions_of(grid)
         if positions is not None:
             tokens = tokens + positions[:, self.num_extra_tokens :]
@@ -185,19 +179,28 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
             first = self.cls_token if positions is None else self.cls_token + positions[:, :1]
             tokens = torch.cat((first.expand(len(tokens), -1, -1), tokens), dim=1)
         tokens = self.pre_norm(self.drop_after_pos(self._with_registers(tokens)))
-        present = None
-        if fewest < most:
-            present = torch.arange(most + extra, device=counts.device) < (counts + extra)[:, None]
-        relative = self._relative(grid, places.device, places)
-        for layer in self.layers:
-            tokens = self._run(layer, tokens, present=present, relative=relative)
+        real = None if present is None else F.pad(present, (extra, 0), value=True)  # with class token and registers
+        relative, found = self._relative(grid, places.device, places), []
+        for depth, layer in enumerate(self.layers, start=-len(self.layers)):
+            tokens = self._run(layer, tokens, present=real, relative=relative)
+            if depth >= -layers:
+                found.append(tokens)
         tokens = self._normalized(tokens)
         patches = tokens[:, extra:]
         if present is not None:
-            patches = patches.masked_fill(~present[:, extra:, None], 0.0)
-            places = places.masked_fill(~present[:, extra:], -1)
-        pooled = tokens[:, 0] if self.num_extra_tokens else patches.sum(dim=1) / counts[:, None].to(patches.dtype)
-        return VisibleOutput(patches, pooled, places, grid)
+            patches, places = patches.masked_fill(~present[..., None], 0.0), places.masked_fill(~present, -1)
+        counts = (~hidden).sum(dim=1, keepdim=True)
+        pooled = tokens[:, 0] if self.num_extra_tokens else patches.sum(dim=1) / counts.to(patches.dtype)
+        return VisibleOutput(patches, pooled, places, grid, *self._inner(found, present))
+
+    def _inner(
+        self, found: list[Tensor], present: Tensor | None = None
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Patch tokens and class tokens of inner layers, (B, E + R + V, C) each; patches are zero where padded."""
+        patches = [tokens[:, self.num_prefix_tokens :] for tokens in found]
+        if present is not None:
+            patches = [tokens.masked_fill(~present[..., None], 0.0) for tokens in patches]
+        return tuple(patches), tuple(tokens[:, 0] for tokens in found) if self.num_extra_tokens else ()
 
     def forward_layers(self, images: Tensor, count: int, norm: bool = True) -> list[Tensor]:
         """See :meth:`MaskedBackbone.forward_layers`."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mstkit.errors import UsageError
 from mstkit.models.building import build_of_kind
 from mstkit.structures import TokenOutput, VisibleOutput
 from mstkit.utils.checks import check_size
@@ -23,13 +24,19 @@ class TokenDecoder(BaseModule):
         out_channels: D of the target.
         class_token: whether the encoder has a class token (``pooled`` of its output).
         visible_only: whether the encoder encodes the visible patches alone, so that hidden ones have no token.
+        scale: cells along a side of the predicted grid per patch: L becomes L * scale².
+
+    Raises:
+        UsageError: a scale other than 1 of a decoder that predicts one cell per patch.
 
     Attributes:
         per_patch: whether a patch is predicted from its own token alone; the encoder can then skip the tokens of
             patches that are not predicted, and the decoder gets the M tokens of hidden patches alone, as (1, M, C).
+        scales: whether it can predict on another grid than that of the tokens.
     """
 
     per_patch: ClassVar[bool] = False
+    scales: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -38,8 +45,15 @@ class TokenDecoder(BaseModule):
         class_token: bool = False,
         visible_only: bool = False,
         init_cfg: dict | None = None,
+        scale: float = 1.0,
     ) -> None:
         super().__init__(init_cfg)
+        if scale != 1 and not self.scales:
+            raise UsageError(
+                f'{type(self).__name__} predicts one cell per patch, but scale is {scale:g}: take ViTDecoder, or leave '
+                'scale out'
+            )
+        self.scale = scale
         self.in_channels = check_size(f'{type(self).__name__}.in_channels', in_channels)
         self.out_channels = check_size(f'{type(self).__name__}.out_channels', out_channels)
         self.class_token, self.visible_only = class_token, visible_only
@@ -52,7 +66,7 @@ class TokenDecoder(BaseModule):
             seen: the encoder's output, a :class:`VisibleOutput` if ``visible_only``, else a :class:`TokenOutput`.
 
         Returns:
-            (B, L, D), patches row-major.
+            (B, L * scale², D), cells row-major.
         """
 
 

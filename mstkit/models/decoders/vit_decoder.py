@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
+from mstkit.models.decoders.scaled_prediction import ScaledPrediction
 from mstkit.models.decoders.token_decoder import TokenDecoder
 from mstkit.models.encoder_layer import EncoderLayer, TransformerEncoderLayer
 from mstkit.registry import MODELS
@@ -28,10 +29,14 @@ class ViTDecoder(TokenDecoder):
         num_layers: number of transformer layers.
         num_heads: attention heads per layer.
         mlp_ratio: hidden width of the MLPs, as a multiple of ``embed_dims``.
+        scale: of the predicted grid, a power of two, see :class:`TokenDecoder`; with another than 1 the last layer is a
+            :class:`ScaledPrediction`.
 
     Raises:
-        UsageError: an ``embed_dims`` that is not such a multiple.
+        UsageError: an ``embed_dims`` that is not such a multiple; a scale that is no power of two.
     """
+
+    scales = True
 
     def __init__(
         self,
@@ -43,9 +48,10 @@ class ViTDecoder(TokenDecoder):
         num_layers: int = 8,
         num_heads: int = 16,
         mlp_ratio: float = 4.0,
+        scale: float = 1.0,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(in_channels, out_channels, class_token, visible_only, init_cfg)
+        super().__init__(in_channels, out_channels, class_token, visible_only, init_cfg, scale)
         width = check_size('ViTDecoder.embed_dims', embed_dims)
         check_count('ViTDecoder.num_layers', num_layers, 1, 1000)
         check_count('ViTDecoder.num_heads', num_heads, 1)
@@ -62,7 +68,7 @@ class ViTDecoder(TokenDecoder):
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.predict = nn.Linear(width, out_channels)
+        self.predict = nn.Linear(width, out_channels) if scale == 1 else ScaledPrediction(width, out_channels, scale)
         self._positions: dict[tuple[tuple[int, int], torch.device], Tensor] = {}
         self._init_own_weights()
 
@@ -90,7 +96,8 @@ class ViTDecoder(TokenDecoder):
             tokens = torch.cat((self.embed(seen.pooled)[:, None].to(tokens.dtype), tokens), dim=1)
         for layer in self.layers:
             tokens = layer(tokens)
-        return self.predict(self.norm(tokens[:, int(self.class_token) :]))
+        tokens = self.norm(tokens[:, int(self.class_token) :])
+        return self.predict(tokens) if self.scale == 1 else self.predict(tokens, seen.grid)
 
     def _with_hidden(self, tokens: Tensor, places: Tensor, grid: tuple[int, int]) -> Tensor:
         """Scatters visible tokens (B, V, C) to their patches, the [MASK] token elsewhere: (B, L, C)."""

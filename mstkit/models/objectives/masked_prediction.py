@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mstkit.errors import UsageError
+from mstkit.models.backbones import MaskedBackbone
+from mstkit.models.backbones.masked_backbone import expand_mask
 from mstkit.models.decoders import TokenDecoder, build_decoder
 from mstkit.models.objectives.objective import Objective, Surroundings
 from mstkit.models.targets import Target, build_target
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
-from mstkit.utils.checks import check_number
+from mstkit.utils.checks import check_count, check_number
 
 if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.step import Step
@@ -28,6 +30,10 @@ class MaskedPrediction(Objective):
     :class:`Pretrainer`. Every hidden patch of a batch has the same weight, whichever image it belongs to; the error of
     a patch is the mean over its D values. If nothing is hidden, the loss is zero.
 
+    With ``layer`` the prediction starts at the output of an inner block, and with ``scale`` its grid is finer or
+    coarser than that of the patches: several such objectives are LocalMIM (Wang et al., CVPR 2023). A cell that covers
+    several patches then has as weight the share of them that is hidden.
+
     Args:
         target: what is predicted, a :class:`Target`, for example ``dict(type='Pixels', norm=True)``; its
             ``patch_size`` defaults to the backbone's stride.
@@ -36,11 +42,16 @@ class MaskedPrediction(Objective):
         loss: 'mse', 'l1' or 'smooth_l1' of values; 'cross_entropy' of the ids of a discrete target.
         on: the patches that the loss is computed on: 'hidden', or 'all'.
         beta: the error at which 'smooth_l1' changes from quadratic to linear.
+        layer: the block of the student whose output the decoder gets, 1 for the first or -1 for the last; of a Swin,
+            of those of the last stage. What comes from another than the last has a learned LayerNorm of its own.
+        scale: cells along a side of the target's grid per patch: 2 for four cells in each patch, 0.5 for one cell on
+            four patches. The decoder has to be one that can have a scale, such as :class:`ViTDecoder`.
         weight: weight of the loss in the sum.
         surroundings: see :class:`Objective`.
 
     Raises:
-        UsageError: no masker; a target, a decoder and a loss that do not match.
+        UsageError: no masker; a target, a decoder and a loss that do not match; a layer that does not exist; a scale
+            that does not divide the patches, or that the target or the decoder cannot have.
     """
 
     decoder: TokenDecoder
@@ -55,6 +66,8 @@ class MaskedPrediction(Objective):
         on: Literal['hidden', 'all'] = 'hidden',
         beta: float = 1.0,
         weight: float = 1.0,
+        layer: int = -1,
+        scale: float = 1.0,
     ) -> None:
         super().__init__(surroundings, weight)
         if on == 'hidden' and surroundings.masker is None:
@@ -63,14 +76,22 @@ class MaskedPrediction(Objective):
                 "dict(type='RandomMasker', ratio=0.75), or on='all'"
             )
         backbone, visible = surroundings.backbone, surroundings.encoder_sees == 'visible'
-        self.target = build_target(target, patch_size=backbone.stride)
+        self.student_layers, self.scale = _layers_up_to(layer, backbone), scale
+        self.norm = nn.LayerNorm(backbone.feature_dims, eps=1e-6) if self.student_layers else None
+        side = _side_of(backbone, scale)
+        self.target = build_target(target, patch_size=side)
         self.target.prepare(backbone)
         if surroundings.normalization is not None:
             self.target.set_normalization(*surroundings.normalization)
-        if self.target.patch_size != backbone.stride:
+        if self.target.patch_size != side:
             raise UsageError(
                 f'target.patch_size is {self.target.patch_size}, but a token of {type(backbone).__name__} covers '
-                f'{backbone.stride} px: leave it out'
+                f'{backbone.stride} px{"" if scale == 1 else f" and scale is {scale:g}"}: leave it out'
+            )
+        if scale != 1 and self.target.teacher_needs is not None:
+            raise UsageError(
+                f'scale is {scale:g}, but {type(self.target).__name__} is computed from patches of a teacher: leave it '
+                'out'
             )
         if self.target.discrete != (loss == 'cross_entropy'):
             kind, fitting = ('ids', 'cross_entropy') if self.target.discrete else ('values', 'mse, l1 or smooth_l1')
@@ -81,6 +102,7 @@ class MaskedPrediction(Objective):
             out_channels=self.target.dims,
             class_token=backbone.num_extra_tokens > 0,
             visible_only=visible,
+            **({} if scale == 1 else dict(scale=scale)),  # a decoder of one's own need not know of it
         )
         if self.decoder.out_channels != self.target.dims:
             raise UsageError(
@@ -96,7 +118,7 @@ class MaskedPrediction(Objective):
     def forward(self, step: Step) -> Tensor:
         """See :meth:`Objective.forward`."""
         seen = self._seen(step)
-        target = self._target(step, seen.grid)
+        target = self._target(step, self._scaled(seen.grid))
         if self.decoder.per_patch and self.on == 'hidden' and isinstance(seen, TokenOutput):
             # Predictions that no loss reads cost most where there are many ids: 8192 in BEiT.
             rows = seen.hidden  # None of a Swin, and where another objective reads all tokens
@@ -115,7 +137,7 @@ class MaskedPrediction(Objective):
     def restore(self, step: Step) -> Tensor | None:
         """See :meth:`Objective.restore`; patches without a loss are copied from the image."""
         seen = self._seen(step)
-        return self._drawn(self.decoder(seen), step, seen.grid)
+        return self._drawn(self.decoder(seen), step, self._scaled(seen.grid))
 
     @property
     def restored_with(self) -> str:
@@ -126,17 +148,27 @@ class MaskedPrediction(Objective):
         """See :meth:`Objective.show_target`."""
         if self.target.shows_images:
             return None
-        seen = self._seen(step)
-        values = self._target(step, seen.grid)
+        grid = self._scaled(self._seen(step).grid)
+        values = self._target(step, grid)
         values = F.one_hot(values, self.target.dims).float() if self.target.discrete else values
-        return self._drawn(values, step, seen.grid)
+        return self._drawn(values, step, grid)
+
+    def check_views(self, global_size: int, local_size: int | None) -> None:
+        """See :meth:`Objective.check_views`: whole cells of the target's grid."""
+        side = self.target.patch_size
+        if self.scale < 1 and global_size % side:
+            below, above = global_size - global_size % side, global_size - global_size % side + side
+            raise UsageError(
+                f'scale {self.scale:g} predicts cells of {side} px, which do not divide global views of {global_size} '
+                f'px: use {f"{below} or " if below else ""}{above} px, or another scale'
+            )
 
     def _drawn(self, values: Tensor, step: Step, grid: tuple[int, int]) -> Tensor | None:
         """Patch values (B, L, D) as images (B, 3, H, W); patches without a loss are copied from the step's images."""
         made = self.target.to_images(values, step.images, grid)
         if made is None or self.on == 'all':
             return made
-        hidden = self._hidden(step).view(-1, 1, *grid)  # (B, 1, h, w)
+        hidden = self._hidden(step).view(-1, 1, *grid) > 0  # (B, 1, h, w)
         side = self.target.patch_size
         hidden = hidden.repeat_interleave(side, 2).repeat_interleave(side, 3)  # (B, 1, H, W)
         return torch.where(hidden, made, step.images.to(made.dtype))
@@ -145,15 +177,54 @@ class MaskedPrediction(Objective):
     def _target(self, step: Step, grid: tuple[int, int]) -> Tensor:
         return self.target(step.images, grid, None if self.teacher_needs is None else step.teacher)
 
-    @staticmethod
-    def _seen(step: Step) -> TokenOutput | VisibleOutput:
-        return step.visible if step.model.encoder_sees == 'visible' else step.student
+    def _seen(self, step: Step) -> TokenOutput | VisibleOutput:
+        """The student's tokens after the block that is predicted from."""
+        seen = step.visible if step.model.encoder_sees == 'visible' else step.student
+        if self.norm is None:
+            return seen
+        if seen.class_tokens:
+            seen = seen._replace(pooled=self.norm(seen.class_tokens[-self.student_layers]))
+        return seen._replace(patch_tokens=self.norm(seen.layers[-self.student_layers]))
 
-    @staticmethod
-    def _hidden(step: Step) -> Tensor:
-        """The flat mask, (B, L) bool."""
+    def _hidden(self, step: Step) -> Tensor:
+        """The flat mask on the target's grid: (B, L) bool, or for cells on several patches the share that is hidden."""
         assert step.mask is not None
-        return step.mask.flatten(1)
+        if self.scale < 1:
+            return F.avg_pool2d(step.mask.float(), round(1 / self.scale)).flatten(1)
+        return expand_mask(step.mask, self._scaled(tuple(step.mask.shape[1:]))).flatten(1)
+
+    def _scaled(self, grid: tuple[int, ...]) -> tuple[int, int]:
+        """The target's grid, (h * scale, w * scale)."""
+        return round(grid[0] * self.scale), round(grid[1] * self.scale)
+
+
+def _layers_up_to(layer: int, backbone: MaskedBackbone) -> int:
+    """How many of the last blocks' outputs are needed for that of ``layer``; 0 for the last, which has a final norm.
+
+    Raises:
+        UsageError: a block that does not exist.
+    """
+    if check_count('MaskedPrediction.layer', layer, -1000, 1000) == -1:
+        return 0
+    count = backbone.layer_count()
+    if layer == 0 or not -count <= layer <= count:
+        raise UsageError(
+            f'MaskedPrediction.layer is {layer}, and {type(backbone).__name__} has {count} blocks whose output is on '
+            f'its last grid: give 1 to {count}, or -1 to -{count} counted from the end'
+        )
+    needed = -layer if layer < 0 else count + 1 - layer
+    return 0 if needed == 1 else needed
+
+
+def _side_of(backbone: MaskedBackbone, scale: float) -> int:
+    """Side of a cell of the target's grid in pixels. Raises UsageError for a scale that gives none."""
+    side = backbone.stride / check_number('MaskedPrediction.scale', scale, above=0, high=1024)
+    if side < 1 or side % 1 or (scale < 1 and (1 / scale) % 1):
+        raise UsageError(
+            f'MaskedPrediction.scale is {scale:g}: give a number that divides the {backbone.stride} px of a token of '
+            f'{type(backbone).__name__}, or 0.5 or 0.25'
+        )
+    return round(side)
 
 
 def patch_errors(predicted: Tensor, target: Tensor, loss: str, beta: float = 1.0) -> Tensor:

@@ -54,6 +54,8 @@ class Objective(nn.Module):
         student_needs: the student's tokens of the global views that it uses: 'pooled'; 'hidden', pooled and hidden
             patches; 'visible', pooled and visible patches, from ``step.visible``; 'all'. With
             ``encoder_sees='visible'`` only 'pooled' and 'visible' exist, and other objectives are refused.
+        student_layers: how many of the outputs of the student's last blocks it uses (``layers`` and ``class_tokens`` of
+            ``step.student`` or ``step.visible``).
         teacher_needs: the teacher's tokens that it uses, likewise; None if it does not use the teacher.
         target_needs: the teacher's tokens of the target view that it uses (``step.target``), likewise; None if it does
             not use it. The target view is the one after the global views; the student does not see it.
@@ -65,6 +67,7 @@ class Objective(nn.Module):
 
     name: str = ''
     student_needs: Read = 'pooled'
+    student_layers: int = 0
     teacher_needs: Read | None = None
     target_needs: Read | None = None
     teacher_layers: int = 0

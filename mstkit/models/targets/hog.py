@@ -36,7 +36,7 @@ class HOG(Target):
     Args:
         patch_size: see :class:`Target`.
         bins: number of orientation ranges.
-        cell_size: side of a cell in pixels, a divisor of ``patch_size``.
+        cell_size: side of a cell in pixels, a divisor of ``patch_size``; None for one cell per patch.
         gaussian_window: side in pixels of the Gaussian window (std: half a side) that is tiled over the image from its
             upper left corner and weights the votes; 0 for equal weights.
 
@@ -47,10 +47,10 @@ class HOG(Target):
     filters: Tensor
     window: Tensor
 
-    def __init__(self, patch_size: int, bins: int = 9, cell_size: int = 8, gaussian_window: int = 16) -> None:
+    def __init__(self, patch_size: int, bins: int = 9, cell_size: int | None = 8, gaussian_window: int = 16) -> None:
         super().__init__(patch_size)
         self.bins = check_count('HOG.bins', bins, 2, 180)
-        self.cell_size = check_size('HOG.cell_size', cell_size, high=1024)
+        self.cell_size = self.patch_size if cell_size is None else check_size('HOG.cell_size', cell_size, high=1024)
         self.gaussian_window = check_count('HOG.gaussian_window', gaussian_window, 0, 1024)
         if self.patch_size % self.cell_size:
             raise UsageError(
