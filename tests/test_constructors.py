@@ -128,6 +128,9 @@ TOKENS: dict[str, Any] = dict(type='ViTDecoder', embed_dims=16, num_layers=1, nu
 CROSS_VIEW = dict(type='CrossView', neck=NECK, head=HEAD)
 KEYS = {key: MOBY[key] for key in ('neck', 'predictor', 'head')}
 SURROUNDINGS = Surroundings(registries.MODELS.build(SMALL), registries.MODELS.build(MASKER), {}, 'a test')
+PREDICT: Any = registries.MODELS.build(
+    dict(type='MaskedPrediction', target=dict(type='Pixels'), decoder=TOKENS, surroundings=SURROUNDINGS)
+)
 LINEAR = dict(student=dict(backbone=nn.Linear(2, 2)))
 HEADS = dict(out_dim=8)
 VIT_BASE = {key: value for key, value in VIT.items() if key != 'type'}
@@ -169,6 +172,10 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'PatchDistillation': (dict(head=dict(type='IBOTHead'), neck=NECK, surroundings=SURROUNDINGS), None),
     'ImageRestoration': (dict(decoder=DECODER, surroundings=SURROUNDINGS), None),
     'MaskedPrediction': (dict(target=dict(type='Pixels'), decoder=TOKENS, surroundings=SURROUNDINGS), None),
+    'LossPrediction': (
+        dict(decoder=TOKENS, surroundings=SURROUNDINGS._replace(objectives=dict(predict=PREDICT))),
+        None,
+    ),
     'LinearDecoder': (dict(in_channels=CHANNELS, out_channels=12), decode),
     'ViTDecoder': (dict(in_channels=CHANNELS, out_channels=12, embed_dims=16, num_layers=1, num_heads=2), decode),
     'TeacherLayers': (dict(patch_size=8), None),  # computed from a teacher: tests/models/test_teacher_layers.py

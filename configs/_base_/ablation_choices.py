@@ -14,6 +14,9 @@ milan = dict(direction='least', drawn='visible')
 most = dict(ratio=0.75, image_prob=1.0)
 kept = dict(type='CachedGuide', every=2)
 
+# HPM's predictor of losses, as large as the decoders of the configs for folders.
+ranked = dict(rank=dict(type='LossPrediction', decoder=dict(embed_dims=96, num_layers=2, num_heads=3)))
+
 choices = {
     'model.masker+guide': {
         'random': dict(masker=dict(type='RandomMasker', ratio=0.75, rounding='up'), guide='teacher'),
@@ -32,6 +35,17 @@ choices = {
         'multinomial-least-ema': dict(masker=dict(type='MultinomialMasker', **milan, **most), guide='ema'),
         'parts-ema': dict(masker=dict(type='PartMasker', **most), guide='ema'),
         'mst-ema': dict(masker=dict(type='AttentionGuidedMasker', num=8, prob=0.10), guide='ema'),
+    },
+    # HPM, beside its masks alone being random and beside MAE.
+    'model.masker+guide+objectives': {
+        'random': dict(masker=dict(type='RandomMasker', ratio=0.75, rounding='up'), guide='teacher', objectives={}),
+        'random-ranked': dict(
+            masker=dict(type='RandomMasker', ratio=0.75, rounding='up'), guide='teacher', objectives=ranked
+        ),
+        'hard-patches': dict(masker=dict(type='TopShareMasker', **most), guide='predicted_loss', objectives=ranked),
+        'easy-patches': dict(
+            masker=dict(type='TopShareMasker', direction='least', **most), guide='predicted_loss', objectives=ranked
+        ),
     },
     'model.masker': {
         'none': None,

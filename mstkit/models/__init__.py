@@ -15,7 +15,7 @@ from mstkit.models.algorithms import (
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.data_preprocessors import ViewDataPreprocessor
 from mstkit.models.decoders import CNNImageDecoder, LinearDecoder, TokenDecoder, ViTDecoder
-from mstkit.models.guides import CachedGuide, EMAGuide, Guide, StudentGuide, TeacherGuide
+from mstkit.models.guides import CachedGuide, EMAGuide, Guide, PredictedLossGuide, StudentGuide, TeacherGuide
 from mstkit.models.heads import DINOHead, IBOTHead, MoBYHead
 from mstkit.models.interface import ForeignModel, TrainedModel, interface_of
 from mstkit.models.maskers import (
@@ -45,6 +45,7 @@ from mstkit.models.objectives import (
     ImageRestoration,
     KeyContrast,
     KoLeo,
+    LossPrediction,
     MaskedPrediction,
     Objective,
     PatchDistillation,
@@ -89,6 +90,7 @@ __all__ = [
     'KoLeo',
     'LinearDecoder',
     'LocalMIM',
+    'LossPrediction',
     'MSTAlgorithm',
     'MaskFeat',
     'MaskedBackbone',
@@ -107,6 +109,7 @@ __all__ = [
     'PatchDistillation',
     'PatchTokenizer',
     'Pixels',
+    'PredictedLossGuide',
     'Pretrainer',
     'PrototypeMatching',
     'RandomMasker',

@@ -150,7 +150,7 @@ def settle_guide(guide: Guide | None, teacher: object | None, surroundings: Surr
         return guide if guide is not None and guide.uses_teacher else None
     if guide is not None:
         score = default_score(surroundings.objectives)
-        guide.prepare(GuidedParts(backbone, masker, score, surroundings.normalization))
+        guide.prepare(GuidedParts(backbone, masker, score, surroundings.normalization, surroundings.objectives))
     check_guidance(masker, guide, backbone)
     return guide
 

@@ -33,6 +33,8 @@ class Step:
         views: the V views that the student sees; without the target view.
         target_view: (B, 3, H, W), the view that the teacher alone sees; None if no objective needs it.
         global_views: G.
+        patch_errors: the loss of each hidden patch, (G*B, L) float32 without gradient, by the name of the objective;
+            those of visible patches mean nothing. Filled as objectives run, see ``Objective.gives_patch_errors``.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Step:
         data_samples: Sequence[Any] | None = None,
     ) -> None:
         self.model, self.views, self.data_samples = model, list(views), data_samples
+        self.patch_errors: dict[str, Tensor] = {}
         self.global_views = min(model.global_views, len(self.views))
         has_target = model.target_needs is not None and len(self.views) > model.global_views
         self.target_view = self.views.pop(model.global_views) if has_target else None
@@ -87,8 +90,9 @@ class Step:
         inner layers as many as an objective needs.
         """
         masker, guided = self.model.masker, self.model.guided_by_teacher
-        scores = guided and masker is not None and masker.needs_scores
-        tokens = guided and masker is not None and masker.needs_tokens
+        asked = guided and masker is not None and masker.needs_scores
+        scores = asked and not self.model.guide.from_tokens
+        tokens = (asked and not scores) or (guided and masker is not None and masker.needs_tokens)
         layer = masker.layer if scores and masker is not None else -1
         attention: bool | str = self._attention or scores
         if scores and self.model.guide.score != 'class_token':
@@ -158,7 +162,7 @@ def panel_of(model: Pretrainer, images: Tensor) -> PanelData:
     model.eval()
     step = Step(model, [images], attention=model.backbone.provides_attention, read_all=True)
     shown, whose = step.guidance, type(model.guide).__name__
-    if shown is None or shown.attention is None or model.guided_by_teacher:
+    if shown is None or shown.attention is None or (model.guided_by_teacher and not model.guide.from_tokens):
         shown, whose = (None if model.teacher is None else step.teacher), 'teacher'
     attention = None
     if shown is not None and shown.attention is not None:

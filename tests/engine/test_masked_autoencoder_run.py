@@ -50,6 +50,15 @@ METHODS: dict[str, dict[str, Any]] = {
         masker=dict(type='AttMaskHigh', ratio=(0.3, 0.7), image_prob=0.5),
         guide=dict(type='CachedGuide', every=2, guide='ema'),
     ),
+    'MAE, hard patches': dict(
+        type='MAE',
+        decoder=dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2),
+        masker=dict(type='TopShareMasker', ratio=(0.5, 0.75)),
+        guide='predicted_loss',
+        objectives=dict(
+            rank=dict(type='LossPrediction', decoder=dict(embed_dims=16, num_layers=1, num_heads=2), lr_mult=2.0)
+        ),
+    ),
     'SimMIM': dict(type='SimMIM', mask_patch_size=8),
     'Data2Vec': dict(type='Data2Vec', masker=dict(type='BlockMasker', ratio=0.6, image_prob=1.0, min_block=2)),
 }
@@ -83,7 +92,7 @@ def lines(path: Path) -> list[dict]:
 def test_trained_measured_drawn_and_resumed_inside_an_epoch(tmp_path, name):
     whole = running.train(tmp_path / 'whole', **settings(name))
     measured, watched = (lines(tmp_path / 'whole' / f'{file}.jsonl') for file in ('knn', 'collapse'))
-    branches = ['student', 'teacher'] if name in ('MAE, guided', 'Data2Vec') else ['student']
+    branches = ['student', 'teacher'] if name in ('MAE, guided', 'MAE, hard patches', 'Data2Vec') else ['student']
     assert [list(record['branches']) for record in measured] == [branches] * 4
     assert all(0 < record['hidden_fraction'] < 1 and record['feature_deviation'] > 0 for record in watched)
     log = Path(whole.log_dir).joinpath(f'{whole.timestamp}.log').read_text()

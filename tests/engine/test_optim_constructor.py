@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 
 from tests.models.builders import mst
+from tests.models.mim_models import DECODER, build
 
 
 def decay_of(model, **paramwise) -> dict[str, float]:
@@ -44,3 +46,24 @@ def test_ibots_mask_embedding_is_decayed_and_msts_is_not():
     assert decay_of(mst(mask_token_decay=True))['mask_token'] == 0.04
     assert decay_of(mst(**ibot), custom_keys={'mask_token': dict(decay_mult=0.5)})['mask_token'] == 0.02
     assert 'mask_token' not in decay_of(mst(type='DINO', decoder=..., masker=None))
+
+
+@pytest.mark.parametrize('paramwise', [None, dict(bias_decay_mult=0.0, custom_keys=dict(embed=dict(lr_mult=0.1)))])
+def test_an_objective_may_learn_faster(paramwise):
+    """Each of its parameters by the same factor, whatever else the recipe says of them; schedules keep the ratio."""
+    rank = dict(type='LossPrediction', decoder=DECODER)
+    rates = []
+    for lr_mult in (1.0, 5.0):
+        model = build('MAE', objectives=dict(rank=dict(rank, lr_mult=lr_mult)))
+        config = dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.04), paramwise_cfg=paramwise)
+        wrapper = build_optim_wrapper(model, dict(config, constructor='TrainableOptimWrapperConstructor'))
+        names = {id(p): n for n, p in model.named_parameters() if p.requires_grad}
+        groups = wrapper.optimizer.param_groups
+        rates.append(
+            {names[id(p)]: (g['lr'], g['weight_decay']) for g in groups for p in g['params'] if id(p) in names}
+        )
+    usual, faster = rates
+    assert usual.keys() == faster.keys() and any(name.startswith('objectives.rank.predictor') for name in usual)
+    for name, (rate, decay) in usual.items():
+        factor = 5.0 if name.startswith('objectives.rank.') else 1.0
+        assert faster[name] == (pytest.approx(factor * rate), decay), name

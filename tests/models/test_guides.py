@@ -19,7 +19,7 @@ from mstkit.networks import AttentionMaps
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 from tests.models.builders import SWIN, TINY, VIT, part_of, total, views
-from tests.models.test_methods import build
+from tests.models.test_methods import SMALL_DECODER, build
 
 GUIDES = sorted(
     name
@@ -28,12 +28,17 @@ GUIDES = sorted(
 )
 # What is not named here is built from its defaults.
 SETTINGS: dict[str, dict[str, Any]] = {'FrozenGuide': dict(source='timm:vit_tiny_patch16_224')}
+# What the method of a guide has to have.
+PARTS: dict[str, dict[str, Any]] = {
+    'PredictedLossGuide': dict(objectives=dict(rank=dict(type='LossPrediction', decoder=SMALL_DECODER)))
+}
 METHODS = ('MAE', 'SimMIM', 'IBOT')
 MASKERS = ('AttMaskHigh', 'AttMaskHint', 'AttMaskLow', 'AttentionGuidedMasker')
 
 
 def guided(guide: Any, method: str = 'MAE', masker: str = 'AttMaskHigh', backbone: str = 'vit', **parts: Any) -> Any:
     """A method whose masker asks a guide, at the start of a run of 100 steps."""
+    parts = {**copy.deepcopy(PARTS.get(guide if isinstance(guide, str) else '', {})), **parts}
     guide = dict(type=guide, **copy.deepcopy(SETTINGS.get(guide, {}))) if guide in GUIDES else guide
     model = build(masker, method, backbone, guide=guide, **parts)
     model.set_progress(Progress(0, 100, 10, rank_seed=1, iteration=0))

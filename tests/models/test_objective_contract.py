@@ -12,29 +12,42 @@ from mstkit.errors import UsageError
 from mstkit.models import Objective, Pretrainer, Step
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
-from tests.models.builders import NECK, VIT, views
+from tests.models.builders import NECK, VIT, total, views
 from tests.models.moby import mlp
 
+SMALL = dict(type='ViTDecoder', embed_dims=24, num_layers=1, num_heads=2)
 # What of an objective has no default; any other is built from its defaults.
 ARGUMENTS: dict[str, dict[str, Any]] = {
     'CrossView': dict(neck=NECK, head=dict(type='DINOHead')),
     'ImageRestoration': dict(decoder=dict(type='CNNImageDecoder', channels=8)),
     'KeyContrast': dict(neck=mlp(), predictor=mlp(), head=dict(type='MoBYHead', queue_size=12)),
+    'LossPrediction': dict(decoder=SMALL),
     'MaskedPrediction': dict(target=dict(type='Pixels'), decoder=dict(type='LinearDecoder')),
     'PatchDistillation': dict(neck=NECK, head=dict(type='IBOTHead')),
     'PrototypeMatching': dict(neck=NECK),
+}
+# What has to come before it, without a weight.
+BEFORE: dict[str, dict[str, Any]] = {
+    'LossPrediction': dict(type='MaskedPrediction', target=dict(type='Pixels'), decoder=SMALL)
 }
 NAMES = sorted(name for name, cls in MODELS.module_dict.items() if inspect.isclass(cls) and issubclass(cls, Objective))
 every_objective = pytest.mark.parametrize('name', NAMES)
 
 
-def build(name: str, weight: float = 1.0) -> Pretrainer:
+def build(name: str, weight: float = 1.0, teacher: bool | None = None) -> Pretrainer:
     torch.manual_seed(0)
     objective = dict(ARGUMENTS.get(name, {}), type=name, weight=weight)
     targets = MODELS.get(name).target_needs is not None  # the second of two large views
     masker, count = dict(type='RandomMasker', ratio=0.5), 1 if targets else 2
     model = MODELS.build(
-        dict(type='Pretrainer', backbone=VIT, objectives=dict(own=objective), masker=masker, global_views=count)
+        dict(
+            type='Pretrainer',
+            backbone=VIT,
+            objectives=dict(before=BEFORE.get(name), own=objective),
+            masker=masker,
+            global_views=count,
+            teacher=teacher,
+        )
     )
     model.init_weights()
     model.set_progress(Progress(3, 10, 5, rank_seed=1, iteration=3))
@@ -49,14 +62,15 @@ def test_the_objectives_are_found():
 def test_a_step(name):
     model = build(name)
     objective = model.objectives['own']
-    (loss,) = model.loss(views(local=0)).values()
+    losses = model.loss(views(local=0))
+    loss = losses['loss_own']
     assert loss.ndim == 0 and torch.isfinite(loss)
-    loss.backward()
+    total(losses).backward()
     assert [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
     assert all(value.ndim == 0 and not value.requires_grad for value in objective.statistics.values())
     assert (model.teacher is not None) == objective.needs_teacher
     model.after_step()
-    (half,) = build(name, weight=0.5).loss(views(local=0)).values()
+    half = build(name, weight=0.5).loss(views(local=0))['loss_own']
     assert half.item() == pytest.approx(0.5 * loss.item(), rel=1e-5)
 
 
@@ -97,13 +111,13 @@ def test_it_reads_no_more_than_it_says(name):
             step.__dict__[place] = tokens._replace(patch_tokens=patches)  # where a cached property keeps its value
         if spoiled and model.teacher_needs is None:
             step.__dict__['teacher'] = None
-        losses.append(model.objectives['own'](step).item())
+        losses.append([one(step).item() for one in model.objectives.values()][-1])
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
 @every_objective
 def test_what_the_teacher_follows_is_copied(name):
-    model = build(name)
+    model = build(name, teacher=True)
     for part, module in model.objectives['own'].followed().items():
         copy = model.teacher.get_submodule(f'own_{part}')
         for own, theirs in zip(module.parameters(), copy.parameters(), strict=True):

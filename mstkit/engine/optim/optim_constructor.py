@@ -8,7 +8,8 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
 from mstkit.engine.parallel.distributed import unwrapped
-from mstkit.models import interface_of
+from mstkit.errors import UsageError
+from mstkit.models import Objective, interface_of
 from mstkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
@@ -21,18 +22,33 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     A model's ``decayed_parameters`` names parameters that get weight decay although they have one dimension;
     ``custom_keys`` of ``paramwise_cfg`` take precedence.
+
+    The parameters of an objective with an ``lr_mult`` have that multiple of the learning rate that they would have
+    without it, so that schedules keep the ratio.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Builds the optimizer and its wrapper for a model, which may be inside a distributed wrapper."""
-        names = interface_of(unwrapped(model)).decayed_parameters
-        if names:
-            named: dict[str, dict] = {name: dict(decay_mult=1.0) for name in names}
-            settings: dict[str, Any] = {} if self.paramwise_cfg is None else self.paramwise_cfg
+        settings: dict[str, Any] = {} if self.paramwise_cfg is None else self.paramwise_cfg
+        named: dict[str, dict] = {
+            name: dict(decay_mult=1.0) for name in interface_of(unwrapped(model)).decayed_parameters
+        }
+        if named or any(isinstance(part, Objective) and part.lr_mult != 1 for part in model.modules()):
+            # Even if there is no key: without any setting mmengine makes a single group.
             self.paramwise_cfg: Any = {**settings, 'custom_keys': {**named, **settings.get('custom_keys', {})}}
         return super().__call__(model)
 
     def add_params(self, params: list[dict], module: nn.Module, *args: Any, **kwargs: Any) -> None:
         """See mmengine; called for each module, its children included."""
         if any(parameter.requires_grad for parameter in module.parameters()):
+            first = len(params)
             super().add_params(params, module, *args, **kwargs)
+            if isinstance(module, Objective) and module.lr_mult != 1:
+                for group in params[first:]:
+                    rate = group.get('lr', self.base_lr)
+                    if rate is None:
+                        raise UsageError(
+                            f'{type(module).__name__}.lr_mult is {module.lr_mult}, a multiple of a learning rate that '
+                            'is not there: give optim_wrapper.optimizer.lr'
+                        )
+                    group['lr'] = rate * module.lr_mult

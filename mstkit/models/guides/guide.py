@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ _NAMES = {
     'ema': 'EMAGuide',
     'cached': 'CachedGuide',
     'frozen': 'FrozenGuide',
+    'predicted_loss': 'PredictedLossGuide',
 }
 
 
@@ -39,12 +41,14 @@ class GuidedParts(NamedTuple):
         score: the method's default score, a name in :data:`SCORES`.
         normalization: mean and standard deviation of the channels on the scale 0..255, (3,) or (1,) both, with which
             the images are normalized; None if they are not.
+        objectives: the method's, by name.
     """
 
     backbone: MaskedBackbone
     masker: Masker
     score: str
     normalization: tuple[Tensor, Tensor] | None
+    objectives: Mapping[str, nn.Module]
 
 
 class Guide(nn.Module):
@@ -60,7 +64,9 @@ class Guide(nn.Module):
     Attributes:
         uses_teacher: whether the guide is the method's own teacher, whose attention is then computed in the forward
             pass that the teacher does anyway.
-        reads_backbone: whether its network is the student's backbone or a copy, which then has to give attention.
+        reads_backbone: whether its scores are the attention of the student's backbone or of a copy, which then has to
+            give attention.
+        from_tokens: whether its scores are computed from patch tokens instead of attention.
         gives_tokens: whether it gives patch tokens too, for a masker with ``needs_tokens``.
 
     Raises:
@@ -69,6 +75,7 @@ class Guide(nn.Module):
 
     uses_teacher: ClassVar[bool] = False
     reads_backbone: bool = True
+    from_tokens: ClassVar[bool] = False
     gives_tokens: bool = True
 
     def __init__(self, score: str | None = None) -> None:

@@ -15,7 +15,12 @@ class IBOTHead(CenteredHead):
     The mean over the hidden patches of each image, then the mean over all images, where an image without hidden
     patches counts as 0. Arguments: :class:`CenteredHead`; ``start_epoch`` is the epoch in which masking starts
     (iBOT's pred_start_epoch).
+
+    Attributes:
+        errors: the cross-entropies of the last call, (M,), without gradient.
     """
+
+    errors: Tensor
 
     def loss(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
         """Weighted sum of cross-entropies.
@@ -30,7 +35,8 @@ class IBOTHead(CenteredHead):
         """
         log_p = self.teacher_log_probabilities(teacher)
         p = log_p.exp()
-        cross = -(p * self.student_log_probabilities(student)).sum(dim=-1) @ weights
+        errors = -(p * self.student_log_probabilities(student)).sum(dim=-1)
+        cross, self.errors = errors @ weights, errors.detach()
         entropy = -(p * log_p).sum(dim=-1) @ weights
         # The weights add up to the share of images with hidden patches; the statistics are means over these images.
         share = weights.sum().clamp_min(1e-12)

@@ -3,6 +3,7 @@ from mstkit.models.objectives.cross_view import CrossView
 from mstkit.models.objectives.image_restoration import ImageRestoration
 from mstkit.models.objectives.key_contrast import KeyContrast
 from mstkit.models.objectives.koleo import KoLeo
+from mstkit.models.objectives.loss_prediction import LossPrediction
 from mstkit.models.objectives.masked_prediction import MaskedPrediction
 from mstkit.models.objectives.objective import Objective, Surroundings, build_objectives
 from mstkit.models.objectives.patch_distillation import PatchDistillation
@@ -16,6 +17,7 @@ __all__ = [
     'ImageRestoration',
     'KeyContrast',
     'KoLeo',
+    'LossPrediction',
     'MaskedPrediction',
     'Objective',
     'PatchDistillation',

@@ -12,7 +12,7 @@ from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.backbones.masked_backbone import expand_mask
 from mstkit.models.decoders import TokenDecoder, build_decoder
-from mstkit.models.objectives.objective import Objective, Surroundings
+from mstkit.models.objectives.objective import Objective, Surroundings, on_grid
 from mstkit.models.targets import Target, build_target
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
@@ -110,6 +110,7 @@ class MaskedPrediction(Objective):
                 f'{self.target.dims} values per patch: leave it out'
             )
         self.loss, self.on, self.beta = loss, on, check_number('MaskedPrediction.beta', beta, above=0)
+        self.gives_patch_errors = scale == 1
         self.teacher_needs, self.teacher_layers = self.target.teacher_needs, self.target.teacher_layers
         self.student_needs = 'hidden' if self.decoder.per_patch and on == 'hidden' else 'all'
         if visible:
@@ -128,9 +129,12 @@ class MaskedPrediction(Objective):
             predicted = self.decoder(seen._replace(patch_tokens=tokens[None]))
             errors = patch_errors(predicted, target.flatten(0, 1).index_select(0, rows)[None], self.loss, self.beta)
             loss = errors.sum() / max(len(rows), 1)
+            errors = on_grid(errors[0], rows, target.shape[:2])
         else:
             errors = patch_errors(self.decoder(seen), target, self.loss, self.beta)
             loss = errors.mean() if self.on == 'all' else weighted_mean(errors, self._hidden(step))
+        if self.gives_patch_errors:
+            step.patch_errors[self.name] = errors.detach()
         self.statistics = {'masked_prediction': loss.detach()}
         return loss
 

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from mstkit.models.backbones import MaskedBackbone
@@ -62,6 +63,9 @@ class Objective(nn.Module):
         teacher_layers: how many of the outputs of the teacher's last blocks it uses (``step.teacher.layers``).
         reads_local: whether it uses the local views.
         prototypes: K of the logits by which views are compared; None if there are no such logits.
+        gives_patch_errors: whether it leaves the loss of each hidden patch in ``step.patch_errors``, for objectives
+            after it.
+        lr_mult: the learning rate of its parameters, as a multiple of the model's.
         statistics: detached scalars of the last step, for the log.
     """
 
@@ -73,6 +77,8 @@ class Objective(nn.Module):
     teacher_layers: int = 0
     reads_local: bool = False
     prototypes: int | None = None
+    gives_patch_errors: bool = False
+    lr_mult: float = 1.0
 
     def __init__(self, surroundings: Surroundings, weight: float = 1.0) -> None:
         super().__init__()
@@ -120,6 +126,13 @@ class Objective(nn.Module):
 
     def check_batch(self, images: int) -> None:
         """Refuses a global batch size (images per iteration over all ranks). Raises UsageError."""
+
+
+def on_grid(errors: Tensor, places: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Errors (M,) of patches, detached, at their places (M,) among B * L patches: (B, L) of ``shape``, else zeros."""
+    batch, length = shape
+    spread = errors.new_zeros(batch * length, dtype=torch.float32)
+    return spread.index_copy(0, places, errors.detach().float()).view(batch, length)
 
 
 def build_objectives(configs: Mapping[str, dict[str, Any] | None], surroundings: Surroundings) -> nn.ModuleDict:

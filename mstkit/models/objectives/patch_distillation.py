@@ -11,7 +11,7 @@ from mstkit.errors import UsageError
 from mstkit.models.heads import patch_weights
 from mstkit.models.necks import DINONeck
 from mstkit.models.objectives.cross_view import head_for
-from mstkit.models.objectives.objective import Objective, Surroundings
+from mstkit.models.objectives.objective import Objective, Surroundings, on_grid
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 
@@ -37,6 +37,7 @@ class PatchDistillation(Objective):
 
     student_needs = 'hidden'
     teacher_needs = 'all'  # the center is the mean over all of the teacher's patches
+    gives_patch_errors = True
     head: Any
     neck: Any
 
@@ -105,6 +106,7 @@ class PatchDistillation(Objective):
                 targets = neck.prototypes(neck.bottleneck(tokens[chosen]))
         predicted = step.part(owner, 'neck')(student.patch_tokens.flatten(0, 1)[chosen])
         loss = self.head.loss(predicted, targets, patch_weights(mask.flatten(1), chosen))
+        step.patch_errors[self.name] = on_grid(self.head.errors, chosen, mask.flatten(1).shape)
         self.statistics = self.head.statistics
         return loss
 
