@@ -148,6 +148,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'BlockMasker': ({}, hide),
     'MultinomialMasker': ({}, hide),
     'RandomMasker': ({}, hide),
+    'ObjectMasker': ({}, hide),
     'PartMasker': ({}, hide),
     'TopShareMasker': ({}, hide),
     'MaskerSchedule': (dict(phases=[(0, None), (1, MASKER)]), hide),

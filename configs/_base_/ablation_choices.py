@@ -34,6 +34,7 @@ choices = {
         'multinomial-most-ema': dict(masker=dict(type='MultinomialMasker', **most), guide='ema'),
         'multinomial-least-ema': dict(masker=dict(type='MultinomialMasker', **milan, **most), guide='ema'),
         'parts-ema': dict(masker=dict(type='PartMasker', **most), guide='ema'),
+        'object-ema': dict(masker=dict(type='ObjectMasker', **most), guide='ema'),
         'mst-ema': dict(masker=dict(type='AttentionGuidedMasker', num=8, prob=0.10), guide='ema'),
     },
     # HPM, beside its masks alone being random and beside MAE.
@@ -68,5 +69,6 @@ choices = {
         'multinomial-most': dict(type='MultinomialMasker', **share),
         'multinomial-least': dict(type='MultinomialMasker', **milan, **share),
         'parts': dict(type='PartMasker', **share),
+        'object': dict(type='ObjectMasker', **share),
     },
 }

@@ -73,6 +73,7 @@ def test_all_maskers_of_this_project_are_registered():
         'MaskerSchedule',
         'MultiBlockMasker',
         'MultinomialMasker',
+        'ObjectMasker',
         'PartMasker',
         'RandomMasker',
         'RatioSchedule',

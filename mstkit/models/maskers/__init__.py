@@ -7,6 +7,7 @@ from mstkit.models.maskers.inverse_multi_block_masker import InverseMultiBlockMa
 from mstkit.models.maskers.masker import Masker
 from mstkit.models.maskers.multi_block_masker import MultiBlockMasker
 from mstkit.models.maskers.multinomial_masker import MultinomialMasker
+from mstkit.models.maskers.object_masker import ObjectMasker
 from mstkit.models.maskers.part_masker import PartMasker
 from mstkit.models.maskers.random_masker import RandomMasker
 from mstkit.models.maskers.ratio_masker import RatioMasker
@@ -28,6 +29,7 @@ __all__ = [
     'MaskerSchedule',
     'MultiBlockMasker',
     'MultinomialMasker',
+    'ObjectMasker',
     'PartMasker',
     'RandomMasker',
     'RatioMasker',
