@@ -1,5 +1,6 @@
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.models.algorithms import (
+    DBOT,
     DINO,
     IBOT,
     MAE,
@@ -59,6 +60,7 @@ from mstkit.models.targets import HOG, Pixels, Target, TeacherLayers, Tokens
 from mstkit.models.tokenizers import DALLETokenizer, KMeansTokenizer, PatchTokenizer, Tokenizer, VQKDTokenizer
 
 __all__ = [
+    'DBOT',
     'DINO',
     'HOG',
     'IBOT',

@@ -8,6 +8,7 @@ from mstkit.networks.attention_maps import (
     window_places,
     windows_on_map,
 )
+from mstkit.networks.frozen_features import FrozenFeatures
 from mstkit.networks.frozen_guide import FrozenGuide
 from mstkit.networks.network import Network
 from mstkit.networks.network_blocks import AttentionMaps, Block
@@ -17,6 +18,7 @@ __all__ = [
     'KINDS_IN_WORDS',
     'AttentionMaps',
     'Block',
+    'FrozenFeatures',
     'FrozenGuide',
     'Network',
     'attention_weights',

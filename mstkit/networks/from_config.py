@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmpretrain.models.backbones import SwinTransformer, VisionTransformer
 from torch import nn
@@ -27,14 +25,13 @@ from mstkit.interop import (
 )
 from mstkit.models import Pretrainer
 from mstkit.networks.network import Network
+from mstkit.networks.random_network import SEED, seeded_quietly
 from mstkit.registry import MODELS
 from mstkit.utils.build_errors import build_guard
 from mstkit.utils.config_parts import hook_configs
 from mstkit.utils.position_interpolation import DINO_OFFSET
 from mstkit.utils.private_attributes import content_of
-from mstkit.utils.undisturbed import undisturbed_randomness
 
-SEED = 0
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 RGB_READER = 'LoadRGB'
 
@@ -204,16 +201,9 @@ def _build(config: Mapping[str, Any], source: str) -> nn.Module:
 
 def _randomly(config: Mapping[str, Any], source: str, seed: int = SEED) -> Any:
     """Builds and initializes the backbone as for training; the global random generators are not changed."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('WARNING')  # mmengine logs every initialized tensor at INFO
-    try:
-        with undisturbed_randomness():
-            torch.manual_seed(seed)
-            backbone: Any = _build(config, source)
-            backbone.init_weights()
-    finally:
-        logger.setLevel(level)
+    with seeded_quietly(seed):
+        backbone: Any = _build(config, source)
+        backbone.init_weights()
     return backbone
 
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mstkit.errors import UsageError
 from mstkit.models.guides import Guide, GuidedParts
 from mstkit.models.maskers import Masker
 from mstkit.networks.attention_maps import received_attention
+from mstkit.networks.frozen_inputs import fingerprint_of, renormalized, resized
 from mstkit.networks.network import Network
 from mstkit.networks.network_blocks import AttentionMaps
 from mstkit.networks.open_network import open_networks
@@ -57,7 +57,7 @@ class FrozenGuide(Guide):
             self._networks = open_networks(source, branch)[-1:]
         except UsageError as error:
             raise UsageError(f'FrozenGuide.source: {error}') from error
-        self.register_buffer('fingerprint', torch.tensor(list(bytes.fromhex(self.network.fingerprint))).byte())
+        self.register_buffer('fingerprint', fingerprint_of(self.network))
         self._normalization: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -92,27 +92,12 @@ class FrozenGuide(Guide):
         network, grid = self.network.to(images.device), model.backbone.grid_of(images)
         found: list[AttentionMaps] = []
         watched = network.watch(
-            _resized(self._normalized(images), (network.image_size, network.image_size)),
+            resized(renormalized(images, network, self._normalization), (network.image_size, network.image_size)),
             on_attention=found.append if masker.needs_scores else None,
             blocks=(masker.layer,),
         )
         attention = None
         if masker.needs_scores:
-            attention = _resized(received_attention(found[0], self.score), grid).flatten(2)
+            attention = resized(received_attention(found[0], self.score), grid).flatten(2)
         tokens = watched.patch_tokens.transpose(1, 2).unflatten(2, watched.grid)  # (B, C, h', w')
-        return TokenOutput(_resized(tokens, grid).flatten(2).transpose(1, 2), watched.pooled, grid, attention)
-
-    def _normalized(self, images: Tensor) -> Tensor:
-        """Images of the method as the network wants them."""
-        mean, std = (torch.tensor(values) for values in (self.network.mean, self.network.std))
-        of_method = self._normalization or (torch.zeros(1), torch.ones(1))
-        if torch.equal(of_method[0].expand(3), mean) and torch.equal(of_method[1].expand(3), std):
-            return images
-        scale, shift = of_method[1] / std, (of_method[0] - mean) / std
-        return images * scale.to(images).view(-1, 1, 1) + shift.to(images).view(-1, 1, 1)
-
-
-def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    if maps.shape[-2:] == torch.Size(size):
-        return maps
-    return F.interpolate(maps.float(), size, mode='bilinear', antialias=True)
+        return TokenOutput(resized(tokens, grid).flatten(2).transpose(1, 2), watched.pooled, grid, attention)

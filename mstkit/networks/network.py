@@ -155,6 +155,10 @@ class Network(nn.Module):
         normalized = self._structure.norm(tokens)
         return TokenOutput(normalized[:, self._structure.extra :], self._structure.pool(normalized), grid)
 
+    def normalized(self, tokens: Tensor) -> Tensor:
+        """A block's output, (B, T, C), through the final norm; of a Swin, a block of the last stage."""
+        return self._structure.norm(tokens)
+
     def features(self, images: Tensor, last_blocks: int = 1, mean_patch: bool = False) -> Tensor:
         """Features for linear classification.
 

@@ -124,6 +124,24 @@ def test_a_frozen_network_guides_a_resumed_run_to_the_bit(tmp_path):
     assert not torch.equal(mine, theirs), 'it does not guide'
 
 
+def test_the_second_stage_of_dbot_predicts_the_first_and_resumes_to_the_bit(tmp_path):
+    """Its checkpoint has the fingerprint of the first stage's student and none of its weights."""
+    change = settings('MAE', measured=False)
+    change['model']['type'] = 'DBOT'
+    first = running.train(tmp_path / 'first', **change)
+    change['model']['target'] = dict(type='FrozenFeatures', source=str(tmp_path / 'first' / 'iter_12.pth'))
+    running.train(tmp_path / 'whole', **change)
+    interrupt(tmp_path / 'cut', 6, **change)
+    second = running.train(tmp_path / 'cut', resume=True, **change)
+    assert running.same_state(tmp_path / 'whole' / 'iter_12.pth', tmp_path / 'cut' / 'iter_12.pth')
+    state = torch.load(tmp_path / 'cut' / 'iter_12.pth', weights_only=True)['state_dict']
+    assert [key for key in state if '.target.' in key] == ['objectives.predict.target.fingerprint']
+    frozen, student = second.model.objectives.predict.target.network.backbone, first.model.backbone
+    for mine, theirs in zip(frozen.state_dict().values(), student.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert not torch.equal(state['backbone.cls_token'], student.cls_token)
+
+
 def test_kept_scores_are_refreshed_at_their_epochs_and_move_no_random_number(tmp_path, monkeypatch):
     states = []
 

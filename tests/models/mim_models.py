@@ -34,7 +34,10 @@ def build(kind: str, **parts: Any) -> Pretrainer:
     """An initialized model in training mode whose weights, and so its errors, are not small."""
     config: dict[str, Any] = dict(type=kind, backbone=VIT, data_preprocessor=PLAIN)
     own: dict[str, Any] = dict(
-        MAE=dict(decoder=DECODER), SimMIM=dict(mask_patch_size=None), BEiT=dict(tokenizer=Shades())
+        MAE=dict(decoder=DECODER),
+        DBOT=dict(decoder=DECODER),
+        SimMIM=dict(mask_patch_size=None),
+        BEiT=dict(tokenizer=Shades()),
     )
     config |= own.get(kind, {})
     torch.manual_seed(0)

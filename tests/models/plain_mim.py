@@ -211,6 +211,28 @@ def local_mim_loss(
     return whole
 
 
+def standard(x: Tensor) -> Tensor:
+    """The last axis at mean 0 and variance 1."""
+    centered = x - x.mean(dim=-1, keepdim=True)
+    return centered / ((centered**2).mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+
+
+def dbot_loss(
+    images: Tensor, mask: Tensor, weights: Weights, frozen: Weights, side: int, heads: tuple[int, int]
+) -> Tensor:
+    """dBOT's: smooth L1 with beta 2 of the standardized output of the last block of another ViT of the same kind."""
+    depth, decoder = depth_of(weights, 'backbone.layers'), 'objectives.predict.decoder'
+    errors = []
+    for image, hidden in zip(images.double(), mask, strict=True):
+        whole = torch.zeros_like(hidden)
+        features = standard(visible_tokens(image, whole, frozen, side, heads[0], depth)[1:])
+        seen = normed(visible_tokens(image, hidden, weights, side, heads[0], depth), weights, 'backbone.ln1')
+        made = linear(decoded(seen, hidden, weights, decoder, heads[1]), weights, f'{decoder}.predict')
+        error = (made - features)[hidden.flatten()].abs()
+        errors.append(torch.where(error < 2, error**2 / 4, error - 1).flatten())
+    return torch.cat(errors).mean()
+
+
 def masked_tokens(image: Tensor, hidden: Tensor, weights: Weights, side: int, heads: int) -> Tensor:
     """What a ViT makes of an image with [MASK] tokens in hidden places: the normed patch tokens (L, C)."""
     depth = len({key.split('.')[2] for key in weights if key.startswith('backbone.layers.')})
@@ -308,11 +330,6 @@ def beit_loss(images: Tensor, mask: Tensor, ids: Tensor, weights: Weights, side:
 
 def data2vec_targets(images: Tensor, weights: Weights, side: int, heads: int, top: int) -> Tensor:
     """Mean of the outputs of the last ``top`` layers, each normalized, of the mean normalized: (B, L, C)."""
-
-    def standard(x: Tensor) -> Tensor:
-        centered = x - x.mean(dim=-1, keepdim=True)
-        return centered / ((centered**2).mean(dim=-1, keepdim=True) + 1e-5).sqrt()
-
     depth, found = len({key.split('.')[2] for key in weights if key.startswith('backbone.layers.')}), []
     for image in images.double():
         cut = [embedded(pixels, weights) for _, _, pixels in patches(image, side)]

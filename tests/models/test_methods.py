@@ -56,6 +56,7 @@ _OTHERS -= {config['type'] for config in METHODS.values()}
 SMALL_DECODER = dict(type='ViTDecoder', embed_dims=24, num_layers=1, num_heads=2)
 NEEDED: dict[str, dict[str, Any]] = {
     'BEiT': dict(tokenizer=Shades()),
+    'DBOT': dict(decoder=SMALL_DECODER),
     'LocalMIM': dict(layers=(1, -1), scales=(2.0, 0.5), decoder=SMALL_DECODER),
     'MAE': dict(decoder=SMALL_DECODER),
 }

@@ -1,4 +1,4 @@
-"""One step of MAE, SimMIM, MaskFeat, BEiT, data2vec, and their start, against the formulas and mmpretrain's own."""
+"""One step of MAE and its relatives, and their start, against the formulas and mmpretrain's own."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tests.models.mim_models import DECODER, LINEAR, Given, build, images, masks
 from tests.models.plain_mim import (
     beit_loss,
     data2vec_loss,
+    dbot_loss,
     mae_loss,
     mae_target,
     maskfeat_loss,
@@ -118,6 +119,22 @@ def test_a_step_of_data2vec_is_that_of_its_formulas(height, width, top):
     teacher |= {name: one.double() for name, one in model.teacher.named_buffers() if one.is_floating_point()}
     count = 1 if top is None else top
     held_against(model, shown, lambda weights: data2vec_loss(shown, mask, weights, teacher, 8, 3, count))
+
+
+@pytest.mark.parametrize(('height', 'width'), [(32, 32), (24, 40)])
+def test_a_step_of_dbot_is_that_of_its_formulas(height, width):
+    mask = masks(height // 8, width // 8, (9, 14, 0))
+    model = build('DBOT', backbone=dict(VIT, img_size=(height, width)), masker=Given(mask))
+    network = model.objectives['predict'].target.network
+    with torch.no_grad():
+        for name, parameter in network.backbone.named_parameters():
+            if name != 'pos_embed':  # fixed
+                parameter.add_(torch.randn_like(parameter), alpha=0.3 if 'bias' in name else 0.02)
+        model.objectives['predict'].decoder.predict.weight.mul_(3)  # errors on both sides of beta
+    shown = images(height, width)
+    frozen = {f'backbone.{name}': one.detach().double() for name, one in network.backbone.named_parameters()}
+    held_against(model, shown, lambda weights: dbot_loss(shown, mask, weights, frozen, 8, (3, 2)))
+    assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
 def test_a_step_of_simmim_with_a_swin_is_mmpretrains():

@@ -1,5 +1,6 @@
 from mstkit.models.algorithms.beit import BEiT
 from mstkit.models.algorithms.data2vec import Data2Vec
+from mstkit.models.algorithms.dbot import DBOT
 from mstkit.models.algorithms.dino import DINO
 from mstkit.models.algorithms.ibot import IBOT
 from mstkit.models.algorithms.local_mim import LocalMIM
@@ -10,4 +11,17 @@ from mstkit.models.algorithms.msn import MSN
 from mstkit.models.algorithms.mst import MSTAlgorithm
 from mstkit.models.algorithms.simmim import SimMIM
 
-__all__ = ['DINO', 'IBOT', 'MAE', 'MSN', 'BEiT', 'Data2Vec', 'LocalMIM', 'MSTAlgorithm', 'MaskFeat', 'MoBY', 'SimMIM']
+__all__ = [
+    'DBOT',
+    'DINO',
+    'IBOT',
+    'MAE',
+    'MSN',
+    'BEiT',
+    'Data2Vec',
+    'LocalMIM',
+    'MSTAlgorithm',
+    'MaskFeat',
+    'MoBY',
+    'SimMIM',
+]

@@ -17,7 +17,7 @@ FLAT_KEYS: Mapping[str, str] = {
     'objectives.restore.decoder': 'decoder',
 }
 
-# Likewise for MAE, SimMIM, MaskFeat and Data2Vec.
+# Likewise for MAE, SimMIM, MaskFeat, Data2Vec and DBOT.
 PREDICTION_KEYS: Mapping[str, str] = {f'objectives.predict.{part}': part for part in ('target', 'decoder')}
 
 
@@ -71,7 +71,7 @@ def distillation_objectives(
 def prediction_objective(
     method: str, target: dict | Target, decoder: dict | None, decoder_type: str, loss: str, loss_weight_predict: float
 ) -> dict[str, Any]:
-    """The config of ``predict`` of MAE, SimMIM, MaskFeat and Data2Vec.
+    """The config of ``predict`` of MAE, SimMIM, MaskFeat, Data2Vec and DBOT.
 
     Args:
         method: name of the method, for messages.
