@@ -64,14 +64,15 @@ class PredictedLossGuide(Guide):
 
     def forward(self, step: Step, masker: Masker) -> TokenOutput:
         """Of the one pass of the teacher that the objectives read too."""
-        return self._scored(step.model, step.teacher)
+        return self._scored(step.model, step.teacher) if masker.needs_scores else step.teacher
 
     @torch.no_grad()
     def encode(self, model: Pretrainer, images: Tensor, masker: Masker) -> TokenOutput:
         """See :meth:`Guide.encode`."""
         backbone = model.teacher.backbone
         with evaluation_mode(backbone):
-            return self._scored(model, backbone.forward_tokens(images))
+            seen = backbone.forward_tokens(images)
+        return self._scored(model, seen) if masker.needs_scores else seen
 
     @torch.no_grad()
     def _scored(self, model: Pretrainer, seen: TokenOutput) -> TokenOutput:
