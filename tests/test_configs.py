@@ -53,7 +53,7 @@ def test_models_of_another_library_are_in_one_folder(path):
 
 def test_every_folder_of_masked_image_modeling_is_in_the_format_of_openmmlab():
     folders = {path.parent.name for path in METAFILES}
-    ours = {'mae', 'simmim', 'beit', 'maskfeat', 'data2vec', 'dbot', 'hybrid', 'localmim', 'msn'}
+    ours = {'mae', 'simmim', 'beit', 'maskfeat', 'data2vec', 'dbot', 'hybrid', 'localmim', 'msn', 'cmae'}
     assert ours | {'mmpretrain'} <= folders
 
 
@@ -89,8 +89,9 @@ def reduced(model: Config) -> Config:
             neck.update(hid_channels=32, out_channels=16)
     if model.get('decoder') and model.decoder.type == 'CNNImageDecoder':
         model.decoder.channels = 8
-    elif model.get('decoder') and model.decoder.type == 'ViTDecoder':
-        model.decoder.update(embed_dims=24, num_layers=1, num_heads=2)
+    for decoder in (model.get('decoder'), model.get('feature_decoder')):
+        if decoder and decoder.type == 'ViTDecoder':
+            decoder.update(embed_dims=24, num_layers=1, num_heads=2)
     return model
 
 
@@ -114,7 +115,8 @@ def test_model_is_built_and_stepped(tmp_path, path):
     head = config.model.get('head', {}).get('type')
     keys, layers = getattr(type(model), 'FLAT_KEYS', ()), config.model.get('layers', ())
     predicting = 'objectives.predict.decoder' in keys or 'objectives.local1.decoder' in keys
-    wanted = {'loss_ce': head == 'DINOHead', 'loss_contrast': head == 'MoBYHead'}
+    contrasting = head == 'MoBYHead' or config.model.type == 'CMAE'
+    wanted = {'loss_ce': head == 'DINOHead', 'loss_contrast': contrasting}
     restoring = not predicting and config.model.get('decoder')
     wanted |= {'loss_patch': config.model.get('patch_head'), 'loss_restore': restoring}
     wanted |= {'loss_predict': predicting and not layers, **{f'loss_local{i + 1}': True for i in range(len(layers))}}
@@ -126,8 +128,9 @@ def test_model_is_built_and_stepped(tmp_path, path):
     assert torch.isfinite(total)
     total.backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-    # data2vec predicts its teacher's features; in MAE with hard patches it guides the mask.
-    taught = not predicting or model.teacher_needs is not None or model.guided_by_teacher
+    # data2vec predicts its teacher's features, CMAE finds them; in MAE with hard patches it guides the mask.
+    asking = any(one.needs_teacher for one in model.objectives.values())
+    taught = not predicting or asking or model.guided_by_teacher
     assert (model.teacher is not None) is taught or not any(wanted.values())
     if model.teacher is None:
         return

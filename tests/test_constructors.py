@@ -123,6 +123,8 @@ MOBY = dict(
     head=dict(type='MoBYHead', queue_size=4),
 )
 MOBY['neck'], MOBY['predictor'] = ({**one, 'norm_cfg': dict(type='BN1d')} for one in (MOBY['neck'], MOBY['predictor']))
+WITHOUT_SIZE = {key: value for key, value in MOBY['predictor'].items() if key != 'in_channels'}
+CONTRAST = dict(neck=WITHOUT_SIZE, predictor=WITHOUT_SIZE)
 DECODER = dict(type='CNNImageDecoder', channels=4)
 TOKENS: dict[str, Any] = dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2)
 CROSS_VIEW = dict(type='CrossView', neck=NECK, head=HEAD)
@@ -166,10 +168,12 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'SimMIM': (dict(backbone=SMALL, mask_patch_size=8), step_on_one),
     'MaskFeat': (dict(backbone=SMALL, target=dict(type='HOG', cell_size=4)), step_on_one),
     'Data2Vec': (dict(backbone=SMALL), step_on_one),
+    'CMAE': (dict(backbone=SMALL, decoder=TOKENS, feature_decoder=TOKENS, **CONTRAST), step),
     'MSN': (dict(backbone=SMALL, neck=NECK), step),
     'BEiT': (dict(backbone=SMALL, tokenizer='PatchTokenizer.pth'), step_on_one),
     'Pretrainer': (dict(backbone=SMALL, objectives=dict(ce=CROSS_VIEW), masker=MASKER), step),
     'CrossView': (dict(neck=NECK, head=HEAD, surroundings=SURROUNDINGS), None),
+    'TargetViewContrast': (dict(decoder=TOKENS, **CONTRAST, surroundings=SURROUNDINGS), None),
     'PrototypeMatching': (dict(neck=NECK, surroundings=SURROUNDINGS), None),
     'PatchDistillation': (dict(head=dict(type='IBOTHead'), neck=NECK, surroundings=SURROUNDINGS), None),
     'ImageRestoration': (dict(decoder=DECODER, surroundings=SURROUNDINGS), None),

@@ -292,6 +292,7 @@ def test_simmims_vit_pre_trains_at_its_learning_rate():
         'beit/beit_vit-b_300e',
         'data2vec/data2vec_vit-b_800e',
         'dbot/dbot_vit-b_800e',
+        'cmae/cmae_vit-b_300e',
     ],
 )
 def test_what_masked_autoencoders_decay(tmp_path, path):
@@ -308,8 +309,9 @@ def test_what_masked_autoencoders_decay(tmp_path, path):
         config.model.backbone.arch = dict(embed_dims=24, depths=[1, 1, 1, 1], num_heads=[1, 2, 3, 6])
     else:
         config.model.backbone.arch = dict(embed_dims=48, num_layers=4, num_heads=3, feedforward_channels=96)
-    if config.model.type in ('MAE', 'LocalMIM', 'DBOT'):
-        config.model.decoder.update(embed_dims=24, num_layers=1, num_heads=2)
+    for part in ('decoder', 'feature_decoder'):
+        if config.model.type in ('MAE', 'CMAE', 'LocalMIM', 'DBOT') and part in config.model:
+            config.model[part].update(embed_dims=24, num_layers=1, num_heads=2)
     if config.model.type == 'BEiT':
         config.model.tokenizer = str(tmp_path / 'tokenizer.pth')
         write_patches(config.model.tokenizer)

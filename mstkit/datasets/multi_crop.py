@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -18,6 +18,7 @@ from mstkit.datasets.view_recipe import ViewRecipe
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
 from mstkit.utils.checks import check_count, check_flag, check_one_of, check_range, settings_from
+from mstkit.utils.view_parameters import ViewParameters
 
 # DINO's two global views differ: the first is always blurred, the second sometimes solarized.
 DINO_GLOBAL_RECIPES = (dict(blur=1.0, solarize=0.0), dict(blur=0.1, solarize=0.2))
@@ -47,6 +48,35 @@ class CropSettings:
         check_count(f'{self.where}.size', self.size, 1)
         check_count(f'{self.where}.count', self.count, 0)
         check_range(f'{self.where}.scale', self.scale, high=1, above=0)
+
+
+class DrawnView(NamedTuple):
+    """What was drawn for a view.
+
+    Attributes:
+        box: the crop, in pixels of the image.
+        resized: side in pixels to which it is resized.
+        size: side of the view, a window of the resized crop.
+        parameters: of the photometric augmentation.
+        corner: (left, top) of the window, in pixels of the resized crop.
+    """
+
+    box: Box
+    resized: int
+    size: int
+    parameters: ViewParameters
+    corner: tuple[int, int] = (0, 0)
+
+    def window(self, crop: np.ndarray) -> np.ndarray:
+        """The view, cut from the resized crop (resized, resized, 3)."""
+        left, top = self.corner
+        return crop if self.resized == self.size else crop[top : top + self.size, left : left + self.size].copy()
+
+    def place(self, height: int, width: int) -> list[float]:
+        """Left, top, width, height of the view as shares of the image's sides in pixels; 1.0 if it is mirrored."""
+        (left, top, w, h), (x, y), share = self.box, self.corner, self.size / self.resized
+        first, upper = left + w * x / self.resized, top + h * y / self.resized
+        return [first / width, upper / height, w * share / width, h * share / height, float(self.parameters.flip)]
 
 
 def draw_crop(
@@ -112,6 +142,10 @@ class MultiCrop(BaseTransform):
         resize: ``'torch'``, or ``'pillow'``, which takes five times as long (:mod:`mstkit.datasets.crop_resizing`).
         boxes: say of each view in ``view_boxes`` where in the image it is: left, top, width, height as shares of the
             image, and 1.0 where it is mirrored. A :class:`mstkit.models.CachedGuide` switches it on.
+        pixel_shift: p, for global views of the same place (CMAE, arXiv 2207.13532). One crop is resized to
+            ``size`` + p pixels; the first global view is its upper left corner, each other one is moved right and down
+            by whole pixels, uniform in 0..p. They are mirrored alike; the rest of their recipes is their own. None
+            for global views of a crop each.
 
     Raises:
         UsageError: a setting is unknown or out of range, or the number of recipes is not that of global views.
@@ -129,6 +163,7 @@ class MultiCrop(BaseTransform):
         interpolation: str = 'bicubic',
         resize: str = 'torch',
         boxes: bool = False,
+        pixel_shift: int | None = None,
     ) -> None:
         self.global_crops = _crop_settings('global_crops', global_crops, dict(size=224, scale=(0.4, 1.0), count=2))
         self.local_crops = _crop_settings('local_crops', local_crops, dict(size=96, scale=(0.05, 0.4), count=8))
@@ -140,6 +175,9 @@ class MultiCrop(BaseTransform):
         self.resize = check_one_of('MultiCrop.resize', resize, RESIZE)
         self._resize = RESIZE[resize]
         self.boxes = check_flag('MultiCrop.boxes', boxes)
+        if pixel_shift is not None:
+            check_count('MultiCrop.pixel_shift', pixel_shift, 0, self.global_crops.size)
+        self.pixel_shift = pixel_shift
 
         recipes = [self._recipe(f'global_recipes[{i}]', r) for i, r in enumerate(self._spread(global_recipes))]
         local = self._recipe('local_recipe', {} if local_recipe is None else local_recipe)
@@ -177,30 +215,41 @@ class MultiCrop(BaseTransform):
         key = SampleKey.of(results['sample_idx'])
         image = results['img']
         height, width = image.shape[:2]
-        drawn = []
-        for number, (crop, recipe) in enumerate(self.views):
-            generator = key.generator(f'view {number}')
-            box = draw_crop(height, width, crop.scale, self.ratio, generator)
-            drawn.append((box, crop.size, recipe.draw(generator)))
-        boxes = [box for box, _, _ in drawn]
+        drawn = self._draw(key, height, width)
         if self.boxes:
-            sides = (width, height, width, height)
-            shares = [[part / side for part, side in zip(box, sides, strict=True)] for box in boxes]
-            flips = [float(parameters.flip) for _, _, parameters in drawn]
-            results['view_boxes'] = [[*share, flip] for share, flip in zip(shares, flips, strict=True)]
+            results['view_boxes'] = [view.place(height, width) for view in drawn]
+        boxes = [view.box for view in drawn]
         if isinstance(image, LazyImage):
-            step = largest_step(min(min(box[2:]) / size for box, size, _ in drawn) / SCALED_GAP)
+            step = largest_step(min(min(view.box[2:]) / view.resized for view in drawn) / SCALED_GAP)
             image = image.read(step)
             boxes = [scale_box(box, step, *image.shape[:2]) for box in boxes] if step > 1 else boxes
         # Crop before resizing, as in torchvision: pixels beyond the crop have no influence, and fewer are processed.
-        sizes = [size for _, size, _ in drawn]
-        views = [self._resize(image, *place, self.interpolation) for place in zip(boxes, sizes, strict=True)]
+        views = [
+            view.window(self._resize(image, box, view.resized, self.interpolation))
+            for view, box in zip(drawn, boxes, strict=True)
+        ]
         if self.photometric == 'cpu':
-            views = [apply_parameters(view, parameters) for view, (_, _, parameters) in zip(views, drawn, strict=True)]
+            views = [apply_parameters(image, view.parameters) for image, view in zip(views, drawn, strict=True)]
         else:
-            results['photometric'] = np.array([parameters.row() for _, _, parameters in drawn], np.float32)
+            results['photometric'] = np.array([view.parameters.row() for view in drawn], np.float32)
         results['img'] = views
         return results
+
+    def _draw(self, key: SampleKey, height: int, width: int) -> list[DrawnView]:
+        """Draws all views of an image of this size, in pixels."""
+        drawn: list[DrawnView] = []
+        for number, (crop, recipe) in enumerate(self.views):
+            generator = key.generator(f'view {number}')
+            box = draw_crop(height, width, crop.scale, self.ratio, generator)
+            view = DrawnView(box, crop.size, crop.size, recipe.draw(generator))
+            if self.pixel_shift is not None and number < self.global_crops.count:
+                view = view._replace(resized=crop.size + self.pixel_shift)
+                if number:
+                    left, top = (int(moved) for moved in generator.integers(self.pixel_shift + 1, size=2))
+                    flipped = view.parameters._replace(flip=drawn[0].parameters.flip)
+                    view = view._replace(box=drawn[0].box, parameters=flipped, corner=(left, top))
+            drawn.append(view)
+        return drawn
 
     def __repr__(self) -> str:
         kinds = (f'{c.count} of {c.size} px, scale {tuple(c.scale)}' for c in (self.global_crops, self.local_crops))

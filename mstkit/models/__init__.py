@@ -1,5 +1,6 @@
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.models.algorithms import (
+    CMAE,
     DBOT,
     DINO,
     IBOT,
@@ -53,6 +54,7 @@ from mstkit.models.objectives import (
     PatchDistillation,
     PrototypeMatching,
     SIGReg,
+    TargetViewContrast,
 )
 from mstkit.models.pretrainer import Pretrainer
 from mstkit.models.step import Step
@@ -60,6 +62,7 @@ from mstkit.models.targets import HOG, Pixels, Target, TeacherLayers, Tokens
 from mstkit.models.tokenizers import DALLETokenizer, KMeansTokenizer, PatchTokenizer, Tokenizer, VQKDTokenizer
 
 __all__ = [
+    'CMAE',
     'DBOT',
     'DINO',
     'HOG',
@@ -124,6 +127,7 @@ __all__ = [
     'Step',
     'StudentGuide',
     'Target',
+    'TargetViewContrast',
     'TeacherGuide',
     'TeacherLayers',
     'TokenDecoder',

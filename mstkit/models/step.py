@@ -105,7 +105,10 @@ class Step:
     def target(self) -> TokenOutput:
         """The teacher's tokens of the target view, without gradient; for an objective with ``target_needs``."""
         assert self.target_view is not None
-        return self.model.teacher_forward(self.target_view, False, read=self.model.target_needs or 'pooled')
+        layers = max(one.target_layers for one in self.model.objectives.values())
+        return self.model.teacher_forward(
+            self.target_view, False, read=self.model.target_needs or 'pooled', layers=layers
+        )
 
     @cached_property
     def student(self) -> TokenOutput:

@@ -252,3 +252,37 @@ def test_other_mistakes():
         CenterView(resize=64, crop=65)
     with pytest.raises(UsageError, match='sample_idx'):
         MultiCrop()(dict(img=toy_image()))
+
+
+@pytest.mark.parametrize('flip', [0.0, 1.0])
+def test_pixel_shift_gives_windows_of_one_crop(flip):
+    """CMAE's: the first view a corner, the second moved by whole pixels, both mirrored alike, colors of their own."""
+    plain = {**PLAIN, 'flip': flip}
+    crops = dict(global_crops=dict(size=16, scale=(0.3, 0.9)), local_crops=dict(count=0), global_recipes=plain)
+    shifted, whole = MultiCrop(**crops, pixel_shift=5, boxes=True), MultiCrop(**crops)
+    moved = set()
+    for number in range(60):
+        image = toy_image(seed=number)
+        box = whole._draw(SampleKey(number), *image.shape[:2])[0].box
+        master = whole._resize(image, box, 21, 'bicubic')
+        results = shifted(dict(img=image, sample_idx=SampleKey(number)))
+        first, second = (np.flip(view, 1) if flip else view for view in results['img'])
+        assert np.array_equal(first, master[:16, :16])
+        places = [(x, y) for x in range(6) for y in range(6) if np.array_equal(second, master[y : y + 16, x : x + 16])]
+        assert len(places) == 1
+        moved.update(places)
+        (x, y), (left, top, width, height) = places[0], box
+        expected = [(left + width * x / 21) / 64, (top + height * y / 21) / 48, width / 64 * 16 / 21]
+        assert results['view_boxes'][1] == pytest.approx([*expected, height / 48 * 16 / 21, flip])
+    assert {x for x, _ in moved} == {y for _, y in moved} == set(range(6)), 'every shift, of both axes by itself'
+    assert len(moved) > 20
+
+
+def test_pixel_shift_leaves_colors_and_local_views_alone():
+    recipes = [PLAIN, dict(PLAIN, jitter=1.0)]
+    common = dict(global_crops=dict(size=32), local_crops=dict(size=16, count=2), global_recipes=recipes)
+    made, without = (views(MultiCrop(**common, **shift), SampleKey(3)) for shift in (dict(pixel_shift=0), {}))
+    assert np.array_equal(made[0], without[0]) and all(map(np.array_equal, made[2:], without[2:]))
+    assert not np.array_equal(made[0], made[1])
+    with pytest.raises(UsageError, match=r'MultiCrop\.pixel_shift is -1'):
+        MultiCrop(pixel_shift=-1)

@@ -1,4 +1,4 @@
-"""MSN written plainly from its formulas, image by image, in float64, as a reference."""
+"""MSN and CMAE written plainly from its formulas, image by image, in float64, as a reference."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.models.plain_mim import Weights, embedded, layers, linear, normed, patches
+from tests.models.plain_mim import Weights, embedded, layers, linear, normed, patches, position
 
 
 def placed_patches(image: Tensor, weights: Weights, side: int, start: int) -> list[Tensor]:
@@ -93,3 +93,57 @@ def msn_loss(
     cross = -sum((aims[n % len(aims)] * torch.log(one)).sum() for n, one in enumerate(predicted)) / len(predicted)
     mean = predicted.sum(dim=0) / len(predicted)
     return cross + entropy_weight * (math.log(len(mean)) + (mean * torch.log(mean)).sum())
+
+
+def perceptron(x: Tensor, weights: Weights, name: str, eps: float) -> Tensor:
+    """CMAE's projector and predictor, (B, C) to (B, D): linear, batch norm, ReLU, linear."""
+    hidden = batch_normed(linear(x, weights, f'{name}.fc0'), weights, f'{name}.bn0', eps)
+    return linear(hidden * (hidden > 0), weights, f'{name}.fc1')
+
+
+def cmae_features(image: Tensor, hidden: Tensor, weights: Weights, side: int, heads: tuple[int, int]) -> Tensor:
+    """What MAE's encoder and CMAE's feature decoder make of the visible patches of an image: (L, C)."""
+    name = 'objectives.contrast.decoder'
+    depth, own_depth = (
+        len({key.split(f'{part}.')[1].split('.')[0] for key in weights if key.startswith(f'{part}.')})
+        for part in ('backbone.layers', f'{name}.layers')
+    )
+    cut, dims = patches(image, side), weights['backbone.cls_token'].shape[-1]
+    tokens = [weights['backbone.cls_token'].flatten()]
+    for row, column, pixels in cut:
+        if not hidden[row, column]:
+            tokens.append(embedded(pixels, weights) + position(row, column, dims))
+    seen = layers(torch.stack(tokens), weights, 'backbone.layers', depth, heads[0])
+    seen = linear(normed(seen, weights, 'backbone.ln1'), weights, f'{name}.embed')
+    visible, whole = iter(seen[1:]), [seen[0]]
+    for row, column, _ in cut:
+        token = weights[f'{name}.mask_token'].flatten() if hidden[row, column] else next(visible)
+        whole.append(token + position(row, column, seen.shape[1]))
+    made = layers(torch.stack(whole), weights, f'{name}.layers', own_depth, heads[1])
+    return linear(normed(made, weights, f'{name}.norm'), weights, f'{name}.predict')[1:]
+
+
+def cmae_contrast(
+    images: Tensor, target: Tensor, mask: Tensor, weights: Weights, teacher: Weights, side: int, heads: tuple[int, int]
+) -> Tensor:
+    """CMAE's InfoNCE, temperature .07: minus the mean log-share of the own image among all; no norm in the teacher."""
+    depth = len({key.split('.')[2] for key in weights if key.startswith('backbone.layers.')})
+    keys = []
+    for image in target.double():
+        tokens = [teacher['backbone.cls_token'].flatten()]
+        for row, column, pixels in patches(image, side):
+            tokens.append(embedded(pixels, teacher) + position(row, column, len(tokens[0])))
+        keys.append(layers(torch.stack(tokens), teacher, 'backbone.layers', depth, heads[0])[1:].mean(dim=0))
+    aims = perceptron(torch.stack(keys), teacher, 'contrast_neck', 1e-6)
+    features = [
+        cmae_features(image, gone, weights, side, heads) for image, gone in zip(images.double(), mask, strict=True)
+    ]
+    means = torch.stack([one.sum(dim=0) / len(one) for one in features])
+    found = perceptron(means, weights, 'objectives.contrast.neck', 1e-6)
+    found = perceptron(found, weights, 'objectives.contrast.predictor', 1e-6)
+    total = torch.zeros((), dtype=torch.float64)
+    for number, query in enumerate(found):
+        cosines = torch.stack([(query * aim).sum() / (query.norm() * aim.norm()) for aim in aims])
+        own = number % len(aims)
+        total = total - torch.log(torch.exp(cosines[own] / 0.07) / torch.exp(cosines / 0.07).sum())
+    return total / len(found)

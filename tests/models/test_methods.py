@@ -16,6 +16,7 @@ from mstkit.models.maskers import build_masker
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 from tests.models.builders import NECK, SIZES, SMALL_BACKBONES, total, views
+from tests.models.moby import mlp
 from tests.models.tokenizers import Shades
 
 NO_MASK = 'none'
@@ -56,6 +57,7 @@ _OTHERS -= {config['type'] for config in METHODS.values()}
 SMALL_DECODER = dict(type='ViTDecoder', embed_dims=24, num_layers=1, num_heads=2)
 NEEDED: dict[str, dict[str, Any]] = {
     'BEiT': dict(tokenizer=Shades()),
+    'CMAE': dict(decoder=SMALL_DECODER, feature_decoder=SMALL_DECODER, neck=mlp(), predictor=mlp()),
     'DBOT': dict(decoder=SMALL_DECODER),
     'LocalMIM': dict(layers=(1, -1), scales=(2.0, 0.5), decoder=SMALL_DECODER),
     'MAE': dict(decoder=SMALL_DECODER),
@@ -94,9 +96,9 @@ def marked(cell: tuple[str, str, str]) -> Any:
 
 
 def build(strategy: str, method: str, backbone: str, **parts: Any) -> Pretrainer:
-    taken = inspect.signature(MODELS.get(METHODS[method]['type'])).parameters
+    taken = set(inspect.signature(MODELS.get(METHODS[method]['type'])).parameters)
     offered = dict(DISTILLING, mask_patch_size=PATCH_SIZES[backbone])
-    flat = {name: copy.deepcopy(part) for name, part in offered.items() if name in taken}
+    flat = {name: copy.deepcopy(part) for name, part in offered.items() if name in taken - set(METHODS[method])}
     config = dict(
         copy.deepcopy(METHODS[method]),
         **flat,
@@ -140,7 +142,8 @@ def test_cell(strategy, method, backbone):
     # Epoch 6, in which every schedule hides something.
     model.set_progress(Progress(60, 100, 10, rank_seed=1, iteration=60))
     local = any(objective.reads_local for objective in model.objectives.values())
-    losses = model.loss(views(backbone, local=1) if local else views(backbone)[: model.global_views])
+    large = model.global_views + (model.target_needs is not None)
+    losses = model.loss(views(backbone, local=1) if local else views(backbone)[:large])
     wanted = METHODS[method]
     patch, restore = 'patch_head' in wanted, 'decoder' in wanted or 'objectives' in wanted
     terms = {'loss_ce'} | ({'loss_patch'} if patch else set()) | ({'loss_restore'} if restore else set())

@@ -25,6 +25,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     'MaskedPrediction': dict(target=dict(type='Pixels'), decoder=dict(type='LinearDecoder')),
     'PatchDistillation': dict(neck=NECK, head=dict(type='IBOTHead')),
     'PrototypeMatching': dict(neck=NECK),
+    'TargetViewContrast': dict(decoder=dict(type='LinearDecoder'), neck=mlp(), predictor=mlp()),
 }
 # What has to come before it, without a weight.
 BEFORE: dict[str, dict[str, Any]] = {

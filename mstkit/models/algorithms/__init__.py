@@ -1,4 +1,5 @@
 from mstkit.models.algorithms.beit import BEiT
+from mstkit.models.algorithms.cmae import CMAE
 from mstkit.models.algorithms.data2vec import Data2Vec
 from mstkit.models.algorithms.dbot import DBOT
 from mstkit.models.algorithms.dino import DINO
@@ -12,6 +13,7 @@ from mstkit.models.algorithms.mst import MSTAlgorithm
 from mstkit.models.algorithms.simmim import SimMIM
 
 __all__ = [
+    'CMAE',
     'DBOT',
     'DINO',
     'IBOT',

@@ -91,3 +91,10 @@ def prediction_objective(
         loss=loss,
         weight=check_number(f'{method}.loss_weight_predict', loss_weight_predict, 0, 1e6),
     )
+
+
+def with_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A part's config on top of the method's own, which is that of one type: another type starts from nothing."""
+    given = given or {}
+    other = given.get('type', defaults['type']) != defaults['type']
+    return dict(given) if other else {**defaults, **given}

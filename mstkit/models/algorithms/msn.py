@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from mstkit.models.algorithms.flat_arguments import with_defaults
 from mstkit.models.guides import Guide
 from mstkit.models.maskers import Masker
 from mstkit.models.pretrainer import Pretrainer
@@ -61,7 +62,7 @@ class MSN(Pretrainer):
     ) -> None:
         match = dict(
             type='PrototypeMatching',
-            neck={**NECK, **(neck or {})},
+            neck=with_defaults(NECK, neck),
             temperature=temperature,
             sharpening=sharpening,
             sinkhorn=sinkhorn,

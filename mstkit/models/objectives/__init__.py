@@ -10,6 +10,7 @@ from mstkit.models.objectives.patch_distillation import PatchDistillation
 from mstkit.models.objectives.prototype_matching import PrototypeMatching
 from mstkit.models.objectives.regularizer import Regularizer
 from mstkit.models.objectives.sigreg import SIGReg
+from mstkit.models.objectives.target_view_contrast import TargetViewContrast
 
 __all__ = [
     'CodingRate',
@@ -25,5 +26,6 @@ __all__ = [
     'Regularizer',
     'SIGReg',
     'Surroundings',
+    'TargetViewContrast',
     'build_objectives',
 ]

@@ -48,11 +48,11 @@ class KeyContrast(Objective):
         super().__init__(surroundings, weight)
         channels = surroundings.backbone.feature_dims
         self.neck = MODELS.build(neck, default_args=dict(in_channels=channels))
-        dim = _output_size(self.neck, channels, 'neck')
+        dim = output_size(self.neck, channels, 'neck')
         self.predictor = MODELS.build(predictor, default_args=dict(in_channels=dim))
         self.head = MODELS.build(head, default_args=dict(dim=dim))
         self._method = surroundings.method
-        predicted = _output_size(self.predictor, dim, 'predictor')
+        predicted = output_size(self.predictor, dim, 'predictor')
         if not dim == predicted == self.head.dim:
             raise UsageError(
                 f'neck gives {dim} numbers per image, predictor {predicted}, and head.dim is {self.head.dim}: make '
@@ -98,7 +98,7 @@ def _per_view(neck: nn.Module, features: Tensor) -> Tensor:
     return torch.cat([neck((view,))[0] for view in features.chunk(VIEWS)])
 
 
-def _output_size(neck: nn.Module, channels: int, name: str) -> int:
+def output_size(neck: nn.Module, channels: int, name: str) -> int:
     """D of a neck, found by a forward pass of one image; UsageError if it does not accept pooled features."""
     neck.eval()  # batch statistics of one image are undefined
     try:

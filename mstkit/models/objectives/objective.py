@@ -61,6 +61,7 @@ class Objective(nn.Module):
         target_needs: the teacher's tokens of the target view that it uses (``step.target``), likewise; None if it does
             not use it. The target view is the one after the global views; the student does not see it.
         teacher_layers: how many of the outputs of the teacher's last blocks it uses (``step.teacher.layers``).
+        target_layers: likewise of the target view (``step.target.layers``).
         reads_local: whether it uses the local views.
         prototypes: K of the logits by which views are compared; None if there are no such logits.
         gives_patch_errors: whether it leaves the loss of each hidden patch in ``step.patch_errors``, for objectives
@@ -75,6 +76,7 @@ class Objective(nn.Module):
     teacher_needs: Read | None = None
     target_needs: Read | None = None
     teacher_layers: int = 0
+    target_layers: int = 0
     reads_local: bool = False
     prototypes: int | None = None
     gives_patch_errors: bool = False
