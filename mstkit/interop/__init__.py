@@ -9,6 +9,7 @@ from mstkit.interop.backbone_names import mmpretrain_state
 from mstkit.interop.checkpoint import (
     BRANCH_PREFIXES,
     branch_state,
+    branches_of,
     install_loader,
     load_strict,
     only_branch,
@@ -27,6 +28,7 @@ __all__ = [
     'BRANCH_PREFIXES',
     'LoadReport',
     'branch_state',
+    'branches_of',
     'fit_backbone',
     'load_backbone',
     'load_strict',

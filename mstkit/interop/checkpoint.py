@@ -128,6 +128,12 @@ def install_loader() -> None:
     CheckpointLoader.register_scheme(prefixes='', loader=load_from_plain_file, force=True)
 
 
+def branches_of(checkpoint: Mapping[str, Any]) -> list[str]:
+    """The branches whose backbone is in a checkpoint: of 'student' and 'teacher', in this order."""
+    keys = plain_names(checkpoint['state_dict'])
+    return [name for name, prefix in BRANCH_PREFIXES.items() if any(key.startswith(prefix) for key in keys)]
+
+
 def branch_state(checkpoint: Mapping[str, Any], branch: str) -> dict[str, Tensor]:
     """Extracts the backbone weights of one branch from a checkpoint, without their prefix.
 
@@ -145,6 +151,8 @@ def branch_state(checkpoint: Mapping[str, Any], branch: str) -> dict[str, Tensor
     found = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     if not found:
         tops = sorted({key.split('.')[0] for key in state})
+        if others := branches_of(checkpoint):
+            raise UsageError(f'the checkpoint has no {branch}, only a {others[0]}: take branch {others[0]!r}.')
         raise UsageError(
             f'the checkpoint has no {branch} (no key starts with {prefix!r}; the keys start with {tops}).'
             f'{recognize(checkpoint)}'

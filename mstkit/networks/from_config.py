@@ -15,8 +15,8 @@ from torch import nn
 
 from mstkit.errors import UsageError, nearest
 from mstkit.interop import (
-    BRANCH_PREFIXES,
     branch_state,
+    branches_of,
     load_strict,
     parse_config_text,
     read_checkpoint,
@@ -48,10 +48,10 @@ def open_checkpoint(path: str, branch: str | None = None) -> list[Network]:
     """
     checkpoint = read_checkpoint(path)
     config = _checkpoint_config(checkpoint, path)
-    keys = list(checkpoint['state_dict'])
-    present = [name for name, prefix in BRANCH_PREFIXES.items() if any(key.startswith(prefix) for key in keys)]
+    present = branches_of(checkpoint)
     if not present:
-        raise UsageError(f'{path} has no backbone; its keys start with {sorted({k.split(".")[0] for k in keys})}.')
+        tops = sorted({key.split('.')[0] for key in checkpoint['state_dict']})
+        raise UsageError(f'{path} has no backbone; its keys start with {tops}.')
     name = short_name(path)
     networks = []
     for one in present if branch is None else [branch]:

@@ -79,10 +79,10 @@ def table_in(folder: Path) -> dict[str, dict[str, str]]:
         return {row['strategy']: row for row in csv.DictReader(file)}
 
 
-def save_checkpoint(path: Path) -> None:
+def save_checkpoint(path: Path, prefixes: tuple[str, ...] = ('backbone.', 'teacher.backbone.')) -> None:
     state = {}
     torch.manual_seed(1)
-    for prefix in ('backbone.', 'teacher.backbone.'):
+    for prefix in prefixes:
         backbone = MODELS.build(VIT)
         for parameter in backbone.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
@@ -118,6 +118,14 @@ def test_all_strategies_with_a_checkpoint(run, image_dir, tmp_path):
         assert not np.array_equal(np.asarray(sheet), first)
     assert table_in(tmp_path)['mst'] != rows['mst']
     assert table_in(tmp_path)['random']['hidden'] == rows['random']['hidden']
+
+
+def test_a_checkpoint_without_teacher_shows_its_student(run, image_dir, tmp_path):
+    """MAE's, for example."""
+    save_checkpoint(tmp_path / 'some.pth', ('backbone.',))
+    arguments = ('--images', image_dir, '--checkpoint', tmp_path / 'some.pth', '--strategies', 'attmask-high')
+    printed = run(write_config(tmp_path), *arguments)
+    assert 'student: loaded' in printed and 'Attention: student of' in printed
 
 
 def test_some_strategies_and_the_own_masker_without_a_checkpoint(run, image_dir, tmp_path):

@@ -10,7 +10,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from torch import nn
 
 from mstkit.errors import UsageError
-from mstkit.interop import branch_state, load_strict, read_checkpoint
+from mstkit.interop import branch_state, branches_of, load_strict, read_checkpoint
 
 
 class Attack:
@@ -109,7 +109,9 @@ def test_branches_are_told_apart() -> None:
         checkpoint = {'state_dict': {wrap + key: value for key, value in state.items()}}
         assert {key: value.item() for key, value in branch_state(checkpoint, 'student').items()} == {'w': 0.0}
         assert {key: value.item() for key, value in branch_state(checkpoint, 'teacher').items()} == {'w': 1.0}
-    with pytest.raises(UsageError, match='no teacher'):
+        assert branches_of(checkpoint) == ['student', 'teacher']
+    assert branches_of({'state_dict': {'my_backbone.w': torch.zeros(1)}}) == []
+    with pytest.raises(UsageError, match="no teacher, only a student: take branch 'student'"):
         branch_state({'state_dict': {'backbone.w': torch.zeros(1)}}, 'teacher')
     with pytest.raises(UsageError, match='unknown'):
         branch_state({'state_dict': state}, 'neck')

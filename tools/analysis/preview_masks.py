@@ -33,7 +33,7 @@ from mstkit.datasets.plain_reading import read_images
 from mstkit.engine.config.config_options import apply_options
 from mstkit.engine.launch.launch import read_config
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, read_checkpoint
+from mstkit.interop import BRANCH_PREFIXES, branch_state, branches_of, load_strict, read_checkpoint
 from mstkit.models import Masker
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.maskers.functional import coarser
@@ -59,7 +59,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='a config of a pre-training: its network, its image size, its masker')
     parser.add_argument('--checkpoint', metavar='F', help='weights for the network; without them it is random')
-    parser.add_argument('--branch', choices=tuple(BRANCH_PREFIXES), default='teacher', help='whose attention is used')
+    parser.add_argument(
+        '--branch', choices=tuple(BRANCH_PREFIXES), help='whose attention is used; the teacher where there is one'
+    )
     parser.add_argument('--images', required=True, metavar='DIR', help='a folder of images, in any depth')
     parser.add_argument('--strategies', metavar='A,B,C', help=f'only these; {OWN!r} is the masker of the config')
     parser.add_argument('--num-images', type=int, default=8, metavar='N', help='images on the sheet')
@@ -76,20 +78,23 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def build_network(config: Config, checkpoint: str | None, branch: str, seed: int) -> Any:
-    """The backbone whose attention guides the maskers, in evaluation mode; prints what was loaded."""
+def build_network(config: Config, checkpoint: str | None, branch: str | None, seed: int) -> tuple[Any, str]:
+    """The backbone whose attention guides the maskers, in evaluation mode, and its name; prints what was loaded."""
     with build_guard():
         backbone = MODELS.build(config.model.backbone)
     if not isinstance(backbone, MaskedBackbone) or not backbone.provides_attention:
         raise UsageError(f'backbone {type(backbone).__name__} gives no attention that could guide a masker.')
     assert isinstance(backbone, nn.Module)
+    whose = ''
     if checkpoint is None:
         MMLogger.get_current_instance().setLevel('WARNING')  # else a paragraph for every tensor
         torch.manual_seed(seed)
         backbone.init_weights()  # type: ignore[operator]
     else:
-        print(load_strict(backbone, branch_state(read_checkpoint(checkpoint), branch), branch))
-    return backbone.eval().to('cuda' if torch.cuda.is_available() else 'cpu')
+        weights = read_checkpoint(checkpoint)
+        whose = branch or ['student', *branches_of(weights)][-1]
+        print(load_strict(backbone, branch_state(weights, whose), whose))
+    return backbone.eval().to('cuda' if torch.cuda.is_available() else 'cpu'), whose
 
 
 def view_of(config: Config) -> dict[str, Any]:
@@ -181,7 +186,7 @@ def main() -> None:
     with build_guard():
         named = read_config(CHOICES)['choices']['model.masker']
         strategies, same = choose_maskers(named, config.model.get('masker'), args.strategies)
-    backbone, view = build_network(config, args.checkpoint, args.branch, args.seed), view_of(config)
+    (backbone, whose), view = build_network(config, args.checkpoint, args.branch, args.seed), view_of(config)
     cell = cell_of(config.model.get('mask_patch_size'), backbone, 'model')
     strategies = fitting(strategies, backbone, view['crop'], args.strategies is None, cell)
     if not strategies:
@@ -208,7 +213,7 @@ def main() -> None:
     title += [
         'NO CHECKPOINT WAS GIVEN: the network is random, and its attention means nothing yet.'
         if args.checkpoint is None
-        else f'Attention: {args.branch} of {args.checkpoint}, mean over heads.'
+        else f'Attention: {whose} of {args.checkpoint}, mean over heads.'
     ]
     draw_sheet(args, shown, closely, strategies, table, title)
     notes = [f'{len(images)} images of {args.images}, {args.draws} draws each, seed {args.seed}, epoch {args.epoch}.']
