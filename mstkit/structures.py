@@ -124,6 +124,18 @@ class TableOnGrid(Protocol):
     table_grid: tuple[int, int]
 
 
+class DrawnMask(NamedTuple):
+    """What a masker draws: (B, h, w) bool both, of which no patch is in both; a patch in neither is visible.
+
+    Attributes:
+        hidden: True = hidden from the student and predicted.
+        thrown: True = neither encoded nor predicted (AMT); None of a masker that throws nothing.
+    """
+
+    hidden: Tensor
+    thrown: Tensor | None = None
+
+
 class VisibleOutput(NamedTuple):
     """Output of a backbone that encoded the visible patches alone.
 
@@ -135,6 +147,8 @@ class VisibleOutput(NamedTuple):
         grid: (h, w).
         layers: as in :class:`TokenOutput`, of the visible patches, (B, V, C) each.
         class_tokens: as in :class:`TokenOutput`.
+        thrown: (B, h, w) bool, the patches that are to have no token in a decoder either; None for none. No backbone
+            fills it in; :class:`mstkit.models.Step` does.
     """
 
     patch_tokens: Tensor
@@ -143,6 +157,7 @@ class VisibleOutput(NamedTuple):
     grid: tuple[int, int]
     layers: tuple[Tensor, ...] = ()
     class_tokens: tuple[Tensor, ...] = ()
+    thrown: Tensor | None = None
 
 
 class MaskContext(NamedTuple):
@@ -199,6 +214,7 @@ class PanelData(NamedTuple):
             None.
         attention_of: whose attention it is: 'teacher' or the class of the guide.
         reconstruction_with: what the reconstruction has from the image itself, see :attr:`Target.shown_with`.
+        thrown: (B, h, w) bool, the patches that are neither encoded nor predicted; None where there are none.
     """
 
     images: Tensor
@@ -208,6 +224,7 @@ class PanelData(NamedTuple):
     target: Tensor | None = None
     attention_of: str = 'teacher'
     reconstruction_with: str = ''
+    thrown: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ kept = dict(type='CachedGuide', every=2)
 
 # HPM's predictor of losses, as large as the decoders of the configs for folders.
 ranked = dict(rank=dict(type='LossPrediction', decoder=dict(embed_dims=96, num_layers=2, num_heads=3)))
+# AMT's: some of the patches that are not hidden are thrown. For methods that encode the visible patches alone (MAE).
+thrown = dict(type='ThrowingMasker', ratio=0.45, throw=0.40)
 
 choices = {
     'model.masker+guide': {
@@ -35,6 +37,8 @@ choices = {
         'multinomial-least-ema': dict(masker=dict(type='MultinomialMasker', **milan, **most), guide='ema'),
         'parts-ema': dict(masker=dict(type='PartMasker', **most), guide='ema'),
         'object-ema': dict(masker=dict(type='ObjectMasker', **most), guide='ema'),
+        'amt': dict(masker=dict(**thrown), guide=kept),
+        'amt-random': dict(masker=dict(order='random', **thrown), guide='teacher'),
         'mst-ema': dict(masker=dict(type='AttentionGuidedMasker', num=8, prob=0.10), guide='ema'),
     },
     # HPM, beside its masks alone being random and beside MAE.

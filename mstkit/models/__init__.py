@@ -37,6 +37,7 @@ from mstkit.models.maskers import (
     PartMasker,
     RandomMasker,
     RatioSchedule,
+    ThrowingMasker,
     TopShareMasker,
     UniformMasker,
 )
@@ -130,6 +131,7 @@ __all__ = [
     'TargetViewContrast',
     'TeacherGuide',
     'TeacherLayers',
+    'ThrowingMasker',
     'TokenDecoder',
     'Tokenizer',
     'Tokens',

@@ -35,6 +35,21 @@ def check_backbone(backbone: object, sees: Sees, method: str) -> MaskedBackbone:
     return backbone
 
 
+def check_throwing(masker: Masker | None, sees: Sees, method: str) -> Masker | None:
+    """Returns the masker unless it throws patches where the encoder has a token in every place. Raises UsageError.
+
+    A thrown patch would be a [MASK] token without a loss there: attended to, and as expensive as a hidden one.
+    """
+    if masker is not None and masker.throws and sees == 'mask_token':
+        names = [type(part).__name__ for part in masker.parts() if part.throws]
+        raise UsageError(
+            f"{method}: masker {names[0]} throws patches, but with encoder_sees='mask_token' the encoder has a token "
+            'in every place: take a masker that hides alone (MultinomialMasker), or a method that encodes the visible '
+            'patches alone (MAE)'
+        )
+    return masker
+
+
 def cell_of(mask_patch_size: int | None, backbone: MaskedBackbone, method: str) -> int:
     """Side, in patch tokens, of the squares that are masked as a whole; 1 without ``mask_patch_size``.
 

@@ -23,6 +23,7 @@ from mstkit.models.part_checks import (
     check_backbone,
     check_objectives,
     check_teacher,
+    check_throwing,
     check_view_numbers,
     needs_teacher,
     settle_guide,
@@ -94,7 +95,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         # Built here: BaseSelfSupervisor would look it up in mmpretrain's registry unless mstkit's scope is current.
         preprocessor = MODELS.build({'type': 'ViewDataPreprocessor', **(data_preprocessor or {})})
         super().__init__(student, data_preprocessor=preprocessor, init_cfg=init_cfg)
-        self.masker = build_masker(masker)
+        self.masker = check_throwing(build_masker(masker), encoder_sees, name)
         self.encoder_sees, self.mask_cell = encoder_sees, cell_of(mask_patch_size, student, name)
         hides = self.masker is not None and encoder_sees == 'mask_token'
         self.mask_token = nn.Parameter(torch.zeros(student.embedding_dims)) if hides else None
@@ -189,8 +190,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         step = Step(self, inputs, data_samples=data_samples)
         losses = {f'loss_{name}': one.weight * one(step) for name, one in self.objectives.items()}
         self._statistics = {key: value for one in self.objectives.values() for key, value in one.statistics.items()}
-        if step.mask is not None:
-            self._statistics['hidden_fraction'] = step.mask.float().mean()
+        self._statistics |= step.mask_shares()
         return losses
 
     @torch.no_grad()
@@ -244,7 +244,7 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         return {'student': self.backbone, **teacher}
 
     def last_statistics(self) -> dict[str, Tensor]:
-        """Detached scalars of the last step; entropies in nats; ``hidden_fraction`` if there is a masker."""
+        """Detached scalars of the last step; entropies in nats; shares of hidden and thrown patches where there are."""
         return self._statistics
 
     @property

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mstkit.models.backbones.masked_backbone import expand_mask
 from mstkit.models.maskers.functional import coarser
-from mstkit.structures import MaskContext, PanelData, Read, TokenOutput, VisibleOutput
+from mstkit.structures import DrawnMask, MaskContext, PanelData, Read, TokenOutput, VisibleOutput
 
 if TYPE_CHECKING:  # for the annotation only: the pretrainer imports this module
     from mstkit.models.pretrainer import Pretrainer
@@ -66,8 +66,8 @@ class Step:
         return self.model.guide(self, masker)
 
     @cached_property
-    def mask(self) -> Tensor | None:
-        """The mask of the global views: (G*B, h, w) bool, True = hidden from the student; None without a masker.
+    def drawn(self) -> DrawnMask | None:
+        """The masks of the global views, (G*B, h, w) bool each; None without a masker.
 
         The guide runs only if the masker needs its scores or tokens. With ``mask_patch_size`` the masker works on the
         coarser grid, with the guide's scores and tokens averaged over each square of patches.
@@ -80,7 +80,25 @@ class Step:
             context = context._replace(
                 tokens=self.guidance.patch_tokens if masker.needs_tokens else None, scores=self.guidance.attention
             )
-        return expand_mask(masker(coarser(context, cell)), context.grid)
+        hidden, thrown = masker.draw(coarser(context, cell))
+        return DrawnMask(
+            expand_mask(hidden, context.grid), None if thrown is None else expand_mask(thrown, context.grid)
+        )
+
+    @property
+    def mask(self) -> Tensor | None:
+        """The mask of the global views: (G*B, h, w) bool, True = hidden from the student; None without a masker."""
+        return None if self.drawn is None else self.drawn.hidden
+
+    @property
+    def thrown(self) -> Tensor | None:
+        """The thrown patches of the global views, likewise: neither encoded nor predicted; None if none are thrown."""
+        return None if self.drawn is None else self.drawn.thrown
+
+    def mask_shares(self) -> dict[str, Tensor]:
+        """Shares of the global views' patches: ``hidden_fraction`` with a masker, ``thrown_fraction`` if it throws."""
+        masks = {'hidden_fraction': self.mask, 'thrown_fraction': self.thrown}
+        return {name: mask.float().mean() for name, mask in masks.items() if mask is not None}
 
     @cached_property
     def teacher(self) -> TokenOutput:
@@ -125,7 +143,12 @@ class Step:
 
         Holds as many of its inner layers as an objective needs.
         """
-        return self.model.student_forward_visible(self.images, self.mask, self._student_layers)
+        unseen = self.mask
+        if unseen is not None and self.thrown is not None:
+            unseen = unseen | self.thrown
+        return self.model.student_forward_visible(self.images, unseen, self._student_layers)._replace(
+            thrown=self.thrown
+        )
 
     @property
     def _student_layers(self) -> int:
@@ -173,4 +196,4 @@ def panel_of(model: Pretrainer, images: Tensor) -> PanelData:
     drawn = [(one.restore(step), one.show_target(step), one.restored_with) for one in model.objectives.values()]
     model.train(was_training)
     restored, target, known = next((one for one in drawn if one[0] is not None), (None, None, ''))
-    return PanelData(images, attention, step.mask, restored, target, whose, known)
+    return PanelData(images, attention, step.mask, restored, target, whose, known, step.thrown)

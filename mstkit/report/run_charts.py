@@ -63,6 +63,7 @@ _MONITOR = {
     'feature_deviation': (DEVIATION, 'deviation'),
     'effective_rank': (RANK, 'effective rank'),
     'hidden_fraction': (HIDDEN, 'hidden'),
+    'thrown_fraction': (HIDDEN, 'thrown'),
 }
 _NOT_DRAWN = ('num_images', 'epoch', 'findings')
 

@@ -19,7 +19,7 @@ from mstkit.visualization.attention_overlay import enlarged, under_heat
 SMALLEST_CELL = 160
 GAP = 6
 TITLE, TITLE_FONT = 24, 14  # pixels
-HIDDEN = (128, 128, 128)
+HIDDEN, THROWN = (128, 128, 128), (32, 32, 32)
 COLUMNS = 'columns'  # the key of the text in the file
 
 
@@ -32,8 +32,9 @@ def draw_panels(
 ) -> np.ndarray:
     """Draws one row per image and one column per field of ``data``, and saves it as a PNG.
 
-    Attention is scaled to each image's own range and overlaid as a heat map; hidden patches are gray. Small images are
-    enlarged. The file is written atomically.
+    Attention is scaled to each image's own range and overlaid as a heat map; hidden patches are gray, and thrown ones
+    nearly black, in the reconstruction and its target as well. Small images are enlarged. The file is written
+    atomically.
 
     Args:
         data: what to draw; fields that are None are left out.
@@ -52,6 +53,13 @@ def draw_panels(
     size = (images.shape[2] * scale, images.shape[1] * scale)
     shown = [enlarged(image, size, Image.Resampling.BICUBIC) for image in images]
 
+    thrown = None if data.thrown is None else data.thrown[:max_rows].detach().cpu().numpy().astype(bool)
+
+    def without(cells: list[np.ndarray]) -> list[np.ndarray]:  # the thrown patches
+        if thrown is None:
+            return cells
+        return [_covered(cell, mask, size, THROWN) for cell, mask in zip(cells, thrown, strict=True)]
+
     columns: list[tuple[str, list[np.ndarray]]] = [('input', shown)]
     if data.attention is not None:
         maps = data.attention[:max_rows].detach().float().cpu().numpy()
@@ -60,15 +68,17 @@ def draw_panels(
         columns.append((title, [under_heat(cell, heat, size) for cell, heat in zip(shown, maps, strict=True)]))
     if data.mask is not None:
         masks = data.mask[:max_rows].detach().cpu().numpy().astype(bool)
-        title = f'mask ({100 * masks.mean():.0f} % hidden)'
-        columns.append((title, [_grayed(cell, mask, size) for cell, mask in zip(shown, masks, strict=True)]))
+        more = '' if thrown is None else f', {100 * thrown.mean():.0f} % thrown'
+        title = f'mask ({100 * masks.mean():.0f} % hidden{more})'
+        cells = [_covered(cell, mask, size, HIDDEN) for cell, mask in zip(shown, masks, strict=True)]
+        columns.append((title, without(cells)))
     if data.reconstruction is not None:
         restored = _to_pixels(data.reconstruction[:max_rows], mean, std)
         title = 'reconstruction' + (f' ({data.reconstruction_with})' if data.reconstruction_with else '')
-        columns.append((title, [enlarged(one, size, Image.Resampling.BICUBIC) for one in restored]))
+        columns.append((title, without([enlarged(one, size, Image.Resampling.BICUBIC) for one in restored])))
     if data.target is not None:
         true = _to_pixels(data.target[:max_rows], mean, std)
-        columns.append(('target', [enlarged(one, size, Image.Resampling.BICUBIC) for one in true]))
+        columns.append(('target', without([enlarged(one, size, Image.Resampling.BICUBIC) for one in true])))
 
     sheet = _sheet(columns, size)
     save_image(sheet, path, [title for title, _ in columns])
@@ -84,11 +94,11 @@ def _to_pixels(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[flo
     return pixels.clip(0, 255).round().astype(np.uint8)
 
 
-def _grayed(cell: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The image with its hidden patches covered by gray; ``mask`` is (h, w), True = hidden."""
-    hidden = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)) > 0
+def _covered(cell: np.ndarray, mask: np.ndarray, size: tuple[int, int], color: tuple[int, int, int]) -> np.ndarray:
+    """The image with patches covered by a color; ``mask`` is (h, w), True = covered."""
+    places = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)) > 0
     covered = cell.copy()
-    covered[hidden] = HIDDEN
+    covered[places] = color
     return covered
 
 

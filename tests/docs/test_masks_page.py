@@ -75,6 +75,7 @@ def test_arguments_and_defaults():
         (dict(type='TopShareMasker', ratio=(0.3, 0.5)), 0.4),
         (dict(type='PartMasker', ratio=(0.3, 0.5), image_prob=0.5), 0.2),
         (dict(type='ObjectMasker', ratio=(0.3, 0.5)), 0.4),
+        (dict(type='ThrowingMasker', ratio=(0.3, 0.5)), 0.4),
         (dict(type='AttMaskHint', ratio=0.5, image_prob=1.0, show_max=0.2), 0.4),
     ],
 )

@@ -20,14 +20,17 @@ BLOCKS = dict(type='RandomMasker', ratio=0.5)
 
 
 class Given(Masker):
-    """Hides what it was built with, (B, h, w)."""
+    """Hides, and perhaps throws, what it was built with, (B, h, w)."""
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor, thrown: Tensor | None = None) -> None:
         super().__init__()
-        self.mask = mask
+        self.mask, self.thrown, self.throws = mask, thrown, thrown is not None
 
     def hide(self, context: MaskContext, generator: Generator) -> Tensor:
         return self.mask.flatten(1)
+
+    def hide_and_throw(self, context: MaskContext, generator: Generator) -> tuple[Tensor, Tensor | None]:
+        return self.mask.flatten(1), None if self.thrown is None else self.thrown.flatten(1)
 
 
 def build(kind: str, **parts: Any) -> Pretrainer:

@@ -122,11 +122,18 @@ def visible_tokens(image: Tensor, hidden: Tensor, weights: Weights, side: int, h
     return layers(torch.stack(tokens), weights, 'backbone.layers', depth, heads)
 
 
-def decoded(seen: Tensor, hidden: Tensor, weights: Weights, decoder: str, heads: int) -> Tensor:
-    """What MAE's decoder makes of class token and visible patches, before its last linear layer: (L, C)."""
+def decoded(
+    seen: Tensor, hidden: Tensor, weights: Weights, decoder: str, heads: int, thrown: Tensor | None = None
+) -> Tensor:
+    """What MAE's decoder makes of class token and visible patches, before its last linear layer: (L, C).
+
+    With AMT's throwing, some patches, (h, w) True, do not exist at all and have no row.
+    """
     seen = linear(seen, weights, f'{decoder}.embed')
     dims, whole, visible = seen.shape[1], [seen[0]], 1
     for row, column in np.ndindex(*hidden.shape):
+        if thrown is not None and thrown[row, column]:
+            continue
         if hidden[row, column]:
             token = weights[f'{decoder}.mask_token'].flatten()
         else:
@@ -136,14 +143,27 @@ def decoded(seen: Tensor, hidden: Tensor, weights: Weights, decoder: str, heads:
     return normed(made, weights, f'{decoder}.norm')[1:]
 
 
-def mae_loss(images: Tensor, mask: Tensor, weights: Weights, side: int, heads: tuple[int, int], norm: bool) -> Tensor:
-    """MAE's: images (B, 3, H, W), mask (B, h, w) True where hidden; heads of encoder and decoder."""
+def mae_loss(
+    images: Tensor,
+    mask: Tensor,
+    weights: Weights,
+    side: int,
+    heads: tuple[int, int],
+    norm: bool,
+    thrown: Tensor | None = None,
+) -> Tensor:
+    """MAE's: images (B, 3, H, W), mask (B, h, w) True where hidden; heads of encoder and decoder.
+
+    With AMT's throwing, some patches, (B, h, w) True, do not exist at all.
+    """
+    thrown = torch.zeros_like(mask) if thrown is None else thrown
     depth, decoder = depth_of(weights, 'backbone.layers'), 'objectives.predict.decoder'
     total, count = torch.zeros((), dtype=torch.float64), 0
-    for image, hidden in zip(images.double(), mask, strict=True):
-        seen = normed(visible_tokens(image, hidden, weights, side, heads[0], depth), weights, 'backbone.ln1')
-        made = linear(decoded(seen, hidden, weights, decoder, heads[1]), weights, f'{decoder}.predict')
-        for (row, column, pixels), predicted in zip(patches(image, side), made, strict=True):
+    for image, hidden, gone in zip(images.double(), mask, thrown, strict=True):
+        seen = normed(visible_tokens(image, hidden | gone, weights, side, heads[0], depth), weights, 'backbone.ln1')
+        made = linear(decoded(seen, hidden, weights, decoder, heads[1], gone), weights, f'{decoder}.predict')
+        cut = [one for one in patches(image, side) if not gone[one[0], one[1]]]
+        for (row, column, pixels), predicted in zip(cut, made, strict=True):
             if hidden[row, column]:
                 total = total + ((predicted - mae_target(pixels, norm)) ** 2).mean()
                 count += 1

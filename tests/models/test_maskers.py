@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -97,6 +98,10 @@ def test_contract(name, grid):
     assert mask.shape == (4, *grid)
     assert torch.equal(mask, at(masker, 0)(seen)), 'the same iteration repeats itself'
     assert torch.equal(mask, at(build(name), 0)(seen)), 'a resumed run repeats it'
+    hidden, thrown = at(masker, 0).draw(seen)
+    assert torch.equal(hidden, mask) and (thrown is not None) is masker.throws
+    if thrown is not None:
+        assert thrown.dtype == torch.bool and thrown.shape == mask.shape and not (thrown & hidden).any()
 
 
 @pytest.mark.parametrize('name', MASKERS)
@@ -164,6 +169,8 @@ SHARES = {
     'RandomMasker': RandomMasker,
     **{name: MODELS.get(name) for name in MASKERS if issubclass(MODELS.get(name), RatioMasker)},
 }
+# Any share can be hidden while nothing is thrown.
+SHARES = {name: functools.partial(make, throw=0.0) if make.throws else make for name, make in SHARES.items()}
 
 
 @pytest.mark.parametrize('make', SHARES.values(), ids=SHARES)

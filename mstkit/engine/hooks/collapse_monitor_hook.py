@@ -144,8 +144,9 @@ class CollapseMonitorHook(RememberingHook):
         named = {
             key: value for key, value in statistics._asdict().items() if value is not None and key not in not_shown
         }
-        # Logged but not diagnosed: the share of hidden patches, and the top-1 accuracy of MoBY's contrast.
-        named.update((name, means[name]) for name in ('hidden_fraction', 'contrast_top1') if name in means)
+        # Logged but not diagnosed: the shares of hidden and thrown patches, and the top-1 accuracy of MoBY's contrast.
+        more = ('hidden_fraction', 'thrown_fraction', 'contrast_top1')
+        named.update((name, means[name]) for name in more if name in means)
         for name, value in named.items():
             runner.message_hub.update_scalar(f'collapse/{name}', value)
         runner.visualizer.add_scalars({f'collapse/{name}': value for name, value in named.items()}, step=epoch)

@@ -38,33 +38,6 @@ def expand_mask(mask: Tensor, grid: tuple[int, int]) -> Tensor:
     return mask.repeat_interleave(grid[0] // height, -2).repeat_interleave(grid[1] // width, -1)
 
 
-def visible_places(hidden: Tensor, class_token: bool) -> tuple[Tensor, Tensor | None]:
-    """Finds the visible patches of each image.
-
-    Args:
-        hidden: (B, L) bool.
-        class_token: whether the backbone has one.
-
-    Returns:
-        (B, V) int64, indices of visible patches, ascending, V the largest number of an image; and (B, V) bool, False
-        for the padding at the end of images with fewer, or None if there is no padding.
-
-    Raises:
-        UsageError: an image without visible patches if there is no class token.
-    """
-    counts = (~hidden).sum(dim=1)
-    fewest, most = (int(count) for count in torch.stack((counts.min(), counts.max())).tolist())
-    if not fewest and not class_token:
-        raise UsageError(
-            'all patches of an image are hidden, and a backbone without class token then has nothing to encode: '
-            'use a masker that leaves a patch visible'
-        )
-    places = torch.argsort(hidden.byte(), dim=1, stable=True)[:, :most]
-    if fewest == most:
-        return places, None
-    return places, torch.arange(most, device=counts.device) < counts[:, None]
-
-
 def inner_layers(layers: int) -> dict[str, Any]:
     """The argument that asks for inner layers; none for none, since a backbone of one's own need not know of them."""
     return dict(layers=layers) if layers else {}

@@ -19,7 +19,6 @@ from mstkit.models.backbones.masked_backbone import (
     init_like_beit,
     init_like_mae,
     init_transformer_weights,
-    visible_places,
 )
 from mstkit.models.backbones.vit_positions import ViTPositions
 from mstkit.models.encoder_layer import QV_BIAS, EncoderLayer
@@ -27,6 +26,7 @@ from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
 from mstkit.utils.checks import check_count, check_number, check_one_of
 from mstkit.utils.relative_positions import TokenPairs
+from mstkit.utils.visible_places import visible_places
 
 
 @MODELS.register_module()

@@ -60,13 +60,13 @@ class TokenDecoder(BaseModule):
 
     @abstractmethod
     def forward(self, seen: TokenOutput | VisibleOutput) -> Tensor:
-        """Predicts every patch.
+        """Predicts every patch that was not thrown.
 
         Args:
             seen: the encoder's output, a :class:`VisibleOutput` if ``visible_only``, else a :class:`TokenOutput`.
 
         Returns:
-            (B, L * scale², D), cells row-major.
+            (B, L * scale², D), cells row-major; without meaning for thrown patches (``seen.thrown``).
         """
 
 

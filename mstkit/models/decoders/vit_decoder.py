@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mstkit.errors import UsageError
 from mstkit.models.decoders.scaled_prediction import ScaledPrediction
@@ -13,6 +14,7 @@ from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
 from mstkit.utils.checks import check_count, check_number, check_size
 from mstkit.utils.sincos_positions import sincos_positions
+from mstkit.utils.visible_places import visible_places
 
 
 @MODELS.register_module()
@@ -20,8 +22,9 @@ class ViTDecoder(TokenDecoder):
     """A transformer that predicts every patch (MAE, He et al., CVPR 2022, section 3 "MAE decoder").
 
     Linear embedding, a learned [MASK] token for every hidden patch, fixed sine-cosine positions, transformer layers, a
-    norm and a linear layer. The class token passes through the layers with a position of zeros and is dropped at the
-    end. If the encoder was given [MASK] tokens itself (not ``visible_only``), the decoder has no [MASK] token.
+    norm and a linear layer. Thrown patches have no token in the layers (AMT, arXiv 2211.15362), which are cheaper for
+    it. The class token passes through the layers with a position of zeros and is dropped at the end. If the encoder was
+    given [MASK] tokens itself (not ``visible_only``), the decoder has no [MASK] token.
 
     Args:
         in_channels: see :class:`TokenDecoder`; so are ``out_channels``, ``class_token`` and ``visible_only``.
@@ -92,11 +95,22 @@ class ViTDecoder(TokenDecoder):
         if isinstance(seen, VisibleOutput):
             tokens = self._with_hidden(tokens, seen.places, seen.grid)
         tokens = tokens + self._positions_of(seen.grid, tokens.device).to(tokens.dtype)
+        thrown = seen.thrown if isinstance(seen, VisibleOutput) else None
+        places, present, length = None, None, tokens.shape[1]
+        if thrown is not None:
+            places, present = visible_places(thrown.flatten(1), True)  # (B, T) both
+            tokens = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+        real = present
         if self.class_token:
             tokens = torch.cat((self.embed(seen.pooled)[:, None].to(tokens.dtype), tokens), dim=1)
+            real = None if present is None else F.pad(present, (1, 0), value=True)
         for layer in self.layers:
-            tokens = layer(tokens)
+            tokens = layer(tokens, present=real)
         tokens = self.norm(tokens[:, int(self.class_token) :])
+        if places is not None:  # back onto the grid, with one extra row for padding
+            places = places if present is None else places.masked_fill(~present, length)
+            whole = tokens.new_zeros(len(tokens), length + 1, tokens.shape[-1])
+            tokens = whole.scatter(1, places[..., None].expand_as(tokens), tokens)[:, :length]
         return self.predict(tokens) if self.scale == 1 else self.predict(tokens, seen.grid)
 
     def _with_hidden(self, tokens: Tensor, places: Tensor, grid: tuple[int, int]) -> Tensor:

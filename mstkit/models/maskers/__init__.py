@@ -12,6 +12,7 @@ from mstkit.models.maskers.part_masker import PartMasker
 from mstkit.models.maskers.random_masker import RandomMasker
 from mstkit.models.maskers.ratio_masker import RatioMasker
 from mstkit.models.maskers.scheduled_maskers import MaskerSchedule, RatioSchedule, build_masker
+from mstkit.models.maskers.throwing_masker import ThrowingMasker
 from mstkit.models.maskers.top_share_masker import TopShareMasker
 from mstkit.models.maskers.uniform_masker import UniformMasker
 
@@ -34,6 +35,7 @@ __all__ = [
     'RandomMasker',
     'RatioMasker',
     'RatioSchedule',
+    'ThrowingMasker',
     'TopShareMasker',
     'UniformMasker',
     'build_masker',

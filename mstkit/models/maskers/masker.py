@@ -9,12 +9,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.structures import MaskContext, Progress
+from mstkit.structures import DrawnMask, MaskContext, Progress
 from mstkit.utils import checks
 
 
 class Masker(nn.Module):
-    """Decides which patches are hidden.
+    """Decides which patches are hidden, and perhaps which are thrown.
 
     A subclass implements :meth:`hide` and sets the attributes below. All random draws have to use the generator that
     :meth:`hide` receives. It is seeded for each iteration by the rank's seed and the iteration, so masks differ between
@@ -23,6 +23,8 @@ class Masker(nn.Module):
     Attributes:
         needs_scores: whether the masker uses ``context.scores``; if not, no attention is computed.
         needs_tokens: whether the masker uses ``context.tokens``.
+        throws: whether it throws patches as well: they are neither encoded nor predicted (AMT). Such a masker overrides
+            :meth:`hide_and_throw`, and a method refuses it whose encoder has a token in every place.
         ratio: the smallest and the largest share of patches to hide; None in a masker that is told it otherwise.
         layer: the guide's block whose attention gives the scores, from the end (-1 is the last).
         exclude_cls_key: rank by attention over the patches alone; see :func:`functional.importance_of`.
@@ -30,6 +32,7 @@ class Masker(nn.Module):
 
     needs_scores: bool = False
     needs_tokens: bool = False
+    throws: bool = False
     ratio: tuple[float, float] | None = None
     layer: int = -1
     exclude_cls_key: bool = False
@@ -54,19 +57,17 @@ class Masker(nn.Module):
         return [self]
 
     def forward(self, context: MaskContext) -> Tensor:
-        """Draws the masks of a batch.
+        """The hidden patches that :meth:`draw` draws: (B, h, w) bool, True = hidden."""
+        return self.draw(context).hidden
 
-        Args:
-            context: B images on an (h, w) grid.
-
-        Returns:
-            (B, h, w) bool, True = hidden.
-        """
+    def draw(self, context: MaskContext) -> DrawnMask:
+        """Draws the masks of a batch of B images on an (h, w) grid."""
         for name in ('scores', 'tokens'):
             if getattr(self, f'needs_{name}') and getattr(context, name) is None:
                 raise UsageError(f'{type(self).__name__} needs {name} of a guide, but context.{name} is None')
-        hidden = self.hide(context, self._generator(context.device))
-        return hidden.view(len(hidden), *context.grid)
+        hidden, thrown = self.hide_and_throw(context, self._generator(context.device))
+        shape = (len(hidden), *context.grid)
+        return DrawnMask(hidden.view(shape), None if thrown is None else thrown.view(shape))
 
     @abstractmethod
     def hide(self, context: MaskContext, generator: Generator) -> Tensor:
@@ -79,6 +80,14 @@ class Masker(nn.Module):
         Returns:
             (B, L) bool, True = hidden.
         """
+
+    def hide_and_throw(self, context: MaskContext, generator: Generator) -> tuple[Tensor, Tensor | None]:
+        """Draws hidden and thrown patches on the flat grid; arguments as in :meth:`hide`.
+
+        Returns:
+            (B, L) bool, True = hidden, and likewise of the thrown ones; None if none are thrown.
+        """
+        return self.hide(context, generator), None
 
     def check_grid(self, length: int) -> None:
         """Refuses a grid of ``length`` patches that does not suit the masker's arguments. Raises UsageError."""

@@ -21,9 +21,10 @@ class MultinomialMasker(RatioMasker):
     """Draws an exact share of the patches without replacement, in proportion to their attention a or to 1 / a.
 
     With ``direction='most'`` the more attended a patch is, the more likely it is hidden: as in AMT (Liu et al., AAAI
-    2023, arXiv 2211.15362) without its throwing. With ``direction='least', drawn='visible'`` the visible patches are
-    drawn in proportion to a: MILAN's sampling (Hou et al., arXiv 2208.06049). There is no temperature in either. Unlike
-    in :class:`AttMaskHigh` and :class:`AttMaskLow` every patch can be hidden, and every patch can stay visible.
+    2023, arXiv 2211.15362) without its throwing (:class:`ThrowingMasker`). With ``direction='least', drawn='visible'``
+    the visible patches are drawn in proportion to a: MILAN's sampling (Hou et al., arXiv 2208.06049). There is no
+    temperature in either. Unlike in :class:`AttMaskHigh` and :class:`AttMaskLow` every patch can be hidden, and every
+    patch can stay visible.
 
     Attention below the smallest normal float32 (1.2e-38), zero above all, counts as that number.
 

@@ -76,6 +76,11 @@ class MaskerSchedule(Masker):
         return self.current is not None and self.current.needs_tokens
 
     @property
+    def throws(self) -> bool:  # type: ignore[override]
+        """Whether the masker of any phase does."""
+        return any(masker.throws for masker in self.maskers.values())
+
+    @property
     def equal_counts(self) -> bool:
         """Whether it holds in every phase; it does in a phase that hides nothing."""
         return all(masker.equal_counts for masker in self.maskers.values())
@@ -98,9 +103,13 @@ class MaskerSchedule(Masker):
 
     def hide(self, context: MaskContext, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""
+        return self.hide_and_throw(context, generator)[0]
+
+    def hide_and_throw(self, context: MaskContext, generator: Generator) -> tuple[Tensor, Tensor | None]:
+        """See :meth:`Masker.hide_and_throw`."""
         if self.current is None:
-            return torch.zeros(context.shape, dtype=torch.bool, device=context.device)
-        return self.current.hide(context, generator)
+            return torch.zeros(context.shape, dtype=torch.bool, device=context.device), None
+        return self.current.hide_and_throw(context, generator)
 
     def check_grid(self, length: int) -> None:
         """See :meth:`Masker.check_grid`; for the masker of every phase."""
@@ -149,6 +158,11 @@ class RatioSchedule(Masker):
         return self.masker.needs_tokens
 
     @property
+    def throws(self) -> bool:  # type: ignore[override]
+        """As the masker's."""
+        return self.masker.throws
+
+    @property
     def equal_counts(self) -> bool:
         """Whether it holds with the ratio of the start and with that of the end."""
         return self._equal_counts
@@ -178,9 +192,14 @@ class RatioSchedule(Masker):
         """See :meth:`Masker.hide`."""
         return self.masker.hide(context, generator)
 
+    def hide_and_throw(self, context: MaskContext, generator: Generator) -> tuple[Tensor, Tensor | None]:
+        """See :meth:`Masker.hide_and_throw`."""
+        return self.masker.hide_and_throw(context, generator)
+
     def check_grid(self, length: int) -> None:
-        """See :meth:`Masker.check_grid`; with the final ratio only, since a schedule may start by hiding nothing."""
+        """See :meth:`Masker.check_grid`; not with a lower ratio at the start, which may hide nothing at first."""
         before = self.masker.ratio
-        self.masker.ratio = self.end
-        self.masker.check_grid(length)
+        for ratio in {self.end, max(self.start, self.end)}:
+            self.masker.ratio = ratio
+            self.masker.check_grid(length)
         self.masker.ratio = before

@@ -28,7 +28,7 @@ class MaskedPrediction(Objective):
 
     The encoder gets [MASK] tokens in place of hidden patches, or the visible patches alone, see ``encoder_sees`` of
     :class:`Pretrainer`. Every hidden patch of a batch has the same weight, whichever image it belongs to; the error of
-    a patch is the mean over its D values. If nothing is hidden, the loss is zero.
+    a patch is the mean over its D values. If nothing is hidden, the loss is zero. Thrown patches have none.
 
     With ``layer`` the prediction starts at the output of an inner block, and with ``scale`` its grid is finer or
     coarser than that of the patches: several such objectives are LocalMIM (Wang et al., CVPR 2023). A cell that covers
@@ -40,7 +40,7 @@ class MaskedPrediction(Objective):
         decoder: maps tokens to predictions, a :class:`TokenDecoder`, for example ``dict(type='ViTDecoder')``; its sizes
             default to those of the backbone and the target. The teacher has none.
         loss: 'mse', 'l1' or 'smooth_l1' of values; 'cross_entropy' of the ids of a discrete target.
-        on: the patches that the loss is computed on: 'hidden', or 'all'.
+        on: the patches that the loss is computed on: 'hidden', or 'all' that are not thrown.
         beta: the error at which 'smooth_l1' changes from quadratic to linear.
         layer: the block of the student whose output the decoder gets, 1 for the first or -1 for the last; of a Swin,
             of those of the last stage. What comes from another than the last has a learned LayerNorm of its own.
@@ -132,14 +132,15 @@ class MaskedPrediction(Objective):
             errors = on_grid(errors[0], rows, target.shape[:2])
         else:
             errors = patch_errors(self.decoder(seen), target, self.loss, self.beta)
-            loss = errors.mean() if self.on == 'all' else weighted_mean(errors, self._hidden(step))
+            counted = self._counted(step)
+            loss = errors.mean() if counted is None else weighted_mean(errors, counted)
         if self.gives_patch_errors:
             step.patch_errors[self.name] = errors.detach()
         self.statistics = {'masked_prediction': loss.detach()}
         return loss
 
     def restore(self, step: Step) -> Tensor | None:
-        """See :meth:`Objective.restore`; patches without a loss are copied from the image."""
+        """See :meth:`Objective.restore`; visible patches without a loss are the image's, thrown patches zeros."""
         seen = self._seen(step)
         return self._drawn(self.decoder(seen), step, self._scaled(seen.grid))
 
@@ -168,14 +169,19 @@ class MaskedPrediction(Objective):
             )
 
     def _drawn(self, values: Tensor, step: Step, grid: tuple[int, int]) -> Tensor | None:
-        """Patch values (B, L, D) as images (B, 3, H, W); patches without a loss are copied from the step's images."""
+        """Patch values (B, L, D) as images (B, 3, H, W); visible patches without a loss are copied from the step's
+        images, and thrown ones, of which nothing is known or asked, are zeros."""
         made = self.target.to_images(values, step.images, grid)
-        if made is None or self.on == 'all':
+        if made is None:
             return made
-        hidden = self._hidden(step).view(-1, 1, *grid) > 0  # (B, 1, h, w)
         side = self.target.patch_size
-        hidden = hidden.repeat_interleave(side, 2).repeat_interleave(side, 3)  # (B, 1, H, W)
-        return torch.where(hidden, made, step.images.to(made.dtype))
+
+        def pixels(mask: Tensor) -> Tensor:  # (B, h, w) to (B, 1, H, W)
+            return mask.unflatten(1, grid)[:, None].repeat_interleave(side, 2).repeat_interleave(side, 3)
+
+        if self.on == 'hidden':
+            made = torch.where(pixels(self._hidden(step) > 0), made, step.images.to(made.dtype))
+        return made if step.thrown is None else made.masked_fill(pixels(self._on_cells(step.thrown) >= 1), 0.0)
 
     @torch.no_grad()
     def _target(self, step: Step, grid: tuple[int, int]) -> Tensor:
@@ -190,12 +196,22 @@ class MaskedPrediction(Objective):
             seen = seen._replace(pooled=self.norm(seen.class_tokens[-self.student_layers]))
         return seen._replace(patch_tokens=self.norm(seen.layers[-self.student_layers]))
 
+    def _counted(self, step: Step) -> Tensor | None:
+        """The weights of the target's cells in the loss, (B, L); None for all alike."""
+        if self.on == 'hidden':
+            return self._hidden(step)
+        return None if step.thrown is None else 1 - self._on_cells(step.thrown).float()
+
     def _hidden(self, step: Step) -> Tensor:
         """The flat mask on the target's grid: (B, L) bool, or for cells on several patches the share that is hidden."""
         assert step.mask is not None
+        return self._on_cells(step.mask)
+
+    def _on_cells(self, mask: Tensor) -> Tensor:
+        """A mask (B, h, w) on the target's grid, flat."""
         if self.scale < 1:
-            return F.avg_pool2d(step.mask.float(), round(1 / self.scale)).flatten(1)
-        return expand_mask(step.mask, self._scaled(tuple(step.mask.shape[1:]))).flatten(1)
+            return F.avg_pool2d(mask.float(), round(1 / self.scale)).flatten(1)
+        return expand_mask(mask, self._scaled(tuple(mask.shape[1:]))).flatten(1)
 
     def _scaled(self, grid: tuple[int, ...]) -> tuple[int, int]:
         """The target's grid, (h * scale, w * scale)."""
