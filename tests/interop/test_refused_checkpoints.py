@@ -163,7 +163,7 @@ def test_a_grid_that_is_not_square_is_refused(vit, length):
 
 def test_a_branch_that_is_not_there(vit):
     only_student = vit.changed(lambda state: None)
-    refused(tiny(), only_student, r"has no teacher \(no key starts with 'teacher\.backbone\.'", 'teacher')
+    refused(tiny(), only_student, "has no teacher, only a student: take branch 'student'", 'teacher')
     refused(tiny(), vit.checkpoint, r"branch 'neck' is unknown", 'neck')
 
 
