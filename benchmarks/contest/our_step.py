@@ -117,7 +117,7 @@ class OurStep:
             for part in parts:
                 for method in ('forward', 'bottleneck', 'prototypes'):
                     clock.wrap(part, method, role)
-        clock.wrap(model.masker, 'forward', 'masker')
+        clock.wrap(model.masker, 'draw', 'masker')
         clock.wrap(model, 'student_forward', 'student')
         clock.wrap(model, 'student_forward_visible', 'student')
         clock.wrap(model, '_run_forward', 'losses')

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mstkit.errors import UsageError
 from mstkit.models import HOG
 from mstkit.registry import MODELS
-from mstkit.structures import Progress
+from mstkit.structures import DrawnMask, MaskContext, Progress
 from tests.models.plain_mim import hog
 
 
@@ -88,7 +88,7 @@ def test_strokes_lie_along_edges(upright):
     assert not drawn[0, 0, 8:, 8:].any(), 'no edge there'
 
 
-def test_a_step_is_mmpretrains():
+def test_a_step_is_mmpretrains(monkeypatch):
     arch = dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48)
     torch.manual_seed(0)
     model = MODELS.build(
@@ -100,11 +100,16 @@ def test_a_step_is_mmpretrains():
     )
     model.init_weights()
     model.set_progress(Progress(0, 10, 5, rank_seed=1))
-    shown, drawn = noise(224, 224), []
-    model.masker.register_forward_hook(lambda module, given, mask: drawn.append(mask))
+    shown, drawn, draw = noise(224, 224), [], model.masker.draw
+
+    def kept(context: MaskContext) -> DrawnMask:
+        drawn.append(draw(context))
+        return drawn[-1]
+
+    monkeypatch.setattr(model.masker, 'draw', kept)
     loss = model.train().loss([shown])['loss_predict']
     loss.backward()
-    mask = drawn[0].flatten(1)
+    mask = drawn[0].hidden.flatten(1)
     assert mask.sum(dim=1).tolist() == [78, 78]
 
     theirs = MaskFeatViT(arch=arch, img_size=224, patch_size=16)
