@@ -176,7 +176,8 @@ def check_tool(tool: str, words: list[str]) -> None:
         assert 'pretrained' in read_config(path).default_hooks
         return
     options = {name: value for name, value in vars(args).items() if name in LAUNCH_OPTIONS}
-    if options.get('data_root') or tool == 'analysis/preview_masks.py':  # which reads no data set of the config
+    generated = path.parent.name == 'demo'
+    if options.get('data_root') or (tool == 'analysis/preview_masks.py' and not generated):  # reads no data set of it
         options['data_root'] = 'DIR'
     else:
         assert str(path) != FOLDER_CONFIG, 'it has no --data-root'
