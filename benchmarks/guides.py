@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 from contest.json_line import machine, print_line
-from contest.our_step import OurStep
+from contest.our_step import OurStep, seconds_of_steps
+from contest.turns import median_ratio
 from mmengine.logging import MMLogger
 
 from mstkit.errors import UsageError, exit_cleanly
@@ -81,19 +82,11 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     MMLogger.get_instance('mmengine').setLevel('WARNING')  # else a line for every parameter
     steps = {name: build(args, name) for name in names}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(-2, args.rounds):
-        for name in names if turn % 2 == 0 else reversed(names):
-            start = time.perf_counter()
-            steps[name]()
-            if torch.device(args.device).type == 'cuda':
-                torch.cuda.synchronize()
-            if turn >= 0:
-                seconds[name].append(time.perf_counter() - start)
+    seconds = seconds_of_steps(steps, args.rounds)
     print(f'{args.config}: batch {args.batch_size}, {args.threads} threads, {args.rounds} rounds, {args.device}')
     results: dict[str, dict[str, float]] = {}
     for name in names:
-        ratio = statistics.median(one / none for one, none in zip(seconds[name], seconds[NONE], strict=True))
+        ratio = median_ratio(seconds[name], seconds[NONE])
         found = dict(seconds=statistics.median(seconds[name]), over_none=ratio, share_of_step=1 - 1 / ratio)
         results[name] = {key: round(value, 4) for key, value in found.items()}
         print(

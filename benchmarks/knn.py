@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from contest.json_line import machine, print_line
 from contest.memory import memory, start_peak
+from contest.turns import in_turn
 from torch import Tensor
 from torch.nn import functional
 
@@ -140,8 +141,7 @@ def main() -> None:
     check_same({name: search(queries, bank, args.k) for name, search in contestants.items()})
     taken: dict[str, list[tuple[float, int | None]]] = {name: [] for name in contestants}
     for turn in range(args.rounds):
-        names = list(contestants)
-        for name in names if turn % 2 == 0 else reversed(names):
+        for name in in_turn(contestants, turn):
             taken[name].append(measure(contestants[name], queries, bank, args.k))
     report(args, taken, versions)
 

@@ -9,16 +9,15 @@ import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
 
 import argparse
 import statistics
-import time
 from pathlib import Path
 
 import torch
 from contest.json_line import machine, print_line
-from contest.our_step import OurStep
+from contest.our_step import OurStep, seconds_of_steps
+from contest.turns import median_ratio
 from mmengine.logging import MMLogger
 
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.utils.progress_bar import track
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,15 +33,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def seconds_of(step: OurStep) -> float:
-    """Seconds of one step, until the device has done it."""
-    start = time.perf_counter()
-    step()
-    if step.device.type == 'cuda':
-        torch.cuda.synchronize(step.device)
-    return time.perf_counter() - start
-
-
 @exit_cleanly
 def main() -> None:
     """Builds all, lets them take turns, prints."""
@@ -56,16 +46,11 @@ def main() -> None:
         name: OurStep(config, {}, args.batch_size, args.device, args.dtype, None)
         for name, config in zip(names, args.configs, strict=True)
     }
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in track(range(-2, args.rounds), args.rounds + 2, 'rounds'):
-        for name in names if turn % 2 == 0 else reversed(names):
-            taken = seconds_of(steps[name])
-            if turn >= 0:
-                seconds[name].append(taken)
+    seconds = seconds_of_steps(steps, args.rounds)
     print(f'batch {args.batch_size}, {args.threads} threads, {args.rounds} rounds, {args.device}, {args.dtype}')
     results: dict[str, dict[str, float]] = {}
     for name in names:
-        ratio = statistics.median(one / first for one, first in zip(seconds[name], seconds[names[0]], strict=True))
+        ratio = median_ratio(seconds[name], seconds[names[0]])
         middle = statistics.median(seconds[name])
         results[name] = dict(seconds=round(middle, 4), over_first=round(ratio, 3))
         print(f'{name:36} {1e3 * middle:8.1f} ms a step, {ratio:5.2f} x {names[0]}')

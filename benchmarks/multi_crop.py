@@ -22,6 +22,7 @@ import PIL
 import torch
 import torchvision
 from contest.json_line import machine, print_line
+from contest.turns import in_turn
 from mmengine.dataset import default_collate
 from PIL import Image, ImageFilter, ImageOps
 from torchvision import transforms
@@ -186,7 +187,7 @@ def main() -> None:
         contestants['torchvision'] = TorchvisionViews()
     taken: dict[str, list[list[float]]] = {name: [] for name in contestants}
     for turn in track(range(args.rounds + 1), args.rounds + 1, 'rounds'):
-        for name in list(contestants) if turn % 2 == 0 else reversed(list(contestants)):
+        for name in in_turn(contestants, turn):
             taken[name].append(one_round(contestants[name], paths))
     steps = {name: device_step(views, args.device, args.rounds) for name, views in ours.items()}
     report(args, len(paths), {name: turns[1:] for name, turns in taken.items()}, steps)

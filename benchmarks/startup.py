@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from contest.json_line import machine, print_line
+from contest.turns import in_turn, median_ratio
 
 from mstkit.errors import UsageError, exit_cleanly
 
@@ -91,17 +92,13 @@ def main() -> None:
     taken: dict[str, list[float]] = {f'import {name}': [] for name in IMPORTS}
     taken['first iteration'] = []
     for turn in range(args.rounds):
-        names = list(IMPORTS)
-        for name in names if turn % 2 == 0 else reversed(names):
+        for name in in_turn(IMPORTS, turn):
             taken[f'import {name}'].append(seconds_to_import(IMPORTS[name]))
         taken['first iteration'].append(seconds_to_iteration(words, args.limit))
     median = {name: statistics.median(seconds) for name, seconds in taken.items()}
     for name, seconds in taken.items():
         print(f'{name:18} {median[name]:7.2f} s ({min(seconds):.2f} to {max(seconds):.2f})')
-    ratio = {
-        name: statistics.median(a / b for a, b in zip(taken['import mstkit'], taken[f'import {name}'], strict=True))
-        for name in ('torch', 'mmpretrain')
-    }
+    ratio = {name: median_ratio(taken['import mstkit'], taken[f'import {name}']) for name in ('torch', 'mmpretrain')}
     for name, value in ratio.items():
         print(f'import mstkit / import {name}: {value:.2f}')
     print_line(

@@ -18,6 +18,7 @@ import torch
 from contest.json_line import machine, print_line
 from contest.our_step import configured, view_sizes
 from contest.steps import PEERS
+from contest.turns import in_turn, median_ratio
 from contest.worker import Worker
 from mmengine.config import DictAction
 
@@ -67,7 +68,7 @@ def measure(workers: dict[str, Worker], steps: int) -> dict[str, dict[str, Any]]
             worker.ask('step')
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     for turn in range(steps):
-        for name in list(workers) if turn % 2 == 0 else reversed(list(workers)):
+        for name in in_turn(workers, turn):
             seconds[name].append(workers[name].ask('step'))
     found: dict[str, dict[str, Any]] = {}
     for name, worker in workers.items():
@@ -115,8 +116,7 @@ def report(args: argparse.Namespace, found: dict[str, dict[str, Any]]) -> None:
     for name, one in found.items():
         if name == 'ours':
             continue
-        ratios = [theirs / mine for theirs, mine in zip(one['seconds'], found['ours']['seconds'], strict=True)]
-        results[name]['ours_faster'] = round(statistics.median(ratios), 4)
+        results[name]['ours_faster'] = round(median_ratio(one['seconds'], found['ours']['seconds']), 4)
         print(f'ours over {name}: {results[name]["ours_faster"]:.2f} x images/s', end='')
         if one['peak_bytes'] and found['ours']['peak_bytes']:
             results[name]['ours_memory'] = round(found['ours']['peak_bytes'] / one['peak_bytes'], 4)

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from contest.json_line import machine, print_line
+from contest.turns import in_turn
 from contest.worker import Worker
 from mmengine.config import DictAction
 
@@ -91,7 +92,7 @@ def take_turns(workers: Mapping[str, Worker], steps: int, limit: float) -> dict[
     for turn in range(steps):
         if turn and time.perf_counter() - start > limit:
             break
-        for name in workers if turn % 2 == 0 else reversed(list(workers)):
+        for name in in_turn(workers, turn):
             seconds[name].append(workers[name].ask('step'))
     return seconds
 

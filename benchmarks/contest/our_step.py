@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from contest.clock import Clock
+from contest.turns import in_turn
 from mstkit.datasets import MultiCrop
 from mstkit.engine.config.config_options import apply_options
 from mstkit.engine.launch.launch import read_config
@@ -19,6 +22,7 @@ from mstkit.engine.runner.compiling import check_compiling, compile_parts
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS, TRANSFORMS
 from mstkit.structures import Progress
+from mstkit.utils.progress_bar import track
 
 PRECISIONS = {'float32': 'fp32', 'bfloat16': 'bf16', 'float16': 'fp16'}
 
@@ -127,3 +131,17 @@ class OurStep:
         clock.wrap(self.wrapper, 'zero_grad', 'optimizer')
         clock.wrap(model, 'after_step', 'EMA')
         clock.wrap(model, 'set_progress', 'EMA')
+
+
+def seconds_of_steps(steps: Mapping[str, OurStep], rounds: int) -> dict[str, list[float]]:
+    """Seconds of ``rounds`` steps of each, by turns, until the device has done them; two that do not count before."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in track(range(-2, rounds), rounds + 2, 'rounds'):
+        for name in in_turn(steps, turn):
+            start = time.perf_counter()
+            steps[name]()
+            if steps[name].device.type == 'cuda':
+                torch.cuda.synchronize(steps[name].device)
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
