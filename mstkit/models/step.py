@@ -34,7 +34,7 @@ class Step:
         target_view: (B, 3, H, W), the view that the teacher alone sees; None if no objective needs it.
         global_views: G.
         patch_errors: the loss of each hidden patch, (G*B, L) float32 without gradient, by the name of the objective;
-            those of visible patches mean nothing. Filled as objectives run, see ``Objective.gives_patch_errors``.
+            those of visible patches mean nothing. Filled as objectives run, where a later one reads them.
     """
 
     def __init__(
@@ -151,6 +151,11 @@ class Step:
         )
 
     @property
+    def seen(self) -> TokenOutput | VisibleOutput:
+        """The student's tokens of the masked global views, of the patches that its encoder sees."""
+        return self.visible if self.model.encoder_sees == 'visible' else self.student
+
+    @property
     def _student_layers(self) -> int:
         return max(one.student_layers for one in self.model.objectives.values())
 
@@ -163,7 +168,7 @@ class Step:
     @property
     def student_global(self) -> Tensor:
         """The student's pooled features of the masked global views, (G*B, C), view by view."""
-        return (self.visible if self.model.encoder_sees == 'visible' else self.student).pooled
+        return self.seen.pooled
 
     @property
     def student_pooled(self) -> Tensor:
@@ -171,6 +176,10 @@ class Step:
         # Global views first: both draw random numbers (drop path), and the order has to be the same in every step.
         student = self.student_global
         return torch.cat([student, *(tokens.pooled for tokens in self.student_local)])
+
+    def keeps_errors(self, objective: str) -> bool:
+        """Whether an objective reads the :attr:`patch_errors` of another one."""
+        return any(one.reads_errors_of == objective for one in self.model.objectives.values())
 
     def part(self, objective: str, name: str) -> Any:
         """A module of one of the student's objectives, for example ``part('ce', 'neck')``."""

@@ -94,6 +94,14 @@ def test_the_ranked_losses_are_those_of_the_patches(kind):
     assert model.objectives['rank'].statistics['rank_accuracy'].item() == pytest.approx(right)
 
 
+@pytest.mark.parametrize('kind', ['MAE', 'SimMIM'])
+def test_losses_of_patches_that_nobody_ranks_are_not_kept(kind):
+    model = build(kind, masker=Given(masks()))
+    step = Step(model, [images()])
+    model.objectives['predict'](step)
+    assert step.patch_errors == {}
+
+
 def gradients(weights: dict[str, Tensor], **objectives: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Weights and gradients of a step of MAE that starts from the given weights, as far as it has them."""
     model = build('MAE', masker=Given(masks()), objectives=objectives)

@@ -189,8 +189,10 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         patches = tokens[:, extra:]
         if present is not None:
             patches, places = patches.masked_fill(~present[..., None], 0.0), places.masked_fill(~present, -1)
-        counts = (~hidden).sum(dim=1, keepdim=True)
-        pooled = tokens[:, 0] if self.num_extra_tokens else patches.sum(dim=1) / counts.to(patches.dtype)
+        if self.num_extra_tokens:
+            pooled = tokens[:, 0]
+        else:
+            pooled = patches.sum(dim=1) / (~hidden).sum(dim=1, keepdim=True).to(patches.dtype)
         return VisibleOutput(patches, pooled, places, grid, *self._inner(found, present))
 
     def _inner(

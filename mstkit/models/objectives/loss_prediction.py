@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mstkit.errors import UsageError
-from mstkit.models.decoders import TokenDecoder, build_decoder
-from mstkit.models.objectives.objective import Objective, Surroundings
+from mstkit.models.decoders import TokenDecoder
+from mstkit.models.objectives.objective import Objective, Surroundings, decoder_for
 from mstkit.registry import MODELS
-from mstkit.structures import TokenOutput, VisibleOutput
 from mstkit.utils.checks import check_flag, check_number, check_text
 
 if TYPE_CHECKING:  # for annotations only: importing it would be circular
@@ -70,16 +69,8 @@ class LossPrediction(Objective):
                 f'LossPrediction.of: there is {what} with a loss of each patch before this one (such as '
                 f'MaskedPrediction; there is {", ".join(map(repr, known)) or "none"}): name one, or put it first'
             )
-        self.of = asked or known[0]
-        backbone = surroundings.backbone
-        self._sees_visible = surroundings.encoder_sees == 'visible'
-        self.predictor = build_decoder(
-            {'type': 'ViTDecoder', **(decoder or {})},
-            in_channels=backbone.feature_dims,
-            out_channels=1,
-            class_token=backbone.num_extra_tokens > 0,
-            visible_only=self._sees_visible,
-        )
+        self.reads_errors_of: str = asked or known[0]
+        self.predictor = decoder_for({'type': 'ViTDecoder', **(decoder or {})}, surroundings, 1)
         if self.predictor.out_channels != 1:
             raise UsageError(
                 f'LossPrediction.decoder.out_channels is {self.predictor.out_channels}, but a patch has one loss: '
@@ -87,7 +78,7 @@ class LossPrediction(Objective):
             )
         self.train_encoder = check_flag('LossPrediction.train_encoder', train_encoder)
         self.lr_mult = check_number('LossPrediction.lr_mult', lr_mult, 0, 1e6)
-        self.student_needs = 'visible' if self._sees_visible else 'all'
+        self.student_needs = 'visible' if surroundings.encoder_sees == 'visible' else 'all'
 
     def followed(self) -> dict[str, nn.Module]:
         """See :meth:`Objective.followed`: the predictor."""
@@ -95,12 +86,12 @@ class LossPrediction(Objective):
 
     def forward(self, step: Step) -> Tensor:
         """See :meth:`Objective.forward`."""
-        seen: TokenOutput | VisibleOutput = step.visible if self._sees_visible else step.student
+        seen = step.seen
         if not self.train_encoder:
             seen = seen._replace(patch_tokens=seen.patch_tokens.detach(), pooled=seen.pooled.detach())
         assert step.mask is not None
         predicted = self.predictor(seen).squeeze(-1)  # (B, L)
-        loss, accuracy = ranking_loss(predicted, step.patch_errors[self.of], step.mask.flatten(1))
+        loss, accuracy = ranking_loss(predicted, step.patch_errors[self.reads_errors_of], step.mask.flatten(1))
         self.statistics = {'rank_accuracy': accuracy}
         return loss
 

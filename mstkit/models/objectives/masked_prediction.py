@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.backbones.masked_backbone import expand_mask
-from mstkit.models.decoders import TokenDecoder, build_decoder
-from mstkit.models.objectives.objective import Objective, Surroundings, on_grid
+from mstkit.models.decoders import TokenDecoder
+from mstkit.models.objectives.objective import Objective, Surroundings, decoder_for, on_grid
 from mstkit.models.targets import Target, build_target
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
@@ -75,7 +75,7 @@ class MaskedPrediction(Objective):
                 f'{surroundings.method} predicts hidden patches, but has no masker: give one, such as '
                 "dict(type='RandomMasker', ratio=0.75), or on='all'"
             )
-        backbone, visible = surroundings.backbone, surroundings.encoder_sees == 'visible'
+        backbone = surroundings.backbone
         self.student_layers, self.scale = _layers_up_to(layer, backbone), scale
         self.norm = nn.LayerNorm(backbone.feature_dims, eps=1e-6) if self.student_layers else None
         side = _side_of(backbone, scale)
@@ -96,14 +96,8 @@ class MaskedPrediction(Objective):
         if self.target.discrete != (loss == 'cross_entropy'):
             kind, fitting = ('ids', 'cross_entropy') if self.target.discrete else ('values', 'mse, l1 or smooth_l1')
             raise UsageError(f'loss is {loss!r}, but {type(self.target).__name__} gives {kind}: give {fitting}')
-        self.decoder = build_decoder(
-            decoder,
-            in_channels=backbone.feature_dims,
-            out_channels=self.target.dims,
-            class_token=backbone.num_extra_tokens > 0,
-            visible_only=visible,
-            **({} if scale == 1 else dict(scale=scale)),  # a decoder of one's own need not know of it
-        )
+        known = {} if scale == 1 else dict(scale=scale)  # a decoder of one's own need not know of it
+        self.decoder = decoder_for(decoder, surroundings, self.target.dims, **known)
         if self.decoder.out_channels != self.target.dims:
             raise UsageError(
                 f'decoder.out_channels is {self.decoder.out_channels}, but {type(self.target).__name__} has '
@@ -113,7 +107,7 @@ class MaskedPrediction(Objective):
         self.gives_patch_errors = scale == 1
         self.teacher_needs, self.teacher_layers = self.target.teacher_needs, self.target.teacher_layers
         self.student_needs = 'hidden' if self.decoder.per_patch and on == 'hidden' else 'all'
-        if visible:
+        if surroundings.encoder_sees == 'visible':
             self.student_needs = 'visible'
 
     def forward(self, step: Step) -> Tensor:
@@ -129,13 +123,14 @@ class MaskedPrediction(Objective):
             predicted = self.decoder(seen._replace(patch_tokens=tokens[None]))
             errors = patch_errors(predicted, target.flatten(0, 1).index_select(0, rows)[None], self.loss, self.beta)
             loss = errors.sum() / max(len(rows), 1)
-            errors = on_grid(errors[0], rows, target.shape[:2])
+            if step.keeps_errors(self.name):
+                step.patch_errors[self.name] = on_grid(errors[0], rows, target.shape[:2])
         else:
             errors = patch_errors(self.decoder(seen), target, self.loss, self.beta)
             counted = self._counted(step)
             loss = errors.mean() if counted is None else weighted_mean(errors, counted)
-        if self.gives_patch_errors:
-            step.patch_errors[self.name] = errors.detach()
+            if step.keeps_errors(self.name):
+                step.patch_errors[self.name] = errors.detach()
         self.statistics = {'masked_prediction': loss.detach()}
         return loss
 
@@ -174,10 +169,10 @@ class MaskedPrediction(Objective):
         made = self.target.to_images(values, step.images, grid)
         if made is None:
             return made
-        side = self.target.patch_size
+        size = (made.shape[2], made.shape[3])
 
-        def pixels(mask: Tensor) -> Tensor:  # (B, h, w) to (B, 1, H, W)
-            return mask.unflatten(1, grid)[:, None].repeat_interleave(side, 2).repeat_interleave(side, 3)
+        def pixels(mask: Tensor) -> Tensor:  # (B, L) to (B, 1, H, W)
+            return expand_mask(mask.unflatten(1, grid), size)[:, None]
 
         if self.on == 'hidden':
             made = torch.where(pixels(self._hidden(step) > 0), made, step.images.to(made.dtype))
@@ -189,7 +184,7 @@ class MaskedPrediction(Objective):
 
     def _seen(self, step: Step) -> TokenOutput | VisibleOutput:
         """The student's tokens after the block that is predicted from."""
-        seen = step.visible if step.model.encoder_sees == 'visible' else step.student
+        seen = step.seen
         if self.norm is None:
             return seen
         if seen.class_tokens:

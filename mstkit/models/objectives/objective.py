@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mstkit.models.backbones import MaskedBackbone
+from mstkit.models.decoders import TokenDecoder, build_decoder
 from mstkit.models.maskers import Masker
 from mstkit.registry import MODELS
 from mstkit.structures import Progress, Read
@@ -64,8 +65,9 @@ class Objective(nn.Module):
         target_layers: likewise of the target view (``step.target.layers``).
         reads_local: whether it uses the local views.
         prototypes: K of the logits by which views are compared; None if there are no such logits.
-        gives_patch_errors: whether it leaves the loss of each hidden patch in ``step.patch_errors``, for objectives
-            after it.
+        gives_patch_errors: whether it leaves the loss of each hidden patch in ``step.patch_errors``, if an objective
+            after it reads them.
+        reads_errors_of: the name of the objective whose ``step.patch_errors`` it reads; None for none.
         lr_mult: the learning rate of its parameters, as a multiple of the model's.
         statistics: detached scalars of the last step, for the log.
     """
@@ -80,6 +82,7 @@ class Objective(nn.Module):
     reads_local: bool = False
     prototypes: int | None = None
     gives_patch_errors: bool = False
+    reads_errors_of: str | None = None
     lr_mult: float = 1.0
 
     def __init__(self, surroundings: Surroundings, weight: float = 1.0) -> None:
@@ -128,6 +131,28 @@ class Objective(nn.Module):
 
     def check_batch(self, images: int) -> None:
         """Refuses a global batch size (images per iteration over all ranks). Raises UsageError."""
+
+
+def decoder_for(decoder: Mapping[str, Any], surroundings: Surroundings, out_channels: int, **more: Any) -> TokenDecoder:
+    """Builds a decoder of the student's tokens; of its sizes a config gives those that are to differ.
+
+    Args:
+        decoder: the config.
+        surroundings: of the objective.
+        out_channels: values per patch.
+        more: defaults of further arguments.
+
+    Raises:
+        UsageError: a component that is no :class:`TokenDecoder`.
+    """
+    return build_decoder(
+        dict(decoder),
+        in_channels=surroundings.backbone.feature_dims,
+        out_channels=out_channels,
+        class_token=surroundings.backbone.num_extra_tokens > 0,
+        visible_only=surroundings.encoder_sees == 'visible',
+        **more,
+    )
 
 
 def on_grid(errors: Tensor, places: Tensor, shape: tuple[int, ...]) -> Tensor:

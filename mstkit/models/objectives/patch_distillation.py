@@ -106,7 +106,8 @@ class PatchDistillation(Objective):
                 targets = neck.prototypes(neck.bottleneck(tokens[chosen]))
         predicted = step.part(owner, 'neck')(student.patch_tokens.flatten(0, 1)[chosen])
         loss = self.head.loss(predicted, targets, patch_weights(mask.flatten(1), chosen))
-        step.patch_errors[self.name] = on_grid(self.head.errors, chosen, mask.flatten(1).shape)
+        if step.keeps_errors(self.name):
+            step.patch_errors[self.name] = on_grid(self.head.errors, chosen, mask.flatten(1).shape)
         self.statistics = self.head.statistics
         return loss
 

@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 from mstkit.errors import UsageError
 from mstkit.models.decoders import TokenDecoder
-from mstkit.models.decoders.token_decoder import build_decoder
 from mstkit.models.objectives.key_contrast import output_size
-from mstkit.models.objectives.objective import Objective, Surroundings
+from mstkit.models.objectives.objective import Objective, Surroundings, decoder_for
 from mstkit.registry import MODELS
 from mstkit.utils.checks import check_temperature
 
@@ -61,15 +60,8 @@ class TargetViewContrast(Objective):
         weight: float = 1.0,
     ) -> None:
         super().__init__(surroundings, weight)
-        backbone, visible = surroundings.backbone, surroundings.encoder_sees == 'visible'
-        channels = backbone.feature_dims
-        self.decoder = build_decoder(
-            decoder,
-            in_channels=channels,
-            out_channels=channels,
-            class_token=backbone.num_extra_tokens > 0,
-            visible_only=visible,
-        )
+        channels = surroundings.backbone.feature_dims
+        self.decoder = decoder_for(decoder, surroundings, channels)
         self.neck = MODELS.build(neck, default_args=dict(in_channels=channels))
         dim = output_size(self.neck, channels, 'neck')
         self.predictor = MODELS.build(predictor, default_args=dict(in_channels=dim))
@@ -79,7 +71,7 @@ class TargetViewContrast(Objective):
                 f'neck gives {dim} numbers per image and predictor {predicted}: make them equal (out_channels of both)'
             )
         self.temperature = check_temperature('TargetViewContrast.temperature', temperature)
-        self.student_needs = 'visible' if visible else 'all'
+        self.student_needs = 'visible' if surroundings.encoder_sees == 'visible' else 'all'
 
     def followed(self) -> dict[str, nn.Module]:
         """See :meth:`Objective.followed`: the neck, neither decoder nor predictor."""
@@ -89,8 +81,7 @@ class TargetViewContrast(Objective):
         """See :meth:`Objective.forward`; all global views of an image have the same key."""
         with torch.no_grad():
             (keys,) = step.teacher_part(self.name, 'neck')((step.target.layers[-1].mean(dim=1),))  # (B, D)
-        seen = step.visible if step.model.encoder_sees == 'visible' else step.student
-        (projected,) = self.neck((self.decoder(seen).mean(dim=1),))
+        (projected,) = self.neck((self.decoder(step.seen).mean(dim=1),))
         (queries,) = self.predictor((projected,))  # (G*B, D)
         with torch.autocast(queries.device.type, enabled=False):
             cosines = F.normalize(queries.float(), dim=1) @ keys_of_all_ranks(F.normalize(keys.float(), dim=1)).T
