@@ -133,6 +133,23 @@ def weighted_places(logits: Tensor, generator: Generator) -> Tensor:
     return ranks((-draw.log()).log() - logits)  # of arrival times -log(u) / w; u = 0 arrives last
 
 
+def places_by_importance(importance: Tensor, direction: str, generator: Generator) -> Tensor:
+    """Random ranks in which patches are drawn in proportion to their importance a, or to 1 / a.
+
+    Importance below the smallest normal float32 (1.2e-38), zero above all, counts as that number.
+
+    Args:
+        importance: (B, L) float32.
+        direction: 'most' in proportion to a, 'least' to 1 / a.
+        generator: on the device of the importance.
+
+    Returns:
+        (B, L) int64, see :func:`weighted_places`.
+    """
+    logits = importance.clamp_min(torch.finfo(importance.dtype).tiny).log()
+    return weighted_places(logits if direction == 'most' else -logits, generator)
+
+
 def draw_rectangles(
     areas: tuple[float, Tensor],
     aspect: tuple[float, float],
@@ -158,13 +175,27 @@ def draw_rectangles(
     ratio = torch.exp(start + draw[:, 1:2] * (end - start))
     tall = (area * ratio).sqrt().round().clamp(1, height)
     wide = (area / ratio).sqrt().round().clamp(1, width)
-    top = (draw[:, 2:3] * (height - tall + 1)).floor()
-    left = (draw[:, 3:] * (width - wide + 1)).floor()
-    rows = torch.arange(height, device=high.device)
-    columns = torch.arange(width, device=high.device)
-    in_rows = (rows >= top) & (rows < top + tall)  # (B, h)
-    in_columns = (columns >= left) & (columns < left + wide)  # (B, w)
-    return in_rows.unsqueeze(2) & in_columns.unsqueeze(1)  # (B, h, w)
+    return placed_rectangles(tall, wide, (draw[:, 2:3], draw[:, 3:]), grid)
+
+
+def placed_rectangles(tall: Tensor, wide: Tensor, draw: tuple[Tensor, Tensor], grid: tuple[int, int]) -> Tensor:
+    """Rectangles of given sizes, each uniformly among the positions where it fits the grid.
+
+    Args:
+        tall: (..., 1), whole numbers of rows, 1 to h.
+        wide: (..., 1), of columns, 1 to w.
+        draw: (..., 1) each, uniform in [0, 1): for row and column.
+        grid: (h, w).
+
+    Returns:
+        (..., h, w) bool.
+    """
+    height, width = grid
+    top, left = (draw[0] * (height - tall + 1)).floor(), (draw[1] * (width - wide + 1)).floor()
+    rows, columns = torch.arange(height, device=tall.device), torch.arange(width, device=tall.device)
+    in_rows = (rows >= top) & (rows < top + tall)  # (..., h)
+    in_columns = (columns >= left) & (columns < left + wide)  # (..., w)
+    return in_rows.unsqueeze(-1) & in_columns.unsqueeze(-2)
 
 
 def blocks(

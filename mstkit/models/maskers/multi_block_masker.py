@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from mstkit.models.maskers.functional import placed_rectangles
 from mstkit.models.maskers.masker import Masker, check_probability
 from mstkit.models.maskers.masking_ratio import count_of, draw_images
 from mstkit.registry import MODELS
@@ -103,8 +104,4 @@ def placed_blocks(
     ratio = aspect[0] + (aspect[1] - aspect[0]) * ratio
     tall = (area * ratio).sqrt().round().clamp(1, height)
     wide = (area / ratio).sqrt().round().clamp(1, width)
-    # Rows and columns counted from the corner of the block: (B, M, h) and (B, M, w).
-    rows = torch.arange(height, device=draw.device) - (down * (height - tall + 1)).floor()
-    columns = torch.arange(width, device=draw.device) - (right * (width - wide + 1)).floor()
-    in_rows, in_columns = (rows >= 0) & (rows < tall), (columns >= 0) & (columns < wide)
-    return (in_rows.unsqueeze(3) & in_columns.unsqueeze(2)).flatten(2)
+    return placed_rectangles(tall, wide, (down, right), grid).flatten(2)

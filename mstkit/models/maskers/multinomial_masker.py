@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Generator, Tensor
 
-from mstkit.models.maskers.functional import importance_of, weighted_places
+from mstkit.models.maskers.functional import importance_of, places_by_importance
 from mstkit.models.maskers.masker import check_layer
 from mstkit.models.maskers.masking_ratio import Ratio
 from mstkit.models.maskers.ratio_masker import RatioMasker
@@ -66,9 +65,8 @@ class MultinomialMasker(RatioMasker):
         """See :meth:`RatioMasker.choose`."""
         assert context.scores is not None
         importance = importance_of(context.scores, self.exclude_cls_key)
-        logits = importance.clamp_min(torch.finfo(importance.dtype).tiny).log()
         attended_first = (self.direction == 'most') == (self.drawn == 'hidden')
-        places = weighted_places(logits if attended_first else -logits, generator)
+        places = places_by_importance(importance, 'most' if attended_first else 'least', generator)
         return places < counts if self.drawn == 'hidden' else places >= places.shape[1] - counts
 
     def extra_repr(self) -> str:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from mstkit.models.maskers.functional import importance_of, ranks, uniform_places
 from mstkit.models.maskers.masker import check_layer, check_probability
-from mstkit.models.maskers.masking_ratio import Ratio, count_of
+from mstkit.models.maskers.masking_ratio import Ratio
 from mstkit.models.maskers.ratio_masker import RatioMasker
 from mstkit.models.maskers.token_clusters import token_clusters
 from mstkit.registry import MODELS
@@ -24,7 +24,7 @@ class ObjectMasker(RatioMasker):
     After self-guided MAE (Shin et al., NeurIPS 2024, arXiv 2507.19773), which parts the patches of an image in two by
     the features of the encoder that is trained, and hides the object but for hint tokens. Here the two are clusters of
     the guide's patch tokens (:func:`token_clusters`), and how the object is told from the background, how many hints
-    there are and what fills the budget are choices of this project: its code was not at hand.
+    there are and what fills the budget are choices of this project.
 
     With n patches in the object and k to hide, any int(``hint`` n) patches of the object are hints. Patches are hidden
     at random in this order, until k are: those of the object that are no hints, the background, the hints.
@@ -76,8 +76,8 @@ class ObjectMasker(RatioMasker):
             first = ~first
         place = uniform_places(context.shape, generator, context.device)
         length = place.shape[1]
-        shares = torch.tensor([count_of(self.hint, size) for size in range(length + 1)], device=place.device)
-        hints = shares[first.sum(dim=1, keepdim=True)]  # (B, 1)
+        # In float64, and so as count_of has it; on the device, which need not wait for a table of the host's.
+        hints = (self.hint * first.sum(dim=1, keepdim=True).double()).long()  # (B, 1)
         is_hint = first & (ranks(place + length * ~first) < hints)
         turn = torch.where(is_hint, 2, (~first).long())  # 0 the object, 1 the background, 2 hints
         return ranks(turn * length + place) < counts

@@ -113,9 +113,8 @@ def part_counts(sizes: Tensor, order: Tensor, counts: Tensor, inside: int) -> Te
         (B, P) int64, at most ``sizes`` each, with the sum ``counts``. Where shares are no whole numbers, the parts of
         largest remainder get one more; of equal ones that which is earlier in the order.
     """
-    earlier = order.unsqueeze(1) < order.unsqueeze(
-        2
-    )  # (B, P, P): whether the part of the column comes before the row's
+    # (B, P, P): whether the part of the column comes before that of the row.
+    earlier = order.unsqueeze(1) < order.unsqueeze(2)
     before = (earlier * sizes.unsqueeze(1)).sum(dim=2)  # (B, P)
     whole = torch.minimum((counts - before).clamp_min(0), sizes)
     # In whole numbers, so that nothing is rounded: λ n (k / L) + (1 - λ) m, times 65536 L.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Generator, Tensor
 
 from mstkit.errors import UsageError
-from mstkit.models.maskers.functional import importance_of, ranks, uniform_places, weighted_places
+from mstkit.models.maskers.functional import importance_of, places_by_importance, ranks, uniform_places
 from mstkit.models.maskers.masker import check_layer, check_probability
 from mstkit.models.maskers.masking_ratio import ROUNDING, Ratio, count_of, draw_counts, draw_images
 from mstkit.models.maskers.ratio_masker import RatioMasker
@@ -83,8 +82,7 @@ class ThrowingMasker(RatioMasker):
         importance = importance_of(context.scores, self.exclude_cls_key)
         if self.order == 'ranked':
             return ranks(-importance if self.direction == 'most' else importance)
-        logits = importance.clamp_min(torch.finfo(importance.dtype).tiny).log()
-        return weighted_places(logits if self.direction == 'most' else -logits, generator)
+        return places_by_importance(importance, self.direction, generator)
 
     def choose(self, context: MaskContext, counts: Tensor, generator: Generator) -> Tensor:
         """See :meth:`RatioMasker.choose`."""
