@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor
 
 from mstkit.errors import UsageError, nearest
 from mstkit.interop import load_strict, read_data, recognize
-from mstkit.networks.from_config import SEED, errors_of_source, split_weights
+from mstkit.networks.from_config import errors_of_source, split_weights
 from mstkit.networks.network import Network
+from mstkit.networks.random_network import SEED, seeded_quietly
 from mstkit.utils.position_interpolation import DINO_OFFSET
-from mstkit.utils.undisturbed import undisturbed_randomness
 
 # Prefixes of classifier weights, which a backbone without classifier does not have.
 CLASSIFIERS = ('head.', 'head_dist.')
@@ -42,8 +41,7 @@ def open_timm(words: str) -> Network:
             f'timm:{name}: timm has no model of that name.{nearest(name, timm.list_models())} '
             'timm.list_models() lists all names.'
         )
-    with undisturbed_randomness():
-        torch.manual_seed(SEED)
+    with seeded_quietly():
         try:
             any_size: dict[str, Any] = dict(dynamic_img_size=True) if _is_dinos(name) else {}
             backbone: Any = timm.create_model(name, pretrained=False, num_classes=0, **any_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,24 +11,23 @@ from torch.nn import functional as F
 from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.targets import Target
-from mstkit.networks.frozen_inputs import fingerprint_of, renormalized, resized
+from mstkit.networks.frozen_network import FrozenNetwork, resized
 from mstkit.networks.network import Network
 from mstkit.networks.network_blocks import Block
-from mstkit.networks.open_network import open_networks
 from mstkit.networks.random_network import random_copy
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
-from mstkit.utils.checks import check_count, check_one_of, check_text
+from mstkit.utils.checks import check_count, check_one_of
 
 RANDOM = 'random'
 
 
 @MODELS.register_module()
-class FrozenFeatures(Target):
+class FrozenFeatures(FrozenNetwork, Target):
     """What a frozen network makes of each patch of the whole image (dBOT, arXiv 2209.03917).
 
     Like :class:`FrozenGuide` it lives in the room that opens networks, and its weights are not in the checkpoints of
-    the run: a resumed run opens ``source`` again, and the fingerprint in the checkpoint has to be that of its weights.
+    the run, see :class:`FrozenNetwork`.
 
     The network's grid of patches is always the student's, and no feature is interpolated: images are resized (bilinear,
     antialiased) to the student's grid times the network's stride. A student of 14×14 patches of 16 px shows a teacher
@@ -50,7 +49,7 @@ class FrozenFeatures(Target):
             resuming, weights that are not those of before.
     """
 
-    fingerprint: Tensor
+    purpose = 'whose features the run of this checkpoint predicted'
 
     def __init__(
         self,
@@ -61,38 +60,25 @@ class FrozenFeatures(Target):
         norm: Literal['layer', 'final', 'none'] = 'layer',
     ) -> None:
         super().__init__(patch_size)
-        self.source = check_text('FrozenFeatures.source', source)
-        if branch is not None:
-            check_one_of('FrozenFeatures.branch', branch, ('student', 'teacher'))
+        self.set_source(source, branch)
         self.top = check_count('FrozenFeatures.top', top, 1, 1000)
         self.norm = check_one_of('FrozenFeatures.norm', norm, ('layer', 'final', 'none'))
-        self._normalization: tuple[Tensor, Tensor] | None = None
-        # In a list, so that its weights are no part of the model: neither saved nor sent to other processes.
-        self._networks: list[Network] = []
         if source != RANDOM:
-            try:
-                self._networks = open_networks(source, branch)[-1:]
-            except UsageError as error:
-                raise UsageError(f'FrozenFeatures.source: {error}') from error
+            self.open()
             with torch.no_grad():
                 shown = self.network(torch.zeros(1, 3, self.network.image_size, self.network.image_size))
             self._accept(self.network.image_size // shown.grid[0], shown.patch_tokens.shape[-1])
-
-    @property
-    def network(self) -> Network:
-        """The network."""
-        return self._networks[0]
 
     def prepare(self, backbone: MaskedBackbone) -> None:
         """See :meth:`Target.prepare`; with 'random' makes the network."""
         if self.source == RANDOM:
             # Shown the student's own images: no size or normalization of another network plays a part.
             size = backbone.stride
-            self._networks = [Network(random_copy(backbone), RANDOM, size, (0.0,) * 3, (1.0,) * 3)]
+            self.take(Network(random_copy(backbone), RANDOM, size, (0.0,) * 3, (1.0,) * 3))
             self._accept(backbone.stride, backbone.feature_dims)
 
     def _accept(self, stride: int, dims: int) -> None:
-        """Notes the sizes of the network, C of ``dims`` values per patch of ``stride`` pixels, and its fingerprint."""
+        """Notes the sizes of the network, C of ``dims`` values per patch of ``stride`` pixels."""
         self.stride, self.dims = stride, dims
         blocks = self.network.blocks
         count = sum(block.stage == blocks[-1].stage for block in blocks)
@@ -101,27 +87,17 @@ class FrozenFeatures(Target):
                 f'FrozenFeatures.top is {self.top}, and {self.network.name} has {count} blocks whose output is on its '
                 f'last grid: give 1 to {count}'
             )
-        self.register_buffer('fingerprint', fingerprint_of(self.network))
 
     def set_normalization(self, mean: Tensor, std: Tensor) -> None:
         """See :meth:`Target.set_normalization`."""
-        self._normalization = mean.clone(), std.clone()
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        found = state_dict.get(f'{prefix}fingerprint')
-        if found is not None and not torch.equal(found.cpu(), self.fingerprint.cpu()):
-            raise UsageError(
-                f'FrozenFeatures.source is {self.source!r}, whose weights are not those whose features the run of this '
-                'checkpoint predicted: give the source of that run'
-            )
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.normalization = mean.clone(), std.clone()
 
     @torch.no_grad()
     def forward(self, images: Tensor, grid: tuple[int, int], teacher: TokenOutput | None = None) -> Tensor:
         """See :meth:`Target.forward`."""
         network, count = self.network.to(images.device), len(self.network.blocks)
         if self.source != RANDOM:
-            images = renormalized(images, network, self._normalization)
+            images = self.renormalized(images)
         shown = resized(images, (grid[0] * self.stride, grid[1] * self.stride))
         made: list[Tensor] = []
 
