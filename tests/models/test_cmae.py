@@ -15,6 +15,7 @@ from mstkit.models.objectives.target_view_contrast import keys_of_all_ranks
 from mstkit.registry import MODELS
 from tests.models.builders import SWIN, VIT, total
 from tests.models.mim_models import DECODER, Given, build, masks
+from tests.models.parity import check_gradients, in_float64
 from tests.models.plain_mim import mae_loss
 from tests.models.plain_views import cmae_contrast
 
@@ -45,19 +46,14 @@ def test_a_step_is_that_of_its_formulas(views):
     inputs = [view.double() for view in shown(*[32] * (views + 1))]
     losses = model.loss(inputs)
     total(losses).backward()
-    weights = {name: one.detach().double().requires_grad_(one.requires_grad) for name, one in model.named_parameters()}
+    weights = in_float64(model)
     teacher = {name: one.detach() for name, one in model.teacher.named_parameters()}
     predicted = mae_loss(torch.cat(inputs[:-1]), mask, weights, 8, (3, 2), True)
     contrast = cmae_contrast(torch.cat(inputs[:-1]), inputs[-1], mask, weights, teacher, 8, (3, 2))
     (predicted + contrast).backward()
     assert losses['loss_predict'].item() == pytest.approx(predicted.item(), rel=1e-5)
     assert losses['loss_contrast'].item() == pytest.approx(contrast.item(), rel=1e-5)
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            error = (parameter.grad - weights[name].grad).norm() / (weights[name].grad.norm() + 1e-3)
-            assert error < 1e-5, f'{name}: {error}'
-        else:
-            assert parameter.grad is None
+    check_gradients(model, weights)
 
 
 def test_parts_and_momentum_are_those_of_its_code():

@@ -12,6 +12,7 @@ from mstkit.models import Step
 from mstkit.registry import MODELS
 from tests.models.builders import SMALL_BACKBONES, VIT, views
 from tests.models.mim_models import Given, build, images, masks
+from tests.models.parity import check_gradients, in_float64
 from tests.models.plain_mim import local_mim_loss
 
 SMALL = dict(embed_dims=24, num_layers=1, num_heads=2)
@@ -37,14 +38,11 @@ def test_a_step_is_that_of_its_formulas(norm, counts):
     assert list(losses) == [f'loss_{name}' for name in BLOCKS]
     loss = torch.stack(list(losses.values())).sum()
     loss.backward()
-    weights = {name: one.detach().double().requires_grad_(one.requires_grad) for name, one in model.named_parameters()}
+    weights = in_float64(model)
     expected = local_mim_loss(shown, mask, weights, 8, (3, 2), BLOCKS, norm)
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            error = (parameter.grad - weights[name].grad).norm() / (weights[name].grad.norm() + 1e-3)
-            assert error < 1e-5, f'{name}: {error}'
+    check_gradients(model, weights)
 
 
 def test_its_blocks_are_those_of_its_code():

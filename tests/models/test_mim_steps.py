@@ -16,6 +16,7 @@ from mstkit.registry import MODELS
 from mstkit.utils.sincos_positions import sincos_positions
 from tests.models.builders import SWIN, VIT
 from tests.models.mim_models import DECODER, LINEAR, Given, build, images, masks
+from tests.models.parity import check_gradients, in_float64
 from tests.models.plain_mim import (
     beit_loss,
     data2vec_loss,
@@ -34,16 +35,11 @@ def held_against(model: Pretrainer, shown: Tensor, reference: Any) -> None:
     """The loss and every gradient of one step are those of a reference in float64 on the same weights."""
     loss = model.loss([shown])['loss_predict']
     loss.backward()
-    weights = {name: one.detach().double().requires_grad_(one.requires_grad) for name, one in model.named_parameters()}
+    weights = in_float64(model)
     expected = reference(weights)
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            error = (parameter.grad - weights[name].grad).norm() / (weights[name].grad.norm() + 1e-3)
-            assert error < 1e-5, f'{name}: {error}'
-        else:
-            assert parameter.grad is None
+    check_gradients(model, weights)
 
 
 @pytest.mark.parametrize('norm', [True, False])

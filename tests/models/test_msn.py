@@ -15,6 +15,7 @@ from mstkit.models.objectives.prototype_matching import mean_entropy
 from mstkit.registry import MODELS
 from tests.models.builders import NECK, SWIN, VIT, gradient_of
 from tests.models.mim_models import Given, build, masks
+from tests.models.parity import check_gradients, in_float64
 from tests.models.plain_views import msn_loss
 
 LINEAR = dict(type='PrototypeMatching', neck=dict(type='mmpretrain.LinearNeck', in_channels=48, out_channels=8))
@@ -50,7 +51,7 @@ def test_a_step_is_that_of_its_formulas(anchors, focal, sinkhorn):
     views = [view.double() for view in shown(*[32] * (anchors + 1), *focal)]
     loss = model.loss(views)['loss_match']
     loss.backward()
-    weights = {name: one.detach().double().requires_grad_(one.requires_grad) for name, one in model.named_parameters()}
+    weights = in_float64(model)
     small = views[anchors + 1 :]
     local = [torch.cat([view for view in small if view.shape[-1] == size]) for size in dict.fromkeys(focal)]
     expected = msn_loss(
@@ -58,12 +59,7 @@ def test_a_step_is_that_of_its_formulas(anchors, focal, sinkhorn):
     )
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            error = (parameter.grad - weights[name].grad).norm() / (weights[name].grad.norm() + 1e-3)
-            assert error < 1e-5, f'{name}: {error}'
-        else:
-            assert parameter.grad is None
+    check_gradients(model, weights)
     found = model.last_statistics()
     assert found['teacher_entropy'] + found['kl'] + 0.7 * (math.log(32) - found['mean_entropy']) == pytest.approx(
         loss.item(), rel=1e-5

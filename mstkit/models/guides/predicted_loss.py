@@ -51,16 +51,15 @@ class PredictedLossGuide(Guide):
         known = [name for name, one in parts.objectives.items() if isinstance(one, LossPrediction)]
         if self.objective is None and len(known) == 1:
             self.objective = known[0]
-        if self.objective not in known:
-            said = 'several objectives predict' if known else 'no objective predicts'
-            asked = (
-                f'there is no LossPrediction {self.objective!r}' if self.objective else f'{said} the loss of patches'
-            )
-            raise UsageError(
-                f'PredictedLossGuide: {asked}: give objective={" or ".join(map(repr, known))}'
-                if known
-                else f"PredictedLossGuide: {asked}: add model.objectives=dict(rank=dict(type='LossPrediction'))"
-            )
+        if self.objective in known:
+            return
+        wrong = f'{"several objectives predict" if known else "no objective predicts"} the loss of patches'
+        if self.objective is not None:
+            wrong = f'there is no LossPrediction {self.objective!r}'
+        way = "add model.objectives=dict(rank=dict(type='LossPrediction'))"
+        if known:
+            way = f'give objective={" or ".join(map(repr, known))}'
+        raise UsageError(f'PredictedLossGuide: {wrong}: {way}')
 
     def forward(self, step: Step, masker: Masker) -> TokenOutput:
         """Of the one pass of the teacher that the objectives read too."""
