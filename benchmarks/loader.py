@@ -17,10 +17,11 @@ from typing import Any
 import cv2
 import torch
 from contest.json_line import machine, print_line
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from torch.utils.data import DataLoader
 
 from mstkit.engine.checkpoints.data_order import sampler_of
+from mstkit.engine.config.config_options import OptionsAction
 from mstkit.engine.launch.launch import load_config
 from mstkit.engine.parallel.cpu_settings import prepare_as
 from mstkit.engine.runner.preflight import build_train_loader
@@ -37,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='A training loader: images per second, and the share of stalls.')
     parser.add_argument('config')
     parser.add_argument('--data-root', metavar='DIR', help='the folder of the images')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, default={})
     parser.add_argument('--workers', type=int, help="processes that make views; the config's by default")
     parser.add_argument('--batch-size', type=int, help="images per step; the config's by default")
     parser.add_argument('--batches', type=int, default=20, help='that count, in each of the two parts')

@@ -20,8 +20,8 @@ from contest.our_step import configured, view_sizes
 from contest.steps import PEERS
 from contest.turns import in_turn, median_ratio
 from contest.worker import Worker
-from mmengine.config import DictAction
 
+from mstkit.engine.config.config_options import OptionsAction
 from mstkit.errors import UsageError, exit_cleanly
 
 
@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='The training step of a config: time, phases, memory, bound.')
     parser.add_argument('config')
     parser.add_argument('--against', default='none', help=f'{", ".join(PEERS)}, none, or another config')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='for CONFIG')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, default={}, help='for CONFIG')
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--steps', type=int, default=5, help='that count; two come before')
     parser.add_argument('--device', default='cpu')

@@ -22,8 +22,8 @@ import torch
 from contest.json_line import machine, print_line
 from contest.turns import in_turn
 from contest.worker import Worker
-from mmengine.config import DictAction
 
+from mstkit.engine.config.config_options import OptionsAction
 from mstkit.errors import UsageError, exit_cleanly
 
 SHORT, LIBRARY = mstkit_waiting.OURS, mstkit_waiting.LIBRARY
@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='of a step; all cores by default')
     parser.add_argument('--neighbors', type=int, default=1, help='processes that each keep a core busy')
     parser.add_argument('--limit', type=float, default=60.0, metavar='SECONDS', help='of each of the two measurements')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE')
     parser.add_argument('--json', metavar='OUT', help='also write the line of JSON to this file')
     return parser.parse_args()
 

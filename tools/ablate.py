@@ -14,8 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
+from mstkit.engine.config.config_options import OptionsAction
 from mstkit.engine.launch.command_line import add_training_arguments, parse_seeds
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.experiments import failures, run_jobs
@@ -49,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data-root', metavar='DIR', help='the folder of your images, for every data set')
     add_training_arguments(parser)
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides for all cells'
+        '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='overrides for all cells'
     )
     return parser.parse_args()
 

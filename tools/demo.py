@@ -15,9 +15,8 @@ import shutil
 import time
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from mstkit.engine.checkpoints.work_dir_lock import LOCK, WorkDirLock, lock_work_dir
+from mstkit.engine.config.config_options import OptionsAction
 from mstkit.engine.launch.launch import build_runner, load_config
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.report import build_page
@@ -36,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', default='work_dirs/demo', metavar='DIR', help='emptied first')
     parser.add_argument('--seed', type=int, help='the same as --cfg-options randomness.seed=SEED')
     parser.add_argument('--epochs', type=int, metavar='N', help='train for N epochs; the schedules are adapted')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='overrides')
     return parser.parse_args()
 
 

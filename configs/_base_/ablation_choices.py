@@ -22,6 +22,7 @@ thrown = dict(type='ThrowingMasker', ratio=0.45, throw=0.40)
 choices = {
     'model.masker+guide': {
         'random': dict(masker=dict(type='RandomMasker', ratio=0.75, rounding='up'), guide='teacher'),
+        'block': dict(masker=dict(type='BlockMasker', **most), guide='teacher'),
         'inverse-block': dict(masker=dict(type='InverseBlockMasker', **most), guide='teacher'),
         'inverse-multi-block': dict(masker=dict(type='InverseMultiBlockMasker', **most), guide='teacher'),
         'multi-block': dict(masker=dict(type='MultiBlockMasker'), guide='teacher'),
@@ -72,7 +73,9 @@ choices = {
         'attmask-hint': dict(type='AttMaskHint', show_max=0.1, **share),
         'multinomial-most': dict(type='MultinomialMasker', **share),
         'multinomial-least': dict(type='MultinomialMasker', **milan, **share),
+        'top-share': dict(type='TopShareMasker', **share),
         'parts': dict(type='PartMasker', **share),
         'object': dict(type='ObjectMasker', **share),
+        'throwing': dict(**thrown),
     },
 }

@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mstkit.analysis.mask_statistics import MaskSummary, summarize
-from mstkit.structures import MaskContext, Progress
+from mstkit.analysis.mask_statistics import MaskSummary, hidden_fraction, summarize
+from mstkit.structures import DrawnMask, MaskContext, Progress
 
 
 class DrawsMasks(Protocol):
@@ -18,8 +18,8 @@ class DrawsMasks(Protocol):
     def set_progress(self, progress: Progress) -> None:
         """Sets the progress, which keys the randomness of the next draw."""
 
-    def __call__(self, context: MaskContext, /) -> Tensor:
-        """Draws masks (B, h, w) bool."""
+    def draw(self, context: MaskContext, /) -> DrawnMask:
+        """Draws hidden and, where it throws, thrown patches: (B, h, w) bool each."""
 
 
 def progress_at(seed: int, iteration: int, epoch: int = 0) -> Progress:
@@ -28,7 +28,12 @@ def progress_at(seed: int, iteration: int, epoch: int = 0) -> Progress:
 
 
 def draw_with(masker: DrawsMasks, context: MaskContext, seed: int, iteration: int, epoch: int = 0) -> Tensor:
-    """The mask of one iteration: (B, h, w) bool.
+    """The hidden patches of one iteration, (B, h, w) bool; arguments as in :func:`draw_all_with`."""
+    return draw_all_with(masker, context, seed, iteration, epoch).hidden
+
+
+def draw_all_with(masker: DrawsMasks, context: MaskContext, seed: int, iteration: int, epoch: int = 0) -> DrawnMask:
+    """Hidden and thrown patches of one iteration.
 
     Args:
         masker: any; its progress is set.
@@ -38,13 +43,15 @@ def draw_with(masker: DrawsMasks, context: MaskContext, seed: int, iteration: in
         epoch: for maskers that change over a run, from 0.
     """
     masker.set_progress(progress_at(seed, iteration, epoch))
-    return masker(context)
+    return masker.draw(context)
 
 
 def measure_masker(
     masker: DrawsMasks, seen: Sequence[MaskContext], seed: int, draws: int, epoch: int = 0, share: float = 0.1
 ) -> MaskSummary:
     """Statistics of masks, as means over the images of several batches and over several draws for each.
+
+    All but ``thrown`` are of hidden patches alone; beside these, thrown ones count as visible.
 
     A masker may draw once for a whole batch (AttMask's ratio), so use many small batches rather than a few large ones.
 
@@ -56,18 +63,20 @@ def measure_masker(
         epoch: see :func:`draw_with`.
         share: see :func:`mstkit.analysis.mask_statistics.top_attention_hidden`.
     """
-    masks, importance = [], []
+    masks, importance, thrown = [], [], []
     for draw in range(draws):
         for index, context in enumerate(seen):
-            mask = draw_with(masker, context, seed, draw * len(seen) + index, epoch)
-            masks.append(mask.cpu())
+            drawn = draw_all_with(masker, context, seed, draw * len(seen) + index, epoch)
+            masks.append(drawn.hidden.cpu())
+            thrown.append(torch.zeros_like(masks[-1]) if drawn.thrown is None else drawn.thrown.cpu())
             importance.append(importance_map(context).cpu())
-    return summarize(torch.cat(masks), torch.cat(importance), share)
+    summary = summarize(torch.cat(masks), torch.cat(importance), share)
+    return summary._replace(thrown=hidden_fraction(torch.cat(thrown)).mean().item())
 
 
 def draw_until_masked(
     masker: DrawsMasks, context: MaskContext, seed: int, epoch: int = 0, tries: int = 64
-) -> tuple[Tensor, Tensor]:
+) -> tuple[DrawnMask, Tensor]:
     """Draws masks until each image has one that hides a patch.
 
     Args:
@@ -78,16 +87,20 @@ def draw_until_masked(
         tries: maximum number of iterations; images without a mask after these stay unmasked.
 
     Returns:
-        Masks (B, h, w) bool, and (B,) bool: which images are masked.
+        The masks, (B, h, w) bool, and (B,) bool: which images are masked.
     """
-    shown = draw_with(masker, context, seed, 0, epoch)
-    masked = shown.flatten(1).any(dim=1)
+    shown = draw_all_with(masker, context, seed, 0, epoch)
+    masked = shown.hidden.flatten(1).any(dim=1)
     for iteration in range(1, tries):
         if masked.all():
             break
-        fresh = draw_with(masker, context, seed, iteration, epoch)
-        shown = torch.where(masked[:, None, None], shown, fresh)
-        masked = shown.flatten(1).any(dim=1)
+        fresh = draw_all_with(masker, context, seed, iteration, epoch)
+        keep = masked[:, None, None]
+        thrown = None
+        if shown.thrown is not None and fresh.thrown is not None:
+            thrown = torch.where(keep, shown.thrown, fresh.thrown)
+        shown = DrawnMask(torch.where(keep, shown.hidden, fresh.hidden), thrown)
+        masked = shown.hidden.flatten(1).any(dim=1)
     return shown, masked
 
 

@@ -38,6 +38,7 @@ class MaskSummary(NamedTuple):
         cohesion: see :class:`Connectedness`.
         components: likewise.
         border: see :func:`border`.
+        thrown: share of thrown patches, of all images; see ``Masker.throws``.
     """
 
     masks: int
@@ -49,6 +50,7 @@ class MaskSummary(NamedTuple):
     cohesion: float
     components: float
     border: float
+    thrown: float = 0.0
 
 
 def hidden_fraction(mask: Tensor) -> Tensor:

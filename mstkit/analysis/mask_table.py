@@ -21,6 +21,7 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     'components': ('components', lambda value: f'{value:.1f}'),
     'border': ('border', lambda value: f'{100 * value:.1f}'),
 }
+THROWN: dict[str, tuple[str, Callable[[float], str]]] = {'thrown': ('thrown', lambda value: f'{100 * value:.1f}')}
 EXPLANATION = (
     'Percent, apart from the number of components. *left whole*: images in which nothing is hidden; *hidden, all '
     'images*: share of the patches, those images included. The other columns are means over the images with '
@@ -28,17 +29,20 @@ EXPLANATION = (
     'random mask hides as much of it as of the patches); *top 10 % hidden*, share of the most attended tenth of the '
     'patches; *cohesion*, size of the connected piece that a hidden patch belongs to, as a share of all hidden patches '
     '(100 is one piece; patches connect by their sides); *components*, how many pieces; *border*, share of the inner '
-    'sides of the grid that part a hidden from a visible patch (of a random mask of share r, 2 r (1 - r)).'
+    'sides of the grid that part a hidden from a visible patch (of a random mask of share r, 2 r (1 - r)). *thrown*, '
+    'where a strategy throws patches: their share, of all images; they are neither encoded nor predicted, and beside '
+    'hidden patches count as visible.'
 )
 
 
 def markdown_table(rows: Mapping[str, MaskSummary]) -> str:
-    """A Markdown table with a row per masking strategy."""
-    lines = [f'| {" | ".join(["strategy", *(heading for heading, _ in COLUMNS.values())])} |']
-    lines.append('| --- |' + ' ---: |' * len(COLUMNS))
+    """A Markdown table with a row per masking strategy; the column of thrown patches only if there are any."""
+    columns = COLUMNS | (THROWN if any(row.thrown for row in rows.values()) else {})
+    lines = [f'| {" | ".join(["strategy", *(heading for heading, _ in columns.values())])} |']
+    lines.append('| --- |' + ' ---: |' * len(columns))
     for name, row in rows.items():
-        values = {field: getattr(row, field) for field in COLUMNS}
-        cells = [NOTHING if math.isnan(values[f]) else write(values[f]) for f, (_, write) in COLUMNS.items()]
+        values = {field: getattr(row, field) for field in columns}
+        cells = [NOTHING if math.isnan(values[f]) else write(values[f]) for f, (_, write) in columns.items()]
         lines.append(f'| {" | ".join([name, *cells])} |')
     return '\n'.join(lines)
 

@@ -12,6 +12,7 @@ from mstkit.models import (
     MaskerSchedule,
     RandomMasker,
     RatioSchedule,
+    ThrowingMasker,
 )
 from mstkit.structures import MaskContext
 
@@ -89,9 +90,10 @@ def test_strategies_differ_where_they_should():
 def test_every_image_is_shown_with_a_mask():
     masker, seen = AttMaskHigh(image_prob=0.2), batch(16)
     assert not draw_with(masker, seen, 3, 0).flatten(1).any(dim=1).all()
-    shown, masked = draw_until_masked(masker, seen, seed=3)
+    drawn, masked = draw_until_masked(masker, seen, seed=3)
+    shown = drawn.hidden
     assert masked.all()
-    assert torch.equal(shown, draw_until_masked(masker, seen, seed=3)[0])
+    assert torch.equal(shown, draw_until_masked(masker, seen, seed=3)[0].hidden)
     # Each image's mask is the first draw of the masker in which there is one.
     draws = torch.stack([draw_with(masker, seen, 3, iteration) for iteration in range(64)])
     first = draws.flatten(2).any(dim=2).int().argmax(dim=0)
@@ -101,5 +103,15 @@ def test_every_image_is_shown_with_a_mask():
 
 def test_the_search_for_a_mask_ends():
     shown, masked = draw_until_masked(RandomMasker(prob=0.0), batch(3), seed=0, tries=5)
-    assert not shown.any()
+    assert not shown.hidden.any() and shown.thrown is None
     assert not masked.any()
+
+
+def test_thrown_patches_are_those_of_the_draw_that_is_shown():
+    masker, seen = ThrowingMasker(ratio=0.25, throw=0.5, order='ranked', image_prob=0.3), batch(16)
+    shown, masked = draw_until_masked(masker, seen, seed=3)
+    assert masked.all() and shown.thrown is not None and not (shown.hidden & shown.thrown).any()
+    assert (shown.hidden.flatten(1).sum(dim=1) == 16).all() and (shown.thrown.flatten(1).sum(dim=1) == 32).all()
+    row = measure_masker(masker, [seen], seed=0, draws=64)
+    assert row.thrown == pytest.approx(0.5 * (1 - row.whole))
+    assert measure_masker(RandomMasker(ratio=0.5), [seen], seed=0, draws=1).thrown == 0

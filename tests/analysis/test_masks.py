@@ -153,7 +153,7 @@ def test_summary_leaves_whole_images_out_of_all_but_their_share():
 def test_summary_where_nothing_is_ever_hidden():
     row = summarize(drawn('.. ..', '.. ..'), torch.ones(2, 2, 2))
     assert row[:3] == (2, 1.0, 0.0)
-    assert all(math.isnan(value) for value in row[3:])
+    assert all(math.isnan(value) for value in row[3:-1]) and row.thrown == 0
 
 
 def test_wrong_shapes_are_refused():
@@ -180,4 +180,7 @@ def test_tables():
     lines = [line.split(',') for line in csv_table(rows).splitlines()]
     assert lines[0] == ['strategy', *rows['some']._fields]
     assert [float(value) for value in lines[1][1:]] == list(rows['some'])
-    assert lines[2] == ['none', '1', '1.0', '0.0', '', '', '', '', '', '']
+    assert lines[2] == ['none', '1', '1.0', '0.0', '', '', '', '', '', '', '0.0']
+    rows['some'] = rows['some']._replace(thrown=0.4)
+    with_thrown = markdown_table(rows).splitlines()
+    assert with_thrown[0].endswith('| thrown |') and with_thrown[2].endswith('| 40.0 |')

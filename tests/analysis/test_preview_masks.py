@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from mstkit.engine.launch.launch import read_config
@@ -29,7 +30,8 @@ pipeline = [dict(type='CenterView', resize={resize}, crop={crop}), dict(type='Pa
 default_hooks = dict(knn=dict(type='KNNHook', val_dataset=dict(type='ImageFolder', pipeline=pipeline)))
 """
 CHOICES = read_config(ROOT / 'configs' / '_base_' / 'ablation_choices.py')['choices']['model.masker']
-NAMES = [name for name, masker in CHOICES.items() if masker is not None]
+# MST's encoder has a token in every place, so nothing is thrown there.
+NAMES = [name for name, masker in CHOICES.items() if masker is not None and masker['type'] != 'ThrowingMasker']
 MST = "dict(type='AttentionGuidedMasker', num=8, prob=0.10)"
 
 
@@ -98,6 +100,7 @@ def test_all_strategies_with_a_checkpoint(run, image_dir, tmp_path):
     assert list(rows) == NAMES
     assert all(row['masks'] == '48' for row in rows.values())
     assert 'mst is its own masker' in printed
+    assert 'throwing is left out: MSTAlgorithm: masker ThrowingMasker throws patches' in printed
     assert 'teacher: loaded' in printed and 'NO CHECKPOINT' not in printed
     assert float(rows['attmask-high']['top_attention']) == 1
     assert float(rows['attmask-low']['top_attention']) == float(rows['mst']['top_attention']) == 0
@@ -126,6 +129,77 @@ def test_a_checkpoint_without_teacher_shows_its_student(run, image_dir, tmp_path
     arguments = ('--images', image_dir, '--checkpoint', tmp_path / 'some.pth', '--strategies', 'attmask-high')
     printed = run(write_config(tmp_path), *arguments)
     assert 'student: loaded' in printed and 'Attention: student of' in printed
+
+
+MAE = """
+model = dict(
+    type='MAE',
+    backbone={backbone},
+    decoder=dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2),
+    masker=dict(type='RandomMasker', ratio=0.75),
+)
+pipeline = [dict(type='CenterView', resize=72, crop=64), dict(type='PackViews')]
+default_hooks = dict(knn=dict(type='KNNHook', val_dataset=dict(type='ImageFolder', pipeline=pipeline)))
+"""
+
+
+def write_mae(folder: Path, more: str = '') -> Path:
+    path = folder / 'mae.py'
+    path.write_text(MAE.format(backbone=VIT) + more)
+    return path
+
+
+def test_scores_are_those_of_the_guide_that_trains(run, image_dir, tmp_path):
+    """MAE has no class token to trust: its patches are ranked by the attention received from all, or as it is told."""
+    save_checkpoint(tmp_path / 'some.pth', ('backbone.',))
+    config, rows, said = write_mae(tmp_path), {}, {}
+    arguments = ('--images', image_dir, '--checkpoint', tmp_path / 'some.pth', '--strategies', 'random,throwing')
+    guides = {'own': (), 'received': ('model.guide.type=ema', 'model.guide.score=received')}
+    guides['class_token'] = ('model.guide.type=cached', 'model.guide.score=class_token')
+    for name, options in guides.items():
+        said[name] = run(config, *arguments, *(('--cfg-options', *options) if options else ()))
+        rows[name] = table_in(tmp_path)
+    assert (
+        'received from all patches, student of' in said['own']
+        and 'received' not in said['class_token'].split('\n\n')[0]
+    )
+    assert rows['own'] == rows['received'] != rows['class_token']
+    assert rows['own']['random']['hidden'] == rows['class_token']['random']['hidden']
+    assert float(rows['own']['throwing']['hidden']) == pytest.approx(int(0.45 * 64) / 64)
+    assert float(rows['own']['throwing']['thrown']) == pytest.approx((int(0.85 * 64) - int(0.45 * 64)) / 64)
+    assert '| thrown |' in said['own'] and 'nearly black' not in said['own']
+
+
+def test_predicted_losses_as_scores(run, image_dir, tmp_path):
+    """Of hard patches mining: those of the teacher's predictor, which the checkpoint holds."""
+    more = """
+model.update(
+    guide='predicted_loss',
+    masker=dict(type='TopShareMasker', ratio=0.5, start=1.0, end=1.0),
+    objectives=dict(rank=dict(type='LossPrediction', decoder=dict(embed_dims=16, num_layers=1, num_heads=2))),
+)
+"""
+    config = write_mae(tmp_path, more)
+    model = MODELS.build(Config.fromfile(config).model)
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    torch.save({'meta': {}, 'state_dict': model.state_dict()}, tmp_path / 'hard.pth')
+    arguments = (config, '--images', image_dir, '--checkpoint', tmp_path / 'hard.pth', '--strategies', 'config,random')
+    printed = run(*arguments)
+    assert 'the loss of each patch that the teacher of' in printed
+    assert float(table_in(tmp_path)['config']['top_attention']) == 1
+    assert 'scores of PredictedLossGuide are the teacher' in run(*arguments, '--branch', 'student', expect=2)
+    save_checkpoint(tmp_path / 'some.pth')
+    assert 'teacher: only' in run(*arguments[:4], tmp_path / 'some.pth', '--strategies', 'config', expect=2)
+
+
+def test_a_frozen_guide_needs_no_checkpoint(run, image_dir, tmp_path):
+    save_checkpoint(tmp_path / 'some.pth')
+    other = write_config(tmp_path)
+    frozen = ('model.guide.type=frozen', f'model.guide.source=random:{other}')
+    printed = run(write_mae(tmp_path), '--images', image_dir, '--strategies', 'attmask-high', '--cfg-options', *frozen)
+    assert f'Attention: random:{other}, mean over heads' in printed and 'NO CHECKPOINT' not in printed
 
 
 def test_some_strategies_and_the_own_masker_without_a_checkpoint(run, image_dir, tmp_path):
@@ -213,14 +287,14 @@ def test_mistakes_exit_with_2_and_one_sentence(run, image_dir, tmp_path):
 
 def test_squares_that_are_hidden_as_one(run, image_dir, tmp_path):
     """Of 64 patches int(0.72 * 64) are hidden, of their 16 squares int(0.72 * 16)."""
-    path = write_config(tmp_path, "dict(type='RandomMasker', ratio=0.72)")
+    path = write_mae(tmp_path, 'model["masker"]["ratio"] = 0.72\n')
     text = path.read_text()
     run(path, '--images', image_dir, '--strategies', 'config')
     single = table_in(tmp_path)['config']
-    path.write_text(text.replace("type='MSTAlgorithm',", "type='MSTAlgorithm', mask_patch_size=16,"))
+    path.write_text(text + 'model["mask_patch_size"] = 16\n')
     run(path, '--images', image_dir, '--strategies', 'config')
     squares = table_in(tmp_path)['config']
     assert float(single['hidden']) == pytest.approx(46 / 64)
     assert float(squares['hidden']) == pytest.approx(11 / 16)
-    path.write_text(text.replace("type='MSTAlgorithm',", "type='MSTAlgorithm', mask_patch_size=12,"))
+    path.write_text(text + 'model["mask_patch_size"] = 12\n')
     assert 'mask_patch_size is 12' in run(path, '--images', image_dir, expect=2)

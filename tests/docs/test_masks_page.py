@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mstkit.analysis import draw_with
-from mstkit.analysis.mask_table import COLUMNS
+from mstkit.analysis.mask_table import COLUMNS, THROWN
 from mstkit.engine.launch.launch import load_config, read_config
 from mstkit.models import maskers
 from mstkit.models.maskers import build_masker
@@ -105,4 +105,4 @@ def test_the_schedules_in_the_page(inside):
 
 
 def test_the_columns_of_the_table():
-    assert [row[0] for row in rows(PAGE, 'column')] == [heading for heading, _ in COLUMNS.values()]
+    assert [row[0] for row in rows(PAGE, 'column')] == [heading for heading, _ in (COLUMNS | THROWN).values()]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+
 import pytest
 from mmengine.config import Config
 
-from mstkit.engine.config.config_options import apply_options
+from mstkit.engine.config.config_options import OptionsAction, apply_options
 from mstkit.errors import UsageError
 
 
@@ -102,3 +105,33 @@ def test_keys_that_configs_may_lack_can_be_set():
 def test_imports_on_the_command_line_would_come_too_late():
     with pytest.raises(UsageError, match='write them in the file'):
         apply_options(Config(dict(custom_imports=dict(imports=['a']))), {'custom_imports.imports': ['b']})
+
+
+def parsed(*pairs: str) -> dict:
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction)
+    return parser.parse_args(['--cfg-options', *pairs]).cfg_options
+
+
+def test_values_are_parsed_as_by_mmengine():
+    given = parsed('a.b=3', 'c=(0.2,0.4)', 'd=[x,(1,2)]', 'e=x=y', 'f=True', 'a.b=4')
+    assert given == {'a.b': 4, 'c': (0.2, 0.4), 'd': ['x', (1, 2)], 'e': 'x=y', 'f': True}
+
+
+@pytest.mark.parametrize(
+    ('pair', 'says'),
+    [
+        ('foo', 'foo: give KEY=VALUE'),
+        ('=3', 'give KEY=VALUE'),
+        ("model.guide=dict(type='ema',momentum=0.9)", 'key by key, such as model.guide.type=NAME'),
+        ("model.guide={'type':'ema'}", 'key by key'),
+        ("objectives=[dict(type='KoLeo')]", 'key by key'),
+        ('model.masker.ratio=(0.2,0.4', 'the brackets do not match'),
+        ('model.masker.ratio=f(1,2)', 'the value is no number, word, list'),
+    ],
+)
+def test_what_cannot_be_parsed_is_said_in_one_line(pair, says):
+    """mmengine answers these with a traceback, some with one of a thousand calls."""
+    with pytest.raises(UsageError, match=re.escape(says)) as caught:
+        parsed(pair)
+    assert str(caught.value).startswith(f'--cfg-options {pair}: ')

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mstkit.structures import DrawnMask
 from mstkit.visualization.mask_sheet import draw_mask_sheet
 from mstkit.visualization.step_panels import GAP
 
@@ -23,7 +24,7 @@ def test_cells_are_where_they_belong(tmp_path: Path):
     attention[:, 0, 0] = 1
     corner = torch.zeros(2, 4, 4, dtype=torch.bool)
     corner[0, 3, 3] = True
-    masks = {'corner\nhides 3 %': corner, 'all': torch.ones_like(corner)}
+    masks = {'corner\nhides 3 %': DrawnMask(corner, None), 'all': DrawnMask(torch.ones_like(corner), None)}
     path = tmp_path / 'new' / 'sheet.png'
     sheet = draw_mask_sheet(IMAGES, {'attention': attention}, masks, path, ['A title.'], ['A caption.'])
     with Image.open(path) as saved:
@@ -53,19 +54,38 @@ def test_cells_are_where_they_belong(tmp_path: Path):
     assert covered.max() - covered.min() > 80
 
 
+def test_thrown_patches_are_darker_than_hidden_ones(tmp_path):
+    hidden, thrown = torch.zeros(2, 2, 4, 4, dtype=torch.bool)
+    hidden[:, 0], thrown[:, 1] = True, True
+    sheet = draw_mask_sheet(
+        IMAGES, {'attention': torch.ones(2, 4, 4)}, {'m': DrawnMask(hidden, thrown)}, tmp_path / 'x.png'
+    )
+    side = 128
+    top = int(np.flatnonzero(find(sheet, COLORS[0])[:, GAP : GAP + side].all(axis=1))[0])
+    cell = sheet[top : top + side, -side - GAP : -GAP].astype(int)
+    assert (cell[32:64] < 32).all() and find(cell[64:], COLORS[0]).all()
+    assert cell[2:30, 2:-2].mean() > 96, 'hidden ones are gray'
+
+
 @pytest.mark.parametrize('grid', [(7, 7), (14, 14), (3, 5), (200, 200)])
 def test_patches_are_whole_pixels(grid, tmp_path):
     mask = torch.zeros(2, *grid, dtype=torch.bool)
-    sheet = draw_mask_sheet(IMAGES, {'attention': torch.ones(2, *grid)}, {'m': mask}, tmp_path / 'x.png')
+    sheet = draw_mask_sheet(
+        IMAGES, {'attention': torch.ones(2, *grid)}, {'m': DrawnMask(mask, None)}, tmp_path / 'x.png'
+    )
     assert (sheet.shape[1] - GAP) % 3 == 0
     assert ((sheet.shape[1] - GAP) // 3 - GAP) % grid[1] == 0
 
 
 def test_long_words_stay_inside_the_sheet(tmp_path):
     mask = torch.zeros(2, 4, 4, dtype=torch.bool)
-    plain = draw_mask_sheet(IMAGES, {'attention': torch.ones(2, 4, 4)}, {'m': mask}, tmp_path / 'x.png')
+    plain = draw_mask_sheet(
+        IMAGES, {'attention': torch.ones(2, 4, 4)}, {'m': DrawnMask(mask, None)}, tmp_path / 'x.png'
+    )
     text = ['one two three ' * 20, 'two']
-    sheet = draw_mask_sheet(IMAGES, {'attention': torch.ones(2, 4, 4)}, {'m': mask}, tmp_path / 'x.png', text, text)
+    sheet = draw_mask_sheet(
+        IMAGES, {'attention': torch.ones(2, 4, 4)}, {'m': DrawnMask(mask, None)}, tmp_path / 'x.png', text, text
+    )
     assert sheet.shape[1] == plain.shape[1]
     assert sheet.shape[0] > plain.shape[0] + 8 * 18
     assert (sheet[:, -GAP:] == 255).all(), 'text runs over the edge'

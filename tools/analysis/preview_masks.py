@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import MMLogger
-from torch import Tensor, nn
+from torch import Tensor
 
 from mstkit.analysis import (
     EXPLANATION,
@@ -30,15 +30,17 @@ from mstkit.analysis import (
     progress_at,
 )
 from mstkit.datasets.plain_reading import read_images
-from mstkit.engine.config.config_options import apply_options
+from mstkit.engine.config.config_options import OptionsAction, apply_options
 from mstkit.engine.launch.launch import read_config
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.interop import BRANCH_PREFIXES, branch_state, branches_of, load_strict, read_checkpoint
-from mstkit.models import Masker
+from mstkit.models import Masker, Pretrainer
 from mstkit.models.backbones import MaskedBackbone
+from mstkit.models.guides import CachedGuide, StudentGuide, build_guide
 from mstkit.models.maskers.functional import coarser
 from mstkit.models.maskers.masker_choice import OWN, choose_maskers
-from mstkit.models.part_checks import cell_of
+from mstkit.models.part_checks import check_throwing
+from mstkit.networks import FrozenGuide
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext
 from mstkit.utils.build_errors import build_guard
@@ -70,7 +72,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--epoch', type=int, default=0, metavar='N', help='for maskers that change over a run; from 0')
     parser.add_argument('--seed', type=int, default=0, help='of the masks, and of a random network')
     parser.add_argument('--out', default='work_dirs/preview_masks', metavar='DIR', help='where the files go')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', help='overrides')
     args = parser.parse_args()
     for name, least in (('num_images', 1), ('max_images', 1), ('draws', 1), ('epoch', 0), ('seed', 0)):
         if getattr(args, name, least) < least:
@@ -78,23 +80,68 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def build_network(config: Config, checkpoint: str | None, branch: str | None, seed: int) -> tuple[Any, str]:
-    """The backbone whose attention guides the maskers, in evaluation mode, and its name; prints what was loaded."""
+class Everything(Masker):
+    """Asks a guide for all that it can give: scores, by the attention of one block, and patch tokens."""
+
+    needs_scores = True
+
+    def __init__(self, layer: int = -1) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def hide(self, context: MaskContext, generator: torch.Generator) -> Tensor:
+        """Not asked for."""
+        raise NotImplementedError
+
+
+def build_method(config: Config, checkpoint: str | None, branch: str | None, seed: int) -> tuple[Pretrainer, str]:
+    """The method with its guide, in evaluation mode, and whose weights it has; prints what was loaded.
+
+    Its guide ranks patches as in training. What reads a teacher's or an average's attention there, reads that of the
+    backbone, which has the weights of one branch.
+    """
     with build_guard():
-        backbone = MODELS.build(config.model.backbone)
-    if not isinstance(backbone, MaskedBackbone) or not backbone.provides_attention:
-        raise UsageError(f'backbone {type(backbone).__name__} gives no attention that could guide a masker.')
-    assert isinstance(backbone, nn.Module)
+        kind = MODELS.get(str(config.model.backbone.get('type')))
+        if kind is not None and not issubclass(kind, MaskedBackbone):
+            raise UsageError(f'backbone {kind.__name__} gives no attention that could guide a masker.')
+        torch.manual_seed(seed)
+        guide = build_guide(config.model.get('guide', 'teacher'))
+        if guide is None or guide.reads_backbone:
+            guide = StudentGuide(None if guide is None else guide.given_score)
+        model = MODELS.build({**config.model, 'masker': Everything(), 'guide': guide})
+    if not isinstance(model, Pretrainer):
+        raise UsageError(f'{type(model).__name__} is no method of mstkit with a masker.')
     whose = ''
     if checkpoint is None:
         MMLogger.get_current_instance().setLevel('WARNING')  # else a paragraph for every tensor
-        torch.manual_seed(seed)
-        backbone.init_weights()  # type: ignore[operator]
-    else:
-        weights = read_checkpoint(checkpoint)
-        whose = branch or ['student', *branches_of(weights)][-1]
-        print(load_strict(backbone, branch_state(weights, whose), whose))
-    return backbone.eval().to('cuda' if torch.cuda.is_available() else 'cpu'), whose
+        model.init_weights()
+        return model.eval(), whose
+    weights = read_checkpoint(checkpoint)
+    if model.guide.from_tokens:  # its predictor is a part of the teacher
+        whose = 'teacher'
+        if branch == 'student':
+            raise UsageError(f"--branch is student, but the scores of {type(model.guide).__name__} are the teacher's.")
+        parts = {key.removeprefix('teacher.'): value for key, value in weights['state_dict'].items()}
+        print(
+            load_strict(model.teacher, {key: parts[key] for key in model.teacher.state_dict() if key in parts}, whose)
+        )
+        return model.eval(), whose
+    whose = branch or ['student', *branches_of(weights)][-1]
+    print(load_strict(model.backbone, branch_state(weights, whose), whose))  # type: ignore[arg-type]
+    return model.eval(), whose
+
+
+def said_of(model: Pretrainer, checkpoint: str | None, whose: str) -> str:
+    """What the scores on the sheet are, in a sentence."""
+    guide = model.guide.guide if isinstance(model.guide, CachedGuide) else model.guide
+    if isinstance(guide, FrozenGuide):
+        return f'Attention: {guide.source}, mean over heads.'
+    if checkpoint is None:
+        return 'NO CHECKPOINT WAS GIVEN: the network is random, and its attention means nothing yet.'
+    if guide.from_tokens:
+        return f'Scores, in place of attention: the loss of each patch that the {whose} of {checkpoint} predicts.'
+    of = ' received from all patches,' if guide.score == 'received' else ''
+    return f'Attention:{of} {whose} of {checkpoint}, mean over heads.'
 
 
 def view_of(config: Config) -> dict[str, Any]:
@@ -109,32 +156,31 @@ def view_of(config: Config) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def mask_contexts(
-    backbone: Any, preprocess: nn.Module, images: Tensor, layer: int, batch: int = BATCH, cell: int = 1
-) -> list[MaskContext]:
-    """The contexts of maskers for images (M, 3, H, W), with the attention of one block, batch by batch.
+def mask_contexts(model: Pretrainer, images: Tensor, layer: int, batch: int = BATCH) -> list[MaskContext]:
+    """The contexts of maskers for images (M, 3, H, W) uint8, with the guide's scores of one block, batch by batch.
 
-    The grid is that of cells of ``cell`` x ``cell`` patches, which are masked together. Contexts are on the CPU, so
-    that masks do not depend on the device.
+    The grid is that of the cells that are masked together. Contexts are on the CPU, so that masks do not depend on the
+    device.
     """
-    seen, device = [], next(backbone.parameters()).device
+    seen, asking = [], Everything(layer)
+    asking.needs_tokens = True
+    device = next(model.parameters()).device
     for part in track(images.split(batch), -(-len(images) // batch), 'computing attention'):
-        views = preprocess(dict(inputs=part, data_samples=[]))['inputs'].to(device)
-        tokens = backbone.forward_tokens(views, return_attention=True, attention_layer=layer)
+        views = model.data_preprocessor(dict(inputs=[part.to(device)], data_samples=[]))['inputs'][0]
+        tokens = model.guide.encode(model, views, asking)
         context = MaskContext(views.cpu(), tokens.grid, tokens.patch_tokens.cpu(), tokens.attention.cpu())
-        seen.append(coarser(context, cell))
+        seen.append(coarser(context, model.mask_cell))
     return seen
 
 
-def fitting(
-    strategies: dict[str, Masker], backbone: Any, size: int, optional: bool, cell: int = 1
-) -> dict[str, Masker]:
-    """The strategies that fit the network's grid; others are left out with a line if ``optional``, else an error."""
-    backbone.check_image_size(size, masked=True)
+def fitting(strategies: dict[str, Masker], model: Pretrainer, size: int, optional: bool) -> dict[str, Masker]:
+    """The strategies that fit method and grid; others are left out with a line if ``optional``, else an error."""
+    model.backbone.check_image_size(size, masked=True)
     kept = {}
     for name, masker in strategies.items():
         try:
-            masker.check_view(backbone, size, cell)
+            check_throwing(masker, model.encoder_sees, type(model).__name__)
+            masker.check_view(model.backbone, size, model.mask_cell)
         except UsageError as error:
             if not optional or name == OWN:
                 raise
@@ -158,16 +204,18 @@ def draw_sheet(
     for name, masker in strategies.items():
         mask, masked = draw_until_masked(masker, seen[masker.layer], args.seed, args.epoch, TRIES)
         hides = 'hides nothing' if math.isnan(table[name].hidden) else f'hides {100 * table[name].hidden:.1f} %'
+        hides += f'\nthrows {100 * table[name].thrown:.1f} %' if table[name].thrown else ''
         masks[f'{name}\n{hides}' + (f'\nlayer {masker.layer}' if len(seen) > 1 else '')] = mask
         without += [] if masked.all() else [name]
     attention = {
         'attention' if list(seen) == [-1] else f'attention\nlayer {layer}': importance_map(tokens)
         for layer, tokens in seen.items()
     }
+    throwing = '; nearly black: thrown, neither seen nor predicted' if any(one.thrown for one in table.values()) else ''
     caption = [
-        'Gray with stripes: hidden. Each image is shown in the first draw in which the strategy masks it, so this '
-        'sheet has none of the images that some strategies leave whole; the table has. The percentage is the mean '
-        f'share of patches over the masked ones of {args.draws} draws for each of {drawn} images.'
+        f'Gray with stripes: hidden{throwing}. Each image is shown in the first draw in which the strategy masks it, '
+        'so this sheet has none of the images that some strategies leave whole; the table has. The percentage is the '
+        f'mean share of patches over the masked ones of {args.draws} draws for each of {drawn} images.'
     ]
     caption += [f'In {TRIES} draws, some image was never masked by {", ".join(without)}.'] if without else []
     draw_mask_sheet(images, attention, masks, Path(args.out) / f'{NAME}.png', title, caption)
@@ -186,35 +234,29 @@ def main() -> None:
     with build_guard():
         named = read_config(CHOICES)['choices']['model.masker']
         strategies, same = choose_maskers(named, config.model.get('masker'), args.strategies)
-    (backbone, whose), view = build_network(config, args.checkpoint, args.branch, args.seed), view_of(config)
-    cell = cell_of(config.model.get('mask_patch_size'), backbone, 'model')
-    strategies = fitting(strategies, backbone, view['crop'], args.strategies is None, cell)
+    (model, whose), view = build_method(config, args.checkpoint, args.branch, args.seed), view_of(config)
+    model.to('cuda' if torch.cuda.is_available() else 'cpu')
+    strategies = fitting(strategies, model, view['crop'], args.strategies is None)
     if not strategies:
         raise UsageError(f'no strategy fits the {view["crop"]} px of {args.config}.')
     images, unreadable = read_images(args.images, [view], args.max_images)
 
-    normalization = config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}
-    preprocess = MODELS.build({'type': 'SelfSupDataPreprocessor', **normalization})
     for masker in strategies.values():
         masker.set_progress(progress_at(args.seed, 0, args.epoch))  # a schedule's block depends on the epoch
     layers = sorted({masker.layer for masker in strategies.values()}, reverse=True)
-    seen = {layer: mask_contexts(backbone, preprocess, images, layer, cell=cell) for layer in layers}
+    seen = {layer: mask_contexts(model, images, layer) for layer in layers}
     table = {
         name: measure_masker(masker, seen[masker.layer], args.seed, args.draws, args.epoch)
         for name, masker in track(strategies.items(), len(strategies), 'masking')
     }
     count = min(args.num_images, len(images))
     shown = images[[index * len(images) // count for index in range(count)]]
-    closely = {layer: mask_contexts(backbone, preprocess, shown, layer, count, cell)[0] for layer in layers}
+    closely = {layer: mask_contexts(model, shown, layer, count)[0] for layer in layers}
 
     changes = ', '.join(f'{key}={value}' for key, value in (args.cfg_options or {}).items())
     title = [f'Masks for {args.config}' + (f' with {changes}.' if changes else '.')]
     title[0] += f' {same} is its own masker.' if same else ''
-    title += [
-        'NO CHECKPOINT WAS GIVEN: the network is random, and its attention means nothing yet.'
-        if args.checkpoint is None
-        else f'Attention: {whose} of {args.checkpoint}, mean over heads.'
-    ]
+    title.append(said_of(model, args.checkpoint, whose))
     draw_sheet(args, shown, closely, strategies, table, title)
     notes = [f'{len(images)} images of {args.images}, {args.draws} draws each, seed {args.seed}, epoch {args.epoch}.']
     notes += [f'{len(unreadable)} files cannot be read: {"; ".join(unreadable)}'] if unreadable else []

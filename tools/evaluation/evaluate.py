@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from mmengine.utils import import_modules_from_strings
 
+from mstkit.engine.config.config_options import OptionsAction
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation import EvaluatedNetwork, FeatureCache, open_sets
 from mstkit.evaluation.suite import (
@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
         '--suite', default='knn,linear,lowshot,cluster', metavar='E,E', help=f'among {", ".join(known_evaluations())}'
     )
     parser.add_argument(
-        '--set', nargs='+', action=DictAction, default={}, metavar='E.SETTING=VALUE', help='such as knn.ks=10,20'
+        '--set', nargs='+', action=OptionsAction, default={}, metavar='E.SETTING=VALUE', help='such as knn.ks=10,20'
     )
     parser.add_argument('--import', nargs='+', dest='imports', default=[], metavar='MODULE', help='your evaluations')
     parser.add_argument('--branch', help='student or teacher; default: all that a checkpoint has')

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 from mstkit.errors import UsageError, nearest
 
@@ -43,6 +44,39 @@ SLOT_KEYS = {
     'optimizer': ('lr', 'weight_decay'),
     'dataset': ('pipeline', 'data_root'),
 }
+
+
+class OptionsAction(DictAction):
+    """mmengine's ``DictAction``: ``KEY=VALUE`` pairs, with lists and tuples in brackets; what it cannot parse is said.
+
+    Raises:
+        UsageError: a word without ``=``, brackets that do not match, or a dict, which has to be given key by key.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """See the class."""
+        for pair in values or ():
+            key, equals, value = pair.partition('=')
+            if not key or not equals:
+                raise UsageError(f'{option_string} {pair}: give KEY=VALUE')
+            if value.lstrip('"\'([ ').startswith(('dict(', '{')):
+                raise UsageError(
+                    f'{option_string} {pair}: a dict is given key by key, such as {key}.type=NAME {key}.ARGUMENT=VALUE'
+                )
+            if any(value.count(left) != value.count(right) for left, right in ('()', '[]')):
+                raise UsageError(f'{option_string} {pair}: the brackets do not match')
+            try:
+                super().__call__(parser, namespace, [pair], option_string)
+            except (RecursionError, AssertionError) as error:
+                raise UsageError(
+                    f'{option_string} {pair}: the value is no number, word, list [A,B] or tuple (A,B)'
+                ) from error
 
 
 def apply_options(config: Config, options: Mapping[str, Any]) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
+from mstkit.engine.config.config_options import OptionsAction
 from mstkit.engine.launch.launch import load_config
 from mstkit.engine.parallel.distributed import LAUNCHERS
 from mstkit.errors import UsageError
@@ -28,7 +29,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, config_help: str) -> None
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionsAction,
         metavar='KEY=VALUE',
         help='overrides, such as model.masker.type=RandomMasker model.masker.prob=0.15',
     )

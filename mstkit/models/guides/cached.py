@@ -89,6 +89,11 @@ class CachedGuide(Guide):
         self.refreshed_in = -1  # the epoch of the last refresh
         self._asking: list[Masker] = []
 
+    @property
+    def given_score(self) -> str | None:
+        """See :attr:`Guide.given_score`."""
+        return self._given or self.guide.given_score
+
     def prepare(self, parts: GuidedParts) -> None:
         """See :meth:`Guide.prepare`."""
         self.guide.prepare(parts if self._given is None else parts._replace(score=self._given))

@@ -83,6 +83,11 @@ class Guide(nn.Module):
         self._given = None if score is None else check_one_of(f'{type(self).__name__}.score', score, SCORES)
         self.score: str = score or 'class_token'
 
+    @property
+    def given_score(self) -> str | None:
+        """The score that was asked for; None leaves it to the method."""
+        return self._given
+
     def prepare(self, parts: GuidedParts) -> None:
         """Called once, when the method is built and its masker needs a guide."""
         self.score = self._given or parts.score
