@@ -92,6 +92,10 @@ class FrozenFeatures(FrozenNetwork, Target):
         """See :meth:`Target.set_normalization`."""
         self.normalization = mean.clone(), std.clone()
 
+    def check_grid(self, grid: tuple[int, int]) -> None:
+        """See :meth:`Target.check_grid`: refuses images of a size that the network cannot take."""
+        self(torch.zeros(1, 3, grid[0] * self.patch_size, grid[1] * self.patch_size), grid)
+
     @torch.no_grad()
     def forward(self, images: Tensor, grid: tuple[int, int], teacher: TokenOutput | None = None) -> Tensor:
         """See :meth:`Target.forward`."""

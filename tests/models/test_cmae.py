@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mstkit.errors import UsageError
 from mstkit.models import Pretrainer
-from mstkit.models.objectives.target_view_contrast import keys_of_all_ranks
+from mstkit.models.objectives.target_view_contrast import keys_of_all_ranks, mean_of_places
+from mstkit.models.step import Step
 from mstkit.registry import MODELS
 from tests.models.builders import SWIN, VIT, total
 from tests.models.mim_models import DECODER, Given, build, masks
@@ -102,3 +103,23 @@ def test_mistakes(parts, sizes, message):
     small = dict(type='CMAE', backbone=VIT, decoder=DECODER, feature_decoder=DECODER)
     with pytest.raises(UsageError, match=message):
         MODELS.build({**small, **parts}).check_view_count(sizes)
+
+
+def test_thrown_patches_take_no_part_in_the_mean():
+    """The decoder gives them no token, so what stands in their place says nothing of the image."""
+    mask = masks(4, 4, (4, 4, 4, 4))
+    thrown = masks(4, 4, (9, 3, 0, 5)) & ~mask
+    model = cmae(masker=Given(mask, thrown))
+    step = Step(model, shown(32, 32))
+    features = model.objectives.contrast.decoder(step.seen)
+    expected = torch.stack([one[~out].mean(dim=0) for one, out in zip(features, thrown.flatten(1), strict=True)])
+    torch.testing.assert_close(mean_of_places(features, step.thrown), expected)
+    assert not torch.allclose(features.mean(dim=1), expected)
+    losses = []
+    for change in (0.0, 5.0):  # in the places of thrown patches
+        handle = model.objectives.contrast.decoder.register_forward_hook(
+            lambda _, __, made, change=change: made + change * thrown.flatten(1)[..., None]
+        )
+        losses.append(model.loss(shown(32, 32))['loss_contrast'])
+        handle.remove()
+    assert torch.equal(*losses)

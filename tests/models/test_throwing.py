@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from mstkit.engine.hooks import GuideCacheHook
 from mstkit.errors import UsageError
 from mstkit.models import Masker, RatioSchedule, ThrowingMasker
 from mstkit.models.step import Step
@@ -235,3 +237,21 @@ def test_a_schedule_that_would_leave_nothing_visible_is_refused_before_training(
         masker = RatioSchedule(dict(type='ThrowingMasker'), start=start, end=end, epochs=3)
         with pytest.raises(UsageError, match='hides 44 of 64 patches and throws 26, so none is visible: lower'):
             masker.check_grid(64)
+
+
+def test_scores_are_kept_from_the_first_epoch_that_asks_for_them(monkeypatch):
+    """AMT's schedule: some epochs as MAE, in which no pass over the images is made for scores that nobody reads."""
+    late = dict(type='ThrowingMasker', ratio=0.25, throw=0.25)
+    phases = [(0, dict(type='RandomMasker', ratio=0.5)), (3, late), (5, None), (7, late)]
+    model = build('MAE', masker=dict(type='MaskerSchedule', phases=phases), guide=dict(type='cached', every=4))
+    made = []
+
+    def refresh(runner: Any, guide: Any) -> None:
+        made.append(runner.epoch)
+        guide.keep(torch.ones(1, 4, 4), torch.ones(1, dtype=torch.bool), runner.epoch)
+
+    monkeypatch.setattr(GuideCacheHook, '_refresh', staticmethod(refresh))
+    for epoch in range(9):
+        GuideCacheHook().before_train_epoch(SimpleNamespace(model=model, epoch=epoch))
+    assert made == [3, 4, 8]
+    assert RatioSchedule(late, 0.1, 0.3, 4).needs_scores_in(0) and not ThrowingMasker(order='random').needs_scores_in(0)

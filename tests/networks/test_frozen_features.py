@@ -85,7 +85,8 @@ def test_a_network_of_one_image_size_takes_a_student_of_its_grid_alone():
     assert torch.isfinite(loss)
     other = build('SimMIM', target=dict(type='FrozenFeatures', source=TIMM))
     with pytest.raises(UsageError, match=r'the 4x4 patches of the student are images of 64x64 px .* 14x14 patches'):
-        other.loss([torch.randn(1, 3, 32, 32)])
+        other.check_views(32)
+    fitting.check_views(112)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ from mstkit.utils.undisturbed import undisturbed_randomness
 class GuideCacheHook(RememberingHook):
     """Makes the maps of a :class:`CachedGuide` before every ``guide.every``-th epoch; nothing for another model.
 
+    Before an epoch in which the masker asks for no scores, as in AMT's first 40, nothing is made.
+
     One pass over the whole images of the training set, shared by the processes, each its own images; it moves no random
     generator of the training. Images that cannot be read are counted and have no map. The maps are in every checkpoint,
     so that a resumed run goes on with those that it had.
@@ -51,7 +53,8 @@ class GuideCacheHook(RememberingHook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Refreshes the maps where they are due."""
         guide = self._guide(runner)
-        if guide is not None and guide.due(runner.epoch):
+        masker: Any = unwrapped(runner.model).masker if guide is not None else None
+        if guide is not None and masker.needs_scores_in(runner.epoch) and guide.due(runner.epoch):
             with undisturbed_randomness():
                 self._refresh(runner, guide)
 

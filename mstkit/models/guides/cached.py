@@ -57,7 +57,7 @@ class CachedGuide(Guide):
     An image without a map, because its file could not be read, is encoded in the step by ``guide``.
 
     Args:
-        every: epochs from one refresh to the next; the first is before the first epoch.
+        every: epochs from one refresh to the next; the first is before the first epoch whose masker needs scores.
         guide: what makes the scores: 'student', 'ema', 'frozen' or the config of such a guide.
         image_size: side in pixels of the square that a whole image is brought to, whatever its aspect; None is that of
             the global views. A larger one has a finer map, for small crops.

@@ -52,6 +52,10 @@ class Masker(nn.Module):
         """Whether all images of a batch have equally many hidden patches, so visible ones need no padding."""
         return False
 
+    def needs_scores_in(self, epoch: int) -> bool:
+        """Whether it uses ``context.scores`` in an epoch, from 0; only a schedule's answer depends on the epoch."""
+        return self.needs_scores
+
     def parts(self) -> list[Masker]:
         """The maskers that decide: this one, or for a schedule those that it wraps."""
         return [self]

@@ -63,7 +63,7 @@ class MaskerSchedule(Masker):
     @property
     def current(self) -> Masker | None:
         """The masker of the current phase; None if it hides nothing."""
-        return dict(self.maskers).get(str(self._phase))  # type: ignore[return-value]
+        return self._of_phase(self._phase)
 
     @property
     def needs_scores(self) -> bool:  # type: ignore[override]
@@ -90,6 +90,11 @@ class MaskerSchedule(Masker):
         """That of the current phase's masker."""
         return -1 if self.current is None else self.current.layer
 
+    def needs_scores_in(self, epoch: int) -> bool:
+        """See :meth:`Masker.needs_scores_in`."""
+        masker = self._of_phase(self._phase_at(epoch))
+        return masker is not None and masker.needs_scores_in(epoch)
+
     def parts(self) -> list[Masker]:
         """See :meth:`Masker.parts`."""
         return [part for masker in self.maskers.values() for part in masker.parts()]  # type: ignore[operator]
@@ -97,9 +102,15 @@ class MaskerSchedule(Masker):
     def set_progress(self, progress: Progress) -> None:
         """See :meth:`Masker.set_progress`; also selects the phase."""
         super().set_progress(progress)
-        self._phase = sum(start <= progress.epoch for start in self.starts) - 1
+        self._phase = self._phase_at(progress.epoch)
         if self.current is not None:
             self.current.set_progress(progress)
+
+    def _phase_at(self, epoch: int) -> int:
+        return sum(start <= epoch for start in self.starts) - 1
+
+    def _of_phase(self, phase: int) -> Masker | None:
+        return dict(self.maskers).get(str(phase))  # type: ignore[return-value]
 
     def hide(self, context: MaskContext, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""
@@ -171,6 +182,10 @@ class RatioSchedule(Masker):
     def layer(self) -> int:  # type: ignore[override]
         """As the masker's."""
         return self.masker.layer
+
+    def needs_scores_in(self, epoch: int) -> bool:
+        """As the masker's."""
+        return self.masker.needs_scores_in(epoch)
 
     def parts(self) -> list[Masker]:
         """See :meth:`Masker.parts`."""

@@ -154,7 +154,7 @@ class MaskedPrediction(Objective):
         return self._drawn(values, step, grid)
 
     def check_views(self, global_size: int, local_size: int | None) -> None:
-        """See :meth:`Objective.check_views`: whole cells of the target's grid."""
+        """See :meth:`Objective.check_views`: whole cells of the target's grid, on which it can be computed."""
         side = self.target.patch_size
         if self.scale < 1 and global_size % side:
             below, above = global_size - global_size % side, global_size - global_size % side + side
@@ -162,6 +162,7 @@ class MaskedPrediction(Objective):
                 f'scale {self.scale:g} predicts cells of {side} px, which do not divide global views of {global_size} '
                 f'px: use {f"{below} or " if below else ""}{above} px, or another scale'
             )
+        self.target.check_grid((global_size // side, global_size // side))
 
     def _drawn(self, values: Tensor, step: Step, grid: tuple[int, int]) -> Tensor | None:
         """Patch values (B, L, D) as images (B, 3, H, W); visible patches without a loss are copied from the step's

@@ -24,10 +24,10 @@ if TYPE_CHECKING:  # for annotations only: importing it would be circular
 class TargetViewContrast(Objective):
     """InfoNCE of images between masked view and target view (CMAE, Huang et al., arXiv 2207.13532).
 
-    Query: a feature decoder predicts a feature of every patch of the student's masked view; their mean goes through
-    projector and predictor. Key: the mean over the patches of the whole target view after the teacher's last block,
-    without the final norm as in CMAE's code, through the teacher's projector. The positive key is that of the same
-    image, the negatives are those of the other images of all processes. Computes in float32.
+    Query: a feature decoder predicts a feature of every patch of the student's masked view, but for thrown ones; their
+    mean goes through projector and predictor. Key: the mean over the patches of the whole target view after the
+    teacher's last block, without the final norm as in CMAE's code, through the teacher's projector. The positive key is
+    that of the same image, the negatives are those of the other images of all processes. Computes in float32.
 
     Neck and predictor are necks of mmpretrain's, from a tuple of one (B, C) to a tuple of one (B, D).
 
@@ -81,7 +81,7 @@ class TargetViewContrast(Objective):
         """See :meth:`Objective.forward`; all global views of an image have the same key."""
         with torch.no_grad():
             (keys,) = step.teacher_part(self.name, 'neck')((step.target.layers[-1].mean(dim=1),))  # (B, D)
-        (projected,) = self.neck((self.decoder(step.seen).mean(dim=1),))
+        (projected,) = self.neck((mean_of_places(self.decoder(step.seen), step.thrown),))
         (queries,) = self.predictor((projected,))  # (G*B, D)
         with torch.autocast(queries.device.type, enabled=False):
             cosines = F.normalize(queries.float(), dim=1) @ keys_of_all_ranks(F.normalize(keys.float(), dim=1)).T
@@ -91,6 +91,22 @@ class TargetViewContrast(Objective):
         found = (cosines.argmax(dim=1) == own).float().mean()
         self.statistics = {'contrast_top1': found, 'contrast': loss.detach()}
         return loss
+
+
+def mean_of_places(features: Tensor, thrown: Tensor | None) -> Tensor:
+    """Means over the patches of each image that are not thrown.
+
+    Args:
+        features: (B, L, C).
+        thrown: (B, h, w) bool, whose features mean nothing; None for none.
+
+    Returns:
+        (B, C).
+    """
+    if thrown is None:
+        return features.mean(dim=1)
+    kept = (~thrown).flatten(1).to(features.dtype)[..., None]  # (B, L, 1)
+    return (features * kept).sum(dim=1) / kept.sum(dim=1)
 
 
 def keys_of_all_ranks(keys: Tensor) -> Tensor:

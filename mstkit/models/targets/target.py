@@ -61,6 +61,9 @@ class Target(nn.Module):
     def prepare(self, backbone: MaskedBackbone) -> None:
         """Receives the student's backbone, once, before :attr:`dims` is read; raises UsageError if it does not fit."""
 
+    def check_grid(self, grid: tuple[int, int]) -> None:
+        """Refuses a grid of the student's patches that the target cannot be computed on. Raises UsageError."""
+
     def set_normalization(self, mean: Tensor, std: Tensor) -> None:
         """Receives the normalization of the images, so that a target can compute pixels: ``images * std + mean``.
 
