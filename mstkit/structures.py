@@ -149,6 +149,8 @@ class VisibleOutput(NamedTuple):
         class_tokens: as in :class:`TokenOutput`.
         thrown: (B, h, w) bool, the patches that are to have no token in a decoder either; None for none. No backbone
             fills it in; :class:`mstkit.models.Step` does.
+        padded: whether a place may be padding. False only where all images have equally many visible patches, so that
+            nobody has to build a mask, or to ask the device whether one is needed.
     """
 
     patch_tokens: Tensor
@@ -158,6 +160,7 @@ class VisibleOutput(NamedTuple):
     layers: tuple[Tensor, ...] = ()
     class_tokens: tuple[Tensor, ...] = ()
     thrown: Tensor | None = None
+    padded: bool = True
 
 
 class MaskContext(NamedTuple):

@@ -53,7 +53,7 @@ def test_models_of_another_library_are_in_one_folder(path):
 
 def test_every_folder_of_masked_image_modeling_is_in_the_format_of_openmmlab():
     folders = {path.parent.name for path in METAFILES}
-    ours = {'mae', 'simmim', 'beit', 'maskfeat', 'data2vec', 'dbot', 'hybrid', 'localmim', 'msn', 'cmae'}
+    ours = {'mae', 'simmim', 'beit', 'maskfeat', 'data2vec', 'dbot', 'hybrid', 'localmim', 'msn', 'cmae', 'bootmae'}
     assert ours | {'mmpretrain'} <= folders
 
 
@@ -90,7 +90,7 @@ def reduced(model: Config) -> Config:
     if model.get('decoder') and model.decoder.type == 'CNNImageDecoder':
         model.decoder.channels = 8
     for decoder in (model.get('decoder'), model.get('feature_decoder')):
-        if decoder and decoder.type == 'ViTDecoder':
+        if decoder and decoder.type in ('ViTDecoder', 'CrossAttentionDecoder'):
             decoder.update(embed_dims=24, num_layers=1, num_heads=2)
     return model
 
@@ -117,6 +117,7 @@ def test_model_is_built_and_stepped(tmp_path, path):
     predicting = 'objectives.predict.decoder' in keys or 'objectives.local1.decoder' in keys
     contrasting = head == 'MoBYHead' or config.model.type == 'CMAE'
     wanted = {'loss_ce': head == 'DINOHead', 'loss_contrast': contrasting}
+    wanted['loss_feature'] = config.model.type == 'BootMAE'
     restoring = not predicting and config.model.get('decoder')
     wanted |= {'loss_patch': config.model.get('patch_head'), 'loss_restore': restoring}
     wanted |= {'loss_predict': predicting and not layers, **{f'loss_local{i + 1}': True for i in range(len(layers))}}

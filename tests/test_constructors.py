@@ -73,8 +73,8 @@ def step_on_one(model: Any) -> Any:
 def decode(decoder: Any) -> Any:
     tokens = torch.randn(2, 4, decoder.in_channels)
     if decoder.visible_only:
-        return decoder(VisibleOutput(tokens, tokens[:, 0], torch.arange(4).expand(2, -1), (2, 3)))
-    return decoder(TokenOutput(tokens, tokens[:, 0], (2, 2)))
+        return decoder(VisibleOutput(tokens, tokens[:, 0], torch.arange(4).expand(2, -1), (2, 3), (tokens,)))
+    return decoder(TokenOutput(tokens, tokens[:, 0], (2, 2), layers=(tokens,)))
 
 
 def predict_from(target: Any) -> Any:
@@ -127,6 +127,7 @@ WITHOUT_SIZE = {key: value for key, value in MOBY['predictor'].items() if key !=
 CONTRAST = dict(neck=WITHOUT_SIZE, predictor=WITHOUT_SIZE)
 DECODER = dict(type='CNNImageDecoder', channels=4)
 TOKENS: dict[str, Any] = dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2)
+CROSS: dict[str, Any] = dict(TOKENS, type='CrossAttentionDecoder')
 CROSS_VIEW = dict(type='CrossView', neck=NECK, head=HEAD)
 KEYS = {key: MOBY[key] for key in ('neck', 'predictor', 'head')}
 SURROUNDINGS = Surroundings(registries.MODELS.build(SMALL), registries.MODELS.build(MASKER), {}, 'a test')
@@ -168,6 +169,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'SimMIM': (dict(backbone=SMALL, mask_patch_size=8), step_on_one),
     'MaskFeat': (dict(backbone=SMALL, target=dict(type='HOG', cell_size=4)), step_on_one),
     'Data2Vec': (dict(backbone=SMALL), step_on_one),
+    'BootMAE': (dict(backbone=SMALL, decoder=CROSS, feature_decoder=CROSS), step_on_one),
     'CMAE': (dict(backbone=SMALL, decoder=TOKENS, feature_decoder=TOKENS, **CONTRAST), step),
     'MSN': (dict(backbone=SMALL, neck=NECK), step),
     'BEiT': (dict(backbone=SMALL, tokenizer='PatchTokenizer.pth'), step_on_one),
@@ -183,6 +185,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
         None,
     ),
     'LinearDecoder': (dict(in_channels=CHANNELS, out_channels=12), decode),
+    'CrossAttentionDecoder': (dict(in_channels=CHANNELS, out_channels=12, num_heads=2), decode),
     'ViTDecoder': (dict(in_channels=CHANNELS, out_channels=12, embed_dims=16, num_layers=1, num_heads=2), decode),
     'TeacherLayers': (dict(patch_size=8), None),  # computed from a teacher: tests/models/test_teacher_layers.py
     'Tokens': (dict(patch_size=8, tokenizer='PatchTokenizer.pth'), predict_from),

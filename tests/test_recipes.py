@@ -219,6 +219,7 @@ def test_maes_linear_probe():
     [
         ('mae/mae_vit-b_800e.py', 1.5e-4, 4096, 800, 0.0, 25),
         ('localmim/localmim_vit-b_1600e.py', 2e-4, 2048, 1600, 1e-6, 2),
+        ('bootmae/bootmae_vit-b_800e.py', 1.5e-4, 4096, 800, 1e-4, 2),
     ],
 )
 def test_mae_and_localmim_pre_train_at_their_learning_rates(path, base, batch, epochs, end, steps):
@@ -293,6 +294,7 @@ def test_simmims_vit_pre_trains_at_its_learning_rate():
         'data2vec/data2vec_vit-b_800e',
         'dbot/dbot_vit-b_800e',
         'cmae/cmae_vit-b_300e',
+        'bootmae/bootmae_vit-b_800e',
     ],
 )
 def test_what_masked_autoencoders_decay(tmp_path, path):
@@ -310,7 +312,7 @@ def test_what_masked_autoencoders_decay(tmp_path, path):
     else:
         config.model.backbone.arch = dict(embed_dims=48, num_layers=4, num_heads=3, feedforward_channels=96)
     for part in ('decoder', 'feature_decoder'):
-        if config.model.type in ('MAE', 'CMAE', 'LocalMIM', 'DBOT') and part in config.model:
+        if config.model.type in ('MAE', 'CMAE', 'LocalMIM', 'DBOT', 'BootMAE') and part in config.model:
             config.model[part].update(embed_dims=24, num_layers=1, num_heads=2)
     if config.model.type == 'BEiT':
         config.model.tokenizer = str(tmp_path / 'tokenizer.pth')

@@ -7,6 +7,7 @@ from mstkit.models.algorithms import (
     MAE,
     MSN,
     BEiT,
+    BootMAE,
     Data2Vec,
     LocalMIM,
     MaskFeat,
@@ -16,7 +17,7 @@ from mstkit.models.algorithms import (
 )
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.data_preprocessors import ViewDataPreprocessor
-from mstkit.models.decoders import CNNImageDecoder, LinearDecoder, TokenDecoder, ViTDecoder
+from mstkit.models.decoders import CNNImageDecoder, CrossAttentionDecoder, LinearDecoder, TokenDecoder, ViTDecoder
 from mstkit.models.guides import CachedGuide, EMAGuide, Guide, PredictedLossGuide, StudentGuide, TeacherGuide
 from mstkit.models.heads import DINOHead, IBOTHead, MoBYHead
 from mstkit.models.interface import ForeignModel, TrainedModel, interface_of
@@ -76,10 +77,12 @@ __all__ = [
     'AttentionGuidedMasker',
     'BEiT',
     'BlockMasker',
+    'BootMAE',
     'CNNImageDecoder',
     'CachedGuide',
     'CodingRate',
     'ColorNoiseMasker',
+    'CrossAttentionDecoder',
     'CrossView',
     'DALLETokenizer',
     'DINOHead',

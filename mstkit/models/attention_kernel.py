@@ -16,10 +16,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0, ma
 
     Args:
         query: (B, N, L, d).
-        key: (B, N, L, d).
-        value: (B, N, L, d).
+        key: (B, N, M, d), of the same tokens, or of others in a cross-attention.
+        value: (B, N, M, d).
         dropout_p: dropout probability of the attention weights.
-        mask: broadcastable to the logits (B, N, L, L): bool, True for keys that may be attended to, at least one per
+        mask: broadcastable to the logits (B, N, L, M): bool, True for keys that may be attended to, at least one per
             query; or a bias that is added to the logits and has a gradient; or None.
 
     Returns:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -15,8 +16,10 @@ from torch import nn
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
-from mstkit.utils.checks import check_one_of, check_probability
+from mstkit.utils.checks import check_list, check_one_of, check_probability
 from mstkit.utils.local_shards import local_parts
+
+DEFAULTS = (0.996, 1.0)  # DINO's momentum at the start and at the end
 
 
 @MODELS.register_module()
@@ -31,6 +34,8 @@ class MomentumTeacher(nn.Module):
         student: the modules to average, by name.
         momentum: m at the first step.
         end_momentum: m at the end of the run; in between it follows half a cosine, per optimizer step.
+        schedule: instead of these two, pairs of a share of the run and the momentum there, the first of the share 0; in
+            between it follows straight lines, per optimizer step, and after the last it stays.
         buffers: running statistics of the teacher: 'own', from the teacher's own batches (DINO, the default); 'copy',
             those of the student; 'average', a moving average of the student's, like the weights.
         follow: when the teacher is updated: 'after_step', directly after an optimizer step (DINO, the default);
@@ -38,20 +43,30 @@ class MomentumTeacher(nn.Module):
             'before_step' a buffer records a pending update, so that a resumed run equals an uninterrupted one.
 
     Raises:
-        UsageError: a momentum outside [0, 1], a start above the end, or an unknown buffer policy.
+        UsageError: a momentum outside [0, 1], a start above the end, a schedule that does not start at 0, whose shares
+            do not increase or whose momentum falls, or that stands beside the two, or an unknown buffer policy.
     """
 
     def __init__(
         self,
         student: Mapping[str, nn.Module],
-        momentum: float = 0.996,
-        end_momentum: float = 1.0,
+        momentum: float = DEFAULTS[0],
+        end_momentum: float = DEFAULTS[1],
         buffers: Literal['own', 'copy', 'average'] = 'own',
         follow: Literal['after_step', 'before_step'] = 'after_step',
+        schedule: Sequence[tuple[float, float]] | None = None,
     ) -> None:
         super().__init__()
         check_probability('MomentumTeacher.momentum', momentum)
         check_probability('MomentumTeacher.end_momentum', end_momentum)
+        self.schedule = None if schedule is None else _checked(schedule)
+        if self.schedule is not None:
+            if (momentum, end_momentum) != DEFAULTS:
+                raise UsageError(
+                    f'MomentumTeacher has a schedule, and momentum={momentum!r} and end_momentum={end_momentum!r} '
+                    'beside it: give either'
+                )
+            momentum, end_momentum = self.schedule[0][1], self.schedule[-1][1]
         if not 0 <= momentum <= end_momentum <= 1:
             raise UsageError(
                 f'MomentumTeacher: momentum rises from momentum to end_momentum inside [0, 1], '
@@ -74,7 +89,9 @@ class MomentumTeacher(nn.Module):
             self.add_module(name, part)
 
     def momentum_at(self, progress: Progress) -> float:
-        """The momentum of a step: half a cosine from start to end, as in DINO."""
+        """The momentum of a step: half a cosine from start to end, as in DINO, or by the schedule."""
+        if self.schedule is not None:
+            return _between(self.schedule, progress.step / progress.total_steps)
         share = 0.5 * (1 + math.cos(math.pi * progress.step / progress.total_steps))
         return self.end_momentum - (self.end_momentum - self.start_momentum) * share
 
@@ -137,6 +154,28 @@ class MomentumTeacher(nn.Module):
                     mine.lerp_(other, 1.0 - self.momentum)
                 else:
                     mine.copy_(other)
+
+
+def _checked(schedule: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The schedule as a list of pairs. Raises UsageError for one that is none."""
+    name = 'MomentumTeacher.schedule'
+    pairs = check_list(name, schedule, check_list, check_probability)
+    shares, momenta = [pair[0] for pair in pairs], [pair[-1] for pair in pairs]
+    wrong = any(len(pair) != 2 for pair in pairs) or shares[0] != 0 or momenta != sorted(momenta)
+    if wrong or shares != sorted(set(shares)):
+        raise UsageError(
+            f'{name} is {schedule!r}: give pairs of a share of the run, increasing from 0, and a momentum that does '
+            'not fall, such as [(0.0, 0.999), (0.5, 0.9999)]'
+        )
+    return list(zip(shares, momenta, strict=True))
+
+
+def _between(schedule: list[tuple[float, float]], share: float) -> float:
+    """The value at a share of the run, on the straight lines between the pairs; constant after the last."""
+    for (start, low), (end, high) in pairwise(schedule):
+        if share < end:
+            return low + (high - low) * (share - start) / (end - start)
+    return schedule[-1][1]
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:

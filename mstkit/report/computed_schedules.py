@@ -8,7 +8,7 @@ from typing import Any
 from mstkit.errors import UsageError
 from mstkit.interop import registered
 from mstkit.models.heads.centered_head import CenteredHead
-from mstkit.models.momentum_teacher import MomentumTeacher
+from mstkit.models.momentum_teacher import DEFAULTS, MomentumTeacher
 from mstkit.registry import MODELS
 from mstkit.report.chart_scales import Point
 from mstkit.report.run_configs import argument, part
@@ -28,9 +28,10 @@ def momentum_curve(config: Mapping[str, Any] | None, epochs: int | None, epoch_l
     component = part(config, 'model.teacher')
     if not epochs or not epoch_length or not _is(component, MomentumTeacher, 'MomentumTeacher'):
         return []
-    momentum, end = argument(component, 'momentum', 0.996), argument(component, 'end_momentum', 1.0)
+    names, others = ('momentum', 'end_momentum', 'schedule'), (*DEFAULTS, None)
+    given = {name: argument(component, name, other) for name, other in zip(names, others, strict=True)}
     try:
-        teacher = MomentumTeacher({}, momentum=momentum, end_momentum=end)
+        teacher = MomentumTeacher({}, **given)
     except UsageError:
         return []  # invalid values, which no run can have used
     steps = -(-epoch_length // (part(config, 'optim_wrapper.accumulative_counts') or 1))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.models import MaskedBackbone, Masker, Objective, Pixels, Target
-from mstkit.models.objectives.masked_prediction import patch_errors, weighted_mean
+from mstkit.models.objectives.patch_losses import patch_errors, weighted_mean
 from mstkit.models.step import Step
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext, Progress

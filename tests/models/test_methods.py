@@ -57,6 +57,10 @@ _OTHERS -= {config['type'] for config in METHODS.values()}
 SMALL_DECODER = dict(type='ViTDecoder', embed_dims=24, num_layers=1, num_heads=2)
 NEEDED: dict[str, dict[str, Any]] = {
     'BEiT': dict(tokenizer=Shades()),
+    'BootMAE': dict(
+        decoder=dict(SMALL_DECODER, type='CrossAttentionDecoder', attends_to=1),
+        feature_decoder=dict(SMALL_DECODER, type='CrossAttentionDecoder'),
+    ),
     'CMAE': dict(decoder=SMALL_DECODER, feature_decoder=SMALL_DECODER, neck=mlp(), predictor=mlp()),
     'DBOT': dict(decoder=SMALL_DECODER),
     'LocalMIM': dict(layers=(1, -1), scales=(2.0, 0.5), decoder=SMALL_DECODER),

@@ -1,4 +1,5 @@
 from mstkit.models.algorithms.beit import BEiT
+from mstkit.models.algorithms.boot_mae import BootMAE
 from mstkit.models.algorithms.cmae import CMAE
 from mstkit.models.algorithms.data2vec import Data2Vec
 from mstkit.models.algorithms.dbot import DBOT
@@ -20,6 +21,7 @@ __all__ = [
     'MAE',
     'MSN',
     'BEiT',
+    'BootMAE',
     'Data2Vec',
     'LocalMIM',
     'MSTAlgorithm',

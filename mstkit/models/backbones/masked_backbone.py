@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.structures import Read, TokenOutput, VisibleOutput
+from mstkit.utils.checks import check_count
 
 Backbone = TypeVar('Backbone', bound='MaskedBackbone')
 
@@ -134,6 +135,29 @@ class MaskedBackbone:
     def layer_count(self) -> int:
         """Number of blocks, counted from the end, that work on the tokens of the output (of a Swin, the last stage)."""
         raise NotImplementedError(f'{type(self).__name__} does not implement layer_count()')
+
+    def blocks_back_to(self, layer: int, name: str) -> int:
+        """How many of the last blocks' outputs (``layers`` of the output) are needed for that of one block.
+
+        Args:
+            layer: the block, 1 for the first or -1 for the last; of a Swin, of those of the last stage.
+            name: of the argument that names the block, for messages.
+
+        Returns:
+            1 for the last block, up to :meth:`layer_count`.
+
+        Raises:
+            UsageError: a block that does not exist.
+        """
+        if check_count(name, layer, -1000, 1000) == -1:
+            return 1  # a backbone without inner layers has this one
+        count = self.layer_count()
+        if layer == 0 or not -count <= layer <= count:
+            raise UsageError(
+                f'{name} is {layer}, and {type(self).__name__} has {count} blocks whose output is on its last grid: '
+                f'give 1 to {count}, or -1 to -{count} counted from the end'
+            )
+        return -layer if layer < 0 else count + 1 - layer
 
     def _check_layers(self, count: int, blocks: int) -> int:
         """The index of the first of the last ``count`` blocks. Raises UsageError."""

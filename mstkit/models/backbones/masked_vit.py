@@ -16,10 +16,8 @@ from mstkit.models.backbones.masked_backbone import (
     MaskedBackbone,
     Read,
     expand_mask,
-    init_like_beit,
-    init_like_mae,
-    init_transformer_weights,
 )
+from mstkit.models.backbones.vit_initialization import INITIALIZATIONS, initialize_vit
 from mstkit.models.backbones.vit_positions import ViTPositions
 from mstkit.models.encoder_layer import QV_BIAS, EncoderLayer
 from mstkit.registry import MODELS
@@ -58,9 +56,10 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
             DINOv2, the order is class token, registers, patches, registers have no position, and they are initialized
             normal with std 1e-6.
         initialization: 'trunc_normal', DINO's: linear layers and class token truncated normal, std 0.02; 'xavier',
-            MAE's: linear layers and patch projection Xavier-uniform, class token normal, std 0.02; 'beit', BEiT's and
-            SimMIM's: linear layers, patch projection and class token normal, std 0.02, truncated at ±0.02, and the last
-            linear layer of both branches of layer i (from 1) divided by sqrt(2i).
+            MAE's: linear layers and patch projection Xavier-uniform, class token normal, std 0.02; 'moco_v3', MoCo v3's
+            and BootMAE's: likewise, but queries, keys and values each by themselves, and the class token's std 1e-6;
+            'beit', BEiT's and SimMIM's: linear layers, patch projection and class token normal, std 0.02, truncated at
+            ±0.02, and the last linear layer of both branches of layer i (from 1) divided by sqrt(2i).
         global_pool: as timm's, what k-NN, probes and other measurements take as the feature of an image: 'token', the
             class token; 'avg', the mean of the patch tokens, for methods that do not train the class token. Training
             does not depend on it.
@@ -81,7 +80,7 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         interpolate_offset: float = 0.0,
         with_cp: bool = False,
         positions: Literal['learned', 'sincos', 'none'] | None = 'learned',
-        initialization: Literal['trunc_normal', 'xavier', 'beit'] = 'trunc_normal',
+        initialization: Literal['trunc_normal', 'xavier', 'moco_v3', 'beit'] = 'trunc_normal',
         num_registers: int = 0,
         relative_positions: Literal['shared', 'per_layer'] | None = None,
         global_pool: Literal['token', 'avg'] = 'token',
@@ -96,9 +95,7 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         self.with_cp = with_cp
         self.embedding_dims = self.feature_dims = self.embed_dims
         self.stride = self.patch_embed.projection.stride[0]
-        self.initialization = check_one_of(
-            'MaskedVisionTransformer: initialization', initialization, ('trunc_normal', 'xavier', 'beit')
-        )
+        self.initialization = check_one_of('MaskedVisionTransformer: initialization', initialization, INITIALIZATIONS)
         self.global_pool = check_one_of('MaskedVisionTransformer: global_pool', global_pool, ('token', 'avg'))
         self.num_registers = check_count('MaskedVisionTransformer: num_registers', num_registers, 0, 1024)
         if num_registers:
@@ -119,15 +116,7 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
             return
         if self.positions == 'sincos':
             self._fix_positions()
-        if self.initialization == 'xavier':
-            init_like_mae(self.layers.modules(), self.patch_embed.projection)
-        elif self.initialization == 'beit':
-            init_like_beit(self.layers, self.patch_embed.projection, self.cls_token)
-        else:
-            init_transformer_weights(self.layers.modules())
-        if self.cls_token is not None and self.initialization != 'beit':
-            draw = nn.init.normal_ if self.initialization == 'xavier' else nn.init.trunc_normal_
-            draw(self.cls_token, std=0.02)
+        initialize_vit(self.initialization, self.layers, self.patch_embed.projection, self.cls_token)
         if self.num_registers:
             nn.init.normal_(self.register_tokens, std=1e-6)
 
@@ -193,7 +182,8 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
             pooled = tokens[:, 0]
         else:
             pooled = patches.sum(dim=1) / (~hidden).sum(dim=1, keepdim=True).to(patches.dtype)
-        return VisibleOutput(patches, pooled, places, grid, *self._inner(found, present))
+        inner = self._inner(found, present)
+        return VisibleOutput(patches, pooled, places, grid, *inner, padded=present is not None)
 
     def _inner(
         self, found: list[Tensor], present: Tensor | None = None

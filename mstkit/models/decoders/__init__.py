@@ -1,6 +1,7 @@
 from mstkit.models.decoders.cnn_image_decoder import CNNImageDecoder
+from mstkit.models.decoders.cross_attention_decoder import CrossAttentionDecoder
 from mstkit.models.decoders.linear_decoder import LinearDecoder
 from mstkit.models.decoders.token_decoder import TokenDecoder, build_decoder
 from mstkit.models.decoders.vit_decoder import ViTDecoder
 
-__all__ = ['CNNImageDecoder', 'LinearDecoder', 'TokenDecoder', 'ViTDecoder', 'build_decoder']
+__all__ = ['CNNImageDecoder', 'CrossAttentionDecoder', 'LinearDecoder', 'TokenDecoder', 'ViTDecoder', 'build_decoder']

@@ -33,10 +33,17 @@ class TokenDecoder(BaseModule):
         per_patch: whether a patch is predicted from its own token alone; the encoder can then skip the tokens of
             patches that are not predicted, and the decoder gets the M tokens of hidden patches alone, as (1, M, C).
         scales: whether it can predict on another grid than that of the tokens.
+        attends_to: the block of the encoder whose output it reads beside the tokens that it predicts from, 1 for the
+            first or -1 for the last; None for none.
+        student_layers: that block counted from the end, so how many of the outputs of the last blocks it needs
+            (``layers`` and ``class_tokens`` of the encoder's output); 0 for none. The objective, which knows the
+            encoder, fills it in.
     """
 
     per_patch: ClassVar[bool] = False
     scales: ClassVar[bool] = False
+    attends_to: int | None = None
+    student_layers: int = 0
 
     def __init__(
         self,

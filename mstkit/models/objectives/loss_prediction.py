@@ -41,7 +41,7 @@ class LossPrediction(Objective):
         surroundings: see :class:`Objective`.
 
     Raises:
-        UsageError: no masker; no objective with losses of patches before this one.
+        UsageError: no masker; no objective with losses of patches before this one; a decoder that reads inner blocks.
     """
 
     predictor: TokenDecoder
@@ -75,6 +75,11 @@ class LossPrediction(Objective):
             raise UsageError(
                 f'LossPrediction.decoder.out_channels is {self.predictor.out_channels}, but a patch has one loss: '
                 'leave it out'
+            )
+        if self.predictor.student_layers:
+            raise UsageError(
+                f'LossPrediction.decoder is a {type(self.predictor).__name__}, which reads inner blocks, but a guide '
+                'predicts from the last one alone: take ViTDecoder'
             )
         self.train_encoder = check_flag('LossPrediction.train_encoder', train_encoder)
         self.lr_mult = check_number('LossPrediction.lr_mult', lr_mult, 0, 1e6)

@@ -13,10 +13,11 @@ from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.backbones.masked_backbone import expand_mask
 from mstkit.models.decoders import TokenDecoder
 from mstkit.models.objectives.objective import Objective, Surroundings, decoder_for, on_grid
+from mstkit.models.objectives.patch_losses import hidden_around, patch_errors, weighted_mean
 from mstkit.models.targets import Target, build_target
 from mstkit.registry import MODELS
-from mstkit.structures import TokenOutput, VisibleOutput
-from mstkit.utils.checks import check_count, check_number
+from mstkit.structures import Progress, TokenOutput, VisibleOutput
+from mstkit.utils.checks import check_flag, check_number, check_probability
 
 if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.step import Step
@@ -46,12 +47,19 @@ class MaskedPrediction(Objective):
             of those of the last stage. What comes from another than the last has a learned LayerNorm of its own.
         scale: cells along a side of the target's grid per patch: 2 for four cells in each patch, 0.5 for one cell on
             four patches. The decoder has to be one that can have a scale, such as :class:`ViTDecoder`.
+        weight_mask: count a hidden patch 1 + s times, s the share of hidden ones among the 3x3 patches around it, so
+            that those inside of a block, which are harder, weigh up to twice as much (``weight_mask`` of BootMAE's
+            code). The sum is still divided by the number of hidden patches.
+        norm_predicted: normalize the D predicted values of each patch to mean 0 and variance 1 before they are compared
+            (BootMAE's code, for features that are normalized so too).
         weight: weight of the loss in the sum.
+        weight_warmup: share of the run's epochs over which the weight rises evenly, epoch by epoch; 0 for none.
         surroundings: see :class:`Objective`.
 
     Raises:
         UsageError: no masker; a target, a decoder and a loss that do not match; a layer that does not exist; a scale
-            that does not divide the patches, or that the target or the decoder cannot have.
+            that does not divide the patches, or that the target or the decoder cannot have; ``weight_mask`` or
+            ``norm_predicted`` of a loss that has no such weights or values.
     """
 
     decoder: TokenDecoder
@@ -68,16 +76,30 @@ class MaskedPrediction(Objective):
         weight: float = 1.0,
         layer: int = -1,
         scale: float = 1.0,
+        weight_mask: bool = False,
+        norm_predicted: bool = False,
+        weight_warmup: float = 0.0,
     ) -> None:
         super().__init__(surroundings, weight)
+        self.full_weight = self.weight
+        self.weight_warmup = check_probability('MaskedPrediction.weight_warmup', weight_warmup)
+        self.weight_mask = check_flag('MaskedPrediction.weight_mask', weight_mask)
+        self.norm_predicted = check_flag('MaskedPrediction.norm_predicted', norm_predicted)
+        if weight_mask and on == 'all':
+            raise UsageError("MaskedPrediction.weight_mask is True, which weighs hidden patches, but on is 'all'")
+        if norm_predicted and loss == 'cross_entropy':
+            raise UsageError(
+                "MaskedPrediction.norm_predicted is True, but loss is 'cross_entropy', of logits: leave it out"
+            )
         if on == 'hidden' and surroundings.masker is None:
             raise UsageError(
                 f'{surroundings.method} predicts hidden patches, but has no masker: give one, such as '
                 "dict(type='RandomMasker', ratio=0.75), or on='all'"
             )
         backbone = surroundings.backbone
-        self.student_layers, self.scale = _layers_up_to(layer, backbone), scale
-        self.norm = nn.LayerNorm(backbone.feature_dims, eps=1e-6) if self.student_layers else None
+        back, self.scale = backbone.blocks_back_to(layer, 'MaskedPrediction.layer'), scale
+        self._inner = 0 if back == 1 else back  # the last block's output is the one with the backbone's final norm
+        self.norm = nn.LayerNorm(backbone.feature_dims, eps=1e-6) if self._inner else None
         side = _side_of(backbone, scale)
         self.target = build_target(target, patch_size=side)
         self.target.prepare(backbone)
@@ -103,6 +125,7 @@ class MaskedPrediction(Objective):
                 f'decoder.out_channels is {self.decoder.out_channels}, but {type(self.target).__name__} has '
                 f'{self.target.dims} values per patch: leave it out'
             )
+        self.student_layers = max(self._inner, self.decoder.student_layers)
         self.loss, self.on, self.beta = loss, on, check_number('MaskedPrediction.beta', beta, above=0)
         self.gives_patch_errors = scale == 1
         self.teacher_needs, self.teacher_layers = self.target.teacher_needs, self.target.teacher_layers
@@ -120,24 +143,33 @@ class MaskedPrediction(Objective):
             if rows is None:
                 rows = self._hidden(step).flatten().nonzero().squeeze(1)  # (M,)
             tokens = seen.patch_tokens.flatten(0, 1).index_select(0, rows)  # (M, C)
-            predicted = self.decoder(seen._replace(patch_tokens=tokens[None]))
+            predicted = self._predicted(seen._replace(patch_tokens=tokens[None]))
             errors = patch_errors(predicted, target.flatten(0, 1).index_select(0, rows)[None], self.loss, self.beta)
-            loss = errors.sum() / max(len(rows), 1)
+            factors = self._factors(step)
+            weighed = errors if factors is None else errors * factors.flatten().index_select(0, rows)
+            loss = weighed.sum() / max(len(rows), 1)
             if step.keeps_errors(self.name):
                 step.patch_errors[self.name] = on_grid(errors[0], rows, target.shape[:2])
         else:
-            errors = patch_errors(self.decoder(seen), target, self.loss, self.beta)
-            counted = self._counted(step)
-            loss = errors.mean() if counted is None else weighted_mean(errors, counted)
+            errors = patch_errors(self._predicted(seen), target, self.loss, self.beta)
+            counted, factors = self._counted(step), self._factors(step)
+            weighed = errors if factors is None else errors * factors
+            loss = weighed.mean() if counted is None else weighted_mean(weighed, counted)
             if step.keeps_errors(self.name):
                 step.patch_errors[self.name] = errors.detach()
         self.statistics = {'masked_prediction': loss.detach()}
         return loss
 
+    def set_progress(self, progress: Progress) -> None:
+        """See :meth:`Objective.set_progress`: the weight of the coming epoch."""
+        if self.weight_warmup:
+            epochs = self.weight_warmup * progress.total_steps / progress.steps_per_epoch
+            self.weight = self.full_weight * min(1.0, (progress.epoch + 1) / epochs)
+
     def restore(self, step: Step) -> Tensor | None:
         """See :meth:`Objective.restore`; visible patches without a loss are the image's, thrown patches zeros."""
         seen = self._seen(step)
-        return self._drawn(self.decoder(seen), step, self._scaled(seen.grid))
+        return self._drawn(self._predicted(seen), step, self._scaled(seen.grid))
 
     @property
     def restored_with(self) -> str:
@@ -189,8 +221,19 @@ class MaskedPrediction(Objective):
         if self.norm is None:
             return seen
         if seen.class_tokens:
-            seen = seen._replace(pooled=self.norm(seen.class_tokens[-self.student_layers]))
-        return seen._replace(patch_tokens=self.norm(seen.layers[-self.student_layers]))
+            seen = seen._replace(pooled=self.norm(seen.class_tokens[-self._inner]))
+        return seen._replace(patch_tokens=self.norm(seen.layers[-self._inner]))
+
+    def _predicted(self, seen: TokenOutput | VisibleOutput) -> Tensor:
+        predicted = self.decoder(seen)
+        return F.layer_norm(predicted.float(), predicted.shape[-1:]) if self.norm_predicted else predicted
+
+    def _factors(self, step: Step) -> Tensor | None:
+        """How often the target's cells count, (B, L); None for once each."""
+        if not self.weight_mask:
+            return None
+        assert step.mask is not None
+        return self._on_cells(1 + hidden_around(step.mask))
 
     def _counted(self, step: Step) -> Tensor | None:
         """The weights of the target's cells in the loss, (B, L); None for all alike."""
@@ -204,7 +247,7 @@ class MaskedPrediction(Objective):
         return self._on_cells(step.mask)
 
     def _on_cells(self, mask: Tensor) -> Tensor:
-        """A mask (B, h, w) on the target's grid, flat."""
+        """A mask, or values of patches, (B, h, w) on the target's grid, flat."""
         if self.scale < 1:
             return F.avg_pool2d(mask.float(), round(1 / self.scale)).flatten(1)
         return expand_mask(mask, self._scaled(tuple(mask.shape[1:]))).flatten(1)
@@ -212,24 +255,6 @@ class MaskedPrediction(Objective):
     def _scaled(self, grid: tuple[int, ...]) -> tuple[int, int]:
         """The target's grid, (h * scale, w * scale)."""
         return round(grid[0] * self.scale), round(grid[1] * self.scale)
-
-
-def _layers_up_to(layer: int, backbone: MaskedBackbone) -> int:
-    """How many of the last blocks' outputs are needed for that of ``layer``; 0 for the last, which has a final norm.
-
-    Raises:
-        UsageError: a block that does not exist.
-    """
-    if check_count('MaskedPrediction.layer', layer, -1000, 1000) == -1:
-        return 0
-    count = backbone.layer_count()
-    if layer == 0 or not -count <= layer <= count:
-        raise UsageError(
-            f'MaskedPrediction.layer is {layer}, and {type(backbone).__name__} has {count} blocks whose output is on '
-            f'its last grid: give 1 to {count}, or -1 to -{count} counted from the end'
-        )
-    needed = -layer if layer < 0 else count + 1 - layer
-    return 0 if needed == 1 else needed
 
 
 def _side_of(backbone: MaskedBackbone, scale: float) -> int:
@@ -241,34 +266,3 @@ def _side_of(backbone: MaskedBackbone, scale: float) -> int:
             f'{type(backbone).__name__}, or 0.5 or 0.25'
         )
     return round(side)
-
-
-def patch_errors(predicted: Tensor, target: Tensor, loss: str, beta: float = 1.0) -> Tensor:
-    """The error of each patch, in float32.
-
-    Args:
-        predicted: (B, L, D).
-        target: (B, L, D), or (B, L) ids.
-        loss: see :class:`MaskedPrediction`.
-        beta: likewise.
-
-    Returns:
-        (B, L): means over the D values, or cross-entropies in nats.
-    """
-    predicted = predicted.float()
-    if loss == 'cross_entropy':
-        return F.cross_entropy(predicted.transpose(1, 2), target, reduction='none')
-    if loss == 'mse':
-        errors = F.mse_loss(predicted, target, reduction='none')
-    elif loss == 'l1':
-        errors = F.l1_loss(predicted, target, reduction='none')
-    else:
-        errors = F.smooth_l1_loss(predicted, target, reduction='none', beta=beta)
-    return errors.mean(dim=-1)
-
-
-def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean of values, (B, L) both, weights >= 0; zero if all weights are zero."""
-    weights = weights.to(values.dtype)
-    total = weights.sum()
-    return (values * weights).sum() / total.where(total > 0, 1.0)

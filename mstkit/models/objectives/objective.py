@@ -143,9 +143,10 @@ def decoder_for(decoder: Mapping[str, Any], surroundings: Surroundings, out_chan
         more: defaults of further arguments.
 
     Raises:
-        UsageError: a component that is no :class:`TokenDecoder`.
+        UsageError: a component that is no :class:`TokenDecoder`, or one that reads a block which the
+            backbone does not have.
     """
-    return build_decoder(
+    built = build_decoder(
         dict(decoder),
         in_channels=surroundings.backbone.feature_dims,
         out_channels=out_channels,
@@ -153,6 +154,10 @@ def decoder_for(decoder: Mapping[str, Any], surroundings: Surroundings, out_chan
         visible_only=surroundings.encoder_sees == 'visible',
         **more,
     )
+    if built.attends_to is not None:
+        name = f'{type(built).__name__}.attends_to'
+        built.student_layers = surroundings.backbone.blocks_back_to(built.attends_to, name)
+    return built
 
 
 def on_grid(errors: Tensor, places: Tensor, shape: tuple[int, ...]) -> Tensor:

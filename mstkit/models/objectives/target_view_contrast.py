@@ -62,6 +62,7 @@ class TargetViewContrast(Objective):
         super().__init__(surroundings, weight)
         channels = surroundings.backbone.feature_dims
         self.decoder = decoder_for(decoder, surroundings, channels)
+        self.student_layers = self.decoder.student_layers
         self.neck = MODELS.build(neck, default_args=dict(in_channels=channels))
         dim = output_size(self.neck, channels, 'neck')
         self.predictor = MODELS.build(predictor, default_args=dict(in_channels=dim))

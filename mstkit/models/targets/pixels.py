@@ -10,9 +10,10 @@ from torch import Tensor
 from mstkit.models.targets.target import Target
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
+from mstkit.utils.checks import check_one_of
 
 CHANNELS = 3
-EPS = 1e-6  # MAE's
+EPS = {'patch': 1e-6, 'channel': 1e-5}  # MAE's and BootMAE's
 
 
 @MODELS.register_module()
@@ -24,6 +25,9 @@ class Pixels(Target):
         norm: standardize each patch by its own mean and standard deviation, ``(x - mean) / sqrt(var + 1e-6)`` over all
             D values of the patch with the unbiased variance (MAE, He et al., CVPR 2022, section 3 "Reconstruction
             target").
+        norm_by: with ``norm``, what has a mean and a deviation of its own: 'patch', all values of a patch, as above, or
+            'channel', each channel of a patch, ``(x - mean) / sqrt(var + 1e-5)`` with the biased variance (BootMAE's
+            code).
         order: order of the D = 3 * patch_size² values: 'row column channel', as in MAE's code, or 'channel row
             column', as in SimMIM's ``PixelShuffle``. Matters only for decoder weights that are loaded from elsewhere.
     """
@@ -35,8 +39,10 @@ class Pixels(Target):
         patch_size: int,
         norm: bool = False,
         order: Literal['row column channel', 'channel row column'] = 'row column channel',
+        norm_by: Literal['patch', 'channel'] = 'patch',
     ) -> None:
         super().__init__(patch_size)
+        self.norm_by = check_one_of('Pixels.norm_by', norm_by, tuple(EPS))
         self.norm, self.order = norm, order
         self.shown_with = 'true means' if norm else ''
         self.dims = CHANNELS * self.patch_size**2
@@ -46,7 +52,7 @@ class Pixels(Target):
         values = self._patches(images)
         if not self.norm:
             return values
-        mean, deviation = _statistics(values)
+        mean, deviation = self._statistics(values)
         return (values - mean) / deviation
 
     def to_images(self, predicted: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -56,7 +62,7 @@ class Pixels(Target):
         """
         values = predicted.float()
         if self.norm:
-            mean, deviation = _statistics(self._patches(images))
+            mean, deviation = self._statistics(self._patches(images))
             values = values * deviation + mean
         (height, width), side = grid, self.patch_size
         if self.order == 'row column channel':
@@ -75,10 +81,16 @@ class Pixels(Target):
         return parts.permute(axes).flatten(3).flatten(1, 2)  # (B, h, w, ...) -> (B, h, w, D) -> (B, L, D)
 
     def extra_repr(self) -> str:
-        return f'patch_size={self.patch_size}, norm={self.norm}'
+        by = '' if self.norm_by == 'patch' else f', norm_by={self.norm_by!r}'
+        return f'patch_size={self.patch_size}, norm={self.norm}{by}'
 
-
-def _statistics(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each patch: (B, L, D) -> (B, L, 1) both."""
-    variance, mean = torch.var_mean(values, dim=-1, keepdim=True)
-    return mean, (variance + EPS).sqrt()
+    def _statistics(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of patches (B, L, D): (B, L, 1) both, or by channel (B, L, D)."""
+        eps = EPS[self.norm_by]
+        if self.norm_by == 'patch':
+            variance, mean = torch.var_mean(values, dim=-1, keepdim=True)
+            return mean, (variance + eps).sqrt()
+        last = self.order == 'row column channel'
+        parts = values.unflatten(-1, (-1, CHANNELS) if last else (CHANNELS, -1))  # (B, L, p², 3) or (B, L, 3, p²)
+        variance, mean = torch.var_mean(parts, dim=-2 if last else -1, correction=0, keepdim=True)
+        return mean.expand_as(parts).flatten(-2), (variance + eps).sqrt().expand_as(parts).flatten(-2)
