@@ -1,4 +1,4 @@
-"""MAE and SimMIM under the runner with all hooks: measured, drawn, resumed to the bit; and in two processes."""
+"""Masked autoencoders under the runner with all hooks: measured, drawn, resumed to the bit; and in two processes."""
 
 from __future__ import annotations
 
@@ -61,11 +61,46 @@ METHODS: dict[str, dict[str, Any]] = {
     ),
     'SimMIM': dict(type='SimMIM', mask_patch_size=8),
     'Data2Vec': dict(type='Data2Vec', masker=dict(type='BlockMasker', ratio=0.6, image_prob=1.0, min_block=2)),
+    'LocalMIM': dict(
+        type='LocalMIM',
+        layers=(1, -1),
+        scales=(2.0, 0.5),
+        decoder=dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2),
+    ),
+    'CMAE': dict(
+        type='CMAE',
+        decoder=dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2),
+        feature_decoder=dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2),
+        neck=dict(hid_channels=16, out_channels=8),
+        predictor=dict(hid_channels=16, out_channels=8),
+    ),
+    'MSN': dict(
+        type='MSN', neck=dict(out_dim=32, hidden_dim=24, bottleneck_dim=16), masker=dict(type='RandomMasker', ratio=0.5)
+    ),
+    'BootMAE': dict(
+        type='BootMAE',
+        decoder=dict(embed_dims=16, num_layers=1, num_heads=2),
+        feature_decoder=dict(num_layers=1, num_heads=2),
+        feature_warmup=1.0,
+        masker=dict(type='BlockMasker', ratio=(0.3, 0.7), image_prob=1.0, min_block=2),
+    ),
 }
+TAUGHT = ('MAE, guided', 'MAE, hard patches', 'Data2Vec', 'CMAE', 'MSN', 'BootMAE')
 VIEW = [
     dict(type='MultiCrop', global_crops=dict(size=SIZE, count=1), local_crops=dict(count=0), global_recipes={}),
     dict(type='PackViews'),
 ]
+TWO_VIEWS = [
+    dict(
+        type='MultiCrop',
+        global_crops=dict(size=SIZE, count=2),
+        local_crops=dict(count=0),
+        global_recipes=dict(saturation=0.4),
+        pixel_shift=3,
+    ),
+    dict(type='PackViews'),
+]
+VIEWS = {'CMAE': TWO_VIEWS, 'MSN': TWO_VIEWS}  # the student's, then the target view
 SCENES = dict(type='BuiltinScenes', split='train', num_images=16, image_size=32)
 LABELED = dict(SCENES, pipeline=[dict(type='CenterView', resize=SIZE, crop=SIZE), dict(type='PackViews')])
 
@@ -74,7 +109,7 @@ def settings(name: str, measured: bool = True) -> dict[str, Any]:
     knn = dict(type='KNNHook', train_dataset=LABELED, val_dataset=dict(LABELED, split='val'), ks=[3], headline_k=3)
     return dict(
         model=dict(METHODS[name], backbone=BACKBONE, data_preprocessor=PIXELS),
-        train_dataloader__dataset=dict(SCENES, pipeline=VIEW),
+        train_dataloader__dataset=dict(SCENES, pipeline=VIEWS.get(name, VIEW)),
         optim_wrapper__freeze_last_layer_epochs=0,
         default_hooks__checkpoint=MID_EPOCH,
         default_hooks__knn=knn if measured else None,
@@ -92,7 +127,7 @@ def lines(path: Path) -> list[dict]:
 def test_trained_measured_drawn_and_resumed_inside_an_epoch(tmp_path, name):
     whole = running.train(tmp_path / 'whole', **settings(name))
     measured, watched = (lines(tmp_path / 'whole' / f'{file}.jsonl') for file in ('knn', 'collapse'))
-    branches = ['student', 'teacher'] if name in ('MAE, guided', 'MAE, hard patches', 'Data2Vec') else ['student']
+    branches = ['student', 'teacher'] if name in TAUGHT else ['student']
     assert [list(record['branches']) for record in measured] == [branches] * 4
     assert all(0 < record['hidden_fraction'] < 1 and record['feature_deviation'] > 0 for record in watched)
     log = Path(whole.log_dir).joinpath(f'{whole.timestamp}.log').read_text()
@@ -184,7 +219,7 @@ def gradients_on_rank(rank: int, name: str, distributed: bool) -> list[Tensor]:
     return [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
 
 
-@pytest.mark.parametrize('name', ['MAE', 'SimMIM'])
+@pytest.mark.parametrize('name', ['MAE', 'SimMIM', 'BootMAE'])
 def test_two_processes_average_what_each_finds(run_two, name):
     first, second = run_two(gradients_on_rank, name, True)
     alone = [gradients_on_rank(rank, name, False) for rank in range(2)]
