@@ -68,6 +68,7 @@ def test_parts_and_schedules_are_those_of_its_code():
     assert set(model.followed()) == {'backbone'} and (model.teacher_needs, feature.teacher_layers) == ('pooled', 1)
     mask = Step(model, [torch.zeros(2, 3, 224, 224)]).mask
     assert mask is not None and mask.flatten(1).sum(dim=1).tolist() == [147, 147]
+    assert (model.masker.min_block, model.masker.max_block, round(147 * model.masker.scattered)) == (16, 60, 27)
     momenta, weights = [], []
     for epoch in range(800):
         model.set_progress(Progress(2 * epoch, 1600, 2))

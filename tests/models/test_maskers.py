@@ -24,7 +24,8 @@ from mstkit.models import (
     RatioSchedule,
     maskers,
 )
-from mstkit.models.maskers.functional import blocks, importance_of, lowest
+from mstkit.models.maskers import functional
+from mstkit.models.maskers.functional import blocks, draw_rectangles, importance_of, lowest
 from mstkit.models.maskers.masking_ratio import draw_counts
 from mstkit.models.maskers.ratio_masker import RatioMasker
 from mstkit.registry import MODELS
@@ -307,6 +308,39 @@ def test_blocks_hang_together_and_random_cells_do_not():
     block = neighbors(at(BlockMasker(ratio=0.3, image_prob=1.0), 0)(seen))
     alone = neighbors(at(RandomMasker(ratio=0.3), 0)(seen))
     assert block > 1.4 > 0.6 > alone
+
+
+def squares(mask: torch.Tensor) -> torch.Tensor:
+    """How many 2x2 squares of each mask (B, h, w) are hidden whole."""
+    return (mask[:, 1:, 1:] & mask[:, :-1, 1:] & mask[:, 1:, :-1] & mask[:, :-1, :-1]).flatten(1).sum(dim=1)
+
+
+def test_no_block_is_larger_than_the_largest(monkeypatch):
+    drawn = []
+
+    def noted(*args):
+        drawn.append(draw_rectangles(*args))
+        return drawn[-1]
+
+    monkeypatch.setattr(functional, 'draw_rectangles', noted)
+    for most, square in ((None, (1.0, 1.0)), (9, (1.0, 1.0)), (4, (1.0, 1.0))):
+        drawn.clear()
+        mask = at(BlockMasker(ratio=0.75, image_prob=1.0, max_block=most, aspect=square), 0)(tokens(batch=200))
+        assert (mask.flatten(1).sum(dim=1) == 147).all()
+        largest = max(int(one.flatten(1).sum(dim=1).max()) for one in drawn)
+        assert largest == most if most else largest > 100
+    with pytest.raises(UsageError, match=r'BlockMasker\.max_block is 3: give a whole number .*4'):
+        BlockMasker(min_block=4, max_block=3)
+
+
+def test_scattered_patches_lie_beside_the_blocks():
+    """Four in a square and as many anywhere; all of them anywhere; and by default none."""
+    given = dict(ratio=8.5 / 196, image_prob=1.0, min_block=4, max_block=4, aspect=(1.0, 1.0))
+    half, none, every = (at(BlockMasker(scattered=share, **given), 0)(tokens(batch=500)) for share in (0.5, 0.0, 1.0))
+    assert all((mask.flatten(1).sum(dim=1) == 8).all() for mask in (half, none, every))
+    assert (squares(half) >= 1).all() and (squares(half) == 1).float().mean() > 0.95
+    assert (squares(none) >= 2).float().mean() > 0.9 and (squares(every) == 0).float().mean() > 0.98
+    assert half.float().mean(dim=0).min() > 0
 
 
 @pytest.mark.parametrize('grid', [(1, 1), (2, 9), (30, 3)])

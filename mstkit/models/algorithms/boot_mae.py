@@ -15,8 +15,8 @@ from mstkit.models.targets import Target
 from mstkit.registry import MODELS
 from mstkit.utils.checks import check_number, check_probability
 
-# 147 of 196 patches.
-BLOCKS = dict(type='BlockMasker', ratio=0.75, image_prob=1.0, min_block=16)
+# 147 of 196 patches, 27 of which are in no block.
+BLOCKS = dict(type='BlockMasker', ratio=0.75, image_prob=1.0, min_block=16, max_block=60, scattered=27 / 147)
 DECODER = 'CrossAttentionDecoder'
 PIXEL_DECODER = dict(type=DECODER, attends_to=1, embed_dims=512, num_layers=2, num_heads=12)
 FEATURE_DECODER = dict(type=DECODER, attends_to=-1, num_layers=2, num_heads=12)
@@ -40,7 +40,8 @@ class BootMAE(Pretrainer):
         backbone: a :class:`MaskedBackbone` that can encode visible patches alone, so no Swin. For a
             :class:`MaskedVisionTransformer`, ``positions`` default to MAE's, ``initialization`` to MoCo v3's (as in
             BootMAE's code), ``global_pool`` to 'avg'.
-        masker: decides which patches are hidden; by default 147 of 196 in blocks of at least 16.
+        masker: decides which patches are hidden; by default 120 of 196 in blocks of 16 to 60, and 27 others at
+            random, as in BootMAE's code.
         decoder: of pixels; default :class:`CrossAttentionDecoder` on the first block, with 2 layers, 512 channels and
             12 heads.
         feature_decoder: of features; default likewise on the last block, with the channels of the encoder.
