@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from mstkit.engine.launch.launch import read_config
 from mstkit.errors import UsageError, exit_cleanly
 from tests.programs import load_program
 
@@ -76,3 +77,18 @@ def test_steps_of_methods_are_held_against_the_first(monkeypatch, tmp_path, caps
     assert first['over_first'] == 1 and first['seconds'] > 0 and second['over_first'] > 0
     assert run(module, monkeypatch, mae, mae) != 0
     assert 'is named twice' in capsys.readouterr().err
+
+
+def test_every_named_mask_is_held_against_a_step(monkeypatch, tmp_path, capsys):
+    module = load_program('benchmarks/masks.py')
+    words = ('configs/mae/mae_vit-tiny_folder.py', '--batch-size', 2, '--rounds', 3, '--json', tmp_path / 'out.json')
+    assert run(module, monkeypatch, *words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = json.loads(lines[-1])
+    assert json.loads((tmp_path / 'out.json').read_text()) == found
+    named = read_config(module.ROOT / 'configs/_base_/ablation_choices.py')['choices']['model.masker']
+    assert set(found['results']) == {name for name, masker in named.items() if masker}
+    assert all(0 < one['of_step'] < 10 and one['seconds'] > 0 for one in found['results'].values())
+    assert 'batch 2, 8x8 patches' in lines[0] and any(line.endswith('(and tokens)') for line in lines)
+    assert run(module, monkeypatch, '--rounds', 0) == 2
+    assert '--rounds is 0' in capsys.readouterr().err
