@@ -7,7 +7,7 @@ from typing import Literal
 
 from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
-from mstkit.models.guides import Guide, GuidedParts
+from mstkit.models.guides import Guide, GuidedParts, GuideRequest
 from mstkit.models.maskers import Masker
 from mstkit.models.objectives import Objective, Regularizer, Surroundings
 from mstkit.registry import MODELS
@@ -71,6 +71,11 @@ def cell_of(mask_patch_size: int | None, backbone: MaskedBackbone, method: str) 
 def asks_guide(masker: Masker | None) -> bool:
     """Whether a masker, in any phase of a run, needs scores or tokens of a guide."""
     return masker is not None and any(part.needs_scores or part.needs_tokens for part in masker.parts())
+
+
+def request_of(masker: Masker | None, objectives: Iterable[Objective]) -> Masker | None:
+    """Who asks the guide: the masker, or where objectives read scores too, a :class:`GuideRequest` for both."""
+    return GuideRequest(masker) if any(one.needs_scores for one in objectives) else masker
 
 
 def needs_teacher(objectives: Iterable[Objective], masker: Masker | None, guide: Guide | None) -> bool:
@@ -181,6 +186,11 @@ def check_guidance(masker: Masker, guide: Guide | None, backbone: MaskedBackbone
     for part in masker.parts():
         if not (part.needs_scores or part.needs_tokens):
             continue
+        if guide is None and isinstance(part, GuideRequest):
+            raise UsageError(
+                "an objective with a weighting needs scores of a guide, but there is none: give guide='teacher' (with "
+                "a teacher), guide='ema' or a frozen guide, or leave weighting out"
+            )
         if guide is None:
             raise UsageError(
                 f'masker {type(part).__name__} needs a guide, but there is none: give '

@@ -26,6 +26,7 @@ from mstkit.models.part_checks import (
     check_throwing,
     check_view_numbers,
     needs_teacher,
+    request_of,
     settle_guide,
     union_of_needs,
 )
@@ -106,18 +107,17 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         self.objectives = build_objectives(objectives, surroundings)
         check_objectives(self.objectives, encoder_sees, name)
         self.target_needs = union_of_needs(one.target_needs for one in self.objectives.values())
-        guiding = build_guide(guide)
+        asks, guiding = request_of(self.masker, self.objectives.values()), build_guide(guide)
         self.teacher = None
         if teacher is None:
-            teacher = needs_teacher(self.objectives.values(), self.masker, guiding)
+            teacher = needs_teacher(self.objectives.values(), asks, guiding)
         if teacher is not False:
             config = {'type': 'MomentumTeacher', **(teacher if isinstance(teacher, Mapping) else {})}
             self.teacher = MODELS.build(config, default_args=dict(student=self.followed()))
         check_teacher(self.objectives, self.teacher)
-        self.guide = settle_guide(guiding, self.teacher, surroundings._replace(objectives=self.objectives))
+        self.guide = settle_guide(guiding, self.teacher, surroundings._replace(masker=asks, objectives=self.objectives))
         self._statistics: dict[str, Tensor] = {}
-        self._driven = False
-        self._undriven_losses = 0
+        self._driven, self._undriven_losses = False, 0
 
     @classmethod
     def backbone_config(cls, backbone: Mapping[str, Any]) -> dict[str, Any]:

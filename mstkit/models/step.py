@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from mstkit.models.backbones.masked_backbone import expand_mask
-from mstkit.models.maskers.functional import coarser
+from mstkit.models.maskers import Masker
+from mstkit.models.maskers.functional import coarser, importance_of
+from mstkit.models.part_checks import request_of
 from mstkit.structures import DrawnMask, MaskContext, PanelData, Read, TokenOutput, VisibleOutput
 
 if TYPE_CHECKING:  # for the annotation only: the pretrainer imports this module
@@ -57,13 +59,33 @@ class Step:
         """The global views, (G*B, 3, H, W), view by view."""
         return torch.cat(self.views[: self.global_views])
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The patches of a global view, (h, w)."""
+        return self.model.backbone.grid_of(self.images)
+
+    @cached_property
+    def request(self) -> Masker | None:
+        """Who asks the guide, see :func:`request_of`."""
+        return request_of(self.model.masker, self.model.objectives.values())
+
     @cached_property
     def guidance(self) -> TokenOutput | None:
-        """What the guide says of the unmasked global views; None if the masker needs neither scores nor tokens."""
-        masker = self.model.masker
-        if masker is None or not (masker.needs_scores or masker.needs_tokens):
+        """What the guide says of the unmasked global views; None if nobody needs scores or tokens."""
+        request = self.request
+        if request is None or not (request.needs_scores or request.needs_tokens):
             return None
-        return self.model.guide(self, masker)
+        return self.model.guide(self, request)
+
+    @property
+    def importance(self) -> Tensor:
+        """The guide's score of each patch of the global views, mean over heads: (G*B, L) float32.
+
+        For an objective with ``needs_scores``.
+        """
+        assert self.guidance is not None and self.guidance.attention is not None
+        request = self.request
+        return importance_of(self.guidance.attention, request is not None and request.exclude_cls_key)
 
     @cached_property
     def drawn(self) -> DrawnMask | None:
@@ -107,7 +129,7 @@ class Step:
         Holds all patch tokens if an objective or the masker needs them, and attention if the masker needs it; of its
         inner layers as many as an objective needs.
         """
-        masker, guided = self.model.masker, self.model.guided_by_teacher
+        masker, guided = self.request, self.model.guided_by_teacher
         asked = guided and masker is not None and masker.needs_scores
         scores = asked and not self.model.guide.from_tokens
         tokens = (asked and not scores) or (guided and masker is not None and masker.needs_tokens)

@@ -18,6 +18,7 @@ from mstkit.errors import UsageError
 from mstkit.evaluation.features import feature_loader
 from mstkit.evaluation.shares import in_file_order
 from mstkit.models import CachedGuide, Pretrainer
+from mstkit.models.part_checks import request_of
 from mstkit.registry import HOOKS
 from mstkit.utils.progress_bar import track
 from mstkit.utils.undisturbed import undisturbed_randomness
@@ -53,8 +54,11 @@ class GuideCacheHook(RememberingHook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Refreshes the maps where they are due."""
         guide = self._guide(runner)
-        masker: Any = unwrapped(runner.model).masker if guide is not None else None
-        if guide is not None and masker.needs_scores_in(runner.epoch) and guide.due(runner.epoch):
+        if guide is None or not guide.due(runner.epoch):
+            return
+        model: Any = unwrapped(runner.model)
+        asked = request_of(model.masker, model.objectives.values())
+        if asked is not None and asked.needs_scores_in(runner.epoch):
             with undisturbed_randomness():
                 self._refresh(runner, guide)
 

@@ -69,7 +69,13 @@ def distillation_objectives(
 
 
 def prediction_objective(
-    method: str, target: dict | Target, decoder: dict | None, decoder_type: str, loss: str, loss_weight_predict: float
+    method: str,
+    target: dict | Target,
+    decoder: dict | None,
+    decoder_type: str,
+    loss: str,
+    loss_weight_predict: float,
+    weighting: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The config of ``predict`` of MAE, SimMIM, MaskFeat, Data2Vec and DBOT.
 
@@ -80,6 +86,7 @@ def prediction_objective(
         decoder_type: the method's decoder.
         loss: see :class:`MaskedPrediction`.
         loss_weight_predict: weight of the loss.
+        weighting: of the hidden patches by their scores, see :class:`MaskedPrediction`.
 
     Raises:
         UsageError: an invalid weight.
@@ -90,6 +97,7 @@ def prediction_objective(
         decoder={'type': decoder_type, **(decoder or {})},
         loss=loss,
         weight=check_number(f'{method}.loss_weight_predict', loss_weight_predict, 0, 1e6),
+        weighting=weighting,
     )
 
 

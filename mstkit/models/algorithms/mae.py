@@ -39,6 +39,8 @@ class MAE(Pretrainer):
         teacher: see :class:`Pretrainer`.
         mask_patch_size: see :class:`Pretrainer`.
         loss_weight_predict: weight of the loss.
+        weighting: of the hidden patches in it by the guide's scores (AttG-MAE), for example ``dict(temperature=0.5)``,
+            see :class:`MaskedPrediction`; None weighs all alike.
         objectives: further objectives by name, see :class:`Pretrainer`.
         global_views: how many views of an image are trained on, each by itself.
         data_preprocessor: normalization, on the device.
@@ -62,13 +64,14 @@ class MAE(Pretrainer):
         teacher: dict | bool | None = None,
         mask_patch_size: int | None = None,
         loss_weight_predict: float = 1.0,
+        weighting: dict | None = None,
         objectives: Mapping[str, dict | None] | None = None,
         global_views: int = 1,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         target = dict(type='Pixels', norm=norm_pix) if target is None else target
-        predict = prediction_objective('MAE', target, decoder, 'ViTDecoder', loss, loss_weight_predict)
+        predict = prediction_objective('MAE', target, decoder, 'ViTDecoder', loss, loss_weight_predict, weighting)
         super().__init__(
             backbone,
             {'predict': predict, **(objectives or {})},

@@ -35,6 +35,8 @@ class SimMIM(Pretrainer):
         guide: where the masker's scores come from, see :class:`Pretrainer`.
         teacher: see :class:`Pretrainer`.
         loss_weight_predict: weight of the loss.
+        weighting: of the hidden patches in it by the guide's scores (AttG-MAE), for example ``dict(temperature=0.5)``,
+            see :class:`MaskedPrediction`; None weighs all alike.
         objectives: further objectives by name, see :class:`Pretrainer`.
         global_views: how many views of an image are trained on, each by itself.
         data_preprocessor: normalization, on the device.
@@ -59,6 +61,7 @@ class SimMIM(Pretrainer):
         guide: dict | Guide | str | None = 'teacher',
         teacher: dict | bool | None = None,
         loss_weight_predict: float = 1.0,
+        weighting: dict | None = None,
         objectives: Mapping[str, dict | None] | None = None,
         global_views: int = 1,
         data_preprocessor: dict | None = None,
@@ -67,7 +70,7 @@ class SimMIM(Pretrainer):
         mask_token_decay: bool = False,
     ) -> None:
         target = dict(type='Pixels', order='channel row column') if target is None else target
-        predict = prediction_objective('SimMIM', target, decoder, 'LinearDecoder', loss, loss_weight_predict)
+        predict = prediction_objective('SimMIM', target, decoder, 'LinearDecoder', loss, loss_weight_predict, weighting)
         super().__init__(
             backbone,
             {'predict': predict, **(objectives or {})},

@@ -1,6 +1,7 @@
 from mstkit.models.guides.cached import CachedGuide, crop_maps
 from mstkit.models.guides.ema import EMAGuide
 from mstkit.models.guides.guide import Guide, GuidedParts, build_guide
+from mstkit.models.guides.guide_request import GuideRequest
 from mstkit.models.guides.predicted_loss import PredictedLossGuide
 from mstkit.models.guides.student import StudentGuide
 from mstkit.models.guides.teacher import TeacherGuide
@@ -9,6 +10,7 @@ __all__ = [
     'CachedGuide',
     'EMAGuide',
     'Guide',
+    'GuideRequest',
     'GuidedParts',
     'PredictedLossGuide',
     'StudentGuide',

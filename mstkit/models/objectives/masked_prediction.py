@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.backbones.masked_backbone import expand_mask
 from mstkit.models.decoders import TokenDecoder
+from mstkit.models.objectives.attention_weighting import weighting_of
 from mstkit.models.objectives.objective import Objective, Surroundings, decoder_for, on_grid
 from mstkit.models.objectives.patch_losses import hidden_around, patch_errors, weighted_mean
 from mstkit.models.targets import Target, build_target
@@ -52,6 +54,9 @@ class MaskedPrediction(Objective):
             code). The sum is still divided by the number of hidden patches.
         norm_predicted: normalize the D predicted values of each patch to mean 0 and variance 1 before they are compared
             (BootMAE's code, for features that are normalized so too).
+        weighting: arguments of :class:`AttentionWeighting`, for example ``dict(temperature=0.5)``: a patch counts the
+            more the higher its score is, which the guide then gives whatever the masker is (AttG-MAE). The sum is still
+            divided by the number of hidden patches. None counts all alike.
         weight: weight of the loss in the sum.
         weight_warmup: share of the run's epochs over which the weight rises evenly, epoch by epoch; 0 for none.
         surroundings: see :class:`Objective`.
@@ -79,11 +84,14 @@ class MaskedPrediction(Objective):
         weight_mask: bool = False,
         norm_predicted: bool = False,
         weight_warmup: float = 0.0,
+        weighting: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(surroundings, weight)
         self.full_weight = self.weight
         self.weight_warmup = check_probability('MaskedPrediction.weight_warmup', weight_warmup)
         self.weight_mask = check_flag('MaskedPrediction.weight_mask', weight_mask)
+        self.weighting = None if weighting is None else weighting_of(weighting)
+        self.needs_scores = self.weighting is not None
         self.norm_predicted = check_flag('MaskedPrediction.norm_predicted', norm_predicted)
         if weight_mask and on == 'all':
             raise UsageError("MaskedPrediction.weight_mask is True, which weighs hidden patches, but on is 'all'")
@@ -161,7 +169,9 @@ class MaskedPrediction(Objective):
         return loss
 
     def set_progress(self, progress: Progress) -> None:
-        """See :meth:`Objective.set_progress`: the weight of the coming epoch."""
+        """See :meth:`Objective.set_progress`: the weight of the coming epoch, the temperature of the weighting."""
+        if self.weighting is not None:
+            self.weighting.set_progress(progress)
         if self.weight_warmup:
             epochs = self.weight_warmup * progress.total_steps / progress.steps_per_epoch
             self.weight = self.full_weight * min(1.0, (progress.epoch + 1) / epochs)
@@ -230,10 +240,14 @@ class MaskedPrediction(Objective):
 
     def _factors(self, step: Step) -> Tensor | None:
         """How often the target's cells count, (B, L); None for once each."""
-        if not self.weight_mask:
-            return None
-        assert step.mask is not None
-        return self._on_cells(1 + hidden_around(step.mask))
+        factors = None
+        if self.weight_mask:
+            assert step.mask is not None
+            factors = self._on_cells(1 + hidden_around(step.mask))
+        if self.weighting is not None:
+            of_score = self._on_cells(self.weighting(step.importance).unflatten(1, step.grid))
+            factors = of_score if factors is None else factors * of_score
+        return factors
 
     def _counted(self, step: Step) -> Tensor | None:
         """The weights of the target's cells in the loss, (B, L); None for all alike."""

@@ -67,6 +67,7 @@ class Objective(nn.Module):
         prototypes: K of the logits by which views are compared; None if there are no such logits.
         gives_patch_errors: whether it leaves the loss of each hidden patch in ``step.patch_errors``, if an objective
             after it reads them.
+        needs_scores: whether it reads ``step.importance``, the guide's scores, whatever the masker is.
         reads_errors_of: the name of the objective whose ``step.patch_errors`` it reads; None for none.
         lr_mult: the learning rate of its parameters, as a multiple of the model's.
         statistics: detached scalars of the last step, for the log.
@@ -82,6 +83,7 @@ class Objective(nn.Module):
     reads_local: bool = False
     prototypes: int | None = None
     gives_patch_errors: bool = False
+    needs_scores: bool = False
     reads_errors_of: str | None = None
     lr_mult: float = 1.0
 
