@@ -216,6 +216,18 @@ def test_thrown_patches_have_no_token_and_what_they_show_is_not_seen():
         torch.testing.assert_close(first, second)
 
 
+def test_in_half_precision():
+    """With padding, and near what float32 gives."""
+    model = boot(masker=Given(masks(4, 4, (9, 14, 3))))
+    exact = model.loss([images()])
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        losses = model.loss([images()])
+    total(losses).backward()
+    for name, loss in losses.items():
+        assert loss.dtype == torch.float32 and loss.item() == pytest.approx(exact[name].item(), rel=0.03)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)
+
+
 @pytest.mark.parametrize('hidden', [False, True])
 def test_nothing_or_everything_hidden(hidden):
     model = boot(masker=Given(torch.full((3, 4, 4), hidden)))
