@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 from mmengine.config import Config
+from mmpretrain.models import VisionTransformer
 
 from tests.docs.pages import ROOT, rows
 from tests.programs import load_program
@@ -112,6 +113,8 @@ def test_it_prints_lines_and_json(benchmark, config, tmp_path, monkeypatch, caps
         ),
     )
     monkeypatch.setattr(benchmark, 'count_sharded_bytes', lambda *_: dict(gathered=1e6, exchanges=3))
+    shallow = {**VisionTransformer.arch_zoo['deit-tiny'], 'num_layers': 2}
+    monkeypatch.setitem(VisionTransformer.arch_zoo, 'deit-tiny', shallow)
     config.dump(tmp_path / 'c.py')
     words = [str(tmp_path / 'c.py'), '--arch', 'deit-tiny', '--json', str(tmp_path / 'out.json')]
     monkeypatch.setattr(sys, 'argv', ['communication.py', *words])

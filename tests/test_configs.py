@@ -89,8 +89,9 @@ def reduced(model: Config) -> Config:
             neck.update(hid_channels=32, out_channels=16)
     if model.get('decoder') and model.decoder.type == 'CNNImageDecoder':
         model.decoder.channels = 8
-    for decoder in (model.get('decoder'), model.get('feature_decoder')):
-        if decoder and decoder.type in ('ViTDecoder', 'CrossAttentionDecoder'):
+    further = [one.get('decoder') for one in model.get('objectives', {}).values() if one]
+    for decoder in (model.get('decoder'), model.get('feature_decoder'), *further):
+        if decoder and decoder.get('type', 'ViTDecoder') in ('ViTDecoder', 'CrossAttentionDecoder'):
             decoder.update(embed_dims=24, num_layers=1, num_heads=2)
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -316,6 +317,17 @@ def folder(tmp_path_factory) -> Path:
     (made / 'list.txt').write_text('green/000.png\n')
     files(made)
     return made
+
+
+@pytest.fixture(autouse=True)
+def _small_defaults(monkeypatch) -> None:
+    """What a method builds where it is given no part: as the papers have them, these took two fifths of the time."""
+    small = {'DINONeck': NECK, 'ViTDecoder': dict(embed_dims=16, num_layers=1, num_heads=2)}
+    for name, sizes in small.items():
+        build: Any = inspect.unwrap(vars(CLASSES[name])['__init__'])
+        parameters = inspect.signature(build).parameters.values()
+        defaults = [sizes.get(one.name, one.default) for one in parameters if one.default is not one.empty]
+        monkeypatch.setattr(build, '__defaults__', tuple(defaults))
 
 
 @pytest.fixture(autouse=True)

@@ -105,7 +105,7 @@ def settings(name: str) -> dict[str, Any]:
     return dict(
         model=dict(type=f'mmpretrain.{name}', data_preprocessor=PIXELS, **parts),
         train_dataloader__dataset=dict(SCENES, pipeline=pipeline),
-        default_hooks__checkpoint=MID_EPOCH,
+        default_hooks__checkpoint=dict(MID_EPOCH, interval=6),  # where a run is cut, and at its end
         default_hooks__knn=knn,
         default_hooks__panels=dict(type='PanelHook', interval=1),
         custom_hooks=[dict(type='ProgressHook'), dict(type='CollapseMonitorHook', num_images=8)],

@@ -111,7 +111,7 @@ def settings(name: str, measured: bool = True) -> dict[str, Any]:
         model=dict(METHODS[name], backbone=BACKBONE, data_preprocessor=PIXELS),
         train_dataloader__dataset=dict(SCENES, pipeline=VIEWS.get(name, VIEW)),
         optim_wrapper__freeze_last_layer_epochs=0,
-        default_hooks__checkpoint=MID_EPOCH,
+        default_hooks__checkpoint=dict(MID_EPOCH, interval=6),  # where a run is cut, and at its end
         default_hooks__knn=knn if measured else None,
         default_hooks__panels=dict(type='PanelHook', interval=1, num_images=2) if measured else None,
         custom_hooks=[dict(type='ProgressHook'), *[dict(type='CollapseMonitorHook', num_images=8)] * measured],

@@ -46,6 +46,7 @@ def test_a_step_waits_for_nothing_but_the_number_of_hidden_patches(case, monkeyp
     without_drops = same_numbers.small(case)
     without_drops.model.backbone.drop_path_rate = 0.0  # on a CPU the images that are dropped are looked for
     monkeypatch.setattr(same_numbers, 'small', lambda case: without_drops)
+    monkeypatch.setattr(same_numbers, 'STEPS', 3)  # a step that may wait, and two like all others
     waits = Waits()
 
     def before_step(step, model):

@@ -14,7 +14,7 @@ from mstkit.models.objectives.patch_losses import patch_errors, weighted_mean
 from mstkit.models.step import Step
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext, Progress
-from tests.models.builders import NECK, SWIN, VIT, gradient_of, total
+from tests.models.builders import NECK, SMALL_BACKBONES, SWIN, VIT, gradient_of, total
 from tests.models.mim_models import BLOCKS, DECODER, LINEAR, Given, build, images, masks
 
 
@@ -214,13 +214,15 @@ METHODS = ['MAE', 'SimMIM', 'SimMIM with a Swin', 'MaskFeat', 'BEiT']  # with ea
 @pytest.mark.parametrize('name', MASKERS)
 def test_every_masker_hides_for_every_method(method, name):
     swin = method.endswith('Swin')
-    parts = dict(backbone=SWIN if swin else VIT, masker=dict(type=name, **ARGUMENTS.get(name, {})))
+    parts = dict(
+        backbone=SMALL_BACKBONES['small swin' if swin else 'vit'], masker=dict(type=name, **ARGUMENTS.get(name, {}))
+    )
     if MODELS.build(parts['masker']).throws and build(method.split()[0]).encoder_sees == 'mask_token':
         with pytest.raises(UsageError, match=f'masker {name} throws patches'):
             build(method.split()[0], **parts)
         return
     model = build(method.split()[0], **parts)
-    size = 224 if swin else 32
+    size = 128 if swin else 32
     model.check_views(size)
     model.check_view_count([size])
     assert model.masker is not None

@@ -15,7 +15,7 @@ from mstkit.models import Masker, MoBY, Pretrainer, Step
 from mstkit.models.maskers import build_masker
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
-from tests.models.builders import NECK, SIZES, SMALL_BACKBONES, total, views
+from tests.models.builders import NECK, SIZES, SMALL_BACKBONES, TINY, VIT, total, views
 from tests.models.moby import mlp
 from tests.models.tokenizers import Shades
 
@@ -72,8 +72,17 @@ PATCH_SIZES = {
     'vit': 8,
     'small swin': 32,
 }  # of what is hidden as one, pixels: SimMIM's own is the whole of the small view
-CELLS = [(s, m, b) for s in STRATEGIES for m in METHODS for b in SMALL_BACKBONES]
-EVERY_MASK_ON_SWIN = ('IBOT and decoder', 'SimMIM')  # the others see there one masker of each kind, the rest is slow
+# As few layers as the matrix needs: a first and a last one, and a last stage of two.
+BACKBONES: dict[str, dict[str, Any]] = {
+    'vit': {**VIT, 'arch': {**TINY, 'num_layers': 2}},
+    'small swin': {
+        **SMALL_BACKBONES['small swin'],
+        'arch': dict(embed_dims=24, depths=[1, 1, 1, 2], num_heads=[1, 2, 3, 6]),
+    },
+}
+CELLS = [(s, m, b) for s in STRATEGIES for m in METHODS for b in BACKBONES]
+# The others see one masker of each kind, the rest is slow: the matrix grows by products.
+EVERY_MASK = {'vit': ('IBOT and decoder', 'MAE', 'SimMIM'), 'small swin': ('IBOT and decoder', 'SimMIM')}
 
 
 def masker(strategy: str) -> dict[str, Any] | None:
@@ -91,22 +100,25 @@ def kind_of(strategy: str) -> tuple[Any, ...]:
     return built.needs_scores, built.needs_tokens, built.equal_counts, built.ratio is None, *parts
 
 
+def first_of_its_kind(strategy: str) -> str:
+    return next(one for one in STRATEGIES if kind_of(one) == kind_of(strategy))
+
+
 def marked(cell: tuple[str, str, str]) -> Any:
-    """A cell with the mark of the slow ones: a Swin takes most of the time of the matrix, which grows by products."""
+    """A cell with the mark of the slow ones: those of a masker that no method can tell from one of a fast cell."""
     strategy, method, backbone = cell
-    first = next(one for one in STRATEGIES if kind_of(one) == kind_of(strategy))
-    fast = backbone == 'vit' or method in EVERY_MASK_ON_SWIN or strategy == first
+    fast = method in EVERY_MASK[backbone] or strategy == first_of_its_kind(strategy)
     return pytest.param(*cell, marks=() if fast else pytest.mark.slow)
 
 
-def build(strategy: str, method: str, backbone: str, **parts: Any) -> Pretrainer:
+def build(strategy: str, method: str, backbone: str, /, **parts: Any) -> Pretrainer:
     taken = set(inspect.signature(MODELS.get(METHODS[method]['type'])).parameters)
     offered = dict(DISTILLING, mask_patch_size=PATCH_SIZES[backbone])
     flat = {name: copy.deepcopy(part) for name, part in offered.items() if name in taken - set(METHODS[method])}
     config = dict(
         copy.deepcopy(METHODS[method]),
         **flat,
-        backbone=copy.deepcopy(SMALL_BACKBONES[backbone]),
+        backbone=copy.deepcopy(BACKBONES[backbone]),
         masker=masker(strategy),
         data_preprocessor=dict(mean=[127.5] * 3, std=[64.0] * 3),
     )
@@ -129,10 +141,13 @@ def test_the_matrix_is_whole():
     methods = {cls.__name__ for cls in REGISTERED if issubclass(cls, Pretrainer)} - {MoBY.__name__}  # test_moby.py
     assert {config['type'] for config in METHODS.values()} == methods
     fast = {cell.values for cell in map(marked, CELLS) if not cell.marks}
-    assert {cell for cell in CELLS if cell[2] == 'vit'} <= fast
-    on_swin = {(kind_of(strategy), method) for strategy, method, backbone in fast if backbone != 'vit'}
-    assert on_swin == {(kind_of(strategy), method) for strategy in STRATEGIES for method in METHODS}
-    assert {strategy for strategy, _, backbone in fast if backbone != 'vit'} == set(STRATEGIES)
+    kinds = {(kind_of(strategy), method) for strategy in STRATEGIES for method in METHODS}
+    for network in BACKBONES:
+        cells = [cell for cell in fast if cell[2] == network]
+        assert {(kind_of(strategy), method) for strategy, method, _ in cells} == kinds
+        assert {(strategy, method) for strategy, method, _ in cells} >= {
+            (strategy, method) for strategy in STRATEGIES for method in EVERY_MASK[network]
+        }
     assert len(STRATEGIES) >= 9 and len(METHODS) >= 7 and len(CELLS) == len(STRATEGIES) * len(METHODS) * 2
 
 
@@ -149,7 +164,7 @@ def test_cell(strategy, method, backbone):
     try:
         model = build(strategy, method, backbone)
     except UsageError as refusal:  # a method that knows what it cannot take says which part that is
-        named = (method, strategy, SMALL_BACKBONES[backbone]['type'])
+        named = (method, strategy, BACKBONES[backbone]['type'])
         assert method in _OTHERS and any(name in str(refusal) for name in named), refusal
         return
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
@@ -203,7 +218,7 @@ class Spy:
         return self.function(*args, **kwargs)
 
 
-@pytest.mark.parametrize('backbone', SMALL_BACKBONES)
+@pytest.mark.parametrize('backbone', BACKBONES)
 @pytest.mark.parametrize(
     ('strategy', 'method', 'asked'),
     [
@@ -243,7 +258,7 @@ def test_nothing_is_computed_that_nobody_needs(monkeypatch, strategy, method, as
         assert sorted(rows) == sorted([4, 8, count, 1, count]), 'hidden patches only, and one row for the center'
 
 
-@pytest.mark.parametrize('backbone', SMALL_BACKBONES)
+@pytest.mark.parametrize('backbone', BACKBONES)
 def test_patch_loss_equals_the_dense_one(backbone):
     """Invariant 7 on whole models: all patches through the heads, iBOT's normalization, and the center of all."""
     model = build('RandomMasker', 'IBOT', backbone)
@@ -270,7 +285,7 @@ def test_patch_loss_equals_the_dense_one(backbone):
 
 
 def test_layer_is_the_block_that_guides():
-    model = build('AttMaskHigh', 'DINO', 'vit', masker=dict(type='AttMaskHigh', layer=-2, image_prob=1.0))
+    model = build('AttMaskHigh', 'DINO', 'vit', backbone=VIT, masker=dict(type='AttMaskHigh', layer=-2, image_prob=1.0))
     model.set_progress(Progress(0, 100, 10, 1, 0))
     images = torch.cat(views()[:2])
     seen = Step(model, views()[:2]).teacher
@@ -281,7 +296,7 @@ def test_layer_is_the_block_that_guides():
     assert torch.equal(seen.attention, of_block[1])
     assert not torch.equal(of_block[0], of_block[1])
     with pytest.raises(UsageError, match='one of -3 to -1'):
-        build('AttMaskHigh', 'DINO', 'vit', masker=dict(type='AttMaskHigh', layer=-4))
+        build('AttMaskHigh', 'DINO', 'vit', backbone=VIT, masker=dict(type='AttMaskHigh', layer=-4))
     with pytest.raises(UsageError, match='last 2 blocks at 128 px'):
         build('AttMaskHigh', 'DINO', 'small swin', masker=dict(type='AttMaskHigh', layer=-3))
 
