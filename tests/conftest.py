@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +32,10 @@ from tests.programs import ROOT  # noqa: E402
 from tests.two_processes import TwoProcesses  # noqa: E402
 
 torch.set_num_threads(1)
+if not torch.cuda.is_available():
+    # torch's own also notes the whole stack for each kind of device that might be initialized later: half a millisecond
+    # for each step of a run.
+    torch.manual_seed = lambda seed: torch.default_generator.manual_seed(int(seed))
 # What was imported stays: a data set of mmengine's collects garbage each time, and would look through all of it.
 gc.freeze()
 
@@ -38,6 +43,15 @@ gc.freeze()
 def pytest_configure() -> None:
     """Before any test runs, and before xdist starts its processes."""
     warm.start()
+    sys.executable = warm.plain_python()  # for what the tests start, whoever forked this process
+
+
+@pytest.hookimpl(optionalhook=True)  # there may be no xdist
+def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+    """A process of xdist is a copy of one that has imported all that is above, which takes seconds each time."""
+    for spec in specs:
+        if spec.popen and not spec.python:
+            spec.python = warm.python()
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +78,14 @@ def _quiet_initialization() -> Iterator[None]:
     MMLogger.get_current_instance().setLevel('WARNING')
     yield
     MMLogger.get_current_instance().setLevel(level)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _what_stays() -> Iterator[None]:
+    """What a file has left for good (graphs of dynamo, message hubs) is not looked through again by all that follow."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

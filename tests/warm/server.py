@@ -38,6 +38,7 @@ from mmengine.utils.dl_utils import collect_env
 ROOT = Path(__file__).resolve().parents[2]
 # xdist's workers find the servers of the process that started them by these.
 VARIABLE, FOUNDATIONS_VARIABLE = 'MSTKIT_TESTS_WARM_PYTHON', 'MSTKIT_TESTS_FOUNDATIONS_PYTHON'
+PLAIN_VARIABLE = 'MSTKIT_TESTS_PLAIN_PYTHON'  # the program whose copies all of them are
 # What mstkit imports that does not import mstkit, mmcv or what is built on mmcv.
 FOUNDATIONS: tuple[str, ...] = (
     'torch',
@@ -66,6 +67,11 @@ def python() -> str:
 def foundations_python() -> str:
     """As :func:`python`, but neither mstkit has been imported, nor mmcv and what is built on it."""
     return os.environ.get(FOUNDATIONS_VARIABLE, sys.executable)
+
+
+def plain_python() -> str:
+    """Python's own program, also in a process that itself was forked; it has imported nothing."""
+    return os.environ.get(PLAIN_VARIABLE, sys.executable)
 
 
 def start() -> None:
@@ -97,6 +103,7 @@ def _start(variable: str) -> None:
     listener.listen(64)
     ended, alive = os.pipe()
     os.environ[variable] = program
+    os.environ.setdefault(PLAIN_VARIABLE, sys.executable)
     if os.fork() == 0:
         try:
             os.close(alive)
