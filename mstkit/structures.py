@@ -8,7 +8,9 @@ tokens are row-major: token ``l`` sits at row ``l // w``, column ``l % w``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -218,6 +220,7 @@ class PanelData(NamedTuple):
         attention_of: whose attention it is: 'teacher' or the class of the guide.
         reconstruction_with: what the reconstruction has from the image itself, see :attr:`Target.shown_with`.
         thrown: (B, h, w) bool, the patches that are neither encoded nor predicted; None where there are none.
+        further: more columns by title, (B, 3, H, W) each, normalized like ``images``.
     """
 
     images: Tensor
@@ -228,6 +231,7 @@ class PanelData(NamedTuple):
     attention_of: str = 'teacher'
     reconstruction_with: str = ''
     thrown: Tensor | None = None
+    further: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

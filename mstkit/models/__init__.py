@@ -1,5 +1,6 @@
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.models.algorithms import (
+    ADIOS,
     CMAE,
     DBOT,
     DINO,
@@ -45,6 +46,7 @@ from mstkit.models.maskers import (
 from mstkit.models.momentum_teacher import MomentumTeacher
 from mstkit.models.necks import DINONeck, SimpleFPN
 from mstkit.models.objectives import (
+    AdversarialMasking,
     CodingRate,
     CrossView,
     ImageRestoration,
@@ -58,12 +60,14 @@ from mstkit.models.objectives import (
     SIGReg,
     TargetViewContrast,
 )
+from mstkit.models.occlusion_unet import OcclusionUNet
 from mstkit.models.pretrainer import Pretrainer
 from mstkit.models.step import Step
 from mstkit.models.targets import HOG, Pixels, Target, TeacherLayers, Tokens
 from mstkit.models.tokenizers import DALLETokenizer, KMeansTokenizer, PatchTokenizer, Tokenizer, VQKDTokenizer
 
 __all__ = [
+    'ADIOS',
     'CMAE',
     'DBOT',
     'DINO',
@@ -71,6 +75,7 @@ __all__ = [
     'IBOT',
     'MAE',
     'MSN',
+    'AdversarialMasking',
     'AttMaskHigh',
     'AttMaskHint',
     'AttMaskLow',
@@ -116,6 +121,7 @@ __all__ = [
     'MultinomialMasker',
     'ObjectMasker',
     'Objective',
+    'OcclusionUNet',
     'PartMasker',
     'PatchDistillation',
     'PatchTokenizer',

@@ -101,6 +101,17 @@ class CompilablePart(Protocol):
 
 
 @runtime_checkable
+class OwnLearningRate(Protocol):
+    """A module that learns at another rate than the model around it, as every objective may.
+
+    Attributes:
+        lr_mult: the learning rate of its parameters, as a multiple of that which they would have without it.
+    """
+
+    lr_mult: float
+
+
+@runtime_checkable
 class StatisticsOverViews(Protocol):
     """A module whose batch normalization may compute statistics over several views together."""
 

@@ -225,6 +225,7 @@ def panel_of(model: Pretrainer, images: Tensor) -> PanelData:
     if shown is not None and shown.attention is not None:
         attention = shown.attention.mean(dim=1).view(len(images), *shown.grid)
     drawn = [(one.restore(step), one.show_target(step), one.restored_with) for one in model.objectives.values()]
+    further = {title: shown for one in model.objectives.values() for title, shown in one.further_images(step).items()}
     model.train(was_training)
     restored, target, known = next((one for one in drawn if one[0] is not None), (None, None, ''))
-    return PanelData(images, attention, step.mask, restored, target, whose, known, step.thrown)
+    return PanelData(images, attention, step.mask, restored, target, whose, known, step.thrown, further)

@@ -79,6 +79,9 @@ def draw_panels(
     if data.target is not None:
         true = _to_pixels(data.target[:max_rows], mean, std)
         columns.append(('target', without([enlarged(one, size, Image.Resampling.BICUBIC) for one in true])))
+    for title, column in data.further.items():
+        pixels = _to_pixels(column[:max_rows], mean, std)
+        columns.append((title, [enlarged(one, size, Image.Resampling.BICUBIC) for one in pixels]))
 
     sheet = _sheet(columns, size)
     save_image(sheet, path, [title for title, _ in columns])

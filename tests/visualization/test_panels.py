@@ -9,7 +9,7 @@ from PIL import Image
 
 from mstkit.structures import PanelData
 from mstkit.visualization import draw_panels
-from mstkit.visualization.step_panels import GAP, TITLE
+from mstkit.visualization.step_panels import GAP, TITLE, columns_of
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
@@ -68,6 +68,17 @@ def test_missing_columns_are_left_out(tmp_path: Path) -> None:
     assert image.shape == (TITLE + 2 * (224 + GAP), 2 * GAP + 224, 3)
     masked = PanelData(images, None, torch.ones(3, 7, 7, dtype=torch.bool), None)
     assert draw_panels(masked, MEAN, STD, tmp_path / 'b.png').shape[1] == GAP + 2 * (224 + GAP)
+
+
+def test_further_columns_come_last_with_their_titles(tmp_path: Path) -> None:
+    images = torch.zeros(3, 3, 160, 160)
+    further = {name: normalized(torch.full((3, 3, 160, 160), level)) for name, level in (('one', 40.0), ('two', 90.0))}
+    path = tmp_path / 'a.png'
+    image = draw_panels(PanelData(images, None, None, images, further=further), MEAN, STD, path, max_rows=2)
+    assert (cell(image, 2, 1, 160) == 40).all() and (cell(image, 3, 0, 160) == 90).all()
+    assert image.shape[0] == TITLE + 2 * (160 + GAP)
+    with Image.open(path) as saved:
+        assert columns_of(saved) == ('input', 'reconstruction', 'one', 'two')
 
 
 def test_broken_numbers_still_give_a_image(tmp_path: Path) -> None:

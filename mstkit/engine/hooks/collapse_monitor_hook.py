@@ -24,6 +24,10 @@ from mstkit.utils.checks import check_count
 from mstkit.utils.json_lines import EpochLines
 from mstkit.utils.undisturbed import evaluation_mode, undisturbed_randomness
 
+# How the statistics start that are logged beside those of the features: shares of hidden and thrown patches, whether a
+# contrast or a ranking is right, and what ADIOS's masks are like.
+FURTHER = ('hidden_fraction', 'thrown_fraction', 'contrast_top1', 'rank_accuracy', 'mask_')
+
 
 @HOOKS.register_module()
 class CollapseMonitorHook(RememberingHook):
@@ -144,9 +148,8 @@ class CollapseMonitorHook(RememberingHook):
         named = {
             key: value for key, value in statistics._asdict().items() if value is not None and key not in not_shown
         }
-        # Logged but not diagnosed: the shares of hidden and thrown patches, and the top-1 accuracy of MoBY's contrast.
-        more = ('hidden_fraction', 'thrown_fraction', 'contrast_top1')
-        named.update((name, means[name]) for name in more if name in means)
+        # Logged but not diagnosed.
+        named.update((name, mean) for name, mean in means.items() if name.startswith(FURTHER))
         for name, value in named.items():
             runner.message_hub.update_scalar(f'collapse/{name}', value)
         runner.visualizer.add_scalars({f'collapse/{name}': value for name, value in named.items()}, step=epoch)

@@ -9,7 +9,7 @@ from torch import nn
 
 from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.errors import UsageError
-from mstkit.models import Objective, interface_of
+from mstkit.models.interface import OwnLearningRate, interface_of
 from mstkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
@@ -23,8 +23,8 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     A model's ``decayed_parameters`` names parameters that get weight decay although they have one dimension;
     ``custom_keys`` of ``paramwise_cfg`` take precedence.
 
-    The parameters of an objective with an ``lr_mult`` have that multiple of the learning rate that they would have
-    without it, so that schedules keep the ratio.
+    The parameters of a module with an ``lr_mult`` (:class:`OwnLearningRate`: objectives, occlusion networks) have that
+    multiple of the learning rate that they would have without it, so that schedules keep the ratio.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -33,7 +33,7 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         named: dict[str, dict] = {
             name: dict(decay_mult=1.0) for name in interface_of(unwrapped(model)).decayed_parameters
         }
-        if named or any(isinstance(part, Objective) and part.lr_mult != 1 for part in model.modules()):
+        if named or any(isinstance(part, OwnLearningRate) and part.lr_mult != 1 for part in model.modules()):
             # Even if there is no key: without any setting mmengine makes a single group.
             self.paramwise_cfg: Any = {**settings, 'custom_keys': {**named, **settings.get('custom_keys', {})}}
         return super().__call__(model)
@@ -43,7 +43,7 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if any(parameter.requires_grad for parameter in module.parameters()):
             first = len(params)
             super().add_params(params, module, *args, **kwargs)
-            if isinstance(module, Objective) and module.lr_mult != 1:
+            if isinstance(module, OwnLearningRate) and module.lr_mult != 1:
                 for group in params[first:]:
                     rate = group.get('lr', self.base_lr)
                     if rate is None:

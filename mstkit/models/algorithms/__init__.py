@@ -1,3 +1,4 @@
+from mstkit.models.algorithms.adios import ADIOS
 from mstkit.models.algorithms.beit import BEiT
 from mstkit.models.algorithms.boot_mae import BootMAE
 from mstkit.models.algorithms.cmae import CMAE
@@ -14,6 +15,7 @@ from mstkit.models.algorithms.mst import MSTAlgorithm
 from mstkit.models.algorithms.simmim import SimMIM
 
 __all__ = [
+    'ADIOS',
     'CMAE',
     'DBOT',
     'DINO',

@@ -1,3 +1,4 @@
+from mstkit.models.objectives.adversarial_masking import AdversarialMasking
 from mstkit.models.objectives.coding_rate import CodingRate
 from mstkit.models.objectives.cross_view import CrossView
 from mstkit.models.objectives.image_restoration import ImageRestoration
@@ -13,6 +14,7 @@ from mstkit.models.objectives.sigreg import SIGReg
 from mstkit.models.objectives.target_view_contrast import TargetViewContrast
 
 __all__ = [
+    'AdversarialMasking',
     'CodingRate',
     'CrossView',
     'ImageRestoration',

@@ -125,6 +125,10 @@ class Objective(nn.Module):
         """The target of :meth:`restore`, (B, 3, H, W), if it is not the image itself; else None."""
         return None
 
+    def further_images(self, step: Step) -> dict[str, Tensor]:
+        """More columns of a panel by title: images (B, 3, H, W), normalized, of the step's global views."""
+        return {}
+
     def check_view_count(self, sizes: Sequence[int], global_views: int) -> None:
         """Refuses a number or order of views (sides in pixels) that it cannot use. Raises UsageError."""
 
