@@ -2,9 +2,9 @@
 
 Command: bash tools/dist_train.sh configs/adios/adios_vit-s_100e.py 8 --auto-scale-lr
 (--auto-scale-lr fits the lr to the batch of 8 processes)
-Paper: ADIOS (arXiv 2201.13100) trains ResNet-18 and ViT-Tiny on STL-10 and ImageNet100-S (100 classes, 96 px), by SGD with
-LARS at a batch of 128, and has no row of this one: DINO's AdamW here, and 224 px. Its views, temperature, masks and
-penalty are those of its SimCLR command for ViT-Tiny. Not reproduced here.
+Paper: ADIOS (arXiv 2201.13100) has no row of this one: it trains ResNet-18 and ViT-Tiny on STL-10 and ImageNet100-S
+(100 classes, 96 px), by SGD with LARS at a batch of 128. Here it is 224 px and DINO's AdamW; views, temperature, masks,
+and penalty are those of its SimCLR command for ViT-Tiny. Not reproduced here.
 """
 
 _base_ = [

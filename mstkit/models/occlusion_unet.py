@@ -76,11 +76,11 @@ class OcclusionUNet(BaseModule):
 
     def check_image_size(self, size: int) -> None:
         """Refuses images, of so many pixels a side, that are too small for its resolutions. Raises UsageError."""
-        smallest = 2 ** len(self.down)
-        if size < smallest:
+        halvings = len(self.down) - 1
+        if size < 2**halvings:
             raise UsageError(
-                f'OcclusionUNet halves a view of {size} px {len(self.down) - 1} times, and takes {smallest} px at '
-                'least: give fewer occlusion.blocks'
+                f'OcclusionUNet halves a view {halvings} times, which {size} px cannot be: give fewer '
+                f'occlusion.blocks, or views of {2**halvings} px or more'
             )
 
     def forward(self, images: Tensor) -> Tensor:
