@@ -37,7 +37,8 @@ def test_both_players_of_a_step_are_those_of_their_formulas():
     loss.backward()
     weights = in_float64(model)
     trained = {name: one for name, one in weights.items() if one.requires_grad}
-    encoder, occlusion, penalty = adios_losses(*inputs, weights, side=8, heads=3, temperature=0.2, sparsity=0.7)
+    whole, occluded = inputs
+    encoder, occlusion, penalty = adios_losses(whole, occluded, weights, side=8, heads=3, temperature=0.2, sparsity=0.7)
     assert loss.item() == pytest.approx((encoder + 0.7 * penalty).item(), rel=1e-5)
     assert model.last_statistics()['mask_penalty'].item() == pytest.approx(penalty.item(), rel=1e-5)
     hides = [name for name in trained if '.occlusion.' in name]
@@ -138,15 +139,24 @@ def test_a_mask_of_everything_leaves_finite_numbers():
     assert all(torch.isfinite(gradient_of(p)).all() for p in model.parameters() if p.requires_grad)
 
 
+def encoded_by(model: Pretrainer, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """A list that gets every batch of images that the student encodes."""
+    seen: list[Tensor] = []
+    forward = model.backbone.forward_tokens
+
+    def noted(images: Tensor, *arguments: Any, **named: Any) -> Any:
+        seen.append(images)
+        return forward(images, *arguments, **named)
+
+    monkeypatch.setattr(model.backbone, 'forward_tokens', noted)
+    return seen
+
+
 @pytest.mark.parametrize(('single', 'passes'), [(False, 3), (True, 1)])
 def test_what_the_student_encodes(monkeypatch, single, passes):
     """The first view whole, the second under each mask or under one that is drawn; nothing that nobody reads."""
-    seen: list[Tensor] = []
     model, inputs = adios(single=single), views(batch=4, local=0)
-    forward = model.backbone.forward_tokens
-    monkeypatch.setattr(
-        model.backbone, 'forward_tokens', lambda x, *rest, **more: seen.append(x) or forward(x, *rest, **more)
-    )
+    seen = encoded_by(model, monkeypatch)
     model.loss(inputs)
     left, whole = seen
     assert torch.equal(whole, inputs[0])
@@ -165,17 +175,13 @@ def test_what_the_student_encodes(monkeypatch, single, passes):
     assert confidence == pytest.approx(masks.amax(dim=1).mean().item(), rel=1e-5) and 1 / 3 < confidence < 1
 
 
-def test_a_masker_and_other_objectives_share_the_whole_views():
+def test_a_masker_and_other_objectives_share_the_whole_views(monkeypatch):
     """The features of the first view are those that the others read, with its hidden patches."""
     parts = dict(masker=dict(type='RandomMasker', ratio=0.5), objectives=dict(koleo=dict(type='KoLeo')))
     model, inputs = adios(**parts), views(batch=3, local=0)
-    calls: list[int] = []
-    model.backbone.register_forward_pre_hook(lambda *_: calls.append(1))
-    sizes = []
-    forward = model.backbone.forward_tokens
-    model.backbone.forward_tokens = lambda x, *rest, **more: sizes.append(len(x)) or forward(x, *rest, **more)
+    seen = encoded_by(model, monkeypatch)
     losses = model.loss(inputs)
-    assert sorted(sizes) == [6, 9] and set(losses) == {'loss_adversarial', 'loss_koleo'}
+    assert sorted(map(len, seen)) == [6, 9] and set(losses) == {'loss_adversarial', 'loss_koleo'}
     total(losses).backward()
     assert model.mask_token is not None and gradient_of(model.mask_token).abs().sum() > 0
 
