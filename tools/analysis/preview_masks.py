@@ -197,8 +197,12 @@ def draw_sheet(
     strategies: dict[str, Masker],
     table: dict[str, MaskSummary],
     title: list[str],
+    scores: str,
 ) -> None:
-    """Draws a mask of each strategy on the same images, using draws that hide at least one patch."""
+    """Draws a mask of each strategy on the same images, using draws that hide at least one patch.
+
+    ``scores`` is what the columns of scores are called.
+    """
     masks, without = {}, []
     drawn = max(summary.masks for summary in table.values()) // args.draws
     for name, masker in strategies.items():
@@ -208,7 +212,7 @@ def draw_sheet(
         masks[f'{name}\n{hides}' + (f'\nlayer {masker.layer}' if len(seen) > 1 else '')] = mask
         without += [] if masked.all() else [name]
     attention = {
-        'attention' if list(seen) == [-1] else f'attention\nlayer {layer}': importance_map(tokens)
+        scores if list(seen) == [-1] else f'{scores}\nlayer {layer}': importance_map(tokens)
         for layer, tokens in seen.items()
     }
     throwing = '; nearly black: thrown, neither seen nor predicted' if any(one.thrown for one in table.values()) else ''
@@ -257,7 +261,8 @@ def main() -> None:
     title = [f'Masks for {args.config}' + (f' with {changes}.' if changes else '.')]
     title[0] += f' {same} is its own masker.' if same else ''
     title.append(said_of(model, args.checkpoint, whose))
-    draw_sheet(args, shown, closely, strategies, table, title)
+    scores = 'predicted loss' if model.guide.from_tokens else 'attention'
+    draw_sheet(args, shown, closely, strategies, table, title, scores)
     notes = [f'{len(images)} images of {args.images}, {args.draws} draws each, seed {args.seed}, epoch {args.epoch}.']
     notes += [f'{len(unreadable)} files cannot be read: {"; ".join(unreadable)}'] if unreadable else []
     page = [*title, *notes, markdown_table(table), EXPLANATION, f'![The masks]({NAME}.png)']
