@@ -189,6 +189,11 @@ model.update(
     printed = run(*arguments)
     assert 'the loss of each patch that the teacher of' in printed
     assert float(table_in(tmp_path)['config']['top_attention']) == 1
+    files = {file.name: file.read_bytes() for file in (tmp_path / 'out').iterdir()}
+    state = dict(reversed(model.state_dict().items()))  # the student's names are the teacher's without a prefix
+    torch.save({'meta': {}, 'state_dict': state}, tmp_path / 'hard.pth')
+    run(*arguments)
+    assert {file.name: file.read_bytes() for file in (tmp_path / 'out').iterdir()} == files
     assert 'scores of PredictedLossGuide are the teacher' in run(*arguments, '--branch', 'student', expect=2)
     save_checkpoint(tmp_path / 'some.pth')
     assert 'teacher: only' in run(*arguments[:4], tmp_path / 'some.pth', '--strategies', 'config', expect=2)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from torch import Generator, Tensor
 
+from mstkit.engine.hooks import GuideCacheHook
 from mstkit.models import Masker, Pretrainer
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext, Progress
@@ -62,3 +65,17 @@ def masks(height: int = 4, width: int = 4, counts: tuple[int, ...] = (10, 12, 4)
     order = torch.rand(len(counts), height * width, generator=torch.Generator().manual_seed(2))
     ranks = order.argsort(dim=1).argsort(dim=1)
     return (ranks < torch.tensor(counts)[:, None]).view(len(counts), height, width)
+
+
+def epochs_with_new_scores(model: Pretrainer, epochs: int, maps: Tensor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Before which of so many epochs the hook makes the scores that a CachedGuide keeps, ``maps`` (B, h, w)."""
+    made: list[int] = []
+
+    def refresh(runner: Any, guide: Any) -> None:
+        made.append(runner.epoch)
+        guide.keep(maps, torch.ones(len(maps), dtype=torch.bool), runner.epoch)
+
+    monkeypatch.setattr(GuideCacheHook, '_refresh', staticmethod(refresh))
+    for epoch in range(epochs):
+        GuideCacheHook().before_train_epoch(SimpleNamespace(model=model, epoch=epoch))
+    return made

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from mstkit.engine.hooks import GuideCacheHook
 from mstkit.errors import UsageError
 from mstkit.models.guides import Guide, GuideRequest
 from mstkit.models.objectives.attention_weighting import AttentionWeighting
 from mstkit.models.step import Step
 from mstkit.structures import Progress
 from tests.models.builders import SWIN
-from tests.models.mim_models import BLOCKS, Given, build, images, masks
+from tests.models.mim_models import BLOCKS, Given, build, epochs_with_new_scores, images, masks
 
 WEIGHTING = dict(temperature=0.5, factor=0.3)
 
@@ -47,7 +46,7 @@ def test_a_step_is_that_of_the_formula(method):
     losses = model.loss([shown])
     step = Step(model, [shown], read_all=True)
     predict = model.objectives['predict']
-    scores = model.guide.encode(model, shown, GuideRequest(None)).attention.mean(dim=1)
+    scores = model.guide.encode(model, shown, GuideRequest()).attention.mean(dim=1)
     predicted, target = predict.decoder(step.seen), predict.target(shown, step.grid)
     hidden = mask.flatten(1)
     total, count = torch.zeros(()), 0
@@ -114,16 +113,8 @@ def test_objectives_get_the_scores_of_the_masker():
 
 
 def test_kept_scores_are_made_for_a_random_mask_too(monkeypatch):
-    model, made = build('MAE', guide=dict(type='cached', every=2), weighting=WEIGHTING), []
-
-    def refresh(runner: Any, guide: Any) -> None:
-        made.append(runner.epoch)
-        guide.keep(torch.rand(3, 4, 4), torch.ones(3, dtype=torch.bool), runner.epoch)
-
-    monkeypatch.setattr(GuideCacheHook, '_refresh', staticmethod(refresh))
-    for epoch in range(4):
-        GuideCacheHook().before_train_epoch(SimpleNamespace(model=model, epoch=epoch))
-    assert made == [0, 2]
+    model = build('MAE', guide=dict(type='cached', every=2), weighting=WEIGHTING)
+    assert epochs_with_new_scores(model, 4, torch.rand(3, 4, 4), monkeypatch) == [0, 2]
     samples = [SimpleNamespace(sample_idx=index, view_boxes=[[0, 0, 1, 1, 0]]) for index in (1, 0, 2)]
     assert torch.isfinite(model.loss([images(32, 32)], samples)['loss_predict'])
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from mstkit.engine.hooks import GuideCacheHook
 from mstkit.errors import UsageError
 from mstkit.models import Masker, RatioSchedule, ThrowingMasker
 from mstkit.models.step import Step
 from mstkit.structures import MaskContext, Progress, VisibleOutput
 from tests.models.builders import NECK, SWIN, VIT, total
-from tests.models.mim_models import DECODER, Given, build, images, masks
+from tests.models.mim_models import DECODER, Given, build, epochs_with_new_scores, images, masks
 from tests.models.plain_mim import mae_loss
 from tests.models.test_mim_steps import held_against
 from tests.models.test_multinomial_masker import at, one_after_another
@@ -244,14 +242,5 @@ def test_scores_are_kept_from_the_first_epoch_that_asks_for_them(monkeypatch):
     late = dict(type='ThrowingMasker', ratio=0.25, throw=0.25)
     phases = [(0, dict(type='RandomMasker', ratio=0.5)), (3, late), (5, None), (7, late)]
     model = build('MAE', masker=dict(type='MaskerSchedule', phases=phases), guide=dict(type='cached', every=4))
-    made = []
-
-    def refresh(runner: Any, guide: Any) -> None:
-        made.append(runner.epoch)
-        guide.keep(torch.ones(1, 4, 4), torch.ones(1, dtype=torch.bool), runner.epoch)
-
-    monkeypatch.setattr(GuideCacheHook, '_refresh', staticmethod(refresh))
-    for epoch in range(9):
-        GuideCacheHook().before_train_epoch(SimpleNamespace(model=model, epoch=epoch))
-    assert made == [3, 4, 8]
+    assert epochs_with_new_scores(model, 9, torch.ones(1, 4, 4), monkeypatch) == [3, 4, 8]
     assert RatioSchedule(late, 0.1, 0.3, 4).needs_scores_in(0) and not ThrowingMasker(order='random').needs_scores_in(0)

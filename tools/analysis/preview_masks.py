@@ -36,7 +36,7 @@ from mstkit.errors import UsageError, exit_cleanly
 from mstkit.interop import BRANCH_PREFIXES, branch_state, branches_of, load_strict, read_checkpoint
 from mstkit.models import Masker, Pretrainer
 from mstkit.models.backbones import MaskedBackbone
-from mstkit.models.guides import CachedGuide, StudentGuide, build_guide
+from mstkit.models.guides import CachedGuide, GuideRequest, StudentGuide, build_guide
 from mstkit.models.maskers.functional import coarser
 from mstkit.models.maskers.masker_choice import OWN, choose_maskers
 from mstkit.models.part_checks import check_throwing
@@ -80,20 +80,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-class Everything(Masker):
-    """Asks a guide for all that it can give: scores, by the attention of one block, and patch tokens."""
-
-    needs_scores = True
-
-    def __init__(self, layer: int = -1) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def hide(self, context: MaskContext, generator: torch.Generator) -> Tensor:
-        """Not asked for."""
-        raise NotImplementedError
-
-
 def build_method(config: Config, checkpoint: str | None, branch: str | None, seed: int) -> tuple[Pretrainer, str]:
     """The method with its guide, in evaluation mode, and whose weights it has; prints what was loaded.
 
@@ -108,7 +94,7 @@ def build_method(config: Config, checkpoint: str | None, branch: str | None, see
         guide = build_guide(config.model.get('guide', 'teacher'))
         if guide is None or guide.reads_backbone:
             guide = StudentGuide(None if guide is None else guide.given_score)
-        model = MODELS.build({**config.model, 'masker': Everything(), 'guide': guide})
+        model = MODELS.build({**config.model, 'masker': GuideRequest(), 'guide': guide})
     if not isinstance(model, Pretrainer):
         raise UsageError(f'{type(model).__name__} is no method of mstkit with a masker.')
     whose = ''
@@ -121,10 +107,9 @@ def build_method(config: Config, checkpoint: str | None, branch: str | None, see
         whose = 'teacher'
         if branch == 'student':
             raise UsageError(f"--branch is student, but the scores of {type(model.guide).__name__} are the teacher's.")
-        parts = {key.removeprefix('teacher.'): value for key, value in weights['state_dict'].items()}
-        print(
-            load_strict(model.teacher, {key: parts[key] for key in model.teacher.state_dict() if key in parts}, whose)
-        )
+        prefix, state = f'{whose}.', weights['state_dict']
+        own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        print(load_strict(model.teacher, own, whose))
         return model.eval(), whose
     whose = branch or ['student', *branches_of(weights)][-1]
     print(load_strict(model.backbone, branch_state(weights, whose), whose))  # type: ignore[arg-type]
@@ -162,8 +147,7 @@ def mask_contexts(model: Pretrainer, images: Tensor, layer: int, batch: int = BA
     The grid is that of the cells that are masked together. Contexts are on the CPU, so that masks do not depend on the
     device.
     """
-    seen, asking = [], Everything(layer)
-    asking.needs_tokens = True
+    seen, asking = [], GuideRequest(layer=layer, tokens=True)
     device = next(model.parameters()).device
     for part in track(images.split(batch), -(-len(images) // batch), 'computing attention'):
         views = model.data_preprocessor(dict(inputs=[part.to(device)], data_samples=[]))['inputs'][0]

@@ -1,4 +1,4 @@
-"""What a method asks of its guide: what its masker needs, and scores for its objectives."""
+"""What is asked of a guide beside what a masker needs: scores for objectives, and for whoever looks at masks."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from mstkit.structures import MaskContext
 
 
 class GuideRequest(Masker):
-    """Asks a guide in the place of a masker, because an objective reads scores too.
+    """Asks a guide in the place of a masker, because scores are read that no masker needs.
 
     It hides nothing itself: guides are asked by maskers, and this one asks for what the method's masker needs, and for
-    scores in any case. Objectives get the scores by which the masker chooses, or where it asks for none, as with a
-    random mask, those of the last block.
+    scores in any case. They are those by which the masker chooses, or where it asks for none, as with a random mask,
+    those of one block.
 
     Args:
         masker: the method's; None for none.
+        layer: the block whose attention gives the scores if the masker needs none, from the end.
+        tokens: whether patch tokens are asked for, whatever the masker needs.
     """
 
-    def __init__(self, masker: Masker | None) -> None:
+    def __init__(self, masker: Masker | None = None, layer: int = -1, tokens: bool = False) -> None:
         super().__init__()
         self._asked_by = [] if masker is None else [masker]  # in a list: it is a part of the model already
+        self._layer, self._tokens = layer, tokens
 
     @property
     def needs_scores(self) -> bool:  # type: ignore[override]
@@ -30,13 +33,13 @@ class GuideRequest(Masker):
 
     @property
     def needs_tokens(self) -> bool:  # type: ignore[override]
-        """As the masker."""
-        return any(masker.needs_tokens for masker in self._asked_by)
+        """If they are asked for, or the masker needs them."""
+        return self._tokens or any(masker.needs_tokens for masker in self._asked_by)
 
     @property
     def layer(self) -> int:  # type: ignore[override]
-        """As the masker, if it needs scores; else the last."""
-        return next((masker.layer for masker in self._asked_by if masker.needs_scores), -1)
+        """As the masker, if it needs scores; else the given one."""
+        return next((masker.layer for masker in self._asked_by if masker.needs_scores), self._layer)
 
     @property
     def exclude_cls_key(self) -> bool:  # type: ignore[override]
