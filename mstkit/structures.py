@@ -8,6 +8,7 @@ tokens are row-major: token ``l`` sits at row ``l // w``, column ``l % w``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -256,3 +257,8 @@ class Progress:
     def epoch(self) -> int:
         """The epoch of this step, from 0."""
         return self.step // self.steps_per_epoch
+
+    @property
+    def half_cosine(self) -> float:
+        """Half a cosine over the run, from 1 before the first step to 0 after the last."""
+        return 0.5 * (1 + math.cos(math.pi * self.step / self.total_steps))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
@@ -92,8 +91,7 @@ class MomentumTeacher(nn.Module):
         """The momentum of a step: half a cosine from start to end, as in DINO, or by the schedule."""
         if self.schedule is not None:
             return _between(self.schedule, progress.step / progress.total_steps)
-        share = 0.5 * (1 + math.cos(math.pi * progress.step / progress.total_steps))
-        return self.end_momentum - (self.end_momentum - self.start_momentum) * share
+        return self.end_momentum - (self.end_momentum - self.start_momentum) * progress.half_cosine
 
     def set_progress(self, progress: Progress) -> None:
         """Sets the momentum for the coming step."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,8 +41,7 @@ class AttentionWeighting:
 
     def set_progress(self, progress: Progress) -> None:
         """Sets the temperature of the coming step."""
-        share = progress.step / max(progress.total_steps, 1)
-        self.temperature = self.end + (self.start - self.end) * (1 + math.cos(math.pi * share)) / 2
+        self.temperature = self.end + (self.start - self.end) * progress.half_cosine
 
     def __call__(self, scores: Tensor) -> Tensor:
         """Weights of patches, (B, L) float32 from γ to γ exp(1 / τ), without gradient.
