@@ -12,7 +12,6 @@ import torch
 
 from mstkit.errors import UsageError
 from mstkit.models import Masker, MoBY, Pretrainer, Step
-from mstkit.models.maskers import build_masker
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 from tests.models.builders import NECK, SIZES, SMALL_BACKBONES, TINY, VIT, total, views
@@ -81,34 +80,11 @@ BACKBONES: dict[str, dict[str, Any]] = {
     },
 }
 CELLS = [(s, m, b) for s in STRATEGIES for m in METHODS for b in BACKBONES]
-# The others see one masker of each kind, the rest is slow: the matrix grows by products.
-EVERY_MASK = {'vit': ('IBOT and decoder', 'MAE', 'SimMIM'), 'small swin': ('IBOT and decoder', 'SimMIM')}
 
 
 def masker(strategy: str) -> dict[str, Any] | None:
     arguments = STRATEGIES[strategy]
     return None if arguments is None else dict(type=strategy, **copy.deepcopy(arguments))
-
-
-@functools.cache
-def kind_of(strategy: str) -> tuple[Any, ...]:
-    """All that a method can tell of a masker."""
-    built = build_masker(masker(strategy))
-    if built is None:
-        return ()
-    parts = [(part.needs_scores, part.needs_tokens) for part in built.parts()]
-    return built.needs_scores, built.needs_tokens, built.equal_counts, built.ratio is None, *parts
-
-
-def first_of_its_kind(strategy: str) -> str:
-    return next(one for one in STRATEGIES if kind_of(one) == kind_of(strategy))
-
-
-def marked(cell: tuple[str, str, str]) -> Any:
-    """A cell with the mark of the slow ones: those of a masker that no method can tell from one of a fast cell."""
-    strategy, method, backbone = cell
-    fast = method in EVERY_MASK[backbone] or strategy == first_of_its_kind(strategy)
-    return pytest.param(*cell, marks=() if fast else pytest.mark.slow)
 
 
 def build(strategy: str, method: str, backbone: str, /, **parts: Any) -> Pretrainer:
@@ -140,18 +116,10 @@ def test_the_matrix_is_whole():
     assert set(SETTINGS) <= set(STRATEGIES), 'settings of a masker that is gone'
     methods = {cls.__name__ for cls in REGISTERED if issubclass(cls, Pretrainer)} - {MoBY.__name__}  # test_moby.py
     assert {config['type'] for config in METHODS.values()} == methods
-    fast = {cell.values for cell in map(marked, CELLS) if not cell.marks}
-    kinds = {(kind_of(strategy), method) for strategy in STRATEGIES for method in METHODS}
-    for network in BACKBONES:
-        cells = [cell for cell in fast if cell[2] == network]
-        assert {(kind_of(strategy), method) for strategy, method, _ in cells} == kinds
-        assert {(strategy, method) for strategy, method, _ in cells} >= {
-            (strategy, method) for strategy in STRATEGIES for method in EVERY_MASK[network]
-        }
     assert len(STRATEGIES) >= 9 and len(METHODS) >= 7 and len(CELLS) == len(STRATEGIES) * len(METHODS) * 2
 
 
-@pytest.mark.parametrize(('strategy', 'method', 'backbone'), [marked(cell) for cell in CELLS])
+@pytest.mark.parametrize(('strategy', 'method', 'backbone'), CELLS)
 def test_cell(strategy, method, backbone):
     if strategy == NO_MASK and 'patch_head' in METHODS[method]:
         with pytest.raises(UsageError, match='but there is no masker: give one'):

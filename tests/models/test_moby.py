@@ -12,17 +12,11 @@ from mstkit.registry import MODELS
 from mstkit.structures import Progress
 from tests.models.builders import SMALL_BACKBONES
 from tests.models.moby import STEPS, iterate, mlp, moby, optimizer_of, toy_images
-from tests.models.test_methods import NO_MASK, STRATEGIES, first_of_its_kind, masker
-
-# With a Swin, one masker of each kind that a method can tell from others is fast.
-CELLS = [
-    pytest.param(s, n, marks=() if n == 'vit' or s == first_of_its_kind(s) else pytest.mark.slow)
-    for s in STRATEGIES
-    for n in SMALL_BACKBONES
-]
+from tests.models.test_methods import NO_MASK, STRATEGIES, masker
 
 
-@pytest.mark.parametrize(('strategy', 'network'), CELLS)
+@pytest.mark.parametrize('network', SMALL_BACKBONES)
+@pytest.mark.parametrize('strategy', STRATEGIES)
 def test_every_strategy_on_every_backbone_trains(strategy, network):
     if strategy != NO_MASK and MODELS.build(masker(strategy)).throws:
         with pytest.raises(UsageError, match=f'masker {strategy} throws patches, .* has a token in every place'):
