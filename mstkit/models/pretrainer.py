@@ -10,8 +10,8 @@ from mmengine import dist
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor, nn
 
-from mstkit.models.backbones.masked_backbone import MaskedBackbone, inner_layers
 from mstkit.models.data_preprocessors import normalization_of
+from mstkit.models.encoder_passes import EncoderPasses
 from mstkit.models.guides import Guide, build_guide
 from mstkit.models.heads import CenteredHead, step_together
 from mstkit.models.interface import TrainedModel
@@ -32,12 +32,12 @@ from mstkit.models.part_checks import (
 )
 from mstkit.models.step import Step, panel_of
 from mstkit.registry import MODELS
-from mstkit.structures import PanelData, Progress, Read, TokenOutput, VisibleOutput
+from mstkit.structures import PanelData, Progress, Read
 from mstkit.utils.checks import check_count, check_flag, check_number
 
 
 @MODELS.register_module()
-class Pretrainer(TrainedModel, BaseSelfSupervisor):
+class Pretrainer(EncoderPasses, TrainedModel, BaseSelfSupervisor):
     """Trains a backbone on the weighted sum of several objectives.
 
     Objectives and maskers combine freely; the published methods (:class:`MSTAlgorithm`, :class:`DINO`, :class:`IBOT`,
@@ -71,8 +71,6 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
     # Path of an objective's module -> the flat argument that configures it, for messages (see config_key).
     FLAT_KEYS: ClassVar[Mapping[str, str]] = {}
     VIT_DEFAULTS: ClassVar[Mapping[str, Any]] = {}  # what a MaskedVisionTransformer gets that its config leaves out
-    backbone: MaskedBackbone
-    teacher: Any
     guide: Any
     objectives: Any
 
@@ -192,25 +190,6 @@ class Pretrainer(TrainedModel, BaseSelfSupervisor):
         self._statistics = {key: value for one in self.objectives.values() for key, value in one.statistics.items()}
         self._statistics |= step.mask_shares()
         return losses
-
-    @torch.no_grad()
-    def teacher_forward(
-        self, images: Tensor, attention: bool | str, layer: int = -1, read: Read = 'all', layers: int = 0
-    ) -> TokenOutput:
-        """The teacher's tokens of images (B, 3, H, W); on request block ``layer``'s attention, and inner ``layers``."""
-        return self.teacher.backbone.forward_tokens(images, None, attention, None, layer, read, **inner_layers(layers))
-
-    def student_forward(
-        self, images: Tensor, mask: Tensor | None = None, read: Read = 'all', layers: int = 0
-    ) -> TokenOutput:
-        """Encodes images (B, 3, H, W) with the student, hidden patches (B, h, w) replaced by the [MASK] embedding."""
-        return self.backbone.forward_tokens(images, mask, mask_token=self.mask_token, read=read, **inner_layers(layers))
-
-    def student_forward_visible(self, images: Tensor, mask: Tensor | None, layers: int = 0) -> VisibleOutput:
-        """Encodes only the visible patches of images (B, 3, H, W) with the student; all patches without a mask."""
-        if mask is None:
-            mask = torch.zeros((len(images), *self.backbone.grid_of(images)), dtype=torch.bool, device=images.device)
-        return self.backbone.forward_visible(images, mask, **inner_layers(layers))
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """mmengine's, but the values that are logged (and checked for being finite) are means over all ranks."""

@@ -177,6 +177,21 @@ class Step:
         """The student's tokens of the masked global views, of the patches that its encoder sees."""
         return self.visible if self.model.encoder_sees == 'visible' else self.student
 
+    def seen_at(self, visibility: Tensor, mask: Tensor | None = None) -> TokenOutput | VisibleOutput:
+        """A further pass of the student over the global views, whose patches are visible in part.
+
+        Like :attr:`seen` it is of all patches with [MASK] tokens, or of the visible ones alone, as the method is.
+
+        Args:
+            visibility: (G*B, h, w) float in [0, 1], with a gradient to it, see :meth:`MaskedBackbone.forward_tokens`
+                and :meth:`MaskedBackbone.forward_visible`.
+            mask: (G*B, h, w) bool, patches that are hidden altogether; None for none.
+        """
+        layers = self._student_layers
+        if self.model.encoder_sees == 'visible':
+            return self.model.student_forward_visible(self.images, mask, layers, visibility)
+        return self.model.student_forward(self.images, mask, 'all', layers, visibility)
+
     @property
     def _student_layers(self) -> int:
         return max(one.student_layers for one in self.model.objectives.values())

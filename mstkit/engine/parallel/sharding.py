@@ -123,7 +123,7 @@ def _blocks(backbone: nn.Module) -> list[nn.Module]:
 def _forward_methods(backbone: nn.Module) -> tuple[str, ...]:
     """Names of what encodes images besides ``forward``."""
     if isinstance(backbone, MaskedBackbone):
-        return ('forward_tokens', 'forward_visible', 'forward_layers')
+        return ('forward_tokens', 'forward_visible', 'forward_layers', 'patch_embeddings')
     return ('forward_tokens',) if isinstance(backbone, TokenEncoder) else ()
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mstkit.errors import UsageError
 from mstkit.structures import Read, TokenOutput, VisibleOutput
@@ -19,11 +19,11 @@ def expand_mask(mask: Tensor, grid: tuple[int, int]) -> Tensor:
     """Repeats a mask of a coarse grid onto a finer one.
 
     Args:
-        mask: (B, h, w) bool.
+        mask: (B, h, w), bool, or visibilities.
         grid: (H, W), whole multiples of (h, w).
 
     Returns:
-        (B, H, W) bool; every cell of the coarse grid becomes a block of H/h × W/w cells.
+        (B, H, W) of the same kind; every cell of the coarse grid becomes a block of H/h × W/w cells.
 
     Raises:
         UsageError: if the finer grid is not a multiple of the coarser one.
@@ -42,6 +42,11 @@ def expand_mask(mask: Tensor, grid: tuple[int, int]) -> Tensor:
 def inner_layers(layers: int) -> dict[str, Any]:
     """The argument that asks for inner layers; none for none, since a backbone of one's own need not know of them."""
     return dict(layers=layers) if layers else {}
+
+
+def faded(visibility: Tensor | None) -> dict[str, Any]:
+    """The argument that fades patches; none for none, as :func:`inner_layers`."""
+    return {} if visibility is None else dict(visibility=visibility)
 
 
 class MaskedBackbone:
@@ -77,6 +82,7 @@ class MaskedBackbone:
         attention_layer: int = -1,
         read: Read = 'all',
         layers: int = 0,
+        visibility: Tensor | None = None,
     ) -> TokenOutput:
         """Encodes images, with hidden patches replaced by the [MASK] embedding.
 
@@ -92,10 +98,14 @@ class MaskedBackbone:
                 return zeros for them.
             layers: how many of the last blocks' outputs to return as ``layers`` of the output, at most
                 :meth:`layer_count`, with their class tokens; these are computed for all patches, whatever ``read`` is.
+            visibility: (B, h, w) float in [0, 1], on a grid as the mask's: the embedding x of a patch that is not
+                hidden becomes v * x + (1 - v) * ``mask_token``, with a gradient to v.
         """
         raise NotImplementedError(f'{type(self).__name__} does not implement forward_tokens()')
 
-    def forward_visible(self, images: Tensor, mask: Tensor, layers: int = 0) -> VisibleOutput:
+    def forward_visible(
+        self, images: Tensor, mask: Tensor, layers: int = 0, visibility: Tensor | None = None
+    ) -> VisibleOutput:
         """Encodes the visible patches alone, each with its own position (MAE, He et al., CVPR 2022, section 3).
 
         If images have different numbers of visible patches, shorter ones are padded. Padding is not attended to, so
@@ -106,6 +116,8 @@ class MaskedBackbone:
             mask: (B, h, w) bool, True = hidden, on this backbone's own grid or a coarser one that divides it.
             layers: how many of the last blocks' outputs to return as ``layers`` of the output, see
                 :meth:`forward_tokens`.
+            visibility: (B, h, w) float in [0, 1], on a grid as the mask's, by which the embedding of a visible patch,
+                with its position, is multiplied (CL-MAE, Madan et al., WACV 2024), with a gradient to it.
 
         Raises:
             UsageError: a backbone that cannot encode visible patches alone; an image without visible patches if the
@@ -131,6 +143,17 @@ class MaskedBackbone:
             UsageError: a ``count`` larger than the number of blocks.
         """
         raise NotImplementedError(f'{type(self).__name__} does not implement forward_layers()')
+
+    def patch_embeddings(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The embeddings of unmasked patches with their positions, before the first block.
+
+        Args:
+            images: (B, 3, H, W), normalized.
+
+        Returns:
+            (B, L, ``embedding_dims``), row-major, and their grid (h, w): that of the mask, or a multiple of it.
+        """
+        raise NotImplementedError(f'{type(self).__name__} does not implement patch_embeddings()')
 
     def layer_count(self) -> int:
         """Number of blocks, counted from the end, that work on the tokens of the output (of a Swin, the last stage)."""
@@ -215,67 +238,30 @@ class MaskedBackbone:
         return self.stride
 
     @staticmethod
-    def hide(tokens: Tensor, grid: tuple[int, int], mask: Tensor | None, mask_token: Tensor | None) -> Tensor:
-        """Replaces hidden patch embeddings.
+    def hide(
+        tokens: Tensor,
+        grid: tuple[int, int],
+        mask: Tensor | None,
+        mask_token: Tensor | None,
+        visibility: Tensor | None = None,
+    ) -> Tensor:
+        """Replaces hidden patch embeddings, and fades others.
 
         Args:
             tokens: (B, L, C) patch embeddings, without position.
             grid: (h, w) of the tokens.
             mask: (B, h', w') bool or None.
             mask_token: (C,) or None for zeros.
+            visibility: (B, h', w') float or None, see :meth:`forward_tokens`.
 
         Returns:
             (B, L, C).
         """
+        token = None if mask_token is None else mask_token.to(tokens.dtype)
+        if visibility is not None:
+            seen = expand_mask(visibility, grid).flatten(1).unsqueeze(-1).to(tokens.dtype)
+            tokens = tokens * seen if token is None else tokens * seen + token * (1 - seen)
         if mask is None:
             return tokens
         hidden = expand_mask(mask, grid).flatten(1).unsqueeze(-1)
-        if mask_token is None:
-            return tokens.masked_fill(hidden, 0.0)
-        return torch.where(hidden, mask_token.to(tokens.dtype), tokens)
-
-
-def init_transformer_weights(modules: Iterable[nn.Module]) -> None:
-    """Truncated-normal initialization of every linear layer, std 0.02, biases zero.
-
-    The initialization of DINO, MoBY and the official Swin; mmpretrain leaves the attention projections at torch's
-    default.
-    """
-    for module in modules:
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
-def init_like_mae(modules: Iterable[nn.Module], patch_projection: nn.Module) -> None:
-    """MAE's initialization: Xavier-uniform weights of every linear layer, biases zero.
-
-    The patch projection is initialized as a linear layer, too; its bias keeps torch's default, as in MAE's code.
-    """
-    for module in modules:
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    nn.init.xavier_uniform_(patch_projection.weight.flatten(1))  # type: ignore[operator]
-
-
-def init_like_beit(layers: Iterable[Any], patch_projection: nn.Module, class_token: Tensor | None) -> None:
-    """BEiT's and SimMIM's initialization of a ViT, as their code has it for pre-training.
-
-    Weights of every linear layer, of the patch projection, and the class token are normal with std 0.02, truncated at
-    ±0.02, and biases are zero; then the weights of the last linear layer of the attention and of the feed-forward
-    branch of layer i, counted from 1, are divided by sqrt(2i), so that deep layers start close to the identity.
-    """
-    linears = [module for layer in layers for module in layer.modules() if isinstance(module, nn.Linear)]
-    for module in (*linears, patch_projection):
-        nn.init.trunc_normal_(module.weight, std=0.02, a=-0.02, b=0.02)  # type: ignore[arg-type]
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    for depth, layer in enumerate(layers, start=1):
-        last = [module for module in layer.ffn.modules() if isinstance(module, nn.Linear)][-1]
-        for linear in (layer.attn.proj, last):
-            linear.weight.data.div_((2 * depth) ** 0.5)
-    if class_token is not None:
-        nn.init.trunc_normal_(class_token, std=0.02, a=-0.02, b=0.02)
+        return tokens.masked_fill(hidden, 0.0) if token is None else torch.where(hidden, token, tokens)

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from mstkit.errors import UsageError
 from mstkit.models.backbones.backbone_checks import swin_arguments
-from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read, init_transformer_weights
+from mstkit.models.backbones.layer_initialization import init_transformer_weights
+from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read
 from mstkit.models.memory_lean_linear import lean_ffn
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
@@ -185,9 +186,10 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         attention_layer: int = -1,
         read: Read = 'all',
         layers: int = 0,
+        visibility: Tensor | None = None,
     ) -> TokenOutput:
         """See :meth:`MaskedBackbone.forward_tokens`; always computes all tokens, since ``pooled`` is their mean."""
-        tokens, grid = self._before_last_stage(images, mask, mask_token)
+        tokens, grid = self._before_last_stage(images, mask, mask_token, visibility)
         attention, found = None, []
         blocks: Any = self.stages[-1].blocks
         guide = self._guides(grid)[attention_layer] if return_attention else None
@@ -220,16 +222,28 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         # mmpretrain makes it for the stages alone whose output is asked for.
         return getattr(self, f'norm{self.num_layers - 1}', None)
 
+    def patch_embeddings(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """See :meth:`MaskedBackbone.patch_embeddings`."""
+        tokens, grid = self.patch_embed(images)
+        return self._with_positions(tokens, grid), grid
+
+    def _with_positions(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        if not self.use_abs_pos_embed:
+            return tokens
+        return tokens + resize_positions(
+            self.absolute_pos_embed, self.patch_resolution, grid, self.num_extra_tokens, self.interpolate_mode
+        )
+
     def _before_last_stage(
-        self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None
+        self,
+        images: Tensor,
+        mask: Tensor | None = None,
+        mask_token: Tensor | None = None,
+        visibility: Tensor | None = None,
     ) -> tuple[Tensor, tuple[int, int]]:
         """The last stage's input, (B, L, C), and its grid (h, w)."""
         tokens, grid = self.patch_embed(images)
-        tokens = self.hide(tokens, grid, mask, mask_token)
-        if self.use_abs_pos_embed:
-            tokens = tokens + resize_positions(
-                self.absolute_pos_embed, self.patch_resolution, grid, self.num_extra_tokens, self.interpolate_mode
-            )
+        tokens = self._with_positions(self.hide(tokens, grid, mask, mask_token, visibility), grid)
         tokens = self.drop_after_pos(tokens)
         for stage in self.stages[:-1]:
             tokens, grid = stage(tokens, grid)

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import torch
 from mmpretrain.models.backbones import VisionTransformer
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mstkit.models.backbones.attention_scores import SCORES, pooled_attention
@@ -17,18 +16,17 @@ from mstkit.models.backbones.masked_backbone import (
     Read,
     expand_mask,
 )
+from mstkit.models.backbones.vit_embedding import ViTEmbedding
 from mstkit.models.backbones.vit_initialization import INITIALIZATIONS, initialize_vit
-from mstkit.models.backbones.vit_positions import ViTPositions
 from mstkit.models.encoder_layer import QV_BIAS, EncoderLayer
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
 from mstkit.utils.checks import check_count, check_number, check_one_of
 from mstkit.utils.relative_positions import TokenPairs
-from mstkit.utils.visible_places import visible_places
 
 
 @MODELS.register_module()
-class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
+class MaskedVisionTransformer(ViTEmbedding, MaskedBackbone, VisionTransformer):
     """mmpretrain's :class:`VisionTransformer` with masked input.
 
     Arguments, state-dict keys and the output of ``forward`` are mmpretrain's; registers are ``register_tokens``
@@ -134,9 +132,10 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         attention_layer: int = -1,
         read: Read = 'all',
         layers: int = 0,
+        visibility: Tensor | None = None,
     ) -> TokenOutput:
         """See :meth:`MaskedBackbone.forward_tokens`."""
-        tokens, grid = self._embed(images, mask, mask_token)
+        tokens, grid = self._embed(images, mask, mask_token, visibility)
         relative, attention, found = self._relative(grid, tokens.device), None, []
         read = 'all' if layers else read
         score = SCORES[return_attention] if isinstance(return_attention, str) else pooled_attention
@@ -155,20 +154,13 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         pooled = tokens[:, 0] if self.num_extra_tokens else patches.mean(dim=1)
         return TokenOutput(patches, pooled, grid, attention, None, *self._inner(found))
 
-    def forward_visible(self, images: Tensor, mask: Tensor, layers: int = 0) -> VisibleOutput:
+    def forward_visible(
+        self, images: Tensor, mask: Tensor, layers: int = 0, visibility: Tensor | None = None
+    ) -> VisibleOutput:
         """See :meth:`MaskedBackbone.forward_visible`."""
-        tokens, grid = self.patch_embed(images)  # (B, L, C)
-        hidden, extra = expand_mask(mask, grid).flatten(1), self.num_prefix_tokens
-        places, present = visible_places(hidden, self.cls_token is not None)
-        positions = self._positions_of(grid)
-        if positions is not None:
-            tokens = tokens + positions[:, self.num_extra_tokens :]
-        tokens = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
-        if self.cls_token is not None:
-            first = self.cls_token if positions is None else self.cls_token + positions[:, :1]
-            tokens = torch.cat((first.expand(len(tokens), -1, -1), tokens), dim=1)
-        tokens = self.pre_norm(self.drop_after_pos(self._with_registers(tokens)))
-        real = None if present is None else F.pad(present, (extra, 0), value=True)  # with class token and registers
+        seen = self._embed_visible(images, mask, visibility)
+        tokens, grid, places, present, counts = seen
+        real, extra = seen.real(), self.num_prefix_tokens  # with class token and registers
         relative, found = self._relative(grid, places.device, places), []
         for depth, layer in enumerate(self.layers, start=-len(self.layers)):
             tokens = self._run(layer, tokens, present=real, relative=relative)
@@ -178,10 +170,7 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
         patches = tokens[:, extra:]
         if present is not None:
             patches, places = patches.masked_fill(~present[..., None], 0.0), places.masked_fill(~present, -1)
-        if self.num_extra_tokens:
-            pooled = tokens[:, 0]
-        else:
-            pooled = patches.sum(dim=1) / (~hidden).sum(dim=1, keepdim=True).to(patches.dtype)
+        pooled = tokens[:, 0] if self.num_extra_tokens else patches.sum(dim=1) / counts.to(patches.dtype)
         inner = self._inner(found, present)
         return VisibleOutput(patches, pooled, places, grid, *inner, padded=present is not None)
 
@@ -218,25 +207,6 @@ class MaskedVisionTransformer(ViTPositions, MaskedBackbone, VisionTransformer):
             if depth in self.out_indices:
                 found.append(self._format_output(tokens, grid))
         return tuple(found)
-
-    def _embed(
-        self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None
-    ) -> tuple[Tensor, tuple[int, int]]:
-        """The first layer's input, (B, E + R + L, C), and the grid (h, w)."""
-        tokens, (height, width) = self.patch_embed(images)
-        tokens = self.hide(tokens, (height, width), mask, mask_token)
-        if self.cls_token is not None:
-            tokens = torch.cat((self.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
-        positions = self._positions_of((height, width))
-        tokens = tokens if positions is None else tokens + positions
-        return self.pre_norm(self.drop_after_pos(self._with_registers(tokens))), (height, width)
-
-    def _with_registers(self, tokens: Tensor) -> Tensor:
-        """Inserts the registers between class token and patches: (B, E + L, C) to (B, E + R + L, C)."""
-        if not self.num_registers:
-            return tokens
-        first, patches = tokens[:, : self.num_extra_tokens], tokens[:, self.num_extra_tokens :]
-        return torch.cat((first, self.register_tokens.expand(len(tokens), -1, -1), patches), dim=1)
 
     def _format_output(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         """mmpretrain's, without the registers."""

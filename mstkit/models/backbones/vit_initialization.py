@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mstkit.models.backbones.masked_backbone import init_like_beit, init_like_mae, init_transformer_weights
+from mstkit.models.backbones.layer_initialization import init_like_beit, init_like_mae, init_transformer_weights
 
 INITIALIZATIONS = ('trunc_normal', 'xavier', 'moco_v3', 'beit')
 
