@@ -154,6 +154,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'RandomMasker': ({}, hide),
     'ObjectMasker': ({}, hide),
     'PartMasker': ({}, hide),
+    'PreferenceMasker': ({}, hide),
     'TopShareMasker': ({}, hide),
     'MaskerSchedule': (dict(phases=[(0, None), (1, MASKER)]), hide),
     'RatioSchedule': (dict(masker=MASKER, start=0.1, end=0.5, epochs=2), hide),

@@ -16,6 +16,8 @@ kept = dict(type='CachedGuide', every=2)
 
 # HPM's predictor of losses, as large as the decoders of the configs for folders.
 ranked = dict(rank=dict(type='LossPrediction', decoder=dict(embed_dims=96, num_layers=2, num_heads=3)))
+# AutoMAE's generator of masks.
+generating = dict(generate=dict(type='MaskGeneration'))
 # AMT's: some of the patches that are not hidden are thrown. For methods that encode the visible patches alone (MAE).
 thrown = dict(type='ThrowingMasker', ratio=0.45, throw=0.40)
 
@@ -52,6 +54,8 @@ choices = {
         'easy-patches': dict(
             masker=dict(type='TopShareMasker', direction='least', **most), guide='predicted_loss', objectives=ranked
         ),
+        # AutoMAE, whose random twin is `random`.
+        'generated': dict(masker=dict(type='PreferenceMasker', **most), guide='generated', objectives=generating),
     },
     'model.masker': {
         'none': None,
@@ -74,6 +78,7 @@ choices = {
         'multinomial-most': dict(type='MultinomialMasker', **share),
         'multinomial-least': dict(type='MultinomialMasker', **milan, **share),
         'top-share': dict(type='TopShareMasker', **share),
+        'preference': dict(type='PreferenceMasker', **share),
         'parts': dict(type='PartMasker', **share),
         'object': dict(type='ObjectMasker', **share),
         'throwing': dict(**thrown),

@@ -19,7 +19,15 @@ from mstkit.models.algorithms import (
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.data_preprocessors import ViewDataPreprocessor
 from mstkit.models.decoders import CNNImageDecoder, CrossAttentionDecoder, LinearDecoder, TokenDecoder, ViTDecoder
-from mstkit.models.guides import CachedGuide, EMAGuide, Guide, PredictedLossGuide, StudentGuide, TeacherGuide
+from mstkit.models.guides import (
+    CachedGuide,
+    EMAGuide,
+    GeneratedMaskGuide,
+    Guide,
+    PredictedLossGuide,
+    StudentGuide,
+    TeacherGuide,
+)
 from mstkit.models.heads import DINOHead, IBOTHead, MoBYHead
 from mstkit.models.interface import ForeignModel, TrainedModel, interface_of
 from mstkit.models.maskers import (
@@ -37,6 +45,7 @@ from mstkit.models.maskers import (
     MultinomialMasker,
     ObjectMasker,
     PartMasker,
+    PreferenceMasker,
     RandomMasker,
     RatioSchedule,
     ThrowingMasker,
@@ -54,6 +63,7 @@ from mstkit.models.objectives import (
     KoLeo,
     LossPrediction,
     MaskedPrediction,
+    MaskGeneration,
     Objective,
     PatchDistillation,
     PrototypeMatching,
@@ -95,6 +105,7 @@ __all__ = [
     'Data2Vec',
     'EMAGuide',
     'ForeignModel',
+    'GeneratedMaskGuide',
     'Guide',
     'IBOTHead',
     'ImageRestoration',
@@ -108,6 +119,7 @@ __all__ = [
     'LossPrediction',
     'MSTAlgorithm',
     'MaskFeat',
+    'MaskGeneration',
     'MaskedBackbone',
     'MaskedPrediction',
     'MaskedSwinTransformer',
@@ -127,6 +139,7 @@ __all__ = [
     'PatchTokenizer',
     'Pixels',
     'PredictedLossGuide',
+    'PreferenceMasker',
     'Pretrainer',
     'PrototypeMatching',
     'RandomMasker',

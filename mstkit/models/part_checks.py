@@ -9,7 +9,7 @@ from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.guides import Guide, GuidedParts, GuideRequest
 from mstkit.models.maskers import Masker
-from mstkit.models.objectives import Objective, Regularizer, Surroundings
+from mstkit.models.objectives import Objective, Surroundings
 from mstkit.registry import MODELS
 from mstkit.structures import Read
 from mstkit.utils.checks import check_size
@@ -151,9 +151,10 @@ def default_score(objectives: Mapping[str, Objective]) -> str:
     """'class_token' if an objective trains the pooled token by itself, else 'received'.
 
     A class token that only takes part in the encoder's attention, as in MAE, is not trained directly, and in the last
-    block its query gets no gradient at all. A :class:`Regularizer` does not teach it what an image shows.
+    block its query gets no gradient at all. Nor does everything that reads it teach it what an image shows
+    (``teaches_pooled`` of :class:`Objective`).
     """
-    trained = (one.student_needs == 'pooled' and not isinstance(one, Regularizer) for one in objectives.values())
+    trained = (one.student_needs == 'pooled' and one.teaches_pooled for one in objectives.values())
     return 'class_token' if any(trained) else 'received'
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mstkit.models.backbones.masked_backbone import expand_mask
+from mstkit.models.guides import TeacherGuide
 from mstkit.models.maskers import Masker
 from mstkit.models.maskers.functional import coarser, importance_of
 from mstkit.models.part_checks import request_of
@@ -157,7 +158,7 @@ class Step:
         Holds as many of its inner layers as an objective needs.
         """
         read: Read = 'all' if self._read_all else self.model.student_needs
-        return self.model.student_forward(self.images, self.mask, read, self._student_layers)
+        return self.model.student_forward(self.images, self.mask, read, self._student_layers, self._visibility)
 
     @cached_property
     def visible(self) -> VisibleOutput:
@@ -168,9 +169,8 @@ class Step:
         unseen = self.mask
         if unseen is not None and self.thrown is not None:
             unseen = unseen | self.thrown
-        return self.model.student_forward_visible(self.images, unseen, self._student_layers)._replace(
-            thrown=self.thrown
-        )
+        seen = self.model.student_forward_visible(self.images, unseen, self._student_layers, self._visibility)
+        return seen._replace(thrown=self.thrown)
 
     @property
     def seen(self) -> TokenOutput | VisibleOutput:
@@ -191,6 +191,13 @@ class Step:
         if self.model.encoder_sees == 'visible':
             return self.model.student_forward_visible(self.images, mask, layers, visibility)
         return self.model.student_forward(self.images, mask, 'all', layers, visibility)
+
+    @property
+    def _visibility(self) -> Tensor | None:
+        """The product of the factors of patches' embeddings that objectives give; None if none does."""
+        found = [one.visibility(self) for one in self.model.objectives.values()]
+        factors = [one for one in found if one is not None]
+        return torch.stack(factors).prod(dim=0) if factors else None
 
     @property
     def _student_layers(self) -> int:
@@ -234,7 +241,7 @@ def panel_of(model: Pretrainer, images: Tensor) -> PanelData:
     model.eval()
     step = Step(model, [images], attention=model.backbone.provides_attention, read_all=True)
     shown, whose = step.guidance, type(model.guide).__name__
-    if shown is None or shown.attention is None or (model.guided_by_teacher and not model.guide.from_tokens):
+    if shown is None or shown.attention is None or isinstance(model.guide, TeacherGuide):
         shown, whose = (None if model.teacher is None else step.teacher), 'teacher'
     attention = None
     if shown is not None and shown.attention is not None:

@@ -73,6 +73,7 @@ def test_arguments_and_defaults():
         (dict(type='MultinomialMasker', ratio=(0.1, 0.5)), 0.3),
         (dict(type='MultinomialMasker', ratio=0.4, image_prob=0.5, direction='least', drawn='visible'), 0.2),
         (dict(type='TopShareMasker', ratio=(0.3, 0.5)), 0.4),
+        (dict(type='PreferenceMasker', ratio=(0.3, 0.5)), 0.4),
         (dict(type='PartMasker', ratio=(0.3, 0.5), image_prob=0.5), 0.2),
         (dict(type='ObjectMasker', ratio=(0.3, 0.5)), 0.4),
         (dict(type='ThrowingMasker', ratio=(0.3, 0.5)), 0.4),

@@ -59,6 +59,13 @@ METHODS: dict[str, dict[str, Any]] = {
             rank=dict(type='LossPrediction', decoder=dict(embed_dims=16, num_layers=1, num_heads=2), lr_mult=2.0)
         ),
     ),
+    'MAE, generated masks': dict(
+        type='MAE',
+        decoder=dict(type='ViTDecoder', embed_dims=16, num_layers=1, num_heads=2),
+        masker=dict(type='PreferenceMasker', ratio=(0.5, 0.75)),
+        guide=dict(type='generated', source=dict(type='ema', momentum=0.9)),
+        objectives=dict(generate=dict(type='MaskGeneration', lr_mult=2.0)),
+    ),
     'SimMIM': dict(type='SimMIM', mask_patch_size=8),
     'Data2Vec': dict(type='Data2Vec', masker=dict(type='BlockMasker', ratio=0.6, image_prob=1.0, min_block=2)),
     'LocalMIM': dict(
@@ -219,7 +226,7 @@ def gradients_on_rank(rank: int, name: str, distributed: bool) -> list[Tensor]:
     return [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
 
 
-@pytest.mark.parametrize('name', ['MAE', 'SimMIM', 'BootMAE'])
+@pytest.mark.parametrize('name', ['MAE', 'MAE, generated masks', 'SimMIM', 'BootMAE'])
 def test_two_processes_average_what_each_finds(run_two, name):
     first, second = run_two(gradients_on_rank, name, True)
     alone = [gradients_on_rank(rank, name, False) for rank in range(2)]

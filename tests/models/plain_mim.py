@@ -112,13 +112,25 @@ def depth_of(weights: Weights, name: str) -> int:
     return len({key.split(f'{name}.')[1].split('.')[0] for key in weights if key.startswith(f'{name}.')})
 
 
-def visible_tokens(image: Tensor, hidden: Tensor, weights: Weights, side: int, heads: int, depth: int) -> Tensor:
-    """What the first ``depth`` layers make of class token and visible patches of one image, (1 + V, C)."""
+def visible_tokens(
+    image: Tensor,
+    hidden: Tensor,
+    weights: Weights,
+    side: int,
+    heads: int,
+    depth: int,
+    factors: Tensor | None = None,
+) -> Tensor:
+    """What the first ``depth`` layers make of class token and visible patches of one image, (1 + V, C).
+
+    With factors (h, w) the embedding of each patch is multiplied by its own.
+    """
     dims = weights['backbone.cls_token'].shape[-1]
     tokens = [weights['backbone.cls_token'].flatten()]  # its position is zero
     for row, column, pixels in patches(image, side):
         if not hidden[row, column]:
-            tokens.append(embedded(pixels, weights) + position(row, column, dims))
+            token = embedded(pixels, weights) + position(row, column, dims)
+            tokens.append(token if factors is None else factors[row, column] * token)
     return layers(torch.stack(tokens), weights, 'backbone.layers', depth, heads)
 
 
@@ -151,16 +163,19 @@ def mae_loss(
     heads: tuple[int, int],
     norm: bool,
     thrown: Tensor | None = None,
+    factors: Tensor | None = None,
 ) -> Tensor:
     """MAE's: images (B, 3, H, W), mask (B, h, w) True where hidden; heads of encoder and decoder.
 
-    With AMT's throwing, some patches, (B, h, w) True, do not exist at all.
+    With AMT's throwing, some patches, (B, h, w) True, do not exist at all; factors (B, h, w) are those of embeddings.
     """
     thrown = torch.zeros_like(mask) if thrown is None else thrown
+    factors = torch.ones(mask.shape, dtype=torch.float64) if factors is None else factors
     depth, decoder = depth_of(weights, 'backbone.layers'), 'objectives.predict.decoder'
     total, count = torch.zeros((), dtype=torch.float64), 0
-    for image, hidden, gone in zip(images.double(), mask, thrown, strict=True):
-        seen = normed(visible_tokens(image, hidden | gone, weights, side, heads[0], depth), weights, 'backbone.ln1')
+    for image, hidden, gone, factor in zip(images.double(), mask, thrown, factors, strict=True):
+        seen = visible_tokens(image, hidden | gone, weights, side, heads[0], depth, factor)
+        seen = normed(seen, weights, 'backbone.ln1')
         made = linear(decoded(seen, hidden, weights, decoder, heads[1], gone), weights, f'{decoder}.predict')
         cut = [one for one in patches(image, side) if not gone[one[0], one[1]]]
         for (row, column, pixels), predicted in zip(cut, made, strict=True):

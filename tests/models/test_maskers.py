@@ -77,6 +77,7 @@ def test_all_maskers_of_this_project_are_registered():
         'MultinomialMasker',
         'ObjectMasker',
         'PartMasker',
+        'PreferenceMasker',
         'RandomMasker',
         'RatioSchedule',
         'TopShareMasker',

@@ -29,8 +29,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 # What has to come before it, without a weight.
 BEFORE: dict[str, dict[str, Any]] = {
-    'LossPrediction': dict(type='MaskedPrediction', target=dict(type='Pixels'), decoder=SMALL)
+    'LossPrediction': dict(type='MaskedPrediction', target=dict(type='Pixels'), decoder=SMALL),
+    'MaskGeneration': dict(type='MaskedPrediction', target=dict(type='Pixels'), decoder=SMALL),
 }
+# What else a method of it has to have.
+PARTS: dict[str, dict[str, Any]] = {'MaskGeneration': dict(guide='generated')}
 NAMES = sorted(name for name, cls in MODELS.module_dict.items() if inspect.isclass(cls) and issubclass(cls, Objective))
 every_objective = pytest.mark.parametrize('name', NAMES)
 
@@ -48,6 +51,7 @@ def build(name: str, weight: float = 1.0, teacher: bool | None = None) -> Pretra
             masker=masker,
             global_views=count,
             teacher=teacher,
+            **PARTS.get(name, {}),
         )
     )
     model.init_weights()

@@ -60,6 +60,7 @@ class MaskedBackbone:
         feature_dims: C of :class:`TokenOutput`.
         stride: pixels of the input per patch token of the output.
         num_extra_tokens: mmpretrain's name of the number of class tokens, 0 or 1; with 1, ``pooled`` is that token.
+        attention_heads: N of the attention of its last block.
         provides_attention: whether ``forward_tokens(return_attention=True)`` is supported.
         attention_scores: names of the scores that ``forward_tokens(return_attention=NAME)`` supports.
         encodes_visible: whether it can encode the visible patches alone (:meth:`forward_visible`).
@@ -69,6 +70,7 @@ class MaskedBackbone:
     feature_dims: int
     stride: int
     num_extra_tokens: int = 0
+    attention_heads: int = 1
     provides_attention: ClassVar[bool] = True
     attention_scores: ClassVar[Collection[str]] = ('class_token',)
     encodes_visible: ClassVar[bool] = False

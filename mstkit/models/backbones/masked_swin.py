@@ -160,6 +160,7 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         self.shift_by = check_one_of('MaskedSwinTransformer: shift_by', shift_by, ('map', 'img_size'))
         self.embedding_dims = self.embed_dims
         self.feature_dims = self.num_features[-1]
+        self.attention_heads = self.stages[-1].blocks[-1].attn.w_msa.num_heads
         self.patch_size = self.patch_embed.projection.stride[0]
         self.stride = self.patch_size * 2 ** (self.num_layers - 1)
         for stage in self.stages:

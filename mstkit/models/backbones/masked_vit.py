@@ -92,6 +92,7 @@ class MaskedVisionTransformer(ViTEmbedding, MaskedBackbone, VisionTransformer):
         )
         self.with_cp = with_cp
         self.embedding_dims = self.feature_dims = self.embed_dims
+        self.attention_heads = self.layers[-1].attn.num_heads
         self.stride = self.patch_embed.projection.stride[0]
         self.initialization = check_one_of('MaskedVisionTransformer: initialization', initialization, INITIALIZATIONS)
         self.global_pool = check_one_of('MaskedVisionTransformer: global_pool', global_pool, ('token', 'avg'))

@@ -1,5 +1,6 @@
 from mstkit.models.guides.cached import CachedGuide, crop_maps
 from mstkit.models.guides.ema import EMAGuide
+from mstkit.models.guides.generated import GeneratedMaskGuide
 from mstkit.models.guides.guide import Guide, GuidedParts, build_guide
 from mstkit.models.guides.guide_request import GuideRequest
 from mstkit.models.guides.predicted_loss import PredictedLossGuide
@@ -9,6 +10,7 @@ from mstkit.models.guides.teacher import TeacherGuide
 __all__ = [
     'CachedGuide',
     'EMAGuide',
+    'GeneratedMaskGuide',
     'Guide',
     'GuideRequest',
     'GuidedParts',

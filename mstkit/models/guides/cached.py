@@ -79,7 +79,7 @@ class CachedGuide(Guide):
         super().__init__(score)
         self.every = check_count('CachedGuide.every', every, 1)
         self.image_size = None if image_size is None else check_size('CachedGuide.image_size', image_size)
-        inner = build_guide(guide)
+        inner = build_guide(guide, 'CachedGuide.guide')
         if inner is None or inner.uses_teacher or isinstance(inner, CachedGuide):
             raise UsageError(f"CachedGuide.guide is {guide!r}: give 'student', 'ema', or a FrozenGuide")
         self.guide = inner

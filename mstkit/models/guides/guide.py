@@ -29,6 +29,7 @@ _NAMES = {
     'cached': 'CachedGuide',
     'frozen': 'FrozenGuide',
     'predicted_loss': 'PredictedLossGuide',
+    'generated': 'GeneratedMaskGuide',
 }
 
 
@@ -73,7 +74,7 @@ class Guide(nn.Module):
         UsageError: an unknown score.
     """
 
-    uses_teacher: ClassVar[bool] = False
+    uses_teacher: bool = False
     reads_backbone: bool = True
     from_tokens: ClassVar[bool] = False
     gives_tokens: bool = True
@@ -136,8 +137,12 @@ class Guide(nn.Module):
             )
 
 
-def build_guide(guide: dict | Guide | str | None) -> Guide | None:
+def build_guide(guide: dict | Guide | str | None, key: str = 'model.guide') -> Guide | None:
     """Builds a guide from a name ('teacher', 'ema' …), a config or a component; None or 'none' gives None.
+
+    Args:
+        guide: what to build.
+        key: where it was given, for messages.
 
     Raises:
         UsageError: an unknown name, or a component that is no guide.
@@ -147,12 +152,10 @@ def build_guide(guide: dict | Guide | str | None) -> Guide | None:
     if isinstance(guide, str):
         if guide not in _NAMES:
             raise UsageError(
-                f'model.guide is {guide!r}: give {", ".join(map(repr, _NAMES))}, none, or a dict(type=...) of a guide'
+                f'{key} is {guide!r}: give {", ".join(map(repr, _NAMES))}, none, or a dict(type=...) of a guide'
             )
         if guide == 'frozen':
-            raise UsageError(
-                "model.guide is 'frozen', which has to say of what: dict(type='frozen', source='FILE.pth')"
-            )
+            raise UsageError(f"{key} is 'frozen', which has to say of what: dict(type='frozen', source='FILE.pth')")
         guide = dict(type=_NAMES[guide])
     elif isinstance(guide, dict) and guide.get('type') in _NAMES:
         guide = {**guide, 'type': _NAMES[guide['type']]}
@@ -160,3 +163,34 @@ def build_guide(guide: dict | Guide | str | None) -> Guide | None:
     if not isinstance(built, Guide):
         raise UsageError(f'{guide!r} is not a guide')
     return built
+
+
+def objective_of_kind(
+    kind: type[nn.Module], asked: str | None, parts: GuidedParts, guide: Guide, does: str, name: str
+) -> str:
+    """The key of the objective that a guide reads: the one that is asked for, or the only one of a kind.
+
+    Args:
+        kind: the class of the objective.
+        asked: the key; None for the only one.
+        parts: of the method.
+        guide: who asks.
+        does: what such objectives do, as in 'predict the loss of patches', for the message.
+        name: a key to propose in it.
+
+    Raises:
+        UsageError: no such objective, or several and no key.
+    """
+    known = [key for key, one in parts.objectives.items() if isinstance(one, kind)]
+    if asked is None and len(known) == 1:
+        return known[0]
+    if asked in known:
+        return str(asked)
+    verb, rest = does.split(' ', 1)
+    wrong = f'{f"several objectives {verb}" if known else f"no objective {verb}s"} {rest}'
+    if asked is not None:
+        wrong = f'there is no {kind.__name__} {asked!r}'
+    way = f"add model.objectives=dict({name}=dict(type='{kind.__name__}'))"
+    if known:
+        way = f'give objective={" or ".join(map(repr, known))}'
+    raise UsageError(f'{type(guide).__name__}: {wrong}: {way}')

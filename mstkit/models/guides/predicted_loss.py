@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mstkit.errors import UsageError
-from mstkit.models.guides.guide import Guide, GuidedParts
+from mstkit.models.guides.guide import Guide, GuidedParts, objective_of_kind
 from mstkit.models.maskers import Masker
 from mstkit.models.objectives import LossPrediction
 from mstkit.registry import MODELS
@@ -48,18 +47,8 @@ class PredictedLossGuide(Guide):
     def prepare(self, parts: GuidedParts) -> None:
         """See :meth:`Guide.prepare`; finds the objective."""
         super().prepare(parts)
-        known = [name for name, one in parts.objectives.items() if isinstance(one, LossPrediction)]
-        if self.objective is None and len(known) == 1:
-            self.objective = known[0]
-        if self.objective in known:
-            return
-        wrong = f'{"several objectives predict" if known else "no objective predicts"} the loss of patches'
-        if self.objective is not None:
-            wrong = f'there is no LossPrediction {self.objective!r}'
-        way = "add model.objectives=dict(rank=dict(type='LossPrediction'))"
-        if known:
-            way = f'give objective={" or ".join(map(repr, known))}'
-        raise UsageError(f'PredictedLossGuide: {wrong}: {way}')
+        does = 'predict the loss of patches'
+        self.objective = objective_of_kind(LossPrediction, self.objective, parts, self, does, 'rank')
 
     def forward(self, step: Step, masker: Masker) -> TokenOutput:
         """Of the one pass of the teacher that the objectives read too."""

@@ -9,6 +9,7 @@ from mstkit.models.maskers.multi_block_masker import MultiBlockMasker
 from mstkit.models.maskers.multinomial_masker import MultinomialMasker
 from mstkit.models.maskers.object_masker import ObjectMasker
 from mstkit.models.maskers.part_masker import PartMasker
+from mstkit.models.maskers.preference_masker import PreferenceMasker
 from mstkit.models.maskers.random_masker import RandomMasker
 from mstkit.models.maskers.ratio_masker import RatioMasker
 from mstkit.models.maskers.scheduled_maskers import MaskerSchedule, RatioSchedule, build_masker
@@ -32,6 +33,7 @@ __all__ = [
     'MultinomialMasker',
     'ObjectMasker',
     'PartMasker',
+    'PreferenceMasker',
     'RandomMasker',
     'RatioMasker',
     'RatioSchedule',

@@ -5,6 +5,7 @@ from mstkit.models.objectives.image_restoration import ImageRestoration
 from mstkit.models.objectives.key_contrast import KeyContrast
 from mstkit.models.objectives.koleo import KoLeo
 from mstkit.models.objectives.loss_prediction import LossPrediction
+from mstkit.models.objectives.mask_generation import MaskGeneration
 from mstkit.models.objectives.masked_prediction import MaskedPrediction
 from mstkit.models.objectives.objective import Objective, Surroundings, build_objectives
 from mstkit.models.objectives.patch_distillation import PatchDistillation
@@ -21,6 +22,7 @@ __all__ = [
     'KeyContrast',
     'KoLeo',
     'LossPrediction',
+    'MaskGeneration',
     'MaskedPrediction',
     'Objective',
     'PatchDistillation',

@@ -56,6 +56,8 @@ class Objective(nn.Module):
         student_needs: the student's tokens of the global views that it uses: 'pooled'; 'hidden', pooled and hidden
             patches; 'visible', pooled and visible patches, from ``step.visible``; 'all'. With
             ``encoder_sees='visible'`` only 'pooled' and 'visible' exist, and other objectives are refused.
+        teaches_pooled: whether an objective that needs 'pooled' teaches that token what an image shows, so that its
+            attention tells something (see ``score`` of :class:`Guide`).
         student_layers: how many of the outputs of the student's last blocks it uses (``layers`` and ``class_tokens`` of
             ``step.student`` or ``step.visible``).
         teacher_needs: the teacher's tokens that it uses, likewise; None if it does not use the teacher.
@@ -75,6 +77,7 @@ class Objective(nn.Module):
 
     name: str = ''
     student_needs: Read = 'pooled'
+    teaches_pooled: bool = True
     student_layers: int = 0
     teacher_needs: Read | None = None
     target_needs: Read | None = None
@@ -100,6 +103,14 @@ class Objective(nn.Module):
     @abstractmethod
     def forward(self, step: Step) -> Tensor:
         """Computes the loss of a step, a scalar (mean over the images), and fills :attr:`statistics`."""
+
+    def visibility(self, step: Step) -> Tensor | None:
+        """A factor of the embedding of each patch, (G*B, h, w), in the student's pass of the masked global views.
+
+        See :meth:`MaskedBackbone.forward_visible`. Its gradient tells what the losses gain by showing a patch; None,
+        the default, is for objectives that do not ask.
+        """
+        return None
 
     def followed(self) -> dict[str, nn.Module]:
         """Modules of which the teacher keeps a moving average, by attribute name: projections, but no predictors."""

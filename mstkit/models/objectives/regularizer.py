@@ -23,6 +23,8 @@ class Regularizer(Objective):
     ``objectives=dict(koleo=dict(type='KoLeo'))``. Arguments: :class:`Objective`.
     """
 
+    teaches_pooled = False
+
     def forward(self, step: Step) -> Tensor:
         """See :meth:`Objective.forward`."""
         features = step.student_global.unflatten(0, (step.global_views, -1))
