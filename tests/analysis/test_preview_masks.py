@@ -199,6 +199,39 @@ model.update(
     assert 'teacher: only' in run(*arguments[:4], tmp_path / 'some.pth', '--strategies', 'config', expect=2)
 
 
+def test_generated_masks_as_scores(run, image_dir, tmp_path):
+    """Those of the generator in the checkpoint, not the attention that it gets."""
+    more = """
+model.update(
+    guide=dict(type='generated', source='ema'),
+    masker=dict(type='PreferenceMasker', ratio=0.75, preference=1.0),
+    objectives=dict(generate=dict(type='MaskGeneration')),
+)
+"""
+    config = write_mae(tmp_path, more)
+    model = MODELS.build(Config.fromfile(config).model)
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    torch.save({'meta': {}, 'state_dict': model.state_dict()}, tmp_path / 'made.pth')
+    arguments = (config, '--images', image_dir, '--checkpoint', tmp_path / 'made.pth', '--strategies', 'config,random')
+    printed = run(*arguments)
+    assert 'what GeneratedMaskGuide makes of it' in printed and 'loaded' in printed
+    made = table_in(tmp_path)
+    assert float(made['config']['top_attention']) == 1
+    state = dict(model.state_dict())
+    last = 'objectives.generate.generator.layers.2.weight'
+    torch.save({'meta': {}, 'state_dict': {**state, last: -state[last]}}, tmp_path / 'made.pth')
+    run(*arguments)
+    assert (
+        table_in(tmp_path)['config'] != made['config']
+        and table_in(tmp_path)['random']['hidden'] == made['random']['hidden']
+    )
+    assert 'GeneratedMaskGuide needs the whole method' in run(*arguments, '--branch', 'teacher', expect=2)
+    save_checkpoint(tmp_path / 'some.pth')
+    assert 'MAE: only' in run(*arguments[:4], tmp_path / 'some.pth', '--strategies', 'config', expect=2)
+
+
 def test_a_frozen_guide_needs_no_checkpoint(run, image_dir, tmp_path):
     save_checkpoint(tmp_path / 'some.pth')
     other = write_config(tmp_path)

@@ -84,7 +84,7 @@ def build_method(config: Config, checkpoint: str | None, branch: str | None, see
     """The method with its guide, in evaluation mode, and whose weights it has; prints what was loaded.
 
     Its guide ranks patches as in training. What reads a teacher's or an average's attention there, reads that of the
-    backbone, which has the weights of one branch.
+    backbone, which has the weights of one branch. A guide with a trained part of its own needs the whole checkpoint.
     """
     with build_guard():
         kind = MODELS.get(str(config.model.backbone.get('type')))
@@ -92,7 +92,7 @@ def build_method(config: Config, checkpoint: str | None, branch: str | None, see
             raise UsageError(f'backbone {kind.__name__} gives no attention that could guide a masker.')
         torch.manual_seed(seed)
         guide = build_guide(config.model.get('guide', 'teacher'))
-        if guide is None or guide.reads_backbone:
+        if guide is None or (guide.reads_backbone and not guide.reads_objective):
             guide = StudentGuide(None if guide is None else guide.given_score)
         model = MODELS.build({**config.model, 'masker': GuideRequest(), 'guide': guide})
     if not isinstance(model, Pretrainer):
@@ -111,6 +111,12 @@ def build_method(config: Config, checkpoint: str | None, branch: str | None, see
         own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         print(load_strict(model.teacher, own, whose))
         return model.eval(), whose
+    if model.guide.reads_objective:
+        if branch is not None:
+            name = type(model.guide).__name__
+            raise UsageError(f'--branch is {branch}, but {name} needs the whole method: leave --branch out.')
+        print(load_strict(model, weights['state_dict'], type(model).__name__))
+        return model.eval(), whose
     whose = branch or ['student', *branches_of(weights)][-1]
     print(load_strict(model.backbone, branch_state(weights, whose), whose))  # type: ignore[arg-type]
     return model.eval(), whose
@@ -125,6 +131,10 @@ def said_of(model: Pretrainer, checkpoint: str | None, whose: str) -> str:
         return 'NO CHECKPOINT WAS GIVEN: the network is random, and its attention means nothing yet.'
     if guide.from_tokens:
         return f'Scores, in place of attention: the loss of each patch that the {whose} of {checkpoint} predicts.'
+    if guide.reads_objective:
+        return (
+            f'Scores, in place of attention: what {type(guide).__name__} makes of it, with the weights of {checkpoint}.'
+        )
     of = ' received from all patches,' if guide.score == 'received' else ''
     return f'Attention:{of} {whose} of {checkpoint}, mean over heads.'
 
@@ -245,7 +255,7 @@ def main() -> None:
     title = [f'Masks for {args.config}' + (f' with {changes}.' if changes else '.')]
     title[0] += f' {same} is its own masker.' if same else ''
     title.append(said_of(model, args.checkpoint, whose))
-    scores = 'predicted loss' if model.guide.from_tokens else 'attention'
+    scores = 'predicted loss' if model.guide.from_tokens else 'score' if model.guide.reads_objective else 'attention'
     draw_sheet(args, shown, closely, strategies, table, title, scores)
     notes = [f'{len(images)} images of {args.images}, {args.draws} draws each, seed {args.seed}, epoch {args.epoch}.']
     notes += [f'{len(unreadable)} files cannot be read: {"; ".join(unreadable)}'] if unreadable else []

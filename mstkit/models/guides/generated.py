@@ -40,6 +40,8 @@ class GeneratedMaskGuide(Guide):
         UsageError: no such objective; a source that keeps scores of whole images.
     """
 
+    reads_objective = True
+
     def __init__(self, source: dict | Guide | str = 'ema', objective: str | None = None) -> None:
         super().__init__()
         built = build_guide(source, 'GeneratedMaskGuide.source')

@@ -67,6 +67,7 @@ class Guide(nn.Module):
             pass that the teacher does anyway.
         reads_backbone: whether its scores are the attention of the student's backbone or of a copy, which then has to
             give attention.
+        reads_objective: whether its scores are made by a part of an objective, which is trained with the method.
         from_tokens: whether its scores are computed from patch tokens instead of attention.
         gives_tokens: whether it gives patch tokens too, for a masker with ``needs_tokens``.
 
@@ -76,6 +77,7 @@ class Guide(nn.Module):
 
     uses_teacher: bool = False
     reads_backbone: bool = True
+    reads_objective: ClassVar[bool] = False
     from_tokens: ClassVar[bool] = False
     gives_tokens: bool = True
 

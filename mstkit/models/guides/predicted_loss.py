@@ -38,6 +38,7 @@ class PredictedLossGuide(Guide):
 
     uses_teacher = True
     reads_backbone = False
+    reads_objective = True
     from_tokens = True
 
     def __init__(self, objective: str | None = None) -> None:
