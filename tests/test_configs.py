@@ -118,7 +118,7 @@ def test_model_is_built_and_stepped(tmp_path, path):
     predicting = 'objectives.predict.decoder' in keys or 'objectives.local1.decoder' in keys
     contrasting = head == 'MoBYHead' or config.model.type == 'CMAE'
     wanted = {'loss_ce': head == 'DINOHead', 'loss_contrast': contrasting}
-    wanted['loss_feature'] = config.model.type == 'BootMAE'
+    wanted |= {'loss_feature': config.model.type == 'BootMAE', 'loss_hide': config.model.type == 'CLMAE'}
     restoring = not predicting and config.model.get('decoder')
     wanted |= {'loss_patch': config.model.get('patch_head'), 'loss_restore': restoring}
     wanted |= {'loss_predict': predicting and not layers, **{f'loss_local{i + 1}': True for i in range(len(layers))}}

@@ -174,6 +174,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'BootMAE': (dict(backbone=SMALL, decoder=CROSS, feature_decoder=CROSS), step_on_one),
     'CMAE': (dict(backbone=SMALL, decoder=TOKENS, feature_decoder=TOKENS, **CONTRAST), step),
     'MSN': (dict(backbone=SMALL, neck=NECK), step),
+    'CLMAE': (dict(backbone=SMALL, decoder=TOKENS, network=dict(num_heads=2)), step_on_one),
     'BEiT': (dict(backbone=SMALL, tokenizer='PatchTokenizer.pth'), step_on_one),
     'Pretrainer': (dict(backbone=SMALL, objectives=dict(ce=CROSS_VIEW), masker=MASKER), step),
     'CrossView': (dict(neck=NECK, head=HEAD, surroundings=SURROUNDINGS), None),
@@ -185,6 +186,14 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'LossPrediction': (
         dict(decoder=TOKENS, surroundings=SURROUNDINGS._replace(objectives=dict(predict=PREDICT))),
         None,
+    ),
+    'CurriculumMasking': (
+        dict(network=dict(num_heads=2), surroundings=SURROUNDINGS._replace(objectives=dict(predict=PREDICT))),
+        None,
+    ),
+    'MaskingTransformer': (
+        dict(channels=CHANNELS, patches=4, num_layers=1, num_heads=2),
+        lambda one: one(torch.randn(2, one.patches, one.visibility.in_features)),
     ),
     'LinearDecoder': (dict(in_channels=CHANNELS, out_channels=12), decode),
     'CrossAttentionDecoder': (dict(in_channels=CHANNELS, out_channels=12, num_heads=2), decode),

@@ -18,6 +18,8 @@ kept = dict(type='CachedGuide', every=2)
 ranked = dict(rank=dict(type='LossPrediction', decoder=dict(embed_dims=96, num_layers=2, num_heads=3)))
 # AutoMAE's generator of masks.
 generating = dict(generate=dict(type='MaskGeneration'))
+# CL-MAE's masking network, as small as that of its config for folders.
+learning = dict(hide=dict(type='CurriculumMasking', network=dict(num_layers=2)))
 # AMT's: some of the patches that are not hidden are thrown. For methods that encode the visible patches alone (MAE).
 thrown = dict(type='ThrowingMasker', ratio=0.45, throw=0.40)
 
@@ -44,7 +46,7 @@ choices = {
         'amt-random': dict(masker=dict(order='random', **thrown), guide='teacher'),
         'mst-ema': dict(masker=dict(type='AttentionGuidedMasker', num=8, prob=0.10), guide='ema'),
     },
-    # HPM, beside its masks alone being random and beside MAE.
+    # HPM, beside its masks alone being random and beside MAE; CL-MAE's masks.
     'model.masker+guide+objectives': {
         'random': dict(masker=dict(type='RandomMasker', ratio=0.75, rounding='up'), guide='teacher', objectives={}),
         'random-ranked': dict(
@@ -56,6 +58,7 @@ choices = {
         ),
         # AutoMAE, whose random twin is `random`.
         'generated': dict(masker=dict(type='PreferenceMasker', **most), guide='generated', objectives=generating),
+        'learned': dict(masker=dict(type='AttMaskHigh', **most), guide='learned', objectives=learning),
     },
     'model.masker': {
         'none': None,

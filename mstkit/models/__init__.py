@@ -1,6 +1,7 @@
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.models.algorithms import (
     ADIOS,
+    CLMAE,
     CMAE,
     DBOT,
     DINO,
@@ -24,6 +25,7 @@ from mstkit.models.guides import (
     EMAGuide,
     GeneratedMaskGuide,
     Guide,
+    LearnedMaskGuide,
     PredictedLossGuide,
     StudentGuide,
     TeacherGuide,
@@ -52,12 +54,14 @@ from mstkit.models.maskers import (
     TopShareMasker,
     UniformMasker,
 )
+from mstkit.models.masking_transformer import MaskingTransformer
 from mstkit.models.momentum_teacher import MomentumTeacher
 from mstkit.models.necks import DINONeck, SimpleFPN
 from mstkit.models.objectives import (
     AdversarialMasking,
     CodingRate,
     CrossView,
+    CurriculumMasking,
     ImageRestoration,
     KeyContrast,
     KoLeo,
@@ -78,6 +82,7 @@ from mstkit.models.tokenizers import DALLETokenizer, KMeansTokenizer, PatchToken
 
 __all__ = [
     'ADIOS',
+    'CLMAE',
     'CMAE',
     'DBOT',
     'DINO',
@@ -99,6 +104,7 @@ __all__ = [
     'ColorNoiseMasker',
     'CrossAttentionDecoder',
     'CrossView',
+    'CurriculumMasking',
     'DALLETokenizer',
     'DINOHead',
     'DINONeck',
@@ -114,6 +120,7 @@ __all__ = [
     'KMeansTokenizer',
     'KeyContrast',
     'KoLeo',
+    'LearnedMaskGuide',
     'LinearDecoder',
     'LocalMIM',
     'LossPrediction',
@@ -126,6 +133,7 @@ __all__ = [
     'MaskedVisionTransformer',
     'Masker',
     'MaskerSchedule',
+    'MaskingTransformer',
     'MoBY',
     'MoBYHead',
     'MomentumTeacher',

@@ -38,6 +38,8 @@ class Step:
         global_views: G.
         patch_errors: the loss of each hidden patch, (G*B, L) float32 without gradient, by the name of the objective;
             those of visible patches mean nothing. Filled as objectives run, where a later one reads them.
+        visibilities: how visible a :class:`CurriculumMasking` makes each patch, (G*B, L) float32 with gradient to its
+            network, by the name of the objective; filled by whoever asks first, the guide or the objective.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Step:
     ) -> None:
         self.model, self.views, self.data_samples = model, list(views), data_samples
         self.patch_errors: dict[str, Tensor] = {}
+        self.visibilities: dict[str, Tensor] = {}
         self.global_views = min(model.global_views, len(self.views))
         has_target = model.target_needs is not None and len(self.views) > model.global_views
         self.target_view = self.views.pop(model.global_views) if has_target else None

@@ -32,6 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {'FrozenGuide': dict(source='timm:vit_tiny
 PARTS: dict[str, dict[str, Any]] = {
     'PredictedLossGuide': dict(objectives=dict(rank=dict(type='LossPrediction', decoder=SMALL_DECODER))),
     'GeneratedMaskGuide': dict(objectives=dict(generate=dict(type='MaskGeneration'))),
+    'LearnedMaskGuide': dict(objectives=dict(hide=dict(type='CurriculumMasking', network=dict(num_layers=1)))),
 }
 METHODS = ('MAE', 'SimMIM', 'IBOT')
 MASKERS = ('AttMaskHigh', 'AttMaskHint', 'AttMaskLow', 'AttentionGuidedMasker')

@@ -60,6 +60,7 @@ NEEDED: dict[str, dict[str, Any]] = {
         decoder=dict(SMALL_DECODER, type='CrossAttentionDecoder', attends_to=1),
         feature_decoder=dict(SMALL_DECODER, type='CrossAttentionDecoder'),
     ),
+    'CLMAE': dict(decoder=SMALL_DECODER, network=dict(num_layers=1)),
     'CMAE': dict(decoder=SMALL_DECODER, feature_decoder=SMALL_DECODER, neck=mlp(), predictor=mlp()),
     'DBOT': dict(decoder=SMALL_DECODER),
     'LocalMIM': dict(layers=(1, -1), scales=(2.0, 0.5), decoder=SMALL_DECODER),

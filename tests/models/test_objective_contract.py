@@ -21,6 +21,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     'CrossView': dict(neck=NECK, head=dict(type='DINOHead')),
     'ImageRestoration': dict(decoder=dict(type='CNNImageDecoder', channels=8)),
     'KeyContrast': dict(neck=mlp(), predictor=mlp(), head=dict(type='MoBYHead', queue_size=12)),
+    'CurriculumMasking': dict(network=dict(num_layers=1)),
     'LossPrediction': dict(decoder=SMALL),
     'MaskedPrediction': dict(target=dict(type='Pixels'), decoder=dict(type='LinearDecoder')),
     'PatchDistillation': dict(neck=NECK, head=dict(type='IBOTHead')),
@@ -29,8 +30,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 # What has to come before it, without a weight.
 BEFORE: dict[str, dict[str, Any]] = {
-    'LossPrediction': dict(type='MaskedPrediction', target=dict(type='Pixels'), decoder=SMALL),
-    'MaskGeneration': dict(type='MaskedPrediction', target=dict(type='Pixels'), decoder=SMALL),
+    name: dict(type='MaskedPrediction', target=dict(type='Pixels'), decoder=SMALL)
+    for name in ('CurriculumMasking', 'LossPrediction', 'MaskGeneration')
 }
 # What else a method of it has to have.
 PARTS: dict[str, dict[str, Any]] = {'MaskGeneration': dict(guide='generated')}

@@ -25,7 +25,7 @@ from mstkit.utils.json_lines import EpochLines
 from mstkit.utils.undisturbed import evaluation_mode, undisturbed_randomness
 
 # How the statistics start that are logged beside those of the features: shares of hidden and thrown patches, whether a
-# contrast or a ranking is right, and what ADIOS's masks are like.
+# contrast or a ranking is right, and what learned masks are like.
 FURTHER = ('hidden_fraction', 'thrown_fraction', 'contrast_top1', 'rank_accuracy', 'mask_')
 
 

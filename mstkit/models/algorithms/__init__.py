@@ -1,6 +1,7 @@
 from mstkit.models.algorithms.adios import ADIOS
 from mstkit.models.algorithms.beit import BEiT
 from mstkit.models.algorithms.boot_mae import BootMAE
+from mstkit.models.algorithms.cl_mae import CLMAE
 from mstkit.models.algorithms.cmae import CMAE
 from mstkit.models.algorithms.data2vec import Data2Vec
 from mstkit.models.algorithms.dbot import DBOT
@@ -16,6 +17,7 @@ from mstkit.models.algorithms.simmim import SimMIM
 
 __all__ = [
     'ADIOS',
+    'CLMAE',
     'CMAE',
     'DBOT',
     'DINO',

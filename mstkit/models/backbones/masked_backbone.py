@@ -195,6 +195,10 @@ class MaskedBackbone:
         height, width = images.shape[-2:]
         return height // self.stride, width // self.stride
 
+    def built_grid(self) -> tuple[int, int] | None:
+        """The grid of the masks (h, w) for images of the size that it was built for; None if it has no such size."""
+        return None
+
     def train(self: Backbone, mode: bool = True) -> Backbone:
         """Like any module's ``train``; returns self, where mmpretrain's returns None."""
         super().train(mode)  # type: ignore[misc]

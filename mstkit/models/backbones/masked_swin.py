@@ -250,6 +250,11 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
             tokens, grid = stage(tokens, grid)
         return tokens, (grid[0], grid[1])
 
+    def built_grid(self) -> tuple[int, int]:
+        """See :meth:`MaskedBackbone.built_grid`: of ``img_size``, the last stage's."""
+        per_side = self.stride // self.patch_size
+        return int(self.patch_resolution[0]) // per_side, int(self.patch_resolution[1]) // per_side
+
     def layer_count(self) -> int:
         """See :meth:`MaskedBackbone.layer_count`: the last stage's, since earlier ones have other grids and widths."""
         blocks: Any = self.stages[-1].blocks

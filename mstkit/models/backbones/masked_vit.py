@@ -252,6 +252,10 @@ class MaskedVisionTransformer(ViTEmbedding, MaskedBackbone, VisionTransformer):
         whole = found.new_zeros(batch * length, channels).index_copy(0, rows, found).view(batch, length, channels)
         return TokenOutput(whole[:, extra:], whole[:, 0], grid, attention, hidden)
 
+    def built_grid(self) -> tuple[int, int]:
+        """See :meth:`MaskedBackbone.built_grid`."""
+        return int(self.patch_resolution[0]), int(self.patch_resolution[1])
+
     def layer_count(self) -> int:
         """See :meth:`MaskedBackbone.layer_count`."""
         return len(self.layers)

@@ -3,6 +3,7 @@ from mstkit.models.guides.ema import EMAGuide
 from mstkit.models.guides.generated import GeneratedMaskGuide
 from mstkit.models.guides.guide import Guide, GuidedParts, build_guide
 from mstkit.models.guides.guide_request import GuideRequest
+from mstkit.models.guides.learned_mask import LearnedMaskGuide
 from mstkit.models.guides.predicted_loss import PredictedLossGuide
 from mstkit.models.guides.student import StudentGuide
 from mstkit.models.guides.teacher import TeacherGuide
@@ -14,6 +15,7 @@ __all__ = [
     'Guide',
     'GuideRequest',
     'GuidedParts',
+    'LearnedMaskGuide',
     'PredictedLossGuide',
     'StudentGuide',
     'TeacherGuide',

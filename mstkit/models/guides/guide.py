@@ -30,6 +30,7 @@ _NAMES = {
     'frozen': 'FrozenGuide',
     'predicted_loss': 'PredictedLossGuide',
     'generated': 'GeneratedMaskGuide',
+    'learned': 'LearnedMaskGuide',
 }
 
 

@@ -35,13 +35,17 @@ class IBOTHead(CenteredHead):
         """
         log_p = self.teacher_log_probabilities(teacher)
         p = log_p.exp()
-        errors = -(p * self.student_log_probabilities(student)).sum(dim=-1)
+        errors = self.cross_entropies(student, p)
         cross, self.errors = errors @ weights, errors.detach()
         entropy = -(p * log_p).sum(dim=-1) @ weights
         # The weights add up to the share of images with hidden patches; the statistics are means over these images.
         share = weights.sum().clamp_min(1e-12)
         self.statistics = {'patch_entropy': entropy / share, 'patch_kl': (cross.detach() - entropy) / share}
         return cross
+
+    def cross_entropies(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Of each patch in nats: (M, K) logits of the student and (M, K) probabilities of the teacher to (M,)."""
+        return -(teacher * self.student_log_probabilities(student)).sum(dim=-1)
 
 
 def patch_weights(hidden: Tensor, places: Tensor) -> Tensor:

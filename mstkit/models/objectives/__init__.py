@@ -1,6 +1,7 @@
 from mstkit.models.objectives.adversarial_masking import AdversarialMasking
 from mstkit.models.objectives.coding_rate import CodingRate
 from mstkit.models.objectives.cross_view import CrossView
+from mstkit.models.objectives.curriculum_masking import CurriculumMasking
 from mstkit.models.objectives.image_restoration import ImageRestoration
 from mstkit.models.objectives.key_contrast import KeyContrast
 from mstkit.models.objectives.koleo import KoLeo
@@ -18,6 +19,7 @@ __all__ = [
     'AdversarialMasking',
     'CodingRate',
     'CrossView',
+    'CurriculumMasking',
     'ImageRestoration',
     'KeyContrast',
     'KoLeo',

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from mstkit.errors import UsageError
 from mstkit.models.decoders import TokenDecoder
-from mstkit.models.objectives.objective import Objective, Surroundings, decoder_for
+from mstkit.models.objectives.objective import Objective, Surroundings, decoder_for, source_of_errors
 from mstkit.registry import MODELS
-from mstkit.utils.checks import check_flag, check_number, check_text
+from mstkit.utils.checks import check_flag, check_number
 
 if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.step import Step
@@ -61,15 +61,7 @@ class LossPrediction(Objective):
                 f'LossPrediction ranks hidden patches, but {surroundings.method} has no masker: give one, such as '
                 "dict(type='TopShareMasker')"
             )
-        known = [name for name, one in surroundings.objectives.items() if one.gives_patch_errors]
-        asked = None if of is None else check_text('LossPrediction.of', of)
-        if not known or (asked is not None and asked not in known):
-            what = 'no objective' if asked is None else f'no objective {asked!r}'
-            raise UsageError(
-                f'LossPrediction.of: there is {what} with a loss of each patch before this one (such as '
-                f'MaskedPrediction; there is {", ".join(map(repr, known)) or "none"}): name one, or put it first'
-            )
-        self.reads_errors_of: str = asked or known[0]
+        self.reads_errors_of: str = source_of_errors('LossPrediction', of, surroundings.objectives)
         self.predictor = decoder_for({'type': 'ViTDecoder', **(decoder or {})}, surroundings, 1)
         if self.predictor.out_channels != 1:
             raise UsageError(

@@ -168,6 +168,11 @@ class MaskedPrediction(Objective):
         self.statistics = {'masked_prediction': loss.detach()}
         return loss
 
+    def errors_of(self, step: Step, seen: TokenOutput | VisibleOutput) -> Tensor:
+        """See :meth:`Objective.errors_of`."""
+        seen = self._read(seen)
+        return patch_errors(self._predicted(seen), self._target(step, self._scaled(seen.grid)), self.loss, self.beta)
+
     def set_progress(self, progress: Progress) -> None:
         """See :meth:`Objective.set_progress`: the weight of the coming epoch, the temperature of the weighting."""
         if self.weighting is not None:
@@ -227,7 +232,9 @@ class MaskedPrediction(Objective):
 
     def _seen(self, step: Step) -> TokenOutput | VisibleOutput:
         """The student's tokens after the block that is predicted from."""
-        seen = step.seen
+        return self._read(step.seen)
+
+    def _read(self, seen: TokenOutput | VisibleOutput) -> TokenOutput | VisibleOutput:
         if self.norm is None:
             return seen
         if seen.class_tokens:

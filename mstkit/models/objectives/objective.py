@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.decoders import TokenDecoder, build_decoder
 from mstkit.models.maskers import Masker
 from mstkit.registry import MODELS
-from mstkit.structures import Progress, Read
-from mstkit.utils.checks import check_number
+from mstkit.structures import Progress, Read, TokenOutput, VisibleOutput
+from mstkit.utils.checks import check_number, check_text
 
 if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.step import Step
@@ -112,6 +113,17 @@ class Objective(nn.Module):
         """
         return None
 
+    def errors_of(self, step: Step, seen: TokenOutput | VisibleOutput) -> Tensor:
+        """The loss of every patch, (G*B, L) float32 with gradient, by another pass of the student.
+
+        Every objective with ``gives_patch_errors`` has it. Nothing that is kept between steps changes.
+
+        Args:
+            step: the step, for targets.
+            seen: the student's tokens of the global views, all of them, see :meth:`Step.seen_at`.
+        """
+        raise NotImplementedError(f'{type(self).__name__} does not implement errors_of()')
+
     def followed(self) -> dict[str, nn.Module]:
         """Modules of which the teacher keeps a moving average, by attribute name: projections, but no predictors."""
         return {}
@@ -175,6 +187,29 @@ def decoder_for(decoder: Mapping[str, Any], surroundings: Surroundings, out_chan
         name = f'{type(built).__name__}.attends_to'
         built.student_layers = surroundings.backbone.blocks_back_to(built.attends_to, name)
     return built
+
+
+def source_of_errors(owner: str, of: str | None, before: Mapping[str, Objective]) -> str:
+    """The name of the objective whose losses of patches another one reads.
+
+    Args:
+        owner: the objective that reads them.
+        of: the name that its config gives; None for the first one.
+        before: the objectives before it, of which some have such losses (``gives_patch_errors``).
+
+    Raises:
+        UsageError: there is none, or none of that name.
+    """
+    known = [name for name, one in before.items() if one.gives_patch_errors]
+    asked = None if of is None else check_text(f'{owner}.of', of)
+    if not known or (asked is not None and asked not in known):
+        missing = 'no objective' if asked is None else f'no objective {asked!r}'
+        there = ', '.join(map(repr, known)) or 'none'
+        raise UsageError(
+            f'{owner}.of: there is {missing} with a loss of each patch before this one (such as MaskedPrediction; '
+            f'there is {there}): name one, or put it first'
+        )
+    return asked or known[0]
 
 
 def on_grid(errors: Tensor, places: Tensor, shape: tuple[int, ...]) -> Tensor:

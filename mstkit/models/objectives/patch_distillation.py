@@ -13,7 +13,7 @@ from mstkit.models.necks import DINONeck
 from mstkit.models.objectives.cross_view import head_for
 from mstkit.models.objectives.objective import Objective, Surroundings, on_grid
 from mstkit.registry import MODELS
-from mstkit.structures import Progress
+from mstkit.structures import Progress, TokenOutput, VisibleOutput
 
 if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.step import Step
@@ -110,6 +110,15 @@ class PatchDistillation(Objective):
             step.patch_errors[self.name] = on_grid(self.head.errors, chosen, mask.flatten(1).shape)
         self.statistics = self.head.statistics
         return loss
+
+    def errors_of(self, step: Step, seen: TokenOutput | VisibleOutput) -> Tensor:
+        """See :meth:`Objective.errors_of`: cross-entropies, for which all patches go through the projection."""
+        owner = self._neck_of or self.name
+        with torch.no_grad():
+            logits = step.teacher_part(owner, 'neck')(step.teacher.patch_tokens.flatten(0, 1))
+            targets = self.head.teacher_log_probabilities(logits).exp()  # (G*B*L, K)
+        predicted = step.part(owner, 'neck')(seen.patch_tokens.flatten(0, 1))
+        return self.head.cross_entropies(predicted, targets).view(seen.patch_tokens.shape[:2])
 
     def set_progress(self, progress: Progress) -> None:
         """Sets the teacher's temperature."""
