@@ -76,7 +76,7 @@ def test_checkpoint_prefixes():
     prefixes = [re.findall(r'`([^`]+)`', row[0])[0] for row in rows('conventions.md', 'prefix in `state_dict`')]
     used = set()
     patches = dict(patch_head=dict(type='IBOTHead'), patch_neck=dict(NECK))
-    mae = MODELS.build(dict(type='MAE', backbone=VIT, decoder=dict(embed_dims=16, num_layers=1, num_heads=2)))
+    mae = MODELS.build(dict(type='CLMAE', backbone=VIT, decoder=dict(embed_dims=16, num_layers=1, num_heads=2)))
     for key in mst(**patches).state_dict() | moby().state_dict() | mae.state_dict():
         matching = [prefix for prefix in prefixes if key.startswith(prefix)]
         assert len(matching) == 1, key
