@@ -47,6 +47,10 @@ class ViTEmbedding(ViTPositions):
 
     def patch_embeddings(self, images: Tensor) -> tuple[Tensor, Grid]:
         """See :meth:`MaskedBackbone.patch_embeddings`."""
+        return self._placed(images)
+
+    def _placed(self, images: Tensor) -> tuple[Tensor, Grid]:
+        # Inside, not by the public name: when weights are sharded, that one gathers and lets go of the backbone's.
         tokens, grid = self.patch_embed(images)
         positions = self._positions_of(grid)
         return tokens if positions is None else tokens + positions[:, self.num_extra_tokens :], grid
@@ -69,7 +73,7 @@ class ViTEmbedding(ViTPositions):
 
     def _embed_visible(self, images: Tensor, mask: Tensor, visibility: Tensor | None) -> VisibleTokens:
         """The first layer's input for visible patches alone; their embeddings with positions times ``visibility``."""
-        tokens, grid = self.patch_embeddings(images)  # (B, L, C)
+        tokens, grid = self._placed(images)  # (B, L, C)
         hidden = expand_mask(mask, grid).flatten(1)
         places, present = visible_places(hidden, self.cls_token is not None)
         tokens = MaskedBackbone.hide(tokens, grid, None, None, visibility)
