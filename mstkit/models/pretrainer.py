@@ -186,7 +186,8 @@ class Pretrainer(EncoderPasses, TrainedModel, BaseSelfSupervisor):
         if self.training and self.teacher is not None:
             self.teacher.before_step(self.followed())
         step = Step(self, inputs, data_samples=data_samples)
-        losses = {f'loss_{name}': one.weight * one(step) for name, one in self.objectives.items()}
+        in_turn = sorted(self.objectives.items(), key=lambda named: named[1].comes_last)
+        losses = {f'loss_{name}': one.weight * one(step) for name, one in in_turn}
         self._statistics = {key: value for one in self.objectives.values() for key, value in one.statistics.items()}
         self._statistics |= step.mask_shares()
         return losses

@@ -79,14 +79,24 @@ def _rank(rank: int, folder: Path) -> dict[str, Any]:
         run = in_ddp(built) if kind == 'ddp' else in_parts(built)
         train(rank, built, run, wrapper_of(built), range(2), local=0)
         found[f'mae {kind}'] = whole(built.state_dict())
+
+    # CL-MAE follows a gradient back in the middle of a step, before another objective's turn.
+    for kind in ('ddp', 'sharded'):
+        predict = dict(type='MaskedPrediction', target=dict(type='HOG', cell_size=4), decoder=DECODER)
+        built = mae('CLMAE', network=dict(num_layers=1), objectives=dict(gradients=predict))
+        run = in_ddp(built) if kind == 'ddp' else in_parts(built)
+        train(rank, built, run, wrapper_of(built), range(2), local=0)
+        found[f'cl_mae {kind}'] = whole(built.state_dict())
     return found
 
 
-def mae() -> Pretrainer:
+DECODER: dict[str, Any] = dict(type='ViTDecoder', embed_dims=24, num_layers=1, num_heads=2)
+
+
+def mae(kind: str = 'MAE', **parts: Any) -> Pretrainer:
     """Initialized, in training mode."""
     torch.manual_seed(5)
-    decoder = dict(embed_dims=24, num_layers=1, num_heads=2)
-    built = MODELS.build(dict(type='MAE', backbone=VIT, decoder=decoder, global_views=2))
+    built = MODELS.build(dict(type=kind, backbone=VIT, decoder=DECODER, global_views=2, **parts))
     built.init_weights()
     return built.train()
 
@@ -140,6 +150,14 @@ def test_sharded_mae_equals_ddp(trained):
             torch.testing.assert_close(found['mae sharded'][name], value, rtol=1e-4, atol=1e-5, msg=name)
         moved = {part_of(name) for name, value in found['mae sharded'].items() if not torch.equal(value, start[name])}
         assert moved == {'backbone', 'predict.decoder'}
+
+
+def test_sharded_cl_mae_equals_ddp(trained):
+    for found in trained[0]:
+        for name, value in found['cl_mae ddp'].items():
+            torch.testing.assert_close(found['cl_mae sharded'][name], value, rtol=1e-4, atol=1e-5, msg=name)
+        parts = {part_of(name) for name in found['cl_mae sharded']}
+        assert parts == {'backbone', 'predict.decoder', 'hide.network', 'gradients.decoder'}
 
 
 def test_the_newest_checkpoint_may_be_a_folder(tmp_path):

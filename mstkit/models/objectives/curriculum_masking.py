@@ -78,6 +78,7 @@ class CurriculumMasking(Objective):
     """
 
     teaches_pooled = False
+    comes_last = True
 
     def __init__(
         self,

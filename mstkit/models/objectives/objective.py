@@ -72,6 +72,8 @@ class Objective(nn.Module):
             after it reads them.
         needs_scores: whether it reads ``step.importance``, the guide's scores, whatever the masker is.
         reads_errors_of: the name of the objective whose ``step.patch_errors`` it reads; None for none.
+        comes_last: whether it is computed after all others, since it follows a gradient back at once: sharded weights
+            are let go of by that, and gathered again in the backward pass alone.
         lr_mult: the learning rate of its parameters, as a multiple of the model's.
         statistics: detached scalars of the last step, for the log.
     """
@@ -89,6 +91,7 @@ class Objective(nn.Module):
     gives_patch_errors: bool = False
     needs_scores: bool = False
     reads_errors_of: str | None = None
+    comes_last: bool = False
     lr_mult: float = 1.0
 
     def __init__(self, surroundings: Surroundings, weight: float = 1.0) -> None:
