@@ -76,7 +76,8 @@ def reduced(model: Config) -> Config:
     """The same parts, with fewer channels and prototypes."""
     backbone = model.backbone
     if backbone.type == 'MaskedSwinTransformer':
-        backbone.arch = dict(embed_dims=24, depths=[1, 1, 1, 2], num_heads=[1, 2, 3, 6])
+        stages = 4 if isinstance(backbone.arch, str) else len(backbone.arch['depths'])
+        backbone.arch = dict(embed_dims=24, depths=[1, 1, 1, 2][-stages:], num_heads=[1, 2, 3, 6][:stages])
     elif backbone.type == 'MaskedVisionTransformer':
         layers = 12 if isinstance(backbone.arch, str) else backbone.arch['num_layers']
         backbone.arch = dict(embed_dims=48, num_layers=min(layers, 3), num_heads=3, feedforward_channels=96)

@@ -56,4 +56,5 @@ class EncoderPasses:
         """
         if mask is None:
             mask = torch.zeros((len(images), *self.backbone.grid_of(images)), dtype=torch.bool, device=images.device)
-        return self.backbone.forward_visible(images, mask, **inner_layers(layers), **faded(visibility))
+        gaps: dict[str, Any] = {} if self.mask_token is None else dict(mask_token=self.mask_token)
+        return self.backbone.forward_visible(images, mask, **inner_layers(layers), **faded(visibility), **gaps)

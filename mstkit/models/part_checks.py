@@ -19,7 +19,7 @@ Sees = Literal['mask_token', 'visible']
 _READ: tuple[Read, ...] = ('pooled', 'hidden', 'all')  # each includes those before it
 
 
-def check_backbone(backbone: object, sees: Sees, method: str) -> MaskedBackbone:
+def check_backbone(backbone: object, sees: Sees, masker: Masker | None, method: str) -> MaskedBackbone:
     """Returns the backbone if it supports the wanted masking; otherwise raises UsageError."""
     if not isinstance(backbone, MaskedBackbone):
         known = [name for name, cls in MODELS.module_dict.items() if issubclass(cls, MaskedBackbone)]
@@ -27,10 +27,21 @@ def check_backbone(backbone: object, sees: Sees, method: str) -> MaskedBackbone:
             f'backbone {type(backbone).__name__} cannot be pre-trained with masks (it is no MaskedBackbone): '
             f'take {", ".join(sorted(known))}'
         )
-    if sees == 'visible' and not backbone.encodes_visible:
+    if sees == 'mask_token' or backbone.encodes_visible:
+        return backbone
+    name = type(backbone).__name__
+    if not backbone.encodes_squares:
         raise UsageError(
-            f"{method}: encoder_sees='visible', but {type(backbone).__name__} cannot encode the visible patches alone: "
-            "take encoder_sees='mask_token' (SimMIM instead of MAE), or MaskedVisionTransformer"
+            f"{method}: encoder_sees='visible', but {name} cannot encode the visible patches alone: take "
+            "encoder_sees='mask_token' (SimMIM instead of MAE), or MaskedVisionTransformer"
+        )
+    most = None if masker is None else masker.visible_per_square
+    if masker is not None and (most is None or most[1] > 1):
+        raise UsageError(
+            f"{method}: encoder_sees='visible', but {name} cannot encode the visible patches alone of any mask, only "
+            f'where each 2x2 has one of them at most, which {type(masker).__name__} does not promise: take '
+            "UniformMasker with image_prob=1, encoder_sees='mask_token' (SimMIM instead of MAE), or "
+            'MaskedVisionTransformer'
         )
     return backbone
 
@@ -50,11 +61,25 @@ def check_throwing(masker: Masker | None, sees: Sees, method: str) -> Masker | N
     return masker
 
 
-def cell_of(mask_patch_size: int | None, backbone: MaskedBackbone, method: str) -> int:
+def sees_squares(backbone: MaskedBackbone, sees: Sees) -> bool:
+    """Whether the encoder gets a map of half the side, of the visible patch of each 2×2."""
+    return sees == 'visible' and not backbone.encodes_visible
+
+
+def has_mask_token(backbone: MaskedBackbone, sees: Sees, masker: Masker | None) -> bool:
+    """Whether the student's encoder gets [MASK] embeddings: of hidden patches, or of squares without a visible one."""
+    if masker is None or sees == 'mask_token':
+        return masker is not None
+    squares = masker.visible_per_square if sees_squares(backbone, sees) else None
+    return squares is not None and squares[0] == 0
+
+
+def cell_of(mask_patch_size: int | None, backbone: MaskedBackbone, sees: Sees, method: str) -> int:
     """Side, in patch tokens, of the squares that are masked as a whole; 1 without ``mask_patch_size``.
 
     Raises:
-        UsageError: a size that is no multiple of the backbone's stride.
+        UsageError: a size that is no multiple of the backbone's stride; one that is not the stride itself where the
+            encoder gets the visible patch of each 2×2.
     """
     if mask_patch_size is None:
         return 1
@@ -64,6 +89,11 @@ def cell_of(mask_patch_size: int | None, backbone: MaskedBackbone, method: str) 
         raise UsageError(
             f'{method}.mask_patch_size is {size}, which is no multiple of the patch tokens of '
             f'{type(backbone).__name__}, {stride} px each: give {f"{below} or " if below else ""}{above}'
+        )
+    if size > stride and sees_squares(backbone, sees):
+        raise UsageError(
+            f'{method}.mask_patch_size is {size}, but {type(backbone).__name__} encodes the visible one of each 2x2 of '
+            f'its own patch tokens, {stride} px each: leave mask_patch_size out'
         )
     return size // stride
 

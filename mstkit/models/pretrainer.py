@@ -25,8 +25,10 @@ from mstkit.models.part_checks import (
     check_teacher,
     check_throwing,
     check_view_numbers,
+    has_mask_token,
     needs_teacher,
     request_of,
+    sees_squares,
     settle_guide,
     union_of_needs,
 )
@@ -53,7 +55,8 @@ class Pretrainer(EncoderPasses, TrainedModel, BaseSelfSupervisor):
         teacher: config of the :class:`MomentumTeacher`, an exponential moving average of the student. None builds one
             with default arguments if an objective or the masker's guide needs it; False never builds one, True always.
         encoder_sees: input of the student's encoder for a masked image: 'mask_token', all patches, with the [MASK]
-            embedding in place of hidden ones; 'visible', the visible patches alone (MAE), not possible with a Swin.
+            embedding in place of hidden ones; 'visible', the visible patches alone (MAE), with a Swin only of a
+            :class:`UniformMasker`.
         mask_patch_size: side in pixels of the squares that the masker hides or keeps as a whole, a multiple of the
             backbone's stride (SimMIM: 32); None masks single patch tokens.
         global_views: how many of the first views are global; a target view (``target_needs`` of :class:`Objective`) is
@@ -90,14 +93,15 @@ class Pretrainer(EncoderPasses, TrainedModel, BaseSelfSupervisor):
         mask_patch_size: int | None = None,
     ) -> None:
         name = type(self).__name__
-        student = check_backbone(MODELS.build(self.backbone_config(backbone)), encoder_sees, name)
+        masking = build_masker(masker)
+        student = check_backbone(MODELS.build(self.backbone_config(backbone)), encoder_sees, masking, name)
         # Built here: BaseSelfSupervisor would look it up in mmpretrain's registry unless mstkit's scope is current.
         preprocessor = MODELS.build({'type': 'ViewDataPreprocessor', **(data_preprocessor or {})})
         super().__init__(student, data_preprocessor=preprocessor, init_cfg=init_cfg)
-        self.masker = check_throwing(build_masker(masker), encoder_sees, name)
-        self.encoder_sees, self.mask_cell = encoder_sees, cell_of(mask_patch_size, student, name)
-        hides = self.masker is not None and encoder_sees == 'mask_token'
-        self.mask_token = nn.Parameter(torch.zeros(student.embedding_dims)) if hides else None
+        self.masker = check_throwing(masking, encoder_sees, name)
+        self.encoder_sees, self.mask_cell = encoder_sees, cell_of(mask_patch_size, student, encoder_sees, name)
+        has_token = has_mask_token(student, encoder_sees, self.masker)
+        self.mask_token = nn.Parameter(torch.zeros(student.embedding_dims)) if has_token else None
         self.mask_token_std = check_number(f'{name}: mask_token_std', mask_token_std, 0, 1e3)
         self.mask_token_decay = check_flag(f'{name}: mask_token_decay', mask_token_decay)
         self.global_views = check_count(f'{name}.global_views', global_views, 1, 100)
@@ -236,7 +240,7 @@ class Pretrainer(EncoderPasses, TrainedModel, BaseSelfSupervisor):
         """Refuses crop sizes (sides in pixels) that a component cannot take. Raises UsageError."""
         for objective in self.objectives.values():
             objective.check_views(global_size, local_size)
-        self.backbone.check_image_size(global_size, masked=True)
+        self.backbone.check_image_size(global_size, True, sees_squares(self.backbone, self.encoder_sees))
         if local_size is not None:
             self.backbone.check_image_size(local_size, masked=False)
         if self.masker is not None:

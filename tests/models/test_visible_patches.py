@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mstkit.errors import UsageError
-from mstkit.models import MaskedSwinTransformer, MaskedVisionTransformer
+from mstkit.models import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from tests.models.builders import SWIN, VIT, gradient_of
 
 
@@ -88,11 +88,16 @@ def test_hidden_pixels_and_padding_get_no_gradient_and_stochastic_depth_keeps_im
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 
 
-def test_a_swin_says_that_it_cannot():
+def test_a_swin_says_what_it_cannot():
     network = MaskedSwinTransformer(**{key: value for key, value in SWIN.items() if key != 'type'})
     assert MaskedVisionTransformer.encodes_visible and not network.encodes_visible
-    with pytest.raises(UsageError, match='MaskedSwinTransformer cannot encode visible patches only'):
-        network.forward_visible(torch.zeros(1, 3, 224, 224), torch.zeros(1, 7, 7, dtype=torch.bool))
+    mask = torch.arange(49).view(1, 7, 7) == 0
+    with pytest.raises(
+        UsageError, match='MaskedSwinTransformer cannot encode the visible patches alone of a grid of 7x7'
+    ):
+        network.forward_visible(torch.zeros(1, 3, 224, 224), mask)
+    with pytest.raises(UsageError, match='MaskedBackbone cannot encode visible patches only'):
+        MaskedBackbone().forward_visible(torch.zeros(1, 3, 224, 224), mask)
 
 
 @pytest.mark.parametrize('kind', ['vit', 'swin'])

@@ -37,7 +37,7 @@ class BootMAE(Pretrainer):
     of :class:`MaskedPrediction`).
 
     Args:
-        backbone: a :class:`MaskedBackbone` that can encode visible patches alone, so no Swin. For a
+        backbone: a :class:`MaskedBackbone` that can encode visible patches alone. For a
             :class:`MaskedVisionTransformer`, ``positions`` default to MAE's, ``initialization`` to MoCo v3's (as in
             BootMAE's code), ``global_pool`` to 'avg'.
         masker: decides which patches are hidden; by default 120 of 196 in blocks of 16 to 60, and 27 others at

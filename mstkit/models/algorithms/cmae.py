@@ -37,7 +37,7 @@ class CMAE(Pretrainer):
     :class:`MultiCrop`); the teacher alone sees it, whole.
 
     Args:
-        backbone: a :class:`MaskedBackbone` that can encode visible patches alone, so no Swin; a
+        backbone: a :class:`MaskedBackbone` that can encode visible patches alone; a
             :class:`MaskedVisionTransformer` has the defaults that :class:`MAE` gives it.
         masker: decides which patches are hidden; by default 65 % at random.
         decoder: of pixels, see :class:`MAE`.

@@ -32,7 +32,7 @@ class LocalMIM(Pretrainer):
     :class:`MAE`.
 
     Args:
-        backbone: a :class:`MaskedBackbone` that can encode visible patches alone, so no Swin; defaults as in
+        backbone: a :class:`MaskedBackbone` that can encode visible patches alone; defaults as in
             :class:`MAE`.
         masker: decides which patches are hidden; by default 75 % at random.
         layers: the blocks, 1 for the first or -1 for the last; default as in LocalMIM's code for every ViT, of ViT-B

@@ -26,7 +26,7 @@ class MAE(Pretrainer):
     :class:`Guide`).
 
     Args:
-        backbone: a :class:`MaskedBackbone` that can encode visible patches alone, so no Swin. For a
+        backbone: a :class:`MaskedBackbone` that can encode visible patches alone. For a
             :class:`MaskedVisionTransformer`, ``positions`` and ``initialization`` default to MAE's,
             ``global_pool`` to 'avg'.
         masker: decides which patches are hidden; by default 75 % at random.

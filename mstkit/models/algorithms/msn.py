@@ -26,7 +26,7 @@ class MSN(Pretrainer):
     token. A masker that asks for the teacher's scores costs a pass of it over the student's views.
 
     Args:
-        backbone: a :class:`MaskedBackbone` that can encode visible patches alone, so no Swin.
+        backbone: a :class:`MaskedBackbone` that can encode visible patches alone.
         masker: decides which patches are dropped; by default 15 % at random.
         neck: projection and prototypes, a :class:`DINONeck`; by default MSN's, with 1,024 prototypes.
         temperature: see :class:`PrototypeMatching`; so are ``sharpening``, ``sinkhorn`` and ``entropy_weight``.

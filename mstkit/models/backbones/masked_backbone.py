@@ -63,7 +63,8 @@ class MaskedBackbone:
         attention_heads: N of the attention of its last block.
         provides_attention: whether ``forward_tokens(return_attention=True)`` is supported.
         attention_scores: names of the scores that ``forward_tokens(return_attention=NAME)`` supports.
-        encodes_visible: whether it can encode the visible patches alone (:meth:`forward_visible`).
+        encodes_visible: whether it can encode the visible patches alone (:meth:`forward_visible`), of any mask.
+        encodes_squares: whether it can where each square of 2×2 patches of its grid has at most one visible patch.
     """
 
     embedding_dims: int
@@ -74,6 +75,7 @@ class MaskedBackbone:
     provides_attention: ClassVar[bool] = True
     attention_scores: ClassVar[Collection[str]] = ('class_token',)
     encodes_visible: ClassVar[bool] = False
+    encodes_squares: ClassVar[bool] = False
 
     def forward_tokens(
         self,
@@ -106,7 +108,12 @@ class MaskedBackbone:
         raise NotImplementedError(f'{type(self).__name__} does not implement forward_tokens()')
 
     def forward_visible(
-        self, images: Tensor, mask: Tensor, layers: int = 0, visibility: Tensor | None = None
+        self,
+        images: Tensor,
+        mask: Tensor,
+        layers: int = 0,
+        visibility: Tensor | None = None,
+        mask_token: Tensor | None = None,
     ) -> VisibleOutput:
         """Encodes the visible patches alone, each with its own position (MAE, He et al., CVPR 2022, section 3).
 
@@ -120,6 +127,8 @@ class MaskedBackbone:
                 :meth:`forward_tokens`.
             visibility: (B, h, w) float in [0, 1], on a grid as the mask's, by which the embedding of a visible patch,
                 with its position, is multiplied (CL-MAE, Madan et al., WACV 2024), with a gradient to it.
+            mask_token: (embedding_dims,) for the squares of 2×2 without a visible patch, if the backbone is one that
+                encodes squares; others do not take it.
 
         Raises:
             UsageError: a backbone that cannot encode visible patches alone; an image without visible patches if the
@@ -204,17 +213,18 @@ class MaskedBackbone:
         super().train(mode)  # type: ignore[misc]
         return self
 
-    def check_image_size(self, size: int, masked: bool) -> None:
+    def check_image_size(self, size: int, masked: bool, squares: bool = False) -> None:
         """Refuses an image size that is not a multiple of the patch size or stride.
 
         Args:
             size: side of the square view in pixels.
             masked: whether views of this size are masked, so that the mask has to fit the grid.
+            squares: whether the grid is divided into squares of 2×2 patches.
 
         Raises:
             UsageError: naming the size and the nearest ones that fit.
         """
-        unit = self._size_unit(masked)
+        unit = self._size_unit(masked) * (2 if squares else 1)
         if size % unit:
             below, above = size - size % unit, size - size % unit + unit
             fits = f'{above}' if below == 0 else f'{below} or {above}'

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from mstkit.errors import UsageError
 from mstkit.models.backbones.backbone_checks import swin_arguments
 from mstkit.models.backbones.layer_initialization import init_transformer_weights
-from mstkit.models.backbones.masked_backbone import MaskedBackbone, Read
+from mstkit.models.backbones.masked_backbone import Read
+from mstkit.models.backbones.visible_squares import VisibleSquares
 from mstkit.models.memory_lean_linear import lean_ffn
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
@@ -127,7 +128,7 @@ class SmallMapWindowMSA(ShiftWindowMSA):
 
 
 @MODELS.register_module()
-class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
+class MaskedSwinTransformer(VisibleSquares, SwinTransformer):
     """mmpretrain's :class:`SwinTransformer` with masked input and small views.
 
     Arguments, state-dict keys and the output of ``forward`` are mmpretrain's, bit for bit for inputs that mmpretrain
@@ -245,6 +246,10 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         """The last stage's input, (B, L, C), and its grid (h, w)."""
         tokens, grid = self.patch_embed(images)
         tokens = self._with_positions(self.hide(tokens, grid, mask, mask_token, visibility), grid)
+        return self._to_last_stage(tokens, grid)
+
+    def _to_last_stage(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+        """Embeddings with positions, (B, L', C) on a grid, to the last stage's input, (B, L, C), and its grid."""
         tokens = self.drop_after_pos(tokens)
         for stage in self.stages[:-1]:
             tokens, grid = stage(tokens, grid)
@@ -254,6 +259,16 @@ class MaskedSwinTransformer(MaskedBackbone, SwinTransformer):
         """See :meth:`MaskedBackbone.built_grid`: of ``img_size``, the last stage's."""
         per_side = self.stride // self.patch_size
         return int(self.patch_resolution[0]) // per_side, int(self.patch_resolution[1]) // per_side
+
+    def _last_stage(self, tokens: Tensor, grid: tuple[int, int], layers: int) -> tuple[Tensor, list[Tensor]]:
+        """The last stage's tokens after the final norm, and those after each of its last blocks before it."""
+        blocks, found = list(self.stages[-1].blocks), []
+        for i, block in enumerate(blocks):
+            tokens = block(tokens, grid)
+            if i >= len(blocks) - layers:
+                found.append(tokens)
+        norm = self._final_norm()
+        return tokens if norm is None else norm(tokens), found
 
     def layer_count(self) -> int:
         """See :meth:`MaskedBackbone.layer_count`: the last stage's, since earlier ones have other grids and widths."""

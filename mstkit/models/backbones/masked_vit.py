@@ -156,9 +156,14 @@ class MaskedVisionTransformer(ViTEmbedding, MaskedBackbone, VisionTransformer):
         return TokenOutput(patches, pooled, grid, attention, None, *self._inner(found))
 
     def forward_visible(
-        self, images: Tensor, mask: Tensor, layers: int = 0, visibility: Tensor | None = None
+        self,
+        images: Tensor,
+        mask: Tensor,
+        layers: int = 0,
+        visibility: Tensor | None = None,
+        mask_token: Tensor | None = None,
     ) -> VisibleOutput:
-        """See :meth:`MaskedBackbone.forward_visible`."""
+        """See :meth:`MaskedBackbone.forward_visible`; nothing here has the [MASK] embedding."""
         seen = self._embed_visible(images, mask, visibility)
         tokens, grid, places, present, counts = seen
         real, extra = seen.real(), self.num_prefix_tokens  # with class token and registers

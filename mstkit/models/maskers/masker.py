@@ -52,6 +52,14 @@ class Masker(nn.Module):
         """Whether all images of a batch have equally many hidden patches, so visible ones need no padding."""
         return False
 
+    @property
+    def visible_per_square(self) -> tuple[int, int] | None:
+        """The least and the largest number of visible patches in each 2×2 of an even grid, of every image.
+
+        None, the default, promises nothing. A Swin can leave patches out only where at most one is visible.
+        """
+        return None
+
     def needs_scores_in(self, epoch: int) -> bool:
         """Whether it uses ``context.scores`` in an epoch, from 0; only a schedule's answer depends on the epoch."""
         return self.needs_scores

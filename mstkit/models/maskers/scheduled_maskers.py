@@ -86,6 +86,13 @@ class MaskerSchedule(Masker):
         return all(masker.equal_counts for masker in self.maskers.values())
 
     @property
+    def visible_per_square(self) -> tuple[int, int] | None:
+        """See :attr:`Masker.visible_per_square`: that of all phases, if it is the same and none hides nothing."""
+        phases = [self._of_phase(phase) for phase in range(len(self.starts))]
+        promised = {None if masker is None else masker.visible_per_square for masker in phases}
+        return promised.pop() if len(promised) == 1 else None
+
+    @property
     def layer(self) -> int:  # type: ignore[override]
         """That of the current phase's masker."""
         return -1 if self.current is None else self.current.layer

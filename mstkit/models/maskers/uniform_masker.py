@@ -20,10 +20,10 @@ class UniformMasker(Masker):
     The uniform masks of UM-MAE (Li et al., arXiv 2205.10063). Of the K sampled patches only int((1 - secondary) K), any
     of them, stay visible; all others are hidden: at the paper's settings 81.25 % of an even grid.
 
-    UM-MAE treats the two kinds of hidden patches differently, and a mask cannot. It encodes the sampled patches alone,
-    on a grid of half the size, with a [MASK] token in the place of those that are hidden again, and predicts only what
-    was not sampled. Here all hidden patches are alike: in methods with [MASK] tokens each of them becomes one and is
-    predicted, and MAE's encoder sees none of them. A Swin computes the whole grid, as it does with any mask.
+    UM-MAE encodes the sampled patches alone, on a grid of half the size, with a [MASK] token in the place of those that
+    are hidden again. So does a Swin here in methods that encode visible patches alone (MAE); a ViT sees neither kind of
+    hidden patch there. In methods with [MASK] tokens every hidden patch is one, and a Swin computes the whole grid.
+    UM-MAE predicts only what was not sampled; here what was hidden again is predicted too.
 
     An odd side has a row (or column) of halved squares, at the first or the last edge of an image with equal
     probability, so that no patch is sampled always.
@@ -45,6 +45,11 @@ class UniformMasker(Masker):
     def equal_counts(self) -> bool:
         """See :attr:`Masker.equal_counts`."""
         return self.image_prob in (0, 1)
+
+    @property
+    def visible_per_square(self) -> tuple[int, int] | None:
+        """See :attr:`Masker.visible_per_square`: one, or also none if sampled patches are hidden again."""
+        return (0 if self.secondary else 1, 1) if self.image_prob == 1 else None
 
     def hide(self, context: MaskContext, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""
