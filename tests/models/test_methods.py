@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mstkit.errors import UsageError
-from mstkit.models import Masker, MoBY, Pretrainer, Step
+from mstkit.models import Masker, MoBY, Pretrainer, Step, UniformMasker
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 from tests.models.builders import NECK, SIZES, SMALL_BACKBONES, TINY, VIT, total, views
@@ -163,6 +163,21 @@ def test_cell(strategy, method, backbone):
         assert any(not torch.equal(before[k], after[k]) for k in before if k.startswith(part)), part
     if patch:
         assert not torch.equal(before['objectives.patch.head.center'], after['objectives.patch.head.center'])
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_a_swin_that_needs_uniform_masks_takes_them(method):
+    """test_cell accepts any refusal that names a part; this one is not to be refused, so that test_cell trains it."""
+    try:
+        build('RandomMasker', method, 'small swin')
+        refusal = ''
+    except UsageError as error:
+        refusal = str(error)
+    proposed = 'take UniformMasker' in refusal
+    assert proposed or method not in ('BootMAE', 'CMAE', 'DBOT', 'LocalMIM', 'MAE', 'MSN')
+    if proposed:
+        model = build('UniformMasker', method, 'small swin')
+        assert model.encoder_sees == 'visible' and isinstance(model.masker, UniformMasker)
 
 
 @pytest.mark.parametrize(('method', 'spread'), [('DINO', 0.0), ('IBOT', 0.0), ('MSTAlgorithm', 0.02)])
