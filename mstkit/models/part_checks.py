@@ -8,11 +8,11 @@ from typing import Literal
 from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.guides import Guide, GuidedParts, GuideRequest
-from mstkit.models.maskers import Masker
+from mstkit.models.maskers import Masker, MaskerSchedule
 from mstkit.models.objectives import Objective, Surroundings
 from mstkit.registry import MODELS
 from mstkit.structures import Read
-from mstkit.utils.checks import check_size
+from mstkit.utils.checks import check_count, check_size
 
 # Input of the student's encoder: all patches with [MASK] tokens in place of hidden ones, or the visible patches alone.
 Sees = Literal['mask_token', 'visible']
@@ -133,6 +133,34 @@ def check_objectives(objectives: Mapping[str, Objective], sees: Sees, method: st
                 f'the objective {name!r} ({type(one).__name__}) needs tokens of hidden patches, but with '
                 "encoder_sees='visible' there are none: set encoder_sees='mask_token', or leave the objective out"
             )
+
+
+def check_copies(copies: int, masker: Masker | None, objectives: Mapping[str, Objective], method: str) -> int:
+    """Returns ``masks_per_image`` if masker and objectives can have so many. Raises UsageError.
+
+    Copies that are masked alike would cost as much as others and teach the student nothing more.
+    """
+    key = f'{method}.masks_per_image'
+    if check_count(key, copies, 1, 1024) == 1:
+        return copies
+    if masker is None or not masker.varies:
+        whose, way = 'there is no masker', "give one, such as dict(type='RandomMasker', ratio=0.75)"
+        if masker is not None:
+            fixed = next((part for part in masker.parts() if not part.varies), masker)
+            whose = f'{type(fixed).__name__}({fixed.extra_repr()}) draws nothing'
+            way = 'give a range as its ratio, or take one that draws, such as MultinomialMasker or AttMaskHint'
+            if isinstance(masker, MaskerSchedule) and fixed is masker:
+                whose, way = 'in one of the phases of MaskerSchedule nothing is hidden', 'give it a masker'
+        raise UsageError(
+            f'{key} is {copies}, but {whose}, so all masks of an image would be equal: {way}, or leave it 1'
+        )
+    for name, one in objectives.items():
+        if not one.several_masks:
+            raise UsageError(
+                f'{key} is {copies}, but the objective {name!r} ({type(one).__name__}) is defined for one mask of an '
+                'image: leave it 1, or leave the objective out'
+            )
+    return copies
 
 
 def check_view_numbers(

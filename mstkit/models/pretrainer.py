@@ -21,6 +21,7 @@ from mstkit.models.part_checks import (
     Sees,
     cell_of,
     check_backbone,
+    check_copies,
     check_objectives,
     check_teacher,
     check_throwing,
@@ -65,6 +66,8 @@ class Pretrainer(EncoderPasses, TrainedModel, BaseSelfSupervisor):
         mask_token_std: the learned [MASK] embedding is initialized from a truncated normal of this standard deviation;
             0 for zeros.
         mask_token_decay: whether weight decay applies to the [MASK] embedding (see :attr:`decayed_parameters`).
+        masks_per_image: M, how often the student sees each global view, each time under another mask, for one pass of
+            teacher and guide (data2vec 2.0's ``clone_batch``). Losses are means over all copies.
 
     Raises:
         UsageError: parts that do not fit each other.
@@ -91,6 +94,7 @@ class Pretrainer(EncoderPasses, TrainedModel, BaseSelfSupervisor):
         mask_token_decay: bool = False,
         encoder_sees: Sees = 'mask_token',
         mask_patch_size: int | None = None,
+        masks_per_image: int = 1,
     ) -> None:
         name = type(self).__name__
         masking = build_masker(masker)
@@ -108,6 +112,7 @@ class Pretrainer(EncoderPasses, TrainedModel, BaseSelfSupervisor):
         surroundings = Surroundings(student, self.masker, {}, name, encoder_sees, normalization_of(preprocessor))
         self.objectives = build_objectives(objectives, surroundings)
         check_objectives(self.objectives, encoder_sees, name)
+        self.masks_per_image = check_copies(masks_per_image, self.masker, self.objectives, name)
         self.target_needs = union_of_needs(one.target_needs for one in self.objectives.values())
         asks, guiding = request_of(self.masker, self.objectives.values()), build_guide(guide)
         self.teacher = None

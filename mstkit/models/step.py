@@ -24,6 +24,12 @@ if TYPE_CHECKING:  # for the annotation only: the pretrainer imports this module
 class Step:
     """One iteration of a :class:`Pretrainer`; every property is computed when an objective first accesses it.
 
+    The student sees each of the G*B global views M times, each time under another mask (``masks_per_image``). What is
+    made of the whole view is made once and has G*B rows: ``images``, ``guidance``, ``importance``, ``teacher``. What
+    depends on a mask has M*G*B rows, copy by copy, each of which is view by view: ``mask``, ``thrown``,
+    ``student_images``, ``student``, ``visible``, ``seen``, ``student_global``, ``patch_errors``. :meth:`per_copy`
+    brings the former to the rows of the latter. With M = 1 they are the same.
+
     Args:
         model: the pretrainer.
         views: of each image, (B, 3, H, W) each, normalized; the G global ones first, all of one size, then the target
@@ -31,12 +37,14 @@ class Step:
         attention: compute the teacher's attention even if the masker does not need it (for panels).
         read_all: compute all of the student's tokens even if the objectives need fewer (for panels).
         data_samples: what is known of the B images, for a guide that keeps scores; labels are never read.
+        copies: M; None for the model's ``masks_per_image``.
 
     Attributes:
         views: the V views that the student sees; without the target view.
         target_view: (B, 3, H, W), the view that the teacher alone sees; None if no objective needs it.
         global_views: G.
-        patch_errors: the loss of each hidden patch, (G*B, L) float32 without gradient, by the name of the objective;
+        copies: M.
+        patch_errors: the loss of each hidden patch, (M*G*B, L) float32 without gradient, by the name of the objective;
             those of visible patches mean nothing. Filled as objectives run, where a later one reads them.
         visibilities: how visible a :class:`CurriculumMasking` makes each patch, (G*B, L) float32 with gradient to its
             network, by the name of the objective; filled by whoever asks first, the guide or the objective.
@@ -49,10 +57,12 @@ class Step:
         attention: bool = False,
         read_all: bool = False,
         data_samples: Sequence[Any] | None = None,
+        copies: int | None = None,
     ) -> None:
         self.model, self.views, self.data_samples = model, list(views), data_samples
         self.patch_errors: dict[str, Tensor] = {}
         self.visibilities: dict[str, Tensor] = {}
+        self.copies = model.masks_per_image if copies is None else copies
         self.global_views = min(model.global_views, len(self.views))
         has_target = model.target_needs is not None and len(self.views) > model.global_views
         self.target_view = self.views.pop(model.global_views) if has_target else None
@@ -62,6 +72,15 @@ class Step:
     def images(self) -> Tensor:
         """The global views, (G*B, 3, H, W), view by view."""
         return torch.cat(self.views[: self.global_views])
+
+    @cached_property
+    def student_images(self) -> Tensor:
+        """The global views as the student gets them, once for each mask: (M*G*B, 3, H, W), copy by copy."""
+        return self.per_copy(self.images)
+
+    def per_copy(self, values: Tensor) -> Tensor:
+        """Values of the global views, (G*B, ...), for each masked copy: (M*G*B, ...); with one copy the values."""
+        return values if self.copies == 1 else values.repeat(self.copies, *[1] * (values.ndim - 1))
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -93,10 +112,12 @@ class Step:
 
     @cached_property
     def drawn(self) -> DrawnMask | None:
-        """The masks of the global views, (G*B, h, w) bool each; None without a masker.
+        """The masks of all copies of the global views, (M*G*B, h, w) bool each; None without a masker.
 
-        The guide runs only if the masker needs its scores or tokens. With ``mask_patch_size`` the masker works on the
-        coarser grid, with the guide's scores and tokens averaged over each square of patches.
+        Every copy is a draw of its own for the whole batch, with the same scores and tokens; the masks of the first are
+        those that a single one would have. The guide runs only if the masker needs its scores or tokens. With
+        ``mask_patch_size`` the masker works on the coarser grid, with the guide's scores and tokens averaged over each
+        square of patches.
         """
         masker, cell = self.model.masker, self.model.mask_cell
         if masker is None:
@@ -106,23 +127,24 @@ class Step:
             context = context._replace(
                 tokens=self.guidance.patch_tokens if masker.needs_tokens else None, scores=self.guidance.attention
             )
-        hidden, thrown = masker.draw(coarser(context, cell))
+        seen = coarser(context, cell)
+        hidden, thrown = _joined([masker.draw(seen) for _ in range(self.copies)])
         return DrawnMask(
             expand_mask(hidden, context.grid), None if thrown is None else expand_mask(thrown, context.grid)
         )
 
     @property
     def mask(self) -> Tensor | None:
-        """The mask of the global views: (G*B, h, w) bool, True = hidden from the student; None without a masker."""
+        """The masks of all copies: (M*G*B, h, w) bool, True = hidden from the student; None without a masker."""
         return None if self.drawn is None else self.drawn.hidden
 
     @property
     def thrown(self) -> Tensor | None:
-        """The thrown patches of the global views, likewise: neither encoded nor predicted; None if none are thrown."""
+        """The thrown patches of all copies, likewise: neither encoded nor predicted; None if none are thrown."""
         return None if self.drawn is None else self.drawn.thrown
 
     def mask_shares(self) -> dict[str, Tensor]:
-        """Shares of the global views' patches: ``hidden_fraction`` with a masker, ``thrown_fraction`` if it throws."""
+        """Shares of the patches of all copies: ``hidden_fraction`` with a masker, ``thrown_fraction`` if it throws."""
         masks = {'hidden_fraction': self.mask, 'thrown_fraction': self.thrown}
         return {name: mask.float().mean() for name, mask in masks.items() if mask is not None}
 
@@ -156,28 +178,28 @@ class Step:
 
     @cached_property
     def student(self) -> TokenOutput:
-        """The student's tokens of the masked global views, with [MASK] tokens in place of the hidden patches.
+        """The student's tokens of all masked copies, with [MASK] tokens in place of the hidden patches.
 
         Holds as many of its inner layers as an objective needs.
         """
         read: Read = 'all' if self._read_all else self.model.student_needs
-        return self.model.student_forward(self.images, self.mask, read, self._student_layers, self._visibility)
+        return self.model.student_forward(self.student_images, self.mask, read, self._student_layers, self._visibility)
 
     @cached_property
     def visible(self) -> VisibleOutput:
-        """The student's tokens of the visible patches of the global views, for ``encoder_sees='visible'``.
+        """The student's tokens of the visible patches of all masked copies, for ``encoder_sees='visible'``.
 
         Holds as many of its inner layers as an objective needs.
         """
         unseen = self.mask
         if unseen is not None and self.thrown is not None:
             unseen = unseen | self.thrown
-        seen = self.model.student_forward_visible(self.images, unseen, self._student_layers, self._visibility)
+        seen = self.model.student_forward_visible(self.student_images, unseen, self._student_layers, self._visibility)
         return seen._replace(thrown=self.thrown)
 
     @property
     def seen(self) -> TokenOutput | VisibleOutput:
-        """The student's tokens of the masked global views, of the patches that its encoder sees."""
+        """The student's tokens of all masked copies, of the patches that its encoder sees."""
         return self.visible if self.model.encoder_sees == 'visible' else self.student
 
     def seen_at(self, visibility: Tensor, mask: Tensor | None = None) -> TokenOutput | VisibleOutput:
@@ -197,10 +219,10 @@ class Step:
 
     @property
     def _visibility(self) -> Tensor | None:
-        """The product of the factors of patches' embeddings that objectives give; None if none does."""
+        """The product of the factors of patches' embeddings that objectives give, of all copies; None if none does."""
         found = [one.visibility(self) for one in self.model.objectives.values()]
         factors = [one for one in found if one is not None]
-        return torch.stack(factors).prod(dim=0) if factors else None
+        return self.per_copy(torch.stack(factors).prod(dim=0)) if factors else None
 
     @property
     def _student_layers(self) -> int:
@@ -214,12 +236,12 @@ class Step:
 
     @property
     def student_global(self) -> Tensor:
-        """The student's pooled features of the masked global views, (G*B, C), view by view."""
+        """The student's pooled features of all masked copies, (M*G*B, C), copy by copy, each view by view."""
         return self.seen.pooled
 
     @property
     def student_pooled(self) -> Tensor:
-        """The student's pooled features of all views, (V*B, C), view by view."""
+        """The student's pooled features of all masked copies and of the local views, ((M*G + V - G)*B, C)."""
         # Global views first: both draw random numbers (drop path), and the order has to be the same in every step.
         student = self.student_global
         return torch.cat([student, *(tokens.pooled for tokens in self.student_local)])
@@ -237,12 +259,20 @@ class Step:
         return self.model.teacher.get_submodule(f'{objective}_{name}')
 
 
+def _joined(draws: Sequence[DrawnMask]) -> DrawnMask:
+    """The masks of several draws, one after another; of one draw its own."""
+    if len(draws) == 1:
+        return draws[0]
+    thrown = [one.thrown for one in draws if one.thrown is not None]
+    return DrawnMask(torch.cat([one.hidden for one in draws]), torch.cat(thrown) if thrown else None)
+
+
 @torch.no_grad()
 def panel_of(model: Pretrainer, images: Tensor) -> PanelData:
     """Attention, mask and reconstruction of normalized images (B, 3, H, W), in eval mode, without side effects."""
     was_training = model.training
     model.eval()
-    step = Step(model, [images], attention=model.backbone.provides_attention, read_all=True)
+    step = Step(model, [images], attention=model.backbone.provides_attention, read_all=True, copies=1)
     shown, whose = step.guidance, type(model.guide).__name__
     if shown is None or shown.attention is None or isinstance(model.guide, TeacherGuide):
         shown, whose = (None if model.teacher is None else step.teacher), 'teacher'

@@ -52,6 +52,7 @@ class BEiT(Pretrainer):
         data_preprocessor: normalization, on the device; the tokenizer gets pixels back.
         mask_token_std: what the [MASK] embedding starts as, see :class:`Pretrainer`; a truncated normal, 0.02.
         mask_token_decay: whether weight decay reaches it; it does, as in BEiT's code.
+        masks_per_image: how many masks each view gets for one pass of the teacher, see :class:`Pretrainer`.
 
     Raises:
         UsageError: no such tokenizer; parts that do not fit each other.
@@ -79,6 +80,7 @@ class BEiT(Pretrainer):
         init_cfg: dict | None = None,
         mask_token_std: float = 0.02,
         mask_token_decay: bool = True,
+        masks_per_image: int = 1,
     ) -> None:
         try:
             codes = build_tokenizer(tokenizer)
@@ -99,5 +101,6 @@ class BEiT(Pretrainer):
             mask_token_std=mask_token_std,
             mask_token_decay=mask_token_decay,
             mask_patch_size=mask_patch_size,
+            masks_per_image=masks_per_image,
         )
         print_log(f'BEiT with {codes.name}, {codes.in_words()}', logger='current')

@@ -61,6 +61,7 @@ class BootMAE(Pretrainer):
         objectives: further objectives by name, see :class:`Pretrainer`.
         global_views: how many views of an image are trained on, each by itself.
         data_preprocessor: normalization, on the device.
+        masks_per_image: how many masks each view gets for one pass of the teacher, see :class:`Pretrainer`.
 
     Raises:
         UsageError: parts that do not fit each other.
@@ -90,6 +91,7 @@ class BootMAE(Pretrainer):
         global_views: int = 1,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        masks_per_image: int = 1,
     ) -> None:
         target = dict(type='Pixels', norm=norm_pix, norm_by='channel') if target is None else target
         feature_target = FEATURES if feature_target is None else feature_target
@@ -117,4 +119,5 @@ class BootMAE(Pretrainer):
             init_cfg=init_cfg,
             encoder_sees='visible',
             mask_patch_size=mask_patch_size,
+            masks_per_image=masks_per_image,
         )

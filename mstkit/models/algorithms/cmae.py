@@ -54,6 +54,7 @@ class CMAE(Pretrainer):
         objectives: further objectives by name, see :class:`Pretrainer`.
         global_views: how many views the student gets; the pipeline has to make one more, the target view.
         data_preprocessor: normalization, on the device.
+        masks_per_image: how many masks each view gets for one pass of the teacher, see :class:`Pretrainer`.
 
     Raises:
         UsageError: parts that do not fit each other.
@@ -83,6 +84,7 @@ class CMAE(Pretrainer):
         global_views: int = 1,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        masks_per_image: int = 1,
     ) -> None:
         target = dict(type='Pixels', norm=norm_pix) if target is None else target
         contrast = dict(
@@ -108,4 +110,5 @@ class CMAE(Pretrainer):
             init_cfg=init_cfg,
             encoder_sees='visible',
             mask_patch_size=mask_patch_size,
+            masks_per_image=masks_per_image,
         )

@@ -45,6 +45,7 @@ class Data2Vec(Pretrainer):
         data_preprocessor: normalization, on the device.
         mask_token_std: initialization of the [MASK] embedding, see :class:`Pretrainer`.
         mask_token_decay: whether weight decay applies to it; it does, as in data2vec's code.
+        masks_per_image: how many masks each view gets for one pass of the teacher, see :class:`Pretrainer`.
 
     Raises:
         UsageError: parts that do not fit each other.
@@ -71,6 +72,7 @@ class Data2Vec(Pretrainer):
         init_cfg: dict | None = None,
         mask_token_std: float = 0.02,
         mask_token_decay: bool = True,
+        masks_per_image: int = 1,
     ) -> None:
         target = dict(type='TeacherLayers', norm='layer', norm_mean=True) if target is None else target
         decoder = dict(type='LinearDecoder', init_std=0.02) if decoder is None else decoder
@@ -91,4 +93,5 @@ class Data2Vec(Pretrainer):
             mask_token_std=mask_token_std,
             mask_token_decay=mask_token_decay,
             mask_patch_size=mask_patch_size,
+            masks_per_image=masks_per_image,
         )

@@ -38,6 +38,7 @@ class DBOT(Pretrainer):
         objectives: further objectives by name, see :class:`Pretrainer`.
         global_views: how many views of an image are trained on, each by itself.
         data_preprocessor: normalization, on the device.
+        masks_per_image: how many masks each view gets for one pass of the teacher, see :class:`Pretrainer`.
 
     Raises:
         UsageError: parts that do not fit each other.
@@ -62,6 +63,7 @@ class DBOT(Pretrainer):
         global_views: int = 1,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        masks_per_image: int = 1,
     ) -> None:
         target = dict(type='FrozenFeatures') if target is None else target
         predict = prediction_objective('DBOT', target, decoder, 'ViTDecoder', loss, loss_weight_predict)
@@ -76,4 +78,5 @@ class DBOT(Pretrainer):
             init_cfg=init_cfg,
             encoder_sees='visible',
             mask_patch_size=mask_patch_size,
+            masks_per_image=masks_per_image,
         )

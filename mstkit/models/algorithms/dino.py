@@ -31,6 +31,7 @@ class DINO(Pretrainer):
         data_preprocessor: normalization, on the device.
         mask_token_std: initialization of the [MASK] embedding, see :class:`Pretrainer`; zeros, as in iBOT's code.
         mask_token_decay: whether weight decay applies to it, as in iBOT's code.
+        masks_per_image: how many masks each view gets for one pass of the teacher, see :class:`Pretrainer`.
     """
 
     FLAT_KEYS = FLAT_KEYS
@@ -50,6 +51,7 @@ class DINO(Pretrainer):
         init_cfg: dict | None = None,
         mask_token_std: float = 0.0,
         mask_token_decay: bool = True,
+        masks_per_image: int = 1,
     ) -> None:
         own = distillation_objectives('DINO', neck, head, loss_weight_ce)
         super().__init__(
@@ -63,4 +65,5 @@ class DINO(Pretrainer):
             init_cfg=init_cfg,
             mask_token_std=mask_token_std,
             mask_token_decay=mask_token_decay,
+            masks_per_image=masks_per_image,
         )

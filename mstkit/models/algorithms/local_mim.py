@@ -50,6 +50,7 @@ class LocalMIM(Pretrainer):
         objectives: further objectives by name, see :class:`Pretrainer`.
         global_views: how many views of an image are trained on, each by itself.
         data_preprocessor: normalization, on the device.
+        masks_per_image: how many masks each view gets for one pass of the teacher, see :class:`Pretrainer`.
 
     Raises:
         UsageError: no layer, or not as many scales as layers; parts that do not fit each other.
@@ -77,6 +78,7 @@ class LocalMIM(Pretrainer):
         global_views: int = 1,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        masks_per_image: int = 1,
     ) -> None:
         if not layers or len(layers) != len(scales) or len(layers) >= MOST:
             raise UsageError(
@@ -101,4 +103,5 @@ class LocalMIM(Pretrainer):
             init_cfg=init_cfg,
             encoder_sees='visible',
             mask_patch_size=mask_patch_size,
+            masks_per_image=masks_per_image,
         )

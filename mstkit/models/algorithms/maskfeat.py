@@ -37,6 +37,7 @@ class MaskFeat(Pretrainer):
         data_preprocessor: normalization, on the device; :class:`HOG` does not depend on it.
         mask_token_std: initialization of the [MASK] embedding, see :class:`Pretrainer`.
         mask_token_decay: whether weight decay applies to it.
+        masks_per_image: how many masks each view gets for one pass of the teacher, see :class:`Pretrainer`.
 
     Raises:
         UsageError: parts that do not fit each other.
@@ -61,6 +62,7 @@ class MaskFeat(Pretrainer):
         init_cfg: dict | None = None,
         mask_token_std: float = 0.02,
         mask_token_decay: bool = False,
+        masks_per_image: int = 1,
     ) -> None:
         target = dict(type='HOG') if target is None else target
         decoder = dict(type='LinearDecoder', init_std=0.02) if decoder is None else decoder
@@ -77,4 +79,5 @@ class MaskFeat(Pretrainer):
             mask_token_std=mask_token_std,
             mask_token_decay=mask_token_decay,
             mask_patch_size=mask_patch_size,
+            masks_per_image=masks_per_image,
         )

@@ -36,6 +36,7 @@ class MSN(Pretrainer):
         objectives: further objectives by name, see :class:`Pretrainer`.
         global_views: how many global views the student gets; the pipeline has to make one more, the target view.
         data_preprocessor: normalization, on the device.
+        masks_per_image: how many masks each view gets for one pass of the teacher, see :class:`Pretrainer`.
 
     Raises:
         UsageError: parts that do not fit each other.
@@ -59,6 +60,7 @@ class MSN(Pretrainer):
         global_views: int = 1,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        masks_per_image: int = 1,
     ) -> None:
         match = dict(
             type='PrototypeMatching',
@@ -79,4 +81,5 @@ class MSN(Pretrainer):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
             encoder_sees='visible',
+            masks_per_image=masks_per_image,
         )

@@ -40,6 +40,7 @@ class MSTAlgorithm(Pretrainer):
         mask_token_std: initialization of the [MASK] embedding, see :class:`Pretrainer`; 0.02 as in BEiT, since the
             paper does not say.
         mask_token_decay: whether weight decay applies to it.
+        masks_per_image: how many masks each view gets for one pass of the teacher, see :class:`Pretrainer`.
 
     Raises:
         UsageError: ``patch_neck`` without ``patch_head``; see :class:`Pretrainer`.
@@ -67,6 +68,7 @@ class MSTAlgorithm(Pretrainer):
         init_cfg: dict | None = None,
         mask_token_std: float = 0.02,
         mask_token_decay: bool = False,
+        masks_per_image: int = 1,
     ) -> None:
         if patch_neck is not None and patch_head is None:
             raise UsageError('patch_neck is given without patch_head, the loss on its logits: give both')
@@ -92,4 +94,5 @@ class MSTAlgorithm(Pretrainer):
             init_cfg=init_cfg,
             mask_token_std=mask_token_std,
             mask_token_decay=mask_token_decay,
+            masks_per_image=masks_per_image,
         )

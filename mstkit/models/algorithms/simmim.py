@@ -42,6 +42,7 @@ class SimMIM(Pretrainer):
         data_preprocessor: normalization, on the device.
         mask_token_std: initialization of the [MASK] embedding, see :class:`Pretrainer`.
         mask_token_decay: whether weight decay applies to it.
+        masks_per_image: how many masks each view gets for one pass of the teacher, see :class:`Pretrainer`.
 
     Raises:
         UsageError: parts that do not fit each other.
@@ -68,6 +69,7 @@ class SimMIM(Pretrainer):
         init_cfg: dict | None = None,
         mask_token_std: float = 0.02,
         mask_token_decay: bool = False,
+        masks_per_image: int = 1,
     ) -> None:
         target = dict(type='Pixels', order='channel row column') if target is None else target
         predict = prediction_objective('SimMIM', target, decoder, 'LinearDecoder', loss, loss_weight_predict, weighting)
@@ -83,4 +85,5 @@ class SimMIM(Pretrainer):
             mask_token_std=mask_token_std,
             mask_token_decay=mask_token_decay,
             mask_patch_size=mask_patch_size,
+            masks_per_image=masks_per_image,
         )

@@ -44,6 +44,11 @@ class AttentionGuidedMasker(Masker):
         """See :attr:`Masker.equal_counts`."""
         return self.prob in (0, 1)
 
+    @property
+    def varies(self) -> bool:
+        """See :attr:`Masker.varies`; not where every candidate is hidden, or none."""
+        return 0 < self.prob < 1
+
     def hide(self, context: MaskContext, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""
         assert context.scores is not None

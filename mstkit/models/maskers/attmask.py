@@ -48,6 +48,11 @@ class AttMask(Masker):
         """See :attr:`Masker.equal_counts`."""
         return self.image_prob in (0, 1)  # all images of a batch share the ratio
 
+    @property
+    def varies(self) -> bool:
+        """See :attr:`Masker.varies`; scores, and a ratio that is fixed, decide alone."""
+        return self.ratio[0] < self.ratio[1] or 0 < self.image_prob < 1
+
     def hide(self, context: MaskContext, generator: Generator) -> Tensor:
         """See :meth:`Masker.hide`."""
         assert context.scores is not None
@@ -120,6 +125,11 @@ class AttMaskHint(AttMaskHigh):
     def equal_counts(self) -> bool:
         """See :attr:`Masker.equal_counts`; not for a ratio below ``show_max``, where a hint may be visible anyway."""
         return super().equal_counts and self.ratio[0] >= self.show_max
+
+    @property
+    def varies(self) -> bool:
+        """See :attr:`Masker.varies`; the hints are drawn."""
+        return super().varies or self.show_max > 0
 
     def hints(self, place: Tensor, generator: Generator) -> Tensor:
         """See :meth:`AttMask.hints`."""

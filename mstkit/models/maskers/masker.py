@@ -60,6 +60,11 @@ class Masker(nn.Module):
         """
         return None
 
+    @property
+    def varies(self) -> bool:
+        """Whether two draws for the same image, scores and tokens can differ. Several masks of an image need that."""
+        return True
+
     def needs_scores_in(self, epoch: int) -> bool:
         """Whether it uses ``context.scores`` in an epoch, from 0; only a schedule's answer depends on the epoch."""
         return self.needs_scores
@@ -73,7 +78,7 @@ class Masker(nn.Module):
         return self.draw(context).hidden
 
     def draw(self, context: MaskContext) -> DrawnMask:
-        """Draws the masks of a batch of B images on an (h, w) grid."""
+        """Draws the masks of a batch of B images on an (h, w) grid; in one iteration, each call draws others."""
         for name in ('scores', 'tokens'):
             if getattr(self, f'needs_{name}') and getattr(context, name) is None:
                 raise UsageError(f'{type(self).__name__} needs {name} of a guide, but context.{name} is None')

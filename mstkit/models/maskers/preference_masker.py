@@ -58,6 +58,11 @@ class PreferenceMasker(RatioMasker):
         self.layer = check_layer(layer, self)
         self.exclude_cls_key = check_flag('PreferenceMasker.exclude_cls_key', exclude_cls_key)
 
+    @property
+    def varies(self) -> bool:
+        """See :attr:`Masker.varies`; with a bonus of 1 the patches of the highest scores are the mask of one half."""
+        return self.preference < 1 or self.ratio != (0.5, 0.5) or 0 < self.image_prob < 1
+
     def choose(self, context: MaskContext, counts: Tensor, generator: Generator) -> Tensor:
         """See :meth:`RatioMasker.choose`."""
         assert context.scores is not None

@@ -93,6 +93,11 @@ class MaskerSchedule(Masker):
         return promised.pop() if len(promised) == 1 else None
 
     @property
+    def varies(self) -> bool:
+        """Whether it holds in every phase; not in one that hides nothing, where all copies of an image are alike."""
+        return len(self.maskers) == len(self.starts) and all(masker.varies for masker in self.maskers.values())
+
+    @property
     def layer(self) -> int:  # type: ignore[override]
         """That of the current phase's masker."""
         return -1 if self.current is None else self.current.layer
@@ -159,11 +164,12 @@ class RatioSchedule(Masker):
         check_count('RatioSchedule.epochs', epochs, 1)
         self.masker = built
         self.start, self.end, self.epochs = check_ratio(start, self, 'start'), check_ratio(end, self, 'end'), epochs
-        equal = []
+        equal, varies = [], []
         for ratio in (self.end, self.start):
             self.masker.ratio = ratio
             equal.append(self.masker.equal_counts)
-        self._equal_counts = all(equal)
+            varies.append(self.masker.varies)
+        self._equal_counts, self._varies = all(equal), all(varies)
 
     @property
     def needs_scores(self) -> bool:  # type: ignore[override]
@@ -184,6 +190,11 @@ class RatioSchedule(Masker):
     def equal_counts(self) -> bool:
         """Whether it holds with the ratio of the start and with that of the end."""
         return self._equal_counts
+
+    @property
+    def varies(self) -> bool:
+        """Whether it holds with the ratio of the start and with that of the end."""
+        return self._varies
 
     @property
     def layer(self) -> int:  # type: ignore[override]

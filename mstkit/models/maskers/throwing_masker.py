@@ -68,6 +68,11 @@ class ThrowingMasker(RatioMasker):
                 f'ThrowingMasker: ratio={ratio} and throw={throw} are more than all patches: give less than 1 together'
             )
 
+    @property
+    def varies(self) -> bool:
+        """See :attr:`Masker.varies`; with ``order='ranked'`` scores, and a ratio that is fixed, decide alone."""
+        return self.order != 'ranked' or self.ratio[0] < self.ratio[1] or 0 < self.image_prob < 1
+
     def thrown_count(self, *sides: int) -> int:
         """How many patches of a grid are thrown, int((r + t) L) - int(r L) with the lowest ratio r."""
         # 0.7 + 0.1 is 0.7999999999999999: rounding down must not lose a patch to it.

@@ -62,6 +62,12 @@ class TopShareMasker(RatioMasker):
         self.exclude_cls_key = check_flag('TopShareMasker.exclude_cls_key', exclude_cls_key)
         self.share = self.start
 
+    @property
+    def varies(self) -> bool:
+        """See :attr:`Masker.varies`; not where all is taken by score, in every epoch, and the ratio is fixed."""
+        drawn = self.ratio[0] < self.ratio[1] or 0 < self.image_prob < 1
+        return drawn or (self.start, self.end) != (1, 1)
+
     def share_at(self, progress: Progress) -> float:
         """α in the epoch of a step."""
         epochs = max(math.ceil(progress.total_steps / progress.steps_per_epoch), 1)

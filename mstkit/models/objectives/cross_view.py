@@ -35,6 +35,7 @@ class CrossView(Objective):
 
     teacher_needs = 'pooled'
     reads_local = True
+    several_masks = True
     neck: Any
     head: Any
 
@@ -55,11 +56,13 @@ class CrossView(Objective):
 
     def forward(self, step: Step) -> Tensor:
         """See :meth:`Objective.forward`."""
-        views, teacher_views = len(step.views), step.global_views
+        copies, teacher_views = step.copies, step.global_views
+        local = len(step.views) - teacher_views
+        masked = copies * teacher_views  # views of the student, each copy of a global one by itself
         with torch.no_grad():
             targets = step.teacher_part(self.name, 'neck')(step.teacher.pooled, views=teacher_views)
-        logits = self.neck(step.student_pooled, views=views, global_views=teacher_views)
-        loss = self.head.loss(logits, targets, views, teacher_views)
+        logits = self.neck(step.student_pooled, views=masked + local, global_views=masked)
+        loss = self.head.loss(logits, targets, teacher_views + local, teacher_views, copies)
         self.statistics = dict(self.head.statistics, cross_view=loss.detach())
         return loss
 

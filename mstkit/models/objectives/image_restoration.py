@@ -27,6 +27,7 @@ class ImageRestoration(Objective):
     """
 
     student_needs = 'all'
+    several_masks = True
     decoder: Any
 
     def __init__(self, decoder: dict, surroundings: Surroundings, weight: float = 1.0) -> None:
@@ -36,8 +37,8 @@ class ImageRestoration(Objective):
 
     def forward(self, step: Step) -> Tensor:
         """See :meth:`Objective.forward`."""
-        restored = self.decoder(as_map(step.student), step.global_views)
-        return F.l1_loss(restored.float(), step.images.float())
+        restored = self.decoder(as_map(step.student), step.copies * step.global_views)
+        return F.l1_loss(restored.float(), step.student_images.float())
 
     def restore(self, step: Step) -> Tensor:
         """See :meth:`Objective.restore`."""

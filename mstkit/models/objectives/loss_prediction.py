@@ -44,6 +44,7 @@ class LossPrediction(Objective):
         UsageError: no masker; no objective with losses of patches before this one; a decoder that reads inner blocks.
     """
 
+    several_masks = True
     predictor: TokenDecoder
 
     def __init__(

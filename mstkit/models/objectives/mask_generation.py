@@ -58,6 +58,7 @@ class MaskGeneration(Objective):
 
     needs_scores = True
     teaches_pooled = False
+    several_masks = True
 
     def __init__(
         self,

@@ -31,7 +31,8 @@ class MaskedPrediction(Objective):
 
     The encoder gets [MASK] tokens in place of hidden patches, or the visible patches alone, see ``encoder_sees`` of
     :class:`Pretrainer`. Every hidden patch of a batch has the same weight, whichever image it belongs to; the error of
-    a patch is the mean over its D values. If nothing is hidden, the loss is zero. Thrown patches have none.
+    a patch is the mean over its D values. If nothing is hidden, the loss is zero. Thrown patches have none. With
+    several masks of an image the mean is over the hidden patches of all of them.
 
     With ``layer`` the prediction starts at the output of an inner block, and with ``scale`` its grid is finer or
     coarser than that of the patches: several such objectives are LocalMIM (Wang et al., CVPR 2023). A cell that covers
@@ -67,6 +68,7 @@ class MaskedPrediction(Objective):
             ``norm_predicted`` of a loss that has no such weights or values.
     """
 
+    several_masks = True
     decoder: TokenDecoder
     target: Target
 
@@ -212,9 +214,10 @@ class MaskedPrediction(Objective):
         self.target.check_grid((global_size // side, global_size // side))
 
     def _drawn(self, values: Tensor, step: Step, grid: tuple[int, int]) -> Tensor | None:
-        """Patch values (B, L, D) as images (B, 3, H, W); visible patches without a loss are copied from the step's
+        """Patch values (M*G*B, L, D) as images (M*G*B, 3, H, W); visible patches without a loss are copied from the
         images, and thrown ones, of which nothing is known or asked, are zeros."""
-        made = self.target.to_images(values, step.images, grid)
+        images = step.student_images
+        made = self.target.to_images(values, images, grid)
         if made is None:
             return made
         size = (made.shape[2], made.shape[3])
@@ -223,12 +226,13 @@ class MaskedPrediction(Objective):
             return expand_mask(mask.unflatten(1, grid), size)[:, None]
 
         if self.on == 'hidden':
-            made = torch.where(pixels(self._hidden(step) > 0), made, step.images.to(made.dtype))
+            made = torch.where(pixels(self._hidden(step) > 0), made, images.to(made.dtype))
         return made if step.thrown is None else made.masked_fill(pixels(self._on_cells(step.thrown) >= 1), 0.0)
 
     @torch.no_grad()
     def _target(self, step: Step, grid: tuple[int, int]) -> Tensor:
-        return self.target(step.images, grid, None if self.teacher_needs is None else step.teacher)
+        """The target of every cell of all copies, computed once per image: (M*G*B, L, D), or (M*G*B, L) ids."""
+        return step.per_copy(self.target(step.images, grid, None if self.teacher_needs is None else step.teacher))
 
     def _seen(self, step: Step) -> TokenOutput | VisibleOutput:
         """The student's tokens after the block that is predicted from."""
@@ -252,7 +256,7 @@ class MaskedPrediction(Objective):
             assert step.mask is not None
             factors = self._on_cells(1 + hidden_around(step.mask))
         if self.weighting is not None:
-            of_score = self._on_cells(self.weighting(step.importance).unflatten(1, step.grid))
+            of_score = step.per_copy(self._on_cells(self.weighting(step.importance).unflatten(1, step.grid)))
             factors = of_score if factors is None else factors * of_score
         return factors
 

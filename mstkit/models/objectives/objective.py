@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +75,10 @@ class Objective(nn.Module):
         comes_last: whether it is computed after all others, since it follows a gradient back at once: sharded weights
             are let go of by that, and gathered again in the backward pass alone.
         lr_mult: the learning rate of its parameters, as a multiple of the model's.
+        several_masks: whether it takes a step in which the student sees each global view under several masks
+            (``masks_per_image`` of :class:`Pretrainer`). What it reads of the student and the masks then has M times
+            the rows of what it reads of the images and the teacher (:class:`Step` says which is which), and its loss is
+            the mean over the copies. An objective that does not say so is refused there.
         statistics: detached scalars of the last step, for the log.
     """
 
@@ -93,6 +97,7 @@ class Objective(nn.Module):
     reads_errors_of: str | None = None
     comes_last: bool = False
     lr_mult: float = 1.0
+    several_masks: ClassVar[bool] = False
 
     def __init__(self, surroundings: Surroundings, weight: float = 1.0) -> None:
         super().__init__()

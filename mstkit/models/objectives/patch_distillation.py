@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # for annotations only: importing it would be circular
 class PatchDistillation(Objective):
     """Cross-entropy of hidden patches within a view (iBOT, Zhou et al., ICLR 2022, eq. 2), with its own center.
 
+    With several masks of an image it is the mean over the copies; the center is that of the patches of whole images,
+    each counted once, and with ``centering='sinkhorn'`` the hidden patches of all copies use the prototypes alike.
+
     Args:
         head: the loss, for example ``dict(type='IBOTHead')``.
         neck: the projection of patch tokens, (M, C) to (M, K); None uses the neck of another objective (iBOT's shared
@@ -38,6 +41,7 @@ class PatchDistillation(Objective):
     student_needs = 'hidden'
     teacher_needs = 'all'  # the center is the mean over all of the teacher's patches
     gives_patch_errors = True
+    several_masks = True
     head: Any
     neck: Any
 
@@ -86,24 +90,25 @@ class PatchDistillation(Objective):
         return self.neck
 
     def forward(self, step: Step) -> Tensor:
-        """See :meth:`Objective.forward`; the projection's last layer is applied to the M hidden patches only."""
+        """See :meth:`Objective.forward`; the projection's last layer is applied to the H hidden patches only."""
         owner = self._neck_of or self.name
         student, mask = step.student, step.mask
         assert mask is not None
-        chosen = mask.flatten().nonzero().squeeze(1) if student.hidden is None else student.hidden  # (M,)
+        chosen = mask.flatten().nonzero().squeeze(1) if student.hidden is None else student.hidden  # (H,)
         with torch.no_grad():
             neck = step.teacher_part(owner, 'neck')
             tokens = step.teacher.patch_tokens.flatten(0, 1)  # (G*B*L, C)
+            of_image = chosen if step.copies == 1 else chosen % len(tokens)  # the teacher saw each view once
             if self.head.centering == 'mean':
                 features = neck.bottleneck(tokens)  # (G*B*L, D)
-                targets = neck.prototypes(features[chosen])
+                targets = neck.prototypes(features[of_image])
                 # The last layer is linear: the mean of all patches' logits is the logit of the patches' mean. In
                 # float32, because in half precision this single row is less exact than a mean over many logits.
                 with torch.autocast(features.device.type, enabled=False):
                     mean = neck.prototypes(features.float().mean(dim=0, keepdim=True))
                 self.head.remember(mean * len(features), len(features))
             else:  # only the center asks for visible patches
-                targets = neck.prototypes(neck.bottleneck(tokens[chosen]))
+                targets = neck.prototypes(neck.bottleneck(tokens[of_image]))
         predicted = step.part(owner, 'neck')(student.patch_tokens.flatten(0, 1)[chosen])
         loss = self.head.loss(predicted, targets, patch_weights(mask.flatten(1), chosen))
         if step.keeps_errors(self.name):

@@ -30,7 +30,7 @@ class PrototypeMatching(Objective):
     all anchors of an image is the teacher's assignment of the unmasked target view to the student's prototypes, to the
     power of 1 / ``sharpening`` and normalized. The loss is the mean cross-entropy over the anchors, plus
     ``entropy_weight`` times ln K - H, H the entropy of the mean assignment over all anchors of all processes: 0 if all
-    K prototypes are used alike. Computes in float32.
+    K prototypes are used alike. With several masks of an image each masked copy is an anchor. Computes in float32.
 
     Args:
         neck: a :class:`DINONeck`, whose last layer has the prototypes; the logits are cosines with
@@ -50,6 +50,7 @@ class PrototypeMatching(Objective):
 
     target_needs = 'pooled'
     reads_local = True
+    several_masks = True
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class PrototypeMatching(Objective):
         with torch.no_grad():
             projected = step.teacher_part(self.name, 'neck').bottleneck(step.target.pooled)
             log_t = self.targets(self.neck.prototypes(projected))  # (B, K)
-        logits = [self.neck(step.student_global, views=step.global_views)]
+        logits = [self.neck(step.student_global, views=step.copies * step.global_views)]
         for tokens in step.student_local:  # of one size each
             views = len(tokens.pooled) // len(log_t)
             logits.append(self.neck(tokens.pooled, views=views, global_views=0))

@@ -20,16 +20,25 @@ class Regularizer(Objective):
     """A loss on the student's pooled features of the global views, in float32 whatever the precision of the step.
 
     It says nothing about what an image shows, so it trains no class token by itself and is added to other objectives:
-    ``objectives=dict(koleo=dict(type='KoLeo'))``. Arguments: :class:`Objective`.
+    ``objectives=dict(koleo=dict(type='KoLeo'))``. With several masks of an image it is the mean over the copies, each
+    of which is a batch by itself: two copies of an image are never told apart. Arguments: :class:`Objective`.
     """
 
     teaches_pooled = False
+    several_masks = True
 
     def forward(self, step: Step) -> Tensor:
         """See :meth:`Objective.forward`."""
-        features = step.student_global.unflatten(0, (step.global_views, -1))
+        features = step.student_global.unflatten(0, (step.copies, step.global_views, -1))
         with torch.autocast(features.device.type, enabled=False):
-            return self.penalty(features.float())
+            if step.copies == 1:
+                return self.penalty(features[0].float())
+            found, noted = [], []
+            for copy in features.float():
+                found.append(self.penalty(copy))
+                noted.append(self.statistics)
+            self.statistics = {name: torch.stack([one[name] for one in noted]).mean() for name in noted[0]}
+            return torch.stack(found).mean()
 
     @abstractmethod
     def penalty(self, features: Tensor) -> Tensor:

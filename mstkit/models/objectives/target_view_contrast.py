@@ -46,6 +46,7 @@ class TargetViewContrast(Objective):
 
     target_needs = 'pooled'  # a teacher; of its tokens only the last block's
     target_layers = 1
+    several_masks = True
     decoder: TokenDecoder
     neck: Any
     predictor: Any
@@ -79,15 +80,15 @@ class TargetViewContrast(Objective):
         return {'neck': self.neck}
 
     def forward(self, step: Step) -> Tensor:
-        """See :meth:`Objective.forward`; all global views of an image have the same key."""
+        """See :meth:`Objective.forward`; all global views of an image, and all their copies, have the same key."""
         with torch.no_grad():
             (keys,) = step.teacher_part(self.name, 'neck')((step.target.layers[-1].mean(dim=1),))  # (B, D)
         (projected,) = self.neck((mean_of_places(self.decoder(step.seen), step.thrown),))
-        (queries,) = self.predictor((projected,))  # (G*B, D)
+        (queries,) = self.predictor((projected,))  # (M*G*B, D)
         with torch.autocast(queries.device.type, enabled=False):
             cosines = F.normalize(queries.float(), dim=1) @ keys_of_all_ranks(F.normalize(keys.float(), dim=1)).T
             own = torch.arange(len(keys), device=keys.device) + dist.get_rank() * len(keys)
-            own = own.repeat(step.global_views)
+            own = own.repeat(step.copies * step.global_views)
             loss = F.cross_entropy(cosines / self.temperature, own)
         found = (cosines.argmax(dim=1) == own).float().mean()
         self.statistics = {'contrast_top1': found, 'contrast': loss.detach()}
