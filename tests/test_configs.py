@@ -94,6 +94,10 @@ def reduced(model: Config) -> Config:
     for decoder in (model.get('decoder'), model.get('feature_decoder'), *further):
         if decoder and decoder.get('type', 'ViTDecoder') in ('ViTDecoder', 'CrossAttentionDecoder'):
             decoder.update(embed_dims=24, num_layers=1, num_heads=2)
+        elif decoder and decoder.type == 'ConvDecoder':
+            decoder.update(embed_dims=48, num_layers=2)
+    if (model.get('target') or {}).get('top'):
+        model.target.top = min(model.target.top, 3)
     return model
 
 

@@ -171,6 +171,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'SimMIM': (dict(backbone=SMALL, mask_patch_size=8), step_on_one),
     'MaskFeat': (dict(backbone=SMALL, target=dict(type='HOG', cell_size=4)), step_on_one),
     'Data2Vec': (dict(backbone=SMALL), step_on_one),
+    'Data2Vec2': (dict(backbone=SMALL, decoder=dict(groups=2, num_layers=1), masks_per_image=2), step_on_one),
     'BootMAE': (dict(backbone=SMALL, decoder=CROSS, feature_decoder=CROSS), step_on_one),
     'CMAE': (dict(backbone=SMALL, decoder=TOKENS, feature_decoder=TOKENS, **CONTRAST), step),
     'MSN': (dict(backbone=SMALL, neck=NECK), step),
@@ -197,6 +198,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     ),
     'LinearDecoder': (dict(in_channels=CHANNELS, out_channels=12), decode),
     'CrossAttentionDecoder': (dict(in_channels=CHANNELS, out_channels=12, num_heads=2), decode),
+    'ConvDecoder': (dict(in_channels=CHANNELS, out_channels=12, groups=2), decode),
     'ViTDecoder': (dict(in_channels=CHANNELS, out_channels=12, embed_dims=16, num_layers=1, num_heads=2), decode),
     'TeacherLayers': (dict(patch_size=8), None),  # computed from a teacher: tests/models/test_teacher_layers.py
     'Tokens': (dict(patch_size=8, tokenizer='PatchTokenizer.pth'), predict_from),

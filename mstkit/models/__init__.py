@@ -11,6 +11,7 @@ from mstkit.models.algorithms import (
     BEiT,
     BootMAE,
     Data2Vec,
+    Data2Vec2,
     LocalMIM,
     MaskFeat,
     MoBY,
@@ -19,7 +20,14 @@ from mstkit.models.algorithms import (
 )
 from mstkit.models.backbones import MaskedBackbone, MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.data_preprocessors import ViewDataPreprocessor
-from mstkit.models.decoders import CNNImageDecoder, CrossAttentionDecoder, LinearDecoder, TokenDecoder, ViTDecoder
+from mstkit.models.decoders import (
+    CNNImageDecoder,
+    ConvDecoder,
+    CrossAttentionDecoder,
+    LinearDecoder,
+    TokenDecoder,
+    ViTDecoder,
+)
 from mstkit.models.guides import (
     CachedGuide,
     EMAGuide,
@@ -102,6 +110,7 @@ __all__ = [
     'CachedGuide',
     'CodingRate',
     'ColorNoiseMasker',
+    'ConvDecoder',
     'CrossAttentionDecoder',
     'CrossView',
     'CurriculumMasking',
@@ -109,6 +118,7 @@ __all__ = [
     'DINOHead',
     'DINONeck',
     'Data2Vec',
+    'Data2Vec2',
     'EMAGuide',
     'ForeignModel',
     'GeneratedMaskGuide',

@@ -68,6 +68,7 @@ METHODS: dict[str, dict[str, Any]] = {
     ),
     'SimMIM': dict(type='SimMIM', mask_patch_size=8),
     'Data2Vec': dict(type='Data2Vec', masker=dict(type='BlockMasker', ratio=0.6, image_prob=1.0, min_block=2)),
+    'Data2Vec2': dict(type='Data2Vec2', decoder=dict(groups=2, num_layers=2), masks_per_image=2),
     'LocalMIM': dict(
         type='LocalMIM',
         layers=(1, -1),
@@ -92,7 +93,7 @@ METHODS: dict[str, dict[str, Any]] = {
         masker=dict(type='BlockMasker', ratio=(0.3, 0.7), image_prob=1.0, min_block=2),
     ),
 }
-TAUGHT = ('MAE, guided', 'MAE, hard patches', 'Data2Vec', 'CMAE', 'MSN', 'BootMAE')
+TAUGHT = ('MAE, guided', 'MAE, hard patches', 'Data2Vec', 'Data2Vec2', 'CMAE', 'MSN', 'BootMAE')
 VIEW = [
     dict(type='MultiCrop', global_crops=dict(size=SIZE, count=1), local_crops=dict(count=0), global_recipes={}),
     dict(type='PackViews'),

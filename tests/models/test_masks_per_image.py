@@ -117,17 +117,17 @@ def test_one_mask_is_as_before_and_nothing_is_copied(case):
     step = Step(model, inputs_of(model))
     assert step.copies == 1 and step.student_images is step.images and step.per_copy(step.images) is step.images
     mask = step.mask
-    model.masks_per_image = M
     assert mask is not None
-    masks = [Step(model, inputs_of(model)) for _ in range(2)]
-    for one in masks:
+    drawn = []
+    for copies in (M, M, 1):
         model.set_progress(Progress(0, 100, 10, rank_seed=1, iteration=5))
-        assert one.mask is not None
-    first, again = (one.mask for one in masks)
-    assert torch.equal(first, again), 'the same seed, the same masks'
-    assert not torch.equal(first[: len(mask)], first[len(mask) : 2 * len(mask)]), 'each copy has its own'
-    model.set_progress(Progress(0, 100, 10, rank_seed=1, iteration=5))
-    assert torch.equal(Step(model, inputs_of(model), copies=1).mask, first[: len(mask)]), 'the first is the only one'
+        masks = Step(model, inputs_of(model), copies=copies).mask
+        assert masks is not None
+        drawn.append(masks.split(len(mask)))
+    first, again, single = drawn
+    assert all(map(torch.equal, first, again)), 'the same seed, the same masks'
+    assert not torch.equal(first[0], first[1]), 'each copy has its own'
+    assert torch.equal(single[0], first[0]), 'the first is the only one'
 
 
 def test_teacher_and_guide_see_each_image_once(monkeypatch):

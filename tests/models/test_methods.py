@@ -63,6 +63,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     'CLMAE': dict(decoder=SMALL_DECODER, network=dict(num_layers=1)),
     'CMAE': dict(decoder=SMALL_DECODER, feature_decoder=SMALL_DECODER, neck=mlp(), predictor=mlp()),
     'DBOT': dict(decoder=SMALL_DECODER),
+    'Data2Vec2': dict(masks_per_image=2),
     'LocalMIM': dict(layers=(1, -1), scales=(2.0, 0.5), decoder=SMALL_DECODER),
     'MAE': dict(decoder=SMALL_DECODER),
 }

@@ -4,6 +4,7 @@ from mstkit.models.algorithms.boot_mae import BootMAE
 from mstkit.models.algorithms.cl_mae import CLMAE
 from mstkit.models.algorithms.cmae import CMAE
 from mstkit.models.algorithms.data2vec import Data2Vec
+from mstkit.models.algorithms.data2vec2 import Data2Vec2
 from mstkit.models.algorithms.dbot import DBOT
 from mstkit.models.algorithms.dino import DINO
 from mstkit.models.algorithms.ibot import IBOT
@@ -27,6 +28,7 @@ __all__ = [
     'BEiT',
     'BootMAE',
     'Data2Vec',
+    'Data2Vec2',
     'LocalMIM',
     'MSTAlgorithm',
     'MaskFeat',

@@ -76,6 +76,20 @@ class TokenDecoder(BaseModule):
             (B, L * scale², D), cells row-major; without meaning for thrown patches (``seen.thrown``).
         """
 
+    def _spread(self, tokens: Tensor, seen: VisibleOutput, hidden: Tensor) -> Tensor:
+        """Scatters visible tokens (B, V, C) to their patches: (B, L, C).
+
+        Args:
+            tokens: of the visible patches.
+            seen: says where they are.
+            hidden: tokens of the other patches, (1, 1, C), (1, L + 1, C) or (B, L + 1, C): the last row is that of
+                padding.
+        """
+        batch, length = len(tokens), seen.grid[0] * seen.grid[1]
+        whole = hidden.expand(batch, length + 1, -1)  # one extra row, to which padding is scattered
+        index = seen.places.where(seen.places >= 0, length)[..., None].expand_as(tokens)
+        return whole.scatter(1, index, tokens.to(whole.dtype))[:, :length]
+
 
 def build_decoder(decoder: dict, **sizes: Any) -> TokenDecoder:
     """Builds a decoder of tokens from its config.

@@ -126,19 +126,6 @@ class TransformerDecoder(TokenDecoder):
             tokens = whole.scatter(1, places[..., None].expand_as(tokens), tokens)[:, :length]
         return self.predict(tokens) if self.scale == 1 else self.predict(tokens, seen.grid)
 
-    def _spread(self, tokens: Tensor, seen: VisibleOutput, hidden: Tensor) -> Tensor:
-        """Scatters visible tokens (B, V, C) to their patches: (B, L, C).
-
-        Args:
-            tokens: of the visible patches.
-            seen: says where they are.
-            hidden: tokens of the other patches, (1, 1, C) or (1, L + 1, C): the last row is that of padding.
-        """
-        batch, length = len(tokens), seen.grid[0] * seen.grid[1]
-        whole = hidden.expand(batch, length + 1, -1)  # one extra row, to which padding is scattered
-        index = seen.places.where(seen.places >= 0, length)[..., None].expand_as(tokens)
-        return whole.scatter(1, index, tokens.to(whole.dtype))[:, :length]
-
     def _positions_of(self, grid: tuple[int, int], device: torch.device) -> Tensor:
         """Fixed positions (1, L, C), computed from the grid and cached; not part of the state dict."""
         key = (grid, device)
