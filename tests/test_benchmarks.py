@@ -79,6 +79,19 @@ def test_steps_of_methods_are_held_against_the_first(monkeypatch, tmp_path, caps
     assert 'is named twice' in capsys.readouterr().err
 
 
+def test_several_masks_are_held_against_one(monkeypatch, tmp_path, capsys):
+    module = load_program('benchmarks/masks_per_image.py')
+    config = 'configs/data2vec/data2vec2_vit-tiny_folder.py'
+    words = (config, '--masks', '1,3', '--batch-size', 2, '--rounds', 3, '--json', tmp_path / 'out.json')
+    assert run(module, monkeypatch, *words) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert json.loads((tmp_path / 'out.json').read_text()) == found
+    one, three = found['results']['1'], found['results']['3']
+    assert one['over_first'] == 1 and three['seconds_a_mask'] == pytest.approx(three['seconds'] / 3, abs=1e-3)
+    assert run(module, monkeypatch, config, '--masks', '1,1') == 2
+    assert '--masks is 1,1' in capsys.readouterr().err
+
+
 def test_every_named_mask_is_held_against_a_step(monkeypatch, tmp_path, capsys):
     module = load_program('benchmarks/masks.py')
     words = ('configs/mae/mae_vit-tiny_folder.py', '--batch-size', 2, '--rounds', 3, '--json', tmp_path / 'out.json')
