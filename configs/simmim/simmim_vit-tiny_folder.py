@@ -1,7 +1,8 @@
 """SimMIM on your own folder of images, hundreds to tens of thousands of them, with or without classes.
 
 Command: python tools/train.py configs/simmim/simmim_vit-tiny_folder.py --data-root DIR [--epochs N]
-k-NN says little of SimMIM's features, which want fine-tuning. No row of a paper.
+k-NN says little of SimMIM's features, which want fine-tuning. No row of a paper: pixels normalized per patch and
+fixed positions, as MAE has both, learn more in few epochs (docs/en/results.md, chosen on other images).
 configs/mst/mst_vit-tiny_folder.py says what DIR holds. Not reproduced here.
 """
 
@@ -10,6 +11,8 @@ _base_ = [
     '../_base_/datasets/folder_one_view.py',
     '../_base_/schedules/mim_folder.py',
 ]
+
+model = dict(backbone=dict(positions='sincos'), target=dict(type='Pixels', norm=True))
 
 train_pipeline = [
     dict(type='LoadRGB'),

@@ -11,13 +11,16 @@ from torch.nn.utils.parametrizations import spectral_norm
 from mstkit.errors import UsageError
 from mstkit.utils.checks import check_count
 
+NARROWEST = 8  # channels between the generator's convolutions
+
 
 class MaskGenerator(BaseModule):
     """Attention maps (B, N, h, w) of N heads to one logit per patch (AutoMAE, Chen et al., arXiv 2303.06583).
 
-    Two convolutions of 3×3 with a ReLU between them, N to N / 2 to 1 channels, as in AutoMAE's code. The code gives it
-    the attention as it is, which is about 1 / L; here each map is divided by its mean first, so that what is learned
-    does not depend on the number of patches.
+    Two convolutions of 3×3 with a ReLU between them, N to N / 2 to 1 channels, as in AutoMAE's code; at least 8 in
+    between, since of one or two a ReLU may stay at zero for good. The code gives it the attention as it is, which is
+    about 1 / L; here each map is divided by its mean first, so that what is learned does not depend on the number of
+    patches.
 
     Args:
         heads: N.
@@ -26,7 +29,7 @@ class MaskGenerator(BaseModule):
     def __init__(self, heads: int) -> None:
         super().__init__()
         self.heads = check_count('MaskGenerator.heads', heads, 1, 4096)
-        inner = max(1, heads // 2)
+        inner = max(NARROWEST, heads // 2)
         self.layers = nn.Sequential(
             nn.Conv2d(heads, inner, 3, padding=1),
             nn.ReLU(inplace=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
@@ -34,6 +36,34 @@ def test_groups_are_the_students_and_decay_is_the_recipes(monkeypatch):
         assert value == (0.0 if flat else 0.04), name
     assert decay['backbone.cls_token'] == decay['backbone.pos_embed'] == 0.04
     assert not [line for line in said if 'requires_grad' in line]
+
+
+class Said(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def test_what_is_fixed_beside_trained_parameters_is_said_once():
+    """MAE's positions, of which mmengine would warn; what others say of parameters stays in the log."""
+    model, logger, said = build('MAE'), MMLogger.get_current_instance(), Said()
+    before = logger.level
+    logger.addHandler(said)
+    logger.setLevel('INFO')
+    try:
+        decay = decay_of(model)
+        logger.warning('another is skipped since its requires_grad=False')
+    finally:
+        logger.removeHandler(said)
+        logger.setLevel(before)
+    lines = [line for line in said.lines if 'fixed' in line or 'skipped' in line]
+    assert lines == ['fixed, not trained: backbone.pos_embed', 'another is skipped since its requires_grad=False']
+    assert 'backbone.pos_embed' not in decay and not model.get_parameter('backbone.pos_embed').requires_grad
 
 
 def test_ibots_mask_embedding_is_decayed_and_msts_is_not():

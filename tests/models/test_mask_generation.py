@@ -96,10 +96,10 @@ def test_loss_and_gradients_of_a_step_are_those_of_the_formulas(strength):
     (predict + discriminating + 0.3 * deceiving).backward()
     check_gradients(model, weights)
     found = model.last_statistics()
-    assert found['judged_real'].item() == pytest.approx(judged.mean().item(), rel=1e-4)
-    assert found['judged_generated'].item() == pytest.approx(of_made.mean().item(), rel=1e-4, abs=1e-6)
+    assert found['mask_judged_real'].item() == pytest.approx(judged.mean().item(), rel=1e-4)
+    assert found['mask_judged_made'].item() == pytest.approx(of_made.mean().item(), rel=1e-4, abs=1e-6)
     entropy = -(shares * shares.log()).sum(dim=1)
-    assert found['generated_patches'].item() == pytest.approx(entropy.exp().mean().item(), rel=1e-4)
+    assert found['mask_spread'].item() == pytest.approx(entropy.exp().mean().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize('kind', ['MAE', 'SimMIM'])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from mmengine.logging import MMLogger
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
@@ -18,7 +20,8 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """mmengine's constructor, but modules without a trainable parameter get no parameter groups.
 
     mmengine gives every parameter a group and logs a warning for each one that takes no gradient: with a momentum
-    teacher that is half of the model.
+    teacher that is half of the model. What is fixed beside trained parameters, such as MAE's positions, is named in one
+    line of the log.
 
     A model's ``decayed_parameters`` names parameters that get weight decay although they have one dimension;
     ``custom_keys`` of ``paramwise_cfg`` take precedence.
@@ -36,7 +39,15 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if named or any(isinstance(part, OwnLearningRate) and part.lr_mult != 1 for part in model.modules()):
             # Even if there is no key: without any setting mmengine makes a single group.
             self.paramwise_cfg: Any = {**settings, 'custom_keys': {**named, **settings.get('custom_keys', {})}}
-        return super().__call__(model)
+        logger, fixed = MMLogger.get_current_instance(), _FixedParameters()
+        logger.addFilter(fixed)
+        try:
+            built = super().__call__(model)
+        finally:
+            logger.removeFilter(fixed)
+        if fixed.names:
+            logger.info(f'fixed, not trained: {", ".join(fixed.names)}')
+        return built
 
     def add_params(self, params: list[dict], module: nn.Module, *args: Any, **kwargs: Any) -> None:
         """See mmengine; called for each module, its children included."""
@@ -52,3 +63,17 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                             'is not there: give optim_wrapper.optimizer.lr'
                         )
                     group['lr'] = rate * module.lr_mult
+
+
+class _FixedParameters(logging.Filter):
+    """Collects the names in mmengine's warnings of parameters without gradient, and keeps these out of the log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        name, said, _ = record.getMessage().partition(' is skipped since its requires_grad=False')
+        if said:
+            self.names.append(name)
+        return not said

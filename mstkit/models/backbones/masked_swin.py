@@ -161,7 +161,7 @@ class MaskedSwinTransformer(VisibleSquares, SwinTransformer):
         self.shift_by = check_one_of('MaskedSwinTransformer: shift_by', shift_by, ('map', 'img_size'))
         self.embedding_dims = self.embed_dims
         self.feature_dims = self.num_features[-1]
-        self.attention_heads = self.stages[-1].blocks[-1].attn.w_msa.num_heads
+        self.attention_heads = self.num_heads[-1]
         self.patch_size = self.patch_embed.projection.stride[0]
         self.stride = self.patch_size * 2 ** (self.num_layers - 1)
         for stage in self.stages:
@@ -209,16 +209,10 @@ class MaskedSwinTransformer(VisibleSquares, SwinTransformer):
 
     def forward_layers(self, images: Tensor, count: int, norm: bool = True) -> list[Tensor]:
         """See :meth:`MaskedBackbone.forward_layers`."""
-        blocks: Any = self.stages[-1].blocks
-        before = self._check_layers(count, len(blocks))
+        self._check_layers(count, self.layer_count())
+        _, found = self._last_stage(*self._before_last_stage(images), count)
         final = self._final_norm()
-        tokens, grid = self._before_last_stage(images)
-        found = []
-        for depth, block in enumerate(blocks):
-            tokens = block(tokens, grid)
-            if depth >= before:
-                found.append(final(tokens) if norm and final is not None else tokens)
-        return found
+        return found if final is None or not norm else [final(tokens) for tokens in found]
 
     def _final_norm(self) -> nn.Module | None:
         # mmpretrain makes it for the stages alone whose output is asked for.

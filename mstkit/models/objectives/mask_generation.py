@@ -120,10 +120,10 @@ class MaskGeneration(Objective):
             deceiving = (self.discriminator.judge(made) - 1).square().mean()
         likely = shares.detach()
         self.statistics = {
-            'judged_real': of_real.detach().mean(),
-            'judged_generated': of_made.detach().mean(),
+            'mask_judged_real': of_real.detach().mean(),
+            'mask_judged_made': of_made.detach().mean(),
             # e to the entropy: among how many patches a mask is shared out
-            'generated_patches': torch.special.entr(likely).sum(dim=1).exp().mean(),
+            'mask_spread': torch.special.entr(likely).sum(dim=1).exp().mean(),
         }
         return discriminating + self.adversarial * deceiving
 
