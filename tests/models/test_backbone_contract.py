@@ -113,7 +113,12 @@ def test_visible_patches_alone_or_a_sentence(name):
     if not backbone.encodes_visible:
         with pytest.raises(UsageError, match=name):
             backbone.forward_visible(images, mask)
-        return
+        if not backbone.encodes_squares:
+            return
+        images = images_of(2 * size)
+        height, width = backbone.grid_of(images)
+        mask = torch.ones(2, height, width, dtype=torch.bool)
+        mask[0, ::2, ::2] = mask[1, 1::2, ::2] = False
     visible = backbone.forward_visible(images, mask)
     assert visible.patch_tokens.shape == (2, int((~mask[0]).sum()), backbone.feature_dims)
 

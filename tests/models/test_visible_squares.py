@@ -39,7 +39,7 @@ def squares(batch: int, height: int, width: int, *, secondary: float = 0.25) -> 
 def put_together(image: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, list[int]]:
     """The image of half the side, its cells without a visible patch, and the places of its visible ones, by a loop."""
     height, width = hidden.shape
-    small = torch.zeros(3, height // 2 * SIDE, width // 2 * SIDE)
+    small = image.new_zeros(3, height // 2 * SIDE, width // 2 * SIDE)
     gaps, places = torch.ones(height // 2, width // 2, dtype=torch.bool), {}
     for row in range(height):
         for column in range(width):
@@ -72,6 +72,24 @@ def test_tokens_are_those_of_an_image_of_the_visible_patches(more, shape, second
         torch.testing.assert_close(patches, plain.patch_tokens[0, order], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(inner, plain.layers[0][0, order], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(pooled, plain.patch_tokens[0, order].mean(dim=0), rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_are_those_of_an_image_of_the_visible_patches():
+    """Of every parameter, and of the [MASK] embedding, image by image in double precision."""
+    network, images, mask = swin().double(), torch.randn(3, 3, 128, 128, dtype=torch.float64), squares(3, 4, 4)
+    token = torch.randn(24, dtype=torch.float64, requires_grad=True)
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad} | {'mask_token': token}
+    found = network.forward_visible(images, mask, mask_token=token)
+    made = torch.autograd.grad((found.patch_tokens**3).sum() + found.pooled.sum(), list(trained.values()))
+    loss = torch.zeros((), dtype=torch.float64)
+    for image, hidden in zip(images, mask, strict=True):
+        small, gaps, order = put_together(image, hidden)
+        plain = network.forward_tokens(small[None], gaps[None], mask_token=token).patch_tokens[0, order]
+        loss = loss + (plain**3).sum() + plain.mean(dim=0).sum()
+    expected = torch.autograd.grad(loss, list(trained.values()))
+    for name, one, other in zip(trained, made, expected, strict=True):
+        assert (one - other).norm() <= 1e-9 * other.norm() + 1e-12, name
+        assert other.any(), name
 
 
 def test_a_quarter_of_the_tokens_is_computed():
