@@ -87,6 +87,15 @@ def _rank(rank: int, folder: Path) -> dict[str, Any]:
         run = in_ddp(built) if kind == 'ddp' else in_parts(built)
         train(rank, built, run, wrapper_of(built), range(2), local=0)
         found[f'cl_mae {kind}'] = whole(built.state_dict())
+
+    # AutoMAE's discriminator judges without a gradient of its own, and its guide keeps an average of the encoder.
+    for kind in ('ddp', 'sharded'):
+        generating = dict(objectives=dict(generate=dict(type='MaskGeneration')), masker=dict(type='PreferenceMasker'))
+        built = mae('MAE', guide=dict(type='generated', source=dict(type='ema', momentum=0.9)), **generating)
+        run = in_ddp(built) if kind == 'ddp' else in_parts(built)
+        torch.manual_seed(rank)
+        train(rank, built, run, wrapper_of(built), range(2), local=0)
+        found[f'automae {kind}'] = whole(built.state_dict())
     return found
 
 
@@ -158,6 +167,14 @@ def test_sharded_cl_mae_equals_ddp(trained):
             torch.testing.assert_close(found['cl_mae sharded'][name], value, rtol=1e-4, atol=1e-5, msg=name)
         parts = {part_of(name) for name in found['cl_mae sharded']}
         assert parts == {'backbone', 'predict.decoder', 'hide.network', 'gradients.decoder'}
+
+
+def test_sharded_automae_equals_ddp(trained):
+    for found in trained[0]:
+        for name, value in found['automae ddp'].items():
+            torch.testing.assert_close(found['automae sharded'][name], value, rtol=1e-4, atol=1e-5, msg=name)
+        parts = {part_of(name) for name in found['automae sharded']}
+        assert {'generate.generator', 'generate.discriminator'} < parts
 
 
 def test_the_newest_checkpoint_may_be_a_folder(tmp_path):
