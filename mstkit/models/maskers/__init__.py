@@ -11,7 +11,7 @@ from mstkit.models.maskers.object_masker import ObjectMasker
 from mstkit.models.maskers.part_masker import PartMasker
 from mstkit.models.maskers.preference_masker import PreferenceMasker
 from mstkit.models.maskers.random_masker import RandomMasker
-from mstkit.models.maskers.ratio_masker import RatioMasker
+from mstkit.models.maskers.ratio_masker import RankedMasker, RatioMasker
 from mstkit.models.maskers.scheduled_maskers import MaskerSchedule, RatioSchedule, build_masker
 from mstkit.models.maskers.throwing_masker import ThrowingMasker
 from mstkit.models.maskers.top_share_masker import TopShareMasker
@@ -35,6 +35,7 @@ __all__ = [
     'PartMasker',
     'PreferenceMasker',
     'RandomMasker',
+    'RankedMasker',
     'RatioMasker',
     'RatioSchedule',
     'ThrowingMasker',

@@ -6,17 +6,16 @@ from typing import Literal
 
 from torch import Generator, Tensor
 
-from mstkit.models.maskers.functional import importance_of, places_by_importance
-from mstkit.models.maskers.masker import check_layer
+from mstkit.models.maskers.functional import places_by_importance
 from mstkit.models.maskers.masking_ratio import Ratio
-from mstkit.models.maskers.ratio_masker import RatioMasker
+from mstkit.models.maskers.ratio_masker import RankedMasker
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext
-from mstkit.utils.checks import check_flag, check_one_of
+from mstkit.utils.checks import check_one_of
 
 
 @MODELS.register_module()
-class MultinomialMasker(RatioMasker):
+class MultinomialMasker(RankedMasker):
     """Draws an exact share of the patches without replacement, in proportion to their attention a or to 1 / a.
 
     With ``direction='most'`` the more attended a patch is, the more likely it is hidden: as in AMT (Liu et al., AAAI
@@ -43,8 +42,6 @@ class MultinomialMasker(RatioMasker):
             layer that is not negative, a flag that is neither True nor False.
     """
 
-    needs_scores = True
-
     def __init__(
         self,
         ratio: Ratio = 0.75,
@@ -55,18 +52,13 @@ class MultinomialMasker(RatioMasker):
         exclude_cls_key: bool = False,
         stratified: bool = False,
     ) -> None:
-        super().__init__(ratio, image_prob, stratified)
-        self.direction = check_one_of('MultinomialMasker.direction', direction, ('most', 'least'))
+        super().__init__(ratio, image_prob, direction, layer, exclude_cls_key, stratified)
         self.drawn = check_one_of('MultinomialMasker.drawn', drawn, ('hidden', 'visible'))
-        self.layer = check_layer(layer, self)
-        self.exclude_cls_key = check_flag('MultinomialMasker.exclude_cls_key', exclude_cls_key)
 
     def choose(self, context: MaskContext, counts: Tensor, generator: Generator) -> Tensor:
         """See :meth:`RatioMasker.choose`."""
-        assert context.scores is not None
-        importance = importance_of(context.scores, self.exclude_cls_key)
         attended_first = (self.direction == 'most') == (self.drawn == 'hidden')
-        places = places_by_importance(importance, 'most' if attended_first else 'least', generator)
+        places = places_by_importance(self.importance(context), 'most' if attended_first else 'least', generator)
         return places < counts if self.drawn == 'hidden' else places >= places.shape[1] - counts
 
     def extra_repr(self) -> str:

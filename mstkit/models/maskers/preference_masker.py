@@ -7,17 +7,16 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from mstkit.models.maskers.functional import importance_of, ranks
-from mstkit.models.maskers.masker import check_layer
+from mstkit.models.maskers.functional import ranks
 from mstkit.models.maskers.masking_ratio import Ratio
-from mstkit.models.maskers.ratio_masker import RatioMasker
+from mstkit.models.maskers.ratio_masker import RankedMasker
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext
-from mstkit.utils.checks import check_flag, check_number, check_one_of
+from mstkit.utils.checks import check_number
 
 
 @MODELS.register_module()
-class PreferenceMasker(RatioMasker):
+class PreferenceMasker(RankedMasker):
     """Hides the patches of the largest random numbers, to which those of the highest scores get a bonus.
 
     The masks of AutoMAE (Chen et al., PRCV 2023, arXiv 2303.06583, and its code): each patch draws u, uniform in
@@ -40,8 +39,6 @@ class PreferenceMasker(RatioMasker):
             negative, an unknown direction, a layer that is not negative, a flag that is neither True nor False.
     """
 
-    needs_scores = True
-
     def __init__(
         self,
         ratio: Ratio = 0.75,
@@ -52,11 +49,8 @@ class PreferenceMasker(RatioMasker):
         exclude_cls_key: bool = False,
         stratified: bool = False,
     ) -> None:
-        super().__init__(ratio, image_prob, stratified)
+        super().__init__(ratio, image_prob, direction, layer, exclude_cls_key, stratified)
         self.preference = check_number('PreferenceMasker.preference', preference, 0, 1e6)
-        self.direction = check_one_of('PreferenceMasker.direction', direction, ('most', 'least'))
-        self.layer = check_layer(layer, self)
-        self.exclude_cls_key = check_flag('PreferenceMasker.exclude_cls_key', exclude_cls_key)
 
     @property
     def varies(self) -> bool:
@@ -65,10 +59,9 @@ class PreferenceMasker(RatioMasker):
 
     def choose(self, context: MaskContext, counts: Tensor, generator: Generator) -> Tensor:
         """See :meth:`RatioMasker.choose`."""
-        assert context.scores is not None
-        importance = importance_of(context.scores, self.exclude_cls_key)
-        visible = importance.shape[1] - counts
-        preferred = ranks(-importance if self.direction == 'most' else importance) < visible
+        places = self.by_score(context)
+        visible = places.shape[1] - counts
+        preferred = places < visible
         draw = torch.rand(preferred.shape, generator=generator, device=preferred.device)
         return ranks(draw + self.preference * preferred) >= visible
 

@@ -1,12 +1,14 @@
-"""Base class of maskers that hide an exact share of each image."""
+"""Base classes of maskers that hide an exact share of each image."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Literal
 
 from torch import Generator, Tensor
 
-from mstkit.models.maskers.masker import Masker, check_probability
+from mstkit.models.maskers.functional import importance_of, ranks
+from mstkit.models.maskers.masker import Masker, check_layer, check_probability
 from mstkit.models.maskers.masking_ratio import (
     Ratio,
     amount,
@@ -16,7 +18,7 @@ from mstkit.models.maskers.masking_ratio import (
     draw_stratified_counts,
 )
 from mstkit.structures import MaskContext
-from mstkit.utils.checks import check_flag
+from mstkit.utils.checks import check_flag, check_one_of
 
 
 class RatioMasker(Masker):
@@ -71,3 +73,46 @@ class RatioMasker(Masker):
 
     def extra_repr(self) -> str:
         return amount(self.ratio, self.image_prob) + (', stratified=True' if self.stratified else '')
+
+
+class RankedMasker(RatioMasker):
+    """A :class:`RatioMasker` that looks at the order, or the size, of a guide's scores.
+
+    Args:
+        ratio: see :class:`RatioMasker`.
+        image_prob: see :class:`RatioMasker`.
+        direction: whether the patches of the highest scores come first ('most') or those of the lowest ('least').
+        layer: the guide's block whose attention is used, from the end (-1 is the last).
+        exclude_cls_key: rank by attention over the patches alone; see :func:`functional.importance_of`.
+        stratified: see :class:`RatioMasker`.
+
+    Raises:
+        UsageError: see :class:`RatioMasker`; an unknown direction, a layer that is not negative.
+    """
+
+    needs_scores = True
+
+    def __init__(
+        self,
+        ratio: Ratio,
+        image_prob: float,
+        direction: Literal['most', 'least'],
+        layer: int,
+        exclude_cls_key: bool,
+        stratified: bool = False,
+    ) -> None:
+        super().__init__(ratio, image_prob, stratified)
+        name = type(self).__name__
+        self.direction = check_one_of(f'{name}.direction', direction, ('most', 'least'))
+        self.layer = check_layer(layer, self)
+        self.exclude_cls_key = check_flag(f'{name}.exclude_cls_key', exclude_cls_key)
+
+    def importance(self, context: MaskContext) -> Tensor:
+        """The score of each patch, mean over heads: (B, L) float32."""
+        assert context.scores is not None
+        return importance_of(context.scores, self.exclude_cls_key)
+
+    def by_score(self, context: MaskContext) -> Tensor:
+        """Ranks of the patches (B, L) by ``direction``; rank 0 comes first."""
+        importance = self.importance(context)
+        return ranks(-importance if self.direction == 'most' else importance)

@@ -7,17 +7,17 @@ from typing import Literal
 from torch import Generator, Tensor
 
 from mstkit.errors import UsageError
-from mstkit.models.maskers.functional import importance_of, places_by_importance, ranks, uniform_places
-from mstkit.models.maskers.masker import check_layer, check_probability
+from mstkit.models.maskers.functional import places_by_importance, uniform_places
+from mstkit.models.maskers.masker import check_probability
 from mstkit.models.maskers.masking_ratio import ROUNDING, Ratio, count_of, draw_counts, draw_images
-from mstkit.models.maskers.ratio_masker import RatioMasker
+from mstkit.models.maskers.ratio_masker import RankedMasker
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext
-from mstkit.utils.checks import check_flag, check_one_of
+from mstkit.utils.checks import check_one_of
 
 
 @MODELS.register_module()
-class ThrowingMasker(RatioMasker):
+class ThrowingMasker(RankedMasker):
     """Puts the patches of an image in an order, hides the first, throws the next and leaves the last visible.
 
     Thrown patches are neither encoded nor predicted, and have no token in the decoder. The defaults are AMT's masking
@@ -56,12 +56,9 @@ class ThrowingMasker(RatioMasker):
         layer: int = -1,
         exclude_cls_key: bool = False,
     ) -> None:
-        super().__init__(ratio, image_prob)
+        super().__init__(ratio, image_prob, direction, layer, exclude_cls_key)
         self.throw = check_probability(throw, 'throw', self)
         self.order = check_one_of('ThrowingMasker.order', order, ('drawn', 'ranked', 'random'))
-        self.direction = check_one_of('ThrowingMasker.direction', direction, ('most', 'least'))
-        self.layer = check_layer(layer, self)
-        self.exclude_cls_key = check_flag('ThrowingMasker.exclude_cls_key', exclude_cls_key)
         self.needs_scores = order != 'random'
         if self.ratio[1] + self.throw > 1 + ROUNDING:
             raise UsageError(
@@ -83,11 +80,9 @@ class ThrowingMasker(RatioMasker):
         """The place of each patch in the order: (B, L) int64, 0 for the one that is hidden first."""
         if self.order == 'random':
             return uniform_places(context.shape, generator, context.device)
-        assert context.scores is not None
-        importance = importance_of(context.scores, self.exclude_cls_key)
         if self.order == 'ranked':
-            return ranks(-importance if self.direction == 'most' else importance)
-        return places_by_importance(importance, self.direction, generator)
+            return self.by_score(context)
+        return places_by_importance(self.importance(context), self.direction, generator)
 
     def choose(self, context: MaskContext, counts: Tensor, generator: Generator) -> Tensor:
         """See :meth:`RatioMasker.choose`."""

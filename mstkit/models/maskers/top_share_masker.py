@@ -8,17 +8,16 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from mstkit.models.maskers.functional import importance_of, ranks
-from mstkit.models.maskers.masker import check_layer, check_probability
+from mstkit.models.maskers.functional import ranks
+from mstkit.models.maskers.masker import check_probability
 from mstkit.models.maskers.masking_ratio import Ratio
-from mstkit.models.maskers.ratio_masker import RatioMasker
+from mstkit.models.maskers.ratio_masker import RankedMasker
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext, Progress
-from mstkit.utils.checks import check_flag, check_one_of
 
 
 @MODELS.register_module()
-class TopShareMasker(RatioMasker):
+class TopShareMasker(RankedMasker):
     """Hides the patches of highest score up to a share α of the budget, and for the rest of it any others.
 
     The masks of HPM (Wang et al., CVPR 2023, arXiv 2304.05919, section 3.4 and its code): of the n patches to hide in
@@ -42,8 +41,6 @@ class TopShareMasker(RatioMasker):
             direction, a layer that is not negative, a flag that is neither True nor False.
     """
 
-    needs_scores = True
-
     def __init__(
         self,
         ratio: Ratio = 0.75,
@@ -55,11 +52,8 @@ class TopShareMasker(RatioMasker):
         exclude_cls_key: bool = False,
         stratified: bool = False,
     ) -> None:
-        super().__init__(ratio, image_prob, stratified)
+        super().__init__(ratio, image_prob, direction, layer, exclude_cls_key, stratified)
         self.start, self.end = check_probability(start, 'start', self), check_probability(end, 'end', self)
-        self.direction = check_one_of('TopShareMasker.direction', direction, ('most', 'least'))
-        self.layer = check_layer(layer, self)
-        self.exclude_cls_key = check_flag('TopShareMasker.exclude_cls_key', exclude_cls_key)
         self.share = self.start
 
     @property
@@ -80,10 +74,8 @@ class TopShareMasker(RatioMasker):
 
     def choose(self, context: MaskContext, counts: Tensor, generator: Generator) -> Tensor:
         """See :meth:`RatioMasker.choose`."""
-        assert context.scores is not None
-        importance = importance_of(context.scores, self.exclude_cls_key)
         taken = (counts.double() * self.share).long()  # (B, 1); in float64, so that it is the whole number of the paper
-        first = ranks(-importance if self.direction == 'most' else importance) < taken
+        first = self.by_score(context) < taken
         draw = torch.rand(first.shape, generator=generator, device=first.device)
         return ranks(draw.masked_fill(first, -1.0)) < counts
 
