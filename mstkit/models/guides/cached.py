@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine import dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mstkit.errors import UsageError
-from mstkit.models.backbones import MaskedBackbone
-from mstkit.models.guides.guide import Guide, GuidedParts, build_guide
+from mstkit.models.guides.guide import Guide, GuidedParts, GuideOnAnother, build_guide
 from mstkit.models.maskers import Masker
 from mstkit.models.maskers.functional import importance_of
 from mstkit.registry import MODELS
-from mstkit.structures import Progress, TokenOutput
+from mstkit.structures import TokenOutput
 from mstkit.utils.checks import check_count, check_size
 from mstkit.utils.local_shards import is_sharded
 
@@ -46,7 +45,7 @@ def crop_maps(maps: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 @MODELS.register_module()
-class CachedGuide(Guide):
+class CachedGuide(GuideOnAnother):
     """The scores of whole images, kept per image and refreshed every few epochs by another guide.
 
     A view's scores are cut out of its image's map with the view's own box and mirrored with it. Within an epoch there
@@ -179,21 +178,10 @@ class CachedGuide(Guide):
         """Leaves it in evaluation mode."""
         return super().train(False)
 
-    def set_progress(self, progress: Progress) -> None:
-        """See :meth:`Guide.set_progress`."""
-        self.guide.set_progress(progress)
-
-    def copy_from(self, backbone: MaskedBackbone) -> None:
-        """See :meth:`Guide.copy_from`."""
-        self.guide.copy_from(backbone)
-
-    def after_step(self, backbone: MaskedBackbone) -> None:
-        """See :meth:`Guide.after_step`."""
-        self.guide.after_step(backbone)
-
-    def backbones(self) -> list[nn.Module]:
-        """See :meth:`Guide.backbones`."""
-        return self.guide.backbones()
+    @property
+    def inner(self) -> Guide:
+        """See :attr:`GuideOnAnother.inner`."""
+        return self.guide
 
 
 def _index_of(sample: Any) -> int:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mstkit.errors import UsageError
-from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.guides.cached import CachedGuide
-from mstkit.models.guides.guide import Guide, GuidedParts, build_guide, objective_of_kind
+from mstkit.models.guides.guide import Guide, GuidedParts, GuideOnAnother, build_guide, objective_of_kind
 from mstkit.models.maskers import Masker
 from mstkit.models.objectives import MaskGeneration
 from mstkit.registry import MODELS
-from mstkit.structures import Progress, TokenOutput
+from mstkit.structures import TokenOutput
 from mstkit.utils.checks import check_text
 
 if TYPE_CHECKING:  # for annotations only: importing it would be circular
@@ -23,7 +22,7 @@ if TYPE_CHECKING:  # for annotations only: importing it would be circular
 
 
 @MODELS.register_module()
-class GeneratedMaskGuide(Guide):
+class GeneratedMaskGuide(GuideOnAnother):
     """Ranks patches by a mask that a generator makes of another guide's attention (AutoMAE, Chen et al., PRCV 2023,
     arXiv 2303.06583).
 
@@ -83,21 +82,10 @@ class GeneratedMaskGuide(Guide):
         shares = model.objectives[self.objective].shares(seen.attention.detach(), seen.grid)
         return seen._replace(attention=shares[:, None])
 
-    def set_progress(self, progress: Progress) -> None:
-        """See :meth:`Guide.set_progress`."""
-        self.source.set_progress(progress)
-
-    def copy_from(self, backbone: MaskedBackbone) -> None:
-        """See :meth:`Guide.copy_from`."""
-        self.source.copy_from(backbone)
-
-    def after_step(self, backbone: MaskedBackbone) -> None:
-        """See :meth:`Guide.after_step`."""
-        self.source.after_step(backbone)
-
-    def backbones(self) -> list[nn.Module]:
-        """See :meth:`Guide.backbones`."""
-        return self.source.backbones()
+    @property
+    def inner(self) -> Guide:
+        """See :attr:`GuideOnAnother.inner`."""
+        return self.source
 
     def extra_repr(self) -> str:
         return f'objective={self.objective!r}'

@@ -140,6 +140,31 @@ class Guide(nn.Module):
             )
 
 
+class GuideOnAnother(Guide):
+    """Base class of guides whose scores are made from what another guide says; they pass on to it what happens."""
+
+    @property
+    @abstractmethod
+    def inner(self) -> Guide:
+        """The other guide."""
+
+    def set_progress(self, progress: Progress) -> None:
+        """See :meth:`Guide.set_progress`."""
+        self.inner.set_progress(progress)
+
+    def copy_from(self, backbone: MaskedBackbone) -> None:
+        """See :meth:`Guide.copy_from`."""
+        self.inner.copy_from(backbone)
+
+    def after_step(self, backbone: MaskedBackbone) -> None:
+        """See :meth:`Guide.after_step`."""
+        self.inner.after_step(backbone)
+
+    def backbones(self) -> list[nn.Module]:
+        """See :meth:`Guide.backbones`."""
+        return self.inner.backbones()
+
+
 def build_guide(guide: dict | Guide | str | None, key: str = 'model.guide') -> Guide | None:
     """Builds a guide from a name ('teacher', 'ema' …), a config or a component; None or 'none' gives None.
 
