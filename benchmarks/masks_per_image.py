@@ -13,12 +13,11 @@ import time
 
 import torch
 from contest.json_line import machine, print_line
-from contest.our_step import OurStep
-from contest.turns import in_turn, median_ratio
+from contest.our_step import OurStep, seconds_of_steps
+from contest.turns import median_ratio
 from mmengine.logging import MMLogger
 
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.utils.progress_bar import track
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,15 +57,7 @@ def main() -> None:
     }
     # On the CPU its own seconds, of which other programs take none away.
     clock = time.process_time if args.device == 'cpu' else time.perf_counter
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in track(range(-2, args.rounds), args.rounds + 2, 'rounds'):
-        for name in in_turn(steps, turn):
-            start = clock()
-            steps[name]()
-            if args.device != 'cpu':
-                torch.cuda.synchronize(args.device)
-            if turn >= 0:
-                seconds[name].append(clock() - start)
+    seconds = seconds_of_steps(steps, args.rounds, clock)
     how = f'{args.threads} threads, {args.rounds} rounds, {args.device}, {args.dtype}'
     print(f'{args.config}: batch {args.batch_size}, {how}')
     results: dict[str, dict[str, float]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -133,15 +133,17 @@ class OurStep:
         clock.wrap(model, 'set_progress', 'EMA')
 
 
-def seconds_of_steps(steps: Mapping[str, OurStep], rounds: int) -> dict[str, list[float]]:
+def seconds_of_steps(
+    steps: Mapping[str, OurStep], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of ``rounds`` steps of each, by turns, until the device has done them; two that do not count before."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in track(range(-2, rounds), rounds + 2, 'rounds'):
         for name in in_turn(steps, turn):
-            start = time.perf_counter()
+            start = clock()
             steps[name]()
             if steps[name].device.type == 'cuda':
                 torch.cuda.synchronize(steps[name].device)
             if turn >= 0:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import groupby
@@ -222,7 +223,7 @@ class Step:
         """The product of the factors of patches' embeddings that objectives give, of all copies; None if none does."""
         found = [one.visibility(self) for one in self.model.objectives.values()]
         factors = [one for one in found if one is not None]
-        return self.per_copy(torch.stack(factors).prod(dim=0)) if factors else None
+        return self.per_copy(functools.reduce(torch.mul, factors)) if factors else None
 
     @property
     def _student_layers(self) -> int:

@@ -54,7 +54,7 @@ class VisibleSquares(MaskedBackbone):
             tokens = tokens * expand_mask(visibility, fine).flatten(1).unsqueeze(-1).to(tokens.dtype)
         places, present = visible_places(hidden.flatten(1), class_token=False)  # (B, V)
         order = places
-        if bool(hidden.any()):
+        if present is not None or places.shape[1] < grid[0] * grid[1]:
             self._check_squares(hidden, fine)
             tokens, fine = compacted(tokens, fine, hidden, mask_token)
             row, column = places // grid[1], places % grid[1]

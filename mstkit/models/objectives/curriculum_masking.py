@@ -14,10 +14,7 @@ from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.building import build_of_kind
 from mstkit.models.maskers import Masker
-from mstkit.models.maskers.attmask import AttMask
 from mstkit.models.maskers.functional import cell_means
-from mstkit.models.maskers.random_masker import RandomMasker
-from mstkit.models.maskers.ratio_masker import RatioMasker
 from mstkit.models.masking_transformer import MaskingTransformer
 from mstkit.models.objectives.objective import Objective, Surroundings, source_of_errors
 from mstkit.registry import MODELS
@@ -224,8 +221,7 @@ def likeness(p: Tensor) -> Tensor:
 def _ratio_of(masker: Masker | None) -> float:
     """The share that a masker hides, the middle of a range; CL-MAE's if it has none."""
     parts = [] if masker is None else masker.parts()
-    ratios = [part.ratio for part in parts if isinstance(part, AttMask | RatioMasker | RandomMasker)]
-    shares = {ratio for ratio in ratios if ratio is not None}
+    shares = {part.ratio for part in parts if part.ratio is not None}
     return sum(shares.pop()) / 2 if len(shares) == 1 else RATIO
 
 

@@ -97,7 +97,7 @@ class MaskGeneration(Objective):
 
     def visibility(self, step: Step) -> Tensor | None:
         """See :meth:`Objective.visibility`: ones (G*B, h, w), whose gradient is the generator's."""
-        shares = _shares_of(step)
+        shares = step.importance  # y, which the guide gives as its scores
         return (1 + self.strength * (shares - shares.detach())).unflatten(1, step.grid)
 
     def check_views(self, global_size: int, local_size: int | None) -> None:
@@ -109,7 +109,7 @@ class MaskGeneration(Objective):
 
     def forward(self, step: Step) -> Tensor:
         """See :meth:`Objective.forward`."""
-        shares = _shares_of(step)
+        shares = step.importance  # y, which the guide gives as its scores
         length, device = shares.shape[1], shares.device
         made = (shares * length).view(-1, 1, *step.grid)
         real = rectangles(len(made), step.grid, self.edge, device) * length
@@ -126,12 +126,6 @@ class MaskGeneration(Objective):
             'mask_spread': torch.special.entr(likely).sum(dim=1).exp().mean(),
         }
         return discriminating + self.adversarial * deceiving
-
-
-def _shares_of(step: Step) -> Tensor:
-    """y (G*B, L) of the step, with its gradient; the guide's scores."""
-    assert step.guidance is not None and step.guidance.attention is not None
-    return step.guidance.attention[:, 0]
 
 
 def rectangles(batch: int, grid: tuple[int, int], edge: float, device: torch.device) -> Tensor:
