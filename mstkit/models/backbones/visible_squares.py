@@ -49,9 +49,7 @@ class VisibleSquares(MaskedBackbone):
         tokens, fine = self.patch_embed(images)  # (B, L', C)
         grid = self.grid_of(images)
         hidden = expand_mask(mask, grid)  # (B, h, w)
-        tokens = self._with_positions(tokens, fine)
-        if visibility is not None:
-            tokens = tokens * expand_mask(visibility, fine).flatten(1).unsqueeze(-1).to(tokens.dtype)
+        tokens = self.hide(self._with_positions(tokens, fine), fine, None, None, visibility)
         places, present = visible_places(hidden.flatten(1), class_token=False)  # (B, V)
         order = places
         if present is not None or places.shape[1] < grid[0] * grid[1]:
