@@ -15,6 +15,10 @@ detector, there is no option against it, and none of mmpretrain's backbones can 
 modules look for mmcv's operators once, when they are imported, and where mmcv has none keep functions that only raise:
 detection would no longer work in a process that has imported a backbone before :mod:`mstkit.downstream`. Besides, an
 mmdet that is broken would stop a pre-training, and importing would take half as long again.
+
+mmpretrain's multi-modal models (BLIP, LLaVA and others) are left out, as mmpretrain itself does where there is no
+transformers: they import functions that transformers 5 no longer has, so that mmpretrain would not import beside it at
+all (tried with mmpretrain 1.3.6 and transformers 5.24).
 """
 
 from __future__ import annotations
@@ -44,6 +48,8 @@ def load(names: tuple[str, ...] = REQUIRED, hide_mmdet: bool = True) -> None:
     with hidden, _without_notices():
         for name in names:
             try:
+                if name.startswith('mmpretrain.'):  # its rooms read it when they are imported
+                    vars(importlib.import_module('mmpretrain.utils.dependency'))['WITH_MULTIMODAL'] = False
                 importlib.import_module(name)
             # A broken build raises nearly anything: OSError (shared library), RuntimeError (operators of another
             # torch), AssertionError (mmpretrain's check of mmcv's version).

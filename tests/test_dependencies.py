@@ -188,3 +188,13 @@ def test_importing_the_package_without_torch(statement: str, tmp_path: Path) -> 
 def test_public_names() -> None:
     for name in mstkit.__all__:
         assert hasattr(mstkit, name)
+
+
+def test_multi_modal_models_of_mmpretrain_are_left_out() -> None:
+    """They import what transformers 5 no longer has, and would take all of mmpretrain with them."""
+    import mmpretrain.models.multimodal as room
+    from mmpretrain.utils import dependency
+
+    assert dependency.WITH_MULTIMODAL is False
+    assert not hasattr(room, 'blip')
+    assert 'mmpretrain.models.multimodal.blip' not in sys.modules
