@@ -40,6 +40,7 @@ setup(
     packages=find_packages(include=['mstkit', 'mstkit.*']),
     package_data={'mstkit': ['py.typed'], 'mstkit.report': ['templates/*', 'templates/sections/*']},
     py_modules=['mstkit_waiting'],
+    entry_points={'console_scripts': ['mstkit=mstkit.__main__:main']},
     install_requires=requirements('runtime'),
     extras_require=extras,
     classifiers=[

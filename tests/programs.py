@@ -1,9 +1,14 @@
-"""Programs of tools/ and benchmarks/ in the process of a test: as modules, or run with the words of a command line."""
+"""Programs of tools/ and benchmarks/ in the process of a test: as modules, or run with the words of a command line.
+
+A tool holds nothing itself: it runs a command of mstkit/commands, whose module stands for it here.
+"""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import io
+import re
 import runpy
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -19,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def load_program(path: str) -> ModuleType:
     """The module of a program, such as ``tools/evaluation/knn.py``; its ``main`` does not run."""
     file = ROOT / path
+    if path.startswith('tools/'):
+        return importlib.import_module(command_of(path))
     spec = importlib.util.spec_from_file_location(f'{file.parent.name}_{file.stem}_program', file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -27,6 +34,12 @@ def load_program(path: str) -> ModuleType:
         sys.modules[spec.name] = module  # where a dataclass of it looks
         spec.loader.exec_module(module)
     return module
+
+
+def command_of(path: str) -> str:
+    """The full name of the module that a tool runs."""
+    (name,) = re.findall(r'^from (mstkit\.commands\.\w+_command) import main', (ROOT / path).read_text(), re.MULTILINE)
+    return name
 
 
 class Finished(NamedTuple):

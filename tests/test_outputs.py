@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import os
 import re
 import sys
@@ -15,18 +16,18 @@ from mstkit.errors import USAGE_EXIT, UsageError, exit_cleanly
 from mstkit.utils import output_paths
 from mstkit.utils.output_paths import output_file, output_folder
 from tests.engine import running
-from tests.programs import ROOT, load_program
+from tests.programs import ROOT
 
 OPTIONS = ('--out', '--json', '--work-dir', '--cache', 'folder')  # the last is the positional argument of make_scenes
-FOR_READING = {('tools/consolidate.py', 'folder')}
+FOR_READING = {('consolidate', 'folder')}
 _NAMED = re.compile(r"add_argument\(\s*'(--out|--json|--work-dir|--cache|folder)'|\b(add_run_arguments)\(parser")
 
 
 def found() -> list[tuple[str, str]]:
-    """Every program of tools/ with every option that names an output."""
+    """Every command with every option that names an output."""
     pairs = []
-    for path in sorted((ROOT / 'tools').rglob('*.py')):
-        name = path.relative_to(ROOT).as_posix()
+    for path in sorted((ROOT / 'mstkit' / 'commands').glob('*_command.py')):
+        name = path.stem.removesuffix('_command')
         for match in _NAMED.finditer(path.read_text(encoding='utf-8')):
             pairs.append((name, match[1] or '--work-dir'))
     return [pair for pair in pairs if pair not in FOR_READING]
@@ -72,9 +73,9 @@ def words_for(program, option: str, place: str, monkeypatch) -> list[str]:
 def test_every_program_refuses_an_output_before_its_work(name, option, tmp_path, monkeypatch, capsys):
     """Whatever else it is given is not there either, and is not what it complains of."""
     (tmp_path / 'file').touch()
-    suffix = {'tools/report.py': '.html', 'tools/analysis/attention_maps.py': '.png'}.get(name, '')
+    suffix = {'report': '.html', 'attention_maps': '.png'}.get(name, '')
     place = str(tmp_path / 'file' / f'results{suffix}')
-    program = load_program(name)
+    program = importlib.import_module(f'mstkit.commands.{name}_command')
     monkeypatch.setattr(sys, 'argv', [name, *words_for(program, option, place, monkeypatch)])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as caught:

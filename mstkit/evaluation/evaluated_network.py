@@ -45,9 +45,12 @@ class FrozenNetwork(Protocol):
     blocks: tuple[Any, ...]
     image_size: int
     resize: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    fingerprint: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """See above."""
 
     def __call__(self, images: Tensor) -> TokenOutput:
         """Computes the tokens of normalized images (B, 3, H, W)."""

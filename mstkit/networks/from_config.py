@@ -31,6 +31,7 @@ from mstkit.utils.build_errors import build_guard
 from mstkit.utils.config_parts import hook_configs
 from mstkit.utils.position_interpolation import DINO_OFFSET
 from mstkit.utils.private_attributes import content_of
+from mstkit.utils.shipped_files import config_names, find_config
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 RGB_READER = 'LoadRGB'
@@ -101,7 +102,7 @@ def open_random(words: str) -> Network:
         if not number.isdecimal() or int(number) >= 2**32:
             raise UsageError(f'random:{words}: the seed behind the @ is a whole number from 0, not {number!r}.')
         seed = int(number)
-    if source.endswith('.py'):
+    if source.endswith('.py') or source in config_names():
         config = _config_file(source)
     elif Path(source).expanduser().is_file():
         config = _checkpoint_config(read_checkpoint(source), source)
@@ -155,10 +156,9 @@ def _of_architecture(backbone: type, arch: str) -> Mapping[str, Any]:
 
 
 def _config_file(path: str) -> Mapping[str, Any]:
-    if not Path(path).expanduser().is_file():
-        raise UsageError(f'config {path} does not exist.')
+    file = find_config(path)
     try:
-        return content_of(Config.fromfile(Path(path).expanduser()))
+        return content_of(Config.fromfile(file))
     except Exception as error:  # A config is Python code, which can raise anything.
         raise UsageError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from mstkit.commands.command_table import commands as known_commands
 from tests.programs import load_program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +23,7 @@ PAGES = [
 FOLDER_CONFIG = 'configs/mst/mst_vit-tiny_folder.py'
 
 _BLOCK = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-_OURS = re.compile(r'(?:[A-Z_]+=\S+ )*(?:make|bash tools/|(?:\S*/)?python3? (?:tools/|-m mstkit))')
+_OURS = re.compile(r'(?:[A-Z_]+=\S+ )*(?:make|mstkit |bash tools/|(?:\S*/)?python3? (?:tools/|-m mstkit))')
 
 
 def text_of(page: Path) -> str:
@@ -83,8 +86,24 @@ def commands() -> list[tuple[str, str]]:
 
 
 def tool(name: str) -> ModuleType:
-    """A program of tools/, or one that says it is in benchmarks/, as a module."""
+    """A program of tools/, one that says it is in benchmarks/, or a command that has no program, as a module."""
+    if not name.endswith('.py'):
+        return importlib.import_module(commands_by_name()[name])
     return load_program(name if name.startswith('benchmarks/') else f'tools/{name}')
+
+
+@functools.cache
+def commands_by_name() -> dict[str, str]:
+    """The modules of the commands of mstkit."""
+    return {name: command.module for name, command in known_commands().items()}
+
+
+@functools.cache
+def tool_of(command: str) -> str:
+    """The program of tools/ that is a command of mstkit; the command itself where it has none."""
+    module = commands_by_name()[command]
+    tools = [path for path in (ROOT / 'tools').rglob('*.py') if f'from {module} import' in text_of(path)]
+    return tools[0].relative_to(ROOT / 'tools').as_posix() if tools else command
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:

@@ -17,7 +17,18 @@ from mstkit.engine.launch.launch import load_config, read_config
 from mstkit.experiments.ablation import make_plan
 from mstkit.registry import MODELS
 
-from .pages import FOLDER_CONFIG, PAGES, ROOT, commands, named_files, parser_of, spans, text_of
+from .pages import (
+    FOLDER_CONFIG,
+    PAGES,
+    ROOT,
+    commands,
+    commands_by_name,
+    named_files,
+    parser_of,
+    spans,
+    text_of,
+    tool_of,
+)
 from .pages import tool as module_of
 
 SCRIPTS = {  # what comes before the options of which tool
@@ -64,6 +75,8 @@ def test_commands_are_understood(page, command, inside):
         assert rest == ['.venv/bin/activate']
     elif program == 'bash':
         check_script(rest[0].removeprefix('tools/'), rest[1:])
+    elif program == 'mstkit':
+        check_mstkit(rest)
     elif program == 'torchrun':
         assert rest[0] == '--nproc_per_node' and rest[1].isdigit() and rest[2] == '-m'
         check_module(rest[3], rest[4:])
@@ -80,7 +93,8 @@ def test_commands_are_understood(page, command, inside):
 
 @functools.cache
 def known_options() -> set[str]:
-    return {option for tool in TOOLS for option in parser_of(tool)._option_string_actions}
+    others = [name for name in commands_by_name() if tool_of(name) == name and name != 'toolbox']
+    return {option for tool in (*TOOLS, *others) for option in parser_of(tool)._option_string_actions}
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
@@ -94,6 +108,21 @@ def test_options_in_the_text_exist(page, inside):
         overrides = re.findall(r'[\w.]+=\S+', span)
         if overrides:
             check_tool('train.py', [FOLDER_CONFIG, '--data-root', 'DIR', '--cfg-options', *overrides])
+
+
+def check_mstkit(words: list[str]) -> None:
+    """A command of the table, with the arguments of its tool."""
+    if words in (['--help'], ['--version']):
+        return
+    name, *rest = words
+    assert name in commands_by_name(), f'mstkit {name}'
+    if name == 'toolbox':
+        check_module('mstkit.toolbox', rest)
+    elif name == 'torchrun':
+        assert rest[0].isdigit() and rest[1] in ('train', 'test')
+        check_tool(f'{rest[1]}.py', rest[2:])
+    else:
+        check_tool(tool_of(name), rest)
 
 
 def check_make(words: list[str]) -> None:
@@ -123,6 +152,8 @@ def check_module(module: str, arguments: list[str]) -> None:
     assert importlib.util.find_spec(module) is not None
     if module == 'mstkit.toolbox':
         assert toolbox.find_tool(arguments[0], arguments[1]).is_file()
+    if module == 'mstkit':
+        check_mstkit(arguments)
     if module == 'pytest':
         check_pytest(arguments)
 

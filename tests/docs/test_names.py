@@ -96,6 +96,7 @@ def test_the_line_of_the_demo_is_the_one_documented():
     line = 'demo: k-NN top-1 random-init A, student B, teacher C'
     assert line in text_of(ROOT / 'README.md')
     assert line in text_of(ROOT / 'docs' / 'en' / 'get_started.md')
-    assert line in text_of(ROOT / 'tools' / 'demo.py'), 'its docstring'
-    printed = re.sub(r"'\s*f'", '', text_of(ROOT / 'tools' / 'demo.py'))
+    demo = text_of(ROOT / 'mstkit' / 'commands' / 'demo_command.py')
+    assert line in demo, 'its docstring'
+    printed = re.sub(r"'\s*f'", '', demo)
     assert re.search(re.sub(r'\b[ABC]\b', r'{[^}]*:.1f}', line), printed)

@@ -32,7 +32,7 @@ from mstkit.evaluation.suite_files import write_results
 from mstkit.networks import open_networks
 from mstkit.registry import EVALUATORS
 from tests.docs.pages import named_files, parser_of, text_of
-from tests.programs import ROOT, run_program
+from tests.programs import ROOT, load_program, run_program
 
 from .checkpoints import save_checkpoint
 from .frozen import COLORS, BrightNetwork, write_images
@@ -362,7 +362,9 @@ def test_help(program):
     parser = parser_of(program.removeprefix('tools/'))
     assert done.returncode == 0
     assert all(option in done.stdout for action in parser._actions for option in action.option_strings[:1])
-    assert f'python {program} ' in text_of(ROOT / program).partition('\n')[0], 'the first line shows the command'
+    assert f'python {program}``' in text_of(ROOT / program).partition('import')[0], 'the docstring shows the command'
+    shown = f'``mstkit {Path(program).stem.replace("_", "-")} SOURCE '.replace('knn SOURCE', 'knn CHECKPOINT')
+    assert shown in (load_program(program).__doc__ or '').partition('\n')[0], 'the first line shows the arguments'
     assert '--suite' not in done.stdout or all(name in done.stdout.replace('\n', ' ') for name in known_evaluations())
 
 

@@ -108,7 +108,7 @@ def test_mistakes_exit_with_2_and_one_sentence(tool, data, checkpoint, tmp_path,
         ((lossy, *train, *val), 'ln1.weight'),
         ((bare, *train, *val), '--config'),
         ((checkpoint, *train, *val, '--batch-size', 0), 'batch_size'),
-        ((checkpoint, *train, *val, '--config', tmp_path / 'none.py'), 'does not exist'),
+        ((checkpoint, *train, *val, '--config', tmp_path / 'none.py'), 'there is no config file'),
     ]
     for arguments, says in cases:
         assert run(tool, monkeypatch, *arguments) == 2, arguments

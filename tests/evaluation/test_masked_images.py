@@ -47,7 +47,9 @@ def hidden_by_loops(image: torch.Tensor, tokens: list[int], network: BrightNetwo
 
 def expected_features(evaluated: EvaluatedNetwork, order: str, ratio: float) -> FeatureBank:
     """One image at a time, by the definition."""
-    network, features, labels = evaluated.network, [], []
+    network = evaluated.network
+    features: list[torch.Tensor] = []
+    labels: list[int] = []
     assert isinstance(network, BrightNetwork)
     index = 0
     for batch in evaluated.loader('val'):

@@ -22,6 +22,7 @@ from mstkit.registry import RUNNERS
 from mstkit.utils.build_errors import build_guard, check_registered
 from mstkit.utils.home_folder import expand_homes
 from mstkit.utils.private_attributes import content_of
+from mstkit.utils.shipped_files import find_config
 
 SCOPE = 'mstkit'
 
@@ -46,7 +47,7 @@ def load_config(
     """Reads a config and applies command-line arguments to it.
 
     Args:
-        path: the config file.
+        path: the config file, or the name of a config that comes with mstkit.
         cfg_options: overrides by dotted path; see :func:`mstkit.engine.config.config_options.apply_options`.
         data_root: a folder for every data set of the config.
         work_dir: where the run writes; ``./work_dirs/CONFIG-NAME`` unless the config says otherwise.
@@ -113,13 +114,16 @@ def _set_scope(name: str) -> None:
 def read_config(path: str | Path) -> Config:
     """Reads a config file.
 
+    Args:
+        path: of the file, or the name of a config that comes with mstkit, see
+            :func:`mstkit.utils.shipped_files.find_config`.
+
     Raises:
         UsageError: the file is missing, or it or one of its bases cannot be read.
     """
-    if not Path(path).is_file():
-        raise UsageError(f'there is no config file {path}; the ones that come with mstkit are in configs/.')
+    file = find_config(path)
     try:
-        config = Config.fromfile(str(path))
+        config = Config.fromfile(str(file))
         expand_homes(content_of(config))
         return config
     except Exception as error:  # a config is a program: it may fail in any way
