@@ -13,7 +13,7 @@ GOAL = $(firstword $(MAKECMDGOALS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-transfer test test-all lint doctor clean distclean fresh-venv
+.PHONY: help demo demo-transfer test test-all docs lint doctor clean distclean fresh-venv
 
 # --- .venv ------------------------------------------------------------------------------------------------------------
 
@@ -29,10 +29,12 @@ ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
 KEPT := $(filter $(HERE),$(KEPT))
 endif
 
+COMMA := ,
 # A stamp has a checksum of what the installation depends on in its name: when that changes, there is no such stamp.
 stamp = .venv/$(1)-$(shell { { pwd; cat setup.py pyproject.toml $(2); } | cksum | tr -d ' '; } 2>/dev/null).stamp
 RUNTIME := $(call stamp,runtime,requirements/runtime.txt)
 TESTS := $(call stamp,tests,requirements/runtime.txt requirements/tests.txt)
+DOCS := $(call stamp,docs,requirements/runtime.txt requirements/docs.txt)
 
 $(RUNTIME): $(if $(KEPT),,fresh-venv)
 	$(call install,.)
@@ -41,6 +43,11 @@ $(RUNTIME): $(if $(KEPT),,fresh-venv)
 $(TESTS): $(if $(KEPT),,fresh-venv)
 	$(call install,.[tests])
 	@touch $(RUNTIME) $(TESTS)
+
+# With the tests' packages, since an installation removes all stamps: the two would make each other necessary in turn.
+$(DOCS): $(if $(KEPT),,fresh-venv)
+	$(call install,.[tests$(COMMA)docs])
+	@touch $(RUNTIME) $(TESTS) $(DOCS)
 
 TRIED := python3.12 python3.11 python3.10 python3
 NEWER = $(firstword $(foreach name,$(TRIED),$(if $(filter-out $(TOO_OLD),$(call version_of,$(name))),$(name))))
@@ -83,6 +90,7 @@ help:
 	@echo 'make demo-transfer  fine-tune its backbone: detection, segmentation, classification (half an hour)'
 	@echo 'make test           lint, types and tests'
 	@echo 'make test-all       the same, with the slow tests'
+	@echo 'make docs           the documentation as a site, build/docs/html, with its links checked'
 	@echo 'make lint           lint and types only'
 	@echo 'make doctor         what is installed, what is missing, and the command that mends it'
 	@echo 'make clean          remove caches and build folders'
@@ -106,6 +114,11 @@ lint: $(TESTS)
 test: PYTEST_ARGS = -m "not slow"
 test test-all: lint
 	@OMP_NUM_THREADS=1 MPLBACKEND=Agg $(VENV_PYTHON) -m pytest -q -n $(JOBS) $(PYTEST_ARGS)
+
+test-all: $(DOCS)
+
+docs: $(DOCS)
+	@MPLBACKEND=Agg $(VENV_PYTHON) docs/build.py --jobs $(JOBS)
 
 doctor: $(RUNTIME)
 	@$(VENV_PYTHON) -m mstkit.doctor

@@ -15,7 +15,7 @@ from mstkit.analysis.patch_attention import (
 
 
 class AttentionDistance:
-    """The mean over images and queries of sum_k A[q, k] · |p_q - p_k|, in pixels, for each head of a block.
+    """The mean over images and queries of ``sum_k A[q, k] · |p_q - p_k|``, in pixels, for each head of a block.
 
     Batches are added by :meth:`update`; only N sums are kept.
     """

@@ -76,7 +76,7 @@ class Step:
 
     @cached_property
     def student_images(self) -> Tensor:
-        """The global views as the student gets them, once for each mask: (M*G*B, 3, H, W), copy by copy."""
+        """The global views as the student gets them, once for each mask, (M*G*B, 3, H, W), copy by copy."""
         return self.per_copy(self.images)
 
     def per_copy(self, values: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class Step:
 
     @property
     def importance(self) -> Tensor:
-        """The guide's score of each patch of the global views, mean over heads: (G*B, L) float32.
+        """The guide's score of each patch of the global views, mean over heads, (G*B, L) float32.
 
         For an objective with ``needs_scores``.
         """
@@ -136,12 +136,12 @@ class Step:
 
     @property
     def mask(self) -> Tensor | None:
-        """The masks of all copies: (M*G*B, h, w) bool, True = hidden from the student; None without a masker."""
+        """The masks of all copies, (M*G*B, h, w) bool, True = hidden from the student; None without a masker."""
         return None if self.drawn is None else self.drawn.hidden
 
     @property
     def thrown(self) -> Tensor | None:
-        """The thrown patches of all copies, likewise: neither encoded nor predicted; None if none are thrown."""
+        """The thrown patches of all copies, likewise; neither encoded nor predicted. None if none are thrown."""
         return None if self.drawn is None else self.drawn.thrown
 
     def mask_shares(self) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 Only the raw words of Philox (a published, counter-based generator: Salmon et al., "Parallel random numbers: as easy
 as 1, 2, 3", SC 2011) are taken from NumPy, since the distributions of ``Generator`` may change between its releases.
-Everything else uses only operations that IEEE 754 rounds exactly (+, -, *, /, sqrt, floor): no sin or exp, no sums or
+Everything else uses only operations that IEEE 754 rounds exactly (``+ - * /``, sqrt, floor): no sin or exp, no sums or
 interpolation whose result depends on the library or hardware.
 """
 

@@ -8,7 +8,7 @@ For each split, here ``val``, the folder holds::
     gtFine/val/scenes/000000000001_gtFine_labelTrainIds.png    uint8: 0 for background, class_id + 1 for an object
 
 There are no folders of classes. Several objects share a scene and hardly differ in size, so that one label for all of
-them says little about the image; scenes of one object need no files, see :class:`mstkit.datasets.BuiltinScenes`.
+them says little about the image; scenes of one object need no files, see :class:`mstkit.scenes.BuiltinScenes`.
 """
 
 from __future__ import annotations

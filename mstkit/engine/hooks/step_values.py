@@ -36,7 +36,7 @@ class StepValues:
 
     @property
     def free_to_read(self) -> bool:
-        """Whether reading does not wait for a device: all values are on the CPU."""
+        """Whether all values are on the CPU, so that reading does not wait for a device."""
         return all(value.device.type == 'cpu' for value in self._values)
 
     def read(self) -> list[Step]:

@@ -121,7 +121,7 @@ class MaskedVisionTransformer(ViTEmbedding, MaskedBackbone, VisionTransformer):
 
     @property
     def num_prefix_tokens(self) -> int:
-        """Number of tokens before the patches: class token and registers (``num_extra_tokens`` omits registers)."""
+        """Number of tokens before the patches, class token and registers (``num_extra_tokens`` omits registers)."""
         return self.num_extra_tokens + self.num_registers
 
     def forward_tokens(

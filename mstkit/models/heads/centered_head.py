@@ -132,7 +132,7 @@ class CenteredHead(nn.Module):
 
     @property
     def uniform_loss(self) -> float:
-        """The loss of uniform predictions, ln K: the value at which a collapsed run stays."""
+        """The loss of uniform predictions, ln K, at which a collapsed run stays."""
         return math.log(self.out_dim)
 
 

@@ -116,5 +116,5 @@ class MoBYHead(nn.Module):
 
     @property
     def uniform_loss(self) -> float:
-        """The loss if all keys are equally similar, 2 ln(1 + Q): the value at which a collapsed run stays."""
+        """The loss if all keys are equally similar, 2 ln(1 + Q), at which a collapsed run stays."""
         return 2 * math.log(1 + self.queue_size)

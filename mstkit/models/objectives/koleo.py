@@ -17,7 +17,7 @@ SMALLEST = 1e-8  # distances are not told apart below this
 
 @MODELS.register_module()
 class KoLeo(Regularizer):
-    """Mean over i of -log min over j != i of |x_i - x_j|; x are the student's pooled features, scaled to length 1.
+    """Mean over i of ``-log min over j != i of |x_i - x_j|``; x are the student's pooled features, scaled to length 1.
 
     The differential entropy of the features by its Kozachenko-Leonenko estimate, negated and up to a constant
     (Sablayrolles et al., ICLR 2019, section 3.2), with DINOv2's weight. As in DINOv2 neighbors are looked for within

@@ -17,7 +17,7 @@ LARGEST, POINTS = 3.0, 17  # of t, from 0
 
 @MODELS.register_module()
 class SIGReg(Regularizer):
-    """Mean over random directions a of n times the integral of |phi_a(t) - exp(-t^2/2)|^2 exp(-t^2/2) over |t| <= 3.
+    """Mean over directions a of n times the integral of ``|phi_a(t) - exp(-t^2/2)|^2 exp(-t^2/2)`` over ``|t| <= 3``.
 
     phi_a(t) is the mean over the n images of exp(i t a.x), x the student's pooled features: the Epps-Pulley test
     that a.x is standard normal, for many directions ("sketched isotropic Gaussian regularization" of LeJEPA,
