@@ -64,7 +64,14 @@ def seconds_to_iteration(words: list[str], limit: float) -> float:
         log = Path(folder) / 'output'
         start = time.perf_counter()
         with log.open('w') as stream:
-            run = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True)
+            run = subprocess.Popen(
+                command,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env={**os.environ, 'MSTKIT_SCREEN': 'full'},  # FIRST is a line of the log
+                start_new_session=True,
+            )
         try:
             while FIRST not in log.read_text(errors='replace'):
                 if run.poll() is not None and FIRST not in log.read_text(errors='replace'):

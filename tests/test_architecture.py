@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted((ROOT / 'mstkit').rglob('*.py'))
 PARTS = ('maskers', 'backbones', 'necks', 'decoders', 'heads')
 # The rooms of the engine, each of which may use those before it.
-ENGINE = ('config', 'parallel', 'optim', 'checkpoints', 'hooks', 'runner', 'launch')
+ENGINE = ('config', 'parallel', 'optim', 'checkpoints', 'hooks', 'screen', 'runner', 'launch')
 TRAINERS = ('mstkit.experiments', 'mstkit.codebooks')  # they train; only the report of a run reads what is left
 # What a room may reach inside the package; what is not named here may reach anything below it.
 FORBIDDEN = {

@@ -109,9 +109,12 @@ def test_ones_own_images_then_knn_of_the_checkpoint(tmp_path, images):
         '--cfg-options', *small,
     )  # fmt: skip
     assert 'epochs: 100 -> 2' in out
-    assert 'idle threads ' in out, 'how they wait, and who chose it'
     assert '25 images in 2 classes' in out
-    assert 'global batch 8 = 8 per device x 1 processes x 1 accumulated; lr 0.001' in out
+    assert 'global batch 8 (8 x 1 process)' in out
+    (log,) = (path.read_text() for path in work_dir.glob('*/*.log'))
+    assert 'idle threads ' in log, 'how they wait, and who chose it'
+    assert 'ImageFolder: 25 images in 2 classes' in log
+    assert 'global batch 8 = 8 per device x 1 processes x 1 accumulated; lr 0.001' in log
     recorded = json.loads((work_dir / 'knn.jsonl').read_text().splitlines()[-1])['branches']
     run(
         'tools/evaluation/knn.py', work_dir / 'epoch_2.pth', '--train', images / 'train',

@@ -50,7 +50,7 @@ class Training:
             with open(self.log, 'ab') as log:
                 self.process = subprocess.Popen(
                     [sys.executable, str(program), *job.arguments, *resume],
-                    env={**os.environ, **environment},
+                    env={**os.environ, 'MSTKIT_SCREEN': 'full', **environment},  # its progress is read in the log
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -40,6 +40,11 @@ def is_resumed(runner: Runner) -> bool:
     return runner._resume
 
 
+def validates(runner: Runner) -> bool:
+    """Whether a run has a validation of the config's ``val_cfg``."""
+    return runner._val_loop is not None
+
+
 def set_progress(loop: Any, epoch: int, iteration: int) -> None:
     """Sets epoch and iteration of a training loop, which are read-only properties in mmengine."""
     loop._epoch, loop._iter = epoch, iteration

@@ -101,6 +101,16 @@ def restore_hub(hub: MessageHub, state: Mapping[str, Any]) -> None:
     )
 
 
+def rename_files(hub: MessageHub, work_dir: str | Path) -> None:
+    """Makes a hub's paths of best and last checkpoint point into this work dir.
+
+    Otherwise a resumed run would delete files of another folder, if the work dir was copied or moved.
+    """
+    for name, value in list(hub.runtime_info.items()):
+        if name.startswith(('best_ckpt', 'last_ckpt')) and isinstance(value, str):
+            hub.update_info(name, str(Path(work_dir) / Path(value).name))
+
+
 def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The weights in a checkpoint, without the prefixes that distributed training and ``torch.compile`` add."""
     weights = plain_names(checkpoint.get('state_dict', checkpoint))

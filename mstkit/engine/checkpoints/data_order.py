@@ -17,6 +17,11 @@ def sampler_of(loader: DataLoader) -> Any:
     return getattr(loader.batch_sampler, 'sampler', None)  # one's own batch sampler need not be made of a sampler
 
 
+def batch_size_of(loader: DataLoader) -> int:
+    """Samples per batch on one rank."""
+    return loader.batch_size or loader.batch_sampler.batch_size  # type: ignore[union-attr]
+
+
 def data_order(loader: DataLoader) -> dict[str, Any] | None:
     """The sampler's settings that determine the order of samples besides seed and epoch; None if it has none."""
     sampler = sampler_of(loader)

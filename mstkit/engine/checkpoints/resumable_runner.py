@@ -42,7 +42,7 @@ _LOGGED = ('lr', 'weight_decay')
 
 
 class ResumableRunner(Runner):
-    """Saves, loads and resumes checkpoints; base class of :class:`mstkit.engine.runner.mst_runner.MSTRunner`.
+    """Saves, loads and resumes checkpoints; base class of :class:`mstkit.engine.screen.shown_runner.ShownRunner`.
 
     A checkpoint holds the model, the optimizer, the schedules, the message hub, epoch and iteration. It holds no
     states of random generators: ``ProgressHook`` derives all randomness from (seed, rank, iteration).
@@ -51,6 +51,7 @@ class ResumableRunner(Runner):
     _start: StartingCheckpoint
     _data: dict[str, Any] | None = None  # the fingerprint of the training set
     _run_id: str | None = None  # the id of the run, the same in all its checkpoints
+    weights_in_words = ''  # what has been loaded of which checkpoint of the whole model
 
     @cached_property
     def _config_text(self) -> str:
@@ -145,9 +146,11 @@ class ResumableRunner(Runner):
         weights = checkpointing.weights_of(checkpoint)
         if strict:
             checkpointing.check_same_model(model.state_dict(), weights, filename)
-            self.logger.info(f'Loaded {len(weights)} tensors from {filename}.')
+            said = f'Loaded {len(weights)} tensors from {filename}.'
         else:
-            self.logger.info(checkpointing.load_what_fits(model.state_dict(), weights, filename))
+            said = checkpointing.load_what_fits(model.state_dict(), weights, filename)
+        self.weights_in_words = said
+        self.logger.info(said)
         if is_sharded(model):
             own = model.state_dict()
             weights = {name: spread_like(value, own.get(name)) for name, value in weights.items()}
@@ -177,7 +180,7 @@ class ResumableRunner(Runner):
         meta = checkpoint['meta']
         set_progress(self.train_loop, meta['epoch'], meta['iter'])
         checkpointing.restore_hub(self.message_hub, checkpoint['message_hub'])
-        self._rename_files_of_the_hub()
+        checkpointing.rename_files(self.message_hub, self.work_dir)
         restored = ['the log']
         states = checkpoint.get('param_schedulers', []) if resume_param_scheduler and self.param_schedulers else []
         if resume_optimizer:
@@ -187,6 +190,10 @@ class ResumableRunner(Runner):
             restored.insert(0, f'optimizer state of {len(entries)} of {parameters} parameters')
         if states:
             restored.insert(1, f'{len(states)} schedules')
+        self.weights_in_words = (
+            f'resumed from {filename}, epoch {self.epoch} of {self.max_epochs}, '
+            f'iteration {self.iter} of {self.max_iters}'
+        )
         first = self.optim_wrapper.param_groups[0]
         values = ''.join(f', {name} now {first[name]:g}' for name in _LOGGED if name in first)
         self.logger.info(
@@ -213,15 +220,6 @@ class ResumableRunner(Runner):
             self.logger.info(f'{name} of the optimizer: {old} -> {new}, before any schedule')
         if reshaped:
             self.logger.info('the schedules are those of this config, from the resumed iteration on')
-
-    def _rename_files_of_the_hub(self) -> None:
-        """Makes the hub's paths of best and last checkpoint point into this work dir.
-
-        Otherwise a resumed run would delete files of another folder, if the work dir was copied or moved.
-        """
-        for name, value in list(self.message_hub.runtime_info.items()):
-            if name.startswith(('best_ckpt', 'last_ckpt')) and isinstance(value, str):
-                self.message_hub.update_info(name, str(Path(self.work_dir) / Path(value).name))
 
     def save_checkpoint(
         self,

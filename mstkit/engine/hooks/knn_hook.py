@@ -23,6 +23,7 @@ from mstkit.models import interface_of
 from mstkit.registry import DATASETS, HOOKS
 from mstkit.utils.checks import check_count, check_number, check_workers
 from mstkit.utils.json_lines import EpochLines
+from mstkit.utils.log_marks import ON_SCREEN
 from mstkit.utils.private_attributes import loaded_from
 from mstkit.utils.undisturbed import undisturbed_randomness
 
@@ -182,7 +183,7 @@ class KNNHook(Hook):
         if epoch == 0:
             state['start'] = headline
             state['start_name'] = 'start' if loaded_from(runner) else 'random init'
-        runner.logger.info(self._line(epoch, headline, k, state))
+        runner.logger.info(self._line(epoch, headline, k, state), extra=ON_SCREEN)
         judged = self.best_branch if self.best_branch in headline else next(iter(headline))
         best = epoch > 0 and (state.get('best') is None or headline[judged] > state['best'])
         if best:

@@ -18,6 +18,7 @@ from mstkit.models.data_preprocessors import normalization_of
 from mstkit.registry import HOOKS
 from mstkit.utils.checks import check_count
 from mstkit.utils.local_shards import is_sharded
+from mstkit.utils.log_marks import ON_SCREEN
 from mstkit.utils.undisturbed import evaluation_mode, undisturbed_randomness
 from mstkit.visualization.step_panels import draw_panels
 
@@ -72,7 +73,7 @@ class PanelHook(Hook):
         path = Path(runner.work_dir) / 'panels' / f'epoch_{epoch:03d}.png'
         image = draw_panels(panel, mean, std, path, max_rows=self.num_images)
         runner.visualizer.add_image('panels', image, step=epoch)
-        runner.logger.info(f'panels of epoch {epoch}: {path}')
+        runner.logger.info(f'panels of epoch {epoch}: {path}', extra=ON_SCREEN)
 
     def _first_views(self, dataset: Any) -> dict[str, Any]:
         """A batch of the first views of evenly spaced images, (B, 3, H, W) uint8."""

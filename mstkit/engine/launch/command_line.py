@@ -10,9 +10,11 @@ from mmengine.config import Config
 from mstkit.engine.config.config_options import OptionsAction
 from mstkit.engine.launch.launch import load_config
 from mstkit.engine.parallel.distributed import LAUNCHERS
+from mstkit.engine.screen.console import FULL, SCREENS, chosen_screen
 from mstkit.errors import UsageError
 from mstkit.interop.checkpoint import BRANCH_PREFIXES
 from mstkit.utils.output_paths import output_folder
+from mstkit.utils.private_attributes import content_of
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, config_help: str) -> None:
@@ -32,6 +34,9 @@ def add_run_arguments(parser: argparse.ArgumentParser, config_help: str) -> None
         action=OptionsAction,
         metavar='KEY=VALUE',
         help='overrides, such as model.masker.type=RandomMasker model.masker.prob=0.15',
+    )
+    parser.add_argument(
+        '--screen', choices=SCREENS, help='full: show the whole log, not only a summary, the progress and warnings'
     )
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='the program that starts the processes')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
@@ -79,7 +84,7 @@ def config_from(args: argparse.Namespace, said: list[str] | None = None, **chang
 
     Args:
         args: parsed by a parser with :func:`add_run_arguments`.
-        said: a list to which the printed lines are appended.
+        said: a list to which these lines are appended; a short screen leaves it to the summary to show them.
         **changes: further arguments of :func:`mstkit.engine.launch.launch.load_config`.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -94,7 +99,9 @@ def config_from(args: argparse.Namespace, said: list[str] | None = None, **chang
         launcher=args.launcher,
         **changes,  # type: ignore[arg-type]
     )
-    if speaks():
+    if args.screen is not None:
+        config.screen = args.screen
+    if speaks() and (said is None or chosen_screen(content_of(config)) == FULL):
         for note in notes:
             print(note, flush=True)
     if said is not None:

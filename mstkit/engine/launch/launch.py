@@ -180,4 +180,7 @@ def build_runner(config: Config, changes: Sequence[str] = ()) -> MSTRunner:
     with build_guard():
         runner = RUNNERS.get(kind).from_cfg(config.copy())
     runner.events.changes += changes
+    runner.screen.changes += changes
+    for change in changes:
+        runner.screen.to_file(change)
     return runner

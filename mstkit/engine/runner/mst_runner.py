@@ -17,8 +17,7 @@ from mmengine.utils.dl_utils import has_batch_norm
 from torch import nn
 
 from mstkit.engine.checkpoints.data_fingerprint import fingerprint
-from mstkit.engine.checkpoints.data_order import check_order
-from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
+from mstkit.engine.checkpoints.data_order import batch_size_of, check_order
 from mstkit.engine.checkpoints.starting_checkpoint import Built, StartingCheckpoint, check_start, find_start
 from mstkit.engine.config.formatted_config import formatted_once
 from mstkit.engine.config.loader_checks import check_settings
@@ -35,6 +34,8 @@ from mstkit.engine.runner.compiling import check_compiling, compile_parts
 from mstkit.engine.runner.required_hooks import guard_training, keep_scores
 from mstkit.engine.runner.view_checks import check_views
 from mstkit.engine.runner.work_dir import WorkDir
+from mstkit.engine.screen.console import Screen
+from mstkit.engine.screen.shown_runner import ShownRunner
 from mstkit.errors import UsageError
 from mstkit.registry import RUNNERS
 from mstkit.utils.local_shards import is_sharded
@@ -42,7 +43,7 @@ from mstkit.utils.private_attributes import accumulative_counts
 
 
 @RUNNERS.register_module()
-class MSTRunner(ResumableRunner):
+class MSTRunner(ShownRunner):
     """Runner of mstkit; takes the same config as mmengine's Runner.
 
     Differences to mmengine's:
@@ -61,12 +62,17 @@ class MSTRunner(ResumableRunner):
     """
 
     def __init__(self, model: nn.Module | dict, work_dir: str, **settings: Any) -> None:
+        self.screen = Screen(settings.get('cfg') or {})
+        with self.screen.listening():
+            self._build(model, work_dir, settings)
+
+    def _build(self, model: nn.Module | dict, work_dir: str, settings: dict[str, Any]) -> None:
         self._start = StartingCheckpoint()
         self._work_dir_claim: WorkDir | None = None
         scope = settings.setdefault('default_scope', 'mstkit')
         prepared = cpu_settings.prepare_as(settings)
         init_processes(settings.get('launcher', 'none'), settings.get('env_cfg', {}).get('dist_cfg'))
-        with DefaultScope.overwrite_default_scope(scope):
+        with DefaultScope.overwrite_default_scope(scope), self.screen.gathering():
             model = self._prepare(model, work_dir, settings)
         if isinstance(settings.get('cfg'), Config):
             settings['cfg'] = formatted_once(settings['cfg'])
@@ -221,6 +227,7 @@ class MSTRunner(ResumableRunner):
             self.logger.warning(note)
         if fit.configs:
             self.logger.info(f'schedules: {fit}')
+        self.rate_in_words = f'lr {fit.peak:g}, reached at step {fit.peak_step} of {fit.total_steps}'
         return [build_schedule(config, optim_wrapper, counter) for config in fit.configs]
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
@@ -229,7 +236,7 @@ class MSTRunner(ResumableRunner):
             super().scale_lr(optim_wrapper, auto_scale_lr)
             return
         counts = accumulative_counts(optim_wrapper)
-        per_device = preflight.batch_size_of(self.train_loop.dataloader)
+        per_device = batch_size_of(self.train_loop.dataloader)
         batch = per_device * self.world_size * counts
         written = optim_wrapper.optimizer.defaults['lr']
         verdict = 'as written in the config; --auto-scale-lr would scale it with the batch'

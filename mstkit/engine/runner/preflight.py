@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from mstkit.datasets import EpochSampler
 from mstkit.datasets.dataset_interface import metainfo_of
-from mstkit.engine.checkpoints.data_order import sampler_of
+from mstkit.engine.checkpoints.data_order import batch_size_of, sampler_of
 from mstkit.engine.checkpoints.starting_checkpoint import StartingCheckpoint
 from mstkit.engine.hooks.pretrained_backbone_hook import PretrainedBackboneHook
 from mstkit.engine.hooks.progress_hook import ProgressHook
@@ -100,11 +100,6 @@ def _build_loader(config: DataLoader | dict, randomness: Mapping[str, Any], what
         sampler.set_loader(batch_size_of(loader), loader.num_workers)
     check_same_loader(what, loader)
     return loader
-
-
-def batch_size_of(loader: DataLoader) -> int:
-    """Samples per batch on one rank."""
-    return loader.batch_size or loader.batch_sampler.batch_size  # type: ignore[union-attr]
 
 
 def check_global_batch(model: nn.Module, loader: DataLoader) -> None:
