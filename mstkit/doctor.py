@@ -88,7 +88,12 @@ RIVALS = {
     'onedl-mmdetection': ('mmdet',),
     'onedl-mmsegmentation': ('mmsegmentation',),
 }
-OPTIONAL = {'tensorboard': 'curves in TensorBoard', 'webdataset': 'training from tar shards'}
+OPTIONAL = {
+    'tensorboard': 'curves in TensorBoard',
+    'webdataset': 'training from tar shards',
+    'onnx': 'ONNX files of encoders',
+    'onnxruntime': 'ONNX files of encoders',
+}
 
 
 @dataclass(frozen=True)

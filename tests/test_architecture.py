@@ -65,6 +65,7 @@ FORBIDDEN = {
         ),
     ),
     'mstkit/evaluation/': ('mstkit.engine', 'mstkit.models', 'mstkit.visualization', *TRAINERS),
+    'mstkit/conversion/': ('mstkit.engine', 'mstkit.evaluation', 'mstkit.visualization', 'mstkit.report', *TRAINERS),
     'mstkit/visualization/': ('mstkit.engine', 'mstkit.models', 'mstkit.evaluation', *TRAINERS),
     'mstkit/datasets/': (
         'mstkit.engine',

@@ -171,7 +171,18 @@ def test_the_check_sees_who_reads_the_command_line() -> None:
         assert 'the command line was read' in run(f'{IMPORT}\n{reading}').stderr
 
 
-ROOMS = ('registry', 'datasets', 'engine', 'evaluation', 'models', 'visualization', 'interop', 'networks', 'downstream')
+ROOMS = (
+    'registry',
+    'datasets',
+    'engine',
+    'evaluation',
+    'models',
+    'visualization',
+    'interop',
+    'networks',
+    'conversion',
+    'downstream',
+)
 
 
 @pytest.mark.parametrize('statement', ['from mstkit import DINO', *(f'import mstkit.{room}' for room in ROOMS)])

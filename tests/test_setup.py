@@ -43,10 +43,11 @@ def packaging(monkeypatch: pytest.MonkeyPatch) -> dict:
 def test_setup_reads_the_requirement_files(packaging: dict) -> None:
     assert packaging['install_requires'] == lines_of('runtime')
     extras = packaging['extras_require']
-    assert sorted(extras) == ['all', 'docs', 'shards', 'tests', 'tracking']
-    for name in ('tests', 'docs', 'tracking', 'shards'):
+    assert sorted(extras) == ['all', 'convert', 'docs', 'shards', 'tests', 'tracking']
+    for name in ('tests', 'docs', 'tracking', 'shards', 'convert'):
         assert extras[name] == lines_of(name)
-    assert set(extras['all']) == {*extras['tests'], *extras['docs'], *extras['tracking'], *extras['shards']}
+    parts = ('tests', 'docs', 'tracking', 'shards', 'convert')
+    assert set(extras['all']) == {line for name in parts for line in extras[name]}
     assert packaging['version'] == __version__
     assert packaging['python_requires'] == '>=3.10'
 
