@@ -170,7 +170,7 @@ def _data(module: ModuleType) -> list[Data]:
 def _sentence(value: object) -> str:
     """The first sentence of a docstring, on one line."""
     text = ' '.join((inspect.getdoc(value) or '').partition('\n\n')[0].split())
-    return re.split(r'(?<=[^.]\.)\s', text, maxsplit=1)[0]
+    return re.split(r'(?<=[^.]\.)(?<!eq\.)(?<!al\.)(?<!e\.g\.)(?<!i\.e\.)\s', text, maxsplit=1)[0]
 
 
 def _heading(text: str, line: str) -> list[str]:
@@ -232,13 +232,16 @@ def _prose(text: str) -> str:
 
 
 def _overview(page: Page, registered: dict[type, list[tuple[str, str]]]) -> list[str]:
-    """A table of the components: the name that a config gives, the registry, what it is."""
+    """A table of the components: the name that a config gives, what it is, and the registry where there are several."""
     if not page.components:
         return []
-    lines = ['.. list-table::', '   :header-rows: 1', '', '   * - name', '     - registry', '     - is']
+    several = len({registry for cls in page.components.values() for registry, _ in registered[cls]}) > 1
+    lines = ['.. list-table::', '   :header-rows: 1', '', '   * - name', '     - is']
+    lines += ['     - registry'] * several
     for name, cls in page.components.items():
         for registry, called in registered[cls]:
-            lines += [f'   * - :py:class:`{called} <{name}>`', f'     - {registry}', f'     - {_sentence(cls)}']
+            lines += [f'   * - :py:class:`{called} <{name}>`', f'     - {_sentence(cls)}']
+            lines += [f'     - {registry}'] * several
     return [*lines, '']
 
 
@@ -253,8 +256,8 @@ def _index(pages: list[Page]) -> str:
         '',
     ]
     for title, members in (('Components of a method', by_kind), ('All packages', others)):
-        lines += [*_heading(title, '-'), '.. list-table::', '', '   * - page', '     - has']
-        lines[-2:-2] = []
+        lines += [*_heading(title, '-'), '.. list-table::', '   :header-rows: 1', '']
+        lines += ['   * - page', '     - has']
         for page in members:
             count = f'{len(page.components)} components: ' if page.components else ''
             names = ', '.join(f':py:class:`~{name}`' for name in page.components)

@@ -54,7 +54,10 @@ class NameResolver(SphinxPostTransform):
         objects = self.env.domains.python_domain.objects
         for node in list(self.document.findall(pending_xref)):
             target = node['reftarget'].lstrip('.')
-            if node.get('refdomain') != 'py' or target in objects:
+            if node.get('refdomain') != 'py':
+                continue
+            if target in objects:
+                node['reftype'] = 'obj'  # an alias of a type is no class for Sphinx 8
                 continue
             module, cls = node.get('py:module'), node.get('py:class')
             full = names.canonical(f'{module}.{cls}.{target}') if cls else None
@@ -63,7 +66,7 @@ class NameResolver(SphinxPostTransform):
                 full = full if full and not full.startswith('mstkit') else self._only(target) or full
             owner = (full or '').rpartition('.')[0]
             if full in objects:
-                node['reftarget'] = full
+                node['reftarget'], node['reftype'] = full, 'obj'
             elif owner in objects and objects[owner].objtype == 'class':  # its docstring describes the attribute
                 node['reftarget'], node['reftype'] = owner, 'class'
             elif self._stays_text(target, full, module, cls):
@@ -105,9 +108,9 @@ class CodeLinks(SphinxPostTransform):
         """The page and the anchor of what is called so; None for anything else, and for what is on this page."""
         domain = self.env.domains.python_domain
         page = anchor = None
-        if re.fullmatch(r'[A-Z]\w*[a-z]\w*(\.\w+)?|mstkit(\.\w+)+', text):
+        if re.fullmatch(r'[A-Z]\w+(\.\w+)?|mstkit(\.\w+)+', text):
             full = text if text in domain.objects else only(self.env, text)
-            if full is not None:
+            if full is not None and domain.objects[full].objtype != 'data':  # DIR is what a reader replaces
                 page, anchor = domain.objects[full].docname, f'#{domain.objects[full].node_id}'
         elif re.fullmatch(r'mstkit/[\w/]+\.py', text):
             name = text.removesuffix('.py').removesuffix('/__init__').replace('/', '.')

@@ -32,7 +32,7 @@ def stage(root: Path, source: Path) -> None:
     pages = [PurePosixPath(name) for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'benchmarks/README.md')]
     pages += [PurePosixPath(path.relative_to(root).as_posix()) for path in sorted((root / 'docs/en').rglob('*.md'))]
     for file in pages:
-        _write(source / page_of(file), read(file))
+        _write(source / page_of(file), read(file).replace('# mstkit\n', '# Overview\n', file.name == 'README.md'))
     for kind in ('*.png', '*.ipynb'):
         for path in sorted((root / 'docs/en').rglob(kind)):
             copy = source / path.relative_to(root / 'docs/en')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         registry.module_dict.pop(name, None)
         if cls is not None:
             registry.module_dict[name] = cls
+
+
+@pytest.fixture(scope='session')
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built site. It is built by a process of its own, as ``make docs`` does, once."""
+    pytest.importorskip(
+        'sphinx', reason='the site needs the packages of requirements/docs.txt: make docs installs them'
+    )
+    out = tmp_path_factory.mktemp('site')
+    command = [sys.executable, str(ROOT / 'docs' / 'build.py'), '--out', str(out), '--jobs', '1']
+    done = subprocess.run(command, capture_output=True, text=True, cwd=out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == f'docs: {out / "html" / "index.html"}'
+    return out / 'html'
 
 
 @pytest.fixture
