@@ -41,7 +41,8 @@ def write_swin(layers: LayerWriter, backbone: MaskedSwinTransformer, images: Val
         for depth, block in enumerate(blocks):
             with graph.scope(f'stages.{number}.blocks.{depth}'):
                 side = block.attn.window_size
-                windows.setdefault(side, _Windows(graph, height, width, side))
+                if side not in windows:
+                    windows[side] = _Windows(graph, height, width, side)
                 attended = _attention(layers, block.attn, layers.apply(block.norm1, tokens), windows[side])
                 tokens = attended + tokens
                 tokens = layers.feed_forward(block.ffn, layers.apply(block.norm2, tokens), tokens)
@@ -101,8 +102,9 @@ class _Windows:
             return None, None
         if (step, on_any) not in self._shifts:
             graph = self.graph
-            is_larger = graph.node('Min', self.height, self.width) > self.side
-            shift = graph.lengths(step) if on_any else graph.where(is_larger, graph.lengths(step), 0)
+            shift = graph.lengths(step)
+            if not on_any:
+                shift = graph.where(graph.node('Min', self.height, self.width) > self.side, shift, 0)
             self._shifts[step, on_any] = shift, self._across_sides(shift)
         return self._shifts[step, on_any]
 

@@ -93,6 +93,9 @@ def test_onnxruntime_gives_what_torch_gives(name: str, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ['net.onnx']
     assert set(made.differences) == {'pooled', 'patch_tokens'}
     assert all(0 <= difference <= TOLERANCE for difference in made.differences.values())
+    graph = onnx.load(path).graph
+    read = {one for node in graph.node for one in node.input} | {one.name for one in graph.output}
+    assert {one for node in graph.node for one in node.output} | {one.name for one in graph.initializer} <= read
     network = Network(backbone, name, 32, MEAN, STD)
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     for count, size in enumerate(SIZES, start=1):
