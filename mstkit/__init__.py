@@ -1,8 +1,9 @@
 """mstkit: pre-training of vision transformers by masked image modeling and self-distillation, on OpenMMLab.
 
-``import mstkit`` imports only the standard library, so that ``python -m mstkit.doctor`` works even if torch is broken.
-The names below are imported on first access. Names in a config do not need that: :mod:`mstkit.registry` imports the
-subpackage of a component when it is looked up. Detection and segmentation need ``import mstkit.downstream``.
+``mstkit.load(FILE)`` opens a trained network. ``import mstkit`` imports only the standard library, so that ``python -m
+mstkit.doctor`` works even if torch is broken. The names below are imported on first access. Names in a config do not
+need that: :mod:`mstkit.registry` imports the subpackage of a component when it is looked up. Detection and segmentation
+need ``import mstkit.downstream``.
 """
 
 from __future__ import annotations
@@ -70,15 +71,18 @@ __all__ = [
     'datasets',
     'engine',
     'evaluation',
+    'load',
     'models',
     'visualization',
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a subpackage, or a component of :mod:`mstkit.models`, on first access."""
+    """Imports a subpackage, :func:`mstkit.networks.load` or a component of :mod:`mstkit.models`, on first access."""
     if name in _ROOMS:
         return importlib.import_module(f'mstkit.{name}')
+    if name == 'load':
+        return importlib.import_module('mstkit.networks').load
     if name in __all__:
         return getattr(importlib.import_module('mstkit.models'), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

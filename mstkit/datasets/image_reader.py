@@ -14,29 +14,16 @@ from typing import Any, BinaryIO
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
-from PIL import Image, ImageChops, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from mstkit.datasets.deep_pixels import deep_color, gray_to_bytes, raw_modes
+from mstkit.datasets.deep_pixels import deep_color, raw_modes
 from mstkit.datasets.jpeg import decode_quickly
 from mstkit.datasets.lazy_image import LazyImage, largest_step
+from mstkit.datasets.pillow_pixels import orientation_of, to_rgb, turned_upright, upright_rgb
 from mstkit.datasets.unknown_files import describe, float_tiff
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
 
-# Background of transparent pixels. Mid-gray keeps both black and white drawings visible, and is close to the mean used
-# for normalization, so that a transparent border is near zero in the network's input.
-NEUTRAL_BACKGROUND = (128, 128, 128)
-
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _OF_SEVERAL_FRAMES = ('TIFF', 'GIF', 'WEBP', 'PNG', 'AVIF')  # not MPO, whose further frames are depth or stereo
 _frames_said: list[str] = []
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -62,7 +49,7 @@ class UnreadableImage(Exception):
 def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None, reduction: int = 1) -> np.ndarray:
     """Reads an image file as upright RGB.
 
-    Gray and palette images become RGB; transparency is composited on :data:`NEUTRAL_BACKGROUND`; CMYK is converted
+    Gray and palette images become RGB; transparency is composited on mid-gray; CMYK is converted
     without its color profile, with Adobe's inverted JPEGs recognized by their marker. For the scaling of channels of
     more than 8 bits see :mod:`mstkit.datasets.deep_pixels`. The EXIF orientation is applied; of a file with several
     frames the first is read, which is logged once.
@@ -90,17 +77,17 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None, 
             stream.seek(0)
             pixels = decode_quickly(stream.read(), image.height, image.width, step)
             if pixels is not None:
-                return _turned_upright(pixels, _orientation(image))
+                return turned_upright(pixels, orientation_of(image))
             if step > 1:
                 image.draft('RGB', (max(1, image.width // step), max(1, image.height // step)))
         depths = raw_modes(image)
         _log_frames(image, name)
         image.load()  # some formats rotate by themselves while loading and then drop the tag
-        orientation = _orientation(image)
+        orientation = orientation_of(image)
         if any(';16' in depth for depth in depths) and image.mode in ('RGB', 'RGBA', 'LA'):
             stream.seek(0)
             image = deep_color(image, stream.read(), depths)
-        return _turned_upright(_to_rgb(image), orientation)
+        return turned_upright(to_rgb(image), orientation)
 
 
 def open_image(source: str | os.PathLike[str] | bytes, name: str | None = None) -> LazyImage | np.ndarray:
@@ -118,7 +105,7 @@ def open_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
         if isinstance(image, np.ndarray):
             return image
         lazy, (width, height) = _is_plain_jpeg(image), image.size
-        if _orientation(image) in _ON_ITS_SIDE:
+        if orientation_of(image) in _ON_ITS_SIDE:
             width, height = height, width
         stream.seek(0)
         data = stream.read()
@@ -207,44 +194,13 @@ def _with_reasons(name: str) -> Iterator[None]:
         raise UnreadableImage(name, f'{error or type(error).__name__}') from error
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1 (upright) without one or if the EXIF block is damaged."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
-    except Exception:
-        return 1
-    return orientation if orientation in _UPRIGHT else 1
-
-
-def _turned_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Applies the EXIF orientation to (H, W, 3) uint8."""
-    turn = _UPRIGHT.get(orientation)
-    return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    """Converts a loaded Pillow image of any mode to (H, W, 3) uint8."""
-    mode = image.mode
-    if mode.startswith('I;16') or mode in ('I', 'F'):
-        return np.repeat(gray_to_bytes(image)[..., None], 3, axis=2)
-    if mode == 'CMYK' and image.format in ('JPEG', 'MPO') and 'adobe' not in image.info:
-        # Pillow assumes that every CMYK JPEG is Adobe's, with inverted inks; without Adobe's marker it is not.
-        image = ImageChops.invert(image)
-    if 'transparency' in image.info or mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa'):
-        if mode in ('La', 'RGBa'):  # premultiplied alpha
-            image = image.convert({'La': 'LA', 'RGBa': 'RGBA'}[mode])
-        layer = image.convert('RGBA')
-        background = Image.new('RGBA', layer.size, (*NEUTRAL_BACKGROUND, 255))
-        image = Image.alpha_composite(background, layer)
-    return np.array(image if image.mode == 'RGB' else image.convert('RGB'))
-
-
 @TRANSFORMS.register_module()
 class LoadRGB(BaseTransform):
     """Reads ``img_path`` into ``img``, (H, W, 3) uint8 RGB.
 
-    Data sets with images in memory (CIFAR) provide ``img`` instead, uint8, RGB or gray; gray becomes RGB. Data sets
-    with the bytes of image files (shards) provide ``img_bytes``, and ``img_path`` as a name for messages.
+    Data sets with images in memory (CIFAR) provide ``img`` instead, an array of uint8, RGB or gray, or an image of
+    Pillow's of any mode; gray becomes RGB. Data sets with the bytes of image files (shards) provide ``img_bytes``, and
+    ``img_path`` as a name for messages.
 
     Args:
         scaled: decode a JPEG file (:class:`LazyImage`) only after ``MultiCrop`` has drawn its crops, at 1/2, 1/4 or 1/8
@@ -282,6 +238,8 @@ class LoadRGB(BaseTransform):
 
     @staticmethod
     def _checked(image: Any) -> np.ndarray:
+        if isinstance(image, Image.Image):
+            return upright_rgb(image)
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
             kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
             raise UsageError(f"the data set's 'img' is {kind}: give a numpy array of uint8 in 0..255.")

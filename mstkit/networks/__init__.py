@@ -10,6 +10,8 @@ from mstkit.networks.attention_maps import (
 )
 from mstkit.networks.frozen_features import FrozenFeatures
 from mstkit.networks.frozen_guide import FrozenGuide
+from mstkit.networks.image_transform import ImageTransform
+from mstkit.networks.load_network import load
 from mstkit.networks.network import Network
 from mstkit.networks.network_blocks import AttentionMaps, Block
 from mstkit.networks.open_network import KINDS_IN_WORDS, open_networks, open_several
@@ -20,8 +22,10 @@ __all__ = [
     'Block',
     'FrozenFeatures',
     'FrozenGuide',
+    'ImageTransform',
     'Network',
     'attention_weights',
+    'load',
     'open_networks',
     'open_several',
     'patch_centers',

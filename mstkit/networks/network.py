@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedVisionTransformer
 from mstkit.networks.block_hooks import OnAttention, OnTokens, attention_hooks, token_hook
+from mstkit.networks.image_transform import ImageTransform
 from mstkit.networks.network_blocks import Block
 from mstkit.networks.structure_reading import read_structure
 from mstkit.networks.truncated_network import drop_blocks
@@ -107,9 +108,56 @@ class Network(nn.Module):
         tokens, through the network's norm for it.
 
         Args:
-            images: (B, 3, H, W), normalized.
+            images: (B, 3, H, W), normalized, on any device; see :attr:`transform`.
+
+        Raises:
+            UsageError: not a batch of images, or of a size that the network cannot take.
         """
-        return self.watch(images)
+        return self.watch(self._batch(images))
+
+    @property
+    def transform(self) -> ImageTransform:
+        """Prepares a file or an image as the network wants it, (3, H, W) float32."""
+        return ImageTransform(self.resize, self.image_size, self.mean, self.std)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return next(self.parameters()).device
+
+    def layers(self, count: int) -> Callable[[Tensor], list[TokenOutput]]:
+        """What the last blocks give, as ``get_intermediate_layers`` of DINOv2 does: ``network.layers(4)(images)``.
+
+        Args:
+            count: number of blocks, from 1.
+
+        Returns:
+            A function of images (B, 3, H, W), normalized. It returns a :class:`TokenOutput` per block, the last block's
+            last, which is that of :meth:`forward`. Each went through the final norm; of a Swin, only those of the last
+            stage did, as earlier ones have another width.
+
+        Raises:
+            UsageError: more blocks than the network has.
+        """
+        self._check_count('layers', count)
+
+        def of_images(images: Tensor) -> list[TokenOutput]:
+            images = self._batch(images)
+            size, found = (images.shape[-2], images.shape[-1]), list[TokenOutput]()
+
+            def keep(block: Block, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+                tokens = self._normalized_in_last_stage(block, self._structure.tokens(output))
+                grid = self._structure.grid(size, inputs)
+                found.append(TokenOutput(tokens[:, self._structure.extra :], self._structure.pool(tokens), grid))
+
+            with contextlib.ExitStack() as hooks:
+                for block in self.blocks[-count:]:
+                    handle = block.module.register_forward_hook(functools.partial(keep, block))
+                    hooks.callback(handle.remove)
+                self.watch(images)
+            return found
+
+        return of_images
 
     def watch(
         self,
@@ -178,8 +226,7 @@ class Network(nn.Module):
         Raises:
             UsageError: more blocks than the network has, or ``mean_patch`` for a network whose feature is that mean.
         """
-        if not 1 <= last_blocks <= len(self.blocks):
-            raise UsageError(f'last_blocks is {last_blocks}; {self.name} has {len(self.blocks)} blocks.')
+        self._check_count('last_blocks', last_blocks)
         if mean_patch and self._structure.pools_patches:
             raise UsageError(
                 f'mean_patch: the feature of {self.name} is already the mean of its patches, which would be included '
@@ -188,8 +235,7 @@ class Network(nn.Module):
         earlier: list[Tensor] = []
 
         def pool(block: Block, tokens: Tensor) -> None:
-            in_last_stage = block.stage == len(self._structure.stages) - 1  # a ViT is one stage
-            earlier.append(self._structure.pool(self._structure.norm(tokens) if in_last_stage else tokens))
+            earlier.append(self._structure.pool(self._normalized_in_last_stage(block, tokens)))
 
         count = len(self.blocks)
         output = self.watch(images, on_tokens=pool, blocks=range(count - last_blocks, count - 1))
@@ -224,6 +270,22 @@ class Network(nn.Module):
             self.origin,
             self.interpolate_offset,
         )
+
+    def _normalized_in_last_stage(self, block: Block, tokens: Tensor) -> Tensor:
+        in_last_stage = block.stage == len(self._structure.stages) - 1  # a ViT is one stage
+        return self._structure.norm(tokens) if in_last_stage else tokens
+
+    def _check_count(self, name: str, count: int) -> None:
+        if not 1 <= count <= len(self.blocks):
+            raise UsageError(f'{name} is {count}; {self.name} has {len(self.blocks)} blocks.')
+
+    def _batch(self, images: Tensor) -> Tensor:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise UsageError(
+                f'{self.name} takes a batch of images (B, 3, H, W), not a tensor of shape {tuple(images.shape)}: of '
+                'one image, image[None].'
+            )
+        return images.to(self.device)
 
     def _chosen(self, blocks: Collection[int] | None) -> tuple[Block, ...]:
         count = len(self.blocks)

@@ -6,7 +6,7 @@ import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from timm.layers import PatchEmbed
+from timm.layers import PatchEmbed, resample_abs_pos_embed
 from timm.models.swin_transformer import SwinTransformer, WindowAttention
 from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
@@ -28,7 +28,18 @@ class TimmViT(BackboneStructure):
         super().__init__(backbone, [backbone.blocks])
 
     def run(self, images: Tensor) -> None:
-        self.backbone.forward_features(images)
+        backbone, embed = self.backbone, self.backbone.patch_embed
+        size = (images.shape[-2], images.shape[-1])
+        grid, native = self.grid(size, ()), tuple(embed.grid_size)
+        if backbone.dynamic_img_size or backbone.pos_embed is None or size == tuple(embed.img_size):
+            backbone.forward_features(images)
+            return
+        # As timm does in a network that is built for images of any size.
+        extra = 0 if backbone.no_embed_class else self.extra
+        positions = resample_abs_pos_embed(backbone.pos_embed.detach(), grid, native, num_prefix_tokens=extra)
+        resized = nn.Parameter(positions, False)
+        with instead((backbone, 'pos_embed', resized), (embed, 'strict_img_size', False)):
+            backbone.forward_features(images)
 
     def grid(self, image: Size, inputs: tuple[Any, ...]) -> Size:
         height, width = self.backbone.patch_embed.dynamic_feat_size(image)

@@ -79,14 +79,21 @@ def test_a_frozen_network_is_no_part_of_the_model():
 
 
 def test_a_network_of_one_image_size_takes_a_student_of_its_grid_alone():
-    student = dict(VIT, img_size=112, arch=SHALLOW)
-    fitting = build('SimMIM', target=dict(type='FrozenFeatures', source=TIMM), backbone=student)
-    (loss,) = fitting.loss([torch.randn(1, 3, 112, 112)]).values()
+    swin = dict(type='FrozenFeatures', source='timm:swin_tiny_patch4_window7_224')
+    fitting = build('SimMIM', target=swin, backbone=dict(VIT, img_size=56, arch=SHALLOW))
+    (loss,) = fitting.loss([torch.randn(1, 3, 56, 56)]).values()
     assert torch.isfinite(loss)
-    other = build('SimMIM', target=dict(type='FrozenFeatures', source=TIMM))
-    with pytest.raises(UsageError, match=r'the 4x4 patches of the student are images of 64x64 px .* 14x14 patches'):
+    other = build('SimMIM', target=swin)
+    with pytest.raises(UsageError, match=r'the 4x4 patches of the student are images of 128x128 px .* 7x7 patches'):
         other.check_views(32)
-    fitting.check_views(112)
+    fitting.check_views(56)
+
+
+def test_a_vit_of_timm_takes_a_student_of_any_grid():
+    other = build('SimMIM', target=dict(type='FrozenFeatures', source=TIMM))
+    other.check_views(32)
+    (loss,) = other.loss([torch.randn(1, 3, 32, 32)]).values()
+    assert torch.isfinite(loss)
 
 
 @pytest.mark.parametrize(
