@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from . import config_pages
@@ -51,7 +52,7 @@ def finish(source: Path) -> None:
     index.write_text('\n'.join([index.read_text(encoding='utf-8'), *trees]), encoding='utf-8')
 
 
-def _stage_configs(root: Path, source: Path, read) -> None:
+def _stage_configs(root: Path, source: Path, read: Callable[[PurePosixPath], str]) -> None:
     configs = config_pages.read_configs(root / 'configs')
     pages = {}
     for name in sorted({config.file.parts[0] for config in configs}):

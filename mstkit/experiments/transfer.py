@@ -151,6 +151,11 @@ def _runs_of(
 ) -> list[FineTuning]:
     """The runs of one task; its config is loaded with all options, to find errors in them early."""
     raw = read_config(options.config)
+    if not (raw.get('default_hooks') or {}).get('pretrained'):
+        raise UsageError(
+            f'{options.config} has no default_hooks.pretrained, so it is no config of a downstream task: a transfer is '
+            'for the configs in configs/downstream and such as they are.'
+        )
     unit = 'iteration' if 'max_iters' in (raw.get('train_cfg') or {}) else 'epoch'
     settings = {SCRATCH: options.settings(unit)}
     settings[PRETRAINED] = {**settings[SCRATCH], 'pretrained': source.path, 'branch': source.branch}

@@ -11,8 +11,9 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
+from mstkit.formats import read_pretrained
 from mstkit.interop import fit_backbone
-from mstkit.interop.checkpoint import only_branch, read_pretrained
+from mstkit.interop.checkpoint import only_branch
 from mstkit.utils.build_errors import build_guard
 
 

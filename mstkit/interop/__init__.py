@@ -14,9 +14,8 @@ from mstkit.interop.checkpoint import (
     load_strict,
     only_branch,
     read_checkpoint,
-    read_data,
-    read_pretrained,
 )
+from mstkit.interop.data_files import read_data
 from mstkit.interop.foreign_checkpoints import plain_names, recognize
 from mstkit.interop.literal_config import parse_config_text
 from mstkit.interop.pretrained import LoadReport, fit_backbone, load_backbone
@@ -38,7 +37,6 @@ __all__ = [
     'plain_names',
     'read_checkpoint',
     'read_data',
-    'read_pretrained',
     'recognize',
     'registered',
     'trusted_part',

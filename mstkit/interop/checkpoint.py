@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pickle
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.interop.backbone_names import left_out, official_backbone
-from mstkit.interop.foreign_checkpoints import plain_names, recognize, recognize_safetensors
+from mstkit.interop.backbone_names import left_out
+from mstkit.interop.data_files import read_data
+from mstkit.interop.foreign_checkpoints import plain_names, recognize
 from mstkit.interop.sharded_checkpoint import REST, read_sharded
 
+META_KEPT = ('cfg', 'epoch', 'kind', 'assumed')
 BRANCH_PREFIXES = {'student': 'backbone.', 'teacher': 'teacher.backbone.'}
-HISTORY_METHODS = ('min', 'max', 'mean', 'current')
-NUMPY_TYPES = ('bool', 'int8', 'int16', 'int32', 'int64', 'uint8', 'float16', 'float32', 'float64')
-
-
-# DINO, iBOT, AttMask, MAE, SimMIM and MoBY save the options of their command line as a Python object.
-_OPTIONS_INSIDE = (
-    ' An argparse.Namespace is among its contents, the options of the program that wrote it, as in whole checkpoints '
-    'of DINO, iBOT, AttMask, MAE and MoBY: a Python object, which is never unpickled here. Where you trust the file, '
-    'save its weights alone once: whole = torch.load(FILE, weights_only=False), then torch.save(whole["teacher"], '
-    'NEW), or whole["model"].'
-)
 
 
 def read_checkpoint(path: str | os.PathLike[str], tensors: bool = True) -> dict[str, Any]:
@@ -57,10 +42,10 @@ def read_checkpoint(path: str | os.PathLike[str], tensors: bool = True) -> dict[
         return read_checkpoint(file / REST)
     if file.is_dir():
         return read_sharded(file, read_checkpoint)
-    return _checked(read_data(file, tensors), file)
+    return checked(read_data(file, tensors), file)
 
 
-def _checked(checkpoint: Any, file: Path) -> dict[str, Any]:
+def checked(checkpoint: Any, file: Path) -> dict[str, Any]:
     """What is in a file, if that is a checkpoint of mmengine's layout; without the names that wrappers add."""
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), Mapping):
         found = (
@@ -72,48 +57,6 @@ def _checked(checkpoint: Any, file: Path) -> dict[str, Any]:
         )
     plain = plain_names(checkpoint['state_dict'])
     return checkpoint if plain is checkpoint['state_dict'] else {**checkpoint, 'state_dict': plain}
-
-
-def read_pretrained(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """As :func:`read_checkpoint`, and also files in the layout of MAE's, BEiT's, SimMIM's and MoBY's own code.
-
-    Those come out under mmpretrain's names, as :func:`mstkit.interop.backbone_names.official_backbone` gives them.
-    """
-    file = Path(path).expanduser()
-    if file.is_dir():
-        return read_checkpoint(path)
-    content = read_data(file)
-    state = official_backbone(content)
-    return _checked(content, file) if state is None else dict(state_dict=state, meta={})
-
-
-def read_data(file: Path, tensors: bool = True) -> Any:
-    """Reads a file of ``torch.save`` of any layout onto the CPU without executing code in it.
-
-    Args:
-        file: what to read.
-        tensors: see :func:`read_checkpoint`.
-
-    Raises:
-        UsageError: no such file, a damaged one, or one with anything but plain data.
-    """
-    if not file.is_file():
-        raise UsageError(f'checkpoint {file} does not exist; give the path of a .pth file.')
-    if (told := recognize_safetensors(file)) is not None:
-        raise UsageError(f'{file} is not a checkpoint of torch’s format. {told}')
-    try:
-        with _accepted_globals():
-            mapped = not tensors and zipfile.is_zipfile(file)
-            return torch.load(file, map_location='cpu', weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        raise UsageError(
-            f'checkpoint {file} is refused: {_first_line(error)} Nothing in it was executed; use a file that mstkit or '
-            f'mmengine wrote.{_OPTIONS_INSIDE if "argparse" in str(error) else ""}'
-        ) from error
-    except Exception as error:  # torch, zip and pickle raise all kinds of errors for damaged files.
-        raise UsageError(
-            f'{file} is not a readable checkpoint, or it is truncated ({type(error).__name__}: {_first_line(error)})'
-        ) from error
 
 
 def install_loader() -> None:
@@ -164,8 +107,8 @@ def only_branch(checkpoint: Mapping[str, Any], branch: str) -> dict[str, Any]:
     """Reduces a checkpoint to the backbone of one branch, without optimizer, heads and the other branch.
 
     Returns:
-        ``state_dict``, with the names of the file; ``meta`` with its epoch and config; and ``left_out``, the parts of
-        the file that belong to no backbone.
+        ``state_dict``, with the names of the file; ``meta`` with its epoch and config (:data:`META_KEPT`); and
+        ``left_out``, the parts of the file that belong to no backbone.
 
     Raises:
         UsageError: as :func:`branch_state`.
@@ -173,7 +116,7 @@ def only_branch(checkpoint: Mapping[str, Any], branch: str) -> dict[str, Any]:
     prefix = BRANCH_PREFIXES.get(branch, '')
     return dict(
         state_dict={prefix + name: value for name, value in branch_state(checkpoint, branch).items()},
-        meta={name: value for name, value in (checkpoint.get('meta') or {}).items() if name in ('cfg', 'epoch')},
+        meta={name: value for name, value in (checkpoint.get('meta') or {}).items() if name in META_KEPT},
         left_out=left_out(plain_names(checkpoint['state_dict']), prefix),
     )
 
@@ -212,49 +155,6 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], name: str) -> st
         )
     module.load_state_dict(dict(state), strict=True)
     return f'{name}: loaded {counts}, missing 0, unexpected 0'
-
-
-def _named(function: Callable, home: str, name: str) -> Callable:
-    """Wraps a function under another module and name, by which torch's allow-list of the unpickler finds it."""
-
-    def stand_in(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
-
-    stand_in.__module__, stand_in.__name__, stand_in.__qualname__ = home, name, name
-    return stand_in
-
-
-def _history_method(owner: Any, name: str) -> Any:
-    """Replaces ``getattr`` when unpickling; allows only the four methods that mmengine's log histories refer to."""
-    if owner is HistoryBuffer and name in HISTORY_METHODS:
-        return getattr(HistoryBuffer, name)
-    raise pickle.UnpicklingError(f'it asks for the attribute {name!r} of {owner!r}.')
-
-
-@contextlib.contextmanager
-def _accepted_globals() -> Iterator[None]:
-    """Adds the plain-data classes that mmengine's checkpoints contain to torch's allow-list."""
-    multiarray = np._core.multiarray  # type: ignore[attr-defined]
-    accepted: list[Any] = [HistoryBuffer, _named(_history_method, 'builtins', 'getattr'), np.ndarray, np.dtype]
-    for home in ('numpy._core.multiarray', 'numpy.core.multiarray'):
-        accepted += [_named(multiarray._reconstruct, home, '_reconstruct'), _named(multiarray.scalar, home, 'scalar')]
-    accepted += [type(np.dtype(name)) for name in NUMPY_TYPES]
-    before = torch.serialization.get_safe_globals()
-    torch.serialization.add_safe_globals(accepted)
-    try:
-        yield
-    finally:
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(before)
-
-
-def _first_line(error: Exception) -> str:
-    """The relevant line of torch's message, without its advice to read the file unsafely."""
-    text = str(error)
-    for line in text.splitlines():
-        if 'Unsupported' in line or 'GLOBAL' in line or 'asks for' in line:
-            return line.split('WeightsUnpickler error:')[-1].strip()[:200]
-    return (text.splitlines() or ['no details'])[0][:200]
 
 
 def _examples(keys: list[str]) -> str:

@@ -6,98 +6,90 @@ Only names are inspected. The prefixes of wrappers (``module.`` of data parallel
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-AS_TIMM = (
-    'the tools for evaluation and analysis read it as timm:NAME@FILE, NAME being its architecture, such as '
-    'vit_small_patch16_224, and --pretrained reads it too; load_from and --resume do not'
-)
-AS_MMPRETRAIN = 'the tools for evaluation and analysis read it as mmpretrain:NAME@FILE, and --pretrained reads it too'
-AS_PRETRAINED = '--pretrained reads it, into a config with that network; other commands do not'
-NOT_YET = 'no command reads it yet; one that renames its tensors to those of timm gives a file for timm:NAME@FILE'
-PART_FIRST = (
-    'save the tensors of {part} alone, without the prefix {prefix}, in a file of their own; the tools for evaluation '
-    'and analysis read that as timm:NAME@FILE'
-)
-BARE = 'save its tensors once more under state_dict, with that prefix; ' + AS_MMPRETRAIN
+READ = 'the tools for evaluation and analysis, --pretrained, load_from and "mstkit convert" read it; --resume does not'
+ROTARY = 'its rotary positions have no place in the ViT of mstkit, so no command reads it'
+INCEPTION = 127.5  # of mean and standard deviation alike, for images in -1..1
 # Keys under which programs store the weights of a model; the first one that is present is used.
 _PLACES = ('state_dict', 'model', 'teacher', 'student', 'model_state_dict', 'model_ema', 'state_dict_ema', 'module')
 _INNER = ('', 'backbone.', 'model.', 'encoder.', 'net.')
 
 
-class _Kind(NamedTuple):
-    """A kind of checkpoint: regular expressions, each of which must match a name, and the advice for it."""
+class Kind(NamedTuple):
+    """A kind of checkpoint: regular expressions, each of which must match a name, and what is known of its networks.
+
+    Attributes:
+        words: whose it is.
+        tensors: patterns of tensor names.
+        entries: keys of the file.
+        advice: what reads it.
+        offset: of the interpolation of positions, see
+            :func:`mstkit.utils.position_interpolation.resize_positions`.
+        pool: 'avg' where its class token is not trained, so that the mean of the patches is the image's feature.
+        normalization: mean and standard deviation of the channels, where they are not ImageNet's.
+    """
 
     words: str
-    advice: str
     tensors: tuple[str, ...] = ()
     entries: tuple[str, ...] = ()
+    advice: str = READ
+    offset: float = 0.0
+    pool: str | None = None
+    normalization: float | None = None
 
 
 # The first match counts: more specific kinds come first.
 _KINDS = (
-    _Kind('PyTorch Lightning', NOT_YET, entries=('pytorch-lightning_version',)),
-    _Kind(
-        'iBOT’s or AttMask’s code, a whole training',
-        PART_FIRST.format(part='teacher', prefix='module.backbone.'),
-        entries=('student', 'teacher', 'ibot_loss'),
-    ),
-    _Kind(
-        'DINO’s code or one like it, a whole training',
-        PART_FIRST.format(part='teacher', prefix='module.backbone.'),
-        entries=('student', 'teacher'),
-    ),
-    _Kind('MoBY’s code', AS_PRETRAINED, (r'encoder_k\..*', r'encoder\..*')),
-    _Kind('MoCo v3’s code', PART_FIRST.format(part='base_encoder', prefix='base_encoder.'), (r'base_encoder\..*',)),
-    _Kind('SimMIM’s code', AS_PRETRAINED, (r'encoder\.mask_token', r'decoder\.0\.weight')),
-    _Kind(
+    Kind('PyTorch Lightning', entries=('pytorch-lightning_version',)),
+    Kind('iBOT’s or AttMask’s code, a whole training', entries=('student', 'teacher', 'ibot_loss'), offset=0.1),
+    Kind('DINO’s code or one like it, a whole training', entries=('student', 'teacher'), offset=0.1),
+    Kind('MoBY’s code', (r'encoder_k\..*', r'encoder\..*')),
+    Kind('MoCo v3’s code', (r'base_encoder\..*',)),
+    Kind('SimMIM’s code', (r'encoder\.mask_token', r'decoder\.0\.weight'), pool='avg'),
+    Kind(
         'Hugging Face transformers, a ViTMAE',
-        NOT_YET,
         (r'(vit\.)?embeddings\.patch_embeddings\..*', r'decoder\.decoder_embed\.weight'),
+        pool='avg',
     ),
-    _Kind(
-        'MAE’s code, with its decoder',
-        '--pretrained reads it; for the tools for evaluation and analysis, save its tensors alone that are neither of '
-        'the decoder nor mask_token, which they read as timm:NAME@FILE',
-        (r'decoder_embed\.weight', r'decoder_blocks\..*'),
+    Kind('MAE’s code, with its decoder', (r'decoder_embed\.weight', r'decoder_blocks\..*'), pool='avg'),
+    Kind('BEiT’s code or timm’s BEiT', (r'blocks\.0\.attn\.q_bias',), pool='avg', normalization=INCEPTION),
+    Kind('Hugging Face transformers, a Swin', (r'(\w+\.)?encoder\.layers\.0\.blocks\.0\.attention\..*',)),
+    Kind(
+        'Hugging Face transformers, a BEiT',
+        (r'(\w+\.)?(encoder\.layer|layers)\.0\.lambda_1',),
+        pool='avg',
+        normalization=INCEPTION,
     ),
-    _Kind('BEiT’s code or timm’s BEiT', AS_PRETRAINED, (r'blocks\.0\.attn\.q_bias',)),
-    _Kind(
-        'Hugging Face transformers, a Swin',
-        NOT_YET,
-        (r'(\w+\.)?encoder\.layers\.0\.blocks\.0\.attention\.self\.query\.weight',),
+    Kind('Hugging Face transformers, a DINOv2', (r'(\w+\.)?encoder\.layer\.0\.layer_scale1\.lambda1',)),
+    Kind('Hugging Face transformers, a ViT', (r'(\w+\.)?(encoder\.layer|layers)\.0\.layernorm_before\.weight',)),
+    Kind('Hugging Face transformers, a DINOv3', (r'(model\.)?layer\.0\.layer_scale1\.lambda1',), advice=ROTARY),
+    Kind('torchvision, a ViT', (r'conv_proj\.weight', r'encoder\.layers\.encoder_layer_0\..*')),
+    Kind('torchvision, a Swin', (r'features\.1\.0\.attn\.relative_position_bias_table',)),
+    Kind(
+        'DINOv3’s code or timm’s DINOv3',
+        (r'blocks\.0\.norm1\.weight', r'(storage|reg)_tokens?', r'rope.*'),
+        advice=ROTARY,
     ),
-    _Kind('Hugging Face transformers, a DINOv2', NOT_YET, (r'(\w+\.)?encoder\.layer\.0\.layer_scale1\.lambda1',)),
-    _Kind('Hugging Face transformers, a ViT', NOT_YET, (r'(\w+\.)?encoder\.layer\.0\.layernorm_before\.weight',)),
-    _Kind('Hugging Face transformers, a DINOv3', NOT_YET, (r'(model\.)?layer\.0\.layer_scale1\.lambda1',)),
-    _Kind('torchvision, a ViT', NOT_YET, (r'conv_proj\.weight', r'encoder\.layers\.encoder_layer_0\..*')),
-    _Kind('torchvision, a Swin', NOT_YET, (r'features\.1\.0\.attn\.relative_position_bias_table',)),
-    _Kind('DINOv2’s code', AS_TIMM, (r'blocks\.0\.ls1\.gamma', r'mask_token')),
-    _Kind(
+    Kind('DINOv2’s code, with registers', (r'blocks\.0\.ls1\.gamma', r'register_tokens')),
+    Kind('DINOv2’s code', (r'blocks\.0\.ls1\.gamma', r'mask_token'), offset=0.1),
+    Kind(
         'timm’s names for a ViT, as DeiT, DINO, iBOT and MAE release their backbones',
-        AS_TIMM,
         (r'patch_embed\.proj\.weight', r'blocks\.0\.norm1\.weight'),
     ),
-    _Kind(
-        'timm’s or Microsoft’s names for a Swin',
-        AS_TIMM,
-        (r'layers\.0\.blocks\.0\.attn\.relative_position_bias_table',),
-    ),
-    _Kind(
+    Kind('timm’s or Microsoft’s names for a Swin', (r'layers\.0\.blocks\.0\.attn\.relative_position_bias_table',)),
+    Kind(
         'mmpretrain’s names, a ViT without the prefix backbone.',
-        BARE,
         (r'patch_embed\.projection\.weight', r'layers\.0\.ln1\.weight'),
     ),
-    _Kind(
-        'mmpretrain’s names, a Swin without the prefix backbone.',
-        BARE,
-        (r'stages\.0\.blocks\.0\.attn\.w_msa\..*',),
+    Kind('mmpretrain’s names, a Swin without the prefix backbone.', (r'stages\.0\.blocks\.0\.attn\.w_msa\..*',)),
+    Kind(
+        'a residual network’s names',
+        (r'layer1\.0\.conv1\.weight',),
+        advice='mstkit reads ViT and Swin only',
     ),
-    _Kind('a residual network’s names', 'mstkit reads ViT and Swin only', (r'layer1\.0\.conv1\.weight',)),
 )
 
 
@@ -126,38 +118,23 @@ def recognize(content: Any) -> str:
     Returns:
         The sentence, with a space before it; ``''`` if no kind is recognized.
     """
+    kind = kind_of(content)
+    return '' if kind is None else f' It looks like a checkpoint of {kind.words}: {kind.advice}.'
+
+
+def kind_of(content: Any) -> Kind | None:
+    """The kind of checkpoint; argument as for :func:`recognize`."""
     entries = set(map(str, content)) if isinstance(content, Mapping) else set()
     names = _tensor_names(content)
     for kind in _KINDS:
         if kind.entries and entries.issuperset(kind.entries):
-            return _sentence(kind)
+            return kind
     for prefix in _INNER:
         inner = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
         for kind in _KINDS:
             if kind.tensors and all(any(re.fullmatch(one, name) for name in inner) for one in kind.tensors):
-                return _sentence(kind)
-    return ''
-
-
-def recognize_safetensors(file: Path) -> str | None:
-    """Like :func:`recognize` for a safetensors file, from its header; None if it is no such file."""
-    try:
-        with open(file, 'rb') as stream:
-            length = int.from_bytes(stream.read(8), 'little')
-            if not 2 <= length <= file.stat().st_size - 8 or stream.read(1) != b'{':
-                return None
-            names = [name for name in json.loads(b'{' + stream.read(length - 1)) if name != '__metadata__']
-    except (OSError, ValueError):
-        return None
-    advice = (
-        ' The tools for evaluation and analysis read such files as timm:NAME@FILE, where their names are timm’s; '
-        '--pretrained, load_from and --resume do not yet.'
-    )
-    return f'It is a safetensors file.{recognize(names) or advice}'
-
-
-def _sentence(kind: _Kind) -> str:
-    return f' It looks like a checkpoint of {kind.words}: {kind.advice}.'
+                return kind
+    return None
 
 
 def _tensor_names(content: Any) -> list[str]:

@@ -15,15 +15,13 @@ from mstkit.interop.backbone_names import left_out, own_names
 from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state
 from mstkit.interop.foreign_checkpoints import plain_names, recognize
 from mstkit.interop.literal_config import parse_config_text
-from mstkit.interop.resized_positions import resize_bias_table, resize_square_positions, square_side
+from mstkit.interop.resizing import Sizes, resize_tensor, sizes_of
 from mstkit.interop.vit_settings import settings_hint
-from mstkit.structures import PositionsOnGrid, PositionsWithOffset, TableOnGrid
 from mstkit.utils.relative_positions import spread_shared_table
 
 # Norms on a backbone's outputs. Pre-training has only the final one; downstream models have others, or none.
 OUTPUT_NORM = re.compile(r'(norm\d+|ln[12])\.(weight|bias)')
-POSITIONS = ('pos_embed', 'absolute_pos_embed')
-BIAS_TABLE, BIAS_INDEX = '.relative_position_bias_table', '.relative_position_index'
+BIAS_INDEX = '.relative_position_index'
 OWN_VIT_OF_MMSEG = '.attn.attn.in_proj_weight'
 
 
@@ -79,9 +77,10 @@ def load_backbone(
     """Loads the backbone of one branch of a checkpoint into a module whose state dict has mmpretrain's keys.
 
     These are the ViT and Swin of mmpretrain and mstkit, and the Swin of mmdet and mmseg. Position embeddings and
-    relative position bias tables of a square grid are resized to the module's grid and window; a shared bias table is
-    copied to every layer if the module has one table per layer. mmpretrain's BEiT, whose tensors have other names, can
-    be loaded into a :class:`MaskedVisionTransformer` of the same architecture.
+    relative position bias tables are resized to the module's grid and window, and the patch embedding to its patches,
+    see :func:`mstkit.interop.resizing.resize_tensor`; a shared bias table is copied to every layer if the module has
+    one table per layer. mmpretrain's BEiT, whose tensors have other names, can be loaded into a
+    :class:`MaskedVisionTransformer` of the same architecture.
 
     Args:
         module: the backbone to load into.
@@ -126,7 +125,7 @@ def fit_backbone(
     untrained = [name for name in missing if OUTPUT_NORM.fullmatch(name) and not name.startswith(final)]
     unexpected = [name for name in state if name not in own]
     unused = [name for name in unexpected if OUTPUT_NORM.fullmatch(name) or name == 'mask_token']
-    weights, misfits = _fit(module, own, state)
+    weights, misfits = _fit(module, own, state, sizes_of(checkpoint, state))
     problems = [
         f'{what} {len(names)} ({_some(names, count)})'
         for what, names, count in (
@@ -159,7 +158,7 @@ def fit_backbone(
 
 
 def _fit(
-    module: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]
+    module: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: Sizes
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Resizes the tensors that module and file have in common to the module's shapes.
 
@@ -174,12 +173,7 @@ def _fit(
         wanted = own[name].shape
         if name.endswith(BIAS_INDEX) and value.shape != wanted:
             continue  # an index that depends on the window size alone: keep the module's
-        fitted: Tensor | None = value
-        if name in POSITIONS and value.shape[::2] == wanted[::2]:
-            tokens = [int('cls_token' in names and name == 'pos_embed') for names in (own, state)]
-            fitted = _positions_on_grid(module, value, wanted[1] - tokens[0], tokens[1])
-        elif name.endswith(BIAS_TABLE) and value.shape != wanted and value.shape[1:] == wanted[1:]:
-            fitted = resize_bias_table(value, wanted[0], module.table_grid if isinstance(module, TableOnGrid) else None)
+        fitted = resize_tensor(name, value, module, own[name], source)
         if fitted is None or fitted.shape != wanted:
             square = ' (no square grid)' if fitted is None else ''
             misfits.append(f'{name} is {tuple(value.shape)} in the file{square} and {tuple(wanted)} in the backbone')
@@ -188,24 +182,14 @@ def _fit(
     return weights, misfits
 
 
-def _positions_on_grid(module: nn.Module, positions: Tensor, cells: int, extra_tokens: int) -> Tensor | None:
-    """Resizes position embeddings (1, E + s*s, C) to the module's grid; None if a grid is neither known nor square."""
-    side = square_side(cells)
-    placed = isinstance(module, PositionsOnGrid)
-    grid: Any = module.patch_resolution if placed else side and (side, side)
-    if grid is None:
-        return None
-    mode = str(module.interpolate_mode) if placed else 'bicubic'
-    offset = module.interpolate_offset if isinstance(module, PositionsWithOffset) else 0.0
-    return resize_square_positions(positions, tuple(grid), extra_tokens, mode, offset)
-
-
 def _check_heads(module: nn.Module, checkpoint: Mapping[str, Any], origin: str) -> None:
     """Refuses a ViT with another number of heads than in the file's config (tensor shapes do not depend on it)."""
     if not isinstance(module, VisionTransformer | BEiTViT):
         return
     zoo: Any = module.arch_zoo  # what arch='deit-small' means, the same in all of mmpretrain's ViTs
     heads = module.layers[0].attn.num_heads
+    if 'heads' in (checkpoint.get('meta') or {}).get('assumed', ()):
+        return  # no tensor and nothing beside them tells
     try:
         arch = parse_config_text(checkpoint['meta']['cfg'])['model']['backbone']['arch']
         trained = (zoo[arch.lower()] if isinstance(arch, str) else arch)['num_heads']

@@ -44,6 +44,14 @@ class TrainedModel:
         """The backbones that can be evaluated, by name; the trained one first."""
         return {}
 
+    def start_followers(self) -> bool:
+        """Makes what follows the backbone, a teacher or a guide, equal to it, after its weights were loaded.
+
+        Returns:
+            Whether there is such a thing.
+        """
+        return False
+
     def last_statistics(self) -> dict[str, Tensor]:
         """Detached scalars of the last step."""
         return {}

@@ -163,10 +163,15 @@ class Pretrainer(EncoderPasses, TrainedModel, BaseSelfSupervisor):
             nn.init.zeros_(self.mask_token)
             if self.mask_token_std:
                 nn.init.trunc_normal_(self.mask_token, std=self.mask_token_std)
+        self.start_followers()
+
+    def start_followers(self) -> bool:
+        """See :meth:`TrainedModel.start_followers`."""
         if self.teacher is not None:
             self.teacher.copy_from(self.followed())
         if self.guide is not None:
             self.guide.copy_from(self.backbone)
+        return self.teacher is not None
 
     @property
     def decayed_parameters(self) -> tuple[str, ...]:

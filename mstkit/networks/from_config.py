@@ -14,12 +14,13 @@ from mmpretrain.models.backbones import SwinTransformer, VisionTransformer
 from torch import nn
 
 from mstkit.errors import UsageError, nearest
+from mstkit.formats import read_pretrained
+from mstkit.formats.naming import COMPUTED
 from mstkit.interop import (
     branch_state,
     branches_of,
     load_strict,
     parse_config_text,
-    read_checkpoint,
     recognize,
     trusted_part,
 )
@@ -38,16 +39,16 @@ RGB_READER = 'LoadRGB'
 
 
 def open_checkpoint(path: str, branch: str | None = None) -> list[Network]:
-    """Opens the backbones of a checkpoint of mstkit, which contains its config.
+    """Opens the backbones of a checkpoint of mstkit, which contains its config, or of another program.
 
     Args:
-        path: the file.
+        path: the file or folder, see :func:`mstkit.formats.read_pretrained`.
         branch: ``'student'`` or ``'teacher'``; None for both, if present.
 
     Raises:
         UsageError: no checkpoint, no config, no backbone, no such branch, or weights that do not match the config.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_pretrained(path)
     config = _checkpoint_config(checkpoint, path)
     present = branches_of(checkpoint)
     if not present:
@@ -58,7 +59,9 @@ def open_checkpoint(path: str, branch: str | None = None) -> list[Network]:
     for one in present if branch is None else [branch]:
         backbone = _build(config, path)
         with errors_of_source(path):
-            loaded = load_strict(backbone, branch_state(checkpoint, one), one)
+            loaded = load_strict(backbone, _for_evaluation(branch_state(checkpoint, one), backbone), one)
+        kind = checkpoint.get('meta', {}).get('kind')
+        loaded = f'{kind}, {loaded}' if kind else loaded
         label = f'{name} {one}' if len(present) > 1 else name
         networks.append(_network(backbone, config, label, path, one, f'{path}, {loaded}'))
     return networks
@@ -80,10 +83,10 @@ def open_mmpretrain(words: str) -> Network:
     offset = DINO_OFFSET if 'dinov2' in name.lower() and not name.endswith('.py') else 0.0
     if weights is None:
         return _network(_randomly(config, name), config, f'{label} (random)', name, '', f'random, seed {SEED}', offset)
-    checkpoint = read_checkpoint(weights)
+    checkpoint = read_pretrained(weights)
     backbone = _build(config, name)
     with errors_of_source(weights):
-        loaded = load_strict(backbone, branch_state(checkpoint, 'student'), 'backbone')
+        loaded = load_strict(backbone, _for_evaluation(branch_state(checkpoint, 'student'), backbone), 'backbone')
     return _network(backbone, config, label, name, '', f'{weights}, {loaded}', offset)
 
 
@@ -105,7 +108,7 @@ def open_random(words: str) -> Network:
     if source.endswith('.py') or source in config_names():
         config = _config_file(source)
     elif Path(source).expanduser().is_file():
-        config = _checkpoint_config(read_checkpoint(source), source)
+        config = _checkpoint_config(read_pretrained(source), source)
     else:
         raise UsageError(f'random:{words}: there is no such file; give a config or a checkpoint of mstkit.')
     name = f'random {Path(source).stem}' + (f' (seed {seed})' if seed != SEED else '')
@@ -164,7 +167,10 @@ def _config_file(path: str) -> Mapping[str, Any]:
 
 
 def _checkpoint_config(checkpoint: Mapping[str, Any], path: str) -> Mapping[str, Any]:
-    text = (checkpoint.get('meta') or {}).get('cfg')
+    meta = checkpoint.get('meta') or {}
+    text = meta.get('cfg')
+    if not isinstance(text, str) and 'unknown' in meta:
+        raise UsageError(f'{path}: it is a checkpoint of {meta["kind"]}; {meta["unknown"]}.')
     if not isinstance(text, str):
         raise UsageError(
             f'{path} contains no config, so its architecture is unknown: give it as '
@@ -176,6 +182,12 @@ def _checkpoint_config(checkpoint: Mapping[str, Any], path: str) -> Mapping[str,
         if isinstance(model, dict) and isinstance(model.get('backbone'), dict):
             model['backbone'] = trusted_part(model['backbone'], 'model.backbone')
         return config
+
+
+def _for_evaluation(state: Mapping[str, Any], backbone: nn.Module) -> dict[str, Any]:
+    """Without the embedding of hidden patches, which releases have beside their encoder; with indices by the sizes."""
+    computed = {name: value for name, value in backbone.state_dict().items() if COMPUTED.fullmatch(name)}
+    return computed | {name: value for name, value in state.items() if name != 'mask_token'}
 
 
 def _backbone_config(model: Mapping[str, Any]) -> dict[str, Any]:

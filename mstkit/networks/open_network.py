@@ -15,8 +15,8 @@ from mstkit.networks.network import Network
 
 KINDS: dict[str, Callable[[str], Network]] = {'timm': open_timm, 'mmpretrain': open_mmpretrain, 'random': open_random}
 KINDS_IN_WORDS = (
-    'FILE.pth (a checkpoint of mstkit), timm:NAME[@WEIGHTS], mmpretrain:NAME_OR_CONFIG.py[@WEIGHTS] or '
-    'random:CONFIG.py[@SEED] or random:FILE.pth[@SEED] (that architecture with random weights)'
+    'FILE (a checkpoint of mstkit, or of another program), timm:NAME[@WEIGHTS], mmpretrain:NAME_OR_CONFIG.py[@WEIGHTS] '
+    'or random:CONFIG.py[@SEED] or random:FILE.pth[@SEED] (that architecture with random weights)'
 )
 
 
@@ -26,7 +26,8 @@ def open_networks(source: str, branch: str | None = None, device: str | torch.de
     Nothing is downloaded: without a weights file, a network of timm or mmpretrain has random weights.
 
     Args:
-        source: ``FILE.pth``, a checkpoint of mstkit; ``timm:NAME`` or ``timm:NAME@FILE``; ``mmpretrain:NAME``,
+        source: ``FILE``, a checkpoint of mstkit, or a file or folder of another program that
+            :func:`mstkit.formats.read_weights` knows; ``timm:NAME`` or ``timm:NAME@FILE``; ``mmpretrain:NAME``,
             ``mmpretrain:CONFIG.py`` or either with ``@FILE``; ``random:CONFIG.py`` or ``random:FILE.pth``, the same
             architecture with random weights of seed 0, or of another one behind an ``@``.
         branch: ``'student'`` or ``'teacher'`` of a checkpoint of mstkit; None for both, if present. Ignored for other
@@ -38,7 +39,7 @@ def open_networks(source: str, branch: str | None = None, device: str | torch.de
             match completely, a network that is neither a ViT nor a Swin, or a device that cannot be used.
     """
     kind, colon, rest = source.partition(':')
-    if Path(source).expanduser().is_file():
+    if Path(source).expanduser().exists():
         networks = open_checkpoint(source, branch)
     elif colon and kind in KINDS:
         if not rest:

@@ -34,10 +34,20 @@ def test_checkpoint_and_branch_go_to_the_hook():
     )
 
 
-@pytest.mark.parametrize('hooks', [None, {}, dict(pretrained=dict(type='LoggerHook'))])
-def test_a_config_without_the_hook_is_refused(hooks):
-    with pytest.raises(UsageError, match=r'--pretrained a\.pth.*load_from=a\.pth'):
-        set_pretrained(Config(dict(default_hooks=hooks)), 'a.pth', None)
+@pytest.mark.parametrize('hooks', [None, {}, dict(logger=dict(type='LoggerHook'))])
+def test_a_pre_training_gets_the_hook(hooks):
+    config = Config(dict(default_hooks=hooks))
+    assert set_pretrained(config, 'a.pth', 'teacher') == ['pretrained: the teacher of a.pth']
+    hook = dict(type='mstkit.PretrainedBackboneHook', checkpoint='a.pth', branch='teacher')
+    assert config.default_hooks == {**(hooks or {}), 'pretrained': hook}
+
+
+def test_another_hook_of_that_name_is_refused():
+    config = Config(dict(default_hooks=dict(pretrained=dict(type='LoggerHook'))))
+    with pytest.raises(
+        UsageError, match=r'--pretrained a\.pth: default_hooks\.pretrained of this config is a LoggerHook'
+    ):
+        set_pretrained(config, 'a.pth', None)
 
 
 def test_a_number_of_classes_goes_everywhere():

@@ -42,7 +42,6 @@ def tiny(**changes: Any) -> VisionTransformer:
 @pytest.mark.parametrize(
     'module, message',
     [
-        (dict(patch_size=4), r'patches of 8x8, the backbone is .*patches of 4x4.*\(48, 3, 8, 8\).*\(48, 3, 4, 4\)'),
         (dict(arch=dict(embed_dims=96)), r'width 48.*width 96.*\(1, 1, 48\) in the file and \(1, 1, 96\)'),
         (dict(arch=dict(num_layers=4)), r'3 blocks.*4 blocks.*missing 12 \(layers\.3\.'),
         (dict(arch=dict(num_layers=2)), r'3 blocks.*2 blocks.*unexpected 12 \(layers\.2\.'),

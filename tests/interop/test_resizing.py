@@ -9,8 +9,11 @@ from mmpretrain.models import SwinTransformer, VisionTransformer
 from scipy import interpolate
 from torch import Tensor
 
+from mstkit.errors import UsageError
 from mstkit.interop import load_backbone
-from mstkit.interop.resized_positions import resize_bias_table, resize_square_positions
+from mstkit.interop.resizing import resize_bias_table
+from mstkit.models import MaskedVisionTransformer
+from mstkit.utils.position_interpolation import resize_positions
 
 from ..models.builders import SWIN, TINY
 from .pretrained import (
@@ -69,7 +72,7 @@ def test_absolute_positions_of_swin(tmp_path):
         dict(type='SwinTransformer', window_size=2, pretrain_img_size=64, use_abs_pos_embed=True, **OWN_SWIN), 192
     )
     load_backbone(own.backbone, source.checkpoint)
-    wanted = resize_square_positions(source.backbone().absolute_pos_embed, (16, 16), 0, 'bicubic')
+    wanted = resize_positions(source.backbone().absolute_pos_embed, (32, 32), (16, 16), 0, 'bicubic')
     assert torch.equal(own.backbone.absolute_pos_embed, wanted)
 
 
@@ -114,3 +117,52 @@ def test_a_table_that_is_a_cubic_of_the_offset_stays_that_cubic():
     resized = resize_bias_table(cubic([-2.5, -1, 0, 1, 2.5])[:, None].float(), 49)
     assert resized is not None
     assert (resized[:, 0] - cubic([-2.5, -2, -1, 0, 1, 2, 2.5])).abs().max() < 1e-3
+
+
+def of_sizes(image: object, patch: int, **more: object) -> tuple[MaskedVisionTransformer, dict]:
+    """A ViT and its checkpoint, with the config that says what its grid is."""
+    torch.manual_seed(0)
+    backbone = dict(arch=TINY, img_size=image, patch_size=patch, **more)
+    vit = MaskedVisionTransformer(**backbone)
+    with torch.no_grad():
+        for parameter in vit.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    vit.eval()
+    state = {f'backbone.{name}': value.clone() for name, value in vit.state_dict().items()}
+    return vit, dict(state_dict=state, meta=dict(cfg=f'model = {dict(backbone=backbone)!r}'))
+
+
+@pytest.mark.parametrize('offset', [0.0, 0.1])
+def test_positions_of_a_grid_that_is_not_square(offset: float) -> None:
+    source, checkpoint = of_sizes((16, 48), 8)
+    target, _ = of_sizes((32, 32), 8, interpolate_offset=offset)
+    report = load_backbone(target, checkpoint)
+    assert report.resized == (('pos_embed', (1, 13, 48), (1, 17, 48)),)
+    wanted = resize_positions(source.pos_embed, (2, 6), (4, 4), 1, 'bicubic', offset)
+    assert torch.equal(target.pos_embed, wanted)
+    with pytest.raises(UsageError, match=r'pos_embed is \(1, 13, 48\) in the file \(no square grid\)'):
+        load_backbone(target, dict(state_dict=checkpoint['state_dict'], meta={}))
+
+
+def test_tables_of_a_grid_that_is_not_square() -> None:
+    settings = dict(relative_positions='shared', positions='none')
+    source, checkpoint = of_sizes((16, 48), 8, **settings)
+    target, _ = of_sizes((32, 32), 8, **settings)
+    report = load_backbone(target, checkpoint)
+    assert [shapes for _, *shapes in report.resized] == [[(36, 3), (52, 3)]]
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():  # as the network of the file does it by itself
+        expected = source.forward_tokens(images).patch_tokens
+        torch.testing.assert_close(target.forward_tokens(images).patch_tokens, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_resized_patch_is_embedded_as_the_patch_was() -> None:
+    source, checkpoint = of_sizes(32, 8)
+    target, _ = of_sizes(64, 16)
+    report = load_backbone(target, checkpoint)
+    assert report.resized == (('patch_embed.projection.weight', (48, 3, 8, 8), (48, 3, 16, 16)),)
+    patches = torch.randn(5, 3, 8, 8)
+    larger = torch.nn.functional.interpolate(patches, (16, 16), mode='bicubic', antialias=True)
+    with torch.no_grad():
+        found, expected = target.patch_embed.projection(larger), source.patch_embed.projection(patches)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)

@@ -250,7 +250,11 @@ def test_files_that_hold_no_network(tmp_path: Path, checkpoint: Path) -> None:
 
     text = Config(CONFIG).pretty_text
     refused('contains no config.*mmpretrain:CONFIG', state_dict={'backbone.w': torch.zeros(1)})
-    refused('has no backbone', state_dict={'head.w': torch.zeros(1)}, meta=dict(cfg=text))
+    refused(
+        'has no backbone',
+        state_dict={'head.w': torch.zeros(1)},
+        meta=dict(cfg=text),
+    )
     refused('only 0 of 42 tensors', state_dict={'backbone.w': torch.zeros(1)}, meta=dict(cfg=text))
     refused('no model.backbone', state_dict={'backbone.w': torch.zeros(1)}, meta=dict(cfg='model = dict()'))
     refused('only 0 of 150', source=f'mmpretrain:deit-tiny@{checkpoint}')

@@ -17,7 +17,8 @@ from mstkit.engine.checkpoints.resume_checks import check_hub, check_optimizer, 
 from mstkit.engine.optim.step_counts import StepCounter
 from mstkit.engine.parallel.distributed import on_rank_zero
 from mstkit.errors import UsageError
-from mstkit.interop.checkpoint import read_checkpoint
+from mstkit.formats import read_pretrained
+from mstkit.interop.checkpoint import BRANCH_PREFIXES, branches_of, read_checkpoint
 
 
 @dataclass
@@ -99,7 +100,8 @@ def find_start(
         return _with_checked_place(StartingCheckpoint(path, checkpoint, resume, notes=notes))
     if '://' in str(load_from):
         raise UsageError(f'load_from={load_from!r} is not a file: download it first and give its path.')
-    path, checkpoint = Path(load_from), read_checkpoint(load_from)
+    path = Path(load_from)
+    checkpoint = read_checkpoint(load_from) if resume else read_pretrained(load_from)
     absent = what_is_missing(checkpoint) if resume else []
     if absent:
         raise _cannot_resume(path, f'it holds no {", ".join(absent)}')
@@ -138,7 +140,10 @@ def check_start(start: StartingCheckpoint, run: Built) -> list[str]:
     """
     if start.checkpoint is None or start.path is None:
         return []
-    weights, own = weights_of(start.checkpoint), run.model.state_dict()
+    own = run.model.state_dict()
+    if not start.resume:
+        start.checkpoint = _for_both_branches(start.checkpoint, own)
+    weights = weights_of(start.checkpoint)
     if not start.resume:
         load_what_fits(own, weights, start.path)
         return []
@@ -155,6 +160,17 @@ def check_start(start: StartingCheckpoint, run: Built) -> list[str]:
     except UsageError as error:
         raise _cannot_resume(path, str(error)) from error
     return check_changes(path, meta, run.config, run.data)
+
+
+def _for_both_branches(checkpoint: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint of another program with one encoder, so that student and teacher of this model start from it."""
+    present = branches_of(checkpoint)
+    if 'kind' not in checkpoint.get('meta', {}) or len(present) != 1:
+        return checkpoint
+    one, other = (BRANCH_PREFIXES[branch] for branch in sorted(BRANCH_PREFIXES, key=lambda name: name != present[0]))
+    state = dict(checkpoint['state_dict'])
+    copies = {other + name.removeprefix(one): value for name, value in state.items() if name.startswith(one)}
+    return {**checkpoint, 'state_dict': state | {name: value for name, value in copies.items() if name in own}}
 
 
 def _check_length(start: StartingCheckpoint, run: Built) -> None:

@@ -1,4 +1,4 @@
-"""``--pretrained``, ``--branch`` and ``--num-classes``: command-line options of downstream configs."""
+"""``--pretrained`` and ``--branch``, and ``--num-classes`` of downstream configs: command-line options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASS_NAME_VISUALIZER = 'ClassNameVisualizer'
 
 
 def set_pretrained(config: Config, checkpoint: str | None, branch: str | None) -> list[str]:
-    """Names the checkpoint whose backbone a downstream run starts from.
+    """Names the checkpoint whose backbone a run starts from: a downstream run, or a pre-training that goes on with it.
 
     Args:
         config: changed in place.
@@ -27,14 +27,18 @@ def set_pretrained(config: Config, checkpoint: str | None, branch: str | None) -
         Lines for the user.
 
     Raises:
-        UsageError: the config has no :class:`PretrainedBackboneHook` among its default hooks.
+        UsageError: the config's ``default_hooks.pretrained`` is something else than a :class:`PretrainedBackboneHook`.
     """
-    hook = (config.get('default_hooks') or {}).get('pretrained') or {}
+    hooks = config.get('default_hooks') or {}
+    hook = hooks.get('pretrained')
+    if not hook:
+        # That of a downstream config is there, since it depends on it.
+        config.default_hooks = {**hooks, 'pretrained': dict(type=f'mstkit.{PRETRAINED_HOOK}')}
+        hook = config.default_hooks['pretrained']
     if str(hook.get('type')).split('.')[-1] != PRETRAINED_HOOK:
         raise UsageError(
-            f'--pretrained {checkpoint}: default_hooks of this config has no pretrained=dict(type="mstkit.'
-            f'{PRETRAINED_HOOK}"); it is for the configs in configs/downstream. To start a pre-training from weights, '
-            f'use --cfg-options load_from={checkpoint}.'
+            f'--pretrained {checkpoint}: default_hooks.pretrained of this config is a {hook.get("type")}, not a '
+            f'{PRETRAINED_HOOK}: give that hook another name.'
         )
     if checkpoint is not None:
         hook['checkpoint'] = checkpoint

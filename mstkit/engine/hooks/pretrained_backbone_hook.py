@@ -14,7 +14,8 @@ from mstkit.engine.checkpoints.checkpointing import check_same_model, weights_of
 from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
 from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.errors import UsageError
-from mstkit.interop.checkpoint import BRANCH_PREFIXES, only_branch, read_pretrained
+from mstkit.formats import read_pretrained
+from mstkit.interop.checkpoint import BRANCH_PREFIXES, only_branch
 from mstkit.interop.pretrained import fit_backbone, load_backbone
 from mstkit.models import interface_of
 from mstkit.registry import HOOKS
@@ -25,6 +26,9 @@ from mstkit.utils.private_attributes import is_resumed, loaded_from
 @HOOKS.register_module()
 class PretrainedBackboneHook(Hook):
     """Loads the backbone of a checkpoint before training; see :func:`mstkit.interop.load_backbone`.
+
+    The file may be of another program, see :func:`mstkit.formats.read_pretrained`. In a pre-training, the teacher
+    starts from the same backbone.
 
     It is loaded after ``init_weights``, which would overwrite parts of it. A run that is resumed, or that has
     ``load_from``, does not load it. With mmengine's own Runner, which ignores missing and unexpected tensors, the hook
@@ -117,6 +121,8 @@ class PretrainedBackboneHook(Hook):
         report = load_backbone(backbone, content, self.branch, str(self.checkpoint))
         for line in report.lines():
             runner.logger.info(line)
+        if interface_of(unwrapped(runner.model)).start_followers():
+            runner.logger.info('  the teacher starts from the same backbone; heads, necks and decoder are new')
         note = dict(file=str(self.checkpoint), branch=self.branch, epoch=content['meta'].get('epoch'))
         runner.message_hub.update_info('pretrained', note)
 

@@ -51,7 +51,9 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_downstream_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of downstream configs: the pre-trained backbone, the number of classes, and the length."""
-    parser.add_argument('--pretrained', metavar='FILE', help='downstream: start from the backbone of this checkpoint')
+    parser.add_argument(
+        '--pretrained', metavar='FILE', help='start from the backbone of this checkpoint, of mstkit or another program'
+    )
     parser.add_argument(
         '--branch', choices=tuple(BRANCH_PREFIXES), help="the branch of --pretrained's checkpoint; default: student"
     )
