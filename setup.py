@@ -8,7 +8,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
-EXTRAS = ('tests', 'docs', 'tracking', 'shards', 'convert')
+EXTRAS = ('tests', 'docs', 'tracking', 'shards', 'convert', 'parquet')
 
 
 def requirements(name: str) -> list[str]:

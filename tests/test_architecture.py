@@ -64,7 +64,8 @@ FORBIDDEN = {
             'mstkit.experiments.transfer',
         ),
     ),
-    'mstkit/evaluation/': ('mstkit.engine', 'mstkit.models', 'mstkit.visualization', *TRAINERS),
+    'mstkit/embedding/': ('mstkit.engine', 'mstkit.models', 'mstkit.visualization', *TRAINERS),
+    'mstkit/evaluation/': ('mstkit.embedding', 'mstkit.engine', 'mstkit.models', 'mstkit.visualization', *TRAINERS),
     'mstkit/conversion/': ('mstkit.engine', 'mstkit.evaluation', 'mstkit.visualization', 'mstkit.report', *TRAINERS),
     'mstkit/visualization/': ('mstkit.engine', 'mstkit.models', 'mstkit.evaluation', *TRAINERS),
     'mstkit/datasets/': (

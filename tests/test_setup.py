@@ -43,10 +43,10 @@ def packaging(monkeypatch: pytest.MonkeyPatch) -> dict:
 def test_setup_reads_the_requirement_files(packaging: dict) -> None:
     assert packaging['install_requires'] == lines_of('runtime')
     extras = packaging['extras_require']
-    assert sorted(extras) == ['all', 'convert', 'docs', 'shards', 'tests', 'tracking']
-    for name in ('tests', 'docs', 'tracking', 'shards', 'convert'):
+    assert sorted(extras) == ['all', 'convert', 'docs', 'parquet', 'shards', 'tests', 'tracking']
+    for name in ('tests', 'docs', 'tracking', 'shards', 'convert', 'parquet'):
         assert extras[name] == lines_of(name)
-    parts = ('tests', 'docs', 'tracking', 'shards', 'convert')
+    parts = ('tests', 'docs', 'tracking', 'shards', 'convert', 'parquet')
     assert set(extras['all']) == {line for name in parts for line in extras[name]}
     assert packaging['version'] == __version__
     assert packaging['python_requires'] == '>=3.10'

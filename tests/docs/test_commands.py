@@ -55,6 +55,7 @@ TOOLS = (
     'make_scenes.py',
     'make_shards.py',
     'consolidate.py',
+    'embed.py',
     'dataset_converters/cityscapes_train_ids.py',
 )
 CHOICES = ROOT / 'configs' / '_base_' / 'ablation_choices.py'

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+import mstkit
+from mstkit.embedding import embed_folder
 from mstkit.networks import Network
 
 from ..models.builders import TINY
@@ -46,6 +50,37 @@ def test_five_lines(files):
     assert torch.equal(scope['patches'], output.patch_tokens) and scope['patches'].ndim == 3
     assert torch.equal(scope['last_four'][-1].patch_tokens, output.patch_tokens)
     assert len(scope['last_four']) == 4
+
+
+def reading(word: str) -> str:
+    (code,) = [body for body in blocks(ROOT / 'docs' / 'en' / 'features.md', 'python') if word in body]
+    return code
+
+
+@pytest.fixture
+def embedded(files, tmp_path, monkeypatch) -> Callable[[str], object]:
+    """Writes the features of two images of two classes into a file of a folder of its own."""
+    network = mstkit.load('work_dirs/demo/best_knn.pth')
+    for place in ('cat/1.jpg', 'dog/2.jpg'):
+        (tmp_path / 'DIR' / place).parent.mkdir(parents=True)
+        shutil.copy(files / 'photo.jpg', tmp_path / 'DIR' / place)
+    monkeypatch.chdir(tmp_path)
+    return lambda name: embed_folder(network, 'DIR', name, num_workers=0)
+
+
+def test_an_npz_is_read_back(embedded, capsys):
+    embedded('features.npz')
+    exec(compile(reading('numpy.load('), 'features.md', 'exec'), {})
+    assert capsys.readouterr().out.splitlines()[-2:] == ['cat/1.jpg cat', '(2, 48) demo/best_knn teacher']
+
+
+def test_parquet_is_read_back(embedded):
+    for name in ('pandas', 'pyarrow'):
+        pytest.importorskip(name, reason='an optional package, of those alone who read such files')
+    embedded('features.parquet')
+    scope: dict[str, Any] = {}
+    exec(compile(reading('pandas.read_parquet('), 'features.md', 'exec'), scope)
+    assert scope['features'].shape == (2, 48) and scope['table']['class'].tolist() == ['cat', 'dog']
 
 
 def test_the_page(files, capsys):
