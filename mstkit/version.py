@@ -1,3 +1,3 @@
 """The version; setup.py reads this file as text, so that building the package imports nothing."""
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'

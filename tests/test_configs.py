@@ -51,10 +51,14 @@ def test_models_of_another_library_are_in_one_folder(path):
     assert issubclass(MODELS.get(Config.fromfile(path).model.type), TrainedModel) == (path in OURS)
 
 
-def test_every_folder_of_masked_image_modeling_is_in_the_format_of_openmmlab():
-    folders = {path.parent.name for path in METAFILES}
-    ours = {'mae', 'simmim', 'beit', 'maskfeat', 'data2vec', 'dbot', 'hybrid', 'localmim', 'msn', 'cmae', 'bootmae'}
-    assert ours | {'mmpretrain'} <= folders
+def test_every_folder_of_configs_is_in_the_format_of_openmmlab():
+    """It has a page and a metafile, which the index of the project imports."""
+    folders = {path.parent for path in ROOT.rglob('*.py') if '_base_' not in path.parts}
+    assert len(folders) >= 25
+    assert [name(folder) for folder in sorted(folders) if not (folder / 'README.md').is_file()] == []
+    assert [name(folder) for folder in sorted(folders) if not (folder / 'metafile.yml').is_file()] == []
+    index = yaml.safe_load((ROOT.parent / 'model-index.yml').read_text(encoding='utf-8'))
+    assert index == {'Import': [f'configs/{name(path)}' for path in METAFILES]}
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=name)
@@ -218,7 +222,9 @@ def test_a_metafile_lists_what_is_in_its_folder(path):
     for config, model in listed.items():
         assert model['Name'] == config.stem
         assert model['In Collection'] in collections
-        assert model['Metadata']['Epochs'] == Config.fromfile(config).train_cfg.max_epochs
+        trained = Config.fromfile(config).train_cfg
+        length = ('Iterations', 'max_iters') if 'max_iters' in trained else ('Epochs', 'max_epochs')
+        assert model['Metadata'][length[0]] == trained[length[1]]
     readme = (path.parent / 'README.md').read_text(encoding='utf-8')
     assert all(config.name in readme for config in listed)
 

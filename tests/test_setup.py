@@ -71,6 +71,11 @@ def test_every_file_of_the_package_is_packed(packaging: dict, tmp_path: Path) ->
     command.ensure_finalized()
     packed = {Path(file).relative_to(tmp_path) for file in command.get_outputs(include_bytecode=False)}
     data = [file.relative_to(ROOT) for file in (ROOT / 'mstkit').rglob('*.*') if file.suffix not in ('.py', '.pyc')]
+    data = [file for file in data if '.mim' not in file.parts]  # links of an editable installation
+    there = [file.relative_to(ROOT) for name in ('configs', 'tools') for file in (ROOT / name).rglob('*.*')]
+    there = [file for file in there if file.suffix != '.pyc']
+    assert len(there) > 150
+    data += [Path('mstkit/.mim', file) for file in (*there, 'model-index.yml')]
     assert Path('mstkit/report/templates/style.css') in data
     for file in data:
         assert file in packed, f'{file} is missing: setup.py, package_data'
