@@ -17,7 +17,7 @@ def track(
     total: int,
     description: str,
     enabled: bool = True,
-    every_seconds: float = 10.0,
+    every_seconds: float = 30.0,
     stream: TextIO | None = None,
 ) -> Iterator[T]:
     """Iterates and shows progress.
