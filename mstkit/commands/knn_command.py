@@ -26,7 +26,9 @@ from mstkit.evaluation import (
     knn_accuracy,
     open_sets,
 )
-from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, read_checkpoint, trusted_part
+from mstkit.formats import read_pretrained
+from mstkit.interop import BRANCH_PREFIXES, branch_state, load_strict, parse_config_text, trusted_part
+from mstkit.networks import for_evaluation
 from mstkit.registry import MODELS, TRANSFORMS
 from mstkit.utils.config_parts import hook_configs
 from mstkit.utils.files import write_atomically
@@ -40,7 +42,7 @@ GROUP = 'measure'  # of mstkit --help
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description='Weighted k-NN accuracy of the backbones in a checkpoint.')
-    parser.add_argument('checkpoint', help='a checkpoint that tools/train.py wrote')
+    parser.add_argument('checkpoint', help='a checkpoint of mstkit, or of another program')
     parser.add_argument('--train', required=True, help='folder of the images of the bank, one sub-folder per class')
     parser.add_argument('--val', required=True, help='folder of the images to classify, with the same classes')
     parser.add_argument('--allow-overlap', action='store_true', help='measure although val has images of train')
@@ -63,6 +65,8 @@ def read_config(checkpoint: dict[str, Any], path: str | None) -> ConfigDict:
     else:
         text = checkpoint.get('meta', {}).get('cfg')
         if not isinstance(text, str):
+            if 'unknown' in checkpoint.get('meta', {}):
+                raise UsageError(f'{checkpoint["meta"]["unknown"]}; or give the config of such a network by --config.')
             raise UsageError('the checkpoint carries no config; give the one that it was trained with by --config.')
         config = trusted(parse_config_text(text))
     if not isinstance(config.get('model'), dict) or 'backbone' not in config['model']:
@@ -126,7 +130,7 @@ def load_encoders(
         backbone = MODELS.build(config['model']['backbone'])
         if not hasattr(backbone, 'forward_tokens'):  # a backbone of the user's, of which nothing is declared
             raise UsageError(f'{type(backbone).__name__} gives no tokens (it has no forward_tokens).')
-        print(load_strict(backbone, branch_state(checkpoint, name), name))
+        print(load_strict(backbone, for_evaluation(branch_state(checkpoint, name), backbone), name))
         encoders[name] = PooledEncoder(backbone).to(device)
     return encoders
 
@@ -139,7 +143,7 @@ def main() -> None:
         output_file('--json', args.json)
     ks = check_ks(args.k)
     device = build_device(args.device)
-    checkpoint = read_checkpoint(args.checkpoint)
+    checkpoint = read_pretrained(args.checkpoint)
     config = read_config(checkpoint, args.config)
     pipeline = view_pipeline(config, args.image_size)
     opened = open_sets(args.train, args.val, pipeline, args.allow_overlap)

@@ -180,11 +180,11 @@ def save(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None =
     """Writes tensors, as safetensors where the name says so, else as ``torch.save`` does."""
     if path.suffix == '.safetensors':
         # imported here: a conversion to a file of torch does not need it
-        from safetensors.torch import save_file
+        from safetensors.torch import save as as_bytes
 
-        save_file(
-            {name: value.contiguous() for name, value in state.items()}, path, {'format': 'pt', **(metadata or {})}
-        )
+        # By Python: safetensors' own function writes a file that other users cannot read, whatever the umask says.
+        noted = {'format': 'pt', **(metadata or {})}
+        path.write_bytes(as_bytes({name: value.contiguous() for name, value in state.items()}, noted))
     else:
         torch.save(state, path)
 

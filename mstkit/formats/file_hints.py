@@ -10,6 +10,7 @@ from mstkit.formats.anatomy import Size
 from mstkit.formats.inference import Hints
 from mstkit.formats.weight_file import WeightFile
 from mstkit.interop.literal_config import parse_config_text
+from mstkit.utils.config_parts import hook_configs
 
 ACTIVATIONS = ('gelu',)
 
@@ -101,9 +102,12 @@ def _of_own_config(meta: Mapping[str, Any]) -> Hints:
     )
 
 
-def _resize(config: Mapping[str, Any]) -> int | None:
-    steps = ((config.get('test_dataloader') or {}).get('dataset') or {}).get('pipeline') or []
-    return next((step.get('resize') for step in steps if step.get('type') == 'CenterView'), None)
+def _resize(config: Any) -> int | None:
+    for _, hook in hook_configs(config):
+        for step in (hook.get('val_dataset') or {}).get('pipeline') or []:
+            if step.get('type') == 'CenterView':
+                return step.get('resize')
+    return None
 
 
 def _size(value: Any) -> Size | None:

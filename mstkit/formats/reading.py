@@ -77,12 +77,14 @@ class Weights(NamedTuple):
         anatomy, _ = self.branches[branch].anatomy()
         mean, std, side = self.hints.mean or MEAN, self.hints.std or STD, min(anatomy.image)
         view = dict(type='CenterView', resize=self.hints.resize or round(side * CROPPED), crop=side)
+        pipeline = [dict(type='LoadRGB'), view, dict(type='PackViews')]
         return dict(
             model=dict(
                 backbone=anatomy.config(),
                 data_preprocessor=dict(mean=[float(value) for value in mean], std=[float(value) for value in std]),
             ),
-            test_dataloader=dict(dataset=dict(pipeline=[dict(type='LoadRGB'), view])),
+            # Where a config of mstkit says how evaluated images are prepared.
+            default_hooks=dict(knn=dict(type='KNNHook', val_dataset=dict(pipeline=pipeline))),
         )
 
     def checkpoint(self) -> dict[str, Any]:

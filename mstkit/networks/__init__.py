@@ -8,6 +8,7 @@ from mstkit.networks.attention_maps import (
     window_places,
     windows_on_map,
 )
+from mstkit.networks.from_config import for_evaluation
 from mstkit.networks.frozen_features import FrozenFeatures
 from mstkit.networks.frozen_guide import FrozenGuide
 from mstkit.networks.image_transform import ImageTransform
@@ -25,6 +26,7 @@ __all__ = [
     'ImageTransform',
     'Network',
     'attention_weights',
+    'for_evaluation',
     'load',
     'open_networks',
     'open_several',

@@ -59,7 +59,7 @@ def open_checkpoint(path: str, branch: str | None = None) -> list[Network]:
     for one in present if branch is None else [branch]:
         backbone = _build(config, path)
         with errors_of_source(path):
-            loaded = load_strict(backbone, _for_evaluation(branch_state(checkpoint, one), backbone), one)
+            loaded = load_strict(backbone, for_evaluation(branch_state(checkpoint, one), backbone), one)
         kind = checkpoint.get('meta', {}).get('kind')
         loaded = f'{kind}, {loaded}' if kind else loaded
         label = f'{name} {one}' if len(present) > 1 else name
@@ -86,7 +86,7 @@ def open_mmpretrain(words: str) -> Network:
     checkpoint = read_pretrained(weights)
     backbone = _build(config, name)
     with errors_of_source(weights):
-        loaded = load_strict(backbone, _for_evaluation(branch_state(checkpoint, 'student'), backbone), 'backbone')
+        loaded = load_strict(backbone, for_evaluation(branch_state(checkpoint, 'student'), backbone), 'backbone')
     return _network(backbone, config, label, name, '', f'{weights}, {loaded}', offset)
 
 
@@ -184,7 +184,7 @@ def _checkpoint_config(checkpoint: Mapping[str, Any], path: str) -> Mapping[str,
         return config
 
 
-def _for_evaluation(state: Mapping[str, Any], backbone: nn.Module) -> dict[str, Any]:
+def for_evaluation(state: Mapping[str, Any], backbone: nn.Module) -> dict[str, Any]:
     """Without the embedding of hidden patches, which releases have beside their encoder; with indices by the sizes."""
     computed = {name: value for name, value in backbone.state_dict().items() if COMPUTED.fullmatch(name)}
     return computed | {name: value for name, value in state.items() if name != 'mask_token'}

@@ -223,3 +223,11 @@ def test_onnx_is_a_format_among_others(tmp_path: Path, name: str) -> None:
     assert all(isinstance(one, float) and one < 1e-5 for one in done.written.values())
     assert 'compared with onnxruntime, pooled on the same images' in '\n'.join(done.lines())
     assert ('of at most' in ' '.join(done.notes)) == (name == 'timm beit')
+
+
+def test_what_is_written_can_be_read_by_others(tmp_path: Path) -> None:
+    torch.save(network().state_dict(), tmp_path / 'a.pth')
+    for to, name in (('safetensors', 'b.safetensors'), ('hf', 'hf')):
+        convert(str(tmp_path / 'a.pth'), to, tmp_path / name)
+    plain = (tmp_path / 'a.pth').stat().st_mode
+    assert {path.stat().st_mode for path in (tmp_path / 'b.safetensors', *(tmp_path / 'hf').iterdir())} == {plain}

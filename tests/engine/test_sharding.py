@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import pickle
 import sys
 import traceback
 from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 
+from mstkit.conversion import LIBRARIES
 from mstkit.engine.checkpoints import checkpointing
 from mstkit.engine.checkpoints.newest_checkpoint import checkpoints_in, find_newest
 from mstkit.engine.checkpoints.sharded_saving import save_sharded
+from mstkit.engine.hooks.pretrained_backbone_hook import PretrainedBackboneHook
 from mstkit.engine.parallel.sharding import shard, spread_like, spread_optimizer_state, wants_sharding
 from mstkit.errors import DiskError, UsageError
+from mstkit.formats import Hints, ViTAnatomy, infer
 from mstkit.interop.checkpoint import read_checkpoint
-from mstkit.models import Pretrainer
+from mstkit.models import MaskedVisionTransformer, Pretrainer
 from mstkit.registry import MODELS
 from mstkit.utils.local_shards import is_sharded
 from tests.docs.pages import tool
@@ -96,6 +102,13 @@ def _rank(rank: int, folder: Path) -> dict[str, Any]:
         torch.manual_seed(rank)
         train(rank, built, run, wrapper_of(built), range(2), local=0)
         found[f'automae {kind}'] = whole(built.state_dict())
+
+    # A pre-training that starts from a file of another program, in parts.
+    built = in_parts(model(seed=7))
+    hook = PretrainedBackboneHook(folder / 'release.pth')
+    hub = MessageHub.get_instance(f'sharded{rank}')
+    hook.before_train(SimpleNamespace(model=built, logger=logging.getLogger('test'), message_hub=hub))
+    found['pretrained'] = whole(built.state_dict())
     return found
 
 
@@ -116,6 +129,8 @@ CONTRAST = ('neck.fc0.weight', 'predictor.fc0.weight', 'head.queue1')
 @pytest.fixture(scope='module')
 def trained(run_two, tmp_path_factory) -> tuple[list[dict], Path]:
     folder = tmp_path_factory.mktemp('sharded')
+    timms, _ = LIBRARIES['timm'].state(*encoder(model().backbone))
+    torch.save(dict(model=timms), folder / 'release.pth')
     return run_two(_rank, folder), folder
 
 
@@ -141,6 +156,24 @@ def test_sharded_relative_positions_equal_ddp(trained, relative):
         for name, value in found[f'{relative} ddp'].items():
             torch.testing.assert_close(found[f'{relative} sharded'][name], value, rtol=1e-4, atol=1e-5, msg=name)
         assert all(found[f'{relative} sharded'][name].any() for name in tables)
+
+
+def encoder(backbone: MaskedVisionTransformer) -> tuple[dict[str, torch.Tensor], ViTAnatomy]:
+    """Its tensors and its anatomy."""
+    state = backbone.state_dict()
+    anatomy, _ = infer(state, Hints(heads=backbone.attention_heads))
+    assert isinstance(anatomy, ViTAnatomy)
+    return state, anatomy
+
+
+def test_a_sharded_run_starts_from_a_released_encoder(trained):
+    expected, drawn = model().backbone.state_dict(), model(seed=7).state_dict()
+    for found in trained[0]:
+        for name, value in expected.items():
+            for prefix in ('backbone.', 'teacher.backbone.'):
+                assert torch.equal(found['pretrained'][prefix + name], value), prefix + name
+        for name in found['pretrained'].keys() & {'objectives.ce.neck.mlp.0.weight', 'mask_token'}:
+            assert torch.equal(found['pretrained'][name], drawn[name]), name
 
 
 def test_sharded_moby_equals_ddp(trained):

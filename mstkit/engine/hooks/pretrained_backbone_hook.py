@@ -13,13 +13,15 @@ from torch import nn
 from mstkit.engine.checkpoints.checkpointing import check_same_model, weights_of
 from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
 from mstkit.engine.parallel.distributed import unwrapped
+from mstkit.engine.parallel.sharding import spread_like
 from mstkit.errors import UsageError
 from mstkit.formats import read_pretrained
 from mstkit.interop.checkpoint import BRANCH_PREFIXES, only_branch
-from mstkit.interop.pretrained import fit_backbone, load_backbone
+from mstkit.interop.pretrained import fit_backbone
 from mstkit.models import interface_of
 from mstkit.registry import HOOKS
 from mstkit.utils.checks import check_one_of
+from mstkit.utils.local_shards import is_sharded
 from mstkit.utils.private_attributes import is_resumed, loaded_from
 
 
@@ -118,7 +120,11 @@ class PretrainedBackboneHook(Hook):
             return
         content = content or self._read()
         backbone = self._backbone_of(unwrapped(runner.model))
-        report = load_backbone(backbone, content, self.branch, str(self.checkpoint))
+        weights, report = fit_backbone(backbone, content, self.branch, str(self.checkpoint))
+        own = backbone.state_dict()
+        if is_sharded(backbone):
+            weights = {name: spread_like(value, own[name]) for name, value in weights.items()}
+        backbone.load_state_dict({**own, **weights}, strict=True)
         for line in report.lines():
             runner.logger.info(line)
         if interface_of(unwrapped(runner.model)).start_followers():
