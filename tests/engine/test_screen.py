@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from mstkit.engine.launch.launch import build_runner
-from mstkit.engine.screen.console import Screen, chosen_screen
+from mstkit.engine.screen.console import Screen, chosen_screen, is_notice
 from mstkit.errors import UsageError
 from mstkit.utils.log_marks import ON_SCREEN
 from tests import warm
@@ -299,6 +299,20 @@ def test_a_screen_that_nobody_reads_does_not_end_a_run(monkeypatch):
     screen = Screen({})
     screen.speaks = True
     screen.show('a line')
+
+
+@pytest.mark.parametrize(
+    ('text', 'notice'),
+    [
+        ('"HardDiskBackend" is an alias and will be Deprecated in future.', True),
+        ('Setting MKL_NUM_THREADS environment variable for each process to be 1 in default', True),
+        ('The prefix is not set in metric class IoUMetric.', True),
+        ('k-NN is off: there is no folder val', False),
+        ('unreadable image, replaced by another: a.png', False),
+    ],
+)
+def test_notices_of_other_packages_are_told_from_warnings(text, notice):
+    assert is_notice(text) is notice
 
 
 def test_streams_and_warnings_are_given_back():

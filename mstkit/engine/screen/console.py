@@ -36,7 +36,8 @@ _OURS = str(Path(mstkit.__file__).parent)
 _INSTALLED = tuple({sysconfig.get_paths()[kind] for kind in ('purelib', 'platlib', 'stdlib')})
 # What packages tell their own developers, or say in every run of theirs, also one with mstkit's configs as they are.
 _NOTICES = re.compile(
-    r'deprecat|Default ``avg_non_ignore`` is False|The draw is False|The prefix is not set in metric class',
+    r'deprecat|Default ``avg_non_ignore`` is False|The draw is False|The prefix is not set in metric class'
+    r'|Setting \w+_NUM_THREADS environment variable|Grad strides do not match bucket view strides',
     re.IGNORECASE,
 )
 _DEPRECATIONS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
