@@ -19,7 +19,8 @@ from tests.engine import running
 from tests.programs import ROOT
 
 OPTIONS = ('--out', '--json', '--work-dir', '--cache', 'folder')  # the last is the positional argument of make_scenes
-FOR_READING = {('consolidate', 'folder')}
+NO_OUTPUTS = {('consolidate', 'folder'), ('configs', '--json')}  # what is read, and a flag
+WORDS = {'to': 'timm'}  # where any word is not good enough
 _NAMED = re.compile(r"add_argument\(\s*'(--out|--json|--work-dir|--cache|folder)'|\b(add_run_arguments)\(parser")
 
 
@@ -30,7 +31,7 @@ def found() -> list[tuple[str, str]]:
         name = path.stem.removesuffix('_command')
         for match in _NAMED.finditer(path.read_text(encoding='utf-8')):
             pairs.append((name, match[1] or '--work-dir'))
-    return [pair for pair in pairs if pair not in FOR_READING]
+    return [pair for pair in pairs if pair not in NO_OUTPUTS]
 
 
 FOUND = found()
@@ -64,7 +65,9 @@ def words_for(program, option: str, place: str, monkeypatch) -> list[str]:
         named = option in (*action.option_strings, action.dest)
         if not named and not action.required and action not in chosen:
             continue
-        value = place if named else next(iter(action.choices)) if action.choices else 'not-there'
+        value = (
+            place if named else next(iter(action.choices)) if action.choices else WORDS.get(action.dest, 'not-there')
+        )
         words += [*action.option_strings[-1:], value]
     return words
 

@@ -304,6 +304,10 @@ READ_CHECKPOINTS: dict[str, Callable[[Path], list[object]]] = {
     'analysis/preview_masks.py': lambda file: [
         *(DEMO, '--checkpoint', file, '--images', labeled_images(Path('images'))),
     ],
+    'dev/publish_model.py': lambda file: [file],
+    'embed.py': lambda file: [
+        *(file, '--images', labeled_images(Path('images')), '--out', 'features.npz', '--device', 'cpu'),
+    ],
     'train.py': of_training,
     'test.py': lambda file: [DEMO, file],
     'train_tokenizer.py': lambda file: [
@@ -324,6 +328,7 @@ READ_CHECKPOINTS: dict[str, Callable[[Path], list[object]]] = {
 BUILD_THE_BACKBONE = [
     *(name for name in READ_CHECKPOINTS if '/' in name and name != 'analysis/preview_masks.py'),
     'train_tokenizer.py',
+    'embed.py',
 ]
 # Those that read folders of runs, or neither.
 READ_WORK_DIRS = ('report.py', 'consolidate.py')
