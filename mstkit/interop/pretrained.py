@@ -32,8 +32,10 @@ class LoadReport(NamedTuple):
         source: the file and the branch.
         loaded: names of the loaded tensors, including resized ones.
         resized: name, shape in the file and shape in the backbone of interpolated tensors.
-        missing: output norms that pre-training does not have; they stay as initialized.
-        unexpected: tensors of the file that are not used: output norms that the backbone lacks, a [MASK] embedding.
+        missing: output norms that pre-training does not have, and in a partial load whatever did not fit; they stay as
+            initialized.
+        unexpected: tensors of the file that are not used: output norms that the backbone lacks, a [MASK] embedding, and
+            in a partial load whatever did not fit.
         share: ``len(loaded)`` as a fraction of ``len(loaded) + len(missing)``, 0 to 1.
         left_out: parts of the file that belong to no backbone, such as a decoder, with their number of tensors.
     """
@@ -100,9 +102,17 @@ def load_backbone(
 
 
 def fit_backbone(
-    module: nn.Module, checkpoint: Mapping[str, Any], branch: str = 'student', source: str = 'the checkpoint'
+    module: nn.Module,
+    checkpoint: Mapping[str, Any],
+    branch: str = 'student',
+    source: str = 'the checkpoint',
+    partial: bool = False,
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """Like :func:`load_backbone`, but returns the tensors instead of loading them; same arguments and errors.
+
+    Args:
+        partial: take what fits, and list in the report what does not: a part of another network, by the user's explicit
+            word. At least one tensor has to fit.
 
     Returns:
         The tensors, in the module's shapes, and the report.
@@ -135,7 +145,7 @@ def fit_backbone(
         )
         if names
     ]
-    if problems:
+    if problems and not (partial and weights):
         in_file, in_module = _sketch(state), _sketch(own)
         kinds = '' if in_file == in_module else f': it holds {in_file}, the backbone is {in_module}'
         raise UsageError(
@@ -144,6 +154,9 @@ def fit_backbone(
             f'{recognize(list(found)) if len(missing) == len(own) else settings_hint(state, own)}'
         )
     _check_heads(module, checkpoint, f'the {branch} of {source}')
+    if problems:
+        untrained = [name for name in own if name not in weights and not name.endswith(BIAS_INDEX)]
+        unused = [name for name in state if name not in weights and not name.endswith(BIAS_INDEX)]
     resized = tuple(
         (name, tuple(state[name].shape), tuple(value.shape))
         for name, value in weights.items()

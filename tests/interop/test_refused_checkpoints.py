@@ -193,3 +193,17 @@ def test_code_in_the_file_is_refused_and_not_run(vit, tmp_path):
     with pytest.raises(UsageError, match=r'evil\.pth is refused'):
         load_backbone(tiny(), read_checkpoint(tmp_path / 'evil.pth'))
     assert not (tmp_path / 'executed').exists()
+
+
+def test_a_part_is_loaded_by_an_explicit_word_and_listed(vit):
+    deeper = tiny(arch=dict(num_layers=4), pre_norm=True)
+    refused(deeper, vit.checkpoint, 'missing')
+    before = state_of(deeper)
+    weights, report = fit_backbone(deeper, vit.checkpoint, 'student', 'a.pth', partial=True)
+    assert set(report.missing) == {name for name in before if name.startswith(('layers.3.', 'pre_norm.'))}
+    assert set(weights) | set(report.missing) == set(before) and 0 < report.share < 1
+    assert report.unexpected == ('patch_embed.projection.bias',)  # a ViT with a norm before its blocks has none
+    text = str(report)
+    assert 'not pre-trained, stay as initialized: layers.3.ln1.weight' in text and 'missing 14, unexpected 1' in text
+    with pytest.raises(UsageError, match='does not fit'):
+        fit_backbone(nn.Linear(2, 2), vit.checkpoint, 'student', 'a.pth', partial=True)

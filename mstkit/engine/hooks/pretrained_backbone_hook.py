@@ -20,7 +20,7 @@ from mstkit.interop.checkpoint import BRANCH_PREFIXES, only_branch
 from mstkit.interop.pretrained import fit_backbone
 from mstkit.models import interface_of
 from mstkit.registry import HOOKS
-from mstkit.utils.checks import check_one_of
+from mstkit.utils.checks import check_flag, check_one_of
 from mstkit.utils.local_shards import is_sharded
 from mstkit.utils.private_attributes import is_resumed, loaded_from
 
@@ -41,6 +41,8 @@ class PretrainedBackboneHook(Hook):
         checkpoint: the file, read early so that errors show before anything is written; None trains from scratch. A
             missing file is an error only when it is needed, which it is not for testing and resuming.
         branch: ``'student'`` or ``'teacher'``.
+        partial: take what fits of another network, and list in the log what stays as initialized and what is not used.
+            Without it, a backbone is loaded completely or not at all.
 
     Raises:
         UsageError: the file cannot be read, holds code, or has no such branch.
@@ -49,8 +51,11 @@ class PretrainedBackboneHook(Hook):
     # Before other hooks copy or draw the weights.
     priority = 'VERY_HIGH'
 
-    def __init__(self, checkpoint: str | PathLike[str] | None = None, branch: str = 'student') -> None:
+    def __init__(
+        self, checkpoint: str | PathLike[str] | None = None, branch: str = 'student', partial: bool = False
+    ) -> None:
         self.checkpoint = checkpoint
+        self.partial = check_flag('PretrainedBackboneHook.partial', partial)
         self.branch = check_one_of('PretrainedBackboneHook.branch', branch, BRANCH_PREFIXES)
         self._has_weights = False
         self._content: dict[str, Any] | None = None
@@ -79,7 +84,7 @@ class PretrainedBackboneHook(Hook):
         """
         if self.checkpoint is not None:
             content = self._content or self._read()  # raises UsageError if the file is missing
-            fit_backbone(self._backbone_of(model), content, self.branch, str(self.checkpoint))
+            fit_backbone(self._backbone_of(model), content, self.branch, str(self.checkpoint), self.partial)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Under mmengine's Runner, checks that a resumed or ``load_from`` checkpoint fits the whole model.
@@ -120,7 +125,7 @@ class PretrainedBackboneHook(Hook):
             return
         content = content or self._read()
         backbone = self._backbone_of(unwrapped(runner.model))
-        weights, report = fit_backbone(backbone, content, self.branch, str(self.checkpoint))
+        weights, report = fit_backbone(backbone, content, self.branch, str(self.checkpoint), self.partial)
         own = backbone.state_dict()
         if is_sharded(backbone):
             weights = {name: spread_like(value, own[name]) for name, value in weights.items()}
