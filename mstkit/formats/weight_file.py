@@ -95,8 +95,8 @@ def _read_folder(folder: Path) -> dict[str, Any]:
     present = next((name for name in WEIGHTS if (folder / name).is_file()), None)
     if present is None:
         raise UsageError(
-            f'{folder} is a folder without weights that are known ({", ".join(WEIGHTS[:4])}): give the path of a file, '
-            'or the whole folder.'
+            f'checkpoint {folder} is a folder without weights that are known ({", ".join(WEIGHTS[:4])}): give the path '
+            'of a file, or the whole folder.'
         )
     if not present.endswith('.json'):
         return read_data(folder / present)
