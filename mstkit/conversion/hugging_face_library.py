@@ -23,11 +23,11 @@ from mstkit.conversion.library import (
 from mstkit.errors import UsageError
 from mstkit.formats import Anatomy, Hints, Naming, SwinAnatomy, ViTAnatomy
 from mstkit.formats.hugging_face_names import HuggingFaceBEiT, HuggingFaceDINOv2, HuggingFaceSwin, HuggingFaceViT
+from mstkit.formats.naming import COMPUTED
 from mstkit.utils.optional_packages import needed
 
 WEIGHTS = 'model.safetensors'
-# The one class that always has an embedding of hidden patches, which no forward pass without a mask reads.
-WITH_MASK_TOKEN, MASK_TOKEN = 'Dinov2WithRegistersConfig', 'embeddings.mask_token'
+MASK_TOKEN = 'embeddings.mask_token'  # of hidden patches, which no forward pass without a mask reads
 BICUBIC = 3  # Pillow's number for it
 
 
@@ -134,8 +134,15 @@ class HuggingFaceLibrary(Library):
             adapted, notes = with_bias(state)
         if isinstance(naming, HuggingFaceDINOv2) and isinstance(anatomy, ViTAnatomy):
             adapted, more = with_layer_scale(adapted, anatomy)
-            notes = notes + more + (['a [MASK] embedding of zeros is added'] if anatomy.registers else [])
+            notes = notes + more + (['a [MASK] embedding of zeros is added'] if self._has_mask_token(anatomy) else [])
         return naming.to_theirs(adapted, anatomy.depths), notes
+
+    def _has_mask_token(self, anatomy: Anatomy) -> bool:
+        """Whether the network has one that cannot be left out; DINOv2 by version and by whether it has registers."""
+        if not isinstance(self.naming(anatomy), HuggingFaceDINOv2):
+            return False
+        with torch.device('meta'):
+            return MASK_TOKEN in self.build(anatomy).state_dict()
 
     def load(self, theirs: Mapping[str, Tensor], anatomy: Anatomy) -> nn.Module:
         with tempfile.TemporaryDirectory() as folder:
@@ -146,7 +153,7 @@ class HuggingFaceLibrary(Library):
     def write(self, path: Path, theirs: dict[str, Tensor], anatomy: Anatomy, hints: Hints, meta: Any) -> None:
         path.mkdir()
         config = self.config(anatomy)
-        if type(config).__name__ == WITH_MASK_TOKEN:
+        if self._has_mask_token(anatomy):
             theirs = {MASK_TOKEN: torch.zeros(1, config.hidden_size), **theirs}
         save(path / WEIGHTS, theirs)
         written = {**config.to_dict(), 'architectures': [CLASSES[type(config).__name__]]}
@@ -181,8 +188,9 @@ class HuggingFaceLibrary(Library):
             except RuntimeError as error:  # of tensors with other shapes
                 raise UsageError(f'the network of {self.words} does not load them: {error}') from error
         for what, key in (('misses', 'missing_keys'), ('does not know', 'unexpected_keys')):
-            if told[key]:
-                raise UsageError(f'the network of {self.words} {what} {sorted(told[key])[0]} ({len(told[key])} in all)')
+            names = sorted(name for name in told[key] if not COMPUTED.fullmatch(name))
+            if names:
+                raise UsageError(f'the network of {self.words} {what} {names[0]} ({len(names)} in all)')
         if told['mismatched_keys']:
             raise UsageError(f'the network of {self.words} has another shape for {sorted(told["mismatched_keys"])[0]}')
         return network.eval()
