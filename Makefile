@@ -118,7 +118,7 @@ test test-all: lint
 test-all: $(DOCS)
 
 docs: $(DOCS)
-	@MPLBACKEND=Agg $(VENV_PYTHON) docs/build.py --jobs $(JOBS)
+	@MPLBACKEND=Agg $(VENV_PYTHON) docs/build.py
 
 doctor: $(RUNTIME)
 	@$(VENV_PYTHON) -m mstkit.doctor

@@ -1,6 +1,6 @@
 """Builds the documentation as a site, and checks its links and pictures: ``make docs`` runs this.
 
-Usage: python docs/build.py [--out build/docs] [--jobs 2]
+Usage: python docs/build.py [--out build/docs]
 
 It prints the first page's place as its last line, or every warning, and ends with 1 if there was any.
 """
@@ -21,14 +21,13 @@ def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, default=ROOT / 'build' / 'docs', help='folder of the site')
-    parser.add_argument('--jobs', type=int, default=2, help='processes that Sphinx uses')
     return parser.parse_args()
 
 
 def main() -> int:
     """Builds, checks and says so."""
     args = parse_args()
-    problems = build(ROOT, args.out, args.jobs)
+    problems = build(ROOT, args.out)
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:

@@ -12,13 +12,12 @@ from .reference_pages import write_reference
 from .staging import finish, stage
 
 
-def build(root: Path, out: Path, jobs: int = 2) -> list[str]:
+def build(root: Path, out: Path) -> list[str]:
     """Builds the site anew.
 
     Args:
         root: of the repository.
         out: gets ``source/``, what Sphinx reads, ``html/``, the site, and ``external_links.txt``.
-        jobs: processes.
 
     Returns:
         What is wrong with the site; empty if nothing is. Warnings of Sphinx are printed by itself.
@@ -29,7 +28,8 @@ def build(root: Path, out: Path, jobs: int = 2) -> list[str]:
     finish(source)
     shutil.rmtree(html, ignore_errors=True)
     shutil.rmtree(out / 'doctrees', ignore_errors=True)
-    words = ['-q', '-W', '--keep-going', '-n', '-j', str(jobs), '-c', str(root / 'docs'), '-d', str(out / 'doctrees')]
+    # In one process: a fork of one that has imported torch and used its threads may wait forever.
+    words = ['-q', '-W', '--keep-going', '-n', '-c', str(root / 'docs'), '-d', str(out / 'doctrees')]
     if build_main([*words, str(source), str(html)]):
         return ['Sphinx has warnings']
     problems, external = check(html)

@@ -178,9 +178,9 @@ def _heading(text: str, line: str) -> list[str]:
 
 
 def _text(page: Page, registered: dict[type, list[tuple[str, str]]]) -> str:
-    lines = [*_heading(page.title, '='), f'``{page.package.__name__}``', '', inspect.getdoc(page.package) or '', '']
+    lines = [*_heading(page.title, '='), f'.. py:module:: {page.package.__name__}', '']
+    lines += [f'``{page.package.__name__}``', '', inspect.getdoc(page.package) or '', '']
     lines += _overview(page, registered)
-    lines += [f'.. py:module:: {page.package.__name__}', '']
     declared = {page.package.__name__}
 
     def declare(module: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -47,6 +48,10 @@ def stage(root: Path, source: Path) -> None:
 
 def finish(source: Path) -> None:
     """Puts the navigation at the end of the first page, when all other pages are there."""
+    for path in sorted(source.glob('*/index.md')):  # notebooks, in the order in which their first page has them
+        text = path.read_text(encoding='utf-8')
+        if books := [f'{path.parent.name}/{name}' for name in re.findall(r'\]\(([\w-]+)\.ipynb\)', text)]:
+            path.write_text(f'{text}\n{toctree(books)}', encoding='utf-8')
     index = source / 'index.md'
     trees = [toctree(members, caption) for caption, members in groups(documents(source)).items()]
     index.write_text('\n'.join([index.read_text(encoding='utf-8'), *trees]), encoding='utf-8')

@@ -48,7 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'sphinx', reason='the site needs the packages of requirements/docs.txt: make docs installs them'
     )
     out = tmp_path_factory.mktemp('site')
-    command = [sys.executable, str(ROOT / 'docs' / 'build.py'), '--out', str(out), '--jobs', '1']
+    command = [sys.executable, str(ROOT / 'docs' / 'build.py'), '--out', str(out)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=out)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == f'docs: {out / "html" / "index.html"}'

@@ -17,7 +17,7 @@ from tests.programs import load_program
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     *(ROOT / name for name in ('README.md', 'CONTRIBUTING.md')),
-    *sorted((ROOT / 'docs' / 'en').glob('*.md')),
+    *sorted((ROOT / 'docs' / 'en').rglob('*.md')),
     *sorted((ROOT / 'configs').rglob('README.md')),
 ]
 FOLDER_CONFIG = 'configs/mst/mst_vit-tiny_folder.py'

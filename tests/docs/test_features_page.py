@@ -52,6 +52,11 @@ def test_five_lines(files):
     assert len(scope['last_four']) == 4
 
 
+def test_the_first_page_of_the_site_has_the_same_five_lines():
+    code = [body for body in blocks(ROOT / 'README.md', 'python') if 'mstkit.load' in body]
+    assert blocks(ROOT / 'docs' / 'en' / 'index.md', 'python') == code
+
+
 def reading(word: str) -> str:
     (code,) = [body for body in blocks(ROOT / 'docs' / 'en' / 'features.md', 'python') if word in body]
     return code
