@@ -72,7 +72,7 @@ def meaning(name: str, module: str | None) -> str | None:
     """The full name of what is written in a module as ``name``; None if it means nothing there."""
     first, dot, rest = name.partition('.')
     candidates = [name]
-    if module:
+    if module and first != 'mstkit':  # that is a full name already
         imported = imported_names(module)
         candidates = [f'{imported[first]}{dot}{rest}'] if first in imported else [f'{module}.{name}', name]
     for candidate in candidates:
