@@ -42,6 +42,9 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     'transformers Dinov2WithRegistersModel': lambda: transformers.Dinov2WithRegistersModel(
         transformers.Dinov2WithRegistersConfig(**SMALL, patch_size=14, image_size=224)
     ),
+    'transformers DINOv3ViTModel': lambda: transformers.DINOv3ViTModel(
+        transformers.DINOv3ViTConfig(**SMALL, intermediate_size=1536, num_register_tokens=4)
+    ),
     'transformers BeitModel': lambda: transformers.BeitModel(
         transformers.BeitConfig(**SMALL, intermediate_size=1536, use_relative_position_bias=True, layer_norm_eps=1e-6)
     ),

@@ -117,6 +117,17 @@ class PlacedRelatively(Protocol):
 
 
 @runtime_checkable
+class PlacedByRotation(Protocol):
+    """A backbone that may have rotary positions, as mstkit's ViT does.
+
+    Attributes:
+        rotary_base: of them, None without.
+    """
+
+    rotary_base: float | None
+
+
+@runtime_checkable
 class TableOnGrid(Protocol):
     """A backbone with tables of relative positions that says for which grid they are.
 

@@ -22,17 +22,24 @@ from mstkit.conversion.library import (
 )
 from mstkit.errors import UsageError
 from mstkit.formats import Anatomy, Hints, Naming, SwinAnatomy, ViTAnatomy
-from mstkit.formats.hugging_face_names import HuggingFaceBEiT, HuggingFaceDINOv2, HuggingFaceSwin, HuggingFaceViT
+from mstkit.formats.hugging_face_names import (
+    HuggingFaceBEiT,
+    HuggingFaceDINOv2,
+    HuggingFaceDINOv3,
+    HuggingFaceSwin,
+    HuggingFaceViT,
+)
 from mstkit.formats.naming import COMPUTED
 from mstkit.utils.optional_packages import needed
 
 WEIGHTS = 'model.safetensors'
 MASK_TOKEN = 'embeddings.mask_token'  # of hidden patches, which no forward pass without a mask reads
+REGISTERS = 'embeddings.register_tokens'
 BICUBIC = 3  # Pillow's number for it
 
 
 class HuggingFaceLibrary(Library):
-    """``ViTModel``, ``Dinov2Model``, ``Dinov2WithRegistersModel``, ``BeitModel`` and ``SwinModel``.
+    """``ViTModel``, ``Dinov2Model``, ``Dinov2WithRegistersModel``, ``DINOv3ViTModel``, ``BeitModel``, ``SwinModel``.
 
     Weights are written under the names that files have, which all versions of transformers read, and checked by
     ``AutoModel.from_pretrained``, which reports what is missing.
@@ -49,8 +56,14 @@ class HuggingFaceLibrary(Library):
             'a norm before the blocks': anatomy.pre_norm,
             'a norm after the last block and one after pooling': anatomy.final_norm and anatomy.pooled_norm,
             'no norm after the last block': not anatomy.final_norm and not anatomy.pooled_norm,
-            'no absolute positions': not anatomy.positions and anatomy.relative is None,
+            'no absolute positions': not anatomy.positions and anatomy.relative is None and anatomy.rotary is None,
         }
+        if anatomy.rotary is not None:
+            absent |= {'rotary positions and a norm after pooling': anatomy.pooled_norm}
+            # Those of its ViT-H+ keep gate and value in two layers, and are refused when they are read, too.
+            absent |= {'rotary positions and gated feed-forward networks': anatomy.gated}
+            lacks(self.words, anatomy, absent)
+            return HuggingFaceDINOv3()
         if anatomy.relative is not None:
             absent |= {'relative positions and registers': bool(anatomy.registers)}
             absent |= {'relative positions and gated feed-forward networks': anatomy.gated}
@@ -100,6 +113,18 @@ class HuggingFaceLibrary(Library):
                 return transformers.Dinov2WithRegistersConfig(**common, **more)
             return transformers.Dinov2Config(**common, **more)
         common |= dict(intermediate_size=anatomy.hidden)
+        if isinstance(naming, HuggingFaceDINOv3):
+            if not hasattr(transformers, 'DINOv3ViTConfig'):  # by version
+                raise UsageError(f'transformers {transformers.__version__} has no DINOv3: 4.56 and later have')
+            common.pop('qkv_bias')
+            return transformers.DINOv3ViTConfig(
+                **common,
+                rope_theta=anatomy.rotary,
+                num_register_tokens=anatomy.registers,
+                query_bias=anatomy.qkv_bias is not False,
+                key_bias=anatomy.qkv_bias is True,
+                value_bias=anatomy.qkv_bias is not False,
+            )
         if isinstance(naming, HuggingFaceBEiT):
             common.pop('qkv_bias')
             return transformers.BeitConfig(
@@ -123,12 +148,14 @@ class HuggingFaceLibrary(Library):
 
     def _without_pooling(self, anatomy: Anatomy) -> dict[str, bool]:
         kind = type(self.naming(anatomy))
-        if kind is HuggingFaceDINOv2:
+        if kind in (HuggingFaceDINOv2, HuggingFaceDINOv3):
             return {}
         return dict(add_pooling_layer=isinstance(anatomy, ViTAnatomy) and anatomy.pooled_norm)
 
     def state(self, state: Mapping[str, Tensor], anatomy: Anatomy) -> tuple[dict[str, Tensor], list[str]]:
         naming = self.naming(anatomy)
+        if isinstance(naming, HuggingFaceDINOv3) and isinstance(anatomy, ViTAnatomy):
+            return _of_dinov3(naming, state, anatomy)
         adapted, notes = with_whole_bias(state) if isinstance(naming, HuggingFaceViT) else with_bias(state)
         if isinstance(naming, HuggingFaceDINOv2 | HuggingFaceBEiT):
             adapted, notes = with_bias(state)
@@ -155,6 +182,9 @@ class HuggingFaceLibrary(Library):
         config = self.config(anatomy)
         if self._has_mask_token(anatomy):
             theirs = {MASK_TOKEN: torch.zeros(1, config.hidden_size), **theirs}
+        if isinstance(self.naming(anatomy), HuggingFaceDINOv3):
+            none = {} if config.num_register_tokens else {REGISTERS: torch.zeros(1, 0, config.hidden_size)}
+            theirs = {MASK_TOKEN: torch.zeros(1, 1, config.hidden_size), **none, **theirs}
         save(path / WEIGHTS, theirs)
         written = {**config.to_dict(), 'architectures': [CLASSES[type(config).__name__]]}
         written |= dict(mstkit=meta) if meta else {}
@@ -200,7 +230,7 @@ class HuggingFaceLibrary(Library):
         tokens = output.last_hidden_state
         if type(network).__name__ == 'SwinModel':
             return Features(tokens.mean(dim=1), tokens)
-        extra = 1 + getattr(network.config, 'num_register_tokens', 0)  # of one class of the five
+        extra = 1 + getattr(network.config, 'num_register_tokens', 0)  # of two classes
         pooled = network.pooler is not None if hasattr(network, 'pooler') else False  # DINOv2's have none
         return Features(output.pooler_output if pooled else tokens[:, 0], tokens[:, extra:])
 
@@ -214,6 +244,7 @@ CLASSES = {
     'Dinov2Config': 'Dinov2Model',
     'Dinov2WithRegistersConfig': 'Dinov2WithRegistersModel',
     'BeitConfig': 'BeitModel',
+    'DINOv3ViTConfig': 'DINOv3ViTModel',
     'SwinConfig': 'SwinModel',
 }
 
@@ -232,6 +263,14 @@ class quiet:
     def __exit__(self, *error: object) -> None:
         self.logging.set_verbosity(self.level)
         self.logging.enable_progress_bar()
+
+
+def _of_dinov3(naming: Naming, state: Mapping[str, Tensor], anatomy: ViTAnatomy) -> tuple[dict[str, Tensor], list[str]]:
+    adapted, notes = with_layer_scale(with_whole_bias(state)[0], anatomy)
+    found = naming.to_theirs(adapted, anatomy.depths)
+    if anatomy.qkv_bias is not True:  # its keys may have a bias, and have none where ours have none
+        found = {name: value for name, value in found.items() if not name.endswith('.k_proj.bias')}
+    return found, [*notes, 'a [MASK] embedding of zeros is added']
 
 
 def _ratio_of_gated(anatomy: ViTAnatomy) -> int:

@@ -22,7 +22,7 @@ from mstkit.networks import Network
 
 PREFIX = 'backbone.'
 # Arguments of mstkit's ViT that mmpretrain's does not have.
-OURS_ALONE = ('positions', 'relative_positions', 'num_registers', 'global_pool', 'interpolate_offset')
+OURS_ALONE = ('positions', 'rotary_base', 'relative_positions', 'num_registers', 'global_pool', 'interpolate_offset')
 
 
 class MmpretrainLibrary(Library):
@@ -40,6 +40,7 @@ class MmpretrainLibrary(Library):
         of_beit = self._is_beit(anatomy)
         absent = {
             'registers': bool(anatomy.registers),
+            'rotary positions': anatomy.rotary is not None,
             'relative positions and no class token': of_beit and not anatomy.class_token,
             'relative positions and a norm before the blocks': of_beit and anatomy.pre_norm,
             'relative positions and gated feed-forward networks': of_beit and anatomy.gated,

@@ -189,6 +189,10 @@ def _checked_encoder(backbone: nn.Module) -> Encoder:
             f'{type(backbone).__name__} cannot be written to ONNX: give a MaskedVisionTransformer or a '
             'MaskedSwinTransformer.'
         )
+    if isinstance(backbone, MaskedVisionTransformer) and backbone.rotary_base is not None:
+        raise UsageError(
+            "mstkit's ONNX writer has no rotary positions (positions='rotary'): write --to hf or --to safetensors."
+        )
     for name, tensor in backbone.named_parameters():
         if tensor.dtype != torch.float32 or tensor.device.type != 'cpu':
             raise UsageError(

@@ -32,6 +32,7 @@ class TimmLibrary(Library):
         if isinstance(anatomy, SwinAnatomy):
             lacks(self.words, anatomy, {'absolute positions': anatomy.positions})
             return TimmSwin()
+        lacks(self.words, anatomy, {'rotary positions': anatomy.rotary is not None})
         if anatomy.relative:
             absent = {
                 'relative positions and registers': bool(anatomy.registers),
@@ -177,6 +178,7 @@ class DINOLibrary(TimmLibrary):
         absent = {
             'registers': bool(anatomy.registers),
             'LayerScale': anatomy.layer_scale,
+            'rotary positions': anatomy.rotary is not None,
             'relative positions': anatomy.relative is not None,
             'a norm before the blocks': anatomy.pre_norm,
             'gated feed-forward networks': anatomy.gated,

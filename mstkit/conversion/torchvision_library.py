@@ -28,6 +28,7 @@ class TorchvisionLibrary(Library):
         absent = {
             'registers': bool(anatomy.registers),
             'LayerScale': anatomy.layer_scale,
+            'rotary positions': anatomy.rotary is not None,
             'relative positions': anatomy.relative is not None,
             'no absolute positions': not anatomy.positions,
             'no class token': not anatomy.class_token,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mstkit.utils.rotary_positions import ROTARY_BASE
+
 Size = tuple[int, int]
 QKVBias = bool | Literal['qv_bias']
 
@@ -24,6 +26,7 @@ class ViTAnatomy:
         registers: their number.
         positions: whether there are absolute positions.
         relative: tables of relative positions: 'shared', 'per_layer' or None.
+        rotary: base of rotary positions; None where there are none.
         qkv_bias: of queries, keys and values: True, False or 'qv_bias', not of the keys.
         layer_scale: whether both branches of a block have factors (LayerScale).
         pre_norm: whether there is a norm before the first block.
@@ -46,6 +49,7 @@ class ViTAnatomy:
     registers: int = 0
     positions: bool = True
     relative: Literal['shared', 'per_layer'] | None = None
+    rotary: float | None = None
     qkv_bias: QKVBias = True
     layer_scale: bool = False
     pre_norm: bool = False
@@ -80,7 +84,8 @@ class ViTAnatomy:
             found |= dict(out_type='avg_featmap')
         given: dict[str, tuple[Any, Any]] = dict(
             num_registers=(self.registers, 0),
-            positions=('learned' if self.positions else 'none', 'learned'),
+            positions=('learned' if self.positions else 'none' if self.rotary is None else 'rotary', 'learned'),
+            rotary_base=(self.rotary or ROTARY_BASE, ROTARY_BASE),
             relative_positions=(self.relative, None),
             qkv_bias=(self.qkv_bias, True),
             layer_scale_init_value=(0.1 if self.layer_scale else 0.0, 0.0),  # of no matter: they are loaded
@@ -99,6 +104,7 @@ class ViTAnatomy:
         parts += [f'patches of {_sides(self.patch)} in {_sides(self.image)} px']
         parts += [f'{self.registers} registers'] if self.registers else []
         parts += ['LayerScale'] if self.layer_scale else []
+        parts += ['rotary positions'] if self.rotary is not None else []
         parts += [f'relative positions ({self.relative.replace("_", " ")})'] if self.relative else []
         return ', '.join(parts)
 

@@ -10,6 +10,7 @@ from mstkit.formats.anatomy import Size
 from mstkit.formats.inference import Hints
 from mstkit.formats.weight_file import WeightFile
 from mstkit.interop.literal_config import parse_config_text
+from mstkit.interop.vit_settings import rotary_base_of
 from mstkit.utils.config_parts import hook_configs
 
 ACTIVATIONS = ('gelu',)
@@ -44,6 +45,7 @@ def _of_hugging_face(settings: Mapping[str, Any], preprocessing: Mapping[str, An
         image=_size(settings.get('image_size')),
         eps=settings.get('layer_norm_eps'),
         pool=pool,
+        rotary=settings.get('rope_theta') if settings.get('model_type') == 'dinov3_vit' else None,
         mean=_scaled(mean),
         std=_scaled(std),
         resize=resize,
@@ -96,6 +98,7 @@ def _of_own_config(meta: Mapping[str, Any]) -> Hints:
         eps=norm.get('eps'),
         pool=backbone.get('global_pool'),
         offset=backbone.get('interpolate_offset'),
+        rotary=rotary_base_of(backbone),
         mean=tuple(prepared['mean']) if prepared.get('mean') else None,
         std=tuple(prepared['std']) if prepared.get('std') else None,
         resize=_resize(config),

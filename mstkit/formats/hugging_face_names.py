@@ -13,6 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from mstkit.formats.naming import MERGING, Naming, Pair, count_blocks, count_stages
+from mstkit.utils.rotary_positions import ROTARY_BASE
 
 # From the names in memory of transformers 5 to those in files.
 _IN_MEMORY = (
@@ -176,8 +177,51 @@ class HuggingFaceSwin(HuggingFaceViT):
 
 
 class HuggingFaceDINOv3(HuggingFaceViT):
-    """``DINOv3ViTModel``: rotary positions, which mstkit's ViT does not have. Recognized, and refused by name."""
+    """``DINOv3ViTModel``: rotary positions, keys without bias. The gated networks of its ViT-H+ are refused by name."""
 
     name, words = 'hf-dinov3', 'Hugging Face’s names for a DINOv3'
-    marks = ('layer.0.norm1.weight', 'layer.0.attention.q_proj.weight')
-    also = ()
+    marks = ('layer.0.norm1.weight', 'embeddings.patch_embeddings.weight')
+    also = ('model.layer.0.norm1.weight', 'embeddings.patch_embeddings.weight')
+    inside = r'(layer|embeddings|norm)\.(?!mask_token)'
+    rotary, eps = ROTARY_BASE, 1e-5
+    inner = (
+        ('ln1', 'norm1'),
+        ('attn.proj', 'attention.o_proj'),
+        ('attn.gamma1.weight', 'layer_scale1.lambda1'),
+        ('ln2', 'norm2'),
+        ('ffn.layers.0.0', 'mlp.up_proj'),
+        ('ffn.layers.1', 'mlp.down_proj'),
+        ('ffn.gamma2.weight', 'layer_scale2.lambda1'),
+    )
+
+    def depths(self, names: Iterable[str]) -> tuple[int, ...]:
+        return (count_blocks(names, r'layer\.(\d+)\.'),)
+
+    def pairs(self, depths: Sequence[int]) -> Iterator[Pair]:
+        yield Pair('cls_token', 'embeddings.cls_token')
+        yield Pair('register_tokens', 'embeddings.register_tokens')
+        yield Pair('patch_embed.projection', 'embeddings.patch_embeddings')
+        yield Pair('ln1', 'norm')
+        for i in range(depths[0]):
+            parts = tuple(f'layer.{i}.attention.{part}' for part in _PROJECTIONS)
+            yield Pair(f'layers.{i}.attn.qkv', parts)
+            for ours, theirs in self.inner:
+                yield Pair(f'layers.{i}.{ours}', f'layer.{i}.{theirs}')
+
+    def in_file(self, name: str) -> str:
+        return name.removeprefix('model.') if name.startswith('model.layer.') else name
+
+    def before_reading(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        # Without registers there is a tensor of none.
+        return {name: value for name, value in super().before_reading(tensors).items() if value.numel()}
+
+    def to_ours(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """Keys without bias have none in ours either: with rotary positions one would not cancel in the softmax."""
+        found, left = super().to_ours(tensors)
+        given = self.before_reading(tensors)
+        for i in range(self.depths(given)[0]):
+            absent = f'layer.{i}.attention.k_proj.bias' not in given
+            if absent and (bias := found.pop(f'layers.{i}.attn.qkv.bias', None)) is not None:
+                queries, _, values = bias.chunk(3)
+                found |= {f'layers.{i}.attn.q_bias': queries.clone(), f'layers.{i}.attn.v_bias': values.clone()}
+        return found, left

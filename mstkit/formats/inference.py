@@ -28,6 +28,7 @@ class Hints(NamedTuple):
         eps: of the norms.
         pool: see :class:`ViTAnatomy`.
         offset: likewise.
+        rotary: likewise.
         mean: of the channels, on the scale 0..255.
         std: likewise.
         resize: the shorter side of images before their center is cropped, in pixels.
@@ -38,6 +39,7 @@ class Hints(NamedTuple):
     eps: float | None = None
     pool: str | None = None
     offset: float | None = None
+    rotary: float | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     resize: int | None = None
@@ -108,6 +110,7 @@ def _vit(state: Mapping[str, Tensor], hints: Hints, projection: Tensor) -> tuple
         registers=state['register_tokens'].shape[1] if 'register_tokens' in state else 0,
         positions='pos_embed' in state,
         relative=None if not tables else 'shared' if tables[0].startswith('rel_pos_bias.') else 'per_layer',
+        rotary=hints.rotary,
         qkv_bias=_qkv_bias(state, first),
         layer_scale=f'{first}attn.gamma1.weight' in state,
         pre_norm='pre_norm.weight' in state,

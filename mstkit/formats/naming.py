@@ -50,6 +50,8 @@ class Naming(ABC):
         inside: what the names of an encoder's tensors begin with; such a tensor that no :class:`Pair` knows is no part
             of the encoders that mstkit has, and is refused.
         layout: 'vit' or 'swin'.
+        rotary: base of the rotary positions of encoders so named, of which no tensor tells; None for none.
+        eps: of their norms, where it is not the usual one.
     """
 
     name: ClassVar[str]
@@ -58,6 +60,8 @@ class Naming(ABC):
     also: ClassVar[tuple[str, ...]] = ()
     inside: ClassVar[str]
     layout: ClassVar[str]
+    rotary: ClassVar[float | None] = None
+    eps: ClassVar[float | None] = None
 
     def prefixes(self, names: Iterable[str]) -> list[str]:
         """What stands before the names of encoders in a file: one for each encoder that has these marks."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.structures import PlacedRelatively
+from mstkit.structures import PlacedByRotation, PlacedRelatively
 from mstkit.utils.relative_positions import token_pairs
 
 INDEX = 'relative_position_index'
@@ -72,6 +72,8 @@ def mmpretrain_state(backbone: nn.Module) -> dict[str, Tensor]:
     placed = backbone.relative_positions if isinstance(backbone, PlacedRelatively) else None
     if 'register_tokens' in state:
         raise UsageError('mmpretrain has no ViT with registers: num_registers has to be 0 for its state dict.')
+    if isinstance(backbone, PlacedByRotation) and backbone.rotary_base is not None:
+        raise UsageError('mmpretrain has no ViT with rotary positions of this kind: its state dict cannot be written.')
     plain = placed is None and 'pos_embed' in state and not any(name.endswith('.q_bias') for name in state)
     if plain or not placeable:
         return dict(state)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 READ = 'the tools for evaluation and analysis, --pretrained, load_from and "mstkit convert" read it; --resume does not'
-ROTARY = 'its rotary positions have no place in the ViT of mstkit, so no command reads it'
+ROTARY = 'of DINOv3 the folders and names of Hugging Face transformers (DINOv3ViTModel) alone are read: take those'
 INCEPTION = 127.5  # of mean and standard deviation alike, for images in -1..1
 # Keys under which programs store the weights of a model; the first one that is present is used.
 _PLACES = ('state_dict', 'model', 'teacher', 'student', 'model_state_dict', 'model_ema', 'state_dict_ema', 'module')
@@ -55,6 +55,8 @@ _KINDS = (
         pool='avg',
     ),
     Kind('MAE’s code, with its decoder', (r'decoder_embed\.weight', r'decoder_blocks\..*'), pool='avg'),
+    # It has BEiT's names, and rotary positions, of which no tensor tells.
+    Kind('timm’s DINOv3', (r'blocks\.0\.gamma_1', r'reg_token', r'cls_token'), advice=ROTARY),
     Kind('BEiT’s code or timm’s BEiT', (r'blocks\.0\.attn\.q_bias',), pool='avg', normalization=INCEPTION),
     Kind('Hugging Face transformers, a Swin', (r'(\w+\.)?encoder\.layers\.0\.blocks\.0\.attention\..*',)),
     Kind(
@@ -65,12 +67,12 @@ _KINDS = (
     ),
     Kind('Hugging Face transformers, a DINOv2', (r'(\w+\.)?encoder\.layer\.0\.layer_scale1\.lambda1',)),
     Kind('Hugging Face transformers, a ViT', (r'(\w+\.)?(encoder\.layer|layers)\.0\.layernorm_before\.weight',)),
-    Kind('Hugging Face transformers, a DINOv3', (r'(model\.)?layer\.0\.layer_scale1\.lambda1',), advice=ROTARY),
+    Kind('Hugging Face transformers, a DINOv3', (r'(model\.)?layer\.0\.layer_scale1\.lambda1',)),
     Kind('torchvision, a ViT', (r'conv_proj\.weight', r'encoder\.layers\.encoder_layer_0\..*')),
     Kind('torchvision, a Swin', (r'features\.1\.0\.attn\.relative_position_bias_table',)),
     Kind(
-        'DINOv3’s code or timm’s DINOv3',
-        (r'blocks\.0\.norm1\.weight', r'(storage|reg)_tokens?', r'rope.*'),
+        'DINOv3’s code',
+        (r'blocks\.0\.norm1\.weight', r'storage_tokens', r'rope.*'),
         advice=ROTARY,
     ),
     Kind('DINOv2’s code, with registers', (r'blocks\.0\.ls1\.gamma', r'register_tokens')),

@@ -16,7 +16,8 @@ from mstkit.interop.checkpoint import BRANCH_PREFIXES, branch_state
 from mstkit.interop.foreign_checkpoints import plain_names, recognize
 from mstkit.interop.literal_config import parse_config_text
 from mstkit.interop.resizing import Sizes, resize_tensor, sizes_of
-from mstkit.interop.vit_settings import settings_hint
+from mstkit.interop.vit_settings import rotary_base_of, settings_hint
+from mstkit.structures import PlacedByRotation
 from mstkit.utils.relative_positions import spread_shared_table
 
 # Norms on a backbone's outputs. Pre-training has only the final one; downstream models have others, or none.
@@ -130,6 +131,7 @@ def fit_backbone(
             "tensors in another way: use type='mstkit.MaskedVisionTransformer' or type='mmpretrain.VisionTransformer' "
             'as the backbone.'
         )
+    _check_rotary(module, checkpoint, f'the {branch} of {source}')
     final = _final_norm(own)
     missing = [name for name in own if name not in state and not name.endswith(BIAS_INDEX)]
     untrained = [name for name in missing if OUTPUT_NORM.fullmatch(name) and not name.startswith(final)]
@@ -212,6 +214,23 @@ def _check_heads(module: nn.Module, checkpoint: Mapping[str, Any], origin: str) 
         raise UsageError(
             f'{origin} was trained with {trained} attention heads, the {type(module).__name__} of this model has '
             f'{heads}: use the arch that it was trained with.'
+        )
+
+
+def _check_rotary(module: nn.Module, checkpoint: Mapping[str, Any], origin: str) -> None:
+    """Refuses a ViT with rotary positions for one without them, and the other way round: no tensor tells."""
+    try:
+        backbone = parse_config_text(checkpoint['meta']['cfg'])['model']['backbone']
+        trained = rotary_base_of(backbone)
+    except (KeyError, TypeError, AttributeError, UsageError):
+        return
+    own = module.rotary_base if isinstance(module, PlacedByRotation) else None
+    if trained != own:
+        wanted = 'no rotary positions' if trained is None else f"positions='rotary', rotary_base={trained:g}"
+        raise UsageError(
+            f'{origin} was trained with {wanted}, the {type(module).__name__} of this model with '
+            f'{"none" if own is None else f"rotary_base={own:g}"}: give a MaskedVisionTransformer the positions that '
+            'it was trained with.'
         )
 
 

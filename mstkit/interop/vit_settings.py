@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
+
+from mstkit.utils.rotary_positions import ROTARY_BASE
 
 
 def vit_settings(names: Collection[str]) -> dict[str, Any]:
@@ -19,6 +21,11 @@ def vit_settings(names: Collection[str]) -> dict[str, Any]:
         qkv_bias='qv_bias' if 'attn.q_bias' in first else 'attn.qkv.bias' in first,
         layer_scale_init_value=0.1 if 'attn.gamma1.weight' in first else 0.0,
     )
+
+
+def rotary_base_of(backbone: Mapping[str, Any]) -> float | None:
+    """The base of the rotary positions of a :class:`MaskedVisionTransformer`'s config; None where it has none."""
+    return float(backbone.get('rotary_base', ROTARY_BASE)) if backbone.get('positions') == 'rotary' else None
 
 
 def settings_hint(in_file: Collection[str], in_module: Collection[str]) -> str:

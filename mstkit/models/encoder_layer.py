@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from mstkit.models.attention_kernel import attend
 from mstkit.models.memory_lean_linear import LeanFFN, lean_ffn
 from mstkit.utils.relative_positions import Grid, TokenPairs, table_length
+from mstkit.utils.rotary_positions import Rotation
 
 QV_BIAS = 'qv_bias'  # mmpretrain's word for biases of queries and values without one of keys
 
@@ -65,11 +66,12 @@ class EncoderAttention(MultiheadAttention):
             return self.qkv.bias
         return torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
 
-    def logit_bias(self, relative: Tensor | TokenPairs | None) -> Tensor | None:
-        """The relative position bias of the logits, (N, T, T) or (B, N, T, T).
+    def logit_bias(self, relative: Tensor | TokenPairs | Rotation | None) -> Tensor | Rotation | None:
+        """The relative position bias of the logits, (N, T, T) or (B, N, T, T); or a rotation of queries and keys.
 
         Args:
-            relative: the bias itself, shared by all layers, or the token pairs to look up in this layer's table.
+            relative: the bias or rotation itself, shared by all layers, or the token pairs to look up in this layer's
+                table.
         """
         if not isinstance(relative, TokenPairs):
             return relative
@@ -82,7 +84,7 @@ class EncoderAttention(MultiheadAttention):
         first_only: bool = False,
         rows: Tensor | None = None,
         present: Tensor | None = None,
-        rel_pos_bias: Tensor | None = None,
+        rel_pos_bias: Tensor | Rotation | None = None,
     ) -> Tensor:
         """Self-attention; arguments and shapes as in :meth:`EncoderLayer.forward`, ``rel_pos_bias`` of `logit_bias`."""
         batch, length, dims = x.shape
@@ -100,6 +102,10 @@ class EncoderAttention(MultiheadAttention):
             query, key, value = (
                 qkv.view(batch, length, 3, self.num_heads, self.head_dims).permute(2, 0, 3, 1, 4).unbind(0)
             )
+        if isinstance(rel_pos_bias, Rotation):
+            key = rel_pos_bias.turn(key)
+            query = query if first_only else rel_pos_bias.turn(query)  # the class token has no position
+            rel_pos_bias = None
         if present is None and rel_pos_bias is None:
             mixed = self.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         else:
@@ -119,6 +125,13 @@ def _logit_mask(present: Tensor | None, bias: Tensor | None, first_only: bool) -
     bias = bias if bias.ndim == 4 else bias[None]
     bias = bias[:, :, :1] if first_only else bias
     return bias if keys is None else bias.masked_fill(~keys, float('-inf'))
+
+
+def _of_images(bias: Tensor | Rotation | None, kept: Tensor) -> Tensor | Rotation | None:
+    """The bias or rotation of some images, (K,) int64."""
+    if isinstance(bias, Rotation):
+        return bias.of_images(kept)
+    return bias if bias is None or bias.ndim == 3 else bias.index_select(0, kept)
 
 
 class EncoderLayer(TransformerEncoderLayer):
@@ -151,7 +164,7 @@ class EncoderLayer(TransformerEncoderLayer):
         first_only: bool = False,
         rows: Tensor | None = None,
         present: Tensor | None = None,
-        relative: Tensor | TokenPairs | None = None,
+        relative: Tensor | TokenPairs | Rotation | None = None,
     ) -> Tensor:
         """Encodes tokens.
 
@@ -161,7 +174,7 @@ class EncoderLayer(TransformerEncoderLayer):
             rows: (M,) int64, return only the tokens of these indices among B*T, in this order.
             present: (B, T) bool, False for padding tokens, which are not attended to; None without padding.
             relative: relative position biases of the logits, (N, T, T) or (B, N, T, T), shared by all layers; or the
-                token pairs that the layer looks up in its own table; or None.
+                token pairs that the layer looks up in its own table; or the rotation of queries and keys; or None.
 
         Returns:
             (B, T, C), (B, 1, C) or (M, C).
@@ -179,7 +192,7 @@ class EncoderLayer(TransformerEncoderLayer):
             there, near = present, bias
             if kept is not None:
                 there = None if present is None else present.index_select(0, kept)
-                near = bias if bias is None or bias.ndim == 3 else bias.index_select(0, kept)
+                near = _of_images(bias, kept)
             return self.attn(self.ln1(part), first_only=first_only, present=there, rel_pos_bias=near)
 
         x = self._add(base, x, self.attn.out_drop, attend_to)
@@ -202,7 +215,7 @@ class EncoderLayer(TransformerEncoderLayer):
         first_only: bool,
         of_attention: Tensor | None,
         of_feed: Tensor | None,
-        bias: Tensor | None = None,
+        bias: Tensor | Rotation | None = None,
     ) -> Tensor:
         """:meth:`forward` without data-dependent control flow: both branches are computed for all images.
 
@@ -218,7 +231,7 @@ class EncoderLayer(TransformerEncoderLayer):
         x = _scaled_sum(base, seen, of_attention)
         return _scaled_sum(x, self._feed(x), of_feed)
 
-    def _forward_rows(self, x: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
+    def _forward_rows(self, x: Tensor, rows: Tensor, bias: Tensor | Rotation | None) -> Tensor:
         images = rows // x.shape[1]
         seen = self.attn(self.ln1(x), rows=rows, rel_pos_bias=bias)
         chosen = x.flatten(0, 1)[rows]

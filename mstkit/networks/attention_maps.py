@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from mstkit.networks.network_blocks import AttentionMaps
+from mstkit.utils.rotary_positions import Rotation
 
 
-def attention_weights(attention: Any, tokens: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+def attention_weights(
+    attention: Any, tokens: Tensor, mask: Tensor | None = None, bias: Tensor | Rotation | None = None
+) -> Tensor:
     """Computes the softmaxed attention weights of an attention module with a joint ``qkv`` projection.
 
     Supports the attention modules of mstkit, mmpretrain (ViT, BEiT, Swin) and timm (ViT, Swin), which use the same
@@ -21,7 +24,8 @@ def attention_weights(attention: Any, tokens: Tensor, mask: Tensor | None = None
         attention: the module.
         tokens: (W, T, C), its input.
         mask: (windows of an image, T, T), added to the logits of a shifted Swin block.
-        bias: (N, T, T), added to the logits: BEiT's position bias if it is shared by all blocks.
+        bias: (N, T, T), added to the logits: BEiT's position bias if it is shared by all blocks; or the rotation of
+            queries and keys.
 
     Returns:
         (W, N, T, T) float32.
@@ -35,6 +39,8 @@ def attention_weights(attention: Any, tokens: Tensor, mask: Tensor | None = None
     query, key, _ = projected.view(windows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)  # (W, N, T, d) each
     if hasattr(attention, 'q_norm'):  # timm's
         query, key = attention.q_norm(query), attention.k_norm(key)
+    if isinstance(bias, Rotation):
+        query, key, bias = bias.turn(query), bias.turn(key), None
     scale = getattr(attention, 'scale', query.shape[-1] ** -0.5)  # some modules keep none and use the usual one
     # In float32: autocast would compute the logits in half precision.
     with torch.autocast(tokens.device.type, enabled=False):

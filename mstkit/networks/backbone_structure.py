@@ -156,6 +156,10 @@ class MmpretrainViT(_OfMmpretrain):
         resized = resize_positions(positions, native, grid, placed, backbone.interpolate_mode, offset)
         return instead((backbone, 'pos_embed', nn.Parameter(resized, False)), (backbone, 'patch_resolution', grid))
 
+    def details(self) -> list[Any]:
+        rotary = self.backbone.rotary_base if isinstance(self.backbone, MaskedVisionTransformer) else None
+        return super().details() + ([] if rotary is None else [rotary])
+
     def norm(self, tokens: Tensor) -> Tensor:
         return self.backbone.ln1(tokens) if self.backbone.final_norm else tokens
 

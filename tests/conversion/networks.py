@@ -77,6 +77,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     'hf Dinov2WithRegistersModel': lambda: transformers.Dinov2WithRegistersModel(
         transformers.Dinov2WithRegistersConfig(**HF, mlp_ratio=2)
     ),
+    'hf DINOv3ViTModel': lambda: transformers.DINOv3ViTModel(
+        transformers.DINOv3ViTConfig(**HF, **FEED, num_register_tokens=4)
+    ),
     'hf BeitModel': lambda: transformers.BeitModel(
         transformers.BeitConfig(**HF, **FEED, use_relative_position_bias=True)
     ),

@@ -36,6 +36,7 @@ WITHOUT: dict[str, dict[str, str]] = {
     },
     'hf Dinov2Model': dict(torchvision='LayerScale', dino='LayerScale'),
     'hf Dinov2Model, gated': dict(torchvision='LayerScale', dino='LayerScale'),
+    'hf DINOv3ViTModel': dict.fromkeys(('timm', 'torchvision', 'mmpretrain', 'dino'), 'rotary positions'),
     'hf Dinov2WithRegistersModel': dict(torchvision='registers', mmpretrain='registers', dino='registers'),
 }
 SUFFIXES = dict(torchvision='.pth', mmpretrain='.pth', dino='.pth', safetensors='.safetensors')

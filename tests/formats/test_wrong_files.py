@@ -111,12 +111,27 @@ def arrays(folder: Path) -> Path:
     return folder / 'a.npz'
 
 
-def dinov3(folder: Path) -> Path:
+def gated_dinov3(folder: Path) -> Path:
+    """As its ViT-H+."""
     settings = dict(hidden_size=128, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
-    config = transformers.DINOv3ViTConfig(**settings, image_size=32, patch_size=8)
+    config = transformers.DINOv3ViTConfig(**settings, image_size=32, patch_size=8, use_gated_mlp=True)
     transformers.utils.logging.disable_progress_bar()
     transformers.DINOv3ViTModel(config).save_pretrained(folder / 'a')
     return folder / 'a'
+
+
+def timms_dinov3(name: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        torch.save(timm.create_model(name, **VIT).state_dict(), folder / 'a.pth')
+        return folder / 'a.pth'
+
+    return write
+
+
+def dinov3_of_its_code(state: dict[str, Any]) -> None:
+    for name in [name for name in state if name.startswith('pos_embed')]:
+        state.pop(name)
+    state.update({'storage_tokens': torch.zeros(1, 4, 128), 'rope_embed.periods': torch.ones(16)})
 
 
 WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
@@ -169,7 +184,16 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
     'a folder in parts, one missing': (sharded, r'is incomplete: model-0000.*which .*index\.json names, is missing'),
     'a folder without weights': (folder_without('model.safetensors'), 'a folder without weights that are known'),
     'another activation': (other_activation, "its activation is 'quick_gelu'; the networks of mstkit have GELU"),
-    'a DINOv3': (dinov3, 'a DINOv3, whose rotary positions have no place'),
+    'a gated DINOv3': (
+        gated_dinov3,
+        r'2 tensors of the encoder \(layer\.0\.mlp\.gate_proj\.bias.* have no place in the ViT',
+    ),
+    'timm’s DINOv3': (timms_dinov3('vit_small_patch16_dinov3'), 'timm’s DINOv3: of DINOv3 .* alone are read'),
+    'timm’s DINOv3 with biases': (
+        timms_dinov3('vit_small_patch16_dinov3_qkvb'),
+        'timm’s DINOv3: of DINOv3 .* alone are read',
+    ),
+    'DINOv3’s code': (changed(dinov3_of_its_code), 'DINOv3’s code: of DINOv3 .* alone are read'),
 }
 
 

@@ -12,10 +12,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mstkit.models.encoder_layer import EncoderAttention
+from mstkit.utils.rotary_positions import Rotation
 
 
 def pooled_attention(
-    attention: EncoderAttention, tokens: Tensor, class_tokens: int, registers: int = 0, bias: Tensor | None = None
+    attention: EncoderAttention,
+    tokens: Tensor,
+    class_tokens: int,
+    registers: int = 0,
+    bias: Tensor | Rotation | None = None,
 ) -> Tensor:
     """Attention from the pooled query to each patch, per head (MST eq. 4 before the mean over heads).
 
@@ -26,19 +31,23 @@ def pooled_attention(
         tokens: (B, E + R + L, C), the block's input after its norm: class token, registers, patches.
         class_tokens: E, 1 or 0; the query is that of the class token, or without one that of the patches' mean.
         registers: R.
-        bias: of the logits, (N, T, T) or (B, N, T, T) with T = E + R + L, or None.
+        bias: of the logits, (N, T, T) or (B, N, T, T) with T = E + R + L; or the rotation of queries and keys; or None.
 
     Returns:
         (B, N, L) float32: the part for the L patches of a softmax over all E + R + L keys.
     """
     dims, heads = attention.embed_dims, attention.num_heads
     weight, shift = attention.qkv.weight, attention.projection_bias()
-    source = tokens[:, :1] if class_tokens else tokens[:, registers:].mean(dim=1, keepdim=True)
+    turned = isinstance(bias, Rotation) and not class_tokens  # each query by its own angle, before the mean of them
+    source = tokens if turned else tokens[:, :1] if class_tokens else tokens[:, registers:].mean(dim=1, keepdim=True)
     query = F.linear(source, weight[:dims], None if shift is None else shift[:dims])
     key = F.linear(tokens, weight[dims : 2 * dims], None if shift is None else shift[dims : 2 * dims])
     batch, length = tokens.shape[:2]
-    query = query.view(batch, 1, heads, dims // heads).transpose(1, 2).float()  # (B, N, 1, d)
+    query = query.view(batch, -1, heads, dims // heads).transpose(1, 2).float()  # (B, N, 1, d)
     key = key.view(batch, length, heads, dims // heads).transpose(1, 2).float()  # (B, N, T, d)
+    if isinstance(bias, Rotation):
+        query = query if class_tokens else bias.turn(query)[:, :, registers:].mean(dim=2, keepdim=True)
+        key, bias = bias.turn(key), None
     # In float32: autocast would compute the logits, and so rank the patches, in half precision.
     with torch.autocast(tokens.device.type, enabled=False):
         logits = query @ key.transpose(-2, -1) * attention.head_dims**-0.5
@@ -50,7 +59,11 @@ def pooled_attention(
 
 
 def received_attention(
-    attention: EncoderAttention, tokens: Tensor, class_tokens: int, registers: int = 0, bias: Tensor | None = None
+    attention: EncoderAttention,
+    tokens: Tensor,
+    class_tokens: int,
+    registers: int = 0,
+    bias: Tensor | Rotation | None = None,
 ) -> Tensor:
     """The mean attention that each patch receives from all patches, itself included.
 
@@ -62,7 +75,7 @@ def received_attention(
         tokens: (B, E + R + L, C), normalized input of that block, the class token first, then the registers.
         class_tokens: E, 1 or 0.
         registers: R.
-        bias: of the logits, (N, T, T) or (B, N, T, T) with T = E + R + L, or None.
+        bias: of the logits, (N, T, T) or (B, N, T, T) with T = E + R + L; or the rotation of queries and keys; or None.
 
     Returns:
         (B, N, L) float32: softmax over all E + R + L keys, mean over the L queries of patches; class token and
@@ -72,6 +85,10 @@ def received_attention(
     weight, shift = attention.qkv.weight, attention.projection_bias()
     both = F.linear(tokens, weight[: 2 * dims], None if shift is None else shift[: 2 * dims])
     query, key = both.view(*tokens.shape[:2], 2, heads, dims // heads).permute(2, 3, 0, 1, 4).float().unbind(0)
+    if isinstance(bias, Rotation):
+        # (N, B, T, d): turned as (B, N, T, d)
+        query, key = (bias.turn(part.transpose(0, 1)).transpose(0, 1) for part in (query, key))
+        bias = None
     received = []
     # In float32: autocast would compute the logits, and so rank the patches, in half precision.
     with torch.autocast(tokens.device.type, enabled=False):

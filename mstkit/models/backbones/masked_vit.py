@@ -23,6 +23,7 @@ from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
 from mstkit.utils.checks import check_count, check_number, check_one_of
 from mstkit.utils.relative_positions import TokenPairs
+from mstkit.utils.rotary_positions import ROTARY_BASE, Rotation
 
 
 @MODELS.register_module()
@@ -41,7 +42,9 @@ class MaskedVisionTransformer(ViTEmbedding, MaskedBackbone, VisionTransformer):
         interpolate_offset: added to the height and width of the grid when positions are interpolated for another image
             size, see :func:`mstkit.utils.position_interpolation.resize_positions`. Use 0.1 for the released weights of
             DINO, iBOT and AttMask, which were trained with it, and 0, the default, for weights trained with mstkit.
-        positions: absolute positions: 'learned'; 'sincos', fixed, in MAE's order; or 'none' (None).
+        positions: absolute positions: 'learned'; 'sincos', fixed, in MAE's order; or 'none' (None). 'rotary' instead
+            turns queries and keys of patches, not those of class token and registers, by angles of their places
+            (DINOv3, Siméoni et al., arXiv 2508.10104), see :class:`mstkit.utils.rotary_positions.Rotation`.
         relative_positions: biases of the attention's logits by the offset of query and key, with three entries for the
             class token (Bao et al., ICLR 2022): 'shared', one table for all layers, as BEiT and SimMIM pre-train;
             'per_layer', one for each, as they fine-tune; or None. They start at zero. For another grid than that of
@@ -61,6 +64,7 @@ class MaskedVisionTransformer(ViTEmbedding, MaskedBackbone, VisionTransformer):
         global_pool: as timm's, what k-NN, probes and other measurements take as the feature of an image: 'token', the
             class token; 'avg', the mean of the patch tokens, for methods that do not train the class token. Training
             does not depend on it.
+        rotary_base: of the periods of rotary positions, nearly the longest over the shortest one; DINOv3's is 100.
         layer_scale_init_value: mmpretrain's, initial value of LayerScale's factors (Touvron et al., ICCV 2021); 0 or
             None for no LayerScale.
         with_cp: activation checkpointing: keep only the input of each layer and recompute the layer in the backward
@@ -77,11 +81,12 @@ class MaskedVisionTransformer(ViTEmbedding, MaskedBackbone, VisionTransformer):
         *args: Any,
         interpolate_offset: float = 0.0,
         with_cp: bool = False,
-        positions: Literal['learned', 'sincos', 'none'] | None = 'learned',
+        positions: Literal['learned', 'sincos', 'rotary', 'none'] | None = 'learned',
         initialization: Literal['trunc_normal', 'xavier', 'moco_v3', 'beit'] = 'trunc_normal',
         num_registers: int = 0,
         relative_positions: Literal['shared', 'per_layer'] | None = None,
         global_pool: Literal['token', 'avg'] = 'token',
+        rotary_base: float = ROTARY_BASE,
         **kwargs: Any,
     ) -> None:
         settings = vit_arguments(type(self).__name__, args, kwargs)
@@ -104,7 +109,7 @@ class MaskedVisionTransformer(ViTEmbedding, MaskedBackbone, VisionTransformer):
             self.layers[i] = EncoderLayer(layer)
             if only_qv:
                 self.layers[i].attn.add_qv_bias()
-        self._set_positions(positions, relative_positions)
+        self._set_positions(positions, relative_positions, rotary_base)
         for layer in self.layers[: max(0, self.frozen_stages)]:
             layer.requires_grad_(False)  # also the parameters added above
 
@@ -241,7 +246,7 @@ class MaskedVisionTransformer(ViTEmbedding, MaskedBackbone, VisionTransformer):
         grid: tuple[int, int],
         attention: Tensor | None,
         mask: Tensor | None,
-        relative: Tensor | TokenPairs | None,
+        relative: Tensor | TokenPairs | Rotation | None,
     ) -> TokenOutput:
         """The last layer, for class token and hidden patches (or without a mask the class token) only; others are 0."""
         (batch, length, channels), extra = tokens.shape, self.num_prefix_tokens

@@ -1,4 +1,4 @@
-"""Position encodings of a ViT: absolute position embeddings and relative position biases."""
+"""Position encodings of a ViT: absolute position embeddings, relative position biases and rotary positions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from mstkit.errors import UsageError
-from mstkit.utils.checks import check_one_of
+from mstkit.utils.checks import check_number, check_one_of
 from mstkit.utils.position_interpolation import resize_positions
 from mstkit.utils.relative_positions import TokenPairs, fit_bias_tables, table_length, token_pairs
+from mstkit.utils.rotary_positions import ROTARY_BASE, Rotation, axial_rotation
 from mstkit.utils.sincos_positions import sincos_positions
 
 Grid = tuple[int, int]
+POSITIONS = ('learned', 'sincos', 'rotary', 'none')
 
 
 class SharedPositionBias(nn.Module):
@@ -29,7 +31,8 @@ class ViTPositions:
     """Mixin of :class:`MaskedVisionTransformer`, where the arguments are described.
 
     Attributes:
-        positions: 'learned', 'sincos' or 'none'.
+        positions: 'learned', 'sincos', 'rotary' or 'none'.
+        rotary_base: of rotary positions; None for other ones.
         relative_positions: 'shared', 'per_layer' or None.
         table_grid: (h, w) of the patches that the tables of relative position biases are made for.
     """
@@ -44,21 +47,22 @@ class ViTPositions:
     frozen_stages: int
     layers: Any
 
-    def _set_positions(self, positions: str | None, relative_positions: str | None) -> None:
+    def _set_positions(self, positions: str | None, relative_positions: str | None, rotary_base: float) -> None:
         """Creates absolute positions and bias tables; called after ``self.layers`` exist."""
         # On the command line, positions=none is None.
         positions = 'none' if positions is None else positions
-        self.positions = check_one_of('MaskedVisionTransformer: positions', positions, ('learned', 'sincos', 'none'))
+        self.positions = check_one_of('MaskedVisionTransformer: positions', positions, POSITIONS)
         if positions == 'sincos':
             if self.embed_dims % 4:
                 raise UsageError(f"positions='sincos' need a multiple of 4 channels, not embed_dims={self.embed_dims}")
             self.pos_embed.requires_grad_(False)
             self._fix_positions()
-        elif positions == 'none':
+        elif positions in ('none', 'rotary'):
             self.pos_embed = None
         self.relative_positions = check_one_of(
             'MaskedVisionTransformer: relative_positions', relative_positions, (None, 'shared', 'per_layer')
         )
+        self.rotary_base = self._checked_rotary_base(rotary_base)
         if relative_positions is None:
             return
         self.table_grid = (int(self.patch_resolution[0]), int(self.patch_resolution[1]))
@@ -71,6 +75,22 @@ class ViTPositions:
             self.rel_pos_bias = SharedPositionBias(table_length(self.table_grid, class_token), heads)
             self.rel_pos_bias.requires_grad_(self.frozen_stages <= 0)  # frozen where absolute positions are
         self._register_load_state_dict_pre_hook(self._prepare_bias_tables)  # type: ignore[attr-defined]
+
+    def _checked_rotary_base(self, base: float) -> float | None:
+        base = check_number('MaskedVisionTransformer: rotary_base', base, above=0)
+        if self.positions != 'rotary':
+            if base != ROTARY_BASE:
+                raise UsageError(f"rotary_base={base:g} is of positions='rotary', not of {self.positions!r}")
+            return None
+        if self.relative_positions is not None:
+            raise UsageError(
+                f"positions='rotary' and relative_positions={self.relative_positions!r} are two ways to tell where "
+                'patches lie to each other: leave one of them out'
+            )
+        channels = self.layers[0].attn.head_dims
+        if channels % 4:
+            raise UsageError(f"positions='rotary' need a multiple of 4 channels of each head, not {channels}")
+        return base
 
     @torch.no_grad()
     def _fix_positions(self) -> None:
@@ -92,7 +112,9 @@ class ViTPositions:
         mode, offset = self.interpolate_mode, self.interpolate_offset
         return resize_positions(positions, source, grid, self.num_extra_tokens, mode, offset)
 
-    def _relative(self, grid: Grid, device: torch.device, places: Tensor | None = None) -> Tensor | TokenPairs | None:
+    def _relative(
+        self, grid: Grid, device: torch.device, places: Tensor | None = None
+    ) -> Tensor | TokenPairs | Rotation | None:
         """The argument ``relative`` of the layers.
 
         Args:
@@ -101,8 +123,13 @@ class ViTPositions:
             places: (B, V) int64, indices of the visible patches; None for all patches.
 
         Returns:
-            Shared biases (N, T, T) or (B, N, T, T); or the token pairs, if every layer has its own table; or None.
+            Shared biases (N, T, T) or (B, N, T, T); or the token pairs, if every layer has its own table; or the
+            rotation of queries and keys; or None.
         """
+        if self.rotary_base is not None:
+            channels = self.layers[0].attn.head_dims
+            rotation = axial_rotation((int(grid[0]), int(grid[1])), channels, self.rotary_base, device)
+            return rotation if places is None else rotation.of_patches(places)
         if self.relative_positions is None:
             return None
         pairs = token_pairs((int(grid[0]), int(grid[1])), self.num_extra_tokens > 0, self.num_registers, device)
