@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mstkit.conversion.library import Features, Library, lacks, load_all, read, save, with_whole_bias
 from mstkit.errors import UsageError
 from mstkit.formats import Anatomy, Hints, Naming, SwinAnatomy, ViTAnatomy
+from mstkit.formats.dinov3_names import TimmDINOv3
 from mstkit.formats.timm_names import MicrosoftSwin, TimmBEiT, TimmSwin, TimmViT
 
 WEIGHTS = 'model.safetensors'
@@ -32,7 +33,15 @@ class TimmLibrary(Library):
         if isinstance(anatomy, SwinAnatomy):
             lacks(self.words, anatomy, {'absolute positions': anatomy.positions})
             return TimmSwin()
-        lacks(self.words, anatomy, {'rotary positions': anatomy.rotary is not None})
+        if anatomy.rotary is not None:
+            absent = {
+                'rotary positions and a norm before the blocks': anatomy.pre_norm,
+                'rotary positions and gated feed-forward networks': anatomy.gated,
+                'rotary positions and no class token': not anatomy.class_token,
+                'rotary positions and a norm after pooling': anatomy.pooled_norm or not anatomy.final_norm,
+            }
+            lacks(self.words, anatomy, absent)
+            return TimmDINOv3()
         if anatomy.relative:
             absent = {
                 'relative positions and registers': bool(anatomy.registers),
@@ -69,6 +78,13 @@ class TimmLibrary(Library):
             init_values=0.1 if anatomy.layer_scale else None,
             global_pool='avg' if anatomy.pooled_norm or anatomy.pool == 'avg' or not anatomy.class_token else 'token',
         )
+        if anatomy.rotary is not None:
+            found |= dict(
+                num_reg_tokens=anatomy.registers,
+                global_pool='avg' if anatomy.pool == 'avg' else 'token',
+                rope_temperature=anatomy.rotary,
+            )
+            return 'vit_small_patch16_dinov3', found
         if anatomy.relative:
             found |= dict(
                 global_pool='avg' if anatomy.pooled_norm else 'token',
@@ -95,6 +111,10 @@ class TimmLibrary(Library):
 
     def state(self, state: Mapping[str, Tensor], anatomy: Anatomy) -> tuple[dict[str, Tensor], list[str]]:
         keys_without = isinstance(anatomy, ViTAnatomy) and anatomy.relative is not None
+        if isinstance(anatomy, ViTAnatomy) and anatomy.rotary is not None:
+            # With rotary positions a bias of keys does not cancel: theirs have none either.
+            lacks(self.words, anatomy, {'rotary positions and a bias of keys': anatomy.qkv_bias is True})
+            return self.naming(anatomy).to_theirs(state, anatomy.depths), []
         adapted, notes = without_bias_of_keys(state) if keys_without else with_whole_bias(state)
         return self.naming(anatomy).to_theirs(adapted, anatomy.depths), notes
 

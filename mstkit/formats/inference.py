@@ -83,6 +83,9 @@ def _vit(state: Mapping[str, Tensor], hints: Hints, projection: Tensor) -> tuple
     if feed is None:
         raise UsageError('its blocks have no feed-forward network that mstkit knows')
     first = 'layers.0.'
+    flat = [name for name in ('cls_token', 'pos_embed', 'register_tokens') if name in state and state[name].ndim != 3]
+    if flat:
+        raise UsageError(f'its {flat[0]} is {tuple(state[flat[0]].shape)}, not (1, tokens, channels)')
     class_token = 'cls_token' in state
     notes: dict[str, str] = {}
     tables = [name for name in state if name.endswith(TABLE)]

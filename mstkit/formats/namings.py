@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mstkit.formats.dinov3_names import DINOv3Code, TimmDINOv3
 from mstkit.formats.hugging_face_names import (
     HuggingFaceBEiT,
     HuggingFaceDINOv2,
@@ -17,7 +18,9 @@ from mstkit.formats.torchvision_names import TorchvisionSwin, TorchvisionViT
 NAMINGS: tuple[Naming, ...] = (
     MmpretrainViT(),
     MmpretrainSwin(),
+    TimmDINOv3(),
     TimmBEiT(),
+    DINOv3Code(),
     DINOv2Code(),
     TimmViT(),
     MicrosoftSwin(),

@@ -18,7 +18,7 @@ from mstkit.formats.naming import Naming
 from mstkit.formats.namings import NAMINGS
 from mstkit.formats.weight_file import WeightFile, read_weight_file
 from mstkit.interop.checkpoint import BRANCH_PREFIXES
-from mstkit.interop.foreign_checkpoints import READ, ROTARY, kind_of
+from mstkit.interop.foreign_checkpoints import READ, kind_of
 
 # Embeddings of hidden patches, which only pre-training needs: ours and MAE's, iBOT's.
 MASK_TOKENS = ('mask_token', 'masked_embed')
@@ -130,8 +130,6 @@ def encoders_of(file: WeightFile, kind: str | None = None, said: Hints | None = 
 def _encoders(file: WeightFile, kind: str | None, said: Hints) -> Weights:
     known = kind_of(file.content)
     naming, prefixes = _naming_of(file, kind)
-    if known is not None and known.advice == ROTARY:
-        raise UsageError(f'it is a checkpoint of {known.words}: {ROTARY}')
     hints = said.or_else(hints_of(file)).or_else(Hints(rotary=naming.rotary, eps=naming.eps))
     if known is not None:
         mean = known.normalization and (known.normalization,) * 3

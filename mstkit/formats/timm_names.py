@@ -101,7 +101,7 @@ class TimmBEiT(TimmViT):
     """The code of BEiT, and timm's ``Beit``: biases of queries and values outside, factors called gamma."""
 
     name, words = 'beit', 'the names of BEiT’s code and of timm’s BEiT'
-    marks = ('blocks.0.attn.q_bias', 'blocks.0.norm1.weight', 'patch_embed.proj.weight')
+    marks: ClassVar[tuple[str, ...]] = ('blocks.0.attn.q_bias', 'blocks.0.norm1.weight', 'patch_embed.proj.weight')
     scales = (('attn.gamma1', 'gamma_1'), ('ffn.gamma2', 'gamma_2'))
 
 
@@ -167,7 +167,7 @@ def with_positions_of_patches(given: dict[str, Tensor], registers: str) -> dict[
     its own has been added to it.
     """
     positions = given.get('pos_embed')
-    if positions is None or registers not in given:
+    if positions is None or registers not in given or {positions.ndim, given[registers].ndim} != {3}:
         return given
     first = int('cls_token' in given)
     tokens = given[registers]

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 READ = 'the tools for evaluation and analysis, --pretrained, load_from and "mstkit convert" read it; --resume does not'
-ROTARY = 'of DINOv3 the folders and names of Hugging Face transformers (DINOv3ViTModel) alone are read: take those'
 INCEPTION = 127.5  # of mean and standard deviation alike, for images in -1..1
 # Keys under which programs store the weights of a model; the first one that is present is used.
 _PLACES = ('state_dict', 'model', 'teacher', 'student', 'model_state_dict', 'model_ema', 'state_dict_ema', 'module')
@@ -56,7 +55,7 @@ _KINDS = (
     ),
     Kind('MAE’s code, with its decoder', (r'decoder_embed\.weight', r'decoder_blocks\..*'), pool='avg'),
     # It has BEiT's names, and rotary positions, of which no tensor tells.
-    Kind('timm’s DINOv3', (r'blocks\.0\.gamma_1', r'reg_token', r'cls_token'), advice=ROTARY),
+    Kind('timm’s DINOv3', (r'blocks\.0\.gamma_1', r'reg_token', r'cls_token')),
     Kind('BEiT’s code or timm’s BEiT', (r'blocks\.0\.attn\.q_bias',), pool='avg', normalization=INCEPTION),
     Kind('Hugging Face transformers, a Swin', (r'(\w+\.)?encoder\.layers\.0\.blocks\.0\.attention\..*',)),
     Kind(
@@ -72,8 +71,7 @@ _KINDS = (
     Kind('torchvision, a Swin', (r'features\.1\.0\.attn\.relative_position_bias_table',)),
     Kind(
         'DINOv3’s code',
-        (r'blocks\.0\.norm1\.weight', r'storage_tokens', r'rope.*'),
-        advice=ROTARY,
+        (r'blocks\.0\.norm1\.weight', r'storage_tokens'),
     ),
     Kind('DINOv2’s code, with registers', (r'blocks\.0\.ls1\.gamma', r'register_tokens')),
     Kind('DINOv2’s code', (r'blocks\.0\.ls1\.gamma', r'mask_token'), offset=0.1),

@@ -77,8 +77,10 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     'hf Dinov2WithRegistersModel': lambda: transformers.Dinov2WithRegistersModel(
         transformers.Dinov2WithRegistersConfig(**HF, mlp_ratio=2)
     ),
+    'timm dinov3': lambda: timm.create_model('vit_small_patch16_dinov3', **VIT, mlp_ratio=2),
+    'timm dinov3, biases': lambda: timm.create_model('vit_small_patch16_dinov3_qkvb', **VIT, mlp_ratio=2),
     'hf DINOv3ViTModel': lambda: transformers.DINOv3ViTModel(
-        transformers.DINOv3ViTConfig(**HF, **FEED, num_register_tokens=4)
+        transformers.DINOv3ViTConfig(**{**HF, 'layer_norm_eps': 1e-5}, **FEED, num_register_tokens=4)
     ),
     'hf BeitModel': lambda: transformers.BeitModel(
         transformers.BeitConfig(**HF, **FEED, use_relative_position_bias=True)

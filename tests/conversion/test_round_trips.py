@@ -36,7 +36,11 @@ WITHOUT: dict[str, dict[str, str]] = {
     },
     'hf Dinov2Model': dict(torchvision='LayerScale', dino='LayerScale'),
     'hf Dinov2Model, gated': dict(torchvision='LayerScale', dino='LayerScale'),
-    'hf DINOv3ViTModel': dict.fromkeys(('timm', 'torchvision', 'mmpretrain', 'dino'), 'rotary positions'),
+    **{
+        name: dict(torchvision='rotary positions', mmpretrain='rotary positions', dino='rotary positions')
+        for name in NETWORKS
+        if 'dinov3' in name.lower()
+    },
     'hf Dinov2WithRegistersModel': dict(torchvision='registers', mmpretrain='registers', dino='registers'),
 }
 SUFFIXES = dict(torchvision='.pth', mmpretrain='.pth', dino='.pth', safetensors='.safetensors')
@@ -81,7 +85,7 @@ def same_tensors(before: dict[str, Any], after: dict[str, Any], to: str) -> None
         elif name.endswith(('.q_bias', '.v_bias')) and name not in after:
             whole = after[re.sub(r'[qv]_bias$', 'qkv.bias', name)].chunk(3)
             assert torch.equal(whole[0 if name.endswith('q_bias') else 2], value) and not whole[1].any()
-        elif name == 'cls_token' and 'register_tokens' in before and to == 'timm':
+        elif name == 'cls_token' and {'register_tokens', 'pos_embed'} <= before.keys() and to == 'timm':
             total = value + before['pos_embed'][:, :1]
             torch.testing.assert_close(after[name] + after['pos_embed'][:, :1], total)
         elif name == 'pos_embed' and 'register_tokens' in before and to == 'timm':

@@ -16,7 +16,7 @@ from mstkit.formats.naming import MERGING
 from mstkit.interop import branches_of
 from mstkit.networks import open_networks
 
-from ..conversion.networks import NETWORKS, SWIN, file_of, seeded, timm_vit
+from ..conversion.networks import NETWORKS, SWIN, VIT, file_of, seeded, timm_vit
 
 
 def timm_state() -> dict[str, Tensor]:
@@ -175,3 +175,32 @@ def test_marks_tell_the_namings_apart(tmp_path: Path) -> None:
     assert all(found[name].startswith(name.split()[0]) or 'beit' in name for name in found), found
     assert {found['timm beit'], found['timm beit, shared table']} == {'beit'}
     assert len({naming.__class__ for naming in NAMINGS}) == len(NAMINGS)
+
+
+def test_the_code_of_dinov3(tmp_path: Path) -> None:
+    """Its biases of keys are masked, and the periods of its rotation saved in half precision."""
+    source = file_of('timm dinov3, biases', tmp_path)
+    state = torch.load(source)
+    code: dict[str, Tensor] = {'rope_embed.periods': (100 ** (torch.arange(16) / 16)).bfloat16()}
+    for name, value in state.items():
+        for timms, theirs in (('reg_token', 'storage_tokens'), ('gamma_1', 'ls1.gamma'), ('gamma_2', 'ls2.gamma')):
+            name = name.replace(timms, theirs)
+        code[name] = value
+    for i in range(2):
+        queries, values = (code.pop(f'blocks.{i}.attn.{part}_bias') for part in 'qv')
+        code[f'blocks.{i}.attn.qkv.bias'] = torch.cat((queries, torch.full_like(queries, 3.0), values))
+        code[f'blocks.{i}.attn.qkv.bias_mask'] = torch.ones(384)
+    torch.save(code | {'mask_token': torch.zeros(1, 128)}, tmp_path / 'code.pth')
+    weights = read_weights(tmp_path / 'code.pth')
+    assert weights.kind == 'DINOv3’s code' and weights.branches['student'].naming.name == 'dinov3'
+    (ours,), (as_timms,) = (open_networks(str(path)) for path in (tmp_path / 'code.pth', source))
+    images = torch.randn(2, 3, 32, 48)
+    with torch.no_grad():
+        assert torch.equal(ours(images).patch_tokens, as_timms(images).patch_tokens)
+        reference: Any = timm.create_model('vit_small_patch16_dinov3_qkvb', **VIT, mlp_ratio=2).eval()
+        reference.load_state_dict(state)
+        expected = reference.forward_features(images)[:, 5:]
+    torch.testing.assert_close(ours(images).patch_tokens, expected, rtol=1e-5, atol=1e-5)
+    torch.save(code | {'rope_embed.periods': 50 ** (torch.arange(16) / 16)}, tmp_path / 'other.pth')
+    with pytest.raises(UsageError, match='rotary positions have the base 50, not 100'):
+        read_weights(tmp_path / 'other.pth')

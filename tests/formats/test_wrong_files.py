@@ -120,20 +120,6 @@ def gated_dinov3(folder: Path) -> Path:
     return folder / 'a'
 
 
-def timms_dinov3(name: str) -> Callable[[Path], Path]:
-    def write(folder: Path) -> Path:
-        torch.save(timm.create_model(name, **VIT).state_dict(), folder / 'a.pth')
-        return folder / 'a.pth'
-
-    return write
-
-
-def dinov3_of_its_code(state: dict[str, Any]) -> None:
-    for name in [name for name in state if name.startswith('pos_embed')]:
-        state.pop(name)
-    state.update({'storage_tokens': torch.zeros(1, 4, 128), 'rope_embed.periods': torch.ones(16)})
-
-
 WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
     'no such file': (lambda folder: folder / 'none.pth', r'there is no file .*none\.pth'),
     'empty': (text(''), 'it is empty'),
@@ -188,12 +174,6 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
         gated_dinov3,
         r'2 tensors of the encoder \(layer\.0\.mlp\.gate_proj\.bias.* have no place in the ViT',
     ),
-    'timm’s DINOv3': (timms_dinov3('vit_small_patch16_dinov3'), 'timm’s DINOv3: of DINOv3 .* alone are read'),
-    'timm’s DINOv3 with biases': (
-        timms_dinov3('vit_small_patch16_dinov3_qkvb'),
-        'timm’s DINOv3: of DINOv3 .* alone are read',
-    ),
-    'DINOv3’s code': (changed(dinov3_of_its_code), 'DINOv3’s code: of DINOv3 .* alone are read'),
 }
 
 

@@ -61,7 +61,10 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         'a ViTMAE',
     ),
     'hf dinov2': (of(HF, 'encoder.layer.0.layer_scale1.lambda1', 'encoder.layer.0.norm1.weight'), 'a DINOv2'),
-    'timm dinov3': (TIMM | of('cls_token', 'reg_token', 'blocks.0.gamma_1'), 'timm’s DINOv3'),
+    'timm dinov3': (
+        of('cls_token', 'reg_token', 'patch_embed.proj.weight', 'blocks.0.gamma_1', 'blocks.0.norm1.weight'),
+        'timm’s DINOv3',
+    ),
     'hf dinov3': (of('model.layer.0.layer_scale1.lambda1'), 'a DINOv3'),
     'hf swin': (of('swin.encoder.layers.0.blocks.0.attention.self.query.weight'), 'Hugging Face transformers, a Swin'),
     'torchvision': (
