@@ -68,8 +68,7 @@ def find_source(words: str, branch: str | None, kind: str | None, said: Hints) -
         file = WeightFile(Path(words), state, dict(state), {}, {}, {})
         return _source(file, words, branch, kind, said.or_else(hints_of_network(network)), network)
     file = read_weight_file(words)
-    config = file.meta.get('cfg')
-    if isinstance(config, str) and 'converted_from' not in file.meta:
+    if isinstance(file.meta.get('cfg'), str):
         networks = open_networks(words, branch)
         network = networks[-1]  # of two the teacher
         return _source(file, words, network.branch, kind, said.or_else(hints_of_network(network)), network)
@@ -102,7 +101,7 @@ def _source(
 
 
 def _opened(network: Network) -> str:
-    return f'{network.branch} of a checkpoint of OpenMMLab’s layout' if network.branch else f'opened as {network.name}'
+    return f'{network.branch} of a checkpoint with its config' if network.branch else f'opened as {network.name}'
 
 
 def hints_of_network(network: Network) -> Hints:

@@ -104,7 +104,10 @@ def test_tokens_belong_to_the_patches(tool: ModuleType, name: str, block: int) -
         (['epoch_1.pth', '--images', 'images', '--out', 'a.png', '--block', '3'], 'has 3 blocks'),
         (['epoch_1.pth', '--images', 'none', '--out', 'a.png'], '--images none does not exist'),
         (['epoch_1.pth', '--images', 'images/broken.png', '--out', 'a.png'], 'broken.png cannot be read'),
-        (['none.pth', '--images', 'images', '--out', 'a.png'], "there is no file 'none.pth': give FILE.pth"),
+        (
+            ['none.pth', '--images', 'images', '--out', 'a.png'],
+            "there is no file 'none.pth': give FILE (a checkpoint of mstkit, or of another program)",
+        ),
         (['epoch_1.pth', '--images', 'images', '--out', 'a.png', '--image-size', '0'], '--image-size is 0'),
     ],
 )

@@ -208,7 +208,7 @@ def test_the_tools_refuse_and_obey(data, links, tmp_path, name, monkeypatch, cap
     tool, source = load_tool(name), write_config(tmp_path)
     suite = ('--suite', 'knn', '--work-dir', tmp_path / 'w') if name == 'evaluate' else ('--image-size', 32)
     if name == 'knn':
-        monkeypatch.setattr(tool, 'read_checkpoint', lambda path: dict(meta={}, state_dict={}))
+        monkeypatch.setattr(tool, 'read_pretrained', lambda path: dict(meta={}, state_dict={}))
         monkeypatch.setattr(tool, 'read_config', lambda *_: dict(model=dict(backbone={})))
     for train, val, words in (
         (data, data / 'val', 'are splits of a data set and no classes'),
