@@ -11,8 +11,8 @@ from torch import nn
 
 from mstkit.conversion.libraries import library_of
 from mstkit.errors import UsageError
-from mstkit.formats import Anatomy, Encoder, Hints, WeightFile, Weights, read_weight_file
-from mstkit.formats.reading import CROPPED, MEAN, STD, encoders_of
+from mstkit.formats import Anatomy, Encoder, Hints, WeightFile, read_weight_file
+from mstkit.formats.reading import encoders_of, prepared
 from mstkit.networks import Network, open_networks
 
 
@@ -43,11 +43,6 @@ class Source:
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
     network: Network | None
-
-    def config(self) -> dict[str, Any]:
-        """See :meth:`Weights.config`."""
-        file = WeightFile(Path(self.words), {}, {}, {}, {}, {})
-        return Weights(file, self.kind, {self.branch: self.encoder}, {}, self.hints).config(self.branch)
 
 
 def find_source(words: str, branch: str | None, kind: str | None, said: Hints) -> Source:
@@ -91,7 +86,7 @@ def _source(
     left_out = list(weights.left_out())
     left_out += [f'mask_token of the {chosen} (1 tensor)'] if encoder.mask_token is not None else []
     others = [f'the {name} ({len(weights.branches[name].state)} tensors)' for name in present if name != chosen]
-    hints = weights.hints.or_else(Hints(mean=MEAN, std=STD, resize=round(min(anatomy.image) * CROPPED)))
+    hints = prepared(anatomy, weights.hints)
     kind_in_words = weights.kind if network is None else _opened(network)
     library = 'its own config' if network is not None else library_of(encoder.naming).words
     notes = tuple(assumed.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from mstkit.conversion.library import Features, Library
 from mstkit.conversion.own_network import build_ours
 from mstkit.errors import DiskError, UsageError, WorkStopped, nearest
 from mstkit.formats import Hints
+from mstkit.formats.reading import config_of, config_text
 from mstkit.utils.files import is_refusal, refusal
 from mstkit.utils.output_paths import output_file, output_folder
 from mstkit.version import __version__
@@ -109,7 +109,7 @@ def convert(
         read, notes = _compare_with_source(found, expected, images)
         if to == ONNX:
             return _to_onnx(path, found, ours, read, notes)
-        return _to_library(path, LIBRARIES[to], found, expected, read, notes, overwrite)
+        return _to_library(path, LIBRARIES[to], found, images, expected, read, notes)
 
 
 def _checked_out(path: Path, to: str, overwrite: bool) -> Path:
@@ -146,10 +146,10 @@ def _to_library(
     path: Path,
     library: Library,
     found: Source,
+    images: torch.Tensor,
     expected: Features,
     read: Difference | None,
     notes: list[str],
-    overwrite: bool,
 ) -> Conversion:
     theirs, added = library.state(found.encoder.state, found.anatomy)
     try:
@@ -159,14 +159,14 @@ def _to_library(
             library.write(partial, dict(theirs), found.anatomy, found.hints, _meta(found))
             network = _reopened(library, partial, path, found)
             what = f'the network of {library.words} from the written file'
-            features = library.features(network, trial_images(found.anatomy.image))
+            features = library.features(network, images)
             try:
                 difference = compare(features, expected, what)
             except WorkStopped as error:
                 raise WorkStopped(f'{error}{_other_norms(network, found.anatomy.eps)}') from error
             del network
-            if overwrite and path.is_dir():
-                shutil.rmtree(path)
+            if path.is_dir():  # whose replacement was allowed; it goes with the temporary folder
+                path.replace(Path(folder) / 'replaced')
             partial.replace(path)
     except WorkStopped as error:
         text = str(error)
@@ -224,5 +224,5 @@ def _to_onnx(path: Path, found: Source, ours: nn.Module, read: Difference | None
 
 
 def _meta(found: Source) -> dict[str, Any]:
-    text = ''.join(f'{name} = {value!r}\n' for name, value in found.config().items())
+    text = config_text(config_of(found.anatomy, found.hints))
     return dict(cfg=text, converted_from=f'{Path(found.words).name}, {found.kind}', version=__version__)

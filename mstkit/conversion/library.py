@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mstkit.errors import UsageError
 from mstkit.formats import Anatomy, Hints, Naming, SwinAnatomy, ViTAnatomy
 from mstkit.formats.naming import COMPUTED
+from mstkit.interop import read_data
 
 
 class Features(NamedTuple):
@@ -108,7 +109,7 @@ class Library(ABC):
 
     def reopen(self, path: Path, anatomy: Anatomy) -> nn.Module:
         """The network from what was written, by the library's own means where it has them."""
-        return self.load(read(path), anatomy)
+        return self.load(read_data(path), anatomy)
 
 
 def load_all(network: nn.Module, theirs: Mapping[str, Tensor], words: str) -> None:
@@ -187,14 +188,3 @@ def save(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None =
         path.write_bytes(as_bytes({name: value.contiguous() for name, value in state.items()}, noted))
     else:
         torch.save(state, path)
-
-
-def read(path: Path) -> dict[str, Tensor]:
-    """Tensors that :func:`save` wrote."""
-    if path.suffix == '.safetensors':
-        # imported here: see above
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    found: dict[str, Tensor] = torch.load(path, weights_only=True)
-    return found

@@ -11,12 +11,12 @@ import torch
 from mmpretrain.models import BEiTViT, SwinTransformer, VisionTransformer
 from torch import Tensor, nn
 
-from mstkit.conversion.library import Features, Library, lacks, read, save
+from mstkit.conversion.library import Features, Library, lacks, save
 from mstkit.conversion.own_network import build_ours
 from mstkit.formats import Anatomy, Hints, Naming, SwinAnatomy
 from mstkit.formats.mmpretrain_names import MmpretrainSwin, MmpretrainViT
 from mstkit.formats.weight_file import META
-from mstkit.interop import mmpretrain_state
+from mstkit.interop import mmpretrain_state, read_data
 from mstkit.models.backbones import MaskedVisionTransformer
 from mstkit.networks import Network
 
@@ -91,9 +91,7 @@ class MmpretrainLibrary(Library):
         torch.save(dict(state_dict=state, meta=dict(mstkit=meta)), path)
 
     def reopen(self, path: Path, anatomy: Anatomy) -> nn.Module:
-        content: Any = torch.load(path, weights_only=True)
-        state = {name.removeprefix(PREFIX): value for name, value in content['state_dict'].items()}
-        return self.load(state, anatomy)
+        return self.load(_without_prefix(read_data(path)['state_dict']), anatomy)
 
     def how_to_load(self, path: Path, anatomy: Anatomy) -> str:
         kind, settings = self.arguments(anatomy)
@@ -129,7 +127,11 @@ class OwnLibrary(Library):
         save(path, state, {META: json.dumps(meta)})
 
     def reopen(self, path: Path, anatomy: Anatomy) -> nn.Module:
-        return self.load({name.removeprefix(PREFIX): value for name, value in read(path).items()}, anatomy)
+        return self.load(_without_prefix(read_data(path)), anatomy)
 
     def how_to_load(self, path: Path, anatomy: Anatomy) -> str:
         return f"mstkit.load('{path}')"
+
+
+def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(PREFIX): value for name, value in state.items()}

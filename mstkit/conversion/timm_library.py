@@ -11,11 +11,12 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-from mstkit.conversion.library import Features, Library, lacks, load_all, read, save, with_whole_bias
+from mstkit.conversion.library import Features, Library, lacks, load_all, save, with_whole_bias
 from mstkit.errors import UsageError
 from mstkit.formats import Anatomy, Hints, Naming, SwinAnatomy, ViTAnatomy
 from mstkit.formats.dinov3_names import TimmDINOv3
 from mstkit.formats.timm_names import MicrosoftSwin, TimmBEiT, TimmSwin, TimmViT
+from mstkit.interop import read_data
 
 WEIGHTS = 'model.safetensors'
 
@@ -169,8 +170,8 @@ class TimmLibrary(Library):
 
     def reopen(self, path: Path, anatomy: Anatomy) -> nn.Module:
         if path.is_file():
-            return self.load(read(path), anatomy)
-        self.load(read(path / WEIGHTS), anatomy)  # strictly, which create_model is not for all tensors
+            return self.load(read_data(path), anatomy)
+        self.load(read_data(path / WEIGHTS), anatomy)  # strictly, which create_model is not for all tensors
         network: nn.Module = timm.create_model(f'local-dir:{path}', pretrained=True)
         return network.eval()
 
@@ -212,7 +213,7 @@ class DINOLibrary(TimmLibrary):
         save(path, theirs)
 
     def reopen(self, path: Path, anatomy: Anatomy) -> nn.Module:
-        return self.load(read(path), anatomy)
+        return self.load(read_data(path), anatomy)
 
     def how_to_load(self, path: Path, anatomy: Anatomy) -> str:
         return f"model.load_state_dict(torch.load('{path}', weights_only=True))"

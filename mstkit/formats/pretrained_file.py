@@ -10,8 +10,7 @@ from typing import Any
 from mstkit.errors import UsageError
 from mstkit.formats.reading import encoders_of
 from mstkit.formats.weight_file import read_weight_file
-from mstkit.interop.checkpoint import branches_of, checked, read_checkpoint
-from mstkit.interop.sharded_checkpoint import REST
+from mstkit.interop.checkpoint import branches_of, checked
 
 
 def read_pretrained(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -26,8 +25,6 @@ def read_pretrained(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         UsageError: no such file, a damaged one, or one without an encoder that mstkit has.
     """
-    if (Path(path).expanduser() / REST).is_file():
-        return read_checkpoint(path)
     file = read_weight_file(path)
     own = _as_it_is(file.content, file.path)
     try:

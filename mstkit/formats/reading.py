@@ -74,18 +74,7 @@ class Weights(NamedTuple):
 
     def config(self, branch: str) -> dict[str, Any]:
         """A config in mstkit's words: the backbone, and how images are prepared for it."""
-        anatomy, _ = self.branches[branch].anatomy()
-        mean, std, side = self.hints.mean or MEAN, self.hints.std or STD, min(anatomy.image)
-        view = dict(type='CenterView', resize=self.hints.resize or round(side * CROPPED), crop=side)
-        pipeline = [dict(type='LoadRGB'), view, dict(type='PackViews')]
-        return dict(
-            model=dict(
-                backbone=anatomy.config(),
-                data_preprocessor=dict(mean=[float(value) for value in mean], std=[float(value) for value in std]),
-            ),
-            # Where a config of mstkit says how evaluated images are prepared.
-            default_hooks=dict(knn=dict(type='KNNHook', val_dataset=dict(pipeline=pipeline))),
-        )
+        return config_of(self.branches[branch].anatomy()[0], self.hints)
 
     def checkpoint(self) -> dict[str, Any]:
         """As a checkpoint of mstkit, for everything that reads those."""
@@ -98,11 +87,33 @@ class Weights(NamedTuple):
         first = next(iter(self.branches))
         meta: dict[str, Any] = dict(kind=self.kind)
         try:
-            text = ''.join(f'{name} = {value!r}\n' for name, value in self.config(first).items())
-            meta |= dict(cfg=text, assumed=self.branches[first].anatomy()[1])
+            meta |= dict(cfg=config_text(self.config(first)), assumed=self.branches[first].anatomy()[1])
         except UsageError as error:
             meta |= dict(unknown=str(error))
         return dict(state_dict={**state, **self.rest}, meta=meta)
+
+
+def prepared(anatomy: Anatomy, hints: Hints) -> Hints:
+    """How images are prepared for an encoder: by what is known, else as for released networks on ImageNet."""
+    return hints.or_else(Hints(mean=MEAN, std=STD, resize=round(min(anatomy.image) * CROPPED)))
+
+
+def config_of(anatomy: Anatomy, hints: Hints) -> dict[str, Any]:
+    """A config in mstkit's words: the backbone, and how images are prepared for it."""
+    known = prepared(anatomy, hints)
+    view = dict(type='CenterView', resize=known.resize, crop=min(anatomy.image))
+    pipeline = [dict(type='LoadRGB'), view, dict(type='PackViews')]
+    values = {name: [float(value) for value in getattr(known, name)] for name in ('mean', 'std')}
+    return dict(
+        model=dict(backbone=anatomy.config(), data_preprocessor=values),
+        # Where a config of mstkit says how evaluated images are prepared.
+        default_hooks=dict(knn=dict(type='KNNHook', val_dataset=dict(pipeline=pipeline))),
+    )
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """A config as it stands in a checkpoint, see :func:`mstkit.interop.parse_config_text`."""
+    return ''.join(f'{name} = {value!r}\n' for name, value in config.items())
 
 
 def read_weights(path: str | os.PathLike[str], kind: str | None = None, said: Hints | None = None) -> Weights:
@@ -132,8 +143,7 @@ def _encoders(file: WeightFile, kind: str | None, said: Hints) -> Weights:
     naming, prefixes = _naming_of(file, kind)
     hints = said.or_else(hints_of(file)).or_else(Hints(rotary=naming.rotary, eps=naming.eps))
     if known is not None:
-        mean = known.normalization and (known.normalization,) * 3
-        mean = mean or None
+        mean = None if known.normalization is None else (known.normalization,) * 3
         hints = hints.or_else(Hints(offset=known.offset or None, pool=known.pool, mean=mean, std=mean))
     branches: dict[str, Encoder] = {}
     used: set[str] = set()
