@@ -1,6 +1,7 @@
 """Images per second of a config's training loader, and how long a step waits for it: python benchmarks/loader.py CONFIG
 
-Builds the loader like a training, with a consumer that is busy for a given time per step. See benchmarks/README.md.
+Builds the loader like a training, with a consumer that is busy for a given time per step. With ``--against`` a second
+loader, with other settings, takes turns with it. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
 
 import argparse
+import copy
 import os
 import statistics
 import time
@@ -20,6 +22,8 @@ from contest.json_line import machine, print_line
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
+from mstkit.datasets.dataset_interface import parts_of
+from mstkit.datasets.file_dataset import FileDataset
 from mstkit.engine.checkpoints.data_order import sampler_of
 from mstkit.engine.config.config_options import OptionsAction
 from mstkit.engine.launch.launch import load_config
@@ -39,6 +43,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config')
     parser.add_argument('--data-root', metavar='DIR', help='the folder of the images')
     parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, default={})
+    parser.add_argument(
+        '--against',
+        nargs='+',
+        action=OptionsAction,
+        metavar='KEY=VALUE',
+        help='settings of a second loader, for instance train_dataloader.dataset.memory=False',
+    )
+    parser.add_argument('--turns', type=int, default=5, help='of each of the two loaders with --against')
     parser.add_argument('--workers', type=int, help="processes that make views; the config's by default")
     parser.add_argument('--batch-size', type=int, help="images per step; the config's by default")
     parser.add_argument('--batches', type=int, default=20, help='that count, in each of the two parts')
@@ -50,7 +62,7 @@ def parse_args() -> argparse.Namespace:
 
 def check(args: argparse.Namespace) -> None:
     """Checks the arguments; raises UsageError."""
-    for name, low in (('workers', 0), ('batch_size', 1), ('batches', 1), ('step_ms', 0)):
+    for name, low in (('workers', 0), ('batch_size', 1), ('batches', 1), ('step_ms', 0), ('turns', 1)):
         value = getattr(args, name)
         if value is not None and value < low:
             raise UsageError(f'--{name.replace("_", "-")} is {value}: give at least {low}.')
@@ -60,7 +72,7 @@ def check(args: argparse.Namespace) -> None:
 
 def build(args: argparse.Namespace, config: Config) -> DataLoader:
     """The training loader of the config, over its data set as often as it takes."""
-    settings = config.get('train_dataloader')
+    settings = copy.deepcopy(config.get('train_dataloader'))
     if not settings:
         raise UsageError(f'{args.config} has no train_dataloader: give the config of a training.')
     if args.workers is not None:
@@ -130,6 +142,11 @@ def main() -> None:
     prepare_as(config)
     torch.set_num_threads(1)  # leaves the cores to the workers
     loader = build(args, config)
+    if args.against is not None:
+        options = {**args.cfg_options, **args.against}
+        other, _ = load_config(args.config, cfg_options=options, data_root=args.data_root)
+        take_turns(args, [loader, build(args, other)])
+        return
     settings = config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}
     with build_guard():
         preprocess = MODELS.build({'type': 'ViewDataPreprocessor', **settings}).to(args.device)
@@ -140,6 +157,56 @@ def main() -> None:
     full = consume(batches, args.batches, preprocess, args.device, 0.0, 'at full speed')
     paced = consume(batches, args.batches, preprocess, args.device, busy, 'with the step') if busy else None
     report(args, loader, full, paced)
+
+
+def take_turns(args: argparse.Namespace, loaders: list[DataLoader]) -> None:
+    """Measures both loaders at full speed, one after the other in each turn, and prints rates and their ratio.
+
+    Images that a loader keeps in memory are decoded before: what is measured is a later epoch.
+    """
+    for loader in loaders:
+        for part in parts_of(loader.dataset):
+            if isinstance(part, FileDataset) and part.decoded is not None:
+                for index in track(range(len(part)), len(part), 'decoding'):
+                    part.decoded.read(part.get_data_info(index)['img_path'])
+    streams = [endless(loader) for loader in loaders]
+    rates: list[list[float]] = [[] for _ in loaders]
+    for _ in track(range(args.turns), args.turns, 'turns'):
+        for stream, loader, found in zip(streams, loaders, rates, strict=True):
+            # Those that were made ahead in the other's turn do not count.
+            for _ in range(WARM_UP * max(1, loader.num_workers) + 1):
+                next(stream)
+            start = time.perf_counter()
+            images = sum(len(next(stream)['data_samples']) for _ in range(args.batches))
+            found.append(images / (time.perf_counter() - start))
+    pairs = [first / second for first, second in zip(*rates, strict=True)]
+    medians = [statistics.median(found) for found in rates]
+    print(
+        f'{args.config}: batches of {loaders[0].batch_size}, {loaders[0].num_workers} workers, {os.cpu_count()} cores, '
+        f'{args.turns} turns of {args.batches} batches'
+    )
+    for name, median, found in zip(('as given', str(args.against)), medians, rates, strict=True):
+        print(f'{name}: {median:.1f} images/s ({min(found):.1f} to {max(found):.1f})')
+    print(f'ratio of the pairs: {statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f})')
+    results = {
+        'images_per_second': [round(median, 2) for median in medians],
+        'ratio': round(statistics.median(pairs), 3),
+        'ratios': [round(pair, 3) for pair in pairs],
+    }
+    print_line({'against': args.against, 'turns': args.turns, **facts(args, loaders[0]), 'results': results}, args.json)
+
+
+def facts(args: argparse.Namespace, loader: DataLoader) -> dict[str, Any]:
+    """What was measured where, for the line of JSON."""
+    return {
+        'config': args.config,
+        'batch_size': loader.batch_size,
+        'workers': loader.num_workers,
+        'batches': args.batches,
+        'cores': os.cpu_count(),
+        'machine': machine(),
+        'torch': torch.__version__,
+    }
 
 
 def report(
@@ -175,21 +242,7 @@ def report(
             f'{1000 * images / len(steps) / args.step_ms:.1f} that it could take; stalled '
             f'{100 * results["stall_share"]:.1f} % of the time'
         )
-    print_line(
-        {
-            'config': args.config,
-            'batch_size': batch,
-            'workers': workers,
-            'batches': args.batches,
-            'step_ms': args.step_ms,
-            'device': args.device,
-            'cores': os.cpu_count(),
-            'machine': machine(),
-            'torch': torch.__version__,
-            'results': results,
-        },
-        args.json,
-    )
+    print_line({**facts(args, loader), 'step_ms': args.step_ms, 'device': args.device, 'results': results}, args.json)
 
 
 if __name__ == '__main__':

@@ -82,10 +82,16 @@ def metainfo_of(dataset: Any) -> Mapping[str, Any]:
     return (dataset.metainfo if isinstance(dataset, DescribedDataset) else None) or {}
 
 
-def transforms_of(dataset: Any) -> Iterator[Any]:
-    """The transforms of a data set and of those that it is made of."""
-    if isinstance(dataset, TransformingDataset) and isinstance(dataset.pipeline, Pipeline):
-        yield from dataset.pipeline.transforms
+def parts_of(dataset: Any) -> Iterator[Any]:
+    """A data set, then those that it is made of."""
+    yield dataset
     inner = [dataset.dataset] if isinstance(dataset, WrappingDataset) else []
     for one in [*inner, *(dataset.datasets if isinstance(dataset, JoiningDataset) else ())]:
-        yield from transforms_of(one)
+        yield from parts_of(one)
+
+
+def transforms_of(dataset: Any) -> Iterator[Any]:
+    """The transforms of a data set and of those that it is made of."""
+    for part in parts_of(dataset):
+        if isinstance(part, TransformingDataset) and isinstance(part.pipeline, Pipeline):
+            yield from part.pipeline.transforms

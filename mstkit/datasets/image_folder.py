@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 
 from mstkit.datasets.file_dataset import FileDataset
 from mstkit.datasets.folder_scan import IMAGE_EXTENSIONS, class_folders, scan_folder
+from mstkit.datasets.memory_budget import Memory
 from mstkit.datasets.splits import find_split, splits_among
 from mstkit.errors import UsageError
 from mstkit.registry import DATASETS
@@ -37,6 +38,7 @@ class ImageFolder(FileDataset):
         max_images: use only this many images, evenly spaced over all, so that all classes remain.
         metainfo: ``dict(classes=...)`` fixes names and order, for instance to those of the training split.
         test_mode, lazy_init, serialize_data: as in mmengine.
+        memory: whether images are kept in memory once decoded, see :class:`FileDataset`.
 
     Raises:
         UsageError: the folder is missing, empty or without images, or a setting does not fit.
@@ -55,6 +57,7 @@ class ImageFolder(FileDataset):
         test_mode: bool = False,
         lazy_init: bool = False,
         serialize_data: bool = True,
+        memory: Memory = 'auto',
     ) -> None:
         if labeled not in ('auto', True, False):
             raise UsageError(f"ImageFolder.labeled is {labeled!r}: give 'auto', True or False.")
@@ -68,7 +71,7 @@ class ImageFolder(FileDataset):
         self.max_per_class = max_per_class
         self.max_images = max_images
         self.folder = find_split(os.fspath(data_root or ''), split)
-        super().__init__(data_root or '', pipeline, metainfo, test_mode, lazy_init, serialize_data)
+        super().__init__(data_root or '', pipeline, metainfo, test_mode, lazy_init, serialize_data, memory)
 
     @classmethod
     def classes_of(cls, config: Mapping[str, Any]) -> tuple[str, ...] | None:

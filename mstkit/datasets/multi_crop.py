@@ -235,6 +235,14 @@ class MultiCrop(BaseTransform):
         results['img'] = views
         return results
 
+    def may_shrink(self, height: int, width: int) -> bool:
+        """Whether an image of this size in pixels, read late (:class:`LazyImage`), may be decoded at a reduced size."""
+        # The shorter side of a crop is at most the root of its area; half a pixel more by rounding.
+        sides = (
+            min(height, width, math.sqrt(crop.scale[1] * height * width) + 0.5) / crop.size for crop, _ in self.views
+        )
+        return largest_step(min(sides) / SCALED_GAP) > 1
+
     def _draw(self, key: SampleKey, height: int, width: int) -> list[DrawnView]:
         """Draws all views of an image of this size, in pixels."""
         drawn: list[DrawnView] = []

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 
 from mstkit.datasets.file_dataset import FileDataset
 from mstkit.datasets.folder_scan import IMAGE_EXTENSIONS
+from mstkit.datasets.memory_budget import Memory
 from mstkit.errors import UsageError
 from mstkit.registry import DATASETS
 
@@ -32,6 +33,7 @@ class TextList(FileDataset):
         pipeline: transforms or their configs.
         metainfo: ``dict(classes=...)`` names the labels; without it they are named by their numbers.
         test_mode, lazy_init, serialize_data: as in mmengine.
+        memory: whether images are kept in memory once decoded, see :class:`FileDataset`.
 
     Raises:
         UsageError: the list is missing, empty, or has an invalid line (given by its number), or none of its first files
@@ -47,12 +49,13 @@ class TextList(FileDataset):
         test_mode: bool = False,
         lazy_init: bool = False,
         serialize_data: bool = True,
+        memory: Memory = 'auto',
     ) -> None:
         self.list_file = os.path.expanduser(os.fspath(list_file))
         if not os.path.isfile(self.list_file):
             raise UsageError(f'the list of images {list_file} does not exist: give a text file with a path per line.')
         self.folder = os.path.expanduser(os.fspath(data_root)) or os.path.dirname(self.list_file)
-        super().__init__(data_root, pipeline, metainfo, test_mode, lazy_init, serialize_data)
+        super().__init__(data_root, pipeline, metainfo, test_mode, lazy_init, serialize_data, memory)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Reads the list: dicts with ``img_path`` and, if there are labels, ``gt_label``."""

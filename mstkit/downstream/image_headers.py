@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from PIL import Image, UnidentifiedImageError
 
+from mstkit.datasets.image_head import Head, read_head
 from mstkit.datasets.image_reader import UnreadableImage
 from mstkit.datasets.image_replacement import refuse_unmeasured
 from mstkit.downstream.few_of_many import first_few
@@ -23,54 +22,7 @@ from mstkit.utils.progress_bar import track
 
 MOST = 10_000  # headers read per data set; of more images, this many evenly spaced ones
 AS_STORED = "LoadImageFromFile(color_type='color_ignore_orientation')"
-_ORIENTATION_TAG = 0x0112
 _READERS = 8  # headers read at the same time, which hides the latency of network disks
-
-
-class Head(NamedTuple):
-    """Size and orientation in the header of an image file.
-
-    Attributes:
-        width, height: px, as the image is stored.
-        orientation: of EXIF, 1 to 8; 1 is upright, and from 5 on width and height are swapped.
-    """
-
-    width: int
-    height: int
-    orientation: int
-
-    def size(self, turned: bool) -> tuple[int, int]:
-        """(width, height) in px of the image after reading, if the reader applies the orientation or not."""
-        return (self.height, self.width) if turned and self.orientation > 4 else (self.width, self.height)
-
-
-def read_head(path: str | os.PathLike[str]) -> Head:
-    """Reads the header of an image file.
-
-    Raises:
-        UnreadableImage: the file is missing or not an image.
-    """
-    name = os.fspath(path)
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            return Head(width, height, _orientation(image))
-    except FileNotFoundError:
-        raise UnreadableImage(name, 'there is no such file') from None
-    except UnidentifiedImageError:
-        empty = os.path.getsize(name) == 0
-        reason = 'the file is empty' if empty else 'it is not in an image format that Pillow knows'
-        raise UnreadableImage(name, reason) from None
-    except Exception as error:  # damaged files surface as any kind of exception from Pillow's readers
-        raise UnreadableImage(name, f'{error or type(error).__name__}') from error
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # a damaged EXIF block
-        return 1
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def turns_upright(pipeline: Any) -> bool:

@@ -83,7 +83,8 @@ class ShardDataset(FileDataset):
             raise UsageError(f"ShardDataset.labeled is {labeled!r}: give 'auto', True or False.")
         self._fully_initialized = False
         self.split, self.shards, self.index_file, self.labeled = split, shards, index, labeled
-        super().__init__(data_root, pipeline, metainfo, test_mode, lazy_init, serialize_data=False)
+        # Shards are for sets that are larger than memory, and sizes of images show only when they are read.
+        super().__init__(data_root, pipeline, metainfo, test_mode, lazy_init, serialize_data=False, memory=False)
 
     def full_init(self) -> None:
         """Finds the shards and how many samples they hold; no sample is read."""

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from mstkit.datasets.file_dataset import keep_in_memory
 from mstkit.engine.parallel.data_agreement import check_same
 from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.errors import UsageError
@@ -135,6 +136,8 @@ class KNNHook(Hook):
                 f'k-NN: the bank has {size} images, so k {list(self.ks)} becomes {clip_ks(self.ks, size)}'
             )
             self.ks = clip_ks(self.ks, size)
+        for dataset in datasets.values():
+            keep_in_memory(dataset)
         self.loaders = {
             name: feature_loader(dataset, self.batch_size, self.num_workers, equal_shares=True)
             for name, dataset in datasets.items()

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from mstkit.datasets import EpochSampler
 from mstkit.datasets.dataset_interface import metainfo_of
+from mstkit.datasets.file_dataset import keep_in_memory
 from mstkit.engine.checkpoints.data_order import batch_size_of, sampler_of
 from mstkit.engine.checkpoints.starting_checkpoint import StartingCheckpoint
 from mstkit.engine.hooks.pretrained_backbone_hook import PretrainedBackboneHook
@@ -69,7 +70,8 @@ def build_train_loader(config: DataLoader | dict, randomness: Mapping[str, Any])
     """Builds the training data loader.
 
     Raises:
-        UsageError: the data set cannot be built, is smaller than a batch, or differs between the processes.
+        UsageError: the data set cannot be built, is smaller than a batch, or differs between the processes; its images
+            are to be kept in memory and do not fit.
     """
     loader = _build_loader(config, randomness, 'the training set')
     if len(loader) == 0:
@@ -80,6 +82,7 @@ def build_train_loader(config: DataLoader | dict, randomness: Mapping[str, Any])
             f'process{"es" if ranks > 1 else ""}: set --cfg-options train_dataloader.batch_size='
             f'{max(images // ranks, 1)} or less, or give more images.'
         )
+    keep_in_memory(loader.dataset)
     return loader
 
 
