@@ -17,6 +17,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset
 from mstkit.datasets import EpochSampler, ImageFolder, LoadRGB, MultiCrop, PackViews, SampleKey, TextList
 from mstkit.datasets import decoded_images as decoded_module
 from mstkit.datasets import memory_budget as budget_module
+from mstkit.datasets.decoded_images import DecodedImages
 from mstkit.datasets.file_dataset import keep_in_memory
 from mstkit.datasets.image_head import Head
 from mstkit.errors import UsageError
@@ -62,6 +63,11 @@ def kept(root: Path, pipeline=PIPELINE, **settings) -> ImageFolder:
     return dataset
 
 
+def store(dataset: ImageFolder | TextList) -> DecodedImages:
+    assert dataset.decoded is not None
+    return dataset.decoded
+
+
 def batches(dataset, epochs: int = 2, **settings) -> list[dict]:
     sampler = EpochSampler(dataset, seed=3)
     loader = DataLoader(dataset, batch_size=5, sampler=sampler, collate_fn=default_collate, **settings)
@@ -102,7 +108,7 @@ def test_views_are_those_of_the_files_and_workers_share_them(folder, loading):
     check_equal(batches(dataset, **loading), batches(ImageFolder(folder, pipeline=PIPELINE, memory=False)))
     # 13 of the 15 can be read, and this process sees what its workers have decoded
     readable = sum(Image.open(path).size[0] * Image.open(path).size[1] * 3 for path in readables(folder))
-    assert dataset.decoded.filled() == (13, readable)
+    assert store(dataset).filled() == (13, readable)
 
 
 def readables(folder: Path) -> list[Path]:
@@ -110,9 +116,14 @@ def readables(folder: Path) -> list[Path]:
 
 
 def test_a_file_is_decoded_once(folder, monkeypatch):
-    read = []
+    read: list[str] = []
     original = decoded_module.read_image
-    monkeypatch.setattr(decoded_module, 'read_image', lambda path: read.append(path) or original(path))
+
+    def read_image(path: str) -> np.ndarray:
+        read.append(path)
+        return original(path)
+
+    monkeypatch.setattr(decoded_module, 'read_image', read_image)
     dataset = kept(folder)
     batches(dataset, epochs=3)
     assert sorted(path for path in read if 'cut' not in path) == sorted(map(str, readables(folder)))
@@ -149,7 +160,7 @@ def test_data_sets_of_the_same_files_share_them(folder, said):
     assert '15 images stay in memory once decoded' in said[0] and '1 are not kept' in said[0]
     assert '5 images are shared' in said[2]
     list(bank)
-    assert first.decoded.filled()[0] == 13
+    assert store(first).filled()[0] == 13
 
     path = Path(next(path for path in paths(first) if path.endswith('2.jpg')))
     Image.new('RGB', (9, 9), (200, 0, 0)).save(path)
@@ -160,13 +171,14 @@ def test_data_sets_of_the_same_files_share_them(folder, said):
 
 def test_a_subset_keeps_its_own_images_alone(folder):
     dataset = ImageFolder(folder, pipeline=WHOLE)
-    subset = Subset(dataset, [0, 2, 5])
+    subset: Subset = Subset(dataset, [0, 2, 5])
     keep_in_memory(subset)
-    assert len(dataset.decoded.listing.names) == 3
-    list(subset)
-    assert dataset.decoded.filled()[0] == 3
+    assert len(store(dataset).listing.names) == 3
+    for number in range(3):
+        subset[number]
+    assert store(dataset).filled()[0] == 3
     plain = ImageFolder(folder, pipeline=WHOLE, memory=False)
-    assert torch.equal(dataset[1]['inputs'], plain[1]['inputs']) and dataset.decoded.filled()[0] == 3
+    assert torch.equal(dataset[1]['inputs'], plain[1]['inputs']) and store(dataset).filled()[0] == 3
 
 
 def test_rows_follow_paths_not_numbers(folder):
@@ -181,7 +193,7 @@ def test_a_list_keeps_too_and_names_a_file_twice(folder):
     (folder / 'list.txt').write_text('a/0.png\nb/1.jpg\na/0.png\n')
     dataset = TextList(folder / 'list.txt', pipeline=[LoadRGB()])
     keep_in_memory(dataset)
-    assert (dataset[0]['img'] == dataset[2]['img']).all() and dataset.decoded.filled()[0] == 1
+    assert (dataset[0]['img'] == dataset[2]['img']).all() and store(dataset).filled()[0] == 1
 
 
 @pytest.mark.parametrize('side', [31, 32, 33, 63, 64, 65, 80, 200])
@@ -195,10 +207,10 @@ def test_photographs_that_are_read_reduced_stay_on_file(tmp_path, side):
         key = SampleKey(epoch % 3, epoch, 0)
         check_same_views(dataset[key]['inputs'], plain[key]['inputs'])
     # from 64 px on a crop of all of it has four times the sides of its view of 16 px, twice at half the size
-    assert dataset.decoded.filled()[0] == (3 if side < 64 else 0)
+    assert store(dataset).filled()[0] == (3 if side < 64 else 0)
     whole = kept(tmp_path, [LoadRGB()])
     list(whole)
-    assert whole.decoded.filled()[0] == (3 if side < 64 else 0)
+    assert store(whole).filled()[0] == (3 if side < 64 else 0)
 
 
 def test_a_scaled_set_does_not_take_whole_images_from_another(tmp_path):
@@ -261,8 +273,13 @@ def test_a_large_set_is_judged_by_some_of_its_headers(tmp_path, said, monkeypatc
     names = [f'{number}.png' for number in range(budget_module.PROBED * 3)]
     (tmp_path / 'list.txt').write_text('\n'.join(names))
     Image.new('RGB', (4, 4)).save(tmp_path / '0.png')
-    opened = []
-    monkeypatch.setattr(decoded_module, 'read_head', lambda path: opened.append(path) or Head(100, 100, 1))
+    opened: list[str] = []
+
+    def read_head(path: str) -> Head:
+        opened.append(path)
+        return Head(100, 100, 1)
+
+    monkeypatch.setattr(decoded_module, 'read_head', read_head)
     monkeypatch.setattr(budget_module, 'free_memory', lambda: 10 * 2**20)
     dataset = TextList(tmp_path / 'list.txt', pipeline=[LoadRGB()])
     keep_in_memory(dataset)
@@ -295,7 +312,7 @@ def test_copies_share_in_this_process_and_pickles_read_files(folder):
 
 def test_memory_is_given_back(folder):
     dataset = kept(folder)
-    file = dataset.decoded._file
+    file = store(dataset)._file
     os.fstat(file)
     del dataset
     with pytest.raises(OSError, match='Bad file descriptor'):
