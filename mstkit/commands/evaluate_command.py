@@ -7,6 +7,7 @@ dir. Features are cached, so that the same command continues after an interrupti
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from mmengine.utils import import_modules_from_strings
 from mstkit.engine.config.config_options import OptionsAction
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation import EvaluatedNetwork, FeatureCache, open_sets
+from mstkit.evaluation.image_hits import ImageHits, JudgesImages, Judgment, names_of_images, write_hits
 from mstkit.evaluation.suite import (
     Evaluator,
     SuiteResult,
@@ -57,6 +59,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--import', nargs='+', dest='imports', default=[], metavar='MODULE', help='your evaluations')
     parser.add_argument('--branch', help='student or teacher; default: all that a checkpoint has')
     parser.add_argument('--work-dir', default='work_dirs/evaluation', metavar='DIR', help='for the results')
+    parser.add_argument(
+        '--hits', metavar='DIR', help='for which val images are right, EVALUATION.npz each (of a single network)'
+    )
     parser.add_argument('--cache', metavar='DIR', help='for features; WORK_DIR/feature_cache by default')
     parser.add_argument('--seed', type=int, default=0, help='of all random choices')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
@@ -112,6 +117,18 @@ def prepare(args: argparse.Namespace, suite: dict[str, Evaluator]) -> list[tuple
     return pairs
 
 
+def check_hits(suite: dict[str, Evaluator]) -> None:
+    """Refuses --hits for evaluations that classify no images."""
+    without = [name for name, evaluator in suite.items() if not isinstance(evaluator, JudgesImages)]
+    if without:
+        raise UsageError(f'--hits: {", ".join(without)} cannot say which val images are right; leave that out.')
+
+
+def keep_hits(folder: Path, images: tuple[str, ...], name: str, judgment: Judgment) -> None:
+    """Writes which val images an evaluation has classified correctly."""
+    write_hits(folder / f'{name}.npz', ImageHits(images, judgment.hits.numpy(), judgment.metric))
+
+
 def write_page(results: Sequence[SuiteResult], folder: Path) -> None:
     """Writes the table, failures and the plot as a Markdown page."""
     first = results[0]
@@ -147,11 +164,23 @@ def main() -> None:
     if args.cache:
         output_folder('--cache', args.cache)
     suite = build(args)
+    if args.hits:
+        output_folder('--hits', args.hits)
+        check_hits(suite)
     waiting = prepare(args, suite)
+    if args.hits and len(waiting) > 1:
+        names = ', '.join(result.name for _, result in waiting)
+        raise UsageError(f'--hits {args.hits}: give a single network (--branch chooses one), not {names}.')
     results, folder = [result for _, result in waiting], Path(args.work_dir)
     while waiting:  # pop, so that the features of finished networks are freed
         evaluated, result = waiting.pop(0)
-        run_suite(suite, evaluated, result, lambda _: write_results(results, folder / 'results.json'))
+        run_suite(
+            suite,
+            evaluated,
+            result,
+            lambda _: write_results(results, folder / 'results.json'),
+            functools.partial(keep_hits, Path(args.hits), names_of_images(evaluated)) if args.hits else None,
+        )
         checkpoint = Path(result.source).expanduser()
         if checkpoint.is_file() and is_work_dir(checkpoint.parent):
             print(f'{result.name}: results are in {write_beside(checkpoint, result)}')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -187,27 +187,39 @@ class EvaluatedNetwork:
         with torch.no_grad():
             self.network.features(torch.zeros(1, 3, size, size, device=self.device), last_blocks, mean_patch)
 
-    def loader(self, split: str, view: str = 'center') -> DataLoader:
+    def loader(
+        self,
+        split: str,
+        view: str = 'center',
+        batch_size: int | None = None,
+        scale: tuple[float, float] = (0.08, 1.0),
+        indices: Sequence[int] | None = None,
+    ) -> DataLoader:
         """Batches ``{'inputs': (B, 3, H, W) uint8, 'data_samples'}`` of this rank's share of a split.
 
         Args:
             split: 'train' or 'val'.
             view: 'center' keeps the file order, resizes each image and takes the center crop, with the network's
-                sizes. 'augmented' shuffles, takes a random resized crop of 8 to 100 % of the area, and flips
-                horizontally with probability 0.5 (the linear probe of DINO, arXiv 2104.14294, section 4.1). Order and
-                crops are determined by the seed and the epoch, set by ``loader.sampler.set_epoch(epoch)``.
+                sizes. 'augmented' shuffles, takes a random resized crop, and flips horizontally with probability 0.5
+                (the linear probe of DINO, arXiv 2104.14294, section 4.1). Order and crops are determined by the seed
+                and the epoch, set by ``loader.sampler.set_epoch(epoch)``.
+            batch_size: images per batch; by default that of the network's forward passes.
+            scale: smallest and largest share of the area that an augmented crop covers.
+            indices: the images to take of the split; None for all.
 
         Raises:
             UsageError: there is no such split or view.
         """
         if view not in VIEWS:
             raise UsageError(f'there is no view {view!r} of an image, only {" and ".join(VIEWS)}.')
-        dataset = self._images(split, view)
+        dataset = self._images(split, view, scale)
+        if indices is not None:
+            dataset = dataset.get_subset(list(indices))
         if view == 'center':
-            return feature_loader(dataset, self.batch_size, self.num_workers)
+            return feature_loader(dataset, batch_size or self.batch_size, self.num_workers)
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
+            batch_size=batch_size or self.batch_size,
             sampler=EpochSampler(dataset, seed=self.seed),
             num_workers=self.num_workers,
             collate_fn=default_collate,
@@ -218,12 +230,12 @@ class EvaluatedNetwork:
         """The transform of images before features are computed: resize and center crop."""
         return CenterView(resize=self.network.resize, crop=self.network.image_size)
 
-    def _images(self, split: str, view: str = 'center') -> ImageFolder:
+    def _images(self, split: str, view: str = 'center', scale: tuple[float, float] = (0.08, 1.0)) -> ImageFolder:
         """The folder of a split, with one of the views as its pipeline."""
         crop: list[Any] = [self.center_view()]
         if view == 'augmented':
             random = MultiCrop(
-                global_crops=dict(size=self.network.image_size, scale=(0.08, 1.0), count=1),
+                global_crops=dict(size=self.network.image_size, scale=scale, count=1),
                 global_recipes=dict(flip=0.5, jitter=0.0, gray=0.0, blur=0.0, solarize=0.0),
                 local_crops=dict(count=0),
                 interpolation='bilinear',  # torchvision's default, used in papers' probes; center crops are bicubic

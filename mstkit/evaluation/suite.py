@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 
 from mstkit.errors import UsageError, nearest
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork
+from mstkit.evaluation.image_hits import JudgesImages, Judgment
 from mstkit.registry import EVALUATORS
 
 
@@ -139,6 +140,7 @@ def run_suite(
     evaluated: EvaluatedNetwork,
     result: SuiteResult,
     after_each: Callable[[SuiteResult], object] | None = None,
+    on_hits: Callable[[str, Judgment], object] | None = None,
 ) -> SuiteResult:
     """Runs each evaluation on one network; if one fails, its error is recorded and the others still run.
 
@@ -147,13 +149,20 @@ def run_suite(
         evaluated: the network and its images.
         result: filled in place.
         after_each: called with ``result`` after each evaluation.
+        on_hits: called with the name of each evaluation that says which val images are right, and what it says.
 
     Returns:
         ``result``.
     """
     for name, evaluator in suite.items():
         try:
-            metrics = {key: float(value) for key, value in evaluator(evaluated).items()}
+            if on_hits is not None and isinstance(evaluator, JudgesImages):
+                judgment = evaluator.judge(evaluated)
+                found = judgment.metrics
+                on_hits(name, judgment)
+            else:
+                found = evaluator(evaluated)
+            metrics = {key: float(value) for key, value in found.items()}
             if not metrics:
                 raise ValueError('it returned no metrics')
             headlines = evaluator.headlines() if isinstance(evaluator, HasHeadlines) else [next(iter(metrics))]

@@ -36,7 +36,7 @@ class BrightNetwork(nn.Module):
         super().__init__()
         self.name, self.fingerprint, self.image_size = name, fingerprint, size
         self.mean, self.std = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
-        self.blocks = tuple(SimpleNamespace(index=index) for index in range(blocks))
+        self.blocks = tuple(SimpleNamespace(index=index, module=nn.Identity()) for index in range(blocks))
         self.resize = round(size * 8 / 7)
         self.seen = 0
         self.eval()

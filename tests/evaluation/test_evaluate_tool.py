@@ -13,6 +13,7 @@ from PIL import Image
 from mstkit.errors import exit_cleanly
 from mstkit.evaluation import EvaluatedNetwork
 from mstkit.evaluation.evaluators import ClusterEvaluator, KNNEvaluator
+from mstkit.evaluation.image_hits import read_hits
 from mstkit.networks import open_networks
 from mstkit.registry import EVALUATORS
 from tests.programs import load_program
@@ -166,3 +167,17 @@ def test_several_networks_of_one_name_are_told_apart(tool, data, tmp_path, monke
     assert len(results) == 2
     assert len({result['name'] for result in results}) == 2
     assert not any((file.parent / 'evaluation').exists() for file in files)
+
+
+def test_hits_of_each_val_image_are_kept(tool, data, checkpoint, tmp_path, monkeypatch, capsys) -> None:
+    words: tuple[object, ...] = (checkpoint, '--train', data / 'train', '--val', data / 'val', '--hits', tmp_path / 'h')
+    words += ('--work-dir', tmp_path / 'w', '--suite')
+    assert run(tool, monkeypatch, *words, 'knn') == 2
+    assert 'give a single network (--branch chooses one)' in capsys.readouterr().err
+    assert run(tool, monkeypatch, *words, 'knn,cluster', '--branch', 'teacher') == 2
+    assert '--hits: cluster cannot say which val images are right' in capsys.readouterr().err
+    assert run(tool, monkeypatch, *words, 'knn,finetune', '--branch', 'teacher', '--set', 'finetune.epochs=1') == 0
+    (result,) = json.loads((tmp_path / 'w' / 'results.json').read_text())
+    for name in ('knn', 'finetune'):
+        found = read_hits(tmp_path / 'h' / f'{name}.npz')
+        assert len(found.images) == 9 and found.accuracy == pytest.approx(result['metrics'][name][found.metric])

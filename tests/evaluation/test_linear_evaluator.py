@@ -222,3 +222,30 @@ def test_two_ranks_see_what_one_process_sees(data: Path, monkeypatch) -> None:
     for (features, labels), (their_features, their_labels) in zip(alone, together, strict=True):
         torch.testing.assert_close(features, their_features)
         assert torch.equal(labels, their_labels)
+
+
+def test_a_rate_chosen_on_held_out_images_does_not_depend_on_the_val_images(data: Path, said: list[str]) -> None:
+    """Labels of val are mixed up: another accuracy, the same learning rate, the same weights."""
+    settings = dict(type='linear', epochs=8, rates=[1e-7, 1.0], features='last', batch_size=8, held_out=0.25)
+    evaluated = [EvaluatedNetwork(BrightNetwork(), data / 'train', data / 'val', num_workers=0) for _ in range(2)]
+    bank = evaluated[1].bank('val', 1, False)
+    evaluated[1]._banks['val', 1, False] = bank._replace(labels=bank.labels.roll(5))
+    first, mixed = (EVALUATORS.build(settings).judge(one) for one in evaluated)
+    assert first.metrics['linear_lr'] == mixed.metrics['linear_lr'] == pytest.approx(1.0)
+    assert first.metric == 'linear_last_top1' and list(first.metrics) == ['linear_last_top1', 'linear_lr']
+    assert first.metrics['linear_last_top1'] == 100 * first.hits.float().mean() > 90
+    assert mixed.metrics['linear_last_top1'] == 100 * mixed.hits.float().mean() < 50
+    assert any('learning rate 1, ' in line and 'on 6 held-out train images' in line for line in said)
+
+
+def test_hits_are_those_of_the_last_epoch_of_the_best_rate(evaluated: EvaluatedNetwork) -> None:
+    evaluator = LinearEvaluator(epochs=5, rates=[1e-4, 0.5], features='last', batch_size=64)
+    judged = evaluator.judge(evaluated)
+    assert judged.metrics == evaluator(evaluated)
+    assert 100 * judged.hits.double().mean() == judged.metrics['linear_last_top1']
+
+
+@pytest.mark.parametrize('more', [dict(save='head.pth'), dict(preset='dino')])
+def test_held_out_images_go_with_stored_features_alone(more: dict) -> None:
+    with pytest.raises(UsageError, match=r'linear\.held_out is 0\.2'):
+        LinearEvaluator(held_out=0.2, **more)

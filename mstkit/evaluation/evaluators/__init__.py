@@ -4,11 +4,13 @@ An evaluator is a class in :data:`mstkit.registry.EVALUATORS`. Its constructor t
 raises an error, before any features are computed, if the evaluation cannot work. Calling it with a
 :class:`~mstkit.evaluation.evaluated_network.EvaluatedNetwork` returns metrics by name, accuracies in percent; ``x_std``
 is the standard deviation of ``x``. The plot shows the metrics named by ``headlines()``, or the first one without such a
-method.
+method. One that classifies the val images may also say which of them are right
+(:class:`~mstkit.evaluation.image_hits.JudgesImages`).
 """
 
 from mstkit.evaluation.evaluators.backgrounds import BackgroundsEvaluator
 from mstkit.evaluation.evaluators.clusters import ClusterEvaluator
+from mstkit.evaluation.evaluators.finetune import FineTuneEvaluator
 from mstkit.evaluation.evaluators.knn import KNNEvaluator
 from mstkit.evaluation.evaluators.linear import LinearEvaluator
 from mstkit.evaluation.evaluators.low_shot import LowShotEvaluator
@@ -18,6 +20,7 @@ from mstkit.evaluation.evaluators.retrieval import RetrievalEvaluator
 __all__ = [
     'BackgroundsEvaluator',
     'ClusterEvaluator',
+    'FineTuneEvaluator',
     'KNNEvaluator',
     'LinearEvaluator',
     'LowShotEvaluator',

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from mstkit.errors import UsageError
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork
-from mstkit.evaluation.protocols.weighted_knn import DEFAULT_KS, check_ks, clip_ks, knn_accuracy
+from mstkit.evaluation.image_hits import Judgment
+from mstkit.evaluation.protocols.weighted_knn import DEFAULT_KS, check_ks, clip_ks, knn_hits
 from mstkit.registry import EVALUATORS
 from mstkit.utils.checks import check_number
 
@@ -49,9 +50,14 @@ class KNNEvaluator:
 
     def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
         """Returns percent by ``k{k}_top1`` and ``k{k}_top5``; the first is the top-1 of the k nearest to 20."""
+        return self.judge(evaluated).metrics
+
+    def judge(self, evaluated: EvaluatedNetwork) -> Judgment:
+        """The same with the hits of each val image; see :class:`mstkit.evaluation.image_hits.JudgesImages`."""
         train = evaluated.bank('train', self.last_blocks, self.mean_patch)
         val = evaluated.bank('val', self.last_blocks, self.mean_patch)
         ks = self.ks or clip_ks(DEFAULT_KS, len(train.features))
-        accuracy = knn_accuracy(train, val, ks, self.temperature, device=evaluated.device)
+        found = knn_hits(train, val, ks, self.temperature, device=evaluated.device)
+        accuracy = {name: 100.0 * int(hits.sum()) / len(hits) for name, hits in found.items()}
         headline = f'k{min(ks, key=lambda k: (abs(k - HEADLINE_K), k))}_top1'
-        return {headline: accuracy.pop(headline), **accuracy}
+        return Judgment({headline: accuracy.pop(headline), **accuracy}, headline, found[headline])

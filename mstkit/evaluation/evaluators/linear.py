@@ -15,6 +15,7 @@ from mstkit.datasets.unreadable_images import replaced_in
 from mstkit.errors import UsageError
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork
 from mstkit.evaluation.features import log_replaced
+from mstkit.evaluation.image_hits import Judgment
 from mstkit.evaluation.protocols.linear_head import FEATURES, LinearHead, check_features, head_path
 from mstkit.evaluation.protocols.linear_probe import (
     Batches,
@@ -27,8 +28,11 @@ from mstkit.evaluation.protocols.linear_probe import (
 )
 from mstkit.evaluation.protocols.linear_recipes import AUGMENTATIONS, PRESETS
 from mstkit.registry import EVALUATORS
-from mstkit.utils.checks import check_count, check_flag, check_one_of
+from mstkit.structures import FeatureBank
+from mstkit.utils.checks import check_count, check_flag, check_number, check_one_of
 from mstkit.utils.progress_bar import track
+
+LAST = 'linear_last_top1'
 
 
 @EVALUATORS.register_module(name='linear')
@@ -49,6 +53,9 @@ class LinearEvaluator:
         rates, per_256, batch_size, epochs, augmentation, standardize: see
             :class:`~mstkit.evaluation.protocols.linear_recipes.LinearProtocol`.
         save: the file for the best head; ``{network}`` in it stands for the network's name.
+        held_out: share of the train images on which the learning rate is chosen, so that no val image chooses
+            anything: heads of all rates learn from the others, then one head of the best rate learns from all, and its
+            last epoch counts. 0 chooses rate and epoch on the val images.
 
     Raises:
         UsageError: a setting is unknown or out of range.
@@ -65,6 +72,7 @@ class LinearEvaluator:
         augmentation: str | None = None,
         save: str | None = None,
         standardize: bool | None = None,
+        held_out: float = 0.0,
     ) -> None:
         check_one_of('linear.preset', preset, PRESETS)
         given: dict[str, Any] = dict(
@@ -84,6 +92,13 @@ class LinearEvaluator:
         check_flag('linear.standardize', self.protocol.standardize)
         check_one_of('linear.augmentation', self.protocol.augmentation, AUGMENTATIONS)
         self.save = save
+        self.held_out = check_number('linear.held_out', held_out, 0, 0.9)
+        if self.held_out and (save is not None or self.protocol.augmentation != 'none'):
+            what = 'save' if save is not None else f'augmentation {self.protocol.augmentation!r}'
+            raise UsageError(
+                f'linear.held_out is {held_out:g}, which goes with stored features and without a file of the best '
+                f'head: leave {what} out, or held_out.'
+            )
         self._claimed: dict[Path, str] = {}
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
@@ -103,13 +118,45 @@ class LinearEvaluator:
                 )
 
     def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
-        """Returns the metrics of :func:`metrics_of`."""
+        """Returns the metrics of :func:`metrics_of`; with ``held_out``, ``linear_last_top1`` and ``linear_lr``."""
+        return self.judge(evaluated).metrics
+
+    def judge(self, evaluated: EvaluatedNetwork) -> Judgment:
+        """The same with the hits after the last epoch; see :class:`mstkit.evaluation.image_hits.JudgesImages`."""
         result, head = self.train(evaluated)
+        assert result.hits is not None
+        hits = result.hits[result.best_rate]
+        if self.held_out:
+            rate = float(result.rates[0]) / self._scale
+            return Judgment({LAST: float(result.top1[-1, 0]), 'linear_lr': rate}, LAST, hits)
         if self.save is not None and dist.is_main_process():
             path = head_path(self.save, evaluated.network)
             head.save(path)
             print_log(f'linear probe: wrote {path}', logger='current')
-        return metrics_of(self.protocol.rates, result)
+        return Judgment(metrics_of(self.protocol.rates, result), LAST, hits)
+
+    @property
+    def _scale(self) -> float:
+        return self.protocol.batch_size / 256 if self.protocol.per_256 else 1.0
+
+    def _chosen(self, train: FeatureBank, rates: Sequence[float], seed: int, device: torch.device) -> float:
+        """The learning rate whose head is best, after its last epoch, on held-out train images."""
+        order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(seed))
+        count = max(1, round(self.held_out * len(order)))
+        kept, held = (
+            train._replace(features=train.features[rows], labels=train.labels[rows])
+            for rows in (order[count:].sort().values, order[:count].sort().values)
+        )
+        batches = shuffled_batches(kept, held, self.protocol.batch_size, seed)
+        found = train_heads(batches, held, rates, self.protocol.epochs, seed, device=device)
+        last = found.top1[-1].nan_to_num(-1).tolist()
+        best = max(range(len(rates)), key=lambda index: (last[index], -rates[index]))
+        print_log(
+            f'linear probe: learning rate {rates[best] / self._scale:g}, {last[best]:.1f} % on {count} held-out train '
+            'images',
+            logger='current',
+        )
+        return rates[best]
 
     def train(self, evaluated: EvaluatedNetwork) -> tuple[ProbeResult, LinearHead]:
         """Trains the heads.
@@ -118,7 +165,7 @@ class LinearEvaluator:
             The results of all heads (with the learning rates of SGD), and the best head.
         """
         protocol = self.protocol
-        scale = protocol.batch_size / 256 if protocol.per_256 else 1.0
+        scale = self._scale
         how = f'times {scale:g}' if protocol.per_256 else 'as given, whatever the batch size'
         print_log(
             f'linear probe of {evaluated.network.name}: preset {self.preset}, features {protocol.features}, '
@@ -137,16 +184,22 @@ class LinearEvaluator:
         if standardized is not None:
             val = val._replace(features=standardized(val.features))
             batches = _standardized(batches, standardized)
+        rates = [rate * scale for rate in protocol.rates]
+        if self.held_out:
+            train = evaluated.bank('train', *kind)
+            if standardized is not None:
+                train = train._replace(features=standardized(train.features))
+            rates = [self._chosen(train, rates, evaluated.seed, evaluated.device)]
         result = train_heads(
             batches,
             val,
-            [rate * scale for rate in protocol.rates],
+            rates,
             protocol.epochs,
             evaluated.seed,
             device=evaluated.device,
             progress=protocol.augmentation == 'none' and dist.is_main_process(),
         )
-        lost = [f'{rate:g}' for rate, gone in zip(protocol.rates, result.diverged, strict=True) if gone]
+        lost = [f'{rate / scale:g}' for rate, gone in zip(result.rates, result.diverged, strict=True) if gone]
         if lost:
             print_log(
                 f'linear probe of {evaluated.network.name}: {len(lost)} of {len(protocol.rates)} learning rates '
@@ -213,7 +266,7 @@ def metrics_of(rates: Sequence[float], result: ProbeResult) -> dict[str, float]:
     best, epochs = result.best_rate, result.best_epochs
     metrics = {
         'linear_best_top1': float(result.top1[epochs[best], best]),
-        'linear_last_top1': float(result.top1[-1, best]),
+        LAST: float(result.top1[-1, best]),
     }
     if result.top5 is not None:
         metrics['linear_best_top5'] = float(result.top5[epochs[best], best])

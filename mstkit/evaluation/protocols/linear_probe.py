@@ -31,6 +31,7 @@ class ProbeResult(NamedTuple):
         top5: as ``top1``; None if there are at most five classes.
         weight: (R, K, D), of each head after its best epoch.
         bias: (R, K), likewise.
+        hits: (R, M) bool, whether each val image is classified correctly after the last epoch; None if not kept.
     """
 
     rates: tuple[float, ...]
@@ -39,6 +40,7 @@ class ProbeResult(NamedTuple):
     top5: Tensor | None
     weight: Tensor
     bias: Tensor
+    hits: Tensor | None = None
 
     @property
     def diverged(self) -> tuple[bool, ...]:
@@ -124,7 +126,13 @@ def train_heads(
             'ones.'
         )
     return ProbeResult(
-        rates, loss, top1, top5 if len(val.classes) > 5 else None, best_weight.permute(1, 2, 0).cpu(), best_bias.cpu()
+        rates,
+        loss,
+        top1,
+        top5 if len(val.classes) > 5 else None,
+        best_weight.permute(1, 2, 0).cpu(),
+        best_bias.cpu(),
+        heads.hits(val),
     )
 
 
@@ -226,6 +234,15 @@ class _Heads:
         self.weight -= factor * self.rates * self.weight_speed
         self.bias -= factor * self.rates * self.bias_speed
         return loss
+
+    def hits(self, bank: FeatureBank) -> Tensor:
+        """Whether each head classifies each image correctly, (R, M) bool on the CPU."""
+        chunk = max(1, _LOGITS // self.bias.numel())
+        found = []
+        for start in range(0, len(bank.labels), chunk):
+            best = self.logits(bank.features[start : start + chunk].to(self.weight.device).float()).argmax(dim=2).cpu()
+            found.append(best == bank.labels[start : start + chunk, None])
+        return torch.cat(found).T.contiguous()
 
     def accuracy(self, bank: FeatureBank) -> tuple[Tensor, Tensor]:
         """Top-1 and top-5 in percent, each (R,) float64 on the CPU; NaN for heads with a logit that is not finite."""

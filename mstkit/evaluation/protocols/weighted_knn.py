@@ -71,7 +71,6 @@ def check_banks(train: FeatureBank, val: FeatureBank) -> None:
         )
 
 
-@torch.no_grad()
 def knn_accuracy(
     train: FeatureBank,
     val: FeatureBank,
@@ -102,6 +101,26 @@ def knn_accuracy(
     Raises:
         UsageError: a k or a temperature out of range, or banks that do not fit each other.
     """
+    found = knn_hits(train, val, ks, temperature, chunk, device)
+    return {name: 100.0 * int(hits.sum()) / len(hits) for name, hits in found.items()}
+
+
+@torch.no_grad()
+def knn_hits(
+    train: FeatureBank,
+    val: FeatureBank,
+    ks: Sequence[int] = DEFAULT_KS,
+    temperature: float = 0.07,
+    chunk: int = 16384,
+    device: torch.device | str | None = None,
+) -> dict[str, torch.Tensor]:
+    """Whether each val image is classified correctly by its k nearest train images.
+
+    Arguments and errors are those of :func:`knn_accuracy`.
+
+    Returns:
+        (M,) bool on the CPU, in the order of ``val``, by the names of :func:`knn_accuracy`.
+    """
     check_number('the temperature of k-NN', temperature, above=0)
     check_count('the chunk of k-NN', chunk, 1)
     check_ks(ks)
@@ -116,7 +135,7 @@ def knn_accuracy(
     names = [f'k{k}_top1' for k in clipped]
     if len(train.classes) > 5:
         names += [f'k{k}_top5' for k in clipped]
-    correct = dict.fromkeys(names, 0)
+    correct: dict[str, list[torch.Tensor]] = {name: [] for name in names}
     train_labels = train.labels.to(target_device)
     for start in range(0, len(val.features), chunk):
         found = nearest(val.features[start : start + chunk], train.features, clipped[-1], target_device)
@@ -133,8 +152,8 @@ def knn_accuracy(
                     if name in correct:
                         best = votes.topk(width, dim=1)
                         hit = (best.indices == expected[:, None]) & (best.values > 0)
-                        correct[name] += int(hit.any(dim=1).sum())
-    return {name: 100.0 * count / len(val.features) for name, count in correct.items()}
+                        correct[name].append(hit.any(dim=1).cpu())
+    return {name: torch.cat(parts) for name, parts in correct.items()}
 
 
 def best_k(accuracy: Mapping[str, float]) -> tuple[int, float]:
