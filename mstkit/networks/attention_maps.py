@@ -137,8 +137,10 @@ def received_attention(maps: AttentionMaps, score: str = 'class_token') -> Tenso
         (B, N, h, w) float32; a head (in a Swin, a window of a head) sums to one minus the attention to other tokens.
     """
     weights, real = maps.weights, maps.real
-    seen = maps.positions if real is None else maps.positions[real]
-    grid = len(seen[..., 0].unique()), len(seen[..., 1].unique())
+    grid = maps.grid
+    if grid is None:  # from the positions, for which the host waits
+        seen = maps.positions if real is None else maps.positions[real]
+        grid = len(seen[..., 0].unique()), len(seen[..., 1].unique())
     if maps.class_token and score == 'class_token':
         received = weights[:, :, 0, maps.extra :]
     elif real is None:

@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from mstkit.networks.attention_maps import attention_weights, patch_centers, window_places
 from mstkit.networks.backbone_structure import BackboneStructure, Size
 from mstkit.networks.network_blocks import AttentionMaps, Block
+from mstkit.utils.device_copies import copied_to
 
 OnTokens = Callable[[Block, Tensor], object]
 OnAttention = Callable[[AttentionMaps], object]
@@ -46,18 +47,18 @@ def attention_hooks(
         tokens, mask, real = inputs[0], None, None
         stride = structure.stride(block.stage)
         if structure.layout == 'vit':
-            positions = patch_centers(grid, stride).to(tokens.device)
+            positions = copied_to(patch_centers(grid, stride), tokens.device)
         else:
             mask = named.get('mask', *inputs[1:2])
             # A block gets a mask exactly when it shifts.
             window, shift, pad_first = structure.window(block, shifted=mask is not None)
             places, kept = window_places(grid, window, shift, stride, pad_first)
             images = len(tokens) // len(places)
-            positions = places.to(tokens.device).repeat(images, 1, 1)
-            real = None if kept is None else kept.to(tokens.device).repeat(images, 1)
+            positions = copied_to(places, tokens.device).repeat(images, 1, 1)
+            real = None if kept is None else copied_to(kept, tokens.device).repeat(images, 1)
         weights = attention_weights(module, tokens, mask, named.get('rel_pos_bias'))
         extra, class_token = structure.extra, structure.class_token
-        on_attention(AttentionMaps(block.index, block.stage, weights, positions, extra, real, class_token))
+        on_attention(AttentionMaps(block.index, block.stage, weights, positions, extra, real, class_token, grid))
 
     return [
         block.module.register_forward_pre_hook(before_block),

@@ -12,6 +12,7 @@ from mstkit.errors import UsageError
 from mstkit.networks.network import Network
 from mstkit.networks.open_network import open_networks
 from mstkit.utils.checks import check_one_of, check_text
+from mstkit.utils.device_copies import copied_to
 
 
 class FrozenNetwork(nn.Module):
@@ -70,7 +71,9 @@ class FrozenNetwork(nn.Module):
         if torch.equal(of_method[0].expand(3), mean) and torch.equal(of_method[1].expand(3), std):
             return images
         scale, shift = of_method[1] / std, (of_method[0] - mean) / std
-        return images * scale.to(images).view(-1, 1, 1) + shift.to(images).view(-1, 1, 1)
+        both = torch.stack((scale, shift))[..., None, None].to(images.dtype)  # (2, 3, 1, 1)
+        scale, shift = copied_to(both, images.device)
+        return images * scale + shift
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         found = state_dict.get(f'{prefix}fingerprint')

@@ -35,6 +35,7 @@ class AttentionMaps(NamedTuple):
         real: (W, T) bool, False for padding tokens, which take part in the attention nevertheless; None without
             padding.
         class_token: whether the first token is a class token.
+        grid: (h, w) of the patches of an image; None where only their positions are known.
     """
 
     block: int
@@ -44,6 +45,7 @@ class AttentionMaps(NamedTuple):
     extra: int
     real: Tensor | None
     class_token: bool
+    grid: tuple[int, int] | None = None
 
 
 class PassThrough(nn.Module):

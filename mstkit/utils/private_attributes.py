@@ -55,6 +55,13 @@ def forget_steps(scheduler: Any) -> None:
     scheduler.last_step, scheduler._global_step = -1, -1
 
 
+def scale_of(scaler: torch.amp.GradScaler) -> Tensor:
+    """The factor of a loss scaler, on its device; ``get_scale`` copies it to the host. It is changed in place."""
+    scale = scaler._get_scale_async()
+    assert scale is not None, 'it scales nothing yet'
+    return scale
+
+
 def mark_as_counted(step: Any) -> None:
     """Marks the ``step`` of an optimizer so that schedulers do not wrap it in a counter of its calls."""
     step._with_counter = True

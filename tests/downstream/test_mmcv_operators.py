@@ -30,7 +30,7 @@ from . import plain_operators as plain
 STANDS_IN = install()
 needs_stand_in = pytest.mark.skipif(not STANDS_IN, reason='mmcv has its compiled operators here')
 no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU here')
-each_device = pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=no_gpu)])
+each_device = pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=[no_gpu, pytest.mark.gpu])])
 each_half = pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 
 

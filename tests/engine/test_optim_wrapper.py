@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from torch import nn
 
+from mstkit.engine.hooks import StepInfoHook
 from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper, clip_per_tensor_
 from mstkit.errors import UsageError
 from mstkit.structures import Progress
@@ -132,6 +136,7 @@ def test_wrong_values_are_named(settings, message):
         wrapper_of(Net(), **settings)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 def test_fp16_overflow_is_counted_and_survives_a_checkpoint():
     net = Net().cuda()
@@ -145,6 +150,21 @@ def test_fp16_overflow_is_counted_and_survives_a_checkpoint():
     assert other.skipped_steps == 1
     assert other.loss_scaler is not None and wrapper.loss_scaler is not None
     assert other.loss_scaler.get_scale() == wrapper.loss_scaler.get_scale()
+
+
+def test_what_the_scaler_left_out_is_in_the_log():
+    net = Net()
+    wrapper = wrapper_of(net, freeze_last_layer_epochs=0)
+    hub = MessageHub('what the scaler left out')
+    runner = SimpleNamespace(iter=0, epoch=0, optim_wrapper=wrapper, message_hub=hub)
+    hook = StepInfoHook()
+    hook.after_train_iter(runner, 0, outputs=dict(loss=torch.tensor(1.0)))
+    assert set(hub.log_scalars) == {'train/loss'}, 'there is no scaler'
+    wrapper.loss_scaler = torch.amp.GradScaler('cpu', init_scale=1024.0)
+    for number, factor in enumerate((1.0, float('inf'), 1.0)):
+        wrapper.update_params(net(torch.ones(2, 5)) * factor)
+        hook.after_train_iter(runner, number, outputs=dict(loss=torch.tensor(1.0)))
+    assert hub.log_scalars['train/skipped_steps'].data[0].tolist() == [0, 1, 1]
 
 
 def test_fp16_goes_through_the_scaler():

@@ -18,8 +18,9 @@ from mstkit.errors import UsageError
 from mstkit.registry import OPTIM_WRAPPERS
 from mstkit.structures import Progress
 from mstkit.utils.checks import check_count, check_number, check_one_of
+from mstkit.utils.device_copies import copied_to
 from mstkit.utils.local_shards import is_spread, local_parts
-from mstkit.utils.private_attributes import norms_of, scale_each_
+from mstkit.utils.private_attributes import norms_of, scale_each_, scale_of
 
 CLIP_MODES = ('per_tensor', 'global')
 
@@ -43,7 +44,7 @@ def clip_per_tensor_(gradients: list[Tensor], max_norm: float) -> Tensor:
     if any(spread):  # sharded training: a single all-reduce for the norms of all tensors
         squares = norms.square()
         dist.all_reduce(squares)
-        norms = torch.where(torch.tensor(spread, device=norms.device), squares.sqrt(), norms)
+        norms = torch.where(copied_to(torch.tensor(spread), norms.device), squares.sqrt(), norms)
     coefficients = (max_norm / (norms + 1e-6)).clamp_(max=1.0)
     scale_each_(parts, coefficients)
     return norms
@@ -103,10 +104,19 @@ class DistillationOptimWrapper(OptimWrapper):
         self.freeze_last_layer_epochs = freeze_last_layer_epochs
         self.last_layer_key = last_layer_key
         self.stepped = False
-        self.skipped_steps = 0
+        self._skipped: Tensor | int = 0  # a tensor on the device as soon as the loss scaler has one
         self._last_layer: list[nn.Parameter] = []
         self._progress: Progress | None = None
         self._epoch_length: int | None = None
+
+    @property
+    def skipped_steps(self) -> int:
+        """How many steps the loss scaler left out; reading it waits for the device."""
+        return int(self._skipped)
+
+    def counted(self) -> dict[str, Tensor | int]:
+        """What the log has of the wrapper, still on the device: ``skipped_steps`` with fp16."""
+        return {} if self.loss_scaler is None else {'skipped_steps': self._skipped}
 
     def set_progress(self, progress: Progress) -> None:
         """Sets the current step and epoch; ``ProgressHook`` calls it before every iteration."""
@@ -203,11 +213,10 @@ class DistillationOptimWrapper(OptimWrapper):
         if scaler is None:
             self.optimizer.step(**kwargs)
         else:
-            scale = scaler.get_scale()
+            scale = scale_of(scaler).clone()
             scaler.step(self.optimizer, **kwargs)
             scaler.update()
-            self.skipped_steps += scaler.get_scale() < scale
-            self.message_hub.update_scalar('train/skipped_steps', self.skipped_steps)
+            self._skipped = self._skipped + (scale_of(scaler) < scale).int()
         self.stepped = True
 
     def _clip(self) -> None:
@@ -243,7 +252,7 @@ class DistillationOptimWrapper(OptimWrapper):
         scaler_state = state_dict.pop('loss_scaler', None)
         if scaler_state is not None and self.loss_scaler is not None:
             scaler_state = dict(scaler_state)
-            self.skipped_steps = scaler_state.pop('skipped_steps', 0)
+            self._skipped = scaler_state.pop('skipped_steps', 0)
             self.loss_scaler.load_state_dict(scaler_state)
         elif (scaler_state is None) != (self.loss_scaler is None):
             was, now = ('fp16', self.cast_dtype) if self.loss_scaler is None else ('not fp16', 'fp16')

@@ -15,6 +15,7 @@ from mstkit.errors import UsageError
 from mstkit.models.data_preprocessors import batch_photometric
 from mstkit.registry import MODELS
 from mstkit.utils.checks import check_list, check_number
+from mstkit.utils.device_copies import copied_to
 from mstkit.utils.view_parameters import BLUR, FACTORS, FLIP, GRAY, NO_SOLARIZATION, ORDER, SOLARIZE
 
 _JITTER = (
@@ -155,6 +156,4 @@ def _flip(images: Tensor) -> Tensor:
 def _to_device(parts: list[np.ndarray], device: torch.device) -> tuple[Tensor, ...]:
     """Copies flat arrays to the device, all in one transfer."""
     tensor = torch.from_numpy(np.concatenate(parts))
-    if device.type == 'cuda':  # copies from pinned memory are asynchronous
-        tensor = tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device).split([len(part) for part in parts])
+    return copied_to(tensor, device).split([len(part) for part in parts])

@@ -14,6 +14,7 @@ from mstkit.models.decoders.scaled_prediction import ScaledPrediction
 from mstkit.models.decoders.token_decoder import TokenDecoder
 from mstkit.structures import TokenOutput, VisibleOutput
 from mstkit.utils.checks import check_count, check_number, check_size
+from mstkit.utils.device_copies import copied_to
 from mstkit.utils.sincos_positions import sincos_positions
 from mstkit.utils.visible_places import visible_places
 
@@ -130,5 +131,5 @@ class TransformerDecoder(TokenDecoder):
         """Fixed positions (1, L, C), computed from the grid and cached; not part of the state dict."""
         key = (grid, device)
         if key not in self._positions:
-            self._positions[key] = sincos_positions(grid, self.embed.out_features).to(device)
+            self._positions[key] = copied_to(sincos_positions(grid, self.embed.out_features), device)
         return self._positions[key]

@@ -16,6 +16,7 @@ from mstkit.models.maskers.functional import importance_of
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 from mstkit.utils.checks import check_count, check_size
+from mstkit.utils.device_copies import copied_to
 from mstkit.utils.local_shards import is_sharded
 
 if TYPE_CHECKING:  # for annotations only: importing it would be circular
@@ -155,11 +156,13 @@ class CachedGuide(GuideOnAnother):
         boxes = torch.stack(
             [_boxes_of(sample)[: step.global_views] for sample in step.data_samples], dim=1
         )  # (G, B, 5)
-        maps = self.maps[index].to(step.images.device).float().repeat(step.global_views, 1, 1)
-        scores = crop_maps(maps, boxes.flatten(0, 1), grid)
+        device = step.images.device
+        maps = copied_to(self.maps[index], device).float().repeat(step.global_views, 1, 1)
+        scores = crop_maps(maps, copied_to(boxes.flatten(0, 1), device), grid)
         missing = (replaced | ~self.known[index]).repeat(step.global_views)
-        rows = missing.nonzero().squeeze(1).to(scores.device)
+        rows = missing.nonzero().squeeze(1)  # on the host, where nobody waits for it
         if self._needed(len(rows), step):
+            rows = copied_to(rows, device)
             # Where only another process has such an image, one is encoded for nothing.
             made = self.importance(step.model, step.images[rows] if len(rows) else step.images[:1]).flatten(1)
             scores[rows] = made[: len(rows)]

@@ -123,7 +123,7 @@ class CenteredHead(nn.Module):
     def _collect(self) -> Tensor:
         """Sum of the logits since the last step and their number, (K + 1,)."""
         total = torch.cat([s for s, _ in self._pending]).sum(dim=0)
-        count = total.new_tensor([float(sum(n for _, n in self._pending))])
+        count = total.new_full((1,), float(sum(n for _, n in self._pending)))  # filled there: no copy from the host
         self._pending.clear()
         return torch.cat((total, count))
 

@@ -132,7 +132,7 @@ class CurriculumMasking(Objective):
         gauss, kl, alike = pushed_apart(p), divergence(p, 1 - self.ratio), likeness(p)
         seen = p.detach()
         self.statistics = {
-            'mask_factor': p.new_tensor(self.factor),
+            'mask_factor': p.new_full((), self.factor),
             'mask_error': error.detach(),
             'mask_visibility': seen.mean(),
             'mask_decided': ((seen < DECIDED) | (seen > 1 - DECIDED)).float().mean(),

@@ -47,7 +47,7 @@ class Regularizer(Objective):
 
 def images_of_all_ranks(features: Tensor) -> Tensor:
     """n, the images of an iteration over all ranks, a scalar, of this rank's features (G, B, C)."""
-    images = features.new_tensor(float(features.shape[1]))
+    images = features.new_full((), float(features.shape[1]))
     dist.all_reduce(images)
     return images
 

@@ -11,6 +11,7 @@ from mstkit.models.objectives.regularizer import Regularizer, images_of_all_rank
 from mstkit.registry import MODELS
 from mstkit.structures import Progress
 from mstkit.utils.checks import check_size
+from mstkit.utils.device_copies import copied_to
 
 LARGEST, POINTS = 3.0, 17  # of t, from 0
 
@@ -52,7 +53,8 @@ class SIGReg(Regularizer):
         images = images_of_all_ranks(features)
         t = torch.linspace(0, LARGEST, POINTS, device=features.device)
         gaussian = (-t.square() / 2).exp()
-        angles = (features @ self.drawn(features.shape[-1]).to(features.device)).unsqueeze(-1) * t  # (G, B, A, T)
+        directions = copied_to(self.drawn(features.shape[-1]), features.device)
+        angles = (features @ directions).unsqueeze(-1) * t  # (G, B, A, T)
         sums = sum_over_ranks(torch.stack((angles.cos().sum(dim=1), angles.sin().sum(dim=1))))  # (2, G, A, T)
         real, imaginary = sums / images
         squares = (real - gaussian).square() + imaginary.square()
