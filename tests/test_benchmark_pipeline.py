@@ -79,6 +79,19 @@ def test_the_reference_makes_dinos_views(images):
     assert times == sorted(times) and len(times) == 5
 
 
+def test_two_loaders_take_turns(images, monkeypatch, tmp_path, capsys):
+    words = ('--data-root', images, '--workers', 0, '--batch-size', 2, '--batches', 3, '--device', 'cpu', '--turns', 2)
+    against = ('--against', 'train_dataloader.dataset.memory=False')
+    assert run(load('loader'), monkeypatch, CONFIG, *words, *against) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = json.loads(lines[-1])
+    assert found['against'] == {'train_dataloader.dataset.memory': False} and found['turns'] == 2
+    results = found['results']
+    assert len(results['images_per_second']) == len(results['ratios']) == 2 and min(results['images_per_second']) > 0
+    assert min(results['ratios']) <= results['ratio'] <= max(results['ratios'])
+    assert any(line.startswith(f'as given: {results["images_per_second"][0]:.1f} images/s') for line in lines)
+
+
 @pytest.mark.parametrize('photometric', ['cpu', 'device'])
 def test_loader(images, monkeypatch, tmp_path, capsys, photometric):
     out = tmp_path / 'out.json'
@@ -118,6 +131,7 @@ def test_mistakes(images, monkeypatch, tmp_path, capsys):
         (loader, (CONFIG, '--batches', 0), '--batches is 0'),
         (loader, (CONFIG, '--workers', -1), '--workers is -1'),
         (loader, (CONFIG, '--step-ms', -1), '--step-ms is -1'),
+        (loader, (CONFIG, '--turns', 0), '--turns is 0'),
     ):
         assert run(module, monkeypatch, *words) == 2, words
         assert message in capsys.readouterr().err

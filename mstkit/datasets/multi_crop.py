@@ -13,7 +13,7 @@ from mmcv.transforms import BaseTransform
 from mstkit.datasets.crop_resizing import INTERPOLATION, RESIZE, Box
 from mstkit.datasets.image_photometric import apply_parameters
 from mstkit.datasets.lazy_image import LazyImage, largest_step
-from mstkit.datasets.sampling import SampleKey
+from mstkit.datasets.sampling import SampleKey, uniform
 from mstkit.datasets.view_recipe import ViewRecipe
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
@@ -98,8 +98,8 @@ def draw_crop(
     """
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
-        area = height * width * generator.uniform(*scale)
-        aspect = math.exp(generator.uniform(low, high))
+        area = height * width * uniform(generator, *scale)
+        aspect = math.exp(uniform(generator, low, high))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             top, left = generator.integers(height - h + 1), generator.integers(width - w + 1)
@@ -246,8 +246,9 @@ class MultiCrop(BaseTransform):
     def _draw(self, key: SampleKey, height: int, width: int) -> list[DrawnView]:
         """Draws all views of an image of this size, in pixels."""
         drawn: list[DrawnView] = []
+        generator = key.generator()
         for number, (crop, recipe) in enumerate(self.views):
-            generator = key.generator(f'view {number}')
+            key.restart(generator, f'view {number}')
             box = draw_crop(height, width, crop.scale, self.ratio, generator)
             view = DrawnView(box, crop.size, crop.size, recipe.draw(generator))
             if self.pixel_shift is not None and number < self.global_crops.count:

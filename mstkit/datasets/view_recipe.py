@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mstkit.datasets.image_photometric import apply_parameters
+from mstkit.datasets.sampling import uniform
 from mstkit.utils.checks import check_count, check_number, check_range
 from mstkit.utils.view_parameters import JITTER, NO_SOLARIZATION, ViewParameters
 
@@ -63,7 +64,7 @@ class ViewRecipe:
         if generator.random() < self.jitter:
             factors = self._draw_jitter(generator)
         gray = generator.random() < self.gray
-        blur = generator.uniform(*self.blur_sigma) if generator.random() < self.blur else 0.0
+        blur = uniform(generator, *self.blur_sigma) if generator.random() < self.blur else 0.0
         solarize = self.solarize_threshold if generator.random() < self.solarize else NO_SOLARIZATION
         order = tuple(JITTER.index(part) for part in factors)
         return ViewParameters(flip, order, **factors, gray=gray, blur=blur, solarize=solarize)
@@ -71,12 +72,12 @@ class ViewRecipe:
     def _draw_jitter(self, generator: np.random.Generator) -> dict[str, float]:
         """The factors of the jitter's operations, in the order of application."""
         factors = {}
-        for part in generator.permutation(len(JITTER)):
+        for part in generator.permutation(len(JITTER)).tolist():
             name = JITTER[part]
             strength = getattr(self, name)
             if strength:
                 low, high = (-strength, strength) if name == 'hue' else (max(0.0, 1.0 - strength), 1.0 + strength)
-                factors[name] = generator.uniform(low, high)
+                factors[name] = uniform(generator, low, high)
         return factors
 
     def apply(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -18,6 +18,7 @@ from mstkit.datasets import CenterView, EpochSampler, MultiCrop, PackViews, Samp
 from mstkit.datasets.multi_crop import draw_crop
 from mstkit.datasets.view_recipe import ViewRecipe
 from mstkit.errors import UsageError
+from mstkit.utils.view_parameters import JITTER
 
 PLAIN = dict(flip=0.0, jitter=0.0, gray=0.0, blur=0.0, solarize=0.0)
 SMALL = dict(global_crops=dict(size=32), local_crops=dict(size=16, count=3))
@@ -195,6 +196,35 @@ def test_pack_views():
         np.testing.assert_array_equal(
             PackViews()(dict(img=other))['inputs'].permute(1, 2, 0).numpy(), other, strict=True
         )
+
+
+@pytest.mark.parametrize('side', [1, 32, 111, 112, 113, 224])
+def test_planes_are_packed_alike_at_every_size(side):
+    image = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
+    packed = PackViews()(dict(img=image))['inputs']
+    assert packed.is_contiguous() and packed.dtype == torch.uint8
+    np.testing.assert_array_equal(packed.numpy(), image.transpose(2, 0, 1))
+    packed.zero_()
+    assert image.any()
+
+
+def test_draws_are_those_of_numpys_own_functions():
+    for index in range(50):
+        key = SampleKey(index, epoch=3, seed=1)
+        recipe, generator = ViewRecipe(flip=0.3, solarize=0.4), key.generator('x')
+        drawn = recipe.draw(key.generator('x'))
+        assert drawn.flip == (generator.random() < 0.3)
+        factors = {}
+        if generator.random() < 0.8:
+            for part in generator.permutation(4):
+                low, high = [(0.6, 1.4), (0.6, 1.4), (0.8, 1.2), (-0.1, 0.1)][part]
+                factors[['brightness', 'contrast', 'saturation', 'hue'][part]] = generator.uniform(low, high)
+        assert [JITTER[part] for part in drawn.order] == list(factors)
+        assert {name: getattr(drawn, name) for name in factors} == pytest.approx(factors, rel=1e-15)
+        assert drawn.gray == (generator.random() < 0.2)
+        assert (drawn.blur > 0) == (generator.random() < 0.5)
+        assert drawn.blur == pytest.approx(generator.uniform(0.1, 2.0) if drawn.blur else 0, rel=1e-15)
+        assert drawn.solarize == (128 if generator.random() < 0.4 else 256)
 
 
 def test_a_single_view_is_packed_as_an_image():

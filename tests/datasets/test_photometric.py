@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torchvision.transforms.functional as functional
 from PIL import Image, ImageFilter
 
 from mstkit.datasets import image_photometric
-from mstkit.utils.view_parameters import box_kernels
+from mstkit.utils.view_parameters import blur_kernel, box_kernels
 
 
 def toy_images() -> list[np.ndarray]:
@@ -85,3 +86,17 @@ def test_the_blur_has_the_width_that_was_asked_for(sigma):
     positions = np.arange(len(kernel)) - len(kernel) // 2
     assert len(kernel) % 2 == 1 and kernel.min() >= 0
     np.testing.assert_allclose([kernel.sum(), (kernel * positions**2).sum()], [1, sigma**2], rtol=1e-9)
+
+
+def test_one_kernel_is_that_of_many_to_the_last_bit():
+    for sigma in np.random.default_rng(0).uniform(0.05, 4, 300).tolist():
+        np.testing.assert_array_equal(blur_kernel(sigma), box_kernels(np.array([sigma]))[0], strict=True)
+
+
+@pytest.mark.parametrize('side', [1, 2, 31, 32, 63, 64, 65, 224])
+def test_mirroring_is_opencvs_at_every_size(side):
+    image = np.random.default_rng(side).integers(0, 256, (side + 1, side, 3), np.uint8)
+    for view in (image, image[::-1, ::-1]):
+        mirrored = image_photometric.flip_horizontally(view)
+        np.testing.assert_array_equal(mirrored, cv2.flip(np.ascontiguousarray(view), 1), strict=True)
+        assert mirrored.flags.c_contiguous

@@ -151,3 +151,15 @@ def test_keys_survive_mmengines_wrappers():
         key = results['sample_idx']
         assert (int(key), key.epoch, key.seed) == (2, 2, 8)
         np.testing.assert_array_equal(key.generator().random(3), SampleKey(index, 2, 8).generator().random(3))
+
+
+def test_a_restarted_generator_is_a_new_one():
+    used = SampleKey(1).generator('a')
+    used.random(7)
+    used.integers(5)  # leaves half a word behind
+    key = SampleKey(2**40, epoch=2, seed=-3)
+    assert key.restart(used, 'view 1') is used
+    fresh = key.generator('view 1')
+    assert used.integers(1000, size=9).tolist() == fresh.integers(1000, size=9).tolist()
+    assert used.random(9).tolist() == fresh.random(9).tolist()
+    assert used.permutation(9).tolist() == fresh.permutation(9).tolist()
