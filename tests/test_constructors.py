@@ -158,6 +158,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'TopShareMasker': ({}, hide),
     'MaskerSchedule': (dict(phases=[(0, None), (1, MASKER)]), hide),
     'RatioSchedule': (dict(masker=MASKER, start=0.1, end=0.5, epochs=2), hide),
+    'ShuffledMasker': (dict(masker=MASKER), hide),
     'DINOHead': (HEADS, distill),
     'IBOTHead': (HEADS, distill),
     'MoBYHead': (dict(dim=8, queue_size=4), contrast),

@@ -87,3 +87,94 @@ choices = {
         'throwing': dict(**thrown),
     },
 }
+
+# What --masks takes: names that mean the same mask in every method, and what a method of each family sets for it. A
+# sentence in place of that says why the family cannot take the mask. `types` are the methods of a family, `branch` is
+# what the papers of the family measure, `probe` its preset of the linear probe.
+same = choices['model.masker']
+visible = choices['model.masker+guide']
+# HPM's teacher, as in its config for folders.
+average = dict(teacher=dict(momentum=0.99, end_momentum=0.999))
+no_guide = dict(guide='teacher')
+exact = dict(type='RandomMasker', ratio=0.75, rounding='up')
+
+families = {
+    'self-distillation': dict(
+        types=('DINO', 'IBOT', 'MSTAlgorithm'),
+        branch='teacher',
+        probe='sweep',
+        masks={
+            **{
+                name: {'model.masker': same[name]}
+                for name in (
+                    'random',
+                    'block',
+                    'inverse-block',
+                    'inverse-multi-block',
+                    'multi-block',
+                    'uniform',
+                    'attmask-high',
+                    'attmask-low',
+                    'attmask-hint',
+                    'mst',
+                    'multinomial-most',
+                    'multinomial-least',
+                    'parts',
+                    'object',
+                )
+            },
+            'color-noise': {'model.masker': same['color-green']},
+            'hard-patches': {
+                'model.masker+guide+objectives': dict(
+                    masker=dict(type='TopShareMasker', **share), guide='predicted_loss', objectives=ranked
+                )
+            },
+            'random-ranked': {
+                'model.masker+guide+objectives': dict(masker=same['random'], guide='teacher', objectives=ranked)
+            },
+            'none': 'iBOT has a loss on hidden patches alone; for DINO and MST take --vary model.masker=none,...',
+            'amt': 'AMT throws patches, which only an encoder of visible patches can leave out',
+            'amt-random': 'it throws patches, which only an encoder of visible patches can leave out',
+        },
+    ),
+    'reconstruction': dict(
+        types=('MAE', 'SimMIM', 'MaskFeat', 'BEiT', 'LocalMIM'),
+        branch='student',
+        probe='mae',
+        masks={
+            **{
+                name: {'model.masker+guide': visible[name]}
+                for name in (
+                    'random',
+                    'block',
+                    'inverse-block',
+                    'inverse-multi-block',
+                    'multi-block',
+                    'uniform',
+                    'amt',
+                    'amt-random',
+                )
+            },
+            'color-noise': {'model.masker+guide': visible['color-green']},
+            'attmask-high': {'model.masker+guide': visible['attmask-high-ema']},
+            'attmask-low': {'model.masker+guide': dict(masker=dict(type='AttMaskLow', **most), guide='ema')},
+            'attmask-hint': {
+                'model.masker+guide': dict(masker=dict(type='AttMaskHint', show_max=0.1, **most), guide='ema')
+            },
+            'mst': {'model.masker+guide': visible['mst-ema']},
+            'multinomial-most': {'model.masker+guide': visible['multinomial-most-ema']},
+            'multinomial-least': {'model.masker+guide': visible['multinomial-least-ema']},
+            'parts': {'model.masker+guide': visible['parts-ema']},
+            'object': {'model.masker+guide': visible['object-ema']},
+            'hard-patches': {
+                'model.masker+guide+objectives+teacher': dict(
+                    masker=dict(type='TopShareMasker', **most), guide='predicted_loss', objectives=ranked, **average
+                )
+            },
+            'random-ranked': {
+                'model.masker+guide+objectives+teacher': dict(masker=exact, objectives=ranked, **no_guide, **average)
+            },
+            'none': 'without hidden patches there is nothing to predict',
+        },
+    ),
+}

@@ -186,5 +186,8 @@ def main() -> None:
             print(f'{result.name}: results are in {write_beside(checkpoint, result)}')
     write_page(results, folder)
     print(f'\n{plain_table(results)}\n\n{folder / "results.md"}, results.json and {IMAGE}')
+    for result in results:
+        for name, why in result.failed.items():
+            print(f'error: {name} of {result.name}: {why}')
     if any(result.failed for result in results):
         sys.exit(1)

@@ -52,12 +52,13 @@ def read_result(cell: Cell, k: int) -> CellResult:
     return CellResult(cell, result.record, cell.curves(k), hidden)
 
 
-def write_report(plan: Plan, k: int) -> str:
+def write_report(plan: Plan, k: int, first: Sequence[str] = ()) -> str:
     """Writes ``ablation.md``, ``ablation.csv`` and ``ablation.png`` from the records in the folders of cells.
 
     Args:
         plan: the ablation.
         k: number of neighbors of the accuracies.
+        first: paragraphs of the page before the table.
 
     Returns:
         The table, in Markdown.
@@ -67,7 +68,7 @@ def write_report(plan: Plan, k: int) -> str:
     """
     results = [read_result(cell, k) for cell in plan.cells]
     table = markdown_table(results)
-    page = [f'# Ablation of {plan.base}', table, _explanation(k)]
+    page = [f'# Ablation of {plan.base}', *first, table, _explanation(k)]
     failed = [
         [result.job.name, str(result.record.get('exit_code')), str(result.record.get('error'))]
         for result in results

@@ -30,7 +30,7 @@ Curves = dict[str, dict[int, float]]  # percent by name of the measurement, then
 
 @dataclass(frozen=True, kw_only=True)
 class Job(ABC):
-    """One training by ``tools/train.py``.
+    """One training by ``tools/train.py``, or one measurement by another program.
 
     Attributes:
         group: name that is shared by jobs that differ only in the seed.
@@ -42,6 +42,8 @@ class Job(ABC):
         length: number of epochs or iterations; None if unknown.
         unit: ``'epoch'`` or ``'iteration'``, the unit of its length.
         fingerprint: digest of everything that determines the training, to recognize another job in the same folder.
+        after: a job that has to be finished first; None for none.
+        program: what runs it, if not the program of the other jobs.
     """
 
     group: str
@@ -53,6 +55,8 @@ class Job(ABC):
     length: int | None
     unit: str = 'epoch'
     fingerprint: str
+    after: Job | None = None
+    program: Path | None = None
 
     KIND: ClassVar[str]  # the word for it in messages
     RECORD: ClassVar[str]  # the name of its record in the folder
@@ -64,6 +68,11 @@ class Job(ABC):
     def name(self) -> str:
         """The name of the job, with its seed."""
         return f'{self.group}, seed {self.seed}'
+
+    @property
+    def pace(self) -> str:
+        """A word that is shared by jobs that take about equally long."""
+        return self.KIND
 
     @abstractmethod
     def curves(self) -> Curves:
@@ -104,7 +113,7 @@ class Job(ABC):
     def command(self, program: str | Path, environment: dict[str, str] | None = None) -> str:
         """The shell command that trains it from the start."""
         before = ''.join(f'{name}={shlex.quote(value)} ' for name, value in (environment or {}).items())
-        return before + shlex.join(['python', str(program), *self.arguments])
+        return before + shlex.join(['python', str(self.program or program), *self.arguments])
 
     def has_checkpoint(self) -> bool:
         """Whether there is a checkpoint to resume from."""

@@ -63,7 +63,18 @@ def run_jobs(
 def failures(jobs: Sequence[Job]) -> str | None:
     """A sentence that lists the jobs that are not finished; None if all are."""
     failed = [job.name for job in jobs if job.record().get('status') != FINISHED]
-    return f'{len(failed)} of {len(jobs)} {jobs[0].KIND}s failed: {"; ".join(failed)}' if failed else None
+    kind = jobs[0].KIND if len({job.KIND for job in jobs}) == 1 else 'job'
+    return f'{len(failed)} of {len(jobs)} {kind}s failed: {"; ".join(failed)}' if failed else None
+
+
+def durations(jobs: Sequence[Job]) -> dict[str, float]:
+    """Mean seconds of the finished jobs, by their pace."""
+    found: dict[str, list[float]] = {}
+    for job in jobs:
+        record = job.record()
+        if record.get('status') == FINISHED:
+            found.setdefault(job.pace, []).append(record['seconds'])
+    return {pace: statistics.fmean(seconds) for pace, seconds in found.items()}
 
 
 class _Schedule:
@@ -78,7 +89,8 @@ class _Schedule:
                 raise UsageError(f'{job.folder} is being trained by another process; wait for it, or stop it.')
         self.done = len(jobs) - len(self.waiting)
         if self.done:
-            say(f'{self.done} of {len(jobs)} {jobs[0].KIND}s are finished already')
+            kind = jobs[0].KIND if len({job.KIND for job in jobs}) == 1 else 'job'
+            say(f'{self.done} of {len(jobs)} {kind}s are finished already')
         self.environments = slot_environments(slots)
         self.running: dict[int, Training] = {}
         self.spoke: dict[str, float] = {}  # time of the last line, by the job's name
@@ -86,11 +98,25 @@ class _Schedule:
     def start_what_fits(self) -> bool:
         """Starts jobs in free slots; False if nothing is running afterwards."""
         for slot, environment in enumerate(self.environments):
-            if slot not in self.running and self.waiting:
-                job = self.waiting.popleft()
+            job = self._next() if slot not in self.running else None
+            if job is not None:
                 self._tell(job, f'{"resumes" if job.resume_arguments() else "starts"} in {job.folder}')
                 self.running[slot] = Training(job, self.program, environment, self.slots)
         return bool(self.running)
+
+    def _next(self) -> Job | None:
+        """Takes the first waiting job that can be run; those whose earlier job has failed are left out, and said."""
+        trained = {training.job.name for training in self.running.values()}
+        to_come = {job.name for job in self.waiting}
+        for job in list(self.waiting):
+            if job.after is None or job.after.record().get('status') == FINISHED:
+                self.waiting.remove(job)
+                return job
+            if job.after.name not in trained | to_come:
+                self.waiting.remove(job)
+                self.done += 1
+                self._tell(job, f'left out, because {job.after.name} failed; {self.done} of {len(self.jobs)} done')
+        return None
 
     def watch(self) -> bool:
         """Prints new measurements and the ends of trainings; returns whether one has ended."""
@@ -137,12 +163,12 @@ class _Schedule:
 
     def _remaining(self) -> str:
         """An estimate of the remaining time, from the mean duration of finished jobs; empty without one."""
-        records = [job.record() for job in self.jobs]
-        finished = [record['seconds'] for record in records if record.get('status') == FINISHED]
-        if not finished or not (self.waiting or self.running):
+        paces = durations(self.jobs)
+        if not paces or not (self.waiting or self.running):
             return ''
-        each = statistics.fmean(finished)
-        work = each * len(self.waiting) + sum(max(0.0, each - one.seconds) for one in self.running.values())
+        usual = statistics.fmean(paces.values())
+        work = sum(paces.get(job.pace, usual) for job in self.waiting)
+        work += sum(max(0.0, paces.get(one.job.pace, usual) - one.seconds) for one in self.running.values())
         return f', about {duration(work / min(self.slots, len(self.waiting) + len(self.running)))} to go'
 
 

@@ -21,7 +21,7 @@ _TAIL = 1 << 16  # bytes at the end of the log that are searched for the progres
 
 
 class Training:
-    """A process of ``tools/train.py``.
+    """A process of ``tools/train.py``, or of the job's own program.
 
     Args:
         job: to be trained.
@@ -49,7 +49,7 @@ class Training:
             self._write(RUNNING)
             with open(self.log, 'ab') as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, str(program), *job.arguments, *resume],
+                    [sys.executable, str(job.program or program), *job.arguments, *resume],
                     env={**os.environ, 'MSTKIT_SCREEN': 'full', **environment},  # its progress is read in the log
                     stdin=subprocess.DEVNULL,
                     stdout=log,

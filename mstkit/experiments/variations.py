@@ -61,7 +61,7 @@ class Choice:
     @property
     def folder(self) -> str:
         """The name of its folder, unique and independent of the other choices."""
-        clean = re.sub(r'[^A-Za-z0-9.=+-]+', '_', self.name.replace(', ', '_')).strip('._')[:_LONGEST_FOLDER]
+        clean = re.sub(r'[^A-Za-z0-9.=+~-]+', '_', self.name.replace(', ', '_')).strip('._')[:_LONGEST_FOLDER]
         if clean == self.name.replace(', ', '_'):
             return clean
         return f'{clean}-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}'

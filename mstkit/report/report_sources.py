@@ -47,7 +47,8 @@ def read_sources(folders: Sequence[Path]) -> list[Comparison]:
     """Reads the folders of a command line.
 
     Returns:
-        First a comparison of all single runs, then one per ablation and one per task of a transfer.
+        First a comparison of all single runs, then one per ablation (of several methods, one per method) and one per
+        task of a transfer.
 
     Raises:
         UsageError: a folder without logs.
@@ -60,6 +61,8 @@ def read_sources(folders: Sequence[Path]) -> list[Comparison]:
             raise UsageError(f'there is no folder {folder}.')
         if any(folder.glob(f'*/seed*/{Cell.RECORD}')):
             comparisons.append(_ablation(folder, name))
+        elif any(folder.glob(f'*/*/seed*/{Cell.RECORD}')):
+            comparisons += _benchmark(folder, name)
         elif any(folder.glob(f'*/*/seed*/{FineTuning.RECORD}')):
             comparisons += _transfer(folder, name)
         else:
@@ -119,6 +122,25 @@ def _ablation(folder: Path, name: str) -> Comparison:
         else:
             comparison.missing.append(f'{choice} has not been started.')
     return _checked(comparison, folder)
+
+
+def _benchmark(folder: Path, name: str) -> list[Comparison]:
+    """An ablation of several methods: each is one in a folder of its own, and one page is about all."""
+    comparisons, missing = [], []
+    for method in sorted({file.parents[2] for file in folder.glob(f'*/*/seed*/{Cell.RECORD}')}):
+        try:
+            comparisons.append(_ablation(method, f'{name}: {method.name}'))
+        except UsageError as error:
+            missing.append(str(error))  # no cell of this method has logged anything yet
+    if not comparisons:
+        raise UsageError(f'{folder} holds no logs of a run: none of its trainings has logged anything yet.')
+    page = folder / f'{ABLATION}.md'
+    if page.is_file():
+        for comparison in comparisons:
+            comparison.page = None
+        comparisons[0].page = page
+    comparisons[0].missing += missing
+    return comparisons
 
 
 def _transfer(folder: Path, name: str) -> list[Comparison]:

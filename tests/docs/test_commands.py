@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from mstkit import toolbox
+from mstkit.commands.ablate_command import split_words
 from mstkit.engine.launch.command_line import parse_seeds
 from mstkit.engine.launch.launch import load_config, read_config
 from mstkit.experiments.ablation import make_plan
+from mstkit.experiments.cell_evaluations import check_measures
+from mstkit.models.maskers.random_twins import random_twin
 from mstkit.registry import MODELS
 
 from .pages import (
@@ -201,7 +204,12 @@ def check_tool(tool: str, words: list[str]) -> None:
         return
     if tool == 'ablate.py':
         options = {name: value for name, value in vars(args).items() if name in LAUNCH_OPTIONS}
-        assert make_plan(args.config, args.vary, parse_seeds(args.seeds), CHOICES, args.k, **options).cells
+        options['masks'] = split_words(args.masks, '--masks')
+        options['random_twin'] = random_twin if args.twins else None
+        for config in args.config:
+            assert make_plan(config, args.vary, parse_seeds(args.seeds), CHOICES, args.k, **options).cells
+        if args.measure:
+            check_measures(split_words(args.measure, '--measure'), args.set)
         return
     path = Path('configs/demo/mst_vit-nano_scenes.py') if tool == 'demo.py' else Path(args.config)
     if 'downstream' in path.parts:  # its data would be read

@@ -200,6 +200,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     'AttMaskHint': dict(show_max=0.5),
     'MaskerSchedule': dict(phases=[(0, None), (1, BLOCKS)]),
     'RatioSchedule': dict(masker=BLOCKS, start=0.1, end=0.5, epochs=2),
+    'ShuffledMasker': dict(masker=BLOCKS),
 }
 MODELS.import_from_location()
 MASKERS = sorted(

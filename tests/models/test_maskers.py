@@ -36,6 +36,7 @@ MASKERS = sorted(name for name, cls in MODELS.module_dict.items() if isinstance(
 ARGUMENTS: dict[str, dict[str, Any]] = {
     'MaskerSchedule': dict(phases=[(0, dict(type='AttMaskHigh')), (50, None)]),
     'RatioSchedule': dict(masker=dict(type='BlockMasker'), start=0.2, end=0.6, epochs=4),
+    'ShuffledMasker': dict(masker=dict(type='AttMaskHint', image_prob=1.0)),
 }
 
 
@@ -80,6 +81,7 @@ def test_all_maskers_of_this_project_are_registered():
         'PreferenceMasker',
         'RandomMasker',
         'RatioSchedule',
+        'ShuffledMasker',
         'TopShareMasker',
         'UniformMasker',
     }
@@ -448,3 +450,47 @@ def test_lowest_marks_exactly_count():
 def test_mistakes_are_told(make, message):
     with pytest.raises(UsageError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    'masker',
+    [
+        dict(type='AttMaskHint', ratio=(0.1, 0.5), image_prob=0.5),
+        dict(type='AttentionGuidedMasker', num=8, prob=0.4),
+        dict(type='MultiBlockMasker'),
+        dict(type='RatioSchedule', masker=dict(type='BlockMasker'), start=0.2, end=0.6, epochs=4),
+    ],
+)
+def test_a_shuffled_masker_hides_as_many_anywhere(masker):
+    """The distribution of counts is the masker's own (chi-square), and no patch is hidden more often than others."""
+    seen = tokens(batch=3000, grid=(8, 8))
+    other = MODELS.build(dict(masker))
+    shuffled = build('ShuffledMasker', masker=masker)
+    assert not shuffled.needs_scores and shuffled.equal_counts is other.equal_counts
+    blind = seen._replace(scores=None, tokens=None)
+    counts, places = [], torch.zeros(64)
+    for iteration in range(4):
+        first, second = at(other, iteration)(seen).flatten(1), at(shuffled, iteration + 100)(blind).flatten(1)
+        counts.append((first.sum(1), second.sum(1)))
+        places += second.sum(0)
+    ours, theirs = (torch.cat(part).double() for part in zip(*counts, strict=True))
+    if masker['type'] != 'AttMaskHint':  # which draws one ratio for a whole batch
+        standard = (ours.var() / len(ours) + theirs.var() / len(theirs)).sqrt()
+        assert abs(float(ours.mean() - theirs.mean())) <= 4 * float(standard) + 1e-9
+        assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.06, abs=1e-9)
+    share = float(places.sum()) / (64 * 12_000)
+    spread = 6 * (share * (1 - share) / 12_000) ** 0.5
+    assert float((places / 12_000 - share).abs().max()) < spread
+
+
+def test_a_shuffled_masker_moves_what_is_thrown_along():
+    drawn = at(build('ShuffledMasker', masker=dict(type='ThrowingMasker')), 0).draw(tokens(batch=50))
+    assert drawn.thrown is not None and not (drawn.hidden & drawn.thrown).any()
+    assert drawn.hidden.flatten(1).sum(1).unique().tolist() == [int(0.45 * 196)]
+    assert drawn.thrown.flatten(1).sum(1).unique().tolist() == [int(0.85 * 196) - int(0.45 * 196)]
+
+
+@pytest.mark.parametrize('masker', [None, dict(type='PartMasker')])
+def test_nothing_and_masks_by_tokens_cannot_be_shuffled(masker):
+    with pytest.raises(UsageError, match='ShuffledMasker'):
+        build('ShuffledMasker', masker=masker)

@@ -30,6 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     'MaskerSchedule': dict(phases=[(0, None), (5, dict(type='AttMaskHigh', image_prob=1.0))]),
     'RandomMasker': dict(ratio=(0.1, 0.5)),
     'RatioSchedule': dict(masker=dict(type='BlockMasker', image_prob=1.0), start=0.2, end=0.5, epochs=3),
+    'ShuffledMasker': dict(masker=dict(type='BlockMasker', image_prob=1.0)),
 }
 MASKERS = sorted(cls.__name__ for cls in REGISTERED if issubclass(cls, Masker))
 STRATEGIES: dict[str, dict[str, Any] | None] = {NO_MASK: None, **{name: SETTINGS.get(name, {}) for name in MASKERS}}

@@ -13,6 +13,7 @@ from mstkit.models.maskers.preference_masker import PreferenceMasker
 from mstkit.models.maskers.random_masker import RandomMasker
 from mstkit.models.maskers.ratio_masker import RankedMasker, RatioMasker
 from mstkit.models.maskers.scheduled_maskers import MaskerSchedule, RatioSchedule, build_masker
+from mstkit.models.maskers.shuffled_masker import ShuffledMasker
 from mstkit.models.maskers.throwing_masker import ThrowingMasker
 from mstkit.models.maskers.top_share_masker import TopShareMasker
 from mstkit.models.maskers.uniform_masker import UniformMasker
@@ -38,6 +39,7 @@ __all__ = [
     'RankedMasker',
     'RatioMasker',
     'RatioSchedule',
+    'ShuffledMasker',
     'ThrowingMasker',
     'TopShareMasker',
     'UniformMasker',

@@ -250,6 +250,21 @@ def with_random(hidden: Tensor, counts: Tensor, generator: Generator) -> Tensor:
     return hidden | (ranks(chance + hidden) < counts)
 
 
+def shuffled(hidden: Tensor, thrown: Tensor | None, generator: Generator) -> tuple[Tensor, Tensor | None]:
+    """Moves the patches of each image to random places, by a permutation of its own.
+
+    Args:
+        hidden: (B, L) bool.
+        thrown: likewise, or None; moved by the same permutation.
+        generator: on the device of the mask.
+
+    Returns:
+        Both, with as many True in each row as before.
+    """
+    order = torch.rand(hidden.shape, generator=generator, device=hidden.device).argsort(dim=1)
+    return hidden.gather(1, order), None if thrown is None else thrown.gather(1, order)
+
+
 def rolled(hidden: Tensor, grid: tuple[int, int], generator: Generator) -> Tensor:
     """Shifts the mask of each image cyclically along both axes of the grid, by offsets of its own.
 
