@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import runpy
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from mstkit.evaluation.image_hits import read_hits
 from tests import warm
+from tests.evaluation.evaluated_networks import make_folders
 
 from .toy_ablation import ROOT
 
@@ -91,3 +97,45 @@ def test_a_mistake_exits_with_two(tmp_path, ablate):
     assert error.strip().splitlines()[-1].startswith("error: --vary model.masker=mts: there is no choice 'mts'.")
     assert 'Traceback' not in error
     assert not (tmp_path / 'work').exists()
+
+
+@pytest.mark.slow
+def test_two_methods_stopped_and_resumed_are_those_that_were_not(tmp_path, ablate):
+    """Trainings and measurements: the same k-NN curves, hits and differences, whether it was stopped or not."""
+    data = make_folders(tmp_path / 'data', train=24, val=8)
+    words = ['configs/ibot/ibot_vit-tiny_folder.py', 'configs/mae/mae_vit-tiny_folder.py', '--data-root', data]
+    words += ['--masks', 'block,mst', '--twins', '--seeds', '0,1', '--images', '144', '--measure', 'knn,finetune']
+    words += ['--set', 'finetune.epochs=2', '--jobs', '2', '--cfg-options']
+    words += [f'model.backbone.arch.{part}' for part in ('embed_dims=24', 'num_layers=2', 'num_heads=2')]
+    words += ['train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
+    words += ['train_dataloader.batch_size=24', 'default_hooks.knn.num_workers=0', 'default_hooks.panels=none']
+    whole, stopped = tmp_path / 'whole', tmp_path / 'stopped'
+    out, _ = ablate(*words, '--work-dir', whole, expect=0)
+    assert 'mae_vit-tiny_folder: --images 144: 2 epochs of 72 images, 144 in all' in out
+    for method, first, last in (('ibot', 'block', 'knn'), ('mae', 'mst', 'finetune')):
+        begun = stopped / f'{method}_vit-tiny_folder' / first / 'seed0'
+
+        def stop(begun: Path = begun, last: str = last) -> None:
+            while not any(begun.glob(f'measured/{last}*/measured.json')):
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        thread = threading.Thread(target=stop)
+        thread.start()
+        out, _ = ablate(*words, '--work-dir', stopped, expect=130)
+        thread.join()
+    out, _ = ablate(*words, '--work-dir', stopped, expect=0)
+    assert 'jobs are finished already' in out
+    compared = 0
+    for file in sorted(whole.rglob('*.npz')):
+        if file.parent.name.startswith(('knn', 'finetune')):
+            one, other = (read_hits(root / file.relative_to(whole)) for root in (whole, stopped))
+            assert one.images == other.images and (one.hits == other.hits).all(), file
+            compared += 1
+    assert compared == 2 * 2 * 2 * (4 + 1), 'methods, seeds, measurements, four masks and random weights'
+    for file in whole.rglob('knn.jsonl'):
+        assert file.read_text() == (stopped / file.relative_to(whole)).read_text(), file
+    name = 'ablation_differences.csv'
+    assert (whole / name).read_text() == (stopped / name).read_text()
+    page = (stopped / 'ablation.md').read_text()
+    assert page.count('Masks against random ones of the same count') == 2 and '| random init |' in page
