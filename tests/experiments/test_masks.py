@@ -74,6 +74,7 @@ def test_a_twin_keeps_what_the_choice_sets_besides():
 def counts(masker, images=2000):
     """Hidden patches of each image, over batches."""
     built = build_masker(dict(masker))
+    assert built is not None
     generator = torch.Generator().manual_seed(1)
     found = []
     for step in range(images // 20):

@@ -35,9 +35,9 @@ def random_twin(masker: Mapping[str, Any] | str | None) -> dict[str, Any] | None
     if isinstance(built, ThrowingMasker):
         blind = {key: value for key, value in masker.items() if key not in _OF_SCORES}
         return None if built.order == 'random' else {**blind, 'order': 'random'}
-    exact = isinstance(built, RatioMasker) and not built.stratified
+    shuffles = isinstance(built, AttMaskHint) or (isinstance(built, RatioMasker) and built.stratified)
     # AttMask draws one ratio for a batch: of a single image its count has the same distribution.
-    if exact or (isinstance(built, AttMask) and not isinstance(built, AttMaskHint)):
+    if isinstance(built, RatioMasker | AttMask) and not shuffles:
         low, high = built.ratio
         twin: dict[str, Any] = dict(type='RandomMasker', ratio=low if low == high else (low, high))
         return twin if built.image_prob == 1 else dict(twin, image_prob=built.image_prob)
