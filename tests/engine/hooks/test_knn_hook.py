@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from mstkit.engine.hooks import KNNHook
+from mstkit.engine.runner.preflight import build_train_loader
 from mstkit.errors import UsageError
 from mstkit.evaluation import PooledEncoder, extract_features, feature_loader, knn_accuracy
 
@@ -134,3 +137,33 @@ def test_data_without_labels_switches_knn_off(tmp_path: Path, dataset: dict, rea
 def test_wrong_settings_are_refused_at_once(wrong: dict) -> None:
     with pytest.raises(UsageError):
         KNNHook(TRAIN, VAL, **wrong)
+
+
+def test_the_bank_shares_the_decoded_images_of_the_training(tmp_path: Path) -> None:
+    for split, count in (('train', 8), ('val', 4)):
+        for number in range(count):
+            path = tmp_path / 'data' / split / 'ab'[number % 2] / f'{number}.jpg'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new('RGB', (20, 20), (40 * (number % 2), 10 * number, len(split))).save(path)
+    whole = [dict(type='LoadRGB'), dict(type='CenterView', resize=8, crop=8), dict(type='PackViews')]
+
+    def folder(split: str, **settings: Any) -> dict:
+        return dict(type='ImageFolder', data_root=str(tmp_path / 'data'), split=split, pipeline=whole, **settings)
+
+    sampler = dict(type='EpochSampler')
+    trained: Any = build_train_loader(
+        dict(batch_size=2, sampler=sampler, dataset=folder('train')), dict(seed=0)
+    ).dataset
+    assert trained.decoded.filled()[0] == 0
+    found = {}
+    for kept in (True, False):
+        memory = {} if kept else dict(memory=False)
+        hook = knn(train_dataset=folder('train', **memory), val_dataset=folder('val', **memory), ks=(2,), headline_k=2)
+        runner = make_runner(tmp_path / str(kept), [hook], epochs=2)
+        runner.train()
+        found[kept] = records(tmp_path / str(kept))
+        loaders: Any = next(hook for hook in runner.hooks if isinstance(hook, KNNHook)).loaders
+        bank, judged = (loaders[name].dataset for name in ('train', 'val'))
+        assert (bank.decoded is trained.decoded) == kept and (judged.decoded is not None) == kept
+        assert trained.decoded.filled()[0] == 8
+    assert found[True] == found[False] and len(found[True]) == 3
