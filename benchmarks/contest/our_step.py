@@ -92,7 +92,10 @@ class OurStep:
         with DefaultScope.overwrite_default_scope('mstkit'):
             self.wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
         self.wrapper.initialize_count_status(self.model, 0, 1000)
-        self.data = dict(inputs=made_views(sizes, batch), data_samples=None)
+        views = made_views(sizes, batch)
+        if self.device.type == 'cuda':  # as the loader hands them over
+            views = [view.pin_memory() for view in views]
+        self.data = dict(inputs=views, data_samples=None)
         self.iteration = 0
 
     def __call__(self) -> None:

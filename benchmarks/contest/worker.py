@@ -7,7 +7,10 @@ import multiprocessing
 import os
 import time
 import traceback
+import warnings
+from collections import Counter
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from contest.memory import memory, start_peak
@@ -33,7 +36,12 @@ class Worker:
         self.about: dict[str, Any] = self._answer()
 
     def ask(self, what: str) -> Any:
-        """'step': seconds of one; 'peak': its bytes; 'phases': seconds by name; 'products': bound and operations."""
+        """Asks a question.
+
+        Args:
+            what: 'step': seconds of one; 'peak': its bytes; 'phases': seconds by name; 'products': bound and
+                operations; 'flops': those of the model; 'waits': of the host, by place; 'busy': of the device.
+        """
         self.pipe.send(what)
         return self._answer()
 
@@ -120,13 +128,54 @@ class _Contestant:
         booked = dict(self.clock.seconds)
         return {**booked, 'other': seconds - sum(booked.values())}
 
+    def eager(self) -> contextlib.AbstractContextManager[object]:
+        """Without compilation, because products inside compiled code cannot be observed; they are the same."""
+        stance = getattr(self.torch.compiler, 'set_stance', None)  # since torch 2.6
+        return stance('force_eager') if stance else contextlib.nullcontext()
+
     def products(self) -> dict[str, float]:
         """The bound by matrix products of a step, and its operations."""
         from contest.gemm_bound import Products, operations, seconds_of
 
-        # Without compilation, because products inside compiled code cannot be observed; they are the same.
-
-        stance = getattr(self.torch.compiler, 'set_stance', None)  # since torch 2.6
-        with stance('force_eager') if stance else contextlib.nullcontext(), Products() as counted:
+        with self.eager(), Products() as counted:
             self.step_once()
         return dict(seconds=seconds_of(counted.found, self.device), operations=operations(counted.found))
+
+    def flops(self) -> int:
+        """Floating-point operations of a step, as torch counts them: products, convolutions, attention."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with self.eager(), FlopCounterMode(display=False) as counted:
+            self.step_once()
+        return counted.get_total_flops()
+
+    def waits(self) -> dict[str, int] | None:
+        """How often the host waits for the GPU in a step, by place; None on the CPU."""
+        if self.device.type != 'cuda':
+            return None
+        self.torch.cuda.set_sync_debug_mode('warn')
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter('always')
+                self.step_once()
+        finally:
+            self.torch.cuda.set_sync_debug_mode('default')
+        found = [one for one in caught if 'synchronizing CUDA operation' in str(one.message)]
+        return dict(Counter(f'{"/".join(Path(one.filename).parts[-3:])}:{one.lineno}' for one in found))
+
+    def busy(self) -> dict[str, float] | None:
+        """How much of three steps the GPU is busy, its kernels, and what they are started with; None on the CPU."""
+        if self.device.type != 'cuda':
+            return None
+        activities = self.torch.profiler.ProfilerActivity
+        steps = 3
+        with self.torch.profiler.profile(activities=[activities.CPU, activities.CUDA]) as profile:
+            seconds = sum(self.step() for _ in range(steps))
+        kernels = [one for one in profile.events() if one.device_type == self.torch.autograd.DeviceType.CUDA]
+        host = Counter(one.name for one in profile.events() if one.name.startswith('cuda'))
+        return dict(
+            share=round(sum(one.time_range.elapsed_us() for one in kernels) / 1e6 / seconds, 4),
+            kernels=round(len(kernels) / steps),
+            launches=round(sum(count for name, count in host.items() if 'Launch' in name) / steps),
+            synchronizations=round(sum(count for name, count in host.items() if 'Synchronize' in name) / steps, 1),
+        )

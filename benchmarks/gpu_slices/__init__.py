@@ -1,0 +1,1 @@
+"""The slices of benchmarks/gpu_run.py."""
