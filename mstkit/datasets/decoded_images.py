@@ -140,8 +140,10 @@ def shared_store(paths: Sequence[str], may_shrink: MayShrink | None) -> DecodedI
         paths: of the images.
         may_shrink: see :func:`listed`.
     """
-    if not _stores:
+    some = _digests(_spread(paths))
+    if all(store.listing.rows(some) is None for store in list(_stores)):
         return None
+    paths = list(paths)
     names, first = np.unique(_digests(paths), return_index=True)
     stamps = np.array([_stamp(paths[index]) for index in first], np.uint64)
     for store in list(_stores):
@@ -162,6 +164,7 @@ def listed(paths: Sequence[str], may_shrink: MayShrink | None = None) -> Listing
         may_shrink: of height and width in pixels, whether such an image may be read at a reduced size: it then stays on
             file, because it is not the whole image that is needed. None where all are read whole.
     """
+    paths = list(paths)
     names, first = np.unique(_digests(paths), return_index=True)
     facts = np.array(list(_facts([paths[index] for index in first])), np.uint64).reshape(-1, 3)
     heights, widths = facts[:, 1].astype(np.int64), facts[:, 2].astype(np.int64)
@@ -178,9 +181,13 @@ def _shrinking(heights: np.ndarray, widths: np.ndarray, may_shrink: MayShrink | 
 
 def about_size(paths: Sequence[str], may_shrink: MayShrink | None = None) -> float:
     """Bytes that the decoded images take, estimated by the headers of some that are spread evenly over all."""
+    return float(listed(_spread(paths), may_shrink).sizes.mean()) * len(paths)
+
+
+def _spread(paths: Sequence[str]) -> list[str]:
+    """At most :data:`PROBED` of the paths, spread evenly over all."""
     count = min(PROBED, len(paths))
-    some = listed([paths[index * len(paths) // count] for index in range(count)], may_shrink)
-    return float(some.sizes.mean()) * len(paths)
+    return [paths[index * len(paths) // count] for index in range(count)]
 
 
 def _facts(paths: Sequence[str]) -> Iterator[tuple[int, int, int]]:

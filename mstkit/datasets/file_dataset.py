@@ -103,8 +103,7 @@ class FileDataset(ReplacesUnreadable, KnownFromConfig, BaseDataset):
             if steps:
                 say_read_from_files(name, self.memory, f'{type(steps[0]).__name__} does, and not LoadRGB')
             return
-        chosen = range(len(self)) if indices is None else indices
-        paths = [self.get_data_info(index)['img_path'] for index in chosen]
+        paths = _Paths(self, range(len(self)) if indices is None else list(indices))
         crops = [step for step in steps if isinstance(step, MultiCrop)] if steps[0].scaled else []
         shrinks = (lambda h, w: any(crop.may_shrink(h, w) for crop in crops)) if crops else None
         self.decoded = store_for(name, paths, self.memory, shrinks)
@@ -124,6 +123,19 @@ class FileDataset(ReplacesUnreadable, KnownFromConfig, BaseDataset):
         if 'gt_label' not in info:
             raise UsageError(f'{type(self).__name__} of {self.data_root!r} has no labels to balance classes by.')
         return [info['gt_label']]
+
+
+class _Paths(Sequence[str]):
+    """The paths of samples, looked up when they are asked for: of a data set of millions only some are."""
+
+    def __init__(self, dataset: FileDataset, indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.dataset.get_data_info(self.indices[place])['img_path']
 
 
 def keep_in_memory(dataset: Any) -> None:

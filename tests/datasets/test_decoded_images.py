@@ -280,10 +280,14 @@ def test_a_large_set_is_judged_by_some_of_its_headers(tmp_path, said, monkeypatc
         return Head(100, 100, 1)
 
     monkeypatch.setattr(decoded_module, 'read_head', read_head)
+    asked: list[int] = []
+    get_data_info = TextList.get_data_info
+    monkeypatch.setattr(TextList, 'get_data_info', lambda self, idx: asked.append(idx) or get_data_info(self, idx))  # type: ignore[func-returns-value]
     monkeypatch.setattr(budget_module, 'free_memory', lambda: 10 * 2**20)
     dataset = TextList(tmp_path / 'list.txt', pipeline=[LoadRGB()])
     keep_in_memory(dataset)
     assert dataset.decoded is None and len(opened) == budget_module.PROBED
+    assert len(set(asked)) == budget_module.PROBED  # nor are the paths of the others looked up
     assert '1536 decoded images take about 43.9 MiB, and half of what is free is 5 MiB' in said[0]
 
 
