@@ -20,9 +20,12 @@ def figures(monkeypatch) -> list[Figure]:
     """The figures that are saved."""
     saved: list[Figure] = []
     save = Figure.savefig
-    monkeypatch.setattr(
-        Figure, 'savefig', lambda self, *words, **more: (saved.append(self), save(self, *words, **more))
-    )
+
+    def note_figure(self, *words, **more):
+        saved.append(self)
+        save(self, *words, **more)
+
+    monkeypatch.setattr(Figure, 'savefig', note_figure)
     return saved
 
 
