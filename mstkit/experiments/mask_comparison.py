@@ -109,13 +109,11 @@ def overall(comparisons: Sequence[MaskComparison]) -> str:
             f'{one.choice} {"better" if one.difference.points > 0 else "worse"}'
             for one in sorted(apart, key=lambda one: -one.difference.points)
         ]
-        name, count = MEASURES.get(measure, measure), len(of_measure)
-        if not apart:
-            parts.append(f'{name} tells none of the {count} apart')
-        elif len(apart) == count:
-            parts.append(f'{name}: {", ".join(words)}')
-        else:
-            parts.append(f'{name}: {", ".join(words)}, the other {count - len(apart)} not told apart')
+        rest = [one.choice for one in of_measure if not one.told_apart]
+        if rest:
+            named = ' and '.join(rest) if len(rest) < 3 else f'{"the other" if apart else "all"} {len(rest)}'
+            words.append(f'{named} not told apart')
+        parts.append(f'{MEASURES.get(measure, measure)}: {", ".join(words)}')
     return f'Masks against random ones of the same count: {"; ".join(parts)}.' if parts else ''
 
 

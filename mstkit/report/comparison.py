@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mstkit.experiments.mask_comparison_report import PLOT
 from mstkit.report import page_sections
 from mstkit.report.chart_figures import figures
 from mstkit.report.charts import style
@@ -93,7 +94,8 @@ def own_page(path: Path | None) -> dict[str, Any]:
         return {}
     found = blocks(path.read_text(encoding='utf-8', errors='replace'))
     images = {block['file']: embed(path.parent / block['file']) for block in found if block['kind'] == 'image'}
-    return dict(name=path.name, blocks=found, images=images)
+    # A page of masks against random ones begins with what was found: it is shown first, and not folded.
+    return dict(name=path.name, blocks=found, images=images, verdict=PLOT in images)
 
 
 def predictions(files: Sequence[Path]) -> list[dict[str, Any]]:

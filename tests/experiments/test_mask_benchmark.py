@@ -106,8 +106,8 @@ def test_from_the_plan_to_the_page_and_what_failed_again(tmp_path, data):
     page = (tmp_path / 'work' / 'ablation.md').read_text()
     first = page.split('\n\n')[1]
     assert first == (
-        'Masks against random ones of the same count: k-NN: mst better, the other 2 not told apart; '
-        'linear: mst better, the other 1 not told apart.'
+        'Masks against random ones of the same count: k-NN: mst better, block and attmask-high not told apart; '
+        'linear: mst better, attmask-high not told apart.'
     )
     assert '| block, seed 0, linear | 1 | linear of block: no head |' in page
     assert '![differences to random masks of the same count](ablation_differences.png)' in page
@@ -133,7 +133,9 @@ def test_from_the_plan_to_the_page_and_what_failed_again(tmp_path, data):
     assert said[0] == '32 of 34 jobs are finished already' and failures(again.jobs) is None
     after = {job.name: calls(job) for job in again.evaluations}
     assert {name for name in after if after[name] > before[name]} == {'block, seed 0, linear', 'block, seed 1, linear'}
-    assert 'linear: mst better, the other 2 not told apart' in (tmp_path / 'work' / 'ablation.md').read_text()
+    assert (
+        'linear: mst better, block and attmask-high not told apart' in (tmp_path / 'work' / 'ablation.md').read_text()
+    )
     assert again.remaining() == 'everything is finished'
 
 
@@ -218,7 +220,9 @@ def test_verdicts_in_words():
     )
     assert worse.words().startswith('worse than random of the same count by 2.0 points [−3.0, −1.0]')
     assert same.words() == 'not told apart from random of the same count (0.0 points [−1.0, 1.0])'
-    assert overall([better, worse, same, found('a', 0.1, 1, 0.5, 'linear')]) == (
-        'Masks against random ones of the same count: k-NN: a better, b worse, the other 1 not told apart; '
-        'linear tells none of the 1 apart.'
+    many = [found(name, 0.1, 1, 0.5, 'linear') for name in 'abc']
+    assert overall([better, worse, same, *many]) == (
+        'Masks against random ones of the same count: k-NN: a better, b worse, c not told apart; '
+        'linear: all 3 not told apart.'
     )
+    assert overall([better, *(found(name, 0.1, 1, 0.5) for name in 'bcd')]).endswith('the other 3 not told apart.')

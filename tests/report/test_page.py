@@ -150,6 +150,12 @@ def test_an_ablation_and_a_transfer(tmp_path):
     for words in ('Ablation abl', '24.0 ± 0.0', 'a | <i>b</i>', 'out of <b>memory</b>', '1\xa0finished, 1\xa0failed'):
         assert words in page.text, words
     assert any(address.startswith('data:image/webp') for address in page.addresses)
+    assert page.text.index('24.0 ± 0.0') > page.text.index('ablation.md, as the tool wrote it'), 'folded'
+    (folder / 'ablation.md').write_text('# x\n\nmst better than random.\n\n![x](ablation_differences.png)\n')
+    Image.new('RGB', (400, 200), 'red').save(folder / 'ablation_differences.png')
+    page = Outline(build_page([folder]))
+    assert 'as the tool wrote it' not in page.text, 'a verdict is not folded'
+    assert page.text.index('mst better than random.') < page.text.index('1\xa0finished, 1\xa0failed')
     task = tmp_path / 'tr' / 'detection'
     for start, best in (('pre-trained', 0.4), ('random-init', 0.2)):
         run = make_downstream(task / start / 'seed0', best)
