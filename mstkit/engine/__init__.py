@@ -2,6 +2,7 @@
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.engine import hooks
+from mstkit.engine.optim.muon_adamw import MuonAdamW
 from mstkit.engine.optim.optim_constructor import TrainableOptimWrapperConstructor
 from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
 from mstkit.engine.optim.warmup_cosine import WarmupCosineLR
@@ -11,6 +12,7 @@ from mstkit.engine.runner.train_loop import ResumableEpochLoop
 __all__ = [
     'DistillationOptimWrapper',
     'MSTRunner',
+    'MuonAdamW',
     'ResumableEpochLoop',
     'TrainableOptimWrapperConstructor',
     'WarmupCosineLR',

@@ -23,6 +23,11 @@ def is_sharded(model: nn.Module) -> bool:
     return any(is_spread(parameter) for parameter in model.parameters())
 
 
+def whole_of(tensor: Tensor) -> Tensor:
+    """A tensor gathered from all processes, which have to call this at once; one that is not sharded is unchanged."""
+    return tensor.full_tensor() if is_spread(tensor) else tensor  # type: ignore[attr-defined]
+
+
 def local_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
     """This process's shard of each tensor, sharing its memory; other tensors are returned unchanged."""
     return [tensor.to_local() if is_spread(tensor) else tensor for tensor in tensors]  # type: ignore[attr-defined]

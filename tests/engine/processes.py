@@ -8,6 +8,7 @@ import torch
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 
+from mstkit.engine.optim.muon_adamw import MuonAdamW, block_matrices
 from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
 from mstkit.engine.parallel.model_wrapping import ddp_settings
 from mstkit.engine.parallel.sharding import shard
@@ -29,9 +30,12 @@ def model(seed: int = 5, **parts: Any) -> Any:
     )
 
 
-def wrapper_of(built: Any) -> DistillationOptimWrapper:
+def wrapper_of(built: Any, muon: bool = False) -> DistillationOptimWrapper:
     # The large eps: where a gradient is nothing but rounding, Adam would make whole steps of it.
-    optimizer = torch.optim.AdamW([p for p in built.parameters() if p.requires_grad], lr=1e-2, eps=1e-3)
+    trained, settings = [p for p in built.parameters() if p.requires_grad], dict(lr=1e-2, eps=1e-3)
+    optimizer = (
+        MuonAdamW(trained, block_matrices(built), **settings) if muon else torch.optim.AdamW(trained, **settings)
+    )
     wrapper = DistillationOptimWrapper(optimizer, precision='fp32', clip_norm=0.1)
     wrapper.initialize_count_status(built, 0, STEPS)
     return wrapper

@@ -9,6 +9,7 @@ from mmengine.logging import MMLogger
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
+from mstkit.engine.optim.muon_adamw import block_matrices, needs_matrices
 from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.errors import UsageError
 from mstkit.models.interface import OwnLearningRate, interface_of
@@ -26,6 +27,8 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     A model's ``decayed_parameters`` names parameters that get weight decay although they have one dimension;
     ``custom_keys`` of ``paramwise_cfg`` take precedence.
 
+    :class:`MuonAdamW` is told which matrices of the model are Muon's.
+
     The parameters of a module with an ``lr_mult`` (:class:`OwnLearningRate`: objectives, occlusion networks) have that
     multiple of the learning rate that they would have without it, so that schedules keep the ratio.
     """
@@ -39,6 +42,8 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if named or any(isinstance(part, OwnLearningRate) and part.lr_mult != 1 for part in model.modules()):
             # Even if there is no key: without any setting mmengine makes a single group.
             self.paramwise_cfg: Any = {**settings, 'custom_keys': {**named, **settings.get('custom_keys', {})}}
+        if needs_matrices(self.optimizer_cfg):
+            self.optimizer_cfg: dict = {**self.optimizer_cfg, 'matrices': block_matrices(unwrapped(model))}
         logger, fixed = MMLogger.get_current_instance(), _FixedParameters()
         logger.addFilter(fixed)
         try:
