@@ -25,6 +25,11 @@ class KnownFromConfig:
         """``classes`` and ``palette`` of a data set with this config; None where they show only when it is built."""
         return None
 
+    @classmethod
+    def images_of(cls, config: Mapping[str, Any]) -> int | None:
+        """How many images a data set with this config has; None where it shows only when it is built."""
+        return None
+
 
 def known_from_config(kind: type | None) -> type[KnownFromConfig]:
     """The class itself where it answers from its config, else one that knows nothing."""

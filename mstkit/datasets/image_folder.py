@@ -87,6 +87,15 @@ class ImageFolder(FileDataset):
             raise UsageError(_no_classes(folder, splits))
         return tuple(names)
 
+    @classmethod
+    def images_of(cls, config: Mapping[str, Any]) -> int | None:
+        """How many images a data set has, from its config: searches the folder; None with ``max_per_class``."""
+        if config.get('max_per_class') is not None:
+            return None
+        folder = find_split(os.fspath(config.get('data_root') or ''), config.get('split', 'train'))
+        found = len(scan_folder(folder, tuple(config.get('extensions', IMAGE_EXTENSIONS))).images)
+        return min(found, config.get('max_images') or found) or None
+
     def load_data_list(self) -> list[dict[str, Any]]:
         """Lists the images: dicts with ``img_path`` and, if there are classes, ``gt_label``."""
         scan = scan_folder(self.folder, self.extensions)

@@ -14,7 +14,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mstkit.engine.config.config_options import find
+from mstkit.engine.config.config_options import find, keep_given
 from mstkit.engine.launch.launch import read_config
 from mstkit.errors import UsageError, nearest
 from mstkit.experiments.config_keys import check_key, replace
@@ -72,6 +72,7 @@ class Choice:
         for key, value in self.values.items():
             paths = keys_of(key)
             for path in paths:
+                keep_given(changed, path)
                 replace(changed, path, value if len(paths) == 1 else value[path.rpartition('.')[2]])
         return changed
 

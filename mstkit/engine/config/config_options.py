@@ -10,6 +10,8 @@ from mmengine.config import Config, DictAction
 
 from mstkit.errors import UsageError, nearest
 
+FITTED = 'fitted'  # the key of a config under which stands what is chosen by the number of images
+
 # Keys that can be set even if the config lacks them: mmengine's Runner or our launcher reads them.
 OPTIONAL_KEYS = (
     'accept_changes',
@@ -105,6 +107,7 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> list[str]:
     merged = dict(options)
     lines = []
     for path, value in options.items():
+        keep_given(config, path)
         old = find(config, path)[1]
         if isinstance(value, str) and value.lower() == 'none' and (old is None or isinstance(old, Mapping)):
             merged[path] = None
@@ -136,6 +139,13 @@ def _swap(config: Config, component: str, new_type: str, options: Mapping[str, A
         return None  # the component does not exist yet: the merge creates it
     parent[int(name) if isinstance(parent, list) else name] = kept
     return f'{component}: {_type_of(old)} -> {new_type}' + (f'; dropped {dropped}' if dropped else '')
+
+
+def keep_given(config: Config | Mapping[str, Any], path: str) -> None:
+    """Takes a dotted path, and those below it, out of what :mod:`mstkit.engine.config.fitted_values` would choose."""
+    rules = config.get(FITTED) or {}
+    for name, paths in rules.items():
+        rules[name] = [one for one in paths if not f'{one}.'.startswith(f'{path}.')]
 
 
 def _type_of(component: Any) -> str:
