@@ -1,0 +1,230 @@
+"""What is learned in a fixed time: python benchmarks/learning.py compare METHOD METHOD … --data-root DIR --out FOLDER
+
+METHOD is a pre-training config of ours or lightly:NAME, one of lightly's methods around timm's ViT of the same size.
+Each is trained for --seconds with every seed, in a process of its own, in turns; k-NN (k = 20, T = 0.07, the whole
+training set as the bank) and a linear probe say what its features are worth before and after. See benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from contest.judged_features import Judge
+from contest.learner import CLOCKS, Learner, spend
+from contest.our_learner import OurLearner
+from contest.peer_step import DTYPES
+from mmengine.config import DictAction
+from mmengine.logging import MMLogger
+
+from mstkit.errors import UsageError, exit_cleanly
+from mstkit.utils.files import write_atomically
+
+PEER = 'lightly:'
+
+
+def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        '--data-root', required=True, metavar='DIR', help='images to learn from, train/CLASS, val/CLASS'
+    )
+    shared.add_argument(
+        '--judge-root', metavar='DIR', help='images to judge by, likewise; those of --data-root if none'
+    )
+    shared.add_argument('--seconds', type=float, default=1500, help='of training, measurements not counted')
+    shared.add_argument('--clock', choices=list(CLOCKS), default='wall', help='cpu: seconds that the process computed')
+    shared.add_argument('--threads', type=int, default=1)
+    shared.add_argument('--workers', type=int, default=1, help='of the loader')
+    shared.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    shared.add_argument('--dtype', choices=list(DTYPES), default='bfloat16')
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest='command', required=True)
+    run = commands.add_parser('run', parents=[shared], help='one method, one seed')
+    run.add_argument('method', metavar='METHOD')
+    run.add_argument('--seed', type=int, default=0)
+    run.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='of a config of ours')
+    run.add_argument('--out', metavar='FILE', help='also write the results there, as JSON')
+    run.add_argument('--save', metavar='FILE', help='write the weights of a config of ours, for our other commands')
+    compare = commands.add_parser('compare', parents=[shared], help='several methods, several seeds, in turns')
+    compare.add_argument('methods', nargs='+', metavar='METHOD')
+    compare.add_argument('--seeds', default='0,1,2', help='all methods with the first one, then with the next …')
+    compare.add_argument('--out', required=True, metavar='FOLDER', help='a file for each training; what is there stays')
+    table = commands.add_parser('table', help='the table of a folder')
+    table.add_argument('folder', metavar='FOLDER')
+    return parser.parse_args(words)
+
+
+def learner_of(args: argparse.Namespace) -> Learner:
+    """Builds the training of a method.
+
+    Raises:
+        UsageError: an unknown method of lightly's, or lightly is not installed.
+    """
+    given = dict(seed=args.seed, workers=args.workers, device=args.device, dtype=args.dtype)
+    if not args.method.startswith(PEER):
+        return OurLearner(args.method, args.cfg_options, args.data_root, **given)
+    try:
+        from contest.lightly_learner import PEERS  # lightly is optional
+    except ImportError as error:
+        raise UsageError(f'{args.method}: {error}; install it: pip install lightly timm') from error
+    name = args.method.removeprefix(PEER)
+    if name not in PEERS:
+        raise UsageError(f'{args.method} is not known; there are {", ".join(PEER + known for known in PEERS)}')
+    return PEERS[name](args.data_root, **given)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Trains and judges one method with one seed."""
+    torch.set_num_threads(args.threads)
+    MMLogger.get_instance('mmengine').setLevel('ERROR')  # else a line for every parameter
+    if args.save and args.method.startswith(PEER):
+        raise UsageError(f'--save is for configs of ours, not for {args.method}')
+    learner = learner_of(args)
+    judge = Judge(args.judge_root or args.data_root)
+
+    def judged() -> dict[str, dict[str, float]]:
+        dtype = DTYPES[args.dtype]
+        return {name: judge(net, learner.device, dtype) for name, net in learner.networks().items()}
+
+    before = judged()
+    print(f'{args.method}, seed {args.seed}: before {before}', flush=True)
+    spent = spend(learner, args.seconds, args.clock, lambda line: print(line, flush=True))
+    after = judged()
+    if args.save and isinstance(learner, OurLearner):
+        learner.save(args.save)
+    settings = {name: value for name, value in vars(args).items() if name not in ('command', 'out', 'save', 'seconds')}
+    return dict(
+        **settings,
+        **spent,
+        budget=args.seconds,
+        batch=learner.batch,
+        before=before,
+        after=after,
+        date=time.strftime('%Y-%m-%d'),
+        torch=torch.__version__,
+        lightly=version('lightly') if args.method.startswith(PEER) else None,
+        processor=processor(args.device),
+    )
+
+
+def processor(device: str) -> str:
+    """The name of what computes."""
+    if device.startswith('cuda'):
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+    except OSError:
+        return 'unknown'
+    return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), 'unknown')
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Runs what has no file yet, each in a process of its own; prints the table after each.
+
+    Raises:
+        UsageError: seeds that are no numbers, or a training that failed.
+    """
+    folder = Path(args.out)
+    try:
+        seeds = [int(seed) for seed in args.seeds.split(',')]
+    except ValueError as error:
+        raise UsageError(f'--seeds {args.seeds}: give whole numbers with commas, such as 0,1,2') from error
+    names = {method: Path(method).stem.replace(PEER, 'lightly-') for method in args.methods}
+    if len(set(names.values())) < len(names):
+        raise UsageError(f'two of the methods have the same name: {" ".join(args.methods)}')
+    shared = ('data_root', 'judge_root', 'seconds', 'clock', 'threads', 'workers', 'device', 'dtype')
+    options = [
+        word
+        for name in shared
+        if (value := getattr(args, name)) is not None
+        for word in (f'--{name.replace("_", "-")}', str(value))
+    ]
+    plan = [(method, seed, folder / f'{names[method]}_seed{seed}.json') for seed in seeds for method in args.methods]
+    for number, (method, seed, file) in enumerate(plan):
+        if file.exists():
+            continue
+        words = [sys.executable, __file__, 'run', method, *options, '--seed', str(seed), '--out', str(file)]
+        print(f'[{number + 1}/{len(plan)}] {shlex.join(words[1:])}', flush=True)
+        if subprocess.run(words, check=False).returncode:
+            raise UsageError(f'{method} with seed {seed} failed; see above')
+    print(table_of(folder))
+
+
+def table_of(folder: Path) -> str:
+    """A Markdown table of the results in a folder, a row per method: means and sample deviations over the seeds.
+
+    Raises:
+        UsageError: there are none.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for file in sorted(folder.glob('*.json')):
+        result = json.loads(file.read_text(encoding='utf-8'))
+        found.setdefault(result['method'], []).append(result)
+    if not found:
+        raise UsageError(f'{folder} holds no results')
+    rows = [
+        '| method | seeds | images | branch | k-NN before | after | gain | linear before | after | gain |',
+        '| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |',
+    ]
+    gains = {}
+    for method, results in found.items():
+        images = round(statistics.fmean(result['images'] for result in results))
+        for branch in results[0]['after']:
+            cells = [Path(method).stem, str(len(results)), f'{images:,}', branch]
+            for metric in ('knn', 'linear'):
+                before, after = ([r[when][branch][metric] for r in results] for when in ('before', 'after'))
+                difference = [a - b for a, b in zip(after, before, strict=True)]
+                cells += [_spread(before), _spread(after), _spread(difference)]
+                gains[method, branch, metric] = statistics.fmean(difference)
+            rows.append(f'| {" | ".join(cells)} |')
+    ours, theirs = (
+        {key: gain for key, gain in gains.items() if key[0].startswith(PEER) is peer} for peer in (False, True)
+    )
+    for metric, word in (('knn', 'k-NN'), ('linear', 'the linear probe')):
+        mine, peers = ({k: g for k, g in group.items() if k[2] == metric} for group in (ours, theirs))
+        if mine and peers:
+            first, second = max(mine, key=mine.__getitem__), max(peers, key=peers.__getitem__)
+            rows += [
+                '',
+                f'Gain in {word}: {Path(first[0]).stem} ({first[1]}) {mine[first]:.2f}, {second[0]} ({second[1]}) '
+                f'{peers[second]:.2f}, ratio {mine[first] / peers[second]:.2f}.',
+            ]
+    return '\n'.join(rows)
+
+
+def _spread(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return f'{values[0]:.1f}'
+    return f'{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}'
+
+
+@exit_cleanly
+def main() -> None:
+    """Runs the command."""
+    args = parse_args()
+    if args.command == 'table':
+        print(table_of(Path(args.folder)))
+    elif args.command == 'compare':
+        compare(args)
+    else:
+        result = run(args)
+        print(json.dumps(result))
+        if args.out:
+            write_atomically(args.out, (json.dumps(result) + '\n').encode())
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,166 @@
+"""benchmarks/learning.py trains ours and the peers for a budget of time, judges both alike, and makes the table."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from mstkit.engine.launch.launch import read_config
+from mstkit.errors import UsageError
+from tests.programs import load_program
+
+DINO = 'configs/dino/dino_vit-tiny_folder.py'
+SMALL = [
+    'model.backbone.arch.embed_dims=24',
+    'model.backbone.arch.feedforward_channels=48',
+    'model.backbone.arch.num_layers=1',
+    'model.neck.hidden_dim=16',
+    'model.neck.out_dim=16',
+    'train_dataloader.batch_size=8',
+]
+
+
+@pytest.fixture(scope='module')
+def learning():
+    return load_program('benchmarks/learning.py')
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory) -> Path:
+    """Two classes that differ in color."""
+    root, generator = tmp_path_factory.mktemp('images'), np.random.default_rng(0)
+    for split, count in (('train', 20), ('val', 6)):
+        for label, color in enumerate(((200, 60, 60), (60, 60, 200))):
+            (root / split / str(label)).mkdir(parents=True)
+            for index in range(count):
+                pixels = np.clip(np.array(color) + generator.normal(0, 25, (64, 64, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(root / split / str(label) / f'{index}.png')
+    return root
+
+
+def test_a_config_of_ours_is_trained_and_judged(learning, images, monkeypatch, tmp_path, capsys):
+    file, weights = tmp_path / 'out.json', tmp_path / 'weights.pth'
+    words = ['run', DINO, '--data-root', images, '--seconds', 1, '--workers', 0, '--out', file, '--save', weights]
+    monkeypatch.setattr(sys, 'argv', ['learning.py', *map(str, words), '--cfg-options', *SMALL])
+    learning.main()
+    found = json.loads(file.read_text())
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == found
+    assert found['images'] == 8 * found['steps'] > 0 and found['seconds'] >= 1
+    assert set(found['before']) == set(found['after']) == {'student', 'teacher'}
+    assert found['before']['student'] == found['before']['teacher']  # the teacher starts as a copy
+    for when in ('before', 'after'):
+        for numbers in found[when].values():
+            assert 50 <= numbers['knn'] <= 100 and 50 <= numbers['linear'] <= 100 and numbers['rank'] >= 1
+    saved = torch.load(weights, weights_only=True)
+    assert any(name.startswith('backbone.') for name in saved['state_dict'])
+
+
+def test_schedules_follow_the_share_of_the_budget(learning):
+    from contest.our_learner import POINTS, learning_rate_factors
+
+    config = read_config(DINO)
+    factors = learning_rate_factors(list(config.param_scheduler), config.train_cfg.max_epochs)
+    assert len(factors) == POINTS
+    top = factors.index(max(factors))
+    assert max(factors) == pytest.approx(1.0) and 0 < top < POINTS / 4
+    assert factors[0] < 0.01 and factors[-1] < 0.01
+    middle = (top + POINTS) // 2
+    assert factors[middle] == pytest.approx(0.5, abs=0.01)  # half of a cosine
+
+
+def test_the_judge_tells_features_with_the_classes_from_features_without(learning, images):
+    from contest.judged_features import Judge
+
+    class Color(nn.Module):
+        def forward(self, views):
+            return views.mean(dim=(2, 3))
+
+    class Noise(nn.Module):
+        def forward(self, views):
+            generator = torch.Generator().manual_seed(len(views))
+            return torch.randn(len(views), 3, generator=generator)
+
+    judge = Judge(images)
+    color, noise = (judge(network(), torch.device('cpu'), torch.float32) for network in (Color, Noise))
+    assert color['knn'] == color['linear'] == 100
+    assert noise['knn'] < 90 and noise['linear'] < 90
+    assert color['rank'] < 3 < math.inf
+
+
+def result(method: str, seed: int, knn: float, linear: float) -> dict:
+    return dict(
+        method=method,
+        seed=seed,
+        images=1000,
+        before=dict(student=dict(knn=10.0, linear=20.0)),
+        after=dict(student=dict(knn=knn, linear=linear)),
+    )
+
+
+def test_the_table_has_means_deviations_and_the_ratio_to_the_best_peer(learning, tmp_path):
+    for seed in (0, 1):
+        for method, knn in ((DINO, 16.0 + 2 * seed), ('lightly:simclr', 13.0), ('lightly:mae', 11.0)):
+            (tmp_path / f'{Path(method).stem}_{seed}.json').write_text(json.dumps(result(method, seed, knn, 30.0)))
+    table = learning.table_of(tmp_path)
+    assert '| dino_vit-tiny_folder | 2 | 1,000 | student | 10.0 ± 0.0 | 17.0 ± 1.4 | 7.0 ± 1.4 |' in table
+    assert 'Gain in k-NN: dino_vit-tiny_folder (student) 7.00, lightly:simclr (student) 3.00, ratio 2.33.' in table
+    with pytest.raises(UsageError, match='holds no results'):
+        learning.table_of(tmp_path / 'empty')
+
+
+def test_what_has_a_file_is_not_trained_again(learning, images, monkeypatch, tmp_path):
+    for seed in (0, 1):
+        (tmp_path / f'dino_vit-tiny_folder_seed{seed}.json').write_text(json.dumps(result(DINO, seed, 16.0, 30.0)))
+    started: list[list[str]] = []
+
+    def failing(words, **_):
+        started.append(words)
+        return type('Ended', (), dict(returncode=1))
+
+    monkeypatch.setattr(learning.subprocess, 'run', failing)
+    words = ['compare', DINO, '--data-root', str(images), '--seeds', '0,1,2', '--out', str(tmp_path)]
+    with pytest.raises(UsageError, match='seed 2 failed'):
+        learning.compare(learning.parse_args(words))
+    [only] = started
+    assert only[only.index('--seed') + 1] == '2' and '--seconds' in only
+
+
+def test_mistakes_are_answered(learning, images, tmp_path):
+    words = ['compare', DINO, '--data-root', str(images), '--seeds', 'a', '--out', str(tmp_path)]
+    with pytest.raises(UsageError, match='--seeds a'):
+        learning.compare(learning.parse_args(words))
+    args = learning.parse_args(['run', 'lightly:nothing', '--data-root', str(images)])
+    if importlib.util.find_spec('lightly'):
+        with pytest.raises(UsageError, match='lightly:nothing is not known; there are lightly:dino'):
+            learning.learner_of(args)
+    else:
+        with pytest.raises(UsageError, match='pip install lightly'):
+            learning.learner_of(args)
+
+
+@pytest.mark.parametrize('name', ['dino', 'simclr', 'ibot', 'mae', 'lejepa'])
+def test_a_step_of_each_peer(learning, images, name, monkeypatch):
+    pytest.importorskip('lightly')
+    from contest import lightly_learner
+
+    monkeypatch.setattr(lightly_learner, 'DEPTH', 1)
+    kind = lightly_learner.PEERS[name]
+    monkeypatch.setattr(kind, 'batch', 8)
+    learner = kind(str(images), seed=0, workers=0, device='cpu', dtype='float32')
+    before = {key: tensor.clone() for key, tensor in learner.student.state_dict().items()}
+    batches = learner.batches()
+    losses = [float(learner.step(next(batches), share)) for share in (0.05, 0.5)]
+    assert all(math.isfinite(loss) and loss > 0 for loss in losses)
+    moved = [key for key, tensor in learner.student.state_dict().items() if not torch.equal(tensor, before[key])]
+    assert any('blocks.0.attn.qkv' in key for key in moved)
+    features = learner.networks()['student'](torch.zeros(2, 3, 64, 64))
+    assert features.shape == (2, 192)
