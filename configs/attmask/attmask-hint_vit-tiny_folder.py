@@ -6,8 +6,10 @@ No row of a paper. configs/mst/mst_vit-tiny_folder.py says what DIR holds. Not r
 
 _base_ = [
     '../_base_/models/ibot_vit-tiny.py',
-    '../_base_/datasets/folder_multicrop.py',
-    '../_base_/schedules/adamw_cosine_folder.py',
+    '../_base_/datasets/folder_small_crops.py',
+    '../_base_/schedules/muon_cosine_folder.py',
 ]
 
 model = dict(masker=dict(_delete_=True, type='AttMaskHint', ratio=(0.1, 0.5), image_prob=0.5))
+
+fitted = dict(prototypes=['model.neck.out_dim', 'model.patch_neck.out_dim'])

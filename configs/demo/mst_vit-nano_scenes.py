@@ -19,7 +19,10 @@ model = dict(
         arch=dict(embed_dims=128, num_layers=4, num_heads=4, feedforward_channels=512),
         img_size=48,
     ),
-    neck=dict(out_dim=256),
+    neck=dict(out_dim=256, batch_norm=None),
+    head=dict(teacher_temp=0.03),
+    teacher=dict(momentum=0.98),
+    objectives=dict(_delete_=True),
     masker=dict(type='AttentionGuidedMasker', num=8, prob=0.10),
     decoder=dict(type='CNNImageDecoder', channels=16),
 )

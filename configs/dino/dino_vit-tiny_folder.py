@@ -6,6 +6,6 @@ No row of a paper. configs/mst/mst_vit-tiny_folder.py says what DIR holds. Not r
 
 _base_ = [
     '../_base_/models/dino_vit-tiny.py',
-    '../_base_/datasets/folder_multicrop.py',
-    '../_base_/schedules/adamw_cosine_folder.py',
+    '../_base_/datasets/folder_small_crops.py',
+    '../_base_/schedules/muon_cosine_folder.py',
 ]

@@ -6,6 +6,8 @@ No row of a paper. configs/mst/mst_vit-tiny_folder.py says what DIR holds. Not r
 
 _base_ = [
     '../_base_/models/ibot_vit-tiny.py',
-    '../_base_/datasets/folder_multicrop.py',
-    '../_base_/schedules/adamw_cosine_folder.py',
+    '../_base_/datasets/folder_small_crops.py',
+    '../_base_/schedules/muon_cosine_folder.py',
 ]
+
+fitted = dict(prototypes=['model.neck.out_dim', 'model.patch_neck.out_dim'])

@@ -7,13 +7,12 @@ A network of ViT-Tiny's width and half its depth at 64 px. No row of a paper; do
 
 _base_ = [
     '../_base_/models/dino_vit-tiny.py',
-    '../_base_/datasets/folder_multicrop.py',
-    '../_base_/schedules/adamw_cosine_folder.py',
+    '../_base_/datasets/folder_small_crops.py',
+    '../_base_/schedules/muon_cosine_folder.py',
 ]
 
 model = dict(
     type='MSTAlgorithm',
-    neck=dict(batch_norm='global_only'),  # features come sooner with it
     masker=dict(type='AttentionGuidedMasker', num=8, prob=0.10),
     decoder=dict(type='CNNImageDecoder', channels=16),
 )
