@@ -50,6 +50,11 @@ class MaskComparison:
         low, high = self.difference.seeds_low, self.difference.seeds_high
         return low is not None and high is not None and (low > 0 or high < 0)
 
+    @property
+    def verdict(self) -> str:
+        """The verdict without numbers."""
+        return ('better' if self.difference.points > 0 else 'worse') if self.told_apart else 'not told apart'
+
     def words(self) -> str:
         """The verdict on this mask."""
         found = self.difference

@@ -59,7 +59,7 @@ def comparison_paragraphs(
         page.append(f'![differences to random masks of the same count]({PLOT})')
     page.append(accuracy_table(plans, of, k))
     if comparisons:
-        page += [difference_table(comparisons), caveat(comparisons)]
+        page += [difference_table(comparisons), *_sentences(comparisons), caveat(comparisons)]
     return page
 
 
@@ -98,10 +98,20 @@ def difference_table(comparisons: Sequence[MaskComparison]) -> str:
         alone = found.seeds_low is not None and found.seeds_high is not None
         row.append(f'[{signed(found.seeds_low or 0)}, {signed(found.seeds_high or 0)}]' if alone else NOTHING)
         row.append(f'{one.adjusted:.3f}' if one.adjusted >= 0.001 else '< 0.001')
-        rows.append([*row, str(len(one.seeds)), one.words()])
+        rows.append([*row, str(len(one.seeds)), one.verdict])
     headings = ['method'] if several else []
     headings += ['choice', 'measurement', 'difference', '95 % interval', 'seeds alone (t)', 'p, corrected', 'seeds']
     return markdown_rows([*headings, 'verdict'], rows)
+
+
+def _sentences(comparisons: Sequence[MaskComparison]) -> list[str]:
+    """A list of the masks that are told apart, with their verdicts; nothing if there are none."""
+    lines = []
+    for one in comparisons:
+        if one.told_apart:
+            name = ', '.join(filter(None, [one.method, one.choice, MEASURES.get(one.measure, one.measure)]))
+            lines.append(f'- {name}: {one.words()}')
+    return ['\n'.join(lines)] if lines else []
 
 
 def _panel(comparisons: Sequence[MaskComparison]) -> dict[str, dict[str, Estimate]]:

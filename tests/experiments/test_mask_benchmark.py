@@ -111,6 +111,7 @@ def test_from_the_plan_to_the_page_and_what_failed_again(tmp_path, data):
     )
     assert '| block, seed 0, linear | 1 | linear of block: no head |' in page
     assert '![differences to random masks of the same count](ablation_differences.png)' in page
+    assert '\n- mst, k-NN: better than random of the same count by ' in page
     assert 'With 2 seeds a bootstrap over seeds is too narrow' in page
     rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in page.splitlines() if line.startswith('|')]
     own = {row[0]: row for row in rows if len(row) == 7}
