@@ -8,6 +8,8 @@ All have train/CLASS and val/CLASS; the halves hold links. A recipe is searched 
 
 from __future__ import annotations
 
+import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
+
 import argparse
 import hashlib
 import json

@@ -275,6 +275,7 @@ NOT_HERE = {
     'ProgressHook': 'takes no argument',
     'StepParamSchedulerHook': 'takes no argument',
     'InferencerImage': 'takes no argument',
+    'MuonAdamW': 'takes parameters: tests/engine/test_muon_adamw.py',
     'WarmupCosineLR': 'a schedule of an optimizer: tests/engine/test_schedule.py',
     'MSTRunner': 'tests/engine/test_bad_input.py',
     'ResumableEpochLoop': 'tests/engine/test_bad_input.py',

@@ -42,6 +42,7 @@ def test_the_files_are_all_looked_at():
         'test_patch_color.py',
         'configs/color/color_vit-nano_scenes.py',
         'configs/demo/mst_vit-nano_scenes_color.py',
+        'configs/mst/mst_vit-tiny_folder_shuffled.py',
         'configs/mst/mst_vit-tiny_folder_checkerboard.py',
         'configs/mst/mst_vit-tiny_cifar10.py',
         'configs/mst/mst_vit-tiny_list.py',

@@ -32,6 +32,7 @@ CASES = (
     'moby/moby_vit-tiny_folder',
     'dino/dino_swin-t_100e',
 )
+WITH_ADAMW = CASES[:4]
 # Which part of a method a parameter or a random buffer belongs to, by how its name starts; the longest start decides.
 # A teacher starts with the numbers of what it follows. What follows after the start is the part's own name for it.
 ROLES = {
@@ -79,6 +80,13 @@ def small(case: str) -> Config:
     else:
         backbone.arch = dict(embed_dims=48, num_layers=3, num_heads=3, feedforward_channels=96)
     backbone.drop_path_rate = 0.2
+    if case in WITH_ADAMW:  # the recipe of when the numbers were written down: the step is compared, not the recipe
+        neck = dict(type='DINONeck', out_dim=512, hidden_dim=512, bottleneck_dim=128)
+        config.model.neck = dict(neck, batch_norm='global_only') if config.model.type == 'MSTAlgorithm' else neck
+        config.model.head.teacher_temp, config.model.teacher.momentum = 0.03, 0.98
+        config.model.pop('objectives')
+        config.model.pop('patch_neck', None)
+        config.optim_wrapper.optimizer = dict(type='AdamW', lr=1e-3, weight_decay=0.04, fused=True)
     config.optim_wrapper.precision = 'fp32'
     config.optim_wrapper.freeze_last_layer_epochs = 0
     return config

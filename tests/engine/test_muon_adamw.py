@@ -84,6 +84,32 @@ def test_a_zero_gradient_moves_nothing_and_is_no_division_by_zero(in_float32):
         assert torch.equal(tensor, before[name]), name
 
 
+def test_the_loss_scaler_of_fp16_is_undone_and_an_overflow_moves_nothing(in_float32):
+    plain, scaled = network(), network()
+    make = lambda model: MuonAdamW(model.parameters(), [weight(model, 0)], lr=1e-2, fused=True)  # noqa: E731
+    one, other = make(plain), make(scaled)
+    train(plain, one, steps=2)
+    train(scaled, other, steps=2)
+    assert other._step_supports_amp_scaling  # what makes the scaler hand these two over
+    vars(other).update(grad_scale=torch.tensor(8.0), found_inf=torch.tensor(0.0))  # as the scaler sets them
+    for parameter, same in zip(plain.parameters(), scaled.parameters(), strict=True):
+        parameter.grad = torch.ones_like(parameter)
+        same.grad = torch.full_like(same, 8.0)
+    one.step()
+    other.step()
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(scaled.state_dict()[name], tensor, rtol=1e-6, atol=1e-7)
+    before = copy.deepcopy(scaled.state_dict())
+    momentum = other.state[weight(scaled, 0)]['momentum_buffer'].clone()
+    vars(other).update(found_inf=torch.tensor(1.0))
+    for parameter in scaled.parameters():
+        parameter.grad = torch.full_like(parameter, torch.inf)
+    other.step()
+    for name, tensor in scaled.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert torch.equal(other.state[weight(scaled, 0)]['momentum_buffer'], momentum)
+
+
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(in_float32):
     through, halted = network(), network()
     make = lambda model: MuonAdamW(model.parameters(), [weight(model, 0), weight(model, 2)], lr=1e-2)  # noqa: E731

@@ -22,6 +22,7 @@ class Maps(NamedTuple):
     extra: int
     real: Tensor | None = None
     class_token: bool = True
+    grid: tuple[int, int] | None = None
 
 
 class BrightNetwork(nn.Module):

@@ -22,6 +22,7 @@ HYBRID = ROOT / 'configs' / 'hybrid' / 'ibot-restore-attmask_vit-tiny_folder.py'
 def small_hybrid() -> dict[str, Any]:
     """The config's model with a small encoder, projection and decoder."""
     config: Any = Config.fromfile(HYBRID).model.to_dict()
+    config |= dict(patch_neck=None, objectives={})  # one projection, and the three losses whose sum it is
     return {**config, 'backbone': VIT, 'neck': NECK, 'decoder': {**config['decoder'], 'channels': 8}}
 
 

@@ -87,8 +87,6 @@ class MuonAdamW(torch.optim.AdamW):
                 group['lr'] = matrix_lr * group['lr'] / lr
                 if matrix_weight_decay is not None and group['weight_decay']:
                     group['weight_decay'] = matrix_weight_decay
-        # The fp16 loss scaler otherwise leaves it to the fused kernel of AdamW to divide gradients by the scale.
-        self._step_supports_amp_scaling = False
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -110,6 +108,10 @@ class MuonAdamW(torch.optim.AdamW):
         """Updates matrices of one shape, with the groups that they belong to."""
         weights = [weight for weight, _ in pairs]
         gradients: list[Tensor] = [weight.grad for weight in weights]  # type: ignore[misc]
+        # The scaler of fp16 sets these two for a step of a fused AdamW; both stay on the device, so that nothing waits.
+        scale, overflow = getattr(self, 'grad_scale', None), getattr(self, 'found_inf', None)
+        if scale is not None:
+            gradients = [gradient / scale for gradient in gradients]
         for weight in weights:
             state = self.state[weight]
             if not state:
@@ -117,14 +119,20 @@ class MuonAdamW(torch.optim.AdamW):
             state['step'] += 1  # as AdamW has it, which looks for it when a checkpoint is loaded
         buffers = [self.state[weight]['momentum_buffer'] for weight in weights]
         for buffer, gradient in zip(buffers, gradients, strict=True):
-            buffer.lerp_(gradient, 1 - self.momentum)
+            _put(buffer, buffer.lerp(gradient, 1 - self.momentum), overflow)
         ahead = [gradient.lerp(buffer, self.momentum) for gradient, buffer in zip(gradients, buffers, strict=True)]
         updates = orthogonal(torch.stack([whole_of(one) for one in ahead]), self.iterations)
         rows, columns = weights[0].shape
-        scale = max(1.0, rows / columns) ** 0.5
+        stretch = max(1.0, rows / columns) ** 0.5
         for weight, update, (_, group) in zip(weights, updates, pairs, strict=True):
-            weight.mul_(1 - group['lr'] * group['weight_decay'])
-            weight.add_(spread_like(update.to(weight.dtype), weight), alpha=-group['lr'] * scale)
+            kept = weight * (1 - group['lr'] * group['weight_decay'])
+            step = spread_like(update.to(weight.dtype), weight)
+            _put(weight, kept.add_(step, alpha=-group['lr'] * stretch), overflow)
+
+
+def _put(tensor: Tensor, value: Tensor, overflow: Tensor | None) -> None:
+    """Writes a value into a tensor, unless gradients overflowed."""
+    tensor.copy_(value if overflow is None else torch.where(overflow == 0, value, tensor))
 
 
 def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
