@@ -9,7 +9,7 @@ configs/mst/mst_vit-tiny_folder.py says what DIR holds. Not reproduced here.
 _base_ = [
     '../_base_/models/simmim_vit-tiny.py',
     '../_base_/datasets/folder_one_view.py',
-    '../_base_/schedules/mim_folder.py',
+    '../_base_/schedules/mim_muon_folder.py',
 ]
 
 model = dict(backbone=dict(positions='sincos'), target=dict(type='Pixels', norm=True))
