@@ -20,7 +20,7 @@ from mstkit.registry import MODELS
 
 @pytest.fixture
 def in_float32(monkeypatch):
-    monkeypatch.setattr(room, 'cpu_has_bf16', lambda: False)
+    monkeypatch.setattr(room, 'has_bf16', lambda device: False)
 
 
 def network() -> nn.Sequential:
@@ -45,7 +45,7 @@ def train(model: nn.Module, *optimizers: torch.optim.Optimizer, steps: int = 5) 
 @pytest.mark.skipif(not hasattr(torch.optim, 'Muon'), reason='torch has Muon from 2.9 on')
 def test_the_weights_are_those_of_torchs_muon_and_adamw(in_float32, monkeypatch):
     # torch iterates in bf16 whatever the device has.
-    monkeypatch.setattr(room, 'cpu_has_bf16', lambda: True)
+    monkeypatch.setattr(room, 'has_bf16', lambda device: True)
     ours, theirs = network(), network()
     matrices = [weight(ours, 0), weight(ours, 2)]
     train(ours, MuonAdamW(ours.parameters(), matrices, lr=1e-2, matrix_lr=0.05, weight_decay=0.1))

@@ -83,7 +83,7 @@ def test_last_layer_waits_its_epochs(precision):
 
 @pytest.mark.parametrize('has_bf16, expected', [(True, torch.bfloat16), (False, None)])
 def test_auto_follows_the_cpu(monkeypatch, has_bf16, expected):
-    monkeypatch.setattr('mstkit.engine.optim.precision.cpu_has_bf16', lambda: has_bf16)
+    monkeypatch.setattr('mstkit.utils.device_precision.multiplies_bf16', lambda: has_bf16)
     assert wrapper_of(Net(), precision='auto').cast_dtype is expected
     assert wrapper_of(Net(), precision='fp32').cast_dtype is None
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mstkit.engine.optim.precision import cpu_has_bf16
 from mstkit.engine.parallel.sharding import spread_like
 from mstkit.errors import UsageError
 from mstkit.registry import OPTIMIZERS
 from mstkit.utils.checks import check_count, check_number
+from mstkit.utils.device_precision import has_bf16
 from mstkit.utils.local_shards import whole_of
 
 # Of the quintic iteration that brings all singular values near 1 (K. Jordan, "Muon", 2024): the steepest slope at 0
@@ -28,7 +28,7 @@ class MuonAdamW(torch.optim.AdamW):
 
     Muon replaces the momentum M = U S V^T of a matrix's gradients by U V^T, up to what a few steps of a Newton-Schulz
     iteration leave: all directions of the matrix learn alike, also those whose gradients are small. That is what short
-    runs gain by it; benchmarks/README.md has what was measured. For a matrix W of (out, in) elements and its
+    runs gain by it; docs/en/results.md has what was measured. For a matrix W of (out, in) elements and its
     gradient G::
 
         M <- momentum * M + (1 - momentum) * G
@@ -148,8 +148,7 @@ def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
         (N, R, C).
     """
     wide = matrices.shape[1] <= matrices.shape[2]
-    half = matrices.device.type == 'cuda' or (matrices.device.type == 'cpu' and cpu_has_bf16())
-    x = matrices.to(torch.bfloat16 if half else torch.float32)
+    x = matrices.to(torch.bfloat16 if has_bf16(matrices.device) else torch.float32)
     x = x if wide else x.mT
     x = x / x.flatten(1).norm(dim=1).clamp(min=SMALLEST)[:, None, None]
     for _ in range(iterations):

@@ -5,14 +5,9 @@ from __future__ import annotations
 import torch
 
 from mstkit.errors import UsageError
-from mstkit.utils.private_attributes import multiplies_bf16
+from mstkit.utils.device_precision import has_bf16
 
 PRECISIONS = ('auto', 'bf16', 'fp16', 'fp32')
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware; emulated, it is slower than float32."""
-    return multiplies_bf16()
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
@@ -31,14 +26,10 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype | Non
     """
     if precision == 'fp32':
         return None
-    if precision == 'auto' and device.type == 'cpu':
-        return torch.bfloat16 if cpu_has_bf16() else None
-    if precision == 'auto' and device.type != 'cuda':
-        return None
+    if precision == 'auto' and has_bf16(device):
+        return torch.bfloat16
     if precision == 'auto':
-        # is_bf16_supported() also says yes where bf16 is only emulated, which is slower than float32.
-        native = torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
-        return torch.bfloat16 if native else torch.float16
+        return torch.float16 if device.type == 'cuda' else None
     if precision == 'fp16' and device.type != 'cuda':
         raise UsageError(
             f"optim_wrapper.precision='fp16' needs a CUDA device, but the model is on {device.type}: "

@@ -15,7 +15,7 @@ from torch.nn import functional
 from mstkit.errors import UsageError
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork
 from mstkit.evaluation.protocols.linear_probe import Standardization
-from mstkit.utils.private_attributes import multiplies_bf16
+from mstkit.utils.device_precision import has_bf16
 from mstkit.utils.progress_bar import track
 from mstkit.utils.undisturbed import undisturbed_randomness
 
@@ -113,7 +113,7 @@ def fine_tune(evaluated: EvaluatedNetwork, recipe: FineTuningRecipe) -> FineTune
 
     The recipe is that of configs/downstream/mmpretrain/vit-tiny_folder.py but for the head: crops of 25 to 100 % of
     the area, layer-wise learning rates (Clark et al., arXiv 2003.10555; BEiT, arXiv 2106.08254), a cosine. Nothing is
-    chosen on the val images: they are classified once, after the last epoch. bfloat16 where the CPU multiplies it.
+    chosen on the val images: they are classified once, after the last epoch. bfloat16 where the device multiplies it.
 
     Args:
         evaluated: the network, which is left as it is, and its images.
@@ -129,11 +129,7 @@ def fine_tune(evaluated: EvaluatedNetwork, recipe: FineTuningRecipe) -> FineTune
     chosen = first_of_each_class(train.labels, recipe.per_class)
     loader = evaluated.loader('train', 'augmented', recipe.batch_size, scale=(0.25, 1.0), indices=chosen)
     steps, step, losses = recipe.epochs * len(loader), 0, []
-    autocast = torch.autocast(
-        evaluated.device.type,
-        torch.bfloat16,
-        enabled=evaluated.device.type == 'cuda' or (evaluated.device.type == 'cpu' and multiplies_bf16()),
-    )
+    autocast = torch.autocast(evaluated.device.type, torch.bfloat16, enabled=has_bf16(evaluated.device))
     for epoch in range(recipe.epochs):
         loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         total, seen = 0.0, 0

@@ -1,0 +1,18 @@
+"""Which devices multiply bf16."""
+
+from __future__ import annotations
+
+import torch
+
+from mstkit.utils.private_attributes import multiplies_bf16
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bf16 in hardware; emulated, it is slower than float32.
+
+    CUDA devices do from Ampere on, AMD's do, and CPUs with AVX-512 BF16 or AMX.
+    """
+    if device.type == 'cuda':
+        # is_bf16_supported() also says yes where it is only emulated.
+        return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
+    return device.type == 'cpu' and multiplies_bf16()
