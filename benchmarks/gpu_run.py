@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import torch
 from gpu_slices import checks, feeding, steps, training
-from gpu_slices.results import LIMIT, Results, end
+from gpu_slices.results import LIMIT, Results, wait_or_end
 from gpu_slices.settings import Settings
 from mmengine.logging import MMLogger
 
@@ -125,14 +125,7 @@ def run_slice(args: argparse.Namespace, name: str) -> bool:
     print(f'{name}: {SLICES[name].what}', flush=True)
     start = time.monotonic()
     process = subprocess.Popen(words, start_new_session=True)
-    try:
-        code = process.wait(timeout=args.seconds + GRACE)
-    except subprocess.TimeoutExpired:
-        end(process)
-        code = None
-    except BaseException:
-        end(process)
-        raise
+    code = wait_or_end(process, args.seconds + GRACE)
     if code != 0:
         path = out / f'{name}.json'
         content = (

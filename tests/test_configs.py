@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,17 +106,22 @@ def reduced(model: Config) -> Config:
     return model
 
 
-@pytest.mark.parametrize('path', OURS, ids=name)
-def test_model_is_built_and_stepped(tmp_path, path):
+def small_model(path: Path, folder: Path) -> tuple[Config, MultiCrop, Any]:
+    """A config, its views, and its model at a small size; a tokenizer is written into the folder."""
     config = Config.fromfile(path)
     if config.model.get('tokenizer'):
-        config.model.tokenizer = str(tmp_path / 'tokenizer.pth')
+        config.model.tokenizer = str(folder / 'tokenizer.pth')
         write_patches(config.model.tokenizer)
     pipeline = [TRANSFORMS.build(step) for step in config.train_dataloader.dataset.pipeline]
     crops = next(step for step in pipeline if isinstance(step, MultiCrop))
     model = MODELS.build(reduced(config.model))
     model.init_weights()
-    model.train()
+    return config, crops, model.train()
+
+
+@pytest.mark.parametrize('path', OURS, ids=name)
+def test_model_is_built_and_stepped(tmp_path, path):
+    config, crops, model = small_model(path, tmp_path)
     local = crops.local_crops.size if crops.local_crops.count else None
     model.check_views(crops.global_crops.size, local)
     model.check_view_count([crop.size for crop, _ in crops.views])

@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from contest.learner import Learner
+from contest.lightly_parts import ibot_forward, mae_forward
 from contest.our_learner import EndlessShuffle
 from contest.peer_step import DTYPES
 
@@ -220,19 +221,13 @@ class LightlyIBOT(LightlyDINO):
         return super().momentum(0.992)
 
     def loss(self, views: list[Tensor]) -> Tensor:
-        """Global views together, local views together; only hidden patches reach the head."""
-        images, crops = torch.cat(views[:2]), torch.cat(views[2:])
-        grid = SIZE // PATCH
-        blocks = utils.random_block_mask(size=(len(images), grid, grid), device=self.device)
-        mask = torch.cat([blocks.new_zeros(len(images), 1), blocks.flatten(1)], dim=1)
-        with torch.no_grad():
-            seen = self.teacher.encode(images)
-            targets, hidden = self.teacher_head(seen[:, 0]).float(), self.teacher_head(seen[mask]).float()
-        tokens = self.student.encode(images, mask=mask)
-        predicted = torch.cat([self.head(tokens[:, 0]), self.head(self.student.encode(crops)[:, 0])]).float()
+        """See :func:`contest.lightly_parts.ibot_forward`."""
+        out = ibot_forward(self.student, self.teacher, (self.head, self.teacher_head), views, PATCH)
         temperature = warmed_temperature(self.share)
-        whole = self.criterion(list(targets.chunk(2)), list(predicted.chunk(len(views))), teacher_temp=temperature)
-        return whole + self.patches(hidden, self.head(tokens[mask]).float(), mask=blocks, teacher_temp=temperature)
+        targets, logits = list(out.targets.float().chunk(2)), list(out.logits.float().chunk(len(views)))
+        whole = self.criterion(targets, logits, teacher_temp=temperature)
+        hidden, predicted = out.hidden.float(), out.predicted.float()
+        return whole + self.patches(hidden, predicted, mask=out.blocks, teacher_temp=temperature)
 
 
 def warmed_temperature(share: float) -> float:
@@ -293,15 +288,8 @@ class LightlyMAE(LightlyLearner):
         self.trained = self.student, self.decoder
 
     def loss(self, views: list[Tensor]) -> Tensor:
-        """Of hidden patches."""
-        images = views[0]
-        size = len(images), self.student.sequence_length
-        keep, hide = utils.random_token_mask(size=size, mask_ratio=self.ratio, device=self.device)
-        seen = self.decoder.embed(self.student.encode(images=images, idx_keep=keep))
-        tokens = utils.repeat_token(self.decoder.mask_token, size).type_as(seen)
-        decoded = self.decoder.decode(utils.set_at_index(tokens, keep, seen))
-        predicted = self.decoder.predict(utils.get_at_index(decoded, hide)).float()
-        pixels = utils.get_at_index(utils.patchify(images, PATCH), hide - 1)
+        """Of hidden patches; see :func:`contest.lightly_parts.mae_forward`."""
+        predicted, pixels = mae_forward(self.student, self.decoder, views[0], self.ratio, PATCH)
         return nn.functional.mse_loss(predicted, pixels)
 
 

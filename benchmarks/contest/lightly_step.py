@@ -13,9 +13,10 @@ import timm
 import torch
 from lightly.loss import DINOLoss, IBOTPatchLoss
 from lightly.models.modules import DINOProjectionHead, MaskedVisionTransformerTIMM
-from lightly.models.utils import random_block_mask, update_drop_path_rate, update_momentum
+from lightly.models.utils import update_drop_path_rate, update_momentum
 from torch import Tensor, nn
 
+from contest.lightly_parts import ibot_forward
 from contest.peer_step import PeerStep
 
 
@@ -98,18 +99,8 @@ class LightlyIBOT(LightlyStep):
         return nn.ModuleList([DINOLoss(output_dim=out_dim), IBOTPatchLoss(output_dim=out_dim)])
 
     def forward(self) -> Tensor:
-        """Global views together, local views together; only hidden patches reach the head."""
-        images, crops = torch.cat(self.views[:2]), torch.cat(self.views[2:])
-        with self.phase('masker'):
-            grid = images.shape[-1] // 16
-            blocks = random_block_mask(size=(len(images), grid, grid), device=self.device)
-            mask = torch.cat([blocks.new_zeros(len(images), 1), blocks.flatten(1)], dim=1)
-        with self.phase('teacher'), torch.no_grad():
-            seen = self.teacher.encode(images)
-            targets, hidden = self.teacher_head(seen[:, 0]), self.teacher_head(seen[mask])
-        with self.phase('student'):
-            tokens = self.student.encode(images, mask=mask)
-            logits = [self.student_head(tokens[:, 0]), self.student_head(self.student.encode(crops)[:, 0])]
-            predicted = self.student_head(tokens[mask])
-        whole = self.losses[0](list(targets.chunk(2)), list(torch.cat(logits).chunk(len(self.views))))
-        return whole + self.losses[1](hidden, predicted, mask=blocks)
+        """See :func:`contest.lightly_parts.ibot_forward`."""
+        heads = self.student_head, self.teacher_head
+        out = ibot_forward(self.student, self.teacher, heads, self.views, patch=16, phase=self.phase)
+        whole = self.losses[0](list(out.targets.chunk(2)), list(out.logits.chunk(len(self.views))))
+        return whole + self.losses[1](out.hidden, out.predicted, mask=out.blocks)

@@ -84,15 +84,9 @@ class LightlyMAE(MAEStep):
         return nn.ModuleDict(dict(encoder=encoder, decoder=decoder))
 
     def forward(self) -> Tensor:
-        """Only hidden patches go through its last layer."""
-        from lightly.models import utils
+        """See :func:`contest.lightly_parts.mae_forward`; of pixels normalized per patch."""
+        from contest.lightly_parts import mae_forward
 
-        encoder, decoder = self.model['encoder'], self.model['decoder']
-        size = (len(self.images), encoder.sequence_length)
-        kept, hidden = utils.random_token_mask(size=size, mask_ratio=RATIO, device=self.device)
-        seen = decoder.embed(encoder.encode(images=self.images, idx_keep=kept))
-        whole = utils.set_at_index(utils.repeat_token(decoder.mask_token, size), kept, seen.type_as(decoder.mask_token))
-        predicted = decoder.predict(utils.get_at_index(decoder.decode(whole), hidden))
-        target = utils.get_at_index(utils.patchify(self.images, PATCH), hidden - 1)  # without the class token
+        predicted, target = mae_forward(self.model['encoder'], self.model['decoder'], self.images, RATIO, PATCH)
         variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
-        return nn.functional.mse_loss(predicted.float(), (target - mean) / (variance + 1e-6).sqrt())
+        return nn.functional.mse_loss(predicted, (target - mean) / (variance + 1e-6).sqrt())

@@ -142,16 +142,21 @@ def run_program(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        try:
-            code: int | None = process.wait(timeout=max(1.0, left))
-        except subprocess.TimeoutExpired:
-            end(process)
-            code = None
-        except BaseException:
-            end(process)
-            raise
+        code = wait_or_end(process, max(1.0, left))
     tail = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()[-8:]
     return dict(code=code, tail=[line[:300] for line in tail], seconds=round(time.monotonic() - start, 1))
+
+
+def wait_or_end(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """The exit status of a process; None for one that is not through after its time, which is then ended."""
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        end(process)
+        return None
+    except BaseException:
+        end(process)
+        raise
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

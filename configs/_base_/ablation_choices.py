@@ -97,6 +97,7 @@ visible = choices['model.masker+guide']
 average = dict(teacher=dict(momentum=0.99, end_momentum=0.999))
 no_guide = dict(guide='teacher')
 exact = dict(type='RandomMasker', ratio=0.75, rounding='up')
+unguided = ('random', 'block', 'inverse-block', 'inverse-multi-block', 'multi-block', 'uniform')
 
 families = {
     'self-distillation': dict(
@@ -107,12 +108,7 @@ families = {
             **{
                 name: {'model.masker': same[name]}
                 for name in (
-                    'random',
-                    'block',
-                    'inverse-block',
-                    'inverse-multi-block',
-                    'multi-block',
-                    'uniform',
+                    *unguided,
                     'attmask-high',
                     'attmask-low',
                     'attmask-hint',
@@ -145,12 +141,7 @@ families = {
             **{
                 name: {'model.masker+guide': visible[name]}
                 for name in (
-                    'random',
-                    'block',
-                    'inverse-block',
-                    'inverse-multi-block',
-                    'multi-block',
-                    'uniform',
+                    *unguided,
                     'amt',
                     'amt-random',
                 )

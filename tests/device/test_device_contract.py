@@ -19,7 +19,6 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mstkit.datasets import MultiCrop
 from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
 from mstkit.errors import UsageError
 from mstkit.models import CachedGuide
@@ -30,7 +29,7 @@ from tests.models import test_guides, test_methods, test_objective_contract, tes
 from tests.models.builders import VIT, views
 from tests.models.test_tokenizer_contract import NAMES as TOKENIZERS
 from tests.models.tokenizers import files, write_patches
-from tests.test_configs import FOREIGN, OURS, name, reduced
+from tests.test_configs import FOREIGN, OURS, name, small_model
 
 # (kind, file, function) -> why the host has to know it there.
 MAY_HAPPEN = {
@@ -115,14 +114,7 @@ def uint8(sizes: list[int], count: int = BATCH) -> list[Tensor]:
 
 @pytest.mark.parametrize('path', FOLDER, ids=name)
 def test_config(tmp_path, path):
-    config = Config.fromfile(path)
-    if config.model.get('tokenizer'):
-        config.model.tokenizer = str(tmp_path / 'tokenizer.pth')
-        write_patches(config.model.tokenizer)
-    steps = [TRANSFORMS.build(step) for step in config.train_dataloader.dataset.pipeline]
-    crops = next(step for step in steps if isinstance(step, MultiCrop))
-    model = MODELS.build(reduced(config.model))
-    model.init_weights()
+    config, crops, model = small_model(path, tmp_path)
     data = dict(inputs=uint8([crop.size for crop, _ in crops.views[:4]]), data_samples=None)
     check(Run(model, config.optim_wrapper, data), 'fp16')
 

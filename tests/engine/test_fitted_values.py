@@ -67,6 +67,15 @@ def test_a_recipe_is_fitted_at_the_start_and_says_so(tmp_path):
     assert f'model.neck.out_dim={config.model.neck.out_dim}' in note
 
 
+def test_the_launcher_says_how_many_processes_share_a_batch(tmp_path, monkeypatch):
+    monkeypatch.setenv('SLURM_NTASKS', '4')
+    root = str(folder(tmp_path, 48))
+    for launcher, expected in (('slurm', 8), ('none', 32), ('pytorch', 32)):
+        assert (
+            load_config(RECIPE, data_root=root, epochs=20, launcher=launcher)[0].train_dataloader.batch_size == expected
+        )
+
+
 def test_what_a_user_gives_stays(tmp_path):
     root = str(folder(tmp_path, 48))
     options = {'model.neck.out_dim': 777, 'train_dataloader.batch_size': 16}

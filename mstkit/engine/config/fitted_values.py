@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +70,7 @@ def warmup(size: RunSize) -> float:
 RULES: dict[str, Callable[[RunSize], Any]] = dict(batch=batch, prototypes=prototypes, momentum=momentum, warmup=warmup)
 
 
-def fit(config: Config) -> list[str]:
+def fit(config: Config, processes: int = 1) -> list[str]:
     """Chooses the values that the config's ``fitted`` names, by the number of training images and the epochs.
 
     ``fitted`` maps the name of a rule (:data:`RULES`) to dotted paths of values; it is taken out of the config, so that
@@ -80,6 +79,7 @@ def fit(config: Config) -> list[str]:
 
     Args:
         config: changed in place; its data root is set.
+        processes: that share a step.
 
     Returns:
         A line for the user, or none.
@@ -100,7 +100,7 @@ def fit(config: Config) -> list[str]:
     images = known_from_config(DATASETS.get(str(dataset.get('type')))).images_of(dataset)
     if images is None:
         return [f'not fitted to the number of images, which is not known before {dataset.get("type")} is built']
-    size = RunSize(images, config.train_cfg.max_epochs, _processes(config), config.train_dataloader.batch_size)
+    size = RunSize(images, config.train_cfg.max_epochs, processes, config.train_dataloader.batch_size)
     chosen = []
     for name, rule in RULES.items():
         for path in wanted.get(name, ()):
@@ -109,11 +109,3 @@ def fit(config: Config) -> list[str]:
             chosen.append(f'{path}={value}')
         size = RunSize(size.images, size.epochs, size.processes, config.train_dataloader.batch_size)
     return [f'fitted to {images:,} images and {size.epochs} epochs ({size.steps:,} steps): {" ".join(chosen)}']
-
-
-def _processes(config: Config) -> int:
-    """Of a run, by the variables of its launcher."""
-    if config.get('launcher', 'none') == 'none':
-        return 1
-    given = (os.environ.get(name) for name in ('WORLD_SIZE', 'OMPI_COMM_WORLD_SIZE', 'SLURM_NTASKS'))
-    return next((int(number) for number in given if number), 1)

@@ -16,7 +16,7 @@ from mstkit.engine.config.data_root import check_data_roots, set_data_root
 from mstkit.engine.config.downstream_options import match_classes, name_classes, set_num_classes, set_pretrained
 from mstkit.engine.config.fitted_values import fit
 from mstkit.engine.config.run_length import set_epochs, set_iterations
-from mstkit.engine.parallel.distributed import backend_for_device
+from mstkit.engine.parallel.distributed import backend_for_device, process_count
 from mstkit.engine.runner.mst_runner import MSTRunner
 from mstkit.errors import UsageError
 from mstkit.registry import RUNNERS
@@ -84,8 +84,9 @@ def load_config(
         roots = set_data_root(config, data_root)
         notes.append(f'data root {data_root} for {", ".join(roots)}')
     check_data_roots(config)
-    config.launcher = launcher
-    notes = fit(config) + notes  # first: the screen shows two, and these are the numbers that no config shows
+    notes = (
+        fit(config, process_count(launcher)) + notes
+    )  # first: the screen shows two, and these are the numbers that no config shows
     notes += match_classes(config)
     if num_classes is not None:
         notes += set_num_classes(config, num_classes)
@@ -93,6 +94,7 @@ def load_config(
     if pretrained is not None or branch is not None:
         notes += set_pretrained(config, pretrained, branch)
     config.work_dir = work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
+    config.launcher = launcher
     if resume is not None:
         config.resume = True
         config.load_from = None if resume == 'auto' else resume

@@ -90,25 +90,37 @@ def _leave_processes() -> None:
         distributed.destroy_process_group()
 
 
+def process_count(launcher: str) -> int:
+    """How many processes a launcher started, by its variables, before they are joined; 1 without a launcher."""
+    if launcher == 'none':
+        return 1
+    return int(os.environ.get(_rank_variables(launcher)[2], '1'))
+
+
+def _rank_variables(launcher: str) -> tuple[str, str, str]:
+    """The environment variables of a launcher for rank, local rank and number of processes."""
+    if launcher == 'slurm':
+        return 'SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS'
+    if launcher == 'mpi':
+        return 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE'
+    return 'RANK', 'LOCAL_RANK', 'WORLD_SIZE'
+
+
 def _set_rank_environment(launcher: str) -> None:
     """Sets torch's environment variables (``RANK`` etc.) from those of the launcher."""
     try:
         if launcher == 'slurm':
             node = subprocess.getoutput(f'scontrol show hostname {os.environ["SLURM_NODELIST"]} | head -n1')
-            names = ('SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS')
             os.environ.setdefault('MASTER_ADDR', node)
         elif launcher == 'mpi':
-            names = ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE')
             os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
-        else:
-            names = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE')
-        values = [os.environ[name] for name in names]
+        values = [os.environ[name] for name in _rank_variables(launcher)]
     except KeyError as error:
         raise UsageError(
             f'--launcher {launcher} was given, but {error} is not set: start the processes with '
             'tools/dist_train.sh or tools/slurm_train.sh, or leave --launcher out.'
         ) from error
-    os.environ.update(zip(('RANK', 'LOCAL_RANK', 'WORLD_SIZE'), values, strict=True))
+    os.environ.update(zip(_rank_variables('pytorch'), values, strict=True))
     os.environ.setdefault('MASTER_PORT', '29500')
 
 
