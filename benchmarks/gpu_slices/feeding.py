@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
-from gpu_slices.results import ROOT, Results, run_program
+from gpu_slices.results import ROOT, Results, json_of
 from gpu_slices.settings import Settings
 
 CONFIG = 'configs/dino/dino_vit-s_100e.py'
@@ -24,14 +23,6 @@ def step_milliseconds(settings: Settings) -> tuple[float, str]:
     return STEP_MS, 'assumed: there is no steps.json yet'
 
 
-def printed(words: list[object], results: Results, log: Path, out: Path) -> dict[str, Any]:
-    """Runs a benchmark that writes a JSON file, and returns what is in it."""
-    found = run_program([*words, '--json', out], results.left - 5, log)
-    if found['code'] != 0:
-        raise RuntimeError(f'ended with {found["code"]}: {" | ".join(found["tail"][-3:])}')
-    return json.loads(out.read_text())
-
-
 def feeding(settings: Settings, results: Results) -> None:
     """The loader with colors on the CPU and on the device, by workers; then the transforms alone."""
     folder, images = settings.scratch('feeding'), settings.images()
@@ -44,6 +35,7 @@ def feeding(settings: Settings, results: Results) -> None:
     for photometric in ('device', 'cpu'):
         for count in workers:
             name = f'loader, {count} workers, colors on the {photometric}'
+            out = folder / f'loader-{count}-{photometric}.json'
             words = ['benchmarks/loader.py', ROOT / config, '--data-root', images, '--workers', count]
             words += [
                 '--batch-size',
@@ -51,32 +43,13 @@ def feeding(settings: Settings, results: Results) -> None:
                 '--batches',
                 batches,
                 '--step-ms',
-                milliseconds if not settings.rehearse else 1,
+                1 if settings.rehearse else milliseconds,
             ]
-            words += ['--device', settings.device, '--cfg-options']
-            words += [f'train_dataloader.dataset.pipeline.1.photometric={photometric}']
-            log = folder / f'loader-{count}-{photometric}'
-            results.row(
-                name,
-                lambda words=words, log=log: printed_loader(words, results, log),
-                needs=45,
-            )
+            words += ['--device', settings.device, '--json', out]
+            words += ['--cfg-options', f'train_dataloader.dataset.pipeline.1.photometric={photometric}']
+            results.row(name, lambda words=words, out=out: json_of(words, results, out)['results'], needs=45)
     words = ['benchmarks/multi_crop.py', '--images', images / 'train', '--device', settings.device]
     words += ['--rounds', 1 if settings.rehearse else 3, '--max-images', 2 if settings.rehearse else 64]
-    log = folder / 'multi_crop'
-    results.row(
-        'views of an image, by stages',
-        lambda: printed(words, results, log.with_suffix('.log'), log.with_suffix('.json')),
-        needs=45,
-    )
-
-
-def printed_loader(words: list[object], results: Results, log: Path) -> dict[str, Any]:
-    """A row of the loader."""
-    options = words.index('--cfg-options')  # takes all words that follow, so --json stands before it
-    out = log.with_suffix('.json')
-    ordered = [*words[:options], '--json', out, *words[options:]]
-    found = run_program(ordered, results.left - 5, log.with_suffix('.log'))
-    if found['code'] != 0:
-        raise RuntimeError(f'ended with {found["code"]}: {" | ".join(found["tail"][-3:])}')
-    return json.loads(out.read_text())['results']
+    out = folder / 'multi_crop.json'
+    words += ['--json', out]
+    results.row('views of an image, by stages', lambda: json_of(words, results, out), needs=45)

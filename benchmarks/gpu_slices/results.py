@@ -147,6 +147,18 @@ def run_program(
     return dict(code=code, tail=[line[:300] for line in tail], seconds=round(time.monotonic() - start, 1))
 
 
+def json_of(words: Sequence[object], results: Results, out: Path) -> dict[str, Any]:
+    """Runs a program that writes a JSON file, and returns what is in it.
+
+    Raises:
+        RuntimeError: it did not end well.
+    """
+    found = run_program(words, results.left - 5, out.with_suffix('.log'))
+    if found['code'] != 0:
+        raise RuntimeError(f'ended with {found["code"]}: {" | ".join(found["tail"][-3:])}')
+    return json.loads(out.read_text())
+
+
 def wait_or_end(process: subprocess.Popen[bytes], seconds: float) -> int | None:
     """The exit status of a process; None for one that is not through after its time, which is then ended."""
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpu_slices.results import ROOT, Results, run_program
+from gpu_slices.results import ROOT, Results, json_of, run_program
 from gpu_slices.settings import Settings
 
 LEARNING = 'benchmarks/learning.py'
@@ -21,10 +21,6 @@ def learning(*methods: str) -> Callable[[Settings, Results], None]:
     """A slice of benchmarks/learning.py with some methods, one after the other."""
 
     def measure(settings: Settings, results: Results) -> None:
-        if not (ROOT / LEARNING).is_file():
-            for method in methods:
-                results.skip(method, f'{LEARNING} is not there')
-            return
         if settings.rehearse:
             for method in methods:
                 results.skip(method, 'its own tests run it on a CPU')
@@ -35,18 +31,10 @@ def learning(*methods: str) -> Callable[[Settings, Results], None]:
             out = folder / f'{Path(method).stem.replace(":", "-")}.json'
             words = [LEARNING, 'run', method, '--data-root', images, '--seconds', SECONDS, '--seed', 0]
             words += ['--device', settings.device, '--out', out]
-            results.row(method, lambda words=words, out=out: read(words, results, out), needs=SECONDS + 20)
+            results.row(method, lambda words=words, out=out: json_of(words, results, out), needs=SECONDS + 20)
 
     measure.__doc__ = f'Training for {SECONDS:.0f} s each: {", ".join(Path(method).stem for method in methods)}.'
     return measure
-
-
-def read(words: list[object], results: Results, out: Path) -> dict[str, Any]:
-    """Runs a program that writes a JSON file, and returns what is in it."""
-    found = run_program(words, results.left - 5, out.with_suffix('.log'))
-    if found['code'] != 0:
-        raise RuntimeError(f'ended with {found["code"]}: {" | ".join(found["tail"][-3:])}')
-    return json.loads(out.read_text())
 
 
 def masks(settings: Settings, results: Results) -> None:
