@@ -15,6 +15,7 @@ from mstkit.engine.launch.launch import load_config, read_config
 from mstkit.errors import UsageError
 from mstkit.experiments.variations import expand, parse_axes
 
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE = 'configs/mst/mst_vit-tiny_folder.py'
 
 
@@ -100,6 +101,23 @@ def test_where_the_number_of_images_is_unknown_nothing_changes(tmp_path):
     config, notes = load_config(RECIPE, options, root, epochs=20)
     assert any('not known before ImageFolder is built' in note for note in notes)
     assert config.train_dataloader.batch_size == read_config(RECIPE).train_dataloader.batch_size
+
+
+FITTED = [
+    path
+    for path in sorted((ROOT / 'configs').rglob('*.py'))
+    if '_base_' not in path.parts and 'vit-tiny' in path.name and read_config(path).get('fitted')
+]
+
+
+@pytest.mark.parametrize('path', FITTED, ids=lambda path: path.stem)
+@pytest.mark.parametrize('limit', [None, 3])
+def test_a_run_of_one_epoch_keeps_a_schedule(path, limit, tmp_path):
+    """Its warm-up is a tenth of that epoch, whether the rules know the number of images or not."""
+    options = {'train_dataloader.dataset.max_per_class': limit} if limit else {}
+    config, _ = load_config(path, options, str(folder(tmp_path, 48)), epochs=1)
+    phases = [(one.type, one.begin, one.end) for one in config.param_scheduler]
+    assert phases == [('LinearLR', 0, 0.1), ('CosineAnnealingLR', 0.1, 1)]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mstkit.engine.config.config_options import FITTED
 from mstkit.errors import UsageError
 
 
@@ -14,7 +15,8 @@ def set_epochs(config: Config, epochs: int) -> list[str]:
     """Changes how many epochs a config trains; see :func:`set_iterations` for one that counts in iterations.
 
     A schedule that ended with the run still does. A phase that ended earlier, such as the warm-up, keeps its number of
-    epochs in a longer run; in a shorter run it is shortened in proportion (to one epoch at least). The same holds for
+    epochs in a longer run; in a shorter run it is shortened in proportion (to one epoch at least; in a run of one epoch
+    to a share of it, where ``fitted`` of the config names the phase that follows, which then stays). The same holds for
     the model's own schedules: the warm-up of the teacher temperature, the phases of a masker, and the epochs in which
     the last layer is frozen. Milestones keep their share of the run.
 
@@ -56,12 +58,15 @@ def _set_length(config: Config, length: int, option: str, key: str, by_epoch: bo
     if 'val_interval' in loop:
         loop['val_interval'] = _dividing(length, loop['val_interval'])
     changes = []
+    fitted = [path for paths in (config.get(FITTED) or {}).values() for path in paths]
+    parts = length == 1 and any(path.startswith('param_scheduler.') for path in fitted)
+    moved = _moved_in_parts if parts else _moved
     for scheduler in config.get('param_scheduler') or []:
         if scheduler.get('by_epoch', True) is not by_epoch:
             continue
         before = (scheduler.get('begin', 0), scheduler.get('end', old))
         # A begin of 0 stays; any other begin is the end of an earlier phase.
-        after = (_moved(before[0], old, length) if before[0] else 0, _moved(before[1], old, length))
+        after = (moved(before[0], old, length) if before[0] else 0, moved(before[1], old, length))
         scheduler['begin'], scheduler['end'] = after
         if scheduler.get('warmup'):
             scheduler['warmup'] = min(_moved(scheduler['warmup'], old, length), length - 1)
@@ -115,6 +120,11 @@ def _moved(end: int, old: int, new: int) -> int:
     if end >= old:
         return new
     return min(end, max(1, round(end * new / old))) if new < old else end
+
+
+def _moved_in_parts(end: float, old: int, new: int) -> float:
+    """The same for a phase that may be shorter than an epoch."""
+    return new if end >= old else round(end * new / old, 3)
 
 
 def _dividing(length: int, interval: int) -> int:
