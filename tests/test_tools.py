@@ -78,7 +78,7 @@ def images(tmp_path_factory) -> Path:
 
 def test_demo_prints_its_line_last_and_leaves_panels(tmp_path):
     out = run(
-        'tools/demo.py', '--work-dir', tmp_path / 'demo', '--epochs', '1', '--cfg-options',
+        'tools/demo.py', '--images', 'scenes', '--work-dir', tmp_path / 'demo', '--epochs', '1', '--cfg-options',
         *SMALL_DEMO, 'randomness.seed=3',
     )  # fmt: skip
     last = out.strip().splitlines()[-1]

@@ -211,13 +211,14 @@ def check_tool(tool: str, words: list[str]) -> None:
         if args.measure:
             check_measures(split_words(args.measure, '--measure'), args.set)
         return
-    path = Path('configs/demo/mst_vit-nano_scenes.py') if tool == 'demo.py' else Path(args.config)
+    path = module_of(tool).CONFIGS[args.images or 'scenes'] if tool == 'demo.py' else Path(args.config)
     if 'downstream' in path.parts:  # its data would be read
         assert 'pretrained' in read_config(path).default_hooks
         return
     options = {name: value for name, value in vars(args).items() if name in LAUNCH_OPTIONS}
-    generated = path.parent.name == 'demo'
-    if options.get('data_root') or (tool == 'analysis/preview_masks.py' and not generated):  # reads no data set of it
+    generated = path.stem.endswith('scenes')
+    elsewhere = tool in ('analysis/preview_masks.py', 'demo.py')  # reads no data set of it, or fetches it first
+    if options.get('data_root') or (elsewhere and not generated):
         options['data_root'] = 'DIR'
     else:
         assert str(path) != FOLDER_CONFIG, 'it has no --data-root'
