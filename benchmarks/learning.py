@@ -13,7 +13,6 @@ import argparse
 import json
 import shlex
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from contest.judged_features import Judge
 from contest.learner import CLOCKS, Learner, spend
 from contest.our_learner import OurLearner
 from contest.peer_step import DTYPES
+from contest.time_slices import take_turns
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
@@ -62,6 +62,10 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
     compare.add_argument('methods', nargs='+', metavar='METHOD')
     compare.add_argument('--seeds', default='0,1,2', help='all methods with the first one, then with the next …')
     compare.add_argument('--out', required=True, metavar='FOLDER', help='a file for each training; what is there stays')
+    compare.add_argument(
+        '--slice', type=float, metavar='SECONDS', help='the methods of a seed take turns of so long; needs --clock cpu'
+    )
+    compare.add_argument('--save', metavar='FOLDER', help='also write the weights of our configs there')
     table = commands.add_parser('table', help='the table of a folder')
     table.add_argument('folder', metavar='FOLDER')
     return parser.parse_args(words)
@@ -152,14 +156,27 @@ def compare(args: argparse.Namespace) -> None:
         if (value := getattr(args, name)) is not None
         for word in (f'--{name.replace("_", "-")}', str(value))
     ]
-    plan = [(method, seed, folder / f'{names[method]}_seed{seed}.json') for seed in seeds for method in args.methods]
-    for number, (method, seed, file) in enumerate(plan):
-        if file.exists():
-            continue
+    if args.slice is not None and (args.clock != 'cpu' or args.slice <= 0):
+        raise UsageError(f'--slice {args.slice:g} is a time above 0, and goes with --clock cpu: others run in between')
+
+    def words_of(method: str, seed: int) -> list[str]:
+        file = folder / f'{names[method]}_seed{seed}.json'
         words = [sys.executable, __file__, 'run', method, *options, '--seed', str(seed), '--out', str(file)]
-        print(f'[{number + 1}/{len(plan)}] {shlex.join(words[1:])}', flush=True)
-        if subprocess.run(words, check=False).returncode:
-            raise UsageError(f'{method} with seed {seed} failed; see above')
+        if args.save and not method.startswith(PEER):
+            words += ['--save', str(Path(args.save) / f'{file.stem}.pth')]
+        return words
+
+    for number, seed in enumerate(seeds):
+        missing = [method for method in args.methods if not (folder / f'{names[method]}_seed{seed}.json').exists()]
+        together = [missing] if args.slice else [[method] for method in missing]  # in turns, or one after the other
+        for methods in filter(None, together):
+            commands = [words_of(method, seed) for method in methods]
+            for words in commands:
+                print(f'[seed {number + 1} of {len(seeds)}] {shlex.join(words[1:])}', flush=True)
+            codes = take_turns(commands, args.slice or None)
+            failed = [method for method, code in zip(methods, codes, strict=True) if code]
+            if failed:
+                raise UsageError(f'{", ".join(failed)} with seed {seed} failed; see above')
     print(table_of(folder))
 
 

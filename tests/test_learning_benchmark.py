@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -122,16 +124,77 @@ def test_what_has_a_file_is_not_trained_again(learning, images, monkeypatch, tmp
         (tmp_path / f'dino_vit-tiny_folder_seed{seed}.json').write_text(json.dumps(result(DINO, seed, 16.0, 30.0)))
     started: list[list[str]] = []
 
-    def failing(words, **_):
-        started.append(words)
-        return type('Ended', (), dict(returncode=1))
+    def failing(commands, seconds):
+        assert seconds is None
+        started.extend(commands)
+        return [1] * len(commands)
 
-    monkeypatch.setattr(learning.subprocess, 'run', failing)
+    monkeypatch.setattr(learning, 'take_turns', failing)
     words = ['compare', DINO, '--data-root', str(images), '--seeds', '0,1,2', '--out', str(tmp_path)]
     with pytest.raises(UsageError, match='seed 2 failed'):
         learning.compare(learning.parse_args(words))
     [only] = started
     assert only[only.index('--seed') + 1] == '2' and '--seconds' in only
+
+
+def test_methods_of_a_seed_take_turns(learning, images, monkeypatch, tmp_path):
+    rounds: list[tuple[int, float | None]] = []
+
+    def ending(commands, seconds):
+        rounds.append((len(commands), seconds))
+        for words in commands:
+            method, seed, file = (words[words.index(word) + 1] for word in ('run', '--seed', '--out'))
+            assert '--save' not in words or method == DINO
+            Path(file).write_text(json.dumps(result(method, int(seed), 12.0, 30.0)))
+        return [0] * len(commands)
+
+    monkeypatch.setattr(learning, 'take_turns', ending)
+    (tmp_path / 'lightly-mae_seed0.json').write_text(json.dumps(result('lightly:mae', 0, 12.0, 30.0)))
+    words = ['compare', DINO, 'lightly:mae', 'lightly:dino', '--data-root', str(images), '--out', str(tmp_path)]
+    words += ['--seeds', '0,1', '--save', 'weights']
+    with pytest.raises(UsageError, match='--slice 20 is a time above 0, and goes with --clock cpu'):
+        learning.compare(learning.parse_args([*words, '--slice', '20']))
+    learning.compare(learning.parse_args([*words, '--slice', '20', '--clock', 'cpu']))
+    assert rounds == [(2, 20.0), (3, 20.0)]
+    rounds.clear()
+    learning.compare(learning.parse_args([*words, '--seeds', '0,1,2']))
+    assert rounds == [(1, None)] * 3
+
+
+def test_programs_run_one_at_a_time_and_to_their_ends(tmp_path):
+    from contest.time_slices import take_turns
+
+    log = tmp_path / 'log'
+    # Each writes its name while it runs, and one has a process of its own that writes as well.
+    write = 'import sys, time\nfor _ in range(30): open(sys.argv[1], "a").write(sys.argv[2]); time.sleep(0.02)\n'
+    child = f'import subprocess, sys\nsys.exit(subprocess.call([sys.executable, "-c", {write!r}, *sys.argv[1:]]) + 3)\n'
+    commands = [[sys.executable, '-c', code, str(log), name] for code, name in ((write, 'a'), (child, 'b'))]
+    assert take_turns(commands, 0.15) == [0, 3]
+    written = log.read_text()
+    assert sorted(written) == ['a'] * 30 + ['b'] * 30
+    changes = sum(one != other for one, other in itertools.pairwise(written))
+    assert 2 <= changes < 20, written  # by turns, and not mixed
+
+
+def test_what_takes_turns_is_ended_with_it(tmp_path, monkeypatch):
+    from contest import time_slices
+
+    class Interrupted(subprocess.Popen):
+        def wait(self, timeout=None):
+            if timeout == 0.1:
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+    started: list[subprocess.Popen] = []
+
+    def popen(*words, **options):
+        started.append(Interrupted(*words, **options))
+        return started[-1]
+
+    monkeypatch.setattr(time_slices.subprocess, 'Popen', popen)
+    with pytest.raises(KeyboardInterrupt):
+        time_slices.take_turns([[sys.executable, '-c', 'import time; time.sleep(60)']], 0.1)
+    assert started[0].returncode == -9
 
 
 def test_mistakes_are_answered(learning, images, tmp_path):

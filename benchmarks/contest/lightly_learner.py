@@ -287,10 +287,26 @@ class LightlyMAE(LightlyLearner):
         self.transform = MAETransform(input_size=SIZE)
         self.trained = self.student, self.decoder
 
+    def networks(self) -> dict[str, nn.Module]:
+        """By the class token, and by the mean of the patches, as ours is judged."""
+        return dict(student=self.student, patches=MeanOfPatches(self.student))
+
     def loss(self, views: list[Tensor]) -> Tensor:
         """Of hidden patches; see :func:`contest.lightly_parts.mae_forward`."""
         predicted, pixels = mae_forward(self.student, self.decoder, views[0], self.ratio, PATCH)
         return nn.functional.mse_loss(predicted, pixels)
+
+
+class MeanOfPatches(nn.Module):
+    """The mean of the patches after the final norm, (B, C)."""
+
+    def __init__(self, backbone: MaskedVisionTransformerTIMM) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Of normalized images (B, 3, S, S)."""
+        return self.backbone.encode(images)[:, 1:].mean(dim=1)
 
 
 PEERS = dict(dino=LightlyDINO, simclr=LightlySimCLR, ibot=LightlyIBOT, mae=LightlyMAE, lejepa=LightlyLeJEPA)

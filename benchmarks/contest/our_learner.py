@@ -90,9 +90,9 @@ class OurLearner(Learner):
 
     def networks(self) -> dict[str, nn.Module]:
         """See :meth:`Learner.networks`: the student and, where there is one, its teacher."""
-        found: dict[str, nn.Module] = dict(student=ClassToken(self.model.backbone))
+        found: dict[str, nn.Module] = dict(student=Pooled(self.model.backbone))
         if self.model.teacher is not None:
-            found['teacher'] = ClassToken(self.model.teacher.backbone)
+            found['teacher'] = Pooled(self.model.teacher.backbone)
         return found
 
     def save(self, path: str) -> None:
@@ -101,8 +101,8 @@ class OurLearner(Learner):
         save(dict(meta=meta, state_dict=self.model.state_dict()), path)
 
 
-class ClassToken(nn.Module):
-    """The class token after the final norm, (B, C), of a backbone of ours."""
+class Pooled(nn.Module):
+    """What a backbone of ours pools, (B, C): the class token after the final norm, in MAE the mean of the patches."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
