@@ -182,6 +182,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'CrossView': (dict(neck=NECK, head=HEAD, surroundings=SURROUNDINGS), None),
     'TargetViewContrast': (dict(decoder=TOKENS, **CONTRAST, surroundings=SURROUNDINGS), None),
     'PrototypeMatching': (dict(neck=NECK, surroundings=SURROUNDINGS), None),
+    'ViewContrast': (dict(neck=CONTRAST['neck'], surroundings=SURROUNDINGS), None),
     'PatchDistillation': (dict(head=dict(type='IBOTHead'), neck=NECK, surroundings=SURROUNDINGS), None),
     'ImageRestoration': (dict(decoder=DECODER, surroundings=SURROUNDINGS), None),
     'MaskedPrediction': (dict(target=dict(type='Pixels'), decoder=TOKENS, surroundings=SURROUNDINGS), None),

@@ -27,6 +27,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     'PatchDistillation': dict(neck=NECK, head=dict(type='IBOTHead')),
     'PrototypeMatching': dict(neck=NECK),
     'TargetViewContrast': dict(decoder=dict(type='LinearDecoder'), neck=mlp(), predictor=mlp()),
+    'ViewContrast': dict(neck=mlp()),
 }
 # What has to come before it, without a weight.
 BEFORE: dict[str, dict[str, Any]] = {

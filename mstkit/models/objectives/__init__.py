@@ -14,6 +14,7 @@ from mstkit.models.objectives.prototype_matching import PrototypeMatching
 from mstkit.models.objectives.regularizer import Regularizer
 from mstkit.models.objectives.sigreg import SIGReg
 from mstkit.models.objectives.target_view_contrast import TargetViewContrast
+from mstkit.models.objectives.view_contrast import ViewContrast
 
 __all__ = [
     'AdversarialMasking',
@@ -33,5 +34,6 @@ __all__ = [
     'SIGReg',
     'Surroundings',
     'TargetViewContrast',
+    'ViewContrast',
     'build_objectives',
 ]
