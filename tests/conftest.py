@@ -122,6 +122,9 @@ def _group_of(file: str) -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the long groups first, so that no process waits for another at the end."""
+    nameless = [item.nodeid for item in items if ' at 0x' in item.nodeid]
+    if nameless:  # two processes may have another address, and xdist then runs nothing at all
+        raise pytest.UsageError(f'an address is in the name of a test, give it ids: {nameless[0]}')
     items.sort(key=lambda item: _group_of(item.nodeid.split('::')[0]) not in (DOWNSTREAM, TWO_PROCESSES))
 
 

@@ -46,7 +46,7 @@ NO_NUMBERS: tuple[Any, ...] = (
 )
 
 
-@pytest.mark.parametrize('value', NO_NUMBERS, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize('value', NO_NUMBERS, ids=lambda value: repr(value).partition(' at 0x')[0][:20])
 @pytest.mark.parametrize('check', [check_number, check_probability, check_size])
 def test_what_is_no_number(check, value):
     with pytest.raises(UsageError, match=r'^a\.b is .*: give a (whole )?number'):

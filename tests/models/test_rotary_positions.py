@@ -82,7 +82,7 @@ def saved(model: Any, folder: Path) -> Path:
         *((settings, saved) for settings in SETTINGS),
         *((settings, in_memory) for settings in SETTINGS if 'rope_theta' not in settings),
     ],
-    ids=str,
+    ids=lambda one: one.__name__ if callable(one) else str(one),
 )
 def test_dinov3_gives_what_transformers_gives(
     tmp_path: Path, settings: dict, write: Callable[[Any, Path], Path]
