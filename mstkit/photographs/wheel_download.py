@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mstkit.errors import UsageError
+from mstkit.utils.fetched_files import check_sha256
 
 SECONDS, RETRIES = 15, 1  # of pip for a connection: who has no network should not wait for minutes
 
@@ -31,19 +31,8 @@ class PinnedWheel(NamedTuple):
 
 
 def check_wheel(file: Path, wheel: PinnedWheel) -> None:
-    """Compares the hash of a file.
-
-    Raises:
-        UsageError: another file, or one that cannot be read.
-    """
-    try:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UsageError(f'{file} cannot be read ({error.strerror}): give the wheel of {wheel.requirement}') from error
-    if digest != wheel.sha256:
-        raise UsageError(
-            f'{file} has the SHA-256 {digest}, not {wheel.sha256}: it is not the wheel of {wheel.requirement}'
-        )
+    """Refuses a file that is not the wheel. Raises UsageError."""
+    check_sha256(file, wheel.sha256, f'the wheel of {wheel.requirement}')
 
 
 @contextmanager
