@@ -159,21 +159,24 @@ def compare(args: argparse.Namespace) -> None:
     if args.slice is not None and (args.clock != 'cpu' or args.slice <= 0):
         raise UsageError(f'--slice {args.slice:g} is a time above 0, and goes with --clock cpu: others run in between')
 
+    def file_of(method: str, seed: int) -> Path:
+        return folder / f'{names[method]}_seed{seed}.json'
+
     def words_of(method: str, seed: int) -> list[str]:
-        file = folder / f'{names[method]}_seed{seed}.json'
+        file = file_of(method, seed)
         words = [sys.executable, __file__, 'run', method, *options, '--seed', str(seed), '--out', str(file)]
         if args.save and not method.startswith(PEER):
             words += ['--save', str(Path(args.save) / f'{file.stem}.pth')]
         return words
 
     for number, seed in enumerate(seeds):
-        missing = [method for method in args.methods if not (folder / f'{names[method]}_seed{seed}.json').exists()]
+        missing = [method for method in args.methods if not file_of(method, seed).exists()]
         together = [missing] if args.slice else [[method] for method in missing]  # in turns, or one after the other
         for methods in filter(None, together):
             commands = [words_of(method, seed) for method in methods]
             for words in commands:
                 print(f'[seed {number + 1} of {len(seeds)}] {shlex.join(words[1:])}', flush=True)
-            codes = take_turns(commands, args.slice or None)
+            codes = take_turns(commands, args.slice)
             failed = [method for method, code in zip(methods, codes, strict=True) if code]
             if failed:
                 raise UsageError(f'{", ".join(failed)} with seed {seed} failed; see above')

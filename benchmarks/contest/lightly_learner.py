@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from contest.learner import Learner
-from contest.lightly_parts import ibot_forward, mae_forward
+from contest.lightly_parts import MeanOfPatches, ibot_forward, mae_forward
 from contest.our_learner import EndlessShuffle
 from contest.peer_step import DTYPES
 
@@ -295,18 +295,6 @@ class LightlyMAE(LightlyLearner):
         """Of hidden patches; see :func:`contest.lightly_parts.mae_forward`."""
         predicted, pixels = mae_forward(self.student, self.decoder, views[0], self.ratio, PATCH)
         return nn.functional.mse_loss(predicted, pixels)
-
-
-class MeanOfPatches(nn.Module):
-    """The mean of the patches after the final norm, (B, C)."""
-
-    def __init__(self, backbone: MaskedVisionTransformerTIMM) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Of normalized images (B, 3, S, S)."""
-        return self.backbone.encode(images)[:, 1:].mean(dim=1)
 
 
 PEERS = dict(dino=LightlyDINO, simclr=LightlySimCLR, ibot=LightlyIBOT, mae=LightlyMAE, lejepa=LightlyLeJEPA)

@@ -82,3 +82,15 @@ def mae_forward(encoder: Any, decoder: Any, images: Tensor, ratio: float, patch:
     whole = utils.set_at_index(utils.repeat_token(decoder.mask_token, size), kept, seen.type_as(decoder.mask_token))
     predicted = decoder.predict(utils.get_at_index(decoder.decode(whole), hidden))
     return predicted.float(), utils.get_at_index(utils.patchify(images, patch), hidden - 1)  # without the class token
+
+
+class MeanOfPatches(nn.Module):
+    """The mean of the patches after the final norm, (B, C)."""
+
+    def __init__(self, backbone: Any) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Of normalized images (B, 3, S, S)."""
+        return self.backbone.encode(images)[:, 1:].mean(dim=1)

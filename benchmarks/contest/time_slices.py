@@ -29,7 +29,7 @@ def take_turns(commands: Sequence[Sequence[str]], seconds: float | None) -> list
     turn = 0
     try:
         while len(ended) < len(commands):
-            for number in (int(name) for name in in_turn(map(str, range(len(commands))), turn)):
+            for number in in_turn(range(len(commands)), turn):
                 if number in ended:
                     continue
                 if number in started:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+T = TypeVar('T')
 
 
-def in_turn(names: Iterable[str], turn: int) -> list[str]:
+def in_turn(names: Iterable[T], turn: int) -> list[T]:
     """The contestants in the order of a turn, which every other turn is reversed: nobody always comes first."""
     ordered = list(names)
     return ordered if turn % 2 == 0 else ordered[::-1]
