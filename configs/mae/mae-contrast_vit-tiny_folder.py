@@ -1,21 +1,24 @@
-"""MAE whose encoder also tells images apart, on your own folder of images: what learns most in minutes.
+"""MAE whose encoder also tells images apart, on your own folder of images: for minutes.
 
 Command: python tools/train.py configs/mae/mae-contrast_vit-tiny_folder.py --data-root DIR [--epochs N]
 CAN (Mishra et al., arXiv 2210.16870) without its noise. No row of a paper; docs/en/results.md has its search.
 configs/mst/mst_vit-tiny_folder.py says what DIR holds. Not reproduced here.
 """
 
-_base_ = './mae_vit-tiny_folder.py'
+_base_ = [
+    '../_base_/models/mae_vit-tiny.py',
+    '../_base_/datasets/folder_small_crops.py',
+    '../_base_/schedules/mim_muon_folder.py',
+]
 
-# Two views of an image, each of which shows 25 of its 64 patches. The weak colors of folder_small_crops.py.
-recipe = dict(brightness=0.3, contrast=0.3, saturation=0.1, hue=0.03, gray=0.05, blur=0.0)
+# Two views of an image in the weak colors of the small crops, each of which shows 25 of its 64 patches.
 train_pipeline = [
     dict(type='LoadRGB'),
     dict(
         type='MultiCrop',
         global_crops=dict(size=64, scale=(0.2, 1.0), count=2),
         local_crops=dict(count=0),
-        global_recipes=recipe,
+        global_recipes={{_base_.recipe}},
     ),
     dict(type='PackViews'),
 ]
