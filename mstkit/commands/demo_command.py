@@ -25,10 +25,10 @@ from mstkit.utils.shipped_files import shipped
 
 GROUP = 'train'  # of mstkit --help
 
-CONFIGS = {
-    images: shipped(f'configs/demo/mst_vit-{size}_{images}.py')
-    for images, size in (('scenes', 'nano'), ('fruit', 'tiny'))
-}
+CONFIGS = dict(
+    scenes=shipped('configs/demo/mst_vit-nano_scenes.py'),
+    fruit=shipped('configs/demo/mst_vit-tiny_fruit.py'),
+)
 
 MARK = '.mstkit-demo'  # a file that marks a folder of a demo, which may be emptied
 

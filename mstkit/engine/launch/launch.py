@@ -84,9 +84,8 @@ def load_config(
         roots = set_data_root(config, data_root)
         notes.append(f'data root {data_root} for {", ".join(roots)}')
     check_data_roots(config)
-    notes = (
-        fit(config, process_count(launcher)) + notes
-    )  # first: the screen shows two, and these are the numbers that no config shows
+    # First, since the screen shows two, and these are the numbers that no config shows.
+    notes = fit(config, process_count(launcher)) + notes
     notes += match_classes(config)
     if num_classes is not None:
         notes += set_num_classes(config, num_classes)
