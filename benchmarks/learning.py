@@ -42,7 +42,10 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
         '--data-root', required=True, metavar='DIR', help='images to learn from, train/CLASS, val/CLASS'
     )
     shared.add_argument(
-        '--judge-root', metavar='DIR', help='images to judge by, likewise; those of --data-root if none'
+        '--judge-root',
+        nargs='+',
+        metavar='DIR',
+        help='folders of images to judge by, likewise; those of --data-root if none',
     )
     shared.add_argument('--seconds', type=float, default=1500, help='of training, measurements not counted')
     shared.add_argument('--clock', choices=list(CLOCKS), default='wall', help='cpu: seconds that the process computed')
@@ -97,16 +100,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.save and args.method.startswith(PEER):
         raise UsageError(f'--save is for configs of ours, not for {args.method}')
     learner = learner_of(args)
-    judge = Judge(args.judge_root or args.data_root)
+    judges = judges_of(args.judge_root or [args.data_root])
+    judged: dict[str, dict[str, dict[str, dict[str, float]]]] = {name: {} for name in judges}
 
-    def judged() -> dict[str, dict[str, float]]:
-        dtype = DTYPES[args.dtype]
-        return {name: judge(net, learner.device, dtype) for name, net in learner.networks().items()}
+    def ask_all(when: str) -> None:
+        for folder, judge in judges.items():
+            judged[folder][when] = {
+                branch: judge(network, learner.device, DTYPES[args.dtype])
+                for branch, network in learner.networks().items()
+            }
+            print(f'{args.method}, seed {args.seed}, {folder}: {when} {judged[folder][when]}', flush=True)
 
-    before = judged()
-    print(f'{args.method}, seed {args.seed}: before {before}', flush=True)
+    ask_all('before')
     spent = spend(learner, args.seconds, args.clock, lambda line: print(line, flush=True))
-    after = judged()
+    ask_all('after')
     if args.save and isinstance(learner, OurLearner):
         learner.save(args.save)
     settings = {name: value for name, value in vars(args).items() if name not in ('command', 'out', 'save', 'seconds')}
@@ -115,13 +122,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         **spent,
         budget=args.seconds,
         batch=learner.batch,
-        before=before,
-        after=after,
+        judged=judged,
         date=time.strftime('%Y-%m-%d'),
         torch=torch.__version__,
         lightly=version('lightly') if args.method.startswith(PEER) else None,
         processor=processor(args.device),
     )
+
+
+def judges_of(folders: Sequence[str]) -> dict[str, Judge]:
+    """A judge for each folder, by the folder's name.
+
+    Raises:
+        UsageError: two folders of the same name.
+    """
+    names = [Path(folder).absolute().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise UsageError(f'--judge-root {" ".join(folders)}: two folders of the same name; results are kept by it')
+    return {name: Judge(folder) for name, folder in zip(names, folders, strict=True)}
 
 
 def processor(device: str) -> str:
@@ -154,7 +172,7 @@ def compare(args: argparse.Namespace) -> None:
         word
         for name in shared
         if (value := getattr(args, name)) is not None
-        for word in (f'--{name.replace("_", "-")}', str(value))
+        for word in (f'--{name.replace("_", "-")}', *map(str, value if isinstance(value, list) else [value]))
     ]
     if args.slice is not None and (args.clock != 'cpu' or args.slice <= 0):
         raise UsageError(f'--slice {args.slice:g} is a time above 0, and goes with --clock cpu: others run in between')
@@ -184,17 +202,25 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def table_of(folder: Path) -> str:
-    """A Markdown table of the results in a folder, a row per method: means and sample deviations over the seeds.
+    """Markdown tables of the results in a folder, one for each folder that judged, a row per method and branch.
 
     Raises:
         UsageError: there are none.
     """
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for file in sorted(folder.glob('*.json')):
         result = json.loads(file.read_text(encoding='utf-8'))
-        found.setdefault(result['method'], []).append(result)
+        for judge, numbers in result['judged'].items():
+            found.setdefault(judge, {}).setdefault(result['method'], []).append(
+                dict(images=result['images'], **numbers)
+            )
     if not found:
         raise UsageError(f'{folder} holds no results')
+    return '\n\n'.join(f'Judged by {judge}:\n\n{_table_of(methods)}' for judge, methods in found.items())
+
+
+def _table_of(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Means and sample deviations over the seeds; the gain of the best of ours over the best peer's."""
     rows = [
         '| method | seeds | images | branch | k-NN before | after | gain | linear before | after | gain |',
         '| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |',

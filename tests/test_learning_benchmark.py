@@ -51,16 +51,22 @@ def images(tmp_path_factory) -> Path:
 
 def test_a_config_of_ours_is_trained_and_judged(learning, images, monkeypatch, tmp_path, capsys):
     file, weights = tmp_path / 'out.json', tmp_path / 'weights.pth'
+    other = tmp_path / 'others'
+    other.symlink_to(images)
     words = ['run', DINO, '--data-root', images, '--seconds', 1, '--workers', 0, '--out', file, '--save', weights]
+    words += ['--judge-root', images, other]
     monkeypatch.setattr(sys, 'argv', ['learning.py', *map(str, words), '--cfg-options', *SMALL])
     learning.main()
     found = json.loads(file.read_text())
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == found
     assert found['images'] == 8 * found['steps'] > 0 and found['seconds'] >= 1
-    assert set(found['before']) == set(found['after']) == {'student', 'teacher'}
-    assert found['before']['student'] == found['before']['teacher']  # the teacher starts as a copy
+    assert set(found['judged']) == {images.name, 'others'}
+    judged = found['judged']['others']
+    assert judged == found['judged'][images.name]  # the same images
+    assert set(judged['before']) == set(judged['after']) == {'student', 'teacher'}
+    assert judged['before']['student'] == judged['before']['teacher']  # the teacher starts as a copy
     for when in ('before', 'after'):
-        for numbers in found[when].values():
+        for numbers in judged[when].values():
             assert 50 <= numbers['knn'] <= 100 and 50 <= numbers['linear'] <= 100 and numbers['rank'] >= 1
     saved = torch.load(weights, weights_only=True)
     assert any(name.startswith('backbone.') for name in saved['state_dict'])
@@ -103,8 +109,12 @@ def result(method: str, seed: int, knn: float, linear: float) -> dict:
         method=method,
         seed=seed,
         images=1000,
-        before=dict(student=dict(knn=10.0, linear=20.0)),
-        after=dict(student=dict(knn=knn, linear=linear)),
+        judged=dict(
+            half=dict(
+                before=dict(student=dict(knn=10.0, linear=20.0)),
+                after=dict(student=dict(knn=knn, linear=linear)),
+            )
+        ),
     )
 
 
@@ -113,6 +123,7 @@ def test_the_table_has_means_deviations_and_the_ratio_to_the_best_peer(learning,
         for method, knn in ((DINO, 16.0 + 2 * seed), ('lightly:simclr', 13.0), ('lightly:mae', 11.0)):
             (tmp_path / f'{Path(method).stem}_{seed}.json').write_text(json.dumps(result(method, seed, knn, 30.0)))
     table = learning.table_of(tmp_path)
+    assert table.startswith('Judged by half:\n\n| method |') and table.count('Judged by') == 1
     assert '| dino_vit-tiny_folder | 2 | 1,000 | student | 10.0 ± 0.0 | 17.0 ± 1.4 | 7.0 ± 1.4 |' in table
     assert 'Gain in k-NN: dino_vit-tiny_folder (student) 7.00, lightly:simclr (student) 3.00, ratio 2.33.' in table
     with pytest.raises(UsageError, match='holds no results'):
@@ -131,10 +142,13 @@ def test_what_has_a_file_is_not_trained_again(learning, images, monkeypatch, tmp
 
     monkeypatch.setattr(learning, 'take_turns', failing)
     words = ['compare', DINO, '--data-root', str(images), '--seeds', '0,1,2', '--out', str(tmp_path)]
+    words += ['--judge-root', 'here', 'there']
     with pytest.raises(UsageError, match='seed 2 failed'):
         learning.compare(learning.parse_args(words))
     [only] = started
     assert only[only.index('--seed') + 1] == '2' and '--seconds' in only
+    where = only.index('--judge-root')
+    assert only[where + 1 : where + 3] == ['here', 'there']
 
 
 def test_methods_of_a_seed_take_turns(learning, images, monkeypatch, tmp_path):
@@ -201,6 +215,8 @@ def test_mistakes_are_answered(learning, images, tmp_path):
     words = ['compare', DINO, '--data-root', str(images), '--seeds', 'a', '--out', str(tmp_path)]
     with pytest.raises(UsageError, match='--seeds a'):
         learning.compare(learning.parse_args(words))
+    with pytest.raises(UsageError, match='two folders of the same name'):
+        learning.judges_of([str(images), str(images)])
     args = learning.parse_args(['run', 'lightly:nothing', '--data-root', str(images)])
     if importlib.util.find_spec('lightly'):
         with pytest.raises(UsageError, match='lightly:nothing is not known; there are lightly:dino'):

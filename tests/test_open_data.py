@@ -75,6 +75,20 @@ def test_halves_have_every_second_class_and_share_none(open_data, monkeypatch, t
     assert classes == dict(search=('a', 'c', 'e'), judge=('b', 'd'))
 
 
+def test_every_fifth_image_of_each_class(open_data, monkeypatch, tmp_path):
+    for split in ('train', 'val'):
+        for name in 'ab':
+            (tmp_path / 'all' / split / name).mkdir(parents=True)
+            for index in range(12):
+                Image.new('RGB', (4, 4), (index, 0, 0)).save(tmp_path / 'all' / split / name / f'{index:02d}.png')
+    run(open_data, monkeypatch, 'thin', tmp_path / 'all', tmp_path / 'out')
+    images = ImageFolder(tmp_path / 'out', 'val', labeled=True)
+    assert len(images) == 6 and images.metainfo['classes'] == ('a', 'b')
+    assert sorted(path.name for path in (tmp_path / 'out/train/b').iterdir()) == ['00.png', '05.png', '10.png']
+    with pytest.raises(UsageError, match='--every 1'):
+        open_data.write_thinned(tmp_path / 'all', tmp_path / 'other', 1)
+
+
 def test_mistakes_are_answered_and_leave_nothing(open_data, archive, monkeypatch, tmp_path):
     file, _ = archive
     other = tmp_path / 'other.tgz'
