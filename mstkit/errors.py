@@ -13,6 +13,7 @@ import errno
 import functools
 import io
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -38,6 +39,21 @@ class UsageError(ValueError):
 
 class WorkStopped(RuntimeError):
     """Work that cannot continue although the command was right; the message says where it stopped and what was kept."""
+
+
+class StoppedBySignal(WorkStopped):
+    """Work that a signal ended: a program that raises it ends with 128 and the signal's number, as shells have it.
+
+    Attributes:
+        number: of the signal.
+        reason: which signal it was, in words.
+    """
+
+    def __init__(self, number: int, rest: str) -> None:
+        self.number = signal.Signals(number)
+        keyboard = self.number is signal.SIGINT
+        self.reason = 'interrupted from the keyboard' if keyboard else f'stopped by {self.number.name}'
+        super().__init__(f'{self.reason}{rest}')
 
 
 class DiskError(WorkStopped):
@@ -73,6 +89,8 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
 
 def exit_code(error: UsageError | WorkStopped) -> int:
     """The exit code of a tool after one of these errors."""
+    if isinstance(error, StoppedBySignal):
+        return 128 + error.number
     return USAGE_EXIT if isinstance(error, UsageError) else STOPPED_EXIT
 
 
@@ -80,7 +98,8 @@ def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
     """Wraps a tool's ``main``: :class:`UsageError` and :class:`WorkStopped` become one line on stderr.
 
     So does a full disk, whoever met it. The exit codes are :data:`USAGE_EXIT` and :data:`STOPPED_EXIT`. Before, ``~``
-    becomes the home folder in the words of the command line, and the output learns to write any file name.
+    becomes the home folder in the words of the command line, and the output learns to write any file name. Ctrl-C ends
+    it with a word and the code 130, not with a traceback.
     """
 
     @functools.wraps(main)
@@ -93,6 +112,9 @@ def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
         except (UsageError, WorkStopped) as error:
             print(f'error: {error}', file=sys.stderr, flush=True)
             sys.exit(exit_code(error))
+        except KeyboardInterrupt:
+            print('stopped from the keyboard', file=sys.stderr, flush=True)
+            sys.exit(128 + signal.SIGINT)
         except OSError as error:
             if not disk_is_full(error):
                 raise

@@ -273,6 +273,7 @@ NOT_HERE = {
     'NonFiniteLossHook': 'takes no argument',
     'GuideCacheHook': 'takes no argument',
     'StepInfoHook': 'takes no argument',
+    'StopSignalHook': 'takes no argument',
     'ProgressHook': 'takes no argument',
     'StepParamSchedulerHook': 'takes no argument',
     'InferencerImage': 'takes no argument',

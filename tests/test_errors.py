@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import pickle
+import signal
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
@@ -63,4 +64,5 @@ def test_a_full_disk_is_one_line_whoever_met_it(number, capsys):
 
 
 def test_the_launcher_knows_the_codes():
-    assert load_program('tools/torchrun.py').REPORTED == (USAGE_EXIT, STOPPED_EXIT)
+    codes = (USAGE_EXIT, STOPPED_EXIT, *(128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)))
+    assert codes == load_program('tools/torchrun.py').REPORTED

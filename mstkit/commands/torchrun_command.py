@@ -2,9 +2,9 @@
 
 The command is train or test, with its own arguments; a Python file can stand in its place. For several machines, set
 NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment. torchrun itself always exits with 1 and its own traceback.
-Here, an error that rank 0 has already reported (exit code 2: a user's mistake, 3: a training that has to stop) gives
-the same exit code without a traceback. If a process crashes or is killed, the others are ended within seconds, and the
-last line names the process that failed first.
+Here, an error that rank 0 has already reported (exit code 2: a user's mistake, 3: a training that has to stop, 128 and
+a signal's number: a signal that came) gives the same exit code without a traceback. If a process crashes or is killed,
+the others are ended within seconds, and the last line names the process that failed first.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args as parse_words
 from torch.distributed.run import run
 
 from mstkit.errors import STOPPED_EXIT, USAGE_EXIT, UsageError, exit_cleanly
+from mstkit.utils.noted_signals import ENDING
 from mstkit.utils.shipped_files import PACKAGE, in_clone
 
 GROUP = 'train'  # of mstkit --help
 
-REPORTED = (USAGE_EXIT, STOPPED_EXIT)
+REPORTED = (USAGE_EXIT, STOPPED_EXIT, *(128 + number for number in ENDING))
 COMMANDS = ('train', 'test')  # those that know --launcher
 
 
@@ -88,6 +90,8 @@ def main() -> None:
     words = [f'--{name.replace("_", "-")}={os.environ.get(key) or defaults[name]}' for name, key in options.items()]
     try:
         run(parse_words([*words, f'--nproc-per-node={args.processes}', *program_words(args.program, args.arguments)]))
+    except SignalException as error:  # passed on to the processes, which have said what they kept
+        sys.exit(128 + error.sigval)
     except ChildFailedError as error:
         for code in REPORTED:
             if any(failure.exitcode == code for failure in error.failures.values()):

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import signal
 import statistics
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mstkit.errors import UsageError
 from mstkit.experiments.job import FAILED, FINISHED, Job
 from mstkit.experiments.job_devices import slot_environments
 from mstkit.experiments.training_process import Training, duration
+from mstkit.utils.noted_signals import noted_signals
 
 _POLL = 0.2  # seconds
-_PATIENCE = 10.0  # seconds between SIGTERM and SIGKILL
+_PATIENCE = 30.0  # seconds between SIGTERM, after which a training ends its step and writes a checkpoint, and SIGKILL
 _SILENCE = 30.0  # seconds without a line, after which the progress of a training is printed
 
 
@@ -45,7 +43,7 @@ def run_jobs(
         KeyboardInterrupt: a signal came.
     """
     schedule = _Schedule(jobs, program, slots, say)
-    with _signals() as received:
+    with noted_signals() as received:
         try:
             while schedule.start_what_fits():
                 time.sleep(_POLL)
@@ -170,19 +168,3 @@ class _Schedule:
         work = sum(paces.get(job.pace, usual) for job in self.waiting)
         work += sum(max(0.0, paces.get(one.job.pace, usual) - one.seconds) for one in self.running.values())
         return f', about {duration(work / min(self.slots, len(self.waiting) + len(self.running)))} to go'
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects signals in a list instead of raising, so that none interrupts the start of a process."""
-    received: list[int] = []
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                before[number] = signal.signal(number, lambda number, _: received.append(number))
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -113,8 +113,8 @@ class Training:
         return status
 
     def ask_to_stop(self) -> None:
-        """Sends SIGTERM without waiting. Checkpoints are written atomically, so the training can be resumed."""
-        self._signal(signal.SIGTERM)
+        """Sends SIGTERM without waiting: the training ends its step, writes a checkpoint and can be resumed."""
+        self.process.terminate()  # not its workers, without which it could not end the step
 
     def stop(self) -> None:
         """Kills the training if it still runs, and records that it was stopped."""

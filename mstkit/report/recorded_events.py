@@ -42,7 +42,7 @@ class Stop:
 
     @property
     def interrupted(self) -> bool:
-        """Whether it was interrupted from the keyboard."""
+        """Whether a signal ended it, from the keyboard or by another program."""
         return self.kind == INTERRUPTED
 
 

@@ -112,7 +112,7 @@ def progress(run: RunRecord) -> str:
     if run.state == FAILED:
         return f'Failed after {where}, last sign of life {sign}.'
     if stop is not None and stop.interrupted:
-        return f'Interrupted from the keyboard after {where}, {sign}.'
+        return f'{stop.reason[:1].upper()}{stop.reason[1:]} after {where}, {sign}.'
     if run.length and not run.events.recorded:
         return f'Broken off after {where}; why is not recorded. Last sign of life {sign}.'
     if run.length:

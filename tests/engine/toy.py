@@ -76,13 +76,20 @@ class ToyDistiller(TrainedModel, BaseModel):
 
 @HOOKS.register_module(force=True)
 class KillHook(Hook):
-    """Ends the process without any farewell: after iteration ``KILL_AFTER``, or in the middle of saving it."""
+    """Ends the process without any farewell: after iteration ``KILL_AFTER``, or in the middle of saving it.
+
+    ``SIGNALS='6:TERM:1 …'`` sends SIGTERM in iteration 6 on rank 1.
+    """
 
     priority = 'NORMAL'
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if os.environ.get('KILL_AFTER') == str(runner.iter + 1):
             os.kill(os.getpid(), signal.SIGKILL)
+        for word in os.environ.get('SIGNALS', '').split():
+            iteration, name, rank = word.split(':')
+            if (int(iteration), int(rank)) == (runner.iter + 1, runner.rank):
+                os.kill(os.getpid(), signal.Signals[f'SIG{name}'])
 
     def before_save_checkpoint(self, runner, checkpoint) -> None:
         if os.environ.get('KILL_WHILE_SAVING') == str(runner.iter):

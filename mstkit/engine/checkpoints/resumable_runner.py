@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import nn
 from mstkit.datasets.dataset_interface import metainfo_of
 from mstkit.engine.checkpoints import checkpointing
 from mstkit.engine.checkpoints.data_order import data_order
-from mstkit.engine.checkpoints.run_ending import as_stop, log_why_it_stopped
+from mstkit.engine.checkpoints.run_ending import SignalListener, as_stop, log_why_it_stopped
 from mstkit.engine.checkpoints.run_events import FirstIterationHook, RunEvents
 from mstkit.engine.checkpoints.sharded_saving import save_sharded
 from mstkit.engine.checkpoints.starting_checkpoint import StartingCheckpoint
@@ -36,6 +37,7 @@ from mstkit.engine.parallel.sharding import spread_like, spread_optimizer_state
 from mstkit.errors import UsageError, write_any_name
 from mstkit.interop.checkpoint import read_checkpoint
 from mstkit.utils.local_shards import is_sharded
+from mstkit.utils.noted_signals import noted_signals
 from mstkit.utils.private_attributes import accumulative_counts, content_of, set_progress
 
 _LOGGED = ('lr', 'weight_decay')
@@ -51,6 +53,7 @@ class ResumableRunner(Runner):
     _start: StartingCheckpoint
     _data: dict[str, Any] | None = None  # the fingerprint of the training set
     _run_id: str | None = None  # the id of the run, the same in all its checkpoints
+    signals: Sequence[int] = ()  # that asked this run to end
     weights_in_words = ''  # what has been loaded of which checkpoint of the whole model
 
     @cached_property
@@ -94,13 +97,15 @@ class ResumableRunner(Runner):
 
         Raises:
             DiskError: the disk is full; the message names the last good checkpoint.
+            StoppedBySignal: a signal asked the run to end.
         """
         self.register_hook(FirstIterationHook(self.events))
         try:
             self.events.open(self)
-            return super().train()
+            with noted_signals(SignalListener(self)) as self.signals:
+                return super().train()
         except BaseException as error:
-            stop = as_stop(self, error)
+            stop = as_stop(self, error, self.signals)
             log_why_it_stopped(self, stop)
             if stop is error:
                 raise

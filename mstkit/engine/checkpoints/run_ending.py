@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from mstkit.engine.checkpoints.newest_checkpoint import named_last
 from mstkit.engine.checkpoints.run_events import DIVERGED, FAILED, INTERRUPTED, record_stop
-from mstkit.errors import DiskError, UsageError, WorkStopped, disk_is_full
+from mstkit.errors import DiskError, StoppedBySignal, UsageError, WorkStopped, disk_is_full
 from mstkit.utils.files import free_space
+
+_SAME_SIGNAL = 3.0  # seconds
+
+
+class EndsInsideEpochs:
+    """Mixin of a training loop that can be resumed inside an epoch, so that it may end there."""
 
 
 class NonFiniteLossError(WorkStopped):
@@ -24,7 +35,7 @@ def log_why_it_stopped(runner: Runner, error: BaseException) -> None:
     kind = FAILED
     if isinstance(error, NonFiniteLossError):
         kind = DIVERGED
-    elif isinstance(error, KeyboardInterrupt):
+    elif isinstance(error, KeyboardInterrupt | StoppedBySignal):
         kind = INTERRUPTED
     with contextlib.suppress(OSError):  # if the disk is full, the user should see the original error
         record_stop(runner.work_dir, kind, reason, runner.iter, epoch)
@@ -33,6 +44,8 @@ def log_why_it_stopped(runner: Runner, error: BaseException) -> None:
 def _reason(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return 'interrupted from the keyboard'
+    if isinstance(error, StoppedBySignal):
+        return error.reason
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else ''
     if isinstance(error, UsageError | WorkStopped):
@@ -40,16 +53,64 @@ def _reason(error: BaseException) -> str:
     return f'{type(error).__name__}: {text}' if text else type(error).__name__
 
 
-def as_stop(runner: Runner, error: BaseException) -> BaseException:
-    """Turns an error of a full disk into a message that names the last good checkpoint; other errors stay."""
+def as_stop(runner: Runner, error: BaseException, signals: Sequence[int] = ()) -> BaseException:
+    """Turns what a full disk or a signal led to into a message that names the last good checkpoint; other errors stay.
+
+    Args:
+        runner: of the run.
+        error: that ended it.
+        signals: that were received while it trained.
+    """
+    if signals and isinstance(error, RuntimeError) and 'DataLoader worker' in str(error):
+        return StoppedBySignal(signals[0], f', which ended the workers of the loader too. {what_is_left(runner)}')
     if not isinstance(error, DiskError) and not disk_is_full(error):
         return error
     said = str(error) if isinstance(error, DiskError) else _full(runner, error)
+    return DiskError(f'{said} {what_is_left(runner)}')
+
+
+def what_is_left(runner: Runner) -> str:
+    """A sentence about the checkpoint from which a run can go on."""
     path = last_good(runner.work_dir)
-    left = (
+    return (
         f'The last good checkpoint is {path}; --resume goes on from there.' if path else 'There is no checkpoint yet.'
     )
-    return DiskError(f'{said} {left}')
+
+
+class SignalListener:
+    """Says that a signal was received, and ends a run at the second one. Called by a signal handler.
+
+    Where processes work together, both the terminal and the launcher send each of them the same signal: what follows
+    within seconds is not a second one.
+
+    Args:
+        runner: of the run.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._first = 0.0
+
+    def __call__(self, number: int, count: int) -> None:
+        """Takes a signal.
+
+        Args:
+            number: of the signal.
+            count: of signals until now, this one included.
+
+        Raises:
+            StoppedBySignal: at the second one.
+        """
+        now = time.monotonic()
+        if count > 1:
+            if self._runner.world_size == 1 or now - self._first > _SAME_SIGNAL:
+                raise StoppedBySignal(number, f' at once, by a second signal. {what_is_left(self._runner)}')
+            return
+        self._first = now
+        if is_main_process():
+            name = signal.Signals(number).name
+            word = f'\n{name}: the run stops after this step; a second signal stops it at once\n'
+            os.write(2, word.encode())  # print may be in the middle of a line of its own
 
 
 def _full(runner: Runner, error: BaseException) -> str:

@@ -20,6 +20,9 @@ from mstkit.utils.checks import check_count
 from mstkit.utils.files import remove_leftovers, write_atomically
 from mstkit.utils.local_shards import is_sharded
 
+# In the message hub: what was written when a signal came. Its beginning makes it follow a work dir that is moved.
+AT_STOP = 'last_ckpt_at_stop'
+
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
@@ -83,6 +86,28 @@ class AtomicCheckpointHook(CheckpointHook):
             runner.logger.info(f'Saving checkpoint at {runner.iter + 1} iterations')
             self._save_checkpoint(runner)
 
+    def save_at_stop(self, runner: Runner) -> None:
+        """Saves after the current iteration, whether a checkpoint is due or not; called when a signal stops the run.
+
+        A run that saves by epochs gets ``iter_N.pth``, which is removed when the next checkpoint is complete.
+        """
+        if self.interval == -1:
+            return
+        if not self.by_epoch:
+            self._save_checkpoint(runner)
+            return
+        path = Path(self.out_dir) / f'iter_{runner.iter + 1}{Path(self.filename_tmpl).suffix}'
+        runner.message_hub.update_info(AT_STOP, str(path))
+        runner.save_checkpoint(
+            self.out_dir,
+            path.name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            by_epoch=False,
+        )
+        if is_main_process():
+            write_atomically(Path(runner.work_dir) / 'last_checkpoint', str(path).encode())
+
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
         """Saves a better checkpoint before it removes the old best one; mmengine removes the old one first."""
         if not self.save_best:
@@ -128,6 +153,9 @@ class AtomicCheckpointHook(CheckpointHook):
         )
         if is_main_process():
             write_atomically(Path(runner.work_dir) / 'last_checkpoint', self.last_ckpt.encode())
+            at_stop = runner.message_hub.get_info(AT_STOP)
+            if at_stop and at_stop != self.last_ckpt:
+                _remove(at_stop)
         if self.max_keep_ckpts > 0:
             for expired in kept[: -self.max_keep_ckpts]:
                 if is_main_process():

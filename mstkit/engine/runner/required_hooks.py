@@ -11,6 +11,7 @@ from torch import nn
 from mstkit.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mstkit.engine.hooks.guide_cache_hook import GuideCacheHook
 from mstkit.engine.hooks.non_finite_hook import NonFiniteLossHook
+from mstkit.engine.hooks.stop_signal_hook import StopSignalHook
 from mstkit.engine.runner.preflight import build_hooks
 from mstkit.models import CachedGuide, Pretrainer
 
@@ -23,6 +24,7 @@ def guard_training(
     """Builds the hooks of a training, and adds those that protect its checkpoints.
 
     * :class:`NonFiniteLossHook`, unless the config has it already or sets ``default_hooks.non_finite=None``;
+    * :class:`StopSignalHook`;
     * :class:`AtomicCheckpointHook` in place of mmengine's ``CheckpointHook``, which is mmengine's default.
 
     Args:
@@ -42,6 +44,7 @@ def guard_training(
     others: list[Any] = build_hooks(custom_hooks or [])
     if NON_FINITE not in given and not any(isinstance(hook, NonFiniteLossHook) for hook in (*named.values(), *others)):
         named[NON_FINITE] = NonFiniteLossHook()
+    others.append(StopSignalHook())
     return named, others
 
 

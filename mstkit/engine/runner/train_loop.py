@@ -10,11 +10,12 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from mstkit.datasets import EpochSampler
+from mstkit.engine.checkpoints.run_ending import EndsInsideEpochs
 from mstkit.registry import LOOPS
 
 
 @LOOPS.register_module()
-class ResumableEpochLoop(EpochBasedTrainLoop):
+class ResumableEpochLoop(EndsInsideEpochs, EpochBasedTrainLoop):
     """mmengine's epoch loop; a run resumed inside an epoch goes on with the very next batch.
 
     The sampler starts where the interrupted run stopped (``set_epoch(epoch, start=...)`` of
