@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mstkit.utils.private_attributes import end_process
+
+GRACE = 20  # seconds
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C; kill, Slurm, Kubernetes; a closed terminal
 
 
@@ -46,3 +50,37 @@ def noted_signals(tell: Callable[[signal.Signals, int], None] | None = None) -> 
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class OutlivingWorker:
+    """Start of a data worker that lives on for :data:`GRACE` seconds when SIGTERM comes from a stranger.
+
+    Slurm sends it to all processes of a job at once, and a training needs its workers to end its step. When the
+    training itself sends it, they end at once, as without this. SIGINT and SIGHUP, which a terminal sends to all, are
+    ignored. Where the system does not tell who sent a signal (macOS), SIGTERM always ends them.
+
+    Args:
+        first: what the worker does at its start otherwise; it gets the worker's number.
+    """
+
+    def __init__(self, first: Callable[[int], None] | None = None) -> None:
+        self.first = first
+
+    def __call__(self, worker: int) -> None:
+        """Called in the worker."""
+        if self.first is not None:
+            self.first(worker)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        if sys.platform == 'linux':
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # for the thread, which inherits it, to take
+            threading.Thread(target=_watch, daemon=True, name='signals').start()
+
+
+def _watch() -> None:
+    """Waits for SIGTERM in a data worker."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        timer = threading.Timer(GRACE, end_process, (128 + signal.SIGTERM,))
+        timer.daemon = True
+        timer.start()
+    end_process(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,10 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
 from mstkit.errors import StoppedBySignal
 from mstkit.report.recorded_events import read_events
-from mstkit.utils.noted_signals import ENDING, noted_signals
+from mstkit.utils.noted_signals import ENDING, OutlivingWorker, noted_signals
 from tests import warm
 
 from . import running
@@ -154,3 +156,41 @@ def test_ctrl_c_in_any_command_is_a_word(tmp_path):
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert (done.returncode, done.stderr.strip()) == (130, 'stopped from the keyboard')
+
+
+class Slowly(Dataset):
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> int:
+        time.sleep(0.02)
+        return index
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the system does not tell who sent a signal')
+def test_a_data_worker_outlives_the_signal_of_a_stranger():
+    loader = DataLoader(Slowly(), num_workers=1, worker_init_fn=OutlivingWorker(print))
+    batches = iter(loader)
+    found = [int(next(batches))]
+    (worker,) = multiprocessing.active_children()
+    for name in ('TERM', 'INT', 'HUP'):
+        subprocess.run(['kill', f'-{name}', str(worker.pid)], check=True)
+    found += [int(batch) for batch in batches]
+    assert found == list(range(12))
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the system does not tell who sent a signal')
+def test_a_data_worker_ends_when_its_training_asks():
+    loader = DataLoader(Slowly(), num_workers=1, worker_init_fn=OutlivingWorker(), persistent_workers=True)
+    batches = iter(loader)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    start = time.monotonic()
+    worker.terminate()
+    worker.join(15)
+    assert worker.exitcode == 0 and time.monotonic() - start < 10
+
+
+def test_every_loader_of_a_training_has_such_workers(tmp_path):
+    loader = running.build(tmp_path, train_dataloader__num_workers=1).train_dataloader
+    assert isinstance(loader.worker_init_fn, OutlivingWorker) and callable(loader.worker_init_fn.first)

@@ -71,6 +71,7 @@ def _stop(runner: Runner, number: int) -> None:
         where += f' (epoch {runner.epoch + 1})'
     if isinstance(loop, EndsInsideEpochs | IterBasedTrainLoop):
         runner.call_hook('save_at_stop')
+        dist.barrier()  # a process that ends first would end the one that writes
     path = last_good(runner.work_dir)
     if path is None:
         rest = '. There is no checkpoint.'

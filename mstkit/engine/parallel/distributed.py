@@ -18,12 +18,13 @@ from mmengine.dist import init_dist, is_distributed
 from mmengine.model import is_model_wrapper
 from torch import distributed
 
-from mstkit.errors import UsageError, WorkStopped, exit_code
+from mstkit.errors import StoppedBySignal, UsageError, WorkStopped, exit_code
 from mstkit.utils.checks import check_one_of
 
 Result = TypeVar('Result')
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 _PATIENCE = 20.0  # seconds that other ranks wait for rank 0 to report an error before they do
+_SHORT_PATIENCE = 2.0  # seconds, where rank 0 certainly has the same to report
 
 
 def backend_for_device() -> str:
@@ -137,6 +138,9 @@ def rank_zero_speaks() -> Iterator[None]:
         rank = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')))
         if rank == 0:
             raise
+        if isinstance(error, StoppedBySignal):  # all ranks stopped together
+            time.sleep(_SHORT_PATIENCE)
+            sys.exit(exit_code(error))
         time.sleep(_PATIENCE)
         print(f'error on rank {rank}: {error}', file=sys.stderr, flush=True)
         sys.exit(exit_code(error))

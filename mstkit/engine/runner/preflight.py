@@ -34,6 +34,7 @@ from mstkit.models import interface_of
 from mstkit.models.heads import CenteredHead
 from mstkit.registry import OPTIMIZERS
 from mstkit.utils.build_errors import build_guard, check_registered
+from mstkit.utils.noted_signals import OutlivingWorker
 from mstkit.utils.private_attributes import accumulative_counts
 
 
@@ -98,6 +99,7 @@ def build_val_loader(config: DataLoader | dict | None, randomness: Mapping[str, 
 def _build_loader(config: DataLoader | dict, randomness: Mapping[str, Any], what: str) -> DataLoader:
     with build_guard():
         loader = Runner.build_dataloader(config, randomness['seed'], randomness.get('diff_rank_seed', False))
+    loader.worker_init_fn = OutlivingWorker(loader.worker_init_fn)
     sampler = sampler_of(loader)
     if isinstance(sampler, EpochSampler):
         sampler.set_loader(batch_size_of(loader), loader.num_workers)
