@@ -1,10 +1,10 @@
 """Starts a command in several processes, as torchrun does: ``mstkit torchrun PROCESSES train CONFIG``.
 
-The command is train or test, with its own arguments; a Python file can stand in its place. For several machines, set
-NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment. torchrun itself always exits with 1 and its own traceback.
-Here, an error that rank 0 has already reported (exit code 2: a user's mistake, 3: a training that has to stop, 128 and
-a signal's number: a signal that came) gives the same exit code without a traceback. If a process crashes or is killed,
-the others are ended within seconds, and the last line names the process that failed first.
+The command is train, test or replay, with its own arguments; a Python file can stand in its place. For several
+machines, set NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment. torchrun itself always exits with 1 and its
+own traceback. Here, an error that rank 0 has already reported (exit code 2: a user's mistake, 3: a training that has to
+stop, 128 and a signal's number: a signal that came) gives the same exit code without a traceback. If a process crashes
+or is killed, the others are ended within seconds, and the last line names the process that failed first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mstkit.utils.shipped_files import PACKAGE, in_clone
 GROUP = 'train'  # of mstkit --help
 
 REPORTED = (USAGE_EXIT, STOPPED_EXIT, *(128 + number for number in ENDING))
-COMMANDS = ('train', 'test')  # those that know --launcher
+COMMANDS = ('train', 'test', 'replay')  # those that know --launcher
 
 
 class _ReportedErrorsFilter(logging.Filter):
@@ -58,7 +58,7 @@ def parse_args() -> argparse.Namespace:
     """Reads the command line up to what each process runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('processes', metavar='PROCESSES', help='on this machine: a number, gpu or auto')
-    parser.add_argument('program', metavar='COMMAND', help=f'{" or ".join(COMMANDS)}, or a Python file')
+    parser.add_argument('program', metavar='COMMAND', help=f'{", ".join(COMMANDS)} or a Python file')
     parser.add_argument('arguments', nargs=argparse.REMAINDER, metavar='ARGUMENTS', help='of the command')
     return parser.parse_args()
 
@@ -72,7 +72,7 @@ def program_words(program: str, arguments: Sequence[str]) -> list[str]:
     if program.endswith('.py'):
         return [program, *arguments]
     if program not in COMMANDS:
-        raise UsageError(f'{program!r} does not run in several processes: give {" or ".join(COMMANDS)}, or FILE.py.')
+        raise UsageError(f'{program!r} does not run in several processes: give {", ".join(COMMANDS)} or FILE.py.')
     launcher = [] if any(word.startswith('--launcher') for word in arguments) else ['--launcher', 'pytorch']
     return ['--module', 'mstkit', program, *arguments, *launcher]
 

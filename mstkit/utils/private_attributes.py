@@ -13,6 +13,8 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import Registry
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from mmengine.visualization.vis_backend import BaseVisBackend
 from torch import Tensor, nn
 
 
@@ -49,6 +51,11 @@ def is_resumed(runner: Runner) -> bool:
 def validates(runner: Runner) -> bool:
     """Whether a run has a validation of the config's ``val_cfg``."""
     return runner._val_loop is not None
+
+
+def backends_of(visualizer: Visualizer) -> list[BaseVisBackend]:
+    """Where a visualizer writes to."""
+    return list(visualizer._vis_backends.values())
 
 
 def set_progress(loop: Any, epoch: int, iteration: int) -> None:

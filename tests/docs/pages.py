@@ -89,7 +89,7 @@ def tool(name: str) -> ModuleType:
     """A program of tools/, one that says it is in benchmarks/, or a command that has no program, as a module."""
     if not name.endswith('.py'):
         return importlib.import_module(commands_by_name()[name])
-    return load_program(name if name.startswith('benchmarks/') else f'tools/{name}')
+    return load_program(name if name.startswith(('benchmarks/', 'tools/')) else f'tools/{name}')
 
 
 @functools.cache

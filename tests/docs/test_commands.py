@@ -19,6 +19,7 @@ from mstkit.experiments.ablation import make_plan
 from mstkit.experiments.cell_evaluations import check_measures
 from mstkit.models.maskers.random_twins import random_twin
 from mstkit.registry import MODELS
+from tests.programs import CHAOS
 
 from .pages import (
     FOLDER_CONFIG,
@@ -58,6 +59,7 @@ TOOLS = (
     'make_scenes.py',
     'make_shards.py',
     'consolidate.py',
+    'replay.py',
     'embed.py',
     'dataset_converters/cityscapes_train_ids.py',
 )
@@ -88,7 +90,7 @@ def test_commands_are_understood(page, command, inside):
         check_module(rest[1], rest[2:])
     else:
         assert Path(program).name == 'python', command
-        if rest[0].startswith('benchmarks/'):
+        if rest[0].startswith(('benchmarks/', CHAOS)):
             check_benchmark(rest[0], rest[1:])
             return
         assert rest[0].startswith('tools/'), command

@@ -11,6 +11,7 @@ from mmengine import dist
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mstkit.engine.checkpoints.non_finite_file import leave_record
 from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
 from mstkit.engine.checkpoints.run_ending import NonFiniteLossError, log_why_it_stopped
 from mstkit.engine.hooks.divergence_advice import what_helps
@@ -38,6 +39,7 @@ class NonFiniteLossHook(StepValuesHook):
     def __init__(self) -> None:
         super().__init__()
         self._infinite_by_design: frozenset[str] = frozenset()
+        self._iteration = 0  # the last one, counted from 1; inside of an iteration the runner's own is one behind
 
     def before_train(self, runner: Runner) -> None:
         """Finds buffers that are infinite by design, such as a mask that is added to attention scores."""
@@ -51,6 +53,7 @@ class NonFiniteLossHook(StepValuesHook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
     ) -> None:
         """Keeps the loss terms of the step; other values, such as an accuracy, may be undefined and are ignored."""
+        self._iteration = runner.iter + 1
         losses = {name: value for name, value in (outputs or {}).items() if 'loss' in name}
         super().after_train_iter(runner, batch_idx, data_batch, losses)
 
@@ -82,8 +85,9 @@ class NonFiniteLossHook(StepValuesHook):
         what = ', '.join(f'{name} = {value}' for name, value in named.items()) or 'a loss term of another rank'
         _raise_stop(
             runner,
-            f'the loss is no longer finite: {what}, at iteration {step.iteration} (epoch {step.epoch}). '
-            f'{what_helps(runner)}',
+            f'the loss is no longer finite: {what}, at iteration {step.iteration} (epoch {step.epoch}).',
+            what,
+            step.iteration,
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -104,18 +108,23 @@ class NonFiniteLossHook(StepValuesHook):
     def _stop_at(self, runner: Runner, names: Sequence[str]) -> None:
         names = [name for name in names if name not in self._infinite_by_design]
         if names:
+            iteration = self._iteration or runner.iter
             _raise_stop(
                 runner,
-                f'the weights are no longer finite, first {names[0]}, at iteration {runner.iter} '
-                f'(epoch {runner.epoch + 1}); no checkpoint is written. {what_helps(runner)}',
+                f'the weights are no longer finite, first {names[0]}, at iteration {iteration} '
+                f'(epoch {runner.epoch + 1}); no checkpoint is written.',
+                f'weights that are not finite, first {names[0]}',
+                iteration,
             )
 
 
-def _raise_stop(runner: Runner, message: str) -> NoReturn:
+def _raise_stop(runner: Runner, message: str, reason: str, iteration: int) -> NoReturn:
     """Raises the error, after logging it if the Runner does not."""
-    error = NonFiniteLossError(message)
-    if not isinstance(runner, ResumableRunner):  # ResumableRunner logs any error itself
-        log_why_it_stopped(runner, error)
+    message = f'{message} {what_helps(runner)}'
+    if isinstance(runner, ResumableRunner):
+        raise NonFiniteLossError(f'{message} {leave_record(runner, reason, iteration)}')
+    error = NonFiniteLossError(message)  # ResumableRunner logs any error itself
+    log_why_it_stopped(runner, error)
     raise error
 
 

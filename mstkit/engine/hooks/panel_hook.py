@@ -10,6 +10,7 @@ import torch
 from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.visualization import LocalVisBackend
 
 from mstkit.engine.hooks.colored_views import first_view, join
 from mstkit.engine.parallel.distributed import unwrapped
@@ -19,6 +20,7 @@ from mstkit.registry import HOOKS
 from mstkit.utils.checks import check_count
 from mstkit.utils.local_shards import is_sharded
 from mstkit.utils.log_marks import ON_SCREEN
+from mstkit.utils.private_attributes import backends_of
 from mstkit.utils.undisturbed import evaluation_mode, undisturbed_randomness
 from mstkit.visualization.step_panels import draw_panels
 
@@ -29,7 +31,8 @@ class PanelHook(Hook):
 
     The images are the same throughout the run: evenly spaced in the training set (the first ones are often all of one
     class), each with the training augmentation of epoch 0. Written to ``work_dir/panels/epoch_NNN.png`` (after NNN
-    epochs) and to the visualizer's backends, such as TensorBoard. Rank 0 draws; the training does not change.
+    epochs) and to the backends of the visualizer, such as TensorBoard; the local one would write it once more, and
+    not atomically. Rank 0 draws; the training does not change.
 
     Args:
         interval: epochs between two panels.
@@ -72,7 +75,9 @@ class PanelHook(Hook):
         mean, std = (values.expand(3) for values in normalization_of(model.data_preprocessor))
         path = Path(runner.work_dir) / 'panels' / f'epoch_{epoch:03d}.png'
         image = draw_panels(panel, mean, std, path, max_rows=self.num_images)
-        runner.visualizer.add_image('panels', image, step=epoch)
+        for backend in backends_of(runner.visualizer):
+            if not isinstance(backend, LocalVisBackend):
+                backend.add_image('panels', image, step=epoch)
         runner.logger.info(f'panels of epoch {epoch}: {path}', extra=ON_SCREEN)
 
     def _first_views(self, dataset: Any) -> dict[str, Any]:

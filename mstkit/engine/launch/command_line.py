@@ -38,6 +38,11 @@ def add_run_arguments(parser: argparse.ArgumentParser, config_help: str) -> None
     parser.add_argument(
         '--screen', choices=SCREENS, help='full: show the whole log, not only a summary, the progress and warnings'
     )
+    add_launcher_argument(parser)
+
+
+def add_launcher_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of a command that may run in several processes."""
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='the program that starts the processes')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
 
