@@ -19,6 +19,7 @@ from tests.chaos.injected_numbers import inject
 from tests.chaos.kills import kill
 from tests.chaos.outcomes import Outcome, write_outcome
 from tests.chaos.small_runs import write_images
+from tests.chaos.tight_limits import limit
 
 CAMPAIGNS: dict[str, Callable[..., Outcome]] = dict(
     kills=kill,
@@ -26,6 +27,7 @@ CAMPAIGNS: dict[str, Callable[..., Outcome]] = dict(
     disk=fill,
     data=damage,
     numbers=inject,
+    limits=limit,
 )
 
 

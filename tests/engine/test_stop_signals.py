@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from mstkit.engine.checkpoints.run_ending import as_stop
-from mstkit.errors import StoppedBySignal, WorkStopped
+from mstkit.errors import StoppedBySignal
 from mstkit.report.recorded_events import read_events
 from mstkit.utils.noted_signals import ENDING, OutlivingWorker, noted_signals
 from tests import warm
@@ -195,27 +194,3 @@ def test_a_data_worker_ends_when_its_training_asks():
 def test_every_loader_of_a_training_has_such_workers(tmp_path):
     loader = running.build(tmp_path, train_dataloader__num_workers=1).train_dataloader
     assert isinstance(loader.worker_init_fn, OutlivingWorker) and callable(loader.worker_init_fn.first)
-
-
-@pytest.mark.parametrize(
-    ('error', 'said'),
-    [
-        (
-            'DataLoader worker (pid 7) is killed by signal: Killed. ',
-            'was killed, which the system does when',
-        ),
-        ('DataLoader worker (pid 7) is killed by signal: Bus error. It is possible', 'enlarge /dev/shm'),
-        ('DataLoader worker (pid(s) 7, 8) exited unexpectedly', '(process 7, 8) ended; what it said is above'),
-        ('DataLoader worker (pid 7) exited unexpectedly with exit code 1. Details', 'ended with exit code 1; what'),
-        ('DataLoader worker (pid 7) is killed by signal: Aborted. ', 'was ended by a signal (Aborted)'),
-    ],
-)
-def test_a_dead_data_worker_is_a_sentence(tmp_path, error, said):
-    runner = running.build(tmp_path)
-    stop = as_stop(runner, RuntimeError(error))
-    assert isinstance(stop, WorkStopped) and said in str(stop)
-    assert str(stop).endswith('There is no checkpoint yet.')
-    asked = as_stop(runner, RuntimeError(error), [signal.SIGTERM])
-    assert isinstance(asked, StoppedBySignal) and 'which ended the workers' in str(asked)
-    other = RuntimeError('else')
-    assert as_stop(runner, other, [signal.SIGTERM]) is other

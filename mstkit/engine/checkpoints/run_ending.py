@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import time
 from collections.abc import Sequence
@@ -13,16 +12,13 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from mstkit.engine.checkpoints.exhausted_machine import dead_worker, what_ran_out
 from mstkit.engine.checkpoints.newest_checkpoint import named_last
 from mstkit.engine.checkpoints.run_events import DIVERGED, FAILED, INTERRUPTED, record_stop
 from mstkit.errors import DiskError, StoppedBySignal, UsageError, WorkStopped, disk_is_full
 from mstkit.utils.files import free_space
 
 _SAME_SIGNAL = 3.0  # seconds
-_DEAD_WORKER = re.compile(  # in torch's words
-    r'DataLoader worker \(pid(?:\(s\))? (?P<pid>[\d, ]+)\) '
-    r'(?:is killed by signal: (?P<signal>[^.]+)|exited unexpectedly(?: with exit code (?P<code>\d+))?)'
-)
 
 
 class EndsInsideEpochs:
@@ -59,7 +55,7 @@ def _reason(error: BaseException) -> str:
 
 
 def as_stop(runner: Runner, error: BaseException, signals: Sequence[int] = ()) -> BaseException:
-    """Turns what a full disk, a signal or a dead data worker led to into a message that names the last good checkpoint.
+    """Turns what a full disk, a signal or too little memory led to into a message with the last good checkpoint.
 
     Other errors stay.
 
@@ -68,27 +64,16 @@ def as_stop(runner: Runner, error: BaseException, signals: Sequence[int] = ()) -
         error: that ended it.
         signals: that were received while it trained.
     """
-    if isinstance(error, RuntimeError) and (worker := _DEAD_WORKER.search(str(error))):
-        if signals:
-            return StoppedBySignal(signals[0], f', which ended the workers of the loader too. {what_is_left(runner)}')
-        return WorkStopped(f'{_of_worker(worker)} {what_is_left(runner)}')
+    said = dead_worker(error)
+    if said and signals:
+        return StoppedBySignal(signals[0], f', which ended the workers of the loader too. {what_is_left(runner)}')
+    said = said or what_ran_out(error, runner.cfg)
+    if said:
+        return WorkStopped(f'{said} {what_is_left(runner)}')
     if not isinstance(error, DiskError) and not disk_is_full(error):
         return error
     said = str(error) if isinstance(error, DiskError) else _full(runner, error)
     return DiskError(f'{said} {what_is_left(runner)}')
-
-
-def _of_worker(found: re.Match[str]) -> str:
-    """What became of a data worker, and what helps."""
-    pid, how, code = found['pid'], found['signal'], found['code']
-    fewer = 'fewer of them with --cfg-options train_dataloader.num_workers=N'
-    if how == 'Killed':
-        return f'a data worker (process {pid}) was killed, which the system does when memory runs out: start {fewer}.'
-    if how == 'Bus error':
-        way_out = f'enlarge /dev/shm (docker run --shm-size=8g), or start {fewer}'
-        return f'a data worker (process {pid}) got no shared memory: {way_out}.'
-    ended = f'was ended by a signal ({how})' if how else f'ended{f" with exit code {code}" if code else ""}'
-    return f'a data worker (process {pid}) {ended}; what it said is above.'
 
 
 def what_is_left(runner: Runner) -> str:

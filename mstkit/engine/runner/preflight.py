@@ -35,6 +35,7 @@ from mstkit.models.heads import CenteredHead
 from mstkit.registry import OPTIMIZERS
 from mstkit.utils.build_errors import build_guard, check_registered
 from mstkit.utils.noted_signals import OutlivingWorker
+from mstkit.utils.open_files import allow_open_files
 from mstkit.utils.private_attributes import accumulative_counts
 
 
@@ -99,6 +100,7 @@ def build_val_loader(config: DataLoader | dict | None, randomness: Mapping[str, 
 def _build_loader(config: DataLoader | dict, randomness: Mapping[str, Any], what: str) -> DataLoader:
     with build_guard():
         loader = Runner.build_dataloader(config, randomness['seed'], randomness.get('diff_rank_seed', False))
+    allow_open_files(loader.num_workers)
     loader.worker_init_fn = OutlivingWorker(loader.worker_init_fn)
     sampler = sampler_of(loader)
     if isinstance(sampler, EpochSampler):
