@@ -9,7 +9,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     'Start': ('get_started', 'overview', 'tutorials/index'),
     'Pre-train': ('methods', 'masks', 'tokenizers', 'configs/index', 'ablate'),
     'Use the result': ('transfer', 'features', 'convert', 'evaluate', 'analysis', 'report'),
-    'Understand': ('how_a_step_goes', 'conventions', 'results', 'performance', 'scaling', 'benchmarks'),
+    'Understand': ('how_a_step_goes', 'conventions', 'results', 'reliability', 'performance', 'scaling', 'benchmarks'),
     'Extend': ('add_a_masker', 'add_a_target', 'add_an_objective', 'add_a_backbone', 'add_an_evaluation'),
     'Reference': ('reference/index',),
     'Project': ('changelog', 'contributing'),

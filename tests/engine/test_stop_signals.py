@@ -22,6 +22,14 @@ from . import running
 from .test_resume import MID_EPOCH, ROOT, run_tool, toy_config
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_ignored():
+    """As if these tests did not run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def send(monkeypatch):
     """Sends signals in iterations of a toy: ``send(6, 'TERM')``."""

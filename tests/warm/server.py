@@ -196,6 +196,7 @@ def _run(request: dict[str, Any], files: list[int], program: str) -> NoReturn:
 def _as_new(request: dict[str, Any], program: str) -> None:
     """Forgets whose copy this process is, but for what it has imported."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
     os.chdir(request['folder'])
     os.environ.clear()
     os.environ.update(request['environment'])
