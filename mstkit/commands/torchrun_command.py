@@ -93,9 +93,9 @@ def main() -> None:
     except SignalException as error:  # passed on to the processes, which have said what they kept
         sys.exit(128 + error.sigval)
     except ChildFailedError as error:
-        for code in REPORTED:
-            if any(failure.exitcode == code for failure in error.failures.values()):
-                sys.exit(code)
         rank, failure = error.get_first_failure()
+        for code in REPORTED:
+            if failure.exitcode >= 0 and any(one.exitcode == code for one in error.failures.values()):
+                sys.exit(code)
         print(what_happened(rank, failure.exitcode, failure.pid), file=sys.stderr, flush=True)
         sys.exit(1)

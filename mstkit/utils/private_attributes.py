@@ -16,11 +16,21 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
 from torch import Tensor, nn
+from torch.distributed import PrefixStore, Store, distributed_c10d
 
 
 def end_process(code: int) -> NoReturn:
     """Ends the process from any of its threads, without what is otherwise done at its end."""
     os._exit(code)
+
+
+def connection_of_group(name: str) -> Store:
+    """A connection to the store of the process group, for a thread of its own; its keys begin with a name.
+
+    The group's own connection may be blocked by a call that waits.
+    """
+    store = distributed_c10d._get_default_store()
+    return PrefixStore(name, store.clone() if hasattr(store, 'clone') else store)  # torch 2.5 has no clone
 
 
 def content_of(config: Config) -> ConfigDict:

@@ -12,9 +12,9 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from mstkit.engine.checkpoints.exhausted_machine import dead_worker, what_ran_out
 from mstkit.engine.checkpoints.newest_checkpoint import named_last
 from mstkit.engine.checkpoints.run_events import DIVERGED, FAILED, INTERRUPTED, record_stop
+from mstkit.engine.checkpoints.what_was_lost import dead_worker, lost_connection, what_ran_out
 from mstkit.errors import DiskError, StoppedBySignal, UsageError, WorkStopped, disk_is_full
 from mstkit.utils.files import free_space
 
@@ -67,7 +67,7 @@ def as_stop(runner: Runner, error: BaseException, signals: Sequence[int] = ()) -
     said = dead_worker(error)
     if said and signals:
         return StoppedBySignal(signals[0], f', which ended the workers of the loader too. {what_is_left(runner)}')
-    said = said or what_ran_out(error, runner.cfg)
+    said = said or what_ran_out(error, runner.cfg) or lost_connection(error)
     if said:
         return WorkStopped(f'{said} {what_is_left(runner)}')
     if not isinstance(error, DiskError) and not disk_is_full(error):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mstkit_waiting import how_threads_wait
 
 import os
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
 from mstkit.engine.optim.param_schedules import base_lr, build_schedule, fit_schedules
 from mstkit.engine.parallel import cpu_settings
 from mstkit.engine.parallel.distributed import init_processes, unwrapped
+from mstkit.engine.parallel.heartbeat import heartbeat
 from mstkit.engine.parallel.model_wrapping import ddp_settings
 from mstkit.engine.parallel.sharding import shard, wants_sharding
 from mstkit.engine.runner import preflight
@@ -147,9 +149,13 @@ class MSTRunner(ShownRunner):
         return model
 
     def train(self) -> nn.Module:
-        """As mmengine's; releases the work dir at the end, for other trainings."""
+        """As mmengine's; releases the work dir at the end, for other trainings.
+
+        Processes that train together notice when one of them is lost, see :mod:`mstkit.engine.parallel.heartbeat`.
+        """
         try:
-            return super().train()
+            with heartbeat(self.cfg.get('env_cfg') or {}) or nullcontext():
+                return super().train()
         finally:
             if self._work_dir_claim is not None:
                 self._work_dir_claim.leave()

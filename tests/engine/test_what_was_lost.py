@@ -12,8 +12,8 @@ import torch
 from mmengine.config import Config
 from torch.utils.data import DataLoader, Dataset
 
-from mstkit.engine.checkpoints.exhausted_machine import what_ran_out
 from mstkit.engine.checkpoints.run_ending import as_stop
+from mstkit.engine.checkpoints.what_was_lost import what_ran_out
 from mstkit.errors import StoppedBySignal, WorkStopped
 from mstkit.models.backbones import MaskedVisionTransformer
 

@@ -1,4 +1,4 @@
-"""What a machine ran out of, in a sentence with the way out: memory, shared memory, data workers, open files."""
+"""What a training lost, in a sentence with the way out: memory, data workers, open files, another process."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _FAILED_SIZE = re.compile(
     r'(?:[Tt]ried to allocate|Unable to allocate) (?P<size>[\d.]+) ?(?P<unit>[KMGTPE]i?B)|allocate (?P<bytes>\d+) bytes'
 )
 _NO_FILES = ('Too many open files', 'items of ancdata')  # the latter where workers hand over their batches by files
+_BROKEN = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe')
 _WORKER = re.compile(r'in DataLoader worker process (?P<number>\d+)')
 
 
@@ -39,6 +40,14 @@ def dead_worker(error: BaseException) -> str | None:
         return f'a data worker (process {pid}) got no shared memory: {way_out}.'
     ended = f'was ended by a signal ({how})' if how else f'ended{f" with exit code {code}" if code else ""}'
     return f'a data worker (process {pid}) {ended}; what it said is above.'
+
+
+def lost_connection(error: BaseException) -> str | None:
+    """A sentence about a process of the same training that has ended; None if it is another error."""
+    text = str(error)
+    if not isinstance(error, RuntimeError) or not any(word in text for word in _BROKEN):
+        return None
+    return 'the connection to another process of this training broke: what that one said is above, or in its own log.'
 
 
 def what_ran_out(error: BaseException, config: Mapping[str, Any]) -> str | None:
