@@ -30,6 +30,13 @@ class Amplifier(nn.Module):
         return inputs * self.factor * self.factor
 
 
+class Mask(nn.Module):
+    """Infinite by design, in every step."""
+
+    def forward(self, inputs):
+        return inputs.masked_fill(torch.arange(6) == 5, float('-inf'))
+
+
 @MODELS.register_module(force=True)
 class ToyOverflow(toy.ToyDistiller):
     """Overflows in the forward pass of an iteration, or in the gradient of one."""
@@ -37,13 +44,14 @@ class ToyOverflow(toy.ToyDistiller):
     def __init__(self, forward_at: int = -1, backward_at: int = -1, **settings) -> None:
         super().__init__(**settings)
         self.forward_at, self.backward_at = forward_at, backward_at
-        self.amplifier = Amplifier()
+        self.amplifier, self.mask = Amplifier(), Mask()
         self.register_buffer('never', torch.full((2,), float('-inf')))  # as masks of attention are
 
     def forward(self, inputs, index, mode='tensor'):
         assert self.progress is not None
         self.amplifier.factor = 1e30 if self.progress.iteration == self.forward_at else 1.0
-        losses = super().forward(self.amplifier(inputs), index, mode)
+        hidden = self.mask(inputs).isinf()  # as before a softmax
+        losses = super().forward(self.amplifier(inputs.masked_fill(hidden, 0.0)), index, mode)
         if self.progress.iteration == self.backward_at:
             root = self.last_layer.weight.sum() * 0
             losses['loss'] = losses['loss'] + root.sqrt().nan_to_num(0.0)  # finite, with an infinite slope

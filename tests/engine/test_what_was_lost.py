@@ -113,7 +113,9 @@ def test_too_many_files(error):
 
 
 @pytest.mark.parametrize(
-    'error', [RuntimeError('shapes differ'), OSError(errno.ENOENT, 'gone'), KeyError('a')], ids=repr
+    'error',
+    [RuntimeError('shapes differ'), OSError(errno.ENOENT, 'gone'), KeyError('a'), WorkStopped('Broken pipe')],
+    ids=repr,
 )
 def test_other_errors_stay(tmp_path, error):
     assert what_ran_out(error, CONFIG) is None

@@ -64,6 +64,8 @@ def as_stop(runner: Runner, error: BaseException, signals: Sequence[int] = ()) -
         error: that ended it.
         signals: that were received while it trained.
     """
+    if isinstance(error, UsageError | WorkStopped) and not isinstance(error, DiskError):
+        return error  # it has its sentence
     said = dead_worker(error)
     if said and signals:
         return StoppedBySignal(signals[0], f', which ended the workers of the loader too. {what_is_left(runner)}')

@@ -29,8 +29,8 @@ class StepDissection(Hook):
     """Watches weights, the outputs of all modules, gradients and losses of each step, in the order of the computation.
 
     At the end of the first step in which one is not finite it raises :class:`FoundIt`, at the end of the last one
-    :class:`NotFound`. A module of whose output a part is infinite by design, such as a mask that is added to attention
-    scores, is not taken for the fault if its output is like that in every step.
+    :class:`NotFound`. What is infinite by design, such as a mask that is added to attention scores, is known by the
+    steps before, whose losses were finite all the same.
 
     Args:
         last: the iteration, counted from 1, after which it gives up.
@@ -44,7 +44,8 @@ class StepDissection(Hook):
         self._handles: list[RemovableHandle] = []
         self._images = ''
         self._before = ''  # the module that had the last output
-        self._usual: set[str] = set()
+        self._usual: set[str] = set()  # buffers and modules
+        self._odd: set[str] = set()  # modules of this step
         self._calm_steps = 0
 
     def before_train(self, runner: Runner) -> None:
@@ -59,7 +60,7 @@ class StepDissection(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Looks at the weights with which the step begins."""
-        self.lines, self._images, self._before = [], _names(data_batch), ''
+        self.lines, self._images, self._before, self._odd = [], _names(data_batch), '', set()
         weights = unwrapped(runner.model).state_dict()
         broken = [name for name, value in weights.items() if not _finite(value) and name not in self._usual]
         if self._calm_steps == 0:  # buffers that are infinite by design
@@ -92,6 +93,7 @@ class StepDissection(Hook):
                 '\n  '.join(filter(None, [f'{where}, in the order of the computation:', *self.lines, images]))
             )
         self._calm_steps += 1
+        self._usual |= self._odd
         if runner.iter + 1 >= self.last:
             self.release()
             raise NotFound
@@ -103,10 +105,13 @@ class StepDissection(Hook):
         self._handles.clear()
 
     def _after_forward(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if any(line.startswith('forward') for line in self.lines) or name in self._usual:
-            return
         if all(map(_finite, tensors_in(output))):
-            self._before = name
+            if not self._odd - self._usual:
+                self._before = name
+            return
+        first = not self._odd - self._usual and name not in self._usual
+        self._odd.add(name)
+        if not first:
             return
         if all(map(_finite, tensors_in(inputs))):
             kind = type(module).__name__
