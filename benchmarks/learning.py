@@ -116,9 +116,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     ask_all('after')
     if args.save and isinstance(learner, OurLearner):
         learner.save(args.save)
-    settings = {name: value for name, value in vars(args).items() if name not in ('command', 'out', 'save', 'seconds')}
+    left_out = ('command', 'out', 'save', 'seconds', 'data_root', 'judge_root')
     return dict(
-        **settings,
+        **{name: value for name, value in vars(args).items() if name not in left_out},
+        data=Path(args.data_root).absolute().name,  # no paths: a result is kept where others see it
         **spent,
         budget=args.seconds,
         batch=learner.batch,

@@ -243,3 +243,21 @@ def test_a_step_of_each_peer(learning, images, name, monkeypatch):
     assert any('blocks.0.attn.qkv' in key for key in moved)
     features = learner.networks()['student'](torch.zeros(2, 3, 64, 64))
     assert features.shape == (2, 192)
+
+
+KEPT = Path(__file__).parents[1] / 'benchmarks' / 'results' / 'learning'
+
+
+def test_the_page_of_results_has_the_tables_of_the_results_that_are_kept(learning):
+    page = (KEPT.parents[2] / 'docs' / 'en' / 'results.md').read_text(encoding='utf-8')
+    rows = [row for row in learning.table_of(KEPT).splitlines() if row.startswith('| ') and '---' not in row]
+    assert len(rows) > 3
+    assert [row for row in rows if row not in page] == []
+
+
+def test_results_that_are_kept_name_no_place():
+    for file in KEPT.glob('*.json'):
+        result = json.loads(file.read_text(encoding='utf-8'))
+        assert file.stem == f'{Path(result["method"]).stem.replace(":", "-")}_seed{result["seed"]}'
+        assert '/tmp' not in file.read_text() and not Path(result['data']).is_absolute()
+        assert result['seconds'] >= result['budget'] and result['judged'].keys() >= {result['data']}
