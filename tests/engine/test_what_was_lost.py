@@ -80,6 +80,18 @@ def test_memory_runs_out_really(cause, size):
     assert what_ran_out(raised(cause), CONFIG) == f'memory ran out ({size} could not be had). {ENOUGH}'
 
 
+@pytest.mark.parametrize(
+    'error',
+    [
+        RuntimeError('could not create a primitive'),
+        ImportError('/x/_image.so: failed to map segment from shared object'),
+    ],
+    ids=['onednn', 'loader'],
+)
+def test_memory_runs_out_in_a_library(error):
+    assert what_ran_out(error, CONFIG) == f'memory ran out. {ENOUGH}'
+
+
 def test_memory_of_the_gpu():
     text = 'CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 139.80 GiB of which'
     said = what_ran_out(torch.OutOfMemoryError(text), CONFIG)

@@ -14,9 +14,10 @@ _DEAD_WORKER = re.compile(
     r'DataLoader worker \(pid(?:\(s\))? (?P<pid>[\d, ]+)\) '
     r'(?:is killed by signal: (?P<signal>[^.]+)|exited unexpectedly(?: with exit code (?P<code>\d+))?)'
 )
-# The last of them is what oneDNN says.
+# The last two are what oneDNN says, and the loader of libraries, some of which are imported when they are needed.
 _NO_MEMORY = re.compile(
     r"can't allocate memory|[Cc]annot allocate memory|Unable to allocate|not enough memory|could not create a primitive"
+    r'|failed to map segment from shared object'
 )
 _FAILED_SIZE = re.compile(
     r'(?:[Tt]ried to allocate|Unable to allocate) (?P<size>[\d.]+) ?(?P<unit>[KMGTPE]i?B)|allocate (?P<bytes>\d+) bytes'
@@ -67,7 +68,7 @@ def what_ran_out(error: BaseException, config: Mapping[str, Any]) -> str | None:
         )
     on_gpu = isinstance(error, torch.OutOfMemoryError)
     no_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-    if not on_gpu and not no_memory and not (isinstance(error, RuntimeError) and _NO_MEMORY.search(text)):
+    if not on_gpu and not no_memory and not (isinstance(error, RuntimeError | ImportError) and _NO_MEMORY.search(text)):
         return None
     worker = _WORKER.search(text)
     if worker or (no_memory and 'DataLoader' in text):
