@@ -22,6 +22,7 @@ from mstkit.utils.home_folder import expand_word
 
 USAGE_EXIT, STOPPED_EXIT = 2, 3
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOT_MAPPED = 'failed to map segment from shared object'  # of a library, for want of memory
 
 
 class UsageError(ValueError):
@@ -99,7 +100,7 @@ def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
 
     So does a full disk, whoever met it. The exit codes are :data:`USAGE_EXIT` and :data:`STOPPED_EXIT`. Before, ``~``
     becomes the home folder in the words of the command line, and the output learns to write any file name. Ctrl-C ends
-    it with a word and the code 130, not with a traceback.
+    it with a word and the code 130, not with a traceback, and so does memory that runs out, with :data:`STOPPED_EXIT`.
     """
 
     @functools.wraps(main)
@@ -115,6 +116,11 @@ def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
         except KeyboardInterrupt:
             print('stopped from the keyboard', file=sys.stderr, flush=True)
             sys.exit(128 + signal.SIGINT)
+        except (MemoryError, ImportError) as error:
+            if isinstance(error, ImportError) and _NOT_MAPPED not in str(error):
+                raise
+            print(f'error: memory ran out ({error or "no size given"}): free some.', file=sys.stderr, flush=True)
+            sys.exit(STOPPED_EXIT)
         except OSError as error:
             if not disk_is_full(error):
                 raise

@@ -66,3 +66,28 @@ def test_a_full_disk_is_one_line_whoever_met_it(number, capsys):
 def test_the_launcher_knows_the_codes():
     codes = (USAGE_EXIT, STOPPED_EXIT, *(128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)))
     assert codes == load_program('tools/torchrun.py').REPORTED
+
+
+@pytest.mark.parametrize(
+    'error',
+    [MemoryError('Unable to allocate 7 TiB'), ImportError('/x.so: failed to map segment from shared object')],
+    ids=['python', 'loader'],
+)
+def test_memory_that_runs_out_is_a_line(error, capsys):
+    @exit_cleanly
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == STOPPED_EXIT
+    assert capsys.readouterr().err == f'error: memory ran out ({error}): free some.\n'
+
+
+def test_what_cannot_be_imported_otherwise_is_no_matter_of_memory():
+    @exit_cleanly
+    def main() -> None:
+        raise ImportError('no module named x')
+
+    with pytest.raises(ImportError):
+        main()
