@@ -22,7 +22,7 @@ from mstkit.utils.home_folder import expand_word
 
 USAGE_EXIT, STOPPED_EXIT = 2, 3
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-_NOT_MAPPED = 'failed to map segment from shared object'  # of a library, for want of memory
+NOT_MAPPED = 'failed to map segment from shared object'  # of a library, for want of memory
 
 
 class UsageError(ValueError):
@@ -117,7 +117,7 @@ def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
             print('stopped from the keyboard', file=sys.stderr, flush=True)
             sys.exit(128 + signal.SIGINT)
         except (MemoryError, ImportError) as error:
-            if isinstance(error, ImportError) and _NOT_MAPPED not in str(error):
+            if isinstance(error, ImportError) and NOT_MAPPED not in str(error):
                 raise
             print(f'error: memory ran out ({error or "no size given"}): free some.', file=sys.stderr, flush=True)
             sys.exit(STOPPED_EXIT)

@@ -11,6 +11,7 @@ from mstkit.experiments import FAILED, FINISHED
 from mstkit.report.number_words import number, several
 from mstkit.report.run_configs import argument, part
 from mstkit.report.run_facts import DIVERGED, GOING, RunRecord
+from mstkit.utils.finite_numbers import terms_of
 
 FINE, EARLY, COLLAPSED, UNKNOWN = 'no sign of collapse', 'too early to say', 'signs of collapse', 'not watched'
 
@@ -127,8 +128,7 @@ def divergence(run: RunRecord) -> str | None:
         return None
     length = run.epoch_length
     epoch = f' (epoch {(found.iteration - 1) // length + 1})' if length else ''
-    # If a term is not finite, neither is the sum 'loss': name the sum only if no term is named.
-    terms = {name: value for name, value in found.losses.items() if name != 'loss'} or found.losses
+    terms = terms_of(found.losses)
     said = (
         f'{several([f"{name} = {value}" for name, value in terms.items()])} from iteration {found.iteration}{epoch} on'
     )

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from mstkit.errors import NOT_MAPPED
+
 # In torch's words.
 _DEAD_WORKER = re.compile(
     r'DataLoader worker \(pid(?:\(s\))? (?P<pid>[\d, ]+)\) '
@@ -17,7 +19,7 @@ _DEAD_WORKER = re.compile(
 # The last two are what oneDNN says, and the loader of libraries, some of which are imported when they are needed.
 _NO_MEMORY = re.compile(
     r"can't allocate memory|[Cc]annot allocate memory|Unable to allocate|not enough memory|could not create a primitive"
-    r'|failed to map segment from shared object'
+    rf'|{NOT_MAPPED}'
 )
 _FAILED_SIZE = re.compile(
     r'(?:[Tt]ried to allocate|Unable to allocate) (?P<size>[\d.]+) ?(?P<unit>[KMGTPE]i?B)|allocate (?P<bytes>\d+) bytes'

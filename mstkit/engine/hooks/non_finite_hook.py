@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -18,7 +18,7 @@ from mstkit.engine.hooks.divergence_advice import what_helps
 from mstkit.engine.hooks.step_values import Step, StepValuesHook
 from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.registry import HOOKS
-from mstkit.utils.local_shards import local_parts
+from mstkit.utils.finite_numbers import infinite_by_design, not_finite, terms_of
 
 
 @HOOKS.register_module()
@@ -43,11 +43,7 @@ class NonFiniteLossHook(StepValuesHook):
 
     def before_train(self, runner: Runner) -> None:
         """Finds buffers that are infinite by design, such as a mask that is added to attention scores."""
-        model = unwrapped(runner.model)
-        own = model.state_dict()
-        parameters = {name for name, _ in model.named_parameters()}
-        found = (name for name in _not_finite(own) if name not in parameters)
-        self._infinite_by_design = frozenset(name for name in found if not local_parts([own[name]])[0].isnan().any())
+        self._infinite_by_design = infinite_by_design(unwrapped(runner.model))
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Tensor] | None = None
@@ -79,9 +75,7 @@ class NonFiniteLossHook(StepValuesHook):
                 self._stop(runner, step)
 
     def _stop(self, runner: Runner, step: Step) -> NoReturn:
-        broken = _broken(step)
-        # If a term is not finite, neither is the sum 'loss': name the sum only if no term is named.
-        named = {name: value for name, value in broken.items() if name != 'loss'} or broken
+        named = terms_of(_broken(step))
         what = ', '.join(f'{name} = {value}' for name, value in named.items()) or 'a loss term of another rank'
         _raise_stop(
             runner,
@@ -96,12 +90,12 @@ class NonFiniteLossHook(StepValuesHook):
         for step in self.kept.peek():
             if _broken(step):
                 self._stop(runner, step)
-        self._stop_at(runner, _not_finite(checkpoint['state_dict']))
+        self._stop_at(runner, not_finite(checkpoint['state_dict']))
 
     def _check_weights(self, runner: Runner) -> None:
         """Checks the weights on all ranks together; called by all."""
         own = unwrapped(runner.model).state_dict()
-        found = [name for name in _not_finite(own) if name not in self._infinite_by_design]
+        found = [name for name in not_finite(own) if name not in self._infinite_by_design]
         everywhere: list[list[str]] = dist.all_gather_object(found[:1])
         self._stop_at(runner, [name for of_rank in everywhere for name in of_rank])
 
@@ -130,19 +124,3 @@ def _raise_stop(runner: Runner, message: str, reason: str, iteration: int) -> No
 
 def _broken(step: Step) -> dict[str, float]:
     return {name: value for name, value in step.values.items() if not math.isfinite(value)}
-
-
-def _not_finite(state: Mapping[str, Any]) -> list[str]:
-    """The names of tensors with NaN or infinity (of sharded ones, in this process's shard); one synchronization."""
-    names = [name for name, value in state.items() if isinstance(value, Tensor) and value.is_floating_point()]
-    finite = [torch.isfinite(part).all() for part in local_parts([state[name] for name in names])]
-    by_device: dict[torch.device, list[int]] = {}
-    for index, one in enumerate(finite):
-        by_device.setdefault(one.device, []).append(index)
-    broken = [
-        index
-        for indices in by_device.values()
-        for index, good in zip(indices, torch.stack([finite[i] for i in indices]).tolist(), strict=True)
-        if not good
-    ]
-    return [names[index] for index in sorted(broken)]

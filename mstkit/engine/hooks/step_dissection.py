@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mstkit.engine.parallel.distributed import unwrapped
+from mstkit.utils.finite_numbers import infinite_by_design, not_finite, terms_of
 
 NAMED = 3  # images
 
@@ -46,11 +47,11 @@ class StepDissection(Hook):
         self._before = ''  # the module that had the last output
         self._usual: set[str] = set()  # buffers and modules
         self._odd: set[str] = set()  # modules of this step
-        self._calm_steps = 0
 
     def before_train(self, runner: Runner) -> None:
         """Watches all modules and parameters of the model."""
         model = unwrapped(runner.model)
+        self._usual |= infinite_by_design(model)
         for name, module in model.named_modules():
             if name:
                 self._handles.append(module.register_forward_hook(partial(self._after_forward, name)))
@@ -61,15 +62,7 @@ class StepDissection(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Looks at the weights with which the step begins."""
         self.lines, self._images, self._before, self._odd = [], _names(data_batch), '', set()
-        weights = unwrapped(runner.model).state_dict()
-        broken = [name for name, value in weights.items() if not _finite(value) and name not in self._usual]
-        if self._calm_steps == 0:  # buffers that are infinite by design
-            parameters = {name for name, _ in unwrapped(runner.model).named_parameters()}
-            designed = {name for name in broken if name not in parameters and not bool(weights[name].isnan().any())}
-            self._usual |= designed
-            broken = [name for name in broken if name not in designed]
-        if broken:
-            self.lines.append(f'weights before the step: {len(broken)} not finite, first {broken[0]}')
+        self._look_at_weights(runner, 'before')
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
@@ -78,21 +71,15 @@ class StepDissection(Hook):
         losses = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items() if 'loss' in name}
         broken = {name: value for name, value in losses.items() if not _finite(value)}
         if broken:
-            # If a term is not finite, neither is the sum 'loss'.
-            named = {name: value for name, value in broken.items() if name != 'loss'} or broken
+            named = terms_of(broken)
             self.lines.append(f'losses: {", ".join(f"{name} = {float(value)}" for name, value in named.items())}')
-        weights = unwrapped(runner.model).state_dict()
-        after = [name for name, value in weights.items() if not _finite(value) and name not in self._usual]
-        if after:
-            self.lines.append(f'weights after the step: {len(after)} not finite, first {after[0]}')
-        if self.lines and (broken or after):
+        if self._look_at_weights(runner, 'after') or broken:
             self.release()
             where = f'iteration {runner.iter + 1} (epoch {runner.epoch + 1})'
             images = f'images of the step: {self._images}' if self._images else ''
             raise FoundIt(
                 '\n  '.join(filter(None, [f'{where}, in the order of the computation:', *self.lines, images]))
             )
-        self._calm_steps += 1
         self._usual |= self._odd
         if runner.iter + 1 >= self.last:
             self.release()
@@ -103,6 +90,13 @@ class StepDissection(Hook):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+    def _look_at_weights(self, runner: Runner, when: str) -> bool:
+        """Adds a line if some are not finite; returns whether they are."""
+        found = [name for name in not_finite(unwrapped(runner.model).state_dict()) if name not in self._usual]
+        if found:
+            self.lines.append(f'weights {when} the step: {len(found)} not finite, first {found[0]}')
+        return bool(found)
 
     def _after_forward(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if all(map(_finite, tensors_in(output))):
