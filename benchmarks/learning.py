@@ -68,6 +68,7 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
     compare.add_argument(
         '--slice', type=float, metavar='SECONDS', help='the methods of a seed take turns of so long; needs --clock cpu'
     )
+    compare.add_argument('--at-once', type=int, default=1, help='methods of a seed that run at a time; with --slice')
     compare.add_argument('--save', metavar='FOLDER', help='also write the weights of our configs there')
     table = commands.add_parser('table', help='the table of a folder')
     table.add_argument('folder', metavar='FOLDER')
@@ -177,6 +178,8 @@ def compare(args: argparse.Namespace) -> None:
     ]
     if args.slice is not None and (args.clock != 'cpu' or args.slice <= 0):
         raise UsageError(f'--slice {args.slice:g} is a time above 0, and goes with --clock cpu: others run in between')
+    if args.at_once < 1 or (args.at_once > 1 and args.slice is None):
+        raise UsageError(f'--at-once {args.at_once} is a number from 1 on, and above 1 goes with --slice')
 
     def file_of(method: str, seed: int) -> Path:
         return folder / f'{names[method]}_seed{seed}.json'
@@ -195,7 +198,7 @@ def compare(args: argparse.Namespace) -> None:
             commands = [words_of(method, seed) for method in methods]
             for words in commands:
                 print(f'[seed {number + 1} of {len(seeds)}] {shlex.join(words[1:])}', flush=True)
-            codes = take_turns(commands, args.slice)
+            codes = take_turns(commands, args.slice, args.at_once)
             failed = [method for method, code in zip(methods, codes, strict=True) if code]
             if failed:
                 raise UsageError(f'{", ".join(failed)} with seed {seed} failed; see above')

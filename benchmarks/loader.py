@@ -180,7 +180,8 @@ def take_turns(args: argparse.Namespace, loaders: list[DataLoader]) -> None:
             images = sum(len(next(stream)['data_samples']) for _ in range(args.batches))
             found.append(images / (time.perf_counter() - start))
     pairs = [first / second for first, second in zip(*rates, strict=True)]
-    medians = [statistics.median(found) for found in rates]
+    # Rounded once: the lines for people say the numbers of the line of JSON.
+    medians = [round(statistics.median(found), 2) for found in rates]
     print(
         f'{args.config}: batches of {loaders[0].batch_size}, {loaders[0].num_workers} workers, {os.cpu_count()} cores, '
         f'{args.turns} turns of {args.batches} batches'
@@ -189,7 +190,7 @@ def take_turns(args: argparse.Namespace, loaders: list[DataLoader]) -> None:
         print(f'{name}: {median:.1f} images/s ({min(found):.1f} to {max(found):.1f})')
     print(f'ratio of the pairs: {statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f})')
     results = {
-        'images_per_second': [round(median, 2) for median in medians],
+        'images_per_second': medians,
         'ratio': round(statistics.median(pairs), 3),
         'ratios': [round(pair, 3) for pair in pairs],
     }

@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import math
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -135,7 +136,7 @@ def test_what_has_a_file_is_not_trained_again(learning, images, monkeypatch, tmp
         (tmp_path / f'dino_vit-tiny_folder_seed{seed}.json').write_text(json.dumps(result(DINO, seed, 16.0, 30.0)))
     started: list[list[str]] = []
 
-    def failing(commands, seconds):
+    def failing(commands, seconds, at_once):
         assert seconds is None
         started.extend(commands)
         return [1] * len(commands)
@@ -152,10 +153,10 @@ def test_what_has_a_file_is_not_trained_again(learning, images, monkeypatch, tmp
 
 
 def test_methods_of_a_seed_take_turns(learning, images, monkeypatch, tmp_path):
-    rounds: list[tuple[int, float | None]] = []
+    rounds: list[tuple[int, float | None, int]] = []
 
-    def ending(commands, seconds):
-        rounds.append((len(commands), seconds))
+    def ending(commands, seconds, at_once):
+        rounds.append((len(commands), seconds, at_once))
         for words in commands:
             method, seed, file = (words[words.index(word) + 1] for word in ('run', '--seed', '--out'))
             assert '--save' not in words or method == DINO
@@ -169,10 +170,17 @@ def test_methods_of_a_seed_take_turns(learning, images, monkeypatch, tmp_path):
     with pytest.raises(UsageError, match='--slice 20 is a time above 0, and goes with --clock cpu'):
         learning.compare(learning.parse_args([*words, '--slice', '20']))
     learning.compare(learning.parse_args([*words, '--slice', '20', '--clock', 'cpu']))
-    assert rounds == [(2, 20.0), (3, 20.0)]
+    assert rounds == [(2, 20.0, 1), (3, 20.0, 1)]
     rounds.clear()
     learning.compare(learning.parse_args([*words, '--seeds', '0,1,2']))
-    assert rounds == [(1, None)] * 3
+    assert rounds == [(1, None, 1)] * 3
+    rounds.clear()
+    with pytest.raises(UsageError, match='--at-once 2 is a number from 1 on, and above 1 goes with --slice'):
+        learning.compare(learning.parse_args([*words, '--at-once', '2']))
+    for file in tmp_path.glob('*_seed0.json'):
+        file.unlink()
+    learning.compare(learning.parse_args([*words, '--slice', '20', '--clock', 'cpu', '--at-once', '2']))
+    assert rounds == [(3, 20.0, 2)]
 
 
 def test_programs_run_one_at_a_time_and_to_their_ends(tmp_path):
@@ -190,12 +198,51 @@ def test_programs_run_one_at_a_time_and_to_their_ends(tmp_path):
     assert 2 <= changes < 20, written  # by turns, and not mixed
 
 
+def test_every_program_runs_beside_every_other(monkeypatch):
+    from contest import time_slices
+
+    # With four, two at a time: a pair is followed by the other two, and each pair comes once in a round.
+    assert time_slices.parties([0, 1, 2, 3], 2) == [(0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2)]
+    assert time_slices.parties([4, 6, 8], 2) == [(4, 6), (6, 8), (4, 8)]
+    assert time_slices.parties([5, 7], 1) == [(5,), (7,)] and time_slices.parties([3], 2) == [(3,)]
+
+    running: set[int] = set()
+    together: list[frozenset[int]] = []
+
+    class Program:
+        """Ends in its fourth turn, with its own number."""
+
+        def __init__(self, words, start_new_session):
+            assert start_new_session
+            self.pid, self.turns = words[0], 0
+            running.add(self.pid)
+
+        def wait(self, timeout):
+            assert 0 <= timeout <= 60
+            self.turns += 1
+            together.append(frozenset(running))
+            if self.turns < 4:
+                raise subprocess.TimeoutExpired('a program', timeout)
+            running.discard(self.pid)
+            return self.pid
+
+    def killpg(pid, sent):
+        {signal.SIGSTOP: running.discard, signal.SIGCONT: running.add}[sent](pid)
+
+    monkeypatch.setattr(time_slices.subprocess, 'Popen', Program)
+    monkeypatch.setattr(time_slices.os, 'killpg', killpg)
+    assert time_slices.take_turns([[10], [11], [12]], 60, at_once=2) == [10, 11, 12]
+    assert not running and len(together) == 12 and max(map(len, together)) == 2
+    pairs = [sum(found == {*pair} for found in together) for pair in ((10, 11), (11, 12), (10, 12))]
+    assert pairs == [2, 2, 2], together  # the first to end is waited for first: the other is alone by then
+
+
 def test_what_takes_turns_is_ended_with_it(tmp_path, monkeypatch):
     from contest import time_slices
 
     class Interrupted(subprocess.Popen):
         def wait(self, timeout=None):
-            if timeout == 0.1:
+            if timeout is not None:
                 raise KeyboardInterrupt
             return super().wait(timeout)
 
