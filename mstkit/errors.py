@@ -22,6 +22,8 @@ from mstkit.utils.home_folder import expand_word
 
 USAGE_EXIT, STOPPED_EXIT = 2, 3
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Of a path that nobody may use, or that no file can have; what is not there is looked for by those who know what it is.
+OF_THE_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 NOT_MAPPED = 'failed to map segment from shared object'  # of a library, for want of memory
 
 
@@ -100,7 +102,8 @@ def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
 
     So does a full disk, whoever met it. The exit codes are :data:`USAGE_EXIT` and :data:`STOPPED_EXIT`. Before, ``~``
     becomes the home folder in the words of the command line, and the output learns to write any file name. Ctrl-C ends
-    it with a word and the code 130, not with a traceback, and so does memory that runs out, with :data:`STOPPED_EXIT`.
+    it with a word and the code 130, not with a traceback, and so does memory that runs out, with :data:`STOPPED_EXIT`;
+    a path that may not be used or is too long is named in a line.
     """
 
     @functools.wraps(main)
@@ -122,6 +125,10 @@ def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
             print(f'error: memory ran out ({error or "no size given"}): free some.', file=sys.stderr, flush=True)
             sys.exit(STOPPED_EXIT)
         except OSError as error:
+            if error.errno in OF_THE_PATH and error.filename is not None:
+                # Of a long name its end tells more.
+                print(f'error: {str(error.filename)[-200:]}: {error.strerror}', file=sys.stderr, flush=True)
+                sys.exit(USAGE_EXIT)
             if not disk_is_full(error):
                 raise
             print(

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mstkit.errors import UsageError
+from mstkit.errors import OF_THE_PATH, UsageError
 from mstkit.utils.build_errors import build_guard
 
 VALUES: tuple[Any, ...] = (
@@ -146,50 +146,74 @@ def numbers_in(value: Any) -> Iterator[Any]:
 
 
 def complaint(
-    cls: type, base: Mapping[str, Any], name: str, hint: Any, value: Any, use: Callable | None, words: str | None = None
+    cls: type,
+    base: Mapping[str, Any],
+    values: Mapping[str, Any],
+    hints: Mapping[str, Any],
+    use: Callable | None,
+    said_as: Mapping[str, str],
 ) -> str | None:
-    """As :func:`_complaint`, within bounds; ``words`` is how a message calls the argument, where not by its name."""
-    with bounded():
-        return _complaint(cls, base, name, hint, value, use, words or name)
-
-
-def _complaint(
-    cls: type, base: Mapping[str, Any], name: str, hint: Any, value: Any, use: Callable | None, words: str
-) -> str | None:
-    """What is wrong with how a class takes a value; None where it is right.
+    """What is wrong with how a class takes some values, within bounds; None where it is right.
 
     Args:
         cls: the class.
         base: arguments with which it can be built.
-        name: the argument that gets the value.
-        hint: its annotation.
-        value: what is tried.
+        values: the arguments that are tried.
+        hints: their annotations.
         use: uses what was built and returns what it computes.
-        words: how a message calls the argument.
+        said_as: how a message calls an argument that it does not call by its name.
     """
-    shown = repr(value)[:24]
+    with bounded():
+        return _complaint(cls, base, values, hints, use, said_as)
+
+
+def _complaint(
+    cls: type,
+    base: Mapping[str, Any],
+    values: Mapping[str, Any],
+    hints: Mapping[str, Any],
+    use: Callable | None,
+    said_as: Mapping[str, str],
+) -> str | None:
+    shown = ', '.join(f'{name}={shortened(value)}' for name, value in values.items())
     # What a config's dict lacks is explained where configs are built; there, only the message counts.
-    guard = build_guard() if isinstance(value, Mapping) else contextlib.nullcontext()
+    of_configs = any(map(holds_config, values.values()))
+    guard = build_guard() if of_configs else contextlib.nullcontext()
     try:
         with guard:
-            built = cls(**{**base, name: value})
+            built = cls(**{**base, **values})
     except UsageError as error:
         said = str(error)
-        if isinstance(value, Mapping) or name in said or words in said:
+        if of_configs or any(name in said or said_as.get(name, name) in said for name in values):
             return None
-        return f'{name}={shown}: the refusal does not name it: {said[:110]}'
+        return f'{shown}: the refusal does not name it: {said[:110]}'
+    except OSError as error:
+        # A path that no file can have: every program makes a line of it.
+        return None if error.errno in OF_THE_PATH and error.filename is not None else f'{shown}: {error}'
     except Exception as error:
-        return f'{name}={shown}: {type(error).__name__}: {str(error)[:80]}'
-    if not fits(value, hint):
-        return f'{name}={shown}: accepted'
+        return f'{shown}: {type(error).__name__}: {str(error)[:80]}'
+    if wrong := [name for name, value in values.items() if not fits(value, hints[name])]:
+        return f'{shown}: {", ".join(wrong)} accepted'
     if use is None:
         return None
     try:
         results = list(numbers_in(use(built)))
     except UsageError as error:
-        return None if name in str(error) else f'{name}={shown}: in use, and not named: {str(error)[:110]}'
+        if of_configs or any(name in str(error) for name in values):
+            return None
+        return f'{shown}: in use, and not named: {str(error)[:110]}'
     except Exception as error:
-        return f'{name}={shown}: in use: {type(error).__name__}: {str(error)[:80]}'
+        return f'{shown}: in use: {type(error).__name__}: {str(error)[:80]}'
     if not all(bool(torch.as_tensor(one).isfinite().all()) for one in results):
-        return f'{name}={shown}: not finite'
+        return f'{shown}: not finite'
     return None
+
+
+def holds_config(value: Any) -> bool:
+    """Whether a part is described in a value."""
+    return isinstance(value, Mapping) or (isinstance(value, list | tuple) and any(map(holds_config, value)))
+
+
+def shortened(value: Any) -> str:
+    """A value as a line has room for it."""
+    return repr(value) if len(repr(value)) <= 40 else f'{repr(value)[:37]}...'

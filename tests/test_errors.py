@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 import signal
 
@@ -61,6 +62,17 @@ def test_a_full_disk_is_one_line_whoever_met_it(number, capsys):
         assert isinstance(caught.value, SystemExit)
         assert caught.value.code == STOPPED_EXIT
         assert capsys.readouterr().err == 'error: scalars.json cannot be written: the disk is full.\n'
+
+
+@pytest.mark.parametrize('use', [os.mkdir, open, os.stat])
+def test_a_path_that_is_too_long_is_one_line(use, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        exit_cleanly(lambda: use(tmp_path / ('x' * 300 + 'the end')))()
+    assert stopped.value.code == USAGE_EXIT
+    said = capsys.readouterr().err
+    assert said.startswith('error: ') and said.endswith('xthe end: File name too long\n') and len(said) < 300
+    with pytest.raises(FileNotFoundError):  # what was looked for is known to somebody else
+        exit_cleanly(lambda: use(tmp_path / 'no folder' / 'x'))()
 
 
 def test_the_launcher_knows_the_codes():

@@ -35,6 +35,7 @@ from mstkit.evaluation.suite_files import is_work_dir, write_beside, write_resul
 from mstkit.evaluation.suite_table import DEVIATION, markdown_table, plain_table
 from mstkit.networks import KINDS_IN_WORDS, Network, open_networks
 from mstkit.utils.files import write_atomically
+from mstkit.utils.home_folder import expanded
 from mstkit.utils.output_paths import output_folder
 from mstkit.visualization.dot_plot import draw_dots
 
@@ -181,7 +182,7 @@ def main() -> None:
             lambda _: write_results(results, folder / 'results.json'),
             functools.partial(keep_hits, Path(args.hits), names_of_images(evaluated)) if args.hits else None,
         )
-        checkpoint = Path(result.source).expanduser()
+        checkpoint = expanded(result.source)
         if checkpoint.is_file() and is_work_dir(checkpoint.parent):
             print(f'{result.name}: results are in {write_beside(checkpoint, result)}')
     write_page(results, folder)

@@ -44,7 +44,7 @@ from mstkit.models.part_checks import check_throwing
 from mstkit.networks import FrozenGuide
 from mstkit.registry import MODELS
 from mstkit.structures import MaskContext
-from mstkit.utils.build_errors import build_guard
+from mstkit.utils.build_errors import build_guard, component_called
 from mstkit.utils.config_parts import hook_configs
 from mstkit.utils.files import write_atomically
 from mstkit.utils.output_paths import output_folder
@@ -92,7 +92,7 @@ def build_method(config: Config, checkpoint: str | None, branch: str | None, see
     backbone, which has the weights of one branch. A guide with a trained part of its own needs the whole checkpoint.
     """
     with build_guard():
-        kind = MODELS.get(str(config.model.backbone.get('type')))
+        kind = component_called(str(config.model.backbone.get('type')), MODELS)
         if kind is not None and not issubclass(kind, MaskedBackbone):
             raise UsageError(f'backbone {kind.__name__} gives no attention that could guide a masker.')
         torch.manual_seed(seed)

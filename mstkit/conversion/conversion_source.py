@@ -14,6 +14,7 @@ from mstkit.errors import UsageError
 from mstkit.formats import Anatomy, Encoder, Hints, WeightFile, read_weight_file
 from mstkit.formats.reading import encoders_of, prepared
 from mstkit.networks import Network, open_networks
+from mstkit.utils.home_folder import expanded
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def find_source(words: str, branch: str | None, kind: str | None, said: Hints) -
     Raises:
         UsageError: it cannot be read, or has no such branch.
     """
-    if not Path(words).expanduser().exists():
+    if not expanded(words).exists():
         network = open_networks(words)[0]
         state = network.backbone.state_dict()
         file = WeightFile(Path(words), state, dict(state), {}, {}, {})

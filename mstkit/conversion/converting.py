@@ -21,6 +21,7 @@ from mstkit.errors import DiskError, UsageError, WorkStopped, nearest
 from mstkit.formats import Hints
 from mstkit.formats.reading import config_of, config_text
 from mstkit.utils.files import is_refusal, refusal
+from mstkit.utils.home_folder import expanded
 from mstkit.utils.output_paths import output_file, output_folder
 from mstkit.version import __version__
 
@@ -99,7 +100,7 @@ def convert(
     known = [*LIBRARIES, ONNX]
     if to not in known:
         raise UsageError(f'--to {to}: there is no such format.{nearest(to, known)} Formats are {", ".join(known)}.')
-    path = _checked_out(Path(out).expanduser(), to, overwrite)
+    path = _checked_out(expanded(out), to, overwrite)
     found = find_source(source, branch, kind, said or Hints())
     ours = build_ours(found.anatomy, found.encoder.state)
     images = trial_images(found.anatomy.image)

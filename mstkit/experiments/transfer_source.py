@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import mmap
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -15,6 +14,7 @@ from mstkit.formats import read_pretrained
 from mstkit.interop import fit_backbone
 from mstkit.interop.checkpoint import only_branch
 from mstkit.utils.build_errors import build_guard
+from mstkit.utils.home_folder import expanded
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,6 @@ def read_source(path: str, branch: str = 'student') -> Source:
         UsageError: not a checkpoint, or one without that branch.
     """
     content = only_branch(read_pretrained(path), branch)
-    with open(Path(path).expanduser(), 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+    with open(expanded(path), 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         digest = hashlib.sha256(mapped).hexdigest()[:16]
     return Source(path, branch, content['meta'].get('epoch'), digest, content)

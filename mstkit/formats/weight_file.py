@@ -15,6 +15,7 @@ from mstkit.interop.checkpoint import read_checkpoint
 from mstkit.interop.data_files import read_data, safetensors_metadata
 from mstkit.interop.foreign_checkpoints import plain_name
 from mstkit.interop.sharded_checkpoint import REST
+from mstkit.utils.home_folder import expanded
 
 CONFIG, PREPROCESSOR = 'config.json', 'preprocessor_config.json'
 # In the order in which a folder is searched, as Hugging Face's and timm's loaders do.
@@ -54,7 +55,7 @@ def read_weight_file(path: str | os.PathLike[str]) -> WeightFile:
     Raises:
         UsageError: there is no such file, it holds no tensors, it is damaged, or a part of it is missing.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     settings: dict[str, Any] = {}
     preprocessing: dict[str, Any] = {}
     meta: Any = {}

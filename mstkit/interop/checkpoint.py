@@ -15,6 +15,7 @@ from mstkit.interop.backbone_names import left_out
 from mstkit.interop.data_files import read_data
 from mstkit.interop.foreign_checkpoints import plain_names, recognize
 from mstkit.interop.sharded_checkpoint import REST, read_sharded
+from mstkit.utils.home_folder import expanded
 
 META_KEPT = ('cfg', 'epoch', 'kind', 'assumed')
 BRANCH_PREFIXES = {'student': 'backbone.', 'teacher': 'teacher.backbone.'}
@@ -37,7 +38,7 @@ def read_checkpoint(path: str | os.PathLike[str], tensors: bool = True) -> dict[
     Raises:
         UsageError: no such file, not a checkpoint, damaged, holding code, or without a state dict.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     if file.is_dir() and not tensors and (file / REST).is_file():
         return read_checkpoint(file / REST)
     if file.is_dir():
@@ -66,7 +67,7 @@ def install_loader() -> None:
     """
 
     def load_from_plain_file(filename: str, map_location: Any = None) -> Any:
-        return read_data(Path(filename).expanduser())
+        return read_data(expanded(filename))
 
     CheckpointLoader.register_scheme(prefixes='', loader=load_from_plain_file, force=True)
 

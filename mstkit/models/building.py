@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS
+from mstkit.utils.build_errors import component_called
 
 Kind = TypeVar('Kind')
 
@@ -26,7 +27,7 @@ def build_of_kind(part: Any, kind: type[Kind], what: str, **sizes: Any) -> Kind:
     if not isinstance(part, dict):
         fits = isinstance(part, kind)
     else:
-        cls = MODELS.get(named) if isinstance(named, str) else named
+        cls = component_called(named, MODELS) if isinstance(named, str) else named
         fits = cls is None or (isinstance(cls, type) and issubclass(cls, kind))  # None: unknown, MODELS.build raises
     if not fits:
         known = sorted(name for name, one in MODELS.module_dict.items() if issubclass(one, kind))

@@ -30,6 +30,7 @@ from mstkit.networks.random_network import SEED, seeded_quietly
 from mstkit.registry import MODELS
 from mstkit.utils.build_errors import build_guard
 from mstkit.utils.config_parts import hook_configs
+from mstkit.utils.home_folder import expanded
 from mstkit.utils.position_interpolation import DINO_OFFSET
 from mstkit.utils.private_attributes import content_of
 from mstkit.utils.shipped_files import config_names, find_config
@@ -107,7 +108,7 @@ def open_random(words: str) -> Network:
         seed = int(number)
     if source.endswith('.py') or source in config_names():
         config = _config_file(source)
-    elif Path(source).expanduser().is_file():
+    elif expanded(source).is_file():
         config = _checkpoint_config(read_pretrained(source), source)
     else:
         raise UsageError(f'random:{words}: there is no such file; give a config or a checkpoint of mstkit.')
@@ -120,14 +121,14 @@ def split_weights(words: str) -> tuple[str, str | None]:
     if '@' not in words or Path(words).is_file():
         return words, None
     name, _, weights = words.rpartition('@')
-    if not Path(weights).expanduser().is_file():
+    if not expanded(weights).is_file():
         raise UsageError(f'the file of weights {weights!r} (behind the @ of {words!r}) does not exist.')
     return name, weights
 
 
 def short_name(path: str) -> str:
     """``FOLDER/STEM`` of a file, since checkpoints of different runs have the same file name (epoch_100.pth)."""
-    file = Path(path).expanduser().resolve()
+    file = expanded(path).resolve()
     return f'{file.parent.name}/{file.stem}'.lstrip('/')
 
 

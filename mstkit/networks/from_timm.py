@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import math
 import pickle
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -16,6 +15,7 @@ from mstkit.interop import load_strict, read_data, recognize
 from mstkit.networks.from_config import errors_of_source, split_weights
 from mstkit.networks.network import Network
 from mstkit.networks.random_network import SEED, seeded_quietly
+from mstkit.utils.home_folder import expanded
 from mstkit.utils.position_interpolation import DINO_OFFSET
 
 # Prefixes of classifier weights, which a backbone without classifier does not have.
@@ -90,7 +90,7 @@ def _read(path: str, backbone: Any) -> dict[str, Tensor]:
     except UsageError:
         raise
     except pickle.UnpicklingError:
-        read_data(Path(path).expanduser())  # raises a UsageError that names what is refused
+        read_data(expanded(path))  # raises a UsageError that names what is refused
         raise
     except Exception as error:  # torch, zip and pickle raise all kinds of errors for damaged files.
         text = (str(error).splitlines() or [type(error).__name__])[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
@@ -12,6 +11,7 @@ from mstkit.errors import UsageError, nearest
 from mstkit.networks.from_config import open_checkpoint, open_mmpretrain, open_random
 from mstkit.networks.from_timm import open_timm
 from mstkit.networks.network import Network
+from mstkit.utils.home_folder import expanded
 
 KINDS: dict[str, Callable[[str], Network]] = {'timm': open_timm, 'mmpretrain': open_mmpretrain, 'random': open_random}
 KINDS_IN_WORDS = (
@@ -39,7 +39,7 @@ def open_networks(source: str, branch: str | None = None, device: str | torch.de
             match completely, a network that is neither a ViT nor a Swin, or a device that cannot be used.
     """
     kind, colon, rest = source.partition(':')
-    if Path(source).expanduser().exists():
+    if expanded(source).exists():
         networks = open_checkpoint(source, branch)
     elif colon and kind in KINDS:
         if not rest:

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
@@ -18,6 +18,8 @@ from mstkit import registry as mstkit_registry
 from mstkit.errors import UsageError, nearest
 
 _UNKNOWN = re.compile(r"'?(?P<name>[\w.]+) is not in the (?:[\w.]+::)?(?P<registry>[\w ]+?) registry")
+# mmengine takes what is not registered for the path of a Python object, and some words can be no path.
+_NO_PATH = re.compile(r'^Failed to get (?P<name>.*)$', re.DOTALL)
 _KEYWORD = re.compile(r"unexpected keyword argument '(?P<name>\w+)'")
 _CONFIG_MISTAKES = (KeyError, TypeError, AssertionError, ValueError, OSError)
 
@@ -30,13 +32,20 @@ def build_guard() -> Iterator[None]:
     takes. The original exception is kept as ``__cause__``.
 
     Raises:
-        UsageError: instead of the KeyError, TypeError, AssertionError, ValueError or OSError of a constructor.
+        UsageError: instead of the KeyError, TypeError, AssertionError, ValueError or OSError of a constructor, and of
+            the RuntimeError for a name that none can have, or of torch in a constructor that is not ours.
     """
     try:
         yield
     except UsageError:
         raise
     except _CONFIG_MISTAKES as error:
+        raise UsageError(_explain(error)) from error
+    except RuntimeError as error:
+        if no_path := _NO_PATH.search(str(error)):
+            raise UsageError(f'the config names a component {no_path["name"]!r}: there is none of it') from error
+        if not _asked_of_torch(error):
+            raise
         raise UsageError(_explain(error)) from error
 
 
@@ -55,8 +64,15 @@ def _explain(error: Exception) -> str:
             f'{where.__name__} has no argument {keyword["name"]!r}.{nearest(keyword["name"], accepted)} '
             f'It takes: {", ".join(accepted)}.'
         )
-    kind = f'{type(error).__name__}: ' if isinstance(error, KeyError | TypeError) or not text else ''
+    kind = f'{type(error).__name__}: ' if isinstance(error, KeyError | TypeError | RuntimeError) or not text else ''
     return f'{where.__name__ if where else "the config"} cannot be built: {kind}{text}'
+
+
+def _asked_of_torch(error: RuntimeError) -> bool:
+    """Whether a component that is not ours passed a value on to torch that torch refused."""
+    where = _built_class(error.__traceback__)
+    ours = where is None or where.__module__.startswith('mstkit.')
+    return not ours and type(error) is RuntimeError and 'memory' not in str(error)  # memory: its own sentence, later
 
 
 def check_registered(component: Any, registry: Registry) -> None:
@@ -70,8 +86,24 @@ def check_registered(component: Any, registry: Registry) -> None:
         UsageError: with the nearest names.
     """
     kind = component.get('type') if isinstance(component, Mapping) else None
-    if isinstance(kind, str) and registry.get(kind) is None:
+    if isinstance(kind, str) and component_called(kind, registry) is None:
         raise UsageError(_no_such(kind, registry.name))
+
+
+def component_called(name: str, registry: Registry) -> Any:
+    """The component of a name, or None where there is none.
+
+    A registry's own ``get`` raises for names such as ``''`` or ``'.'``, and gives a module for the name of one.
+    """
+    try:
+        found = registry.get(name)
+    except (TypeError, ValueError):  # of what imports modules
+        return None
+    except RuntimeError as error:
+        if _NO_PATH.search(str(error)) is None:
+            raise
+        return None
+    return None if isinstance(found, ModuleType) else found
 
 
 def _no_such(name: str, registry: str) -> str:

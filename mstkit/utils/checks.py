@@ -22,6 +22,7 @@ Value = TypeVar('Value')
 # More channels, layers' widths or pixels along a side than anybody trains with. Beyond this a memory allocation fails
 # far from the value that asked for it.
 LARGEST_SIZE = 2**20
+LARGEST_COUNT = 2**63 - 1  # that a tensor of whole numbers holds
 
 
 def settings_from(kind: type[Settings], values: Any, where: str) -> Settings:
@@ -88,7 +89,9 @@ def check_temperature(name: str, value: Any) -> float:
 def check_count(name: str, value: Any, low: int, high: float = math.inf) -> int:
     """The value as an int, when it is a whole number in [low, high]; otherwise a UsageError. 2.0 is not whole here."""
     if isinstance(value, numbers.Integral) and not isinstance(value, bool) and low <= (whole := int(value)) <= high:
-        return whole
+        if whole <= LARGEST_COUNT:
+            return whole
+        high = LARGEST_COUNT
     raise UsageError(f'{name} is {value!r}: give a whole number{_limits(low, high)}.')
 
 

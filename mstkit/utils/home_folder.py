@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 _BEHIND = re.compile(r'(?P<before>(?:.*[=:@])?)(?P<path>~[\w.-]*(?:/.*)?)', re.DOTALL)
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path whose ``~`` is expanded, unless it is that of a user who does not exist: a file may be called so."""
+    return Path(os.path.expanduser(path))
 
 
 def expand_word(word: str) -> str:

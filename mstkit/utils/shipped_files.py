@@ -10,6 +10,7 @@ import difflib
 from pathlib import Path
 
 from mstkit.errors import UsageError
+from mstkit.utils.home_folder import expanded
 
 PACKAGE = Path(__file__).resolve().parents[1]
 HINT = '"mstkit configs" lists those that come with mstkit'
@@ -50,7 +51,7 @@ def find_config(words: str | Path) -> Path:
     Raises:
         UsageError: neither; the message has the nearest names.
     """
-    path = Path(words).expanduser()
+    path = expanded(words)
     if path.is_file():
         return path
     name = path.as_posix().removeprefix('configs/').removesuffix('.py')

@@ -15,6 +15,7 @@ from pathlib import Path
 from mstkit.errors import exit_cleanly
 from tests.chaos.damaged_images import damage
 from tests.chaos.full_disks import fill
+from tests.chaos.generated_arguments import vary
 from tests.chaos.injected_numbers import inject
 from tests.chaos.kills import kill
 from tests.chaos.outcomes import Outcome, write_outcome
@@ -28,6 +29,7 @@ CAMPAIGNS: dict[str, Callable[..., Outcome]] = dict(
     data=damage,
     numbers=inject,
     limits=limit,
+    arguments=vary,
 )
 
 
@@ -45,8 +47,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Runs a campaign; exits with 1 if it found a fault."""
     args = parse_args()
+    out = Path(args.out).absolute()  # a campaign may work in a folder of its own
     folder = Path(tempfile.mkdtemp(prefix='chaos'))
     images = write_images(folder / 'images')
     outcome = CAMPAIGNS[args.campaign](images, folder, args.count, args.seed)
-    print(f'wrote {write_outcome(Path(args.out), outcome, vars(args))}')
+    print(f'wrote {write_outcome(out, outcome, vars(args))}')
     sys.exit(bool(outcome.faults))

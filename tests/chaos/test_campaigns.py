@@ -17,7 +17,7 @@ from tests.chaos.outcomes import Outcome, write_outcome
 from tests.chaos.small_runs import CLASSES, broken_files, difference, write_images
 from tests.programs import ROOT
 
-COUNTS = dict(kills=3, signals=3, disk=2, data=2, numbers=4, limits=4)
+COUNTS = dict(kills=3, signals=3, disk=2, data=2, numbers=4, limits=4, arguments=200)
 
 
 @pytest.mark.slow
@@ -35,7 +35,9 @@ def test_a_short_campaign_finds_nothing(tmp_path, campaign):
         pytest.skip('a disk can be mounted by the administrator only')
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / f'{campaign}.json').read_text())
-    assert found['survived'] == found['tried'] == COUNTS[campaign] and not found['faults']
+    assert found['survived'] == found['tried'] and not found['faults']
+    equally_many = campaign == 'arguments'  # of each component: rounded up
+    assert found['tried'] == COUNTS[campaign] or (equally_many and COUNTS[campaign] < found['tried'] < 500)
     assert found['settings']['count'] == COUNTS[campaign]
 
 

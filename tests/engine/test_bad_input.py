@@ -14,7 +14,7 @@ from mstkit.engine.config.data_root import check_data_roots, set_data_root
 from mstkit.engine.launch.launch import build_runner, load_config
 from mstkit.errors import UsageError
 from mstkit.registry import MODELS
-from mstkit.utils.build_errors import build_guard
+from mstkit.utils.build_errors import build_guard, check_registered
 from tests import warm
 from tests.programs import ROOT, run_program
 
@@ -154,6 +154,26 @@ def test_guard_keeps_the_cause():
     assert isinstance(caught.value.__cause__, TypeError)
     with pytest.raises(RuntimeError), build_guard():
         raise RuntimeError('not a mistake in a config')
+
+
+@pytest.mark.parametrize('name', ['', ' ', '.', 'os', 'no such'])
+def test_words_that_can_be_no_name(name):
+    with (
+        pytest.raises(UsageError, match='there is none of it|is not in the|cannot be built|there is no'),
+        build_guard(),
+    ):
+        MODELS.build(dict(type=name))
+    with pytest.raises(UsageError, match=f'there is no model called {name!r}'):
+        check_registered(dict(type=name), MODELS)
+
+
+def test_what_torch_refuses_of_a_foreign_component():
+    neck = dict(type='NonLinearNeck', in_channels=-1, hid_channels=4, out_channels=4)
+    with (
+        pytest.raises(UsageError, match='NonLinearNeck cannot be built: RuntimeError: .*negative dimension'),
+        build_guard(),
+    ):
+        MODELS.build(neck)
 
 
 def test_the_tool_exits_with_two_and_one_line(tmp_path):

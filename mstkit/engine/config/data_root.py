@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from mstkit.datasets.dataset_interface import known_from_config
 from mstkit.errors import UsageError
-from mstkit.utils.build_errors import accepted_arguments
+from mstkit.utils.build_errors import accepted_arguments, component_called
 from mstkit.utils.config_parts import hook_configs
 from mstkit.utils.private_attributes import content_of
 
@@ -127,5 +127,5 @@ def dataset_class(node: Mapping[str, Any]) -> type | None:
         return None
     scope = DefaultScope.get_current_instance()
     with DATASETS.switch_scope_and_registry(scope.scope_name if scope else 'mstkit') as registry:
-        found = registry.get(kind)
+        found = component_called(kind, registry)
     return found if inspect.isclass(found) else None

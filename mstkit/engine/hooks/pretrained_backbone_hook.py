@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -21,6 +20,7 @@ from mstkit.interop.pretrained import fit_backbone
 from mstkit.models import interface_of
 from mstkit.registry import HOOKS
 from mstkit.utils.checks import check_flag, check_one_of
+from mstkit.utils.home_folder import expanded
 from mstkit.utils.local_shards import is_sharded
 from mstkit.utils.private_attributes import is_resumed, loaded_from
 
@@ -59,7 +59,7 @@ class PretrainedBackboneHook(Hook):
         self.branch = check_one_of('PretrainedBackboneHook.branch', branch, BRANCH_PREFIXES)
         self._has_weights = False
         self._content: dict[str, Any] | None = None
-        if checkpoint is not None and Path(checkpoint).expanduser().exists():
+        if checkpoint is not None and expanded(checkpoint).exists():
             self._content = self._read()
 
     def _read(self) -> dict[str, Any]:

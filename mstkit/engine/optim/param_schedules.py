@@ -19,6 +19,7 @@ from torch import nn
 
 from mstkit.engine.optim.step_counts import StepCounter
 from mstkit.errors import UsageError
+from mstkit.utils.build_errors import component_called
 
 REACHED = 0.9  # the schedules have to reach this share of the config's learning rate
 SHARE = 10  # a warm-up that does not fit into the run is shortened to a tenth of the run
@@ -218,7 +219,7 @@ def _is_warmup(config: Mapping[str, Any]) -> bool:
     cls = config.get('type')
     if isinstance(cls, str):
         with PARAM_SCHEDULERS.switch_scope_and_registry(None) as registry:  # the registry of the config's scope
-            cls = registry.get(cls)
+            cls = component_called(cls, registry)
     names = {base.__name__ for base in cls.__mro__} if isinstance(cls, type) else set()
     if 'LinearParamScheduler' in names:
         return config.get('start_factor', 1 / 3) < config.get('end_factor', 1.0)

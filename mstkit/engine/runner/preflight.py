@@ -33,7 +33,7 @@ from mstkit.errors import UsageError
 from mstkit.models import interface_of
 from mstkit.models.heads import CenteredHead
 from mstkit.registry import OPTIMIZERS
-from mstkit.utils.build_errors import build_guard, check_registered
+from mstkit.utils.build_errors import build_guard, check_registered, component_called
 from mstkit.utils.noted_signals import OutlivingWorker
 from mstkit.utils.open_files import allow_open_files
 from mstkit.utils.private_attributes import accumulative_counts
@@ -172,7 +172,7 @@ def _build_hook(hook: Hook | Mapping[str, Any]) -> Hook | dict:
         cls = config.get('type')
         if isinstance(cls, str):
             with HOOKS.switch_scope_and_registry(None) as registry:  # the registry of the config's scope
-                cls = registry.get(cls)
+                cls = component_called(cls, registry)
         if cls is not None and not cls.__module__.startswith('mstkit.'):
             return config
         priority = config.pop('priority', None)

@@ -6,12 +6,12 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mstkit.errors import UsageError, nearest
+from mstkit.utils.home_folder import expanded
 
 # Named explicitly, because the data set has another folder, fg_mask, which is no variant.
 VARIANTS = ('original', 'mixed_same', 'mixed_rand', 'mixed_next', 'only_fg', 'no_fg', 'only_bg_b', 'only_bg_t')
@@ -32,7 +32,7 @@ def find_variants(data: str | os.PathLike[str], names: Sequence[str] | None = No
     Raises:
         UsageError: the folder, or a variant of ``names``, does not exist.
     """
-    root = Path(data).expanduser()
+    root = expanded(data)
     if not root.is_dir():
         raise UsageError(f'the folder of backgrounds {root} does not exist: give the folder that holds the variants.')
     present = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith('.'))
@@ -64,7 +64,7 @@ def read_class_map(path: str | os.PathLike[str], classes: int) -> Tensor:
     Raises:
         UsageError: the file is missing, is not such an object, or has another number of classes.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     if not file.is_file():
         raise UsageError(
             f'the class map {file} does not exist: give in_to_in9.json of the Backgrounds Challenge, or leave the map '

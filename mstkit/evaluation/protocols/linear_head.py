@@ -15,6 +15,7 @@ from mstkit.errors import UsageError
 from mstkit.evaluation.protocols.weighted_knn import check_finite
 from mstkit.utils.checks import check_one_of
 from mstkit.utils.files import write_atomically
+from mstkit.utils.home_folder import expanded
 
 # The features of a head: how many last blocks are concatenated, and whether the mean of the patch tokens is appended.
 FEATURES = {'last': (1, False), 'last_mean': (1, True), 'last4': (4, False), 'last4_mean': (4, True)}
@@ -30,7 +31,7 @@ def check_features(name: str) -> str:
 def head_path(template: str | os.PathLike[str], network: Any) -> Path:
     """The file of a network's head: ``{network}`` in the template becomes the network's name, safe for files."""
     name = re.sub(r'[^\w.-]+', '_', network.name).strip('_')
-    return Path(str(template).replace('{network}', name)).expanduser()
+    return expanded(str(template).replace('{network}', name))
 
 
 class LinearHead(NamedTuple):
@@ -115,7 +116,7 @@ def load_head(path: str | os.PathLike[str]) -> LinearHead:
     Raises:
         UsageError: the file is missing, is not a head, or has inconsistent shapes.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     if not file.is_file():
         raise UsageError(f'linear head {file} does not exist; train one by {HOW}.')
     try:

@@ -41,7 +41,8 @@ class ViewDataPreprocessor(SelfSupDataPreprocessor):
         **kwargs: as mmpretrain's.
 
     Raises:
-        UsageError: mean or std that are no numbers, only one of the two, or a std that is not positive.
+        UsageError: mean or std that are no numbers, only one of the two, a std that is not positive, or a conversion of
+            the channels in both directions.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class ViewDataPreprocessor(SelfSupDataPreprocessor):
                 check_list(f'ViewDataPreprocessor.{name}', values, check_number, **bounds)
                 if len(values) not in (1, 3):
                     raise UsageError(f'ViewDataPreprocessor.{name} is {values!r}: give 3 numbers, or 1 for gray.')
+        if kwargs.get('bgr_to_rgb') and kwargs.get('rgb_to_bgr'):
+            raise UsageError('ViewDataPreprocessor: bgr_to_rgb and rgb_to_bgr are both True: give one of them.')
         super().__init__(mean=mean, std=std, non_blocking=non_blocking, **kwargs)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:

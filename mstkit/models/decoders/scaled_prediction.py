@@ -41,8 +41,9 @@ class ScaledPrediction(nn.Module):
                 layers += [_ChannelNorm(in_channels), nn.GELU()]
             layers.append(nn.ConvTranspose2d(in_channels, in_channels // 2, kernel_size=2, stride=2))
             in_channels //= 2
-        if doublings < 0:
-            layers.append(nn.AvgPool2d(2**-doublings))
+        self.pooled = 2 ** max(0, -doublings)  # tokens along a side of a cell of a coarser grid
+        if self.pooled > 1:
+            layers.append(nn.AvgPool2d(self.pooled))
         self.layers = nn.Sequential(*layers)
         self.to_values = nn.Conv2d(in_channels, out_channels, kernel_size=1)
 
@@ -55,7 +56,15 @@ class ScaledPrediction(nn.Module):
 
         Returns:
             (B, h*w*scale², D), row-major over the grid (h*scale, w*scale).
+
+        Raises:
+            UsageError: a coarser grid that h or w is no multiple of.
         """
+        if grid[0] % self.pooled or grid[1] % self.pooled:
+            raise UsageError(
+                f'scale is {1 / self.pooled:g}, and {grid[0]}x{grid[1]} patches cannot be joined in squares of '
+                f'{self.pooled}x{self.pooled}: use another view size'
+            )
         maps = tokens.transpose(1, 2).unflatten(2, grid)  # (B, C, h, w)
         return self.to_values(self.layers(maps)).flatten(2).transpose(1, 2)
 

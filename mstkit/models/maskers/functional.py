@@ -57,7 +57,8 @@ def coarser(context: MaskContext, cell: int) -> MaskContext:
     grid, tokens, scores = context.grid, context.tokens, context.scores
     if grid[0] % cell or grid[1] % cell:
         raise UsageError(
-            f'a grid of {grid[0]}x{grid[1]} patches cannot be masked in squares of {cell}x{cell}: use another view size'
+            f'a grid of {grid[0]}x{grid[1]} patches cannot be masked in squares of {cell}x{cell}: use another view '
+            'size, or another mask_patch_size'
         )
     if tokens is not None:
         tokens = cell_means(tokens.transpose(1, 2), grid, cell).transpose(1, 2)

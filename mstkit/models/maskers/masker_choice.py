@@ -10,6 +10,7 @@ from mstkit.errors import UsageError, nearest
 from mstkit.models.maskers.masker import Masker
 from mstkit.models.maskers.scheduled_maskers import build_masker
 from mstkit.registry import MODELS
+from mstkit.utils.build_errors import component_called
 
 OWN = 'config'
 
@@ -49,7 +50,7 @@ def choose_maskers(
 
 def _settings(masker: Any) -> dict[str, Any]:
     """A masker's class and all its arguments, including defaults."""
-    cls: Any = MODELS.get(masker['type'])
+    cls: Any = component_called(masker['type'], MODELS)
     given = {name: value for name, value in masker.items() if name not in ('type', '_scope_')}
     defaults = {parameter.name: parameter.default for parameter in inspect.signature(cls).parameters.values()}
     return {'type': cls, **defaults, **given}

@@ -55,7 +55,10 @@ class MaskerSchedule(Masker):
             raise UsageError(f'MaskerSchedule: the phases start at epoch 0 and at later ones, not at {self.starts}')
         self.maskers = nn.ModuleDict()
         for index, (_, masker) in enumerate(phases):
-            built = build_masker(masker)
+            try:
+                built = build_masker(masker)
+            except UsageError as error:
+                raise UsageError(f'MaskerSchedule.phases[{index}]: {error}') from error
             if built is not None:
                 self.maskers[str(index)] = built
         self._phase = 0

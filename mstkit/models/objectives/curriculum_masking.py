@@ -93,8 +93,8 @@ class CurriculumMasking(Objective):
         super().__init__(surroundings, weight)
         self.of = source_of_errors('CurriculumMasking', of, surroundings.objectives)
         share = _ratio_of(surroundings.masker) if ratio is None else ratio
-        # At 0 and 1 the divergence is infinite.
-        self.ratio = check_number('CurriculumMasking.ratio', share, above=0, below=1)
+        # At 0 and 1, and so near to them that float32 does not tell them apart, the divergence is infinite.
+        self.ratio = check_number('CurriculumMasking.ratio', share, 1e-6, 1 - 1e-6)
         ends = check_list('CurriculumMasking.factor', factor, check_number, -1e6, 1e6)
         if len(ends) != 2:
             raise UsageError(f'CurriculumMasking.factor is {factor!r}: give two numbers, of the start and of the end')

@@ -284,7 +284,7 @@ class MaskedPrediction(Objective):
 
 def _side_of(backbone: MaskedBackbone, scale: float) -> int:
     """Side of a cell of the target's grid in pixels. Raises UsageError for a scale that gives none."""
-    side = backbone.stride / check_number('MaskedPrediction.scale', scale, above=0, high=1024)
+    side = backbone.stride / check_number('MaskedPrediction.scale', scale, 1 / 16, 1024)
     if side < 1 or side % 1 or (scale < 1 and (1 / scale) % 1):
         raise UsageError(
             f'MaskedPrediction.scale is {scale:g}: give a number that divides the {backbone.stride} px of a token of '

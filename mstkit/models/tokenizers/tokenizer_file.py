@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from mstkit.errors import UsageError
 from mstkit.utils.files import write_atomically
+from mstkit.utils.home_folder import expanded
 
 FORMAT = 'mstkit tokenizer 1'
 # How to have one, for messages.
@@ -83,7 +83,7 @@ def write_tokenizer(path: str | os.PathLike[str], content: TokenizerFile) -> Non
 
 
 def _read(path: str | os.PathLike[str]) -> Any:
-    file = Path(path).expanduser()
+    file = expanded(path)
     if not file.is_file():
         raise UsageError(
             f'there is no file {os.fspath(path)!r}. Make it with {HOW} {file}, or give another by '
