@@ -199,7 +199,7 @@ def _complaint(
     try:
         results = list(numbers_in(use(built)))
     except UsageError as error:
-        if of_configs or any(name in str(error) for name in values):
+        if of_configs or any(name in str(error) or said_as.get(name, name) in str(error) for name in values):
             return None
         return f'{shown}: in use, and not named: {str(error)[:110]}'
     except Exception as error:

@@ -7,6 +7,9 @@ needs to change. Private names that a subclass inherits or overrides are not cov
 from __future__ import annotations
 
 import os
+import sys
+import threading
+from types import FrameType
 from typing import Any, NoReturn
 
 import torch
@@ -22,6 +25,11 @@ from torch.distributed import PrefixStore, Store, distributed_c10d
 def end_process(code: int) -> NoReturn:
     """Ends the process from any of its threads, without what is otherwise done at its end."""
     os._exit(code)
+
+
+def frame_of(thread: threading.Thread) -> FrameType | None:
+    """Where a thread is; None if it does not run."""
+    return sys._current_frames().get(thread.ident or 0)
 
 
 def connection_of_group(name: str) -> Store:

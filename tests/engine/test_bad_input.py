@@ -159,7 +159,7 @@ def test_guard_keeps_the_cause():
 @pytest.mark.parametrize('name', ['', ' ', '.', 'os', 'no such'])
 def test_words_that_can_be_no_name(name):
     with (
-        pytest.raises(UsageError, match='there is none of it|is not in the|cannot be built|there is no'),
+        pytest.raises(UsageError, match=r'there is none of it|is not in the|cannot be built|there is no'),
         build_guard(),
     ):
         MODELS.build(dict(type=name))
@@ -170,7 +170,7 @@ def test_words_that_can_be_no_name(name):
 def test_what_torch_refuses_of_a_foreign_component():
     neck = dict(type='NonLinearNeck', in_channels=-1, hid_channels=4, out_channels=4)
     with (
-        pytest.raises(UsageError, match='NonLinearNeck cannot be built: RuntimeError: .*negative dimension'),
+        pytest.raises(UsageError, match=r'NonLinearNeck cannot be built: RuntimeError: .*negative dimension'),
         build_guard(),
     ):
         MODELS.build(neck)

@@ -124,6 +124,11 @@ def test_the_limit_is_the_configs(monkeypatch):
     monkeypatch.setattr(module, 'connection_of_group', lambda name: MemoryStore())
     found = heartbeat({})
     assert found is not None and (found.rank, found.next, found.limit) == (0, 1, 45.0)
+    assert found.standstill is not None and found.standstill.limit == 600
+    with pytest.raises(UsageError, match=r'env_cfg\.stuck_after is True'):
+        heartbeat(dict(stuck_after=True))
+    without = heartbeat(dict(stuck_after=None))
+    assert without is not None and without.standstill is None
 
 
 def test_a_rank_that_is_stopped_ends_the_other_with_its_name(tmp_path, free_port):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from typing import Any, ClassVar
 
 import numpy as np
@@ -78,7 +79,7 @@ class ToyDistiller(TrainedModel, BaseModel):
 class KillHook(Hook):
     """Ends the process without any farewell: after iteration ``KILL_AFTER``, or in the middle of saving it.
 
-    ``SIGNALS='6:TERM:1 …'`` sends SIGTERM in iteration 6 on rank 1.
+    ``SIGNALS='6:TERM:1 …'`` sends SIGTERM in iteration 6 on rank 1, ``HANGS='6:1'`` waits there without end.
     """
 
     priority = 'NORMAL'
@@ -90,6 +91,8 @@ class KillHook(Hook):
             iteration, name, rank = word.split(':')
             if (int(iteration), int(rank)) == (runner.iter + 1, runner.rank):
                 os.kill(os.getpid(), signal.Signals[f'SIG{name}'])
+        if os.environ.get('HANGS') == f'{runner.iter + 1}:{runner.rank}':
+            time.sleep(1e6)
 
     def before_save_checkpoint(self, runner, checkpoint) -> None:
         if os.environ.get('KILL_WHILE_SAVING') == str(runner.iter):

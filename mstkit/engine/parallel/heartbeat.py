@@ -1,4 +1,4 @@
-"""Processes that train together notice within a minute when one of them is not heard of any more, and name it."""
+"""Processes that train together notice when one of them is not heard of any more, or stands still, and name it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from typing import Any, Protocol
 
 from mmengine import dist
 
+from mstkit.engine.parallel.standstill import Standstill
 from mstkit.errors import STOPPED_EXIT
 from mstkit.utils.checks import check_number
 from mstkit.utils.private_attributes import connection_of_group, end_process
 
 LIMIT = 45.0  # seconds
+STUCK = 600.0  # seconds
 _BEATS = 9  # within the limit
 _LOST, _LEFT = 'lost', 'left'
 
@@ -46,13 +48,20 @@ class Heartbeat:
         size: number of processes.
         limit: seconds without a sign after which a process is lost.
         lose: called with a sentence when one is lost; ends this process.
+        standstill: looks whether this process itself stands still; None does not.
     """
 
     def __init__(
-        self, store: Store, rank: int, size: int, limit: float = LIMIT, lose: Callable[[str], object] | None = None
+        self,
+        store: Store,
+        rank: int,
+        size: int,
+        limit: float = LIMIT,
+        lose: Callable[[str], object] | None = None,
+        standstill: Standstill | None = None,
     ) -> None:
         self.store, self.rank, self.next = store, rank, (rank + 1) % size
-        self.limit, self.lose = limit, lose or end_with
+        self.limit, self.lose, self.standstill = limit, lose or end_with, standstill
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name='heartbeat')
 
@@ -74,6 +83,8 @@ class Heartbeat:
             ended, number, now = self._ended.is_set(), number + 1, time.monotonic()
             if now - woke > 3 * pause:  # this process itself was stopped, perhaps all were
                 last = now
+                if self.standstill is not None:
+                    self.standstill.reset()
             woke = now
             try:
                 self.store.set(str(self.rank), _LEFT if ended else f'{number} {me}')
@@ -81,6 +92,12 @@ class Heartbeat:
                     return
                 if self.store.check([_LOST]):
                     self.lose(self.store.get(_LOST).decode())
+                    return
+                if self.standstill is not None and (where := self.standstill.found()):
+                    self._report(
+                        f'rank {self.rank} ({me}) has stood still for {self.standstill.limit:g} s in {where}: it waits '
+                        'for what does not come, such as a file system or a lock, and not for the others.'
+                    )
                     return
                 sign = self.store.get(str(self.next)).decode() if self.store.check([str(self.next)]) else ''
                 reached = True
@@ -91,17 +108,19 @@ class Heartbeat:
             if sign != seen or sign in ('', _LEFT):  # '': it has not begun
                 seen, last = sign, now
             elif now - last > self.limit:
-                self._report(seen if reached else '')
+                self._report(self._lost(seen if reached else ''))
                 return
             self._ended.wait(pause)
 
-    def _report(self, seen: str) -> None:
+    def _lost(self, seen: str) -> str:
         who = (
             f'rank {self.next} ({seen.partition(" ")[2]})'
             if seen
             else 'rank 0, which holds the store of all processes,'
         )
-        text = f'{who} has not been heard of for {self.limit:g} s: it hangs, is stopped, or its machine is gone.'
+        return f'{who} has not been heard of for {self.limit:g} s: it hangs, is stopped, or its machine is gone.'
+
+    def _report(self, text: str) -> None:
         with contextlib.suppress(RuntimeError):  # the store may be gone
             self.store.set(_LOST, text)
         self.lose(text)
@@ -118,7 +137,8 @@ def heartbeat(environment: Mapping[str, Any]) -> Heartbeat | None:
     """The heartbeat of this process; None if it trains alone, or if it is switched off.
 
     Args:
-        environment: ``env_cfg`` of the config; ``lost_after`` is the limit in seconds, None for none.
+        environment: ``env_cfg`` of the config; ``lost_after`` is the limit in seconds, ``stuck_after`` that of standing
+            still, None for none.
 
     Raises:
         UsageError: a limit that is no number above 0.
@@ -126,6 +146,11 @@ def heartbeat(environment: Mapping[str, Any]) -> Heartbeat | None:
     limit = environment.get('lost_after', LIMIT)
     if limit is not None:
         check_number('env_cfg.lost_after', limit, 1)
+    stuck = environment.get('stuck_after', STUCK)
+    if stuck is not None:
+        check_number('env_cfg.stuck_after', stuck, 1)
     if limit is None or dist.get_world_size() == 1:
         return None
-    return Heartbeat(connection_of_group('mstkit/heartbeat'), dist.get_rank(), dist.get_world_size(), limit)
+    standstill = None if stuck is None else Standstill(stuck)
+    store = connection_of_group('mstkit/heartbeat')
+    return Heartbeat(store, dist.get_rank(), dist.get_world_size(), limit, standstill=standstill)
