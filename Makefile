@@ -13,7 +13,7 @@ GOAL = $(firstword $(MAKECMDGOALS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-transfer test test-all docs lint doctor clean distclean fresh-venv
+.PHONY: help demo demo-transfer test test-all docs lint audit doctor clean distclean fresh-venv
 
 # --- .venv ------------------------------------------------------------------------------------------------------------
 
@@ -92,6 +92,7 @@ help:
 	@echo 'make test-all       the same, with the slow tests'
 	@echo 'make docs           the documentation as a site, build/docs/html, with its links checked'
 	@echo 'make lint           lint and types only'
+	@echo 'make audit          warn of installed packages with known vulnerabilities'
 	@echo 'make doctor         what is installed, what is missing, and the command that mends it'
 	@echo 'make clean          remove caches and build folders'
 	@echo 'make distclean      also remove .venv'
@@ -119,6 +120,9 @@ test-all: $(DOCS)
 
 docs: $(DOCS)
 	@MPLBACKEND=Agg $(VENV_PYTHON) docs/build.py
+
+audit: $(RUNTIME)
+	@$(VENV_PYTHON) .ci/audit.py
 
 doctor: $(RUNTIME)
 	@$(VENV_PYTHON) -m mstkit.doctor

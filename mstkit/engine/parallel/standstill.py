@@ -53,9 +53,8 @@ class Standstill:
             return None
         if seconds < self.limit:
             return None
-        return ', called by '.join(
-            f'{code.co_name} ({code.co_filename}:{_line(code, at)})' for code, at in place[:SHOWN]
-        )
+        shown = (f'{code.co_name} ({code.co_filename}:{_line(code, at)})' for code, at in place[:SHOWN])
+        return ', called by '.join(shown)
 
     def _stack(self) -> list[tuple[CodeType, int]]:
         """The functions that the thread is in, the innermost first, each with the place in it."""
