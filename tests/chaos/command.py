@@ -18,6 +18,7 @@ from tests.chaos.full_disks import fill
 from tests.chaos.generated_arguments import vary
 from tests.chaos.injected_numbers import inject
 from tests.chaos.kills import kill
+from tests.chaos.lost_places import take
 from tests.chaos.outcomes import Outcome, write_outcome
 from tests.chaos.small_runs import write_images
 from tests.chaos.tight_limits import limit
@@ -30,6 +31,7 @@ CAMPAIGNS: dict[str, Callable[..., Outcome]] = dict(
     numbers=inject,
     limits=limit,
     arguments=vary,
+    places=take,
 )
 
 

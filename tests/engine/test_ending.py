@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,32 @@ def test_a_full_disk_under_somebody_elses_file_too(tmp_path):
     runner = running.build(tmp_path)
     runner.register_hook(Raise(full))
     with pytest.raises(DiskError, match=r'scalars\.json cannot be written: the disk is full \(.* free\).*epoch_1\.pth'):
+        runner.train()
+
+
+def test_a_work_dir_that_is_taken_away_is_a_sentence(tmp_path):
+    work_dir = tmp_path / 'run'
+    runner = running.build(work_dir)
+
+    class Rename(Hook):
+        def before_train_epoch(self, runner) -> None:
+            if runner.epoch == 1:
+                work_dir.rename(tmp_path / 'elsewhere')
+
+    runner.register_hook(Rename())
+    with pytest.raises(DiskError) as caught:
+        runner.train()
+    said = str(caught.value)
+    assert f'cannot be used: {work_dir}' in said and 'is not there any more. Make the work dir as it was.' in said
+    shutil.rmtree(work_dir, ignore_errors=True)  # of what was written by its whole path
+    (tmp_path / 'elsewhere').rename(work_dir)
+    assert running.train(work_dir, resume=True).iter == 12
+
+
+def test_files_elsewhere_are_no_matter_of_the_work_dir(tmp_path):
+    runner = running.build(tmp_path / 'run')
+    runner.register_hook(Raise(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(tmp_path / 'a.jpg'))))
+    with pytest.raises(FileNotFoundError):
         runner.train()
 
 

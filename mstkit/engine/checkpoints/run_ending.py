@@ -72,14 +72,14 @@ def as_stop(runner: Runner, error: BaseException, signals: Sequence[int] = ()) -
     said = said or what_ran_out(error, runner.cfg) or lost_connection(error)
     if said:
         return WorkStopped(f'{said} {what_is_left(runner)}')
-    if not isinstance(error, DiskError) and not disk_is_full(error):
-        return error
-    said = str(error) if isinstance(error, DiskError) else _full(runner, error)
-    return DiskError(f'{said} {what_is_left(runner)}')
+    said = str(error) if isinstance(error, DiskError) else _refused(runner, error)
+    return DiskError(f'{said} {what_is_left(runner)}') if said else error
 
 
 def what_is_left(runner: Runner) -> str:
     """A sentence about the checkpoint from which a run can go on."""
+    if not Path(runner.work_dir).is_dir():
+        return 'Its checkpoints are where it is now.'
     path = last_good(runner.work_dir)
     return (
         f'The last good checkpoint is {path}; --resume goes on from there.' if path else 'There is no checkpoint yet.'
@@ -122,9 +122,18 @@ class SignalListener:
             os.write(2, word.encode())  # print may be in the middle of a line of its own
 
 
-def _full(runner: Runner, error: BaseException) -> str:
-    """The message for a write outside of :mod:`mstkit.utils.files`, such as a line of the log."""
+def _refused(runner: Runner, error: BaseException) -> str | None:
+    """The message for what is written outside of :mod:`mstkit.utils.files`, such as the log; None for other errors."""
     name = error.filename if isinstance(error, OSError) else None
+    if not disk_is_full(error):
+        if not isinstance(error, FileNotFoundError | PermissionError) or name is None:
+            return None
+        path = Path(os.fsdecode(name))
+        if Path(runner.work_dir).absolute() not in path.absolute().parents:
+            return None
+        gone = path if path.parent.is_dir() else path.parent
+        why = f'{gone} is not there any more' if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
+        return f'{path} cannot be used: {why}. Make the work dir as it was.'
     free = free_space(runner.work_dir)
     return (
         f'{name or "a file"} cannot be written: the disk is full{f" ({free})" if free else ""}. '

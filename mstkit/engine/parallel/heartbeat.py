@@ -91,7 +91,7 @@ class Heartbeat:
                 if ended:
                     return
                 if self.store.check([_LOST]):
-                    self.lose(self.store.get(_LOST).decode())
+                    self._end(self.store.get(_LOST).decode())
                     return
                 if self.standstill is not None and (where := self.standstill.found()):
                     self._report(
@@ -123,6 +123,11 @@ class Heartbeat:
     def _report(self, text: str) -> None:
         with contextlib.suppress(RuntimeError):  # the store may be gone
             self.store.set(_LOST, text)
+        self._end(text)
+
+    def _end(self, text: str) -> None:
+        """Ends this process when all have read the sentence: one that ends breaks its connections to the others."""
+        time.sleep(1.5 * self.limit / _BEATS)
         self.lose(text)
 
 

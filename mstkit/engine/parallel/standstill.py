@@ -12,8 +12,8 @@ from types import CodeType
 
 from mstkit.utils.private_attributes import frame_of
 
-# Of a second. A thread that looks around now and then, and what reads and writes for it, stay far below both.
-COMPUTING = 0.05  # seconds
+# In a second. A thread that looks around now and then, and what reads and writes for it, stay far below both.
+COMPUTING = 0.05  # seconds of the processor
 MOVING = 64 << 10  # bytes
 SHOWN = 3  # functions that a sentence names
 _OTHERS = os.path.join('torch', 'distributed', '')  # where a process waits for the others
