@@ -184,6 +184,8 @@ def _complaint(
             built = cls(**{**base, **values})
     except UsageError as error:
         said = str(error)
+        if '\n' in said and '\n' not in shown:
+            return f'{shown}: more than a line: {said[:110]!r}'
         if of_configs or any(name in said or said_as.get(name, name) in said for name in values):
             return None
         return f'{shown}: the refusal does not name it: {said[:110]}'

@@ -20,9 +20,10 @@ from .contracts import VALUES, complaint
 NUMBERS = strategies.one_of(
     strategies.integers(-2, 17), strategies.sampled_from((32, 64, 10**9, 2**31, 2**63, 10**400, -(10**9), -(2**63)))
 )
+# A training on the CPU flushes subnormal numbers to zero, where hypothesis would not draw them; one is named below.
 FRACTIONS = strategies.one_of(
-    strategies.floats(-0.25, 1.25),
-    strategies.floats(),
+    strategies.floats(-0.25, 1.25, allow_subnormal=False),
+    strategies.floats(allow_subnormal=False),
     strategies.integers(-1, 3),
     strategies.sampled_from((0.0, -0.0, 1.0, sys.float_info.min, 5e-324, 1e-12, 1e6, sys.float_info.max)),
 )

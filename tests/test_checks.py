@@ -87,6 +87,9 @@ def test_whole_numbers():
             check_count('x', value, 1)
     with pytest.raises(UsageError, match=r'give a whole number in \[1, 3\]'):
         check_count('x', 4, 1, 3)
+    assert check_count('x', 2**63 - 1, 1) == 2**63 - 1
+    with pytest.raises(UsageError, match=r'give a whole number in \[1, 9\.22'):  # no tensor holds it
+        check_count('x', 2**63, 1)
     with pytest.raises(UsageError, match='1048576'):
         check_size('x', 10**9)
 

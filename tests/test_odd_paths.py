@@ -19,7 +19,7 @@ from mstkit.downstream.coco_json import coco_classes, read_coco
 from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
 from mstkit.engine.launch.launch import read_config
 from mstkit.errors import UsageError, exit_cleanly
-from mstkit.utils.home_folder import expand_homes, expand_word
+from mstkit.utils.home_folder import expand_homes, expand_word, expanded
 
 ODD = os.fsdecode(b'caf\xe9.png')  # Latin-1, as on old disks
 
@@ -31,7 +31,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ('word', 'expanded'),
+    ('word', 'wanted'),
     [
         ('~/a', 'HOME/a'),
         ('~', 'HOME'),
@@ -46,8 +46,15 @@ def home(tmp_path, monkeypatch) -> Path:
         ('', ''),
     ],
 )
-def test_words_of_a_command_line(home, word, expanded):
-    assert expand_word(word) == expanded.replace('HOME', str(home))
+def test_words_of_a_command_line(home, word, wanted):
+    assert expand_word(word) == wanted.replace('HOME', str(home))
+
+
+def test_paths_of_files(home):
+    assert expanded('~/a.pth') == home / 'a.pth'
+    # A file may be called so, and pathlib's own expanduser raises.
+    assert expanded('~nobody-of-that-name') == Path('~nobody-of-that-name')
+    assert expanded(Path('a') / 'b') == Path('a/b')
 
 
 def test_every_tool_sees_the_home_folder(home, monkeypatch):

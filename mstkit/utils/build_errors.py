@@ -20,6 +20,8 @@ from mstkit.errors import UsageError, nearest
 _UNKNOWN = re.compile(r"'?(?P<name>[\w.]+) is not in the (?:[\w.]+::)?(?P<registry>[\w ]+?) registry")
 # mmengine takes what is not registered for the path of a Python object, and some words can be no path.
 _NO_PATH = re.compile(r'^Failed to get (?P<name>.*)$', re.DOTALL)
+# Behind the part come the defaults of whoever builds it.
+_UNTYPED = re.compile(r'must contain the key "type", but got (?P<part>.*)\n', re.DOTALL)
 _KEYWORD = re.compile(r"unexpected keyword argument '(?P<name>\w+)'")
 _CONFIG_MISTAKES = (KeyError, TypeError, AssertionError, ValueError, OSError)
 
@@ -55,8 +57,8 @@ def _explain(error: Exception) -> str:
     unknown = _UNKNOWN.search(text)
     if unknown:
         return _no_such(unknown['name'], unknown['registry'])
-    if '`cfg` or `default_args` must contain the key "type"' in text:
-        return f'a part of the config has no type: {text.splitlines()[-1]}. Is a key in it misspelt?'
+    if untyped := _UNTYPED.search(text):
+        return f'a part of the config has no type: {untyped["part"]}. Is a key in it misspelt?'
     keyword = _KEYWORD.search(text)
     if keyword and where is not None:
         accepted = accepted_arguments(where)

@@ -167,6 +167,13 @@ def test_words_that_can_be_no_name(name):
         check_registered(dict(type=name), MODELS)
 
 
+def test_a_part_without_a_type_is_shown():
+    with pytest.raises(UsageError) as caught, build_guard():
+        MODELS.build(dict(ratio=0.5, typ='RandomMasker'), default_args=dict(shuffled=True))
+    part = "{'ratio': 0.5, 'typ': 'RandomMasker'}"
+    assert str(caught.value) == f'a part of the config has no type: {part}. Is a key in it misspelt?'
+
+
 def test_what_torch_refuses_of_a_foreign_component():
     neck = dict(type='NonLinearNeck', in_channels=-1, hid_channels=4, out_channels=4)
     with (

@@ -428,6 +428,7 @@ def test_another_objective_asks_for_the_scores():
         ('CLMAE', dict(network=dict(type='DINONeck')), 'DINONeck is not a masking network; .*: MaskingTransformer'),
         ('CLMAE', dict(network=dict(lr_mult=-1)), r'MaskingTransformer\.lr_mult is -1'),
         ('CLMAE', dict(ratio=1.0), r'CurriculumMasking\.ratio is 1'),
+        ('CLMAE', dict(ratio=1e-30), r'CurriculumMasking\.ratio is 1e-30: give a number in \[1e-06, '),
         ('CLMAE', dict(factor=(1.0,)), r'CurriculumMasking\.factor is \(1\.0,\): give two numbers'),
         ('CLMAE', dict(gauss_weight=-1), r'CurriculumMasking\.gauss_weight is -1'),
         ('CLMAE', dict(loss_weight_hide=-1), r'CLMAE\.loss_weight_hide is -1'),

@@ -10,6 +10,7 @@ import torch
 from mstkit.errors import UsageError
 from mstkit.models import Step
 from mstkit.registry import MODELS
+from mstkit.structures import TokenOutput
 from tests.models.builders import SMALL_BACKBONES, VIT, views
 from tests.models.mim_models import Given, build, images, masks
 from tests.models.parity import check_gradients, in_float64
@@ -151,5 +152,9 @@ def test_decoders_and_views_that_do_not_fit_a_scale_are_refused():
         build('SimMIM', objectives=dict(other=scaled))
     with pytest.raises(UsageError, match=r'scale is a power of two, such as 2 or 0\.5, not 3'):
         MODELS.build(dict(type='ViTDecoder', in_channels=8, out_channels=3, scale=3, **SMALL))
+    coarse = MODELS.build(dict(type='ViTDecoder', in_channels=8, out_channels=3, scale=0.25, **SMALL))
+    tokens = torch.zeros(1, 24, 8)
+    with pytest.raises(UsageError, match=r'scale is 0\.25, and 4x6 patches cannot be joined in squares of 4x4'):
+        coarse(TokenOutput(tokens, tokens[:, 0], (4, 6), layers=()))
     with pytest.raises(UsageError, match='cells of 16 px, which do not divide global views of 40 px: use 32 or 48 px'):
         build('LocalMIM', **CHOSEN).check_views(40)

@@ -9,6 +9,7 @@ from mmengine.dataset import default_collate
 from PIL import Image
 
 from mstkit.datasets import MultiCrop, PackViews, SampleKey
+from mstkit.errors import UsageError
 from mstkit.models import ViewDataPreprocessor
 from mstkit.models.data_preprocessors import view_data_preprocessor
 from mstkit.registry import MODELS
@@ -119,3 +120,8 @@ def test_no_operation_reads_from_the_device(monkeypatch):
             monkeypatch.setattr(torch.Tensor, name, waits)
     monkeypatch.setattr(view_data_preprocessor.torch, 'nonzero', waits)
     plain(mean=MEAN, std=STD)(device, True)
+
+
+def test_channels_go_one_way():
+    with pytest.raises(UsageError, match='bgr_to_rgb and rgb_to_bgr are both True: give one of them'):
+        plain(bgr_to_rgb=True, rgb_to_bgr=True)
