@@ -80,7 +80,7 @@ def decode(decoder: Any) -> Any:
 
 
 def predict_from(target: Any) -> Any:
-    return target(torch.randn(2, 3, 4 * target.patch_size, target.patch_size), (4, 1))
+    return target(torch.randn(2, 3, 4 * target.patch_size, 2 * target.patch_size), (4, 2))
 
 
 def tokenize(tokenizer: Any) -> Any:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
+import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from mstkit.engine.checkpoints.run_ending import as_stop
 from mstkit.engine.checkpoints.what_was_lost import what_ran_out
 from mstkit.errors import StoppedBySignal, WorkStopped
 from mstkit.models.backbones import MaskedVisionTransformer
+from tests.ports import unused_port
 
 from . import running
 
@@ -45,6 +49,32 @@ def test_a_dead_data_worker(tmp_path, error, said):
     assert str(stop).endswith('There is no checkpoint yet.')
     asked = as_stop(runner, RuntimeError(error), [signal.SIGTERM])
     assert isinstance(asked, StoppedBySignal) and 'which ended the workers' in str(asked)
+
+
+class Rows(Dataset):
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.zeros(1000)
+
+
+def test_a_worker_that_ends_while_its_batch_is_fetched(tmp_path, monkeypatch):
+    batches: Any = iter(DataLoader(Rows(), 4, num_workers=1))
+    next(batches)
+    time.sleep(0.5)  # the next ones lie in its queue
+    [worker] = batches._workers
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join()
+    monkeypatch.setattr(worker, 'is_alive', lambda: True)  # as in the moment before the system counts it as dead
+    error = raised(lambda: [*batches])
+    assert isinstance(error, OSError) and not isinstance(error, RuntimeError)
+    said = str(as_stop(running.build(tmp_path), error))
+    assert said.startswith(
+        'a data worker ended while its batch was fetched. The system kills some when memory runs out'
+    )
+    elsewhere = raised(lambda: socket.create_connection(('127.0.0.1', unused_port())))
+    assert as_stop(running.build(tmp_path / 'other'), elsewhere) is elsewhere
 
 
 def raised(cause) -> BaseException:

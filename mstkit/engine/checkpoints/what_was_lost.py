@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,16 +28,21 @@ _FAILED_SIZE = re.compile(
 )
 _NO_FILES = ('Too many open files', 'items of ancdata')  # the latter where workers hand over their batches by files
 _BROKEN = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe')
+_LOADER = os.path.join('torch', 'utils', 'data', '')
+_SHARER = os.path.join('multiprocessing', 'resource_sharer.py')
 _WORKER = re.compile(r'in DataLoader worker process (?P<number>\d+)')
 
 
 def dead_worker(error: BaseException) -> str | None:
     """A sentence about a data worker that died, and what helps; None if it is another error."""
+    fewer = 'fewer of them with --cfg-options train_dataloader.num_workers=N'
+    if _fetched_a_batch(error):
+        why = 'The system kills some when memory runs out'
+        return f'a data worker ended while its batch was fetched. {why}: start {fewer}.'
     found = _DEAD_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
     if found is None:
         return None
     pid, how, code = found['pid'], found['signal'], found['code']
-    fewer = 'fewer of them with --cfg-options train_dataloader.num_workers=N'
     if how == 'Killed':
         return f'a data worker (process {pid}) was killed, which the system does when memory runs out: start {fewer}.'
     if how == 'Bus error':
@@ -43,6 +50,17 @@ def dead_worker(error: BaseException) -> str | None:
         return f'a data worker (process {pid}) got no shared memory: {way_out}.'
     ended = f'was ended by a signal ({how})' if how else f'ended{f" with exit code {code}" if code else ""}'
     return f'a data worker (process {pid}) {ended}; what it said is above.'
+
+
+def _fetched_a_batch(error: BaseException) -> bool:
+    """Whether an error comes from the connection by which torch's loader fetches the tensors of a worker.
+
+    torch has words of its own for a dead worker, but not in the moment before the system counts it as dead.
+    """
+    if not isinstance(error, ConnectionError | EOFError | FileNotFoundError):
+        return False
+    passed = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    return any(_LOADER in name for name in passed) and any(name.endswith(_SHARER) for name in passed)
 
 
 def lost_connection(error: BaseException) -> str | None:

@@ -54,9 +54,9 @@ class ViewDataPreprocessor(SelfSupDataPreprocessor):
     ) -> None:
         if (mean is None) != (std is None):
             raise UsageError(f'ViewDataPreprocessor: mean is {mean!r} and std is {std!r}: give both, or neither.')
-        for name, values, bounds in (('mean', mean, {}), ('std', std, dict(above=0))):
+        for name, values, least in (('mean', mean, -1e6), ('std', std, 1e-6)):
             if values is not None:
-                check_list(f'ViewDataPreprocessor.{name}', values, check_number, **bounds)
+                check_list(f'ViewDataPreprocessor.{name}', values, check_number, least, 1e6)
                 if len(values) not in (1, 3):
                     raise UsageError(f'ViewDataPreprocessor.{name} is {values!r}: give 3 numbers, or 1 for gray.')
         if kwargs.get('bgr_to_rgb') and kwargs.get('rgb_to_bgr'):
