@@ -17,6 +17,7 @@ from torch import nn
 from mstkit import registry as registries
 from mstkit.models import Guide, Masker, Objective, Pretrainer, Target
 from mstkit.models.objectives import Surroundings
+from mstkit.scenes.depth_files import ensure_depth_scenes
 from mstkit.structures import MaskContext, Progress, TokenOutput, VisibleOutput
 
 from .contracts import arguments
@@ -250,6 +251,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'PretrainedBackboneHook': ({}, None),
     'UnreadableImageHook': ({}, None),
     'cluster': ({}, None),
+    'depth': (dict(data='depth'), None),
     'knn': ({}, None),
     'linear': ({}, None),
     'lowshot': ({}, None),
@@ -334,6 +336,7 @@ def make_files(folder: Path) -> None:
     write_images(folder / 'images', dict(green=1, red=1), size=30)
     (folder / 'list.txt').write_text('green/000.png\n')
     files(folder)
+    ensure_depth_scenes(folder / 'depth', 2, 1, 16)
 
 
 @contextlib.contextmanager

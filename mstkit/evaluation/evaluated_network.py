@@ -58,6 +58,9 @@ class FrozenNetwork(Protocol):
     def features(self, images: Tensor, last_blocks: int = 1, mean_patch: bool = False) -> Tensor:
         """Computes one feature per image, (B, D), from normalized images (B, 3, H, W)."""
 
+    def layers(self, count: int) -> Callable[[Tensor], list[TokenOutput]]:
+        """A function that gives the tokens of each of the last blocks for normalized images (B, 3, H, W)."""
+
     def watch(
         self,
         images: Tensor,

@@ -25,6 +25,7 @@ class Pose:
         # The box is drawn and the silhouette fitted into it, so that no class can be told by the size, the form or the
         # place of its box.
         left, top, right, bottom = self._box()
+        self._bottom = bottom
         extent, aspect = draws.uniform(*_EXTENT) * scale, draws.uniform(0.85, 1.15)
         self.radii = extent * aspect / (right - left), extent / (aspect * (bottom - top))
         self.radius = math.sqrt(self.radii[0] * self.radii[1])
@@ -54,6 +55,10 @@ class Pose:
         """Where (x, y) goes along one axis, so that the box lies anywhere but less than a tenth outside the frame."""
         middle, margin = (low + high) * 0.5, min((high - low) * 0.4, 0.5)
         return draws.uniform(margin, 1.0 - margin) - middle
+
+    def stand_on(self, y: float) -> None:
+        """Moves the object up or down, so that its lowest point is at ``y``."""
+        self.y = y - self._bottom * self.radii[1]
 
     @property
     def reach(self) -> float:

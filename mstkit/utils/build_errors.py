@@ -21,7 +21,7 @@ _UNKNOWN = re.compile(r"'?(?P<name>[\w.]+) is not in the (?:[\w.]+::)?(?P<regist
 # mmengine takes what is not registered for the path of a Python object, and some words can be no path.
 _NO_PATH = re.compile(r'^Failed to get (?P<name>.*)$', re.DOTALL)
 # Behind the part come the defaults of whoever builds it.
-_UNTYPED = re.compile(r'must contain the key "type", but got (?P<part>.*)\n', re.DOTALL)
+_UNTYPED = re.compile(r'must contain the key "type", but got (?P<part>.*)')
 _KEYWORD = re.compile(r"unexpected keyword argument '(?P<name>\w+)'")
 _CONFIG_MISTAKES = (KeyError, TypeError, AssertionError, ValueError, OSError)
 

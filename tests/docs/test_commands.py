@@ -49,6 +49,7 @@ TOOLS = (
     'evaluation/backgrounds.py',
     'evaluation/retrieval.py',
     'evaluation/video_segmentation.py',
+    'evaluation/depth.py',
     'ablate.py',
     'analysis/preview_masks.py',
     'analysis/attention_maps.py',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -59,6 +60,9 @@ class BrightNetwork(nn.Module):
         pooled = (self.attention(images)[:, :, None] * self.colors(images)).sum(dim=1)
         parts = [10 * pooled ** (index + 1) for index in range(last_blocks)]
         return torch.cat([*parts, self.colors(images).mean(dim=1)] if mean_patch else parts, dim=1)
+
+    def layers(self, count: int) -> Callable[[Tensor], list[TokenOutput]]:
+        return lambda images: [self(images)] * count
 
     def watch(self, images: Tensor, on_tokens=None, on_attention=None, blocks=None) -> TokenOutput:
         assert tuple(blocks) == (len(self.blocks) - 1,)

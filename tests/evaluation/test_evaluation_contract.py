@@ -103,6 +103,18 @@ def evaluated_of(data: Path, network: BrightNetwork | None = None, **options: An
     return EvaluatedNetwork(network or TouchyNetwork(), *folders, num_workers=0, **{'batch_size': 64, **options})
 
 
+def near_and_far(data: Path) -> Path:
+    """A folder beside that of the classes, of images that are brighter where they are nearer."""
+    folder, bright = data.with_name(f'{data.name}_depth'), np.random.default_rng(0).integers(60, 250, (6, 4, 4, 1))
+    for index, pixels in enumerate(bright.repeat(8, 1).repeat(8, 2).repeat(3, 3).astype(np.uint8)):
+        depth = (6000 - 2 * pixels[..., 0].astype(int)).astype(np.uint16)  # the same everywhere, but for a tenth
+        for kind, content in (('images', pixels), ('annotations', depth)):
+            file = folder / kind / ('train' if index < 4 else 'val') / f'{index}.png'
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(file)
+    return folder
+
+
 def build(name: str, data: Path) -> Evaluator:
     """From its defaults; what refuses those gets what it asks for, by the names of its settings."""
     try:
@@ -112,7 +124,7 @@ def build(name: str, data: Path) -> Evaluator:
     assert f'{name}.' in said, f'{name} cannot be built from its defaults and does not name the setting that it misses'
     # The class is the strongest channel of RGB.
     head = LinearHead(torch.eye(3)[[2, 1, 0]], torch.zeros(3), tuple(COLORS), 'last', 'f' * 64, 'bright')
-    known = {'head': head, 'data': data}
+    known = {'head': head, 'data': near_and_far(data) if name == 'depth' else data}
     kind: Any = EVALUATORS.module_dict[name]
     return kind(**{setting: known[setting] for setting in known if setting in kind.__init__.__annotations__})
 
@@ -255,9 +267,8 @@ def test_a_check_that_passes_is_followed_by_numbers(name, sets, tmp_path):
 def test_blocks_that_the_network_does_not_have_are_refused_by_the_check(name, data_of):
     kind: Any = EVALUATORS.module_dict[name]
     if 'last_blocks' not in kind.__init__.__annotations__:
-        assert (
-            name == 'finetune' or 'features' in kind.__init__.__annotations__ or 'head' in kind.__init__.__annotations__
-        )
+        others = {'features', 'head', 'layers'} & set(kind.__init__.__annotations__)  # tests of their own refuse theirs
+        assert name == 'finetune' or others
         return
     for last_blocks in (5, 10**9):
         evaluator = build_suite([name], {f'{name}.last_blocks': last_blocks})[name]
@@ -336,6 +347,7 @@ def inputs(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dic
         '--head': folder / 'head.pth',
         '--ground-truth': folder / 'truth.json',
         'retrieval --data': folder,
+        'depth --data': near_and_far(data),
         'video_segmentation --data': write_davis(folder / 'davis'),
     }
 

@@ -122,7 +122,7 @@ def test_a_missing_tokenizer_is_told_with_the_command_that_makes_one(tmp_path, m
     monkeypatch.chdir(tmp_path)
     message = (
         r"BEiT\.tokenizer: there is no file 'work_dirs/tokenizer\.pth'\. Make it with python tools/train_tokenizer\.py "
-        r'.*--out work_dirs/tokenizer\.pth, or give another by --cfg-options model\.tokenizer=FILE'
+        r'.*--out FILE, or give another by --cfg-options model\.tokenizer=FILE'
     )
     with pytest.raises(UsageError, match=message):
         MODELS.build(dict(type='BEiT', backbone=VIT))

@@ -10,6 +10,7 @@ method. One that classifies the val images may also say which of them are right
 
 from mstkit.evaluation.evaluators.backgrounds import BackgroundsEvaluator
 from mstkit.evaluation.evaluators.clusters import ClusterEvaluator
+from mstkit.evaluation.evaluators.depth import DepthEvaluator
 from mstkit.evaluation.evaluators.finetune import FineTuneEvaluator
 from mstkit.evaluation.evaluators.knn import KNNEvaluator
 from mstkit.evaluation.evaluators.linear import LinearEvaluator
@@ -20,6 +21,7 @@ from mstkit.evaluation.evaluators.retrieval import RetrievalEvaluator
 __all__ = [
     'BackgroundsEvaluator',
     'ClusterEvaluator',
+    'DepthEvaluator',
     'FineTuneEvaluator',
     'KNNEvaluator',
     'LinearEvaluator',

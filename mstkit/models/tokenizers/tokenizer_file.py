@@ -86,7 +86,7 @@ def _read(path: str | os.PathLike[str]) -> Any:
     file = expanded(path)
     if not file.is_file():
         raise UsageError(
-            f'there is no file {os.fspath(path)!r}. Make it with {HOW} {file}, or give another by '
+            f'there is no file {os.fspath(path)!r}. Make it with {HOW} FILE, or give another by '
             '--cfg-options model.tokenizer=FILE'
         )
     try:

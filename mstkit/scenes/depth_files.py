@@ -1,0 +1,69 @@
+"""The built-in scenes with depth as files: ``images/SPLIT`` and ``annotations/SPLIT``, 16-bit PNG, 1000 to a meter."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mstkit.errors import UsageError
+from mstkit.scenes.depth_scenes import render_depth_scene
+from mstkit.utils.checks import check_count
+from mstkit.utils.files import write_atomically
+from mstkit.utils.progress_bar import track
+
+STAMP = 'depth_scenes.json'
+UNITS = 1000  # in the size of an object, for which files have a meter
+
+
+def ensure_depth_scenes(
+    folder: str | os.PathLike[str], train: int = 400, val: int = 100, size: int = 128, objects: int = 5, seed: int = 0
+) -> Path:
+    """Writes the scenes that are not there yet; the same arguments give the same bytes.
+
+    Args:
+        folder: output folder, created if missing.
+        train: number of training scenes.
+        val: number of validation scenes.
+        size: side of the images in pixels.
+        objects: number of objects in a scene.
+        seed: of the scenes.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: an argument is out of range, or the folder holds something else.
+    """
+    folder = Path(folder)
+    counts = dict(train=check_count('train', train, 1), val=check_count('val', val, 1))
+    render_depth_scene(seed, 'train', 0, size, objects)  # raises for a wrong argument before anything is written
+    arguments = dict(**counts, size=size, objects=objects, seed=seed)
+    stamp = folder / STAMP
+    if not stamp.exists() and folder.exists() and any(folder.iterdir()):
+        raise UsageError(f'{folder} holds something else: choose another folder.')
+    try:
+        found = json.loads(stamp.read_text(encoding='utf-8')) if stamp.exists() else arguments
+    except ValueError:
+        raise UsageError(f'{stamp} says nothing about scenes: choose another folder.') from None
+    if found != arguments:
+        raise UsageError(f'{folder} holds other scenes ({found} instead of {arguments}): choose another folder.')
+    write_atomically(
+        stamp, (json.dumps(arguments) + '\n').encode()
+    )  # first, so that the folder is known for what it is
+    for split, count in counts.items():
+        for index in track(range(count), count, f'{split} scenes with depth'):
+            image, depth = (folder / kind / split / f'{index:06d}.png' for kind in ('images', 'annotations'))
+            if image.exists() and depth.exists():
+                continue
+            scene = render_depth_scene(seed, split, index, size, objects)
+            _write(image, scene.image)
+            _write(depth, np.floor(scene.depth * np.float32(UNITS) + np.float32(0.5)).astype(np.uint16))
+    return folder
+
+
+def _write(path: Path, pixels: np.ndarray) -> None:
+    write_atomically(path, lambda file: Image.fromarray(pixels).save(file, format='PNG'))
