@@ -44,7 +44,10 @@ class DepthEvaluator:
         self.protocol.check('depth.')
         if not isinstance(data, str | os.PathLike):
             raise UsageError(f'depth.data is {data!r}: give the folder of images with depth.')
-        self.data = DepthData(data)
+        try:
+            self.data = DepthData(data)
+        except UsageError as error:
+            raise UsageError(f'depth.data: {error}') from error
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
         """Raises UsageError for more layers than the network has."""
