@@ -141,6 +141,7 @@ def test_a_real_limit_is_met(tmp_path):
     result = subprocess.run([warm.python(), '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1
     assert 'DiskError' in result.stderr and 'x cannot be written: file too large' in result.stderr, result.stderr
+    assert 'Raise the limit of this shell (ulimit -f unlimited)' in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""A machine that has little: memory, open files, shared memory, a single core. A run ends well, or with a sentence."""
+"""A machine that has little: memory, open files, shared memory, one core, small files. A run ends well, or says why."""
 
 from __future__ import annotations
 
@@ -46,8 +46,17 @@ def one_core(dice: random.Random) -> None:
     os.sched_setaffinity(0, {dice.choice(sorted(os.sched_getaffinity(0)))})
 
 
+def small_files(dice: random.Random) -> None:
+    """Files of at most so many bytes: more than the log has, and down to less than a checkpoint.
+
+    As a disk that is full at any write, where none can be mounted.
+    """
+    size = int(dice.uniform(0.1, 4) * MB)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
 LIMITS: dict[str, Callable[[random.Random], None]] = dict(
-    files=few_files, memory=little_memory, shm=small_shm, core=one_core
+    files=few_files, memory=little_memory, shm=small_shm, core=one_core, size=small_files
 )
 
 
