@@ -19,6 +19,7 @@ from tests.chaos.generated_arguments import vary
 from tests.chaos.injected_numbers import inject
 from tests.chaos.kills import kill
 from tests.chaos.lost_places import take
+from tests.chaos.odd_configs import vary_configs
 from tests.chaos.outcomes import Outcome, write_outcome
 from tests.chaos.small_runs import write_images
 from tests.chaos.tight_limits import limit
@@ -32,6 +33,7 @@ CAMPAIGNS: dict[str, Callable[..., Outcome]] = dict(
     limits=limit,
     arguments=vary,
     places=take,
+    configs=vary_configs,
 )
 
 

@@ -17,7 +17,7 @@ from tests.chaos.outcomes import Outcome, write_outcome
 from tests.chaos.small_runs import CLASSES, broken_files, difference, write_images
 from tests.programs import ROOT
 
-COUNTS = dict(kills=3, signals=3, disk=2, data=2, numbers=4, limits=5, arguments=200)
+COUNTS = dict(kills=3, signals=3, disk=2, data=2, numbers=4, limits=5, arguments=200, configs=6)
 
 
 @pytest.mark.slow

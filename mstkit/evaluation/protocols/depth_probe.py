@@ -161,8 +161,8 @@ def scores(depth: Tensor, known: Tensor) -> dict[str, float]:
         known: (M, H, W), 0 where it is unknown; images without any known pixel do not count.
 
     Returns:
-        ``rmse`` in meters; ``abs_rel``, mean of |p − t| / t; ``d1``, ``d2``, ``d3``, percent of the pixels whose ratio
-        of the larger to the smaller of p and t is below 1.25, 1.25² and 1.25³.
+        ``rmse`` in meters; ``abs_rel``, mean of ``abs(p − t) / t``; ``d1``, ``d2``, ``d3``, percent of the pixels whose
+        ratio of the larger to the smaller of p and t is below 1.25, 1.25² and 1.25³.
     """
     seen = known > 0
     has = seen.flatten(1).any(dim=1)
