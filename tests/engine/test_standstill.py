@@ -20,7 +20,7 @@ from tests import warm
 from .test_heartbeat import Listener, MemoryStore
 from .test_resume import ROOT, toy_config
 
-LIMIT = 0.5
+LIMIT = 1.0  # seconds: a busy machine lets a thread compute a twentieth of it
 
 
 @contextmanager
@@ -37,10 +37,10 @@ def thread_in(work: Callable[[threading.Event], object]) -> Iterator[threading.T
 
 
 def watch(work: Callable[[threading.Event], object]) -> str | None:
-    """What is found within four times the limit."""
+    """What is found within a bit more than twice the limit."""
     with thread_in(work) as thread:
         watcher = Standstill(LIMIT, thread)
-        until = time.monotonic() + 4 * LIMIT
+        until = time.monotonic() + 2.4 * LIMIT
         while time.monotonic() < until:
             time.sleep(LIMIT / 5)
             if where := watcher.found():
@@ -54,7 +54,7 @@ def waiting(ended: threading.Event) -> None:
 
 def polling(ended: threading.Event) -> None:
     """As a data loader waits for its workers."""
-    while not ended.wait(1.7 * LIMIT):
+    while not ended.wait(0.7 * LIMIT):
         pass
 
 
@@ -117,13 +117,13 @@ def test_who_stands_still_tells_all():
     with thread_in(waiting) as thread, Heartbeat(store, 1, 3, 2.0, listener, Standstill(LIMIT, thread)):
         assert listener.heard.wait(20)
     [said] = listener.said
-    assert said.startswith('rank 1 (process ') and 'has stood still for 0.5 s in wait (' in said
+    assert said.startswith('rank 1 (process ') and 'has stood still for 1 s in wait (' in said
     assert store.kept['lost'] == said
 
 
 def test_a_rank_that_hangs_in_a_step_ends_the_other_with_its_name(tmp_path, free_port):
     config = toy_config(tmp_path)
-    config.write_text(f'{config.read_text()}env_cfg = dict(lost_after=5, stuck_after=3)\n')
+    config.write_text(f'{config.read_text()}env_cfg = dict(lost_after=5, stuck_after=5)\n')
     words = [warm.python(), ROOT / 'tools' / 'train.py', config, '--work-dir', tmp_path / 'run']
     words += ['--launcher', 'pytorch']
     shared = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'HANGS': '2:1', 'WORLD_SIZE': '2'}
@@ -136,7 +136,7 @@ def test_a_rank_that_hangs_in_a_step_ends_the_other_with_its_name(tmp_path, free
         for rank in ranks:
             _, said = rank.communicate(timeout=120)
             assert rank.returncode == 3, said
-            assert 'error: rank 1 (process ' in said and 'has stood still for 3 s in after_train_iter (' in said
+            assert 'error: rank 1 (process ' in said and 'has stood still for 5 s in after_train_iter (' in said
     finally:
         for rank in ranks:
             rank.kill()
