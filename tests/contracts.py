@@ -145,6 +145,7 @@ def numbers_in(value: Any) -> Iterator[Any]:
             yield from numbers_in(one)
 
 
+@bounded()
 def complaint(
     cls: type,
     base: Mapping[str, Any],
@@ -163,18 +164,6 @@ def complaint(
         use: uses what was built and returns what it computes.
         said_as: how a message calls an argument that it does not call by its name.
     """
-    with bounded():
-        return _complaint(cls, base, values, hints, use, said_as)
-
-
-def _complaint(
-    cls: type,
-    base: Mapping[str, Any],
-    values: Mapping[str, Any],
-    hints: Mapping[str, Any],
-    use: Callable | None,
-    said_as: Mapping[str, str],
-) -> str | None:
     shown = ', '.join(f'{name}={shortened(value)}' for name, value in values.items())
     # What a config's dict lacks is explained where configs are built; there, only the message counts.
     of_configs = any(map(holds_config, values.values()))

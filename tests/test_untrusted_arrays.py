@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,15 +15,7 @@ from mstkit.evaluation.image_hits import read_hits
 
 from .evaluation.fakes import ColorDataset
 from .evaluation.test_feature_cache import bank_of, entry_of
-
-CANARY = 'canary'
-
-
-class Attack:
-    """Makes a folder when it is unpickled."""
-
-    def __reduce__(self):
-        return os.mkdir, (CANARY,)
+from .test_untrusted_files import CANARY, Attack
 
 
 def objects() -> np.ndarray:

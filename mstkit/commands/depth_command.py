@@ -9,7 +9,6 @@ images, their depth and what was read.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import re
 from pathlib import Path
@@ -38,6 +37,7 @@ from mstkit.utils.checks import check_count
 from mstkit.utils.files import write_atomically
 from mstkit.utils.output_paths import output_folder
 from mstkit.visualization.image_sheet import lay_out
+from mstkit.visualization.step_panels import save_image
 
 GROUP = 'measure'  # of mstkit --help
 
@@ -87,7 +87,7 @@ def main() -> None:
         rows[network.name] = {**found.scores, 'rate': found.rate}
         if args.out:
             folder = re.sub(r'[^\w.-]+', '_', network.name)
-            write_atomically(Path(args.out, f'{folder}.png'), picture(network.name, found))
+            save_image(picture(network.name, found), Path(args.out, f'{folder}.png'))
     if len(data.train) > args.most:
         print(f'{len(data.train) - args.most} of {len(data.train)} train images are left out (--most)')
     print(table(rows))
@@ -110,8 +110,8 @@ def table(rows: dict[str, dict[str, float]]) -> str:
     return '\n'.join(lines)
 
 
-def picture(name: str, found: DepthResult) -> bytes:
-    """A few val images, their depth, and what was read, as a PNG; near is bright, unknown black."""
+def picture(name: str, found: DepthResult) -> Image.Image:
+    """A few val images, their depth, and what was read; near is bright, unknown black."""
     count = min(ROWS, len(found.predicted))
     rows = np.linspace(0, len(found.predicted) - 1, count).round().astype(int)
     farthest = float(found.val.depth[rows].max())
@@ -120,10 +120,8 @@ def picture(name: str, found: DepthResult) -> bytes:
         'depth': [_cell(_colored(found.val.depth[row], farthest)) for row in rows],
         'read': [_cell(_colored(found.predicted[row], farthest)) for row in rows],
     }
-    sheet = lay_out(columns, (CELL, CELL), [f'{name}: rmse {found.scores["rmse"]:.3f}, d1 {found.scores["d1"]:.1f} %'])
-    stream = io.BytesIO()
-    Image.fromarray(sheet).save(stream, 'PNG')
-    return stream.getvalue()
+    title = f'{name}: rmse {found.scores["rmse"]:.3f}, d1 {found.scores["d1"]:.1f} %'
+    return Image.fromarray(lay_out(columns, (CELL, CELL), [title]))
 
 
 def _colored(depth: Tensor, farthest: float) -> np.ndarray:

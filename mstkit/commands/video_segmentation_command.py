@@ -40,6 +40,7 @@ from mstkit.utils.checks import check_size
 from mstkit.utils.files import write_atomically
 from mstkit.utils.output_paths import output_folder
 from mstkit.visualization.image_sheet import lay_out
+from mstkit.visualization.step_panels import save_image
 
 GROUP = 'measure'  # of mstkit --help
 
@@ -130,9 +131,7 @@ def main() -> None:
             titles = ['first frame, given', *(f'after {100 * part // (SHOWN - 1)} %' for part in range(1, SHOWN))]
             columns = {title: [row[index] for row in rows] for index, title in enumerate(titles)}
             sheet = lay_out(columns, (CELL, rows[0][0].shape[0]), [f'{network.name} on DAVIS 2017 {args.split}'])
-            image = io.BytesIO()
-            Image.fromarray(sheet).save(image, 'PNG')
-            write_atomically(Path(args.out, f'{folder}.png'), image.getvalue())
+            save_image(Image.fromarray(sheet), Path(args.out, f'{folder}.png'))
     unscored = sum(not video.scored for video in videos)
     if unscored:
         print(f'{unscored} of {len(videos)} sequences have an annotation of their first frame only: not scored')

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from mstkit.errors import UsageError
 from mstkit.scenes.depth_scenes import render_depth_scene
+from mstkit.scenes.scene_files import write_png
 from mstkit.utils.checks import check_count
 from mstkit.utils.files import write_atomically
 from mstkit.utils.progress_bar import track
@@ -60,10 +60,6 @@ def ensure_depth_scenes(
             if image.exists() and depth.exists():
                 continue
             scene = render_depth_scene(seed, split, index, size, objects)
-            _write(image, scene.image)
-            _write(depth, np.floor(scene.depth * np.float32(UNITS) + np.float32(0.5)).astype(np.uint16))
+            write_png(image, scene.image)
+            write_png(depth, np.floor(scene.depth * np.float32(UNITS) + np.float32(0.5)).astype(np.uint16))
     return folder
-
-
-def _write(path: Path, pixels: np.ndarray) -> None:
-    write_atomically(path, lambda file: Image.fromarray(pixels).save(file, format='PNG'))

@@ -154,9 +154,9 @@ def _write_split(folder: Path, split: str, arguments: Mapping[str, int]) -> list
             seen = json.loads(record.read_text(encoding='utf-8'))
         else:
             scene = render_scene(seed, split, index, size, objects)
-            _write_png(image, scene.image)
+            write_png(image, scene.image)
             link_or_copy(image, link)
-            _write_png(labels, scene.label_map())
+            write_png(labels, scene.label_map())
             seen = _annotate(scene)
             _write_json(record, seen)
         images.append(dict(id=index + 1, file_name=image.name, width=size, height=size))
@@ -211,7 +211,7 @@ def _files(folder: Path, split: str, arguments: Mapping[str, int]) -> Iterator[P
         yield from _files_of(folder, split, index)
 
 
-def _write_png(path: Path, pixels: np.ndarray) -> None:
+def write_png(path: Path, pixels: np.ndarray) -> None:
     """(H, W, 3) uint8 as RGB, (H, W) uint8 as one channel."""
     write_atomically(path, lambda file: Image.fromarray(pixels).save(file, format='PNG'))
 

@@ -130,10 +130,11 @@ def refusal(path: Path, error: OSError, size: int | None = None) -> str:
     if disk_is_full(error):
         why = 'the disk is full' if error.errno == errno.ENOSPC else 'your share of the disk is used up'
         why, way_out = f'{why}{f" ({detail})" if detail else ""}', 'Free some space, or write to another disk.'
+    elif error.errno == errno.EFBIG:
+        why = str(error.strerror).lower()
+        way_out = 'Raise the limit of this shell (ulimit -f unlimited), or write to another file system.'
     else:
         why, way_out = str(error.strerror).lower(), 'Make the folder writable, or write to another one.'
-        if error.errno == errno.EFBIG:
-            way_out = 'Raise the limit of this shell (ulimit -f unlimited), or write to another file system.'
     return f'{path} cannot be written: {why}; nothing of it is left behind. {way_out}'
 
 

@@ -33,8 +33,7 @@ def vary(images: Path, folder: Path, count: int, seed: int) -> Outcome:
     with timed(Outcome('arguments')) as outcome, small_defaults():
         for name in ALL:
             tried, fault = fault_with(name, each, seed)
-            outcome.tried, outcome.survived = outcome.tried + tried - 1, outcome.survived + tried - 1
-            outcome.count(fault)
+            outcome.count(fault, tried)
             print(f'  {name}: {tried} tried', flush=True)
         outcome.facts['components'] = len(ALL)
     return outcome

@@ -33,17 +33,17 @@ class Outcome:
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def count(self, fault: str | None, **facts: int) -> None:
-        """Counts one try, and adds to facts.
+    def count(self, fault: str | None, tries: int = 1, **facts: int) -> None:
+        """Counts tries, and adds to facts.
 
         Args:
-            fault: what went wrong; None if nothing did.
+            fault: what went wrong in the last of them; None if nothing did.
+            tries: how often something was broken.
             facts: numbers that are summed up over the tries.
         """
-        self.tried += 1
-        if fault is None:
-            self.survived += 1
-        else:
+        self.tried += tries
+        self.survived += tries - (fault is not None)
+        if fault is not None:
             self.faults.append(fault)
             print(f'  FAULT: {fault}', flush=True)
         for name, number in facts.items():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import threading
 import time
 
@@ -12,9 +10,8 @@ import pytest
 from mstkit.engine.parallel import heartbeat as module
 from mstkit.engine.parallel.heartbeat import Heartbeat, heartbeat
 from mstkit.errors import UsageError
-from tests import warm
 
-from .test_resume import ROOT, toy_config
+from .toy_ranks import toy_ranks
 
 LIMIT = 0.6  # seconds
 
@@ -132,24 +129,9 @@ def test_the_limit_is_the_configs(monkeypatch):
 
 
 def test_a_rank_that_is_stopped_ends_the_other_with_its_name(tmp_path, free_port):
-    config = toy_config(tmp_path)
-    config.write_text(f'{config.read_text()}env_cfg = dict(lost_after=2)\n')
-    words = [warm.python(), ROOT / 'tools' / 'train.py', config, '--work-dir', tmp_path / 'run']
-    words += ['--launcher', 'pytorch']
-    shared = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'SIGNALS': '2:STOP:1', 'WORLD_SIZE': '2'}
-    shared |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free_port)}
     start = time.monotonic()
-    ranks = [
-        subprocess.Popen(words, cwd=ROOT, env={**shared, 'RANK': str(rank)}, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    try:
+    with toy_ranks(tmp_path, free_port, 'dict(lost_after=2)', SIGNALS='2:STOP:1') as ranks:
         _, said = ranks[0].communicate(timeout=120)
         assert ranks[0].returncode == 3
         assert 'error: rank 1 (process ' in said and 'has not been heard of for 2 s' in said
         assert time.monotonic() - start < 60 and ranks[1].poll() is None
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.communicate()
-        subprocess.run(['pkill', '-KILL', '-f', str(tmp_path / 'run')], check=False)

@@ -15,10 +15,9 @@ import pytest
 
 from mstkit.engine.parallel.heartbeat import Heartbeat
 from mstkit.engine.parallel.standstill import Standstill
-from tests import warm
 
 from .test_heartbeat import Listener, MemoryStore
-from .test_resume import ROOT, toy_config
+from .toy_ranks import toy_ranks
 
 LIMIT = 1.0  # seconds: a busy machine lets a thread compute a twentieth of it
 
@@ -122,23 +121,8 @@ def test_who_stands_still_tells_all():
 
 
 def test_a_rank_that_hangs_in_a_step_ends_the_other_with_its_name(tmp_path, free_port):
-    config = toy_config(tmp_path)
-    config.write_text(f'{config.read_text()}env_cfg = dict(lost_after=5, stuck_after=5)\n')
-    words = [warm.python(), ROOT / 'tools' / 'train.py', config, '--work-dir', tmp_path / 'run']
-    words += ['--launcher', 'pytorch']
-    shared = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'HANGS': '2:1', 'WORLD_SIZE': '2'}
-    shared |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free_port)}
-    ranks = [
-        subprocess.Popen(words, cwd=ROOT, env={**shared, 'RANK': str(rank)}, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    try:
+    with toy_ranks(tmp_path, free_port, 'dict(lost_after=5, stuck_after=5)', HANGS='2:1') as ranks:
         for rank in ranks:
             _, said = rank.communicate(timeout=120)
             assert rank.returncode == 3, said
             assert 'error: rank 1 (process ' in said and 'has stood still for 5 s in after_train_iter (' in said
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.communicate()
-        subprocess.run(['pkill', '-KILL', '-f', str(tmp_path / 'run')], check=False)
