@@ -14,16 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from mstkit.datasets.folder_scan import scan_folder
 from mstkit.datasets.image_reader import UnreadableImage, read_image
 from mstkit.errors import UsageError
 from mstkit.utils.home_folder import expanded
 from mstkit.utils.progress_bar import track
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
-DEPTH_SUFFIXES = ('.png', '.tif', '.tiff', '.npy')
+DEPTH_EXTENSIONS = ('.png', '.tif', '.tiff', '.npy')
 UNITS = 1000.0  # in a meter, of files of whole numbers
 
 
@@ -58,23 +58,21 @@ def find_pairs(root: str | os.PathLike[str], split: str) -> list[DepthPair]:
             raise UsageError(
                 f'there is no folder {folder}: depth is read from images/{split} and annotations/{split} of a folder.'
             )
-    images, depths = (
-        {path.relative_to(folder).with_suffix(''): path for path in sorted(folder.rglob('*')) if _is(path, suffixes)}
-        for folder, suffixes in zip(folders, (IMAGE_SUFFIXES, DEPTH_SUFFIXES), strict=True)
-    )
-    if not images:
-        raise UsageError(f'{folders[0]} holds no images ({", ".join(IMAGE_SUFFIXES)}).')
-    missing = [name for name in images if name not in depths]
+    found = scan_folder(str(folders[0]))
+    if not found.images:
+        raise UsageError(f'{folders[0]} holds no images{found.ignored_in_words()}.')
+    depths = {_name(path): folders[1] / path for path in scan_folder(str(folders[1]), DEPTH_EXTENSIONS).images}
+    missing = [path for path in found.images if _name(path) not in depths]
     if missing:
         raise UsageError(
-            f'{len(missing)} of {len(images)} images in {folders[0]} have no depth map in {folders[1]}, the first: '
-            f'{missing[0]} (with {", ".join(DEPTH_SUFFIXES)}).'
+            f'{len(missing)} of {len(found.images)} images in {folders[0]} have no depth map in {folders[1]}, the '
+            f'first: {_name(missing[0])} (with {", ".join(DEPTH_EXTENSIONS)}).'
         )
-    return [DepthPair(path, depths[name]) for name, path in images.items()]
+    return [DepthPair(folders[0] / path, depths[_name(path)]) for path in found.images]
 
 
-def _is(path: Path, suffixes: Sequence[str]) -> bool:
-    return path.suffix.lower() in suffixes and not path.name.startswith('.') and path.is_file()
+def _name(path: str) -> str:
+    return os.path.splitext(path)[0]
 
 
 def read_depth(path: str | os.PathLike[str], units: float | None = None) -> np.ndarray:
@@ -97,7 +95,7 @@ def read_depth(path: str | os.PathLike[str], units: float | None = None) -> np.n
         else:
             with Image.open(path) as image:
                 values = np.asarray(image)
-    except (OSError, ValueError, EOFError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError) as error:
         raise UsageError(f'the depth map {path} cannot be read ({type(error).__name__}: {error}).') from error
     if values.ndim != 2 or values.dtype.kind not in 'iuf' or values.dtype.itemsize < 2:
         what = f'{values.ndim} axes of {values.dtype}'
