@@ -15,7 +15,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mstkit.datasets import ImageFolder
-from mstkit.downstream.coco_json import coco_classes, read_coco
+from mstkit.datasets.coco_json import coco_classes, read_coco
 from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
 from mstkit.engine.launch.launch import read_config
 from mstkit.errors import UsageError, exit_cleanly

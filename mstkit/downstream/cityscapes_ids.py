@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from mstkit.datasets.folder_scan import scan_folder
-from mstkit.downstream.few_of_many import first_few
 from mstkit.downstream.label_checks import IGNORED, read_label_map
 from mstkit.errors import UsageError
+from mstkit.utils.few_of_many import first_few
 from mstkit.utils.files import remove_leftovers, write_atomically
 from mstkit.utils.progress_bar import track
 

@@ -13,14 +13,15 @@ from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmengine.logging import print_log
 
-from mstkit.downstream.coco_checks import check_classes, check_images, check_masks
-from mstkit.downstream.coco_json import coco_classes, read_coco
-from mstkit.downstream.few_of_many import first_few
-from mstkit.downstream.image_headers import compare_sizes, turns_upright
+from mstkit.datasets.coco_entries import check_images
+from mstkit.datasets.coco_json import coco_classes, read_coco
+from mstkit.datasets.image_headers import compare_sizes, turns_upright
+from mstkit.downstream.coco_checks import check_classes, check_masks
 from mstkit.downstream.image_reading import ReadsImages
 from mstkit.errors import UsageError
 from mstkit.registry import DATASETS
 from mstkit.utils.class_palette import palette
+from mstkit.utils.few_of_many import first_few
 
 
 @DATASETS.register_module()

@@ -15,10 +15,10 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from PIL import Image
 
-from mstkit.downstream.few_of_many import first_few
 from mstkit.errors import UsageError
 from mstkit.registry import TRANSFORMS
 from mstkit.utils.checks import check_count
+from mstkit.utils.few_of_many import first_few
 from mstkit.utils.progress_bar import track
 
 _READERS = 2  # label maps that are decoded at a time

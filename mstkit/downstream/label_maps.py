@@ -10,15 +10,15 @@ from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset, CityscapesDataset
 
 from mstkit.datasets.folder_scan import scan_folder
+from mstkit.datasets.image_headers import compare_sizes, turns_upright
 from mstkit.downstream.cityscapes_ids import LABEL_IDS, TOOL, TRAIN_IDS
-from mstkit.downstream.few_of_many import first_few
-from mstkit.downstream.image_headers import compare_sizes, turns_upright
 from mstkit.downstream.image_reading import ReadsImages
 from mstkit.downstream.label_checks import IGNORED, LabelSurvey, survey_labels
 from mstkit.errors import UsageError
 from mstkit.registry import DATASETS
 from mstkit.utils.checks import check_count
 from mstkit.utils.class_palette import palette
+from mstkit.utils.few_of_many import first_few
 
 _CHECKED_AT_START = 16  # label maps read at the start for a validation set
 _SURVEYED_AT_START = 200  # label maps read at the start for a training set, to see which classes occur

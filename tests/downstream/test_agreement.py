@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from mstkit.datasets import image_headers
 from mstkit.datasets.image_head import Head, read_head
-from mstkit.downstream import coco_folder, image_headers, label_checks, label_maps
-from mstkit.downstream.image_headers import compare_sizes
+from mstkit.datasets.image_headers import compare_sizes
+from mstkit.downstream import coco_folder, label_checks, label_maps
 from mstkit.downstream.run_lengths import fault_of
 from mstkit.errors import UsageError
 

@@ -15,9 +15,10 @@ from mmdet.datasets import CocoDataset
 from mmdet.evaluation import CocoMetric
 from mmengine.registry import DATASETS, DefaultScope
 
-from mstkit.downstream import coco_checks, coco_folder, coco_json
+from mstkit.datasets import coco_entries, coco_json
+from mstkit.datasets.coco_json import coco_classes
+from mstkit.downstream import coco_folder
 from mstkit.downstream.coco_folder import CocoFolder
-from mstkit.downstream.coco_json import coco_classes
 from mstkit.downstream.coco_metric import CocoFolderMetric
 from mstkit.errors import UsageError
 
@@ -305,10 +306,10 @@ def test_a_image_is_not_fetched_from_where_a_file_says(tmp_path, name, monkeypat
 def test_images_are_looked_for_folder_by_folder(tmp_path, monkeypatch):
     write_coco(tmp_path)
     listing = Mock(return_value={'7.png', '3.png', '9.png'})
-    monkeypatch.setattr(coco_checks, 'listing', listing)
+    monkeypatch.setattr(coco_entries, 'listing', listing)
     monkeypatch.setattr(os.path, 'isfile', None)
     monkeypatch.setattr(os.path, 'exists', None)
-    coco_checks.check_images([f'sub/{i}.png' for i in (7, 3, 9)], str(tmp_path / 'images'), 'a.json')
+    coco_entries.check_images([f'sub/{i}.png' for i in (7, 3, 9)], str(tmp_path / 'images'), 'a.json')
     listing.assert_called_once_with(str(tmp_path / 'images' / 'sub'))
 
 

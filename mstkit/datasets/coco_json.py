@@ -7,21 +7,42 @@ import json
 import mmap
 import os
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from mstkit.downstream.coco_checks import FIELDS, check_entries, has_fields, listing
-from mstkit.downstream.few_of_many import first_few
+from mstkit.datasets.coco_entries import FIELDS, check_entries, has_fields, listing
 from mstkit.errors import UsageError, nearest
+from mstkit.utils.few_of_many import first_few
 
 _CATEGORIES = re.compile(rb'"categories"\s*:\s*')
 _LONGEST_CATEGORIES = 1 << 22  # bytes; those of LVIS, with their definitions, are a tenth of it
 
 
-def read_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
+class AnnotationFile(NamedTuple):
+    """What a file has to hold, and what messages call it.
+
+    Attributes:
+        purpose: what it annotates, as in ``annotation file for detection``.
+        example: a name of such a file.
+        option: how another file is given.
+        lists: the required fields of each list's entries, with their types.
+    """
+
+    purpose: str = 'detection'
+    example: str = 'instances_train2017.json'
+    option: str = 'the data root (--data-root DIR) or ann_file'
+    lists: Mapping[str, Mapping[str, Any]] = FIELDS
+
+
+DETECTION = AnnotationFile()
+
+
+def read_coco(path: str | os.PathLike[str], kind: AnnotationFile = DETECTION) -> dict[str, Any]:
     """Reads an annotation file and checks its entries.
 
     Args:
         path: a JSON file with ``images``, ``annotations`` and ``categories``.
+        kind: what it has to hold.
 
     Returns:
         Its content.
@@ -30,17 +51,17 @@ def read_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
         UsageError: the file is missing or not JSON, one of the three lists is missing or empty, an entry lacks a field
             that training or evaluation needs, an id is not unique, or an annotation has an unknown image or category.
     """
-    content = _load(path)
-    missing = [name for name in FIELDS if not isinstance(content.get(name), list)]
+    content = _load(path, kind)
+    missing = [name for name in kind.lists if not isinstance(content.get(name), list)]
     if missing:
         raise UsageError(
             f'{path} has no {" and no ".join(missing)} (it has {first_few(list(content), 6) or "nothing"}): give an '
-            'annotation file for detection in COCO’s format, such as instances_train2017.json.'
+            f'annotation file for {kind.purpose} in COCO’s format, such as {kind.example}.'
         )
     for name in ('images', 'categories'):
         if not content[name]:
             raise UsageError(f'the list of {name} in {path} is empty: give an annotation file that has some.')
-    check_entries(content, path)
+    check_entries(content, path, kind.lists)
     return content
 
 
@@ -56,12 +77,12 @@ def coco_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return tuple(category['name'] for category in sorted(categories, key=lambda category: category['id']))
 
 
-def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
+def _load(path: str | os.PathLike[str], kind: AnnotationFile) -> dict[str, Any]:
     try:
         with open(path, encoding='utf-8-sig') as file:
             text = file.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise UsageError(f'there is no annotation file {path}{_beside(os.fspath(path))}') from None
+        raise UsageError(f'there is no annotation file {path}{_beside(os.fspath(path), kind.option)}') from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f'{path} cannot be read ({error}): give a JSON file in COCO’s format.') from error
     try:
@@ -74,21 +95,21 @@ def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(
             f'{path} holds a {type(content).__name__} and not images, annotations and categories: give an annotation '
-            'file for detection in COCO’s format, not a file of results.'
+            f'file for {kind.purpose} in COCO’s format, not a file of results.'
         )
     return content
 
 
-def _beside(path: str) -> str:
+def _beside(path: str, option: str) -> str:
     """The end of the message about a missing file: a hint at what to give instead."""
     folder = os.path.dirname(path) or '.'
     if not os.path.isdir(folder):
-        return f': the folder {folder} does not exist. Give the data root (--data-root DIR) or ann_file.'
+        return f': the folder {folder} does not exist. Give {option}.'
     others = sorted(name for name in listing(folder) if name.endswith('.json'))
     if not others:
-        return f', and no other JSON file beside it in {folder}: give the data root (--data-root DIR) or ann_file.'
+        return f', and no other JSON file beside it in {folder}: give {option}.'
     hint = nearest(os.path.basename(path), others)
-    return f'; beside it lie {first_few(others, 5)}: give one of them as ann_file.{hint}'
+    return f'; beside it lie {first_few(others, 5)}: give one of them as {option.split()[-1]}.{hint}'
 
 
 def _categories_alone(path: str | os.PathLike[str]) -> list[dict[str, Any]] | None:

@@ -16,8 +16,8 @@ from mmengine.logging import print_log
 from mstkit.datasets.image_head import Head, read_head
 from mstkit.datasets.image_reader import UnreadableImage
 from mstkit.datasets.image_replacement import refuse_unmeasured
-from mstkit.downstream.few_of_many import first_few
 from mstkit.errors import UsageError
+from mstkit.utils.few_of_many import first_few
 from mstkit.utils.progress_bar import track
 
 MOST = 10_000  # headers read per data set; of more images, this many evenly spaced ones
@@ -57,13 +57,14 @@ class Sizes:
         some = f' that were checked ({self.total} in all)' if self.checked < self.total else ''
         return f'of the {self.checked} images{some}'
 
-    def check(self, source: str, remedy: str, measured: bool) -> None:
+    def check(self, source: str, remedy: str, measured: bool, of_mmcv: bool = True) -> None:
         """Refuses images of another size, and warns of unreadable images and of orientations that may matter.
 
         Args:
             source: the annotation file or the folder of label maps, for messages.
             remedy: advice for images of another size, for messages.
             measured: the images are those of a validation or a test, which needs all of them.
+            of_mmcv: the images are read by mmcv's pipelines, which can leave out EXIF's orientation.
 
         Raises:
             UsageError: sizes differ, or an image of a validation cannot be read.
@@ -75,8 +76,8 @@ class Sizes:
             (
                 self.turned,
                 'are rotated by the orientation in their EXIF data but were annotated as they are stored, according to',
-                'Annotate the upright images, store the images upright and without the orientation, or have them '
-                f'read as they are stored: {AS_STORED} in every pipeline',
+                'Annotate the upright images, or store the images upright and without the orientation'
+                + (f', or have them read as they are stored: {AS_STORED} in every pipeline' if of_mmcv else ''),
             ),
         ):
             if found:
@@ -89,7 +90,8 @@ class Sizes:
             print_log(
                 f'{len(self.hidden)} {self.among} are turned or mirrored by the orientation in their EXIF data, which '
                 f'their size does not show: {first_few(self.hidden)}. They are read upright, so the annotations in '
-                f'{source} have to be those of the upright images; {AS_STORED} reads them as they are stored.',
+                f'{source} have to be those of the upright images'
+                + (f'; {AS_STORED} reads them as they are stored.' if of_mmcv else '.'),
                 logger='current',
                 level=logging.WARNING,
             )
