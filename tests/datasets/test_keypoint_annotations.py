@@ -178,9 +178,7 @@ def test_mistakes(tmp_path, given, message):
 
 def test_missing_files(tmp_path):
     path, folder = keypoint_paths(tmp_path / 'none', 'train')
-    with pytest.raises(
-        UsageError, match=r'no annotation file .*: the folder .* does not exist. Give a folder'
-    ):
+    with pytest.raises(UsageError, match=r'no annotation file .*: the folder .* does not exist. Give a folder'):
         read_keypoints(path, folder)
     path, folder = write(tmp_path)
     with pytest.raises(UsageError, match=r'beside it lie person_keypoints_val2017.json.*Did you mean'):
