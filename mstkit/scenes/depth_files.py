@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import numpy as np
 
-from mstkit.errors import UsageError
 from mstkit.scenes.depth_scenes import render_depth_scene
 from mstkit.scenes.scene_files import write_png
+from mstkit.scenes.scene_folder import claim_folder
 from mstkit.utils.checks import check_count
-from mstkit.utils.files import write_atomically
 from mstkit.utils.progress_bar import track
 
 STAMP = 'depth_scenes.json'
@@ -42,18 +40,7 @@ def ensure_depth_scenes(
     counts = dict(train=check_count('train', train, 1), val=check_count('val', val, 1))
     render_depth_scene(seed, 'train', 0, size, objects)  # raises for a wrong argument before anything is written
     arguments = dict(**counts, size=size, objects=objects, seed=seed)
-    stamp = folder / STAMP
-    if not stamp.exists() and folder.exists() and any(folder.iterdir()):
-        raise UsageError(f'{folder} holds something else: choose another folder.')
-    try:
-        found = json.loads(stamp.read_text(encoding='utf-8')) if stamp.exists() else arguments
-    except ValueError:
-        raise UsageError(f'{stamp} says nothing about scenes: choose another folder.') from None
-    if found != arguments:
-        raise UsageError(f'{folder} holds other scenes ({found} instead of {arguments}): choose another folder.')
-    write_atomically(
-        stamp, (json.dumps(arguments) + '\n').encode()
-    )  # first, so that the folder is known for what it is
+    claim_folder(folder, STAMP, arguments)
     for split, count in counts.items():
         for index in track(range(count), count, f'{split} scenes with depth'):
             image, depth = (folder / kind / split / f'{index:06d}.png' for kind in ('images', 'annotations'))
