@@ -12,19 +12,23 @@ from unittest import mock
 import numpy as np
 import torch
 from mmengine.registry import Registry
+from mmengine.structures import BaseDataElement, InstanceData
 from torch import nn
 
 from mstkit import registry as registries
+from mstkit.downstream import keypoints  # registers its components, as a config's custom_imports does
 from mstkit.models import Guide, Masker, Objective, Pretrainer, Target
 from mstkit.models.objectives import Surroundings
 from mstkit.scenes.depth_files import ensure_depth_scenes
 from mstkit.structures import MaskContext, Progress, TokenOutput, VisibleOutput
 
 from .contracts import arguments
+from .downstream.toy_keypoints import write_keypoints
 from .evaluation.frozen import write_images
 from .models.builders import NECK, SWIN, VIT, views
 from .models.tokenizers import WRITERS, files
 
+assert keypoints.__all__
 CHANNELS = 16
 
 
@@ -97,6 +101,22 @@ def encode(backbone: Any) -> Any:
 def cut(transform: Any) -> Any:
     image = np.random.default_rng(0).integers(0, 255, (20, 24, 3)).astype(np.uint8)
     return transform(dict(img=image, sample_idx=0)).get('img')
+
+
+def cut_instance(transform: Any) -> Any:
+    image = np.random.default_rng(0).integers(0, 255, (20, 24, 3)).astype(np.uint8)
+    points = np.array([[9, 8, 2], [12, 15, 1]], np.float32)
+    known = dict(img=image, sample_idx=0, box=(4, 5, 12, 14), keypoints=points, flip_indices=[1, 0])
+    cropped = transform(known)
+    return cropped['img'], cropped['crop_keypoints']
+
+
+def find_keypoints(head: Any) -> Any:
+    first = next(one for one in head.modules() if isinstance(one, nn.ConvTranspose2d | nn.Conv2d))
+    features = [torch.randn(1, first.in_channels, 3, 2)]
+    sample = BaseDataElement(metainfo=dict(img_shape=(24, 16)))
+    sample.gt_instances = InstanceData(crop_keypoints=torch.full((1, head.num_keypoints, 3), 1.0))
+    return head(features), head.loss(features, [sample])
 
 
 def first_of(dataset: Any) -> Any:
@@ -235,6 +255,26 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
         dict(list_file='list.txt', data_root='images', serialize_data=False, pipeline=[dict(type='LoadRGB')]),
         first_of,
     ),
+    'KeypointFolder': (
+        dict(
+            ann_file='annotations/person_keypoints_train2017.json',
+            data_root='keypoints',
+            data_prefix=dict(img='train2017'),
+            serialize_data=False,
+            pipeline=[dict(type='LoadRGB')],
+        ),
+        first_of,
+    ),
+    'CropInstance': (dict(size=(12, 8), scale=0.3, rotation=30.0, flip_prob=0.5), cut_instance),
+    'HeatmapHead': (dict(in_channels=CHANNELS, num_keypoints=2, channels=4), find_keypoints),
+    'KeypointEstimator': (
+        dict(
+            backbone=dict(SMALL, out_type='featmap'),
+            head=dict(type='HeatmapHead', in_channels=16, num_keypoints=2, channels=4),
+        ),
+        lambda one: one(torch.randn(1, 3, 32, 32)),
+    ),
+    'KeypointMetric': ({}, lambda one: one.compute_metrics([])),
     'CenterView': (dict(resize=8, crop=6), cut),
     'LoadRGB': ({}, None),
     'MultiCrop': (CROPS, cut),
@@ -262,6 +302,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
 # How messages call arguments that they do not call by their names.
 OTHER_WORDS = {
     'ImageFolder': {'data_root': 'the data root', 'extensions': 'holds no images'},
+    'KeypointFolder': {'ann_file': 'annotation file', 'data_root': 'annotation file', 'data_prefix': 'images'},
     'TextList': {'list_file': 'the list of images', 'data_root': 'green/000.png'},
     'EpochSampler': {'dataset': 'the data set'},
     'RoundedRepeatAugSampler': {'dataset': 'the data set'},
@@ -281,6 +322,7 @@ NOT_HERE = {
     'ProgressHook': 'takes no argument',
     'StepParamSchedulerHook': 'takes no argument',
     'InferencerImage': 'takes no argument',
+    'PackKeypoints': 'takes no argument',
     'MuonAdamW': 'takes parameters: tests/engine/test_muon_adamw.py',
     'WarmupCosineLR': 'a schedule of an optimizer: tests/engine/test_schedule.py',
     'MSTRunner': 'tests/engine/test_bad_input.py',
@@ -337,6 +379,7 @@ def make_files(folder: Path) -> None:
     (folder / 'list.txt').write_text('green/000.png\n')
     files(folder)
     ensure_depth_scenes(folder / 'depth', 2, 1, 16)
+    write_keypoints(folder / 'keypoints', train=2, val=1)
 
 
 @contextlib.contextmanager

@@ -13,16 +13,23 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData, PixelData
 from mmpretrain.structures import DataSample
 
+from mstkit.downstream.keypoint_transforms import CropInstance, PackKeypoints
 from mstkit.interop import load_backbone
 
 ROOT = Path(__file__).resolve().parent.parent / 'configs' / 'downstream'
 CONFIGS = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts)
-COUNT = 28
+COUNT = 32
 SIZE = {'mmdet': 128, 'mmseg': 96, 'mstkit': 48}
+CROP = (96, 64)  # height and width of the instances whose keypoints are looked for
 
 
 def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+def task_of(config: Config) -> str:
+    """The toolbox, as the scope of its config names it; keypoints need none."""
+    return 'keypoints' if config.model.type == 'KeypointEstimator' else config.default_scope
 
 
 def test_the_count_of_configs():
@@ -39,7 +46,8 @@ def test_first_lines_say_what_it_is(path):
     assert config.default_hooks.pretrained == dict(
         type='mstkit.PretrainedBackboneHook', checkpoint=None, branch='student'
     )
-    room = {'mmdet': '.detection', 'mmseg': '.segmentation'}.get(config.default_scope, '')
+    rooms = dict(mmdet='.detection', mmseg='.segmentation', keypoints='.keypoints')
+    room = rooms.get(task_of(config), '')
     assert config.custom_imports == dict(imports=[f'mstkit.downstream{room}'], allow_failed_imports=False)
 
 
@@ -53,7 +61,10 @@ def reduced(config: Config) -> Any:
     else:
         layers = 12 if isinstance(model.backbone.arch, str) else model.backbone.arch['num_layers']
         model.backbone.arch = dict(embed_dims=48, num_layers=layers, num_heads=3, feedforward_channels=96)
-    if config.default_scope == 'mstkit':
+    if task_of(config) == 'keypoints':
+        model.backbone.img_size = CROP
+        model.head.update(in_channels=widths[-1], channels=small)
+    elif config.default_scope == 'mstkit':
         model.head.in_channels = widths[-1]
         if (model.get('neck') or {}).get('type') == 'mmpretrain.ClsBatchNormNeck':
             model.neck.input_features = widths[-1]
@@ -109,6 +120,8 @@ def checkpoint_tensors(checkpoint: dict) -> list[str]:
 
 def batch(scope: str, num_classes: int) -> dict[str, Any]:
     """Two images with something on them, as the toolbox's pipeline would pack them."""
+    if scope == 'keypoints':
+        return instances(num_classes)
     side = SIZE[scope]
     images = [torch.randint(0, 256, (3, side, side), dtype=torch.uint8) for _ in range(2)]
     meta: dict[str, Any] = dict(
@@ -144,14 +157,30 @@ def batch(scope: str, num_classes: int) -> dict[str, Any]:
     return dict(inputs=images, data_samples=samples)
 
 
+def instances(keypoints: int) -> dict[str, Any]:
+    """Two instances as CropInstance and PackKeypoints give them; of the second, half of the keypoints are labeled."""
+    generator = np.random.default_rng(0)
+    packed = []
+    for labeled in (keypoints, keypoints // 2):
+        points = np.full((keypoints, 3), 2, np.float32)
+        points[:, :2] = generator.uniform(20, 60, (keypoints, 2))
+        points[labeled:] = 0
+        known = dict(img_path='x.png', image_id=1, instance_id=1, box=(16, 10, 52, 60), area=900, keypoints=points)
+        known['flip_indices'] = list(range(keypoints))
+        image = generator.integers(0, 256, (80, 100, 3), dtype=np.uint8)
+        cropped = CropInstance(CROP)(dict(known, img=image, ori_shape=(80, 100)))
+        packed.append(PackKeypoints()(cropped))
+    return {key: [one[key] for one in packed] for key in ('inputs', 'data_samples')}
+
+
 @pytest.mark.parametrize('path', CONFIGS, ids=name)
 def test_model_takes_a_backbone_is_stepped_and_predicts(path):
     torch.manual_seed(0)
     config = Config.fromfile(path)
-    scope = config.default_scope
+    scope = task_of(config)
     # The inferencers of the toolboxes know no scope but their own; mmseg's want this name.
     assert config.test_pipeline == config.test_dataloader.dataset.pipeline
-    with DefaultScope.overwrite_default_scope('mmpretrain' if scope == 'mstkit' else scope):
+    with DefaultScope.overwrite_default_scope(dict(mstkit='mmpretrain', keypoints='mstkit').get(scope, scope)):
         model = MODELS.build(reduced(config))
         model.init_weights()
         checkpoint = pretrained(dict(config.model.backbone))
@@ -165,6 +194,7 @@ def test_model_takes_a_backbone_is_stepped_and_predicts(path):
             'mmdet': lambda: config.model.roi_head.bbox_head.num_classes,
             'mmseg': lambda: config.model.decode_head.num_classes,
             'mstkit': lambda: config.model.head.num_classes,
+            'keypoints': lambda: config.model.head.num_keypoints,
         }[scope]()
         model.train()
         data = model.data_preprocessor(batch(scope, classes), training=True)
@@ -182,10 +212,15 @@ def test_model_takes_a_backbone_is_stepped_and_predicts(path):
 
 def check(scope: str, results: list, classes: int) -> None:
     """Predictions have the form that metrics and visualizers read."""
-    side = SIZE[scope]
+    side = SIZE.get(scope, 0)
     assert len(results) == 2
     for result in results:
-        if scope == 'mstkit':
+        if scope == 'keypoints':
+            found = result.pred_instances
+            assert found.keypoints.shape == (1, classes, 2) and found.keypoint_scores.shape == (1, classes)
+            # The crop is wider than the box in one direction and a quarter larger in both.
+            assert found.keypoints.min() > -30 and found.keypoints.max() < 130
+        elif scope == 'mstkit':
             assert result.pred_score.shape == (classes,)
             assert result.pred_score.sum().item() == pytest.approx(1.0, abs=1e-4)
         elif scope == 'mmseg':

@@ -31,7 +31,7 @@ TITLES = {
     'mstkit.networks': 'Networks of any origin',
     'mstkit.datasets': 'Data sets and transforms',
     'mstkit.datasets.shards': 'Tar shards',
-    'mstkit.downstream': 'Detection and segmentation',
+    'mstkit.downstream': 'Detection, segmentation, keypoints',
     'mstkit.scenes': 'Built-in images',
     'mstkit.utils': 'Small helpers',
 }

@@ -71,10 +71,21 @@ def coco_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises:
         UsageError: the file is missing, unreadable or has no categories.
     """
+    return tuple(category['name'] for category in sorted(coco_categories(path), key=lambda category: category['id']))
+
+
+def coco_categories(path: str | os.PathLike[str], kind: AnnotationFile = DETECTION) -> list[dict[str, Any]]:
+    """The categories in the order of the file, mostly without reading the rest of it.
+
+    Args:
+        path: a JSON file in COCO's format.
+        kind: what it has to hold.
+
+    Raises:
+        UsageError: the file is missing, unreadable or has no categories.
+    """
     categories = _categories_alone(path)
-    if categories is None:
-        categories = read_coco(path)['categories']
-    return tuple(category['name'] for category in sorted(categories, key=lambda category: category['id']))
+    return read_coco(path, kind)['categories'] if categories is None else categories
 
 
 def _load(path: str | os.PathLike[str], kind: AnnotationFile) -> dict[str, Any]:

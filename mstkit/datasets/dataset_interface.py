@@ -26,6 +26,11 @@ class KnownFromConfig:
         return None
 
     @classmethod
+    def keypoints_of(cls, config: Mapping[str, Any]) -> tuple[str, ...] | None:
+        """The names of the keypoints of a data set with this config; None where it has none, or they show later."""
+        return None
+
+    @classmethod
     def images_of(cls, config: Mapping[str, Any]) -> int | None:
         """How many images a data set with this config has; None where it shows only when it is built."""
         return None

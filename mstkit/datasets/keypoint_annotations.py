@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mstkit.datasets.coco_entries import FIELDS, check_images
-from mstkit.datasets.coco_json import AnnotationFile, read_coco
+from mstkit.datasets.coco_json import AnnotationFile, coco_categories, read_coco
 from mstkit.datasets.image_headers import compare_sizes
 from mstkit.datasets.keypoint_checks import check_keypoints, check_size_of, kind_of
 from mstkit.datasets.keypoint_kind import KeypointKind
@@ -86,12 +86,25 @@ def keypoint_paths(root: str | os.PathLike[str], split: str) -> tuple[Path, Path
     return root / 'annotations' / f'person_keypoints_{split}2017.json', root / f'{split}2017'
 
 
-def read_keypoints(annotations: str | os.PathLike[str], images: str | os.PathLike[str]) -> KeypointAnnotations:
+def read_kind(annotations: str | os.PathLike[str]) -> KeypointKind:
+    """Which keypoints an annotation file has, mostly without reading the rest of it.
+
+    Raises:
+        UsageError: the file is missing or broken, or no category or more than one has keypoints.
+    """
+    path = expanded(annotations)
+    return kind_of(coco_categories(path, _OF_KEYPOINTS), path)
+
+
+def read_keypoints(
+    annotations: str | os.PathLike[str], images: str | os.PathLike[str], measured: bool = True
+) -> KeypointAnnotations:
     """Reads and checks an annotation file and the folder of its images.
 
     Args:
         annotations: a JSON file in COCO's format for keypoints.
         images: the folder to which its file names are relative.
+        measured: results are measured on them, so that an image that cannot be read is refused; a training replaces it.
 
     Raises:
         UsageError: the file is missing or broken, no category or more than one has keypoints, an annotation's keypoints
@@ -142,7 +155,7 @@ def read_keypoints(annotations: str | os.PathLike[str], images: str | os.PathLik
     check_images(used, str(folder), path, 'the folder of images, train2017 or val2017 beside annotations')
     files, sizes = zip(*used.values(), strict=True)
     found = compare_sizes([str(file) for file in files], sizes, most=_HEADERS)
-    found.check(str(path), _REMEDY, measured=True, of_mmcv=False)
+    found.check(str(path), _REMEDY, measured=measured, of_mmcv=False)
     of_kind = [category for category in content['categories'] if category['id'] == kind.category_id]
     kept = dict(images=content['images'], annotations=evaluated, categories=of_kind)
     return KeypointAnnotations(kind, tuple(instances), left_out, kept, path)

@@ -27,6 +27,7 @@ class ReadsImages(ReplacesUnreadable, KnownFromConfig):
 
     def _prepare_one(self, index: int, key: SampleKey, failed: dict[str, str]) -> Any:
         info = self.get_data_info(index)  # type: ignore[attr-defined]
+        info['sample_idx'] = key  # by which transforms of mstkit seed what they draw; those of mmdet and mmseg do not
         path, label_map = info['img_path'], info.get('seg_map_path')
         wanted = (info['height'], info['width']) if 'height' in info and 'width' in info else None
         if not _is_complete(path):

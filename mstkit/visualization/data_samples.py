@@ -1,4 +1,4 @@
-"""Draws an image with the ground truth or the predictions of a data sample of mmdet, mmseg or mmpretrain."""
+"""Draws an image with the ground truth or the predictions of a data sample: mmdet's, mmseg's, mmpretrain's, ours."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mstkit.utils.class_palette import palette
 from mstkit.visualization.image_sheet import FONT, LINE
+from mstkit.visualization.keypoint_drawing import draw_keypoints
 
 SIDE = 320  # px, longer side: small images are enlarged, so that text does not cover the objects
 SCORE = 0.3  # detections with a lower score are not drawn
@@ -20,10 +21,10 @@ _EDGE = 2  # px
 
 
 class Painter:
-    """Draws instances, a label map or a label of a data sample of mmdet, mmseg or mmpretrain.
+    """Draws instances, keypoints, a label map or a label of a data sample.
 
     Args:
-        metainfo: of the data set: ``classes``, and optionally ``palette``.
+        metainfo: of the data set: ``classes``, and optionally ``palette`` and, for keypoints, ``skeleton``.
 
     Attributes:
         unnamed: indices of the classes that were drawn without their name.
@@ -32,6 +33,7 @@ class Painter:
     def __init__(self, metainfo: Mapping[str, Any]) -> None:
         self.classes: Sequence[str] = metainfo.get('classes') or ()
         self.palette: Sequence[Sequence[int]] = metainfo.get('palette') or palette(max(len(self.classes), 20))
+        self.skeleton: Sequence[tuple[int, int]] = metainfo.get('skeleton') or ()
         self.unnamed: set[int] = set()
         self.font = ImageFont.load_default(size=FONT)
 
@@ -67,7 +69,10 @@ class Painter:
         height, width = (max(1, round(scale * side)) for side in image.shape[:2])
         scaled = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
         if f'{whose}_instances' in sample:
-            return self._with_instances(scaled, sample.get(f'{whose}_instances'), scale)
+            instances = sample.get(f'{whose}_instances')
+            if 'keypoints' in instances:  # of objects whose boxes were given
+                return draw_keypoints(scaled, instances, scale, self.skeleton)
+            return self._with_instances(scaled, instances, scale)
         if f'{whose}_sem_seg' in sample:
             return self._with_label_map(scaled, np.asarray(sample.get(f'{whose}_sem_seg').data)[0])
         return scaled

@@ -10,6 +10,7 @@ import torch
 from mmengine.structures import BaseDataElement, InstanceData, LabelData, PixelData
 from mmpretrain.structures import DataSample
 
+from mstkit.utils.class_palette import palette
 from mstkit.visualization.data_samples import SIDE, Painter
 from mstkit.visualization.image_sheet import LINE
 
@@ -80,6 +81,27 @@ def test_names_stay_inside_the_image(painter):
     blue = where(drawn, COLORS[2])
     assert blue[:LINE, SIDE - 60 :].sum() > 300, 'moved to the left, below the edge'
     assert where(drawn, COLORS[1])[-1].any(), 'a box that ends outside ends at the edge; the eighth class is named'
+
+
+def test_keypoints_and_the_lines_between_them():
+    painter = Painter(dict(keypoints=('a', 'b', 'c'), skeleton=((0, 1), (1, 2))))
+    points = torch.tensor([[[10.0, 8.0], [40.0, 8.0], [40.0, 28.0]]])
+    truth = InstanceData(keypoints=points, keypoints_visible=torch.tensor([[2.0, 1.0, 0.0]]))
+    sample = BaseDataElement(gt_instances=truth, pred_instances=InstanceData(keypoints=points + 2))
+    drawn = painter.truth(GRAY, sample)
+    first, second, third = (where(drawn, color) for color in palette(3))
+    for shown, (x, y) in ((first, (10, 8)), (second, (40, 8))):
+        rows, columns = np.nonzero(shown)
+        assert np.abs([columns.mean() + 0.5 - x * SCALE, rows.mean() + 0.5 - y * SCALE]).max() < 1
+        assert 30 < shown.sum() < 80, 'a dot'
+    assert not third.any(), 'not labeled'
+    white = where(drawn, [255, 255, 255])
+    assert white[round(8 * SCALE) - 2 : round(8 * SCALE) + 2, round(12 * SCALE) : round(38 * SCALE)].any(axis=0).all()
+    assert not white[round(12 * SCALE) :].any()
+    predicted = painter.prediction(GRAY, sample)
+    assert all(where(predicted, color).any() for color in palette(3)), 'what is predicted is drawn altogether'
+    assert np.array_equal(painter.prediction(GRAY, BaseDataElement(pred_instances=truth)), drawn)
+    assert painter.legend(painter.unnamed) == {}
 
 
 def test_label_maps_over_what_is_left_of_the_image(painter):

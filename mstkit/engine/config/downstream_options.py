@@ -1,8 +1,8 @@
-"""``--pretrained`` and ``--branch``, and ``--num-classes`` of downstream configs: command-line options."""
+"""What a downstream config takes from the command line (``--pretrained``, ``--num-classes``) and from its data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -57,7 +57,7 @@ def set_num_classes(config: Config, count: int) -> list[str]:
         raise UsageError(f'--num-classes is a whole number from 1, not {count}')
     changed = []
     for name in ('model', 'data_preprocessor'):
-        for path, part in _parts_with_classes(config.get(name), name):
+        for path, part in _parts_with('num_classes', config.get(name), name):
             part['num_classes'] = count
             changed.append(path)
     for path, dataset in dataset_configs(config):
@@ -81,17 +81,38 @@ def match_classes(config: Config) -> list[str]:
     Raises:
         UsageError: the data cannot be read.
     """
-    train = (config.get('train_dataloader') or {}).get('dataset')
-    kind = dataset_class(train) if isinstance(train, Mapping) else None
-    classes = known_from_config(kind).classes_of(train) if isinstance(train, Mapping) else None
+    train, kind = _training_data(config)
+    classes = known_from_config(kind).classes_of(train)
     if classes is None:
         return []
-    for _, dataset in dataset_configs(config):
-        if dataset_class(dataset) is kind:
-            dataset['metainfo'] = {**(dataset.get('metainfo') or {}), 'classes': tuple(classes)}
-    if not any(_parts_with_classes(config.get('model'), 'model')):
+    _share(config, kind, 'classes', classes)
+    if not any(_parts_with('num_classes', config.get('model'), 'model')):
         return []  # a pre-training: the model has no classes
     return set_num_classes(config, len(classes))
+
+
+def match_keypoints(config: Config) -> list[str]:
+    """Sets the heads' ``num_keypoints`` to that of the training data, and gives all data sets the keypoints' names.
+
+    They are known from the config if the data set's class is a :class:`KnownFromConfig` with keypoints; otherwise the
+    config stays as it is.
+
+    Returns:
+        Lines for the user.
+
+    Raises:
+        UsageError: the data cannot be read.
+    """
+    train, kind = _training_data(config)
+    names = known_from_config(kind).keypoints_of(train)
+    if names is None:
+        return []
+    _share(config, kind, 'keypoints', names)
+    changed = []
+    for path, part in _parts_with('num_keypoints', config.get('model'), 'model'):
+        part['num_keypoints'] = len(names)
+        changed.append(path)
+    return [f'{len(names)} keypoints for {", ".join(changed)}'] if changed else []
 
 
 def name_classes(config: Config) -> None:
@@ -101,19 +122,31 @@ def name_classes(config: Config) -> None:
     config if the data set's class is a :class:`KnownFromConfig` that knows them.
     """
     visualizer = config.get('visualizer') or {}
-    train = (config.get('train_dataloader') or {}).get('dataset')
-    kind = dataset_class(train) if isinstance(train, Mapping) else None
+    train, kind = _training_data(config)
     if str(visualizer.get('type')).split('.')[-1] == CLASS_NAME_VISUALIZER:
-        facts = known_from_config(kind).facts_of(train) if isinstance(train, Mapping) else None
+        facts = known_from_config(kind).facts_of(train)
         if facts is None:
             return
         visualizer.update(classes=list(facts['classes']), palette=[list(color) for color in facts['palette']])
 
 
-def _parts_with_classes(node: Any, path: str) -> Iterator[tuple[str, dict]]:
-    """Every part of a config, with its dotted path, that has a ``num_classes``."""
-    if isinstance(node, Mapping) and 'num_classes' in node:
+def _training_data(config: Config) -> tuple[Mapping[str, Any], type | None]:
+    """The config of the training data and the data set's class; empty and None where there is none."""
+    train = (config.get('train_dataloader') or {}).get('dataset')
+    return (train, dataset_class(train)) if isinstance(train, Mapping) else ({}, None)
+
+
+def _share(config: Config, kind: type | None, key: str, names: Sequence[str]) -> None:
+    """Gives all data sets of a class the same names, in ``metainfo``."""
+    for _, dataset in dataset_configs(config):
+        if dataset_class(dataset) is kind:
+            dataset['metainfo'] = {**(dataset.get('metainfo') or {}), key: tuple(names)}
+
+
+def _parts_with(key: str, node: Any, path: str) -> Iterator[tuple[str, dict]]:
+    """Every part of a config, with its dotted path, that has a key."""
+    if isinstance(node, Mapping) and key in node:
         yield path, node  # type: ignore[misc]
     inner = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
-    for key, value in inner:
-        yield from _parts_with_classes(value, f'{path}.{key}')
+    for name, value in inner:
+        yield from _parts_with(key, value, f'{path}.{name}')

@@ -13,7 +13,13 @@ from mmengine.registry import DefaultScope
 
 from mstkit.engine.config.config_options import apply_options
 from mstkit.engine.config.data_root import check_data_roots, set_data_root
-from mstkit.engine.config.downstream_options import match_classes, name_classes, set_num_classes, set_pretrained
+from mstkit.engine.config.downstream_options import (
+    match_classes,
+    match_keypoints,
+    name_classes,
+    set_num_classes,
+    set_pretrained,
+)
 from mstkit.engine.config.fitted_values import fit
 from mstkit.engine.config.run_length import set_epochs, set_iterations
 from mstkit.engine.parallel.distributed import backend_for_device, process_count
@@ -86,7 +92,7 @@ def load_config(
     check_data_roots(config)
     # First, since the screen shows two, and these are the numbers that no config shows.
     notes = fit(config, process_count(launcher)) + notes
-    notes += match_classes(config)
+    notes += match_classes(config) + match_keypoints(config)
     if num_classes is not None:
         notes += set_num_classes(config, num_classes)
     name_classes(config)
