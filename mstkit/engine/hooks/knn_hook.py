@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from mstkit.evaluation.features import PooledEncoder, extract_features, feature_
 from mstkit.evaluation.image_sets import check_sets
 from mstkit.evaluation.protocols.weighted_knn import DEFAULT_KS, check_ks, clip_ks, knn_accuracy
 from mstkit.models import interface_of
-from mstkit.registry import DATASETS, HOOKS
+from mstkit.registry import DATASETS, HOOKS, TRANSFORMS
+from mstkit.utils.build_errors import build_guard
 from mstkit.utils.checks import check_count, check_number, check_workers
 from mstkit.utils.json_lines import EpochLines
 from mstkit.utils.log_marks import ON_SCREEN
@@ -106,9 +108,11 @@ class KNNHook(Hook):
         """Builds the data sets before training, so that errors in them show early.
 
         Raises:
-            UsageError: they differ between processes, or, if ``required``, one cannot be built.
+            UsageError: they differ between processes, one of their transforms cannot be built, or, if ``required``, one
+                of them cannot.
         """
         datasets, problem = {}, None
+        self._check_pipelines()
         try:
             with undisturbed_randomness():
                 datasets = {name: self._dataset(name) for name in self.dataset_configs}
@@ -161,6 +165,18 @@ class KNNHook(Hook):
             self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)
         ):
             self._measure(runner, epoch=runner.epoch + 1)
+
+    def _check_pipelines(self) -> None:
+        """Raises UsageError for a transform that cannot be built: a mistake, where images without classes are none."""
+        for name, config in self.dataset_configs.items():
+            for number, step in enumerate(config.get('pipeline') or ()):
+                if not isinstance(step, dict):
+                    continue
+                try:
+                    with build_guard():
+                        TRANSFORMS.build(copy.deepcopy(step))
+                except UsageError as error:
+                    raise UsageError(f'KNNHook.{name}_dataset.pipeline[{number}]: {error}') from error
 
     def _dataset(self, name: str) -> Dataset:
         dataset = DATASETS.build(self.dataset_configs[name])

@@ -102,6 +102,14 @@ def test_max_train_takes_an_even_spread(tmp_path: Path) -> None:
     assert len(hook.loaders['val'].dataset) == 9
 
 
+def test_a_mistake_in_a_transform_does_not_switch_knn_off(tmp_path: Path) -> None:
+    wrong = dict(VAL, pipeline=[dict(type='LoadRGB'), dict(type='CenterView', resize=-1)])
+    with pytest.raises(
+        UsageError, match=r'KNNHook\.val_dataset\.pipeline\[1\]: CenterView\.resize is -1: give a whole'
+    ):
+        make_runner(tmp_path, [knn(val_dataset=wrong)], epochs=1).train()
+
+
 @pytest.mark.parametrize(
     ('dataset', 'reason'),
     [
