@@ -328,6 +328,7 @@ NOT_HERE = {
     'MSTRunner': 'tests/engine/test_bad_input.py',
     'ResumableEpochLoop': 'tests/engine/test_bad_input.py',
     'TrainableOptimWrapperConstructor': 'tests/engine/test_bad_input.py',
+    'BackboneLayerDecayConstructor': 'tests/downstream/test_depth.py',
     'ShardDataset': 'reads shards: tests/datasets/test_shards.py',
     'ShardSampler': 'reads shards: tests/datasets/test_shards.py',
     'backgrounds': 'reads a head: tests/evaluation/test_backgrounds.py',
@@ -340,6 +341,12 @@ NOT_HERE = {
     'FullPrecisionRoIExtractor': 'needs mmdet or mmseg: tests/downstream',
     'FullPrecisionAnchorGenerator': 'needs mmdet or mmseg: tests/downstream',
     'SETROriginalMLAHead': 'needs mmdet or mmseg: tests/downstream',
+    'DepthFolder': 'needs mmdet or mmseg: tests/downstream',
+    'LoadDepth': 'needs mmdet or mmseg: tests/downstream',
+    'CropBottom': 'needs mmdet or mmseg: tests/downstream',
+    'DeconvolutionDepthHead': 'needs mmdet or mmseg: tests/downstream',
+    'ScaleInvariantLoss': 'needs mmdet or mmseg: tests/downstream',
+    'KnownDepthMetric': 'needs mmdet or mmseg: tests/downstream',
 }
 
 

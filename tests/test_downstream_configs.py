@@ -18,7 +18,7 @@ from mstkit.interop import load_backbone
 
 ROOT = Path(__file__).resolve().parent.parent / 'configs' / 'downstream'
 CONFIGS = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts)
-COUNT = 32
+COUNT = 37
 SIZE = {'mmdet': 128, 'mmseg': 96, 'mstkit': 48}
 CROP = (96, 64)  # height and width of the instances whose keypoints are looked for
 
@@ -79,7 +79,9 @@ def reduced(config: Config) -> Any:
         model.backbone.img_size = SIZE['mmseg']
         model.data_preprocessor.size = (SIZE['mmseg'],) * 2
         model.test_cfg.update(crop_size=(SIZE['mmseg'],) * 2, stride=(64, 64))
-        if model.get('neck'):
+        if model.type == 'DepthEstimator':
+            model.decode_head.update(in_channels=widths[-1], channels=small)
+        elif model.get('neck'):
             model.neck.update(in_channels=widths, out_channels=small)
             model.decode_head.update(in_channels=(small,) * 4, channels=64, mla_channels=16)
             for head in model.auxiliary_head:
@@ -119,7 +121,7 @@ def checkpoint_tensors(checkpoint: dict) -> list[str]:
 
 
 def batch(scope: str, num_classes: int) -> dict[str, Any]:
-    """Two images with something on them, as the toolbox's pipeline would pack them."""
+    """Two images with something on them, as the toolbox's pipeline would pack them; 0 classes are depth."""
     if scope == 'keypoints':
         return instances(num_classes)
     side = SIZE[scope]
@@ -136,6 +138,11 @@ def batch(scope: str, num_classes: int) -> dict[str, Any]:
 
         samples = []
         for _ in images:
+            if not num_classes:
+                depth = torch.rand(1, side, side) * 9
+                depth[0, :4] = 0
+                samples.append(SegDataSample(metainfo=meta, gt_depth_map=PixelData(data=depth)))
+                continue
             labels = torch.randint(0, num_classes, (1, side, side))
             labels[0, :4] = 255
             samples.append(SegDataSample(metainfo=meta, gt_sem_seg=PixelData(data=labels)))
@@ -192,7 +199,7 @@ def test_model_takes_a_backbone_is_stepped_and_predicts(path):
         assert len(report.loaded) - copies == len(checkpoint_tensors(checkpoint)) - len(report.unexpected)
         classes = {
             'mmdet': lambda: config.model.roi_head.bbox_head.num_classes,
-            'mmseg': lambda: config.model.decode_head.num_classes,
+            'mmseg': lambda: config.model.decode_head.get('num_classes', 0),
             'mstkit': lambda: config.model.head.num_classes,
             'keypoints': lambda: config.model.head.num_keypoints,
         }[scope]()
@@ -223,6 +230,9 @@ def check(scope: str, results: list, classes: int) -> None:
         elif scope == 'mstkit':
             assert result.pred_score.shape == (classes,)
             assert result.pred_score.sum().item() == pytest.approx(1.0, abs=1e-4)
+        elif scope == 'mmseg' and not classes:
+            assert result.pred_depth_map.data.shape == (1, side, side)
+            assert 0 < result.pred_depth_map.data.min() <= result.pred_depth_map.data.max() <= 80
         elif scope == 'mmseg':
             assert result.pred_sem_seg.data.shape == (1, side, side)
             assert result.pred_sem_seg.data.min() >= 0 and result.pred_sem_seg.data.max() < classes

@@ -19,9 +19,7 @@ import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, s
 # isort: split
 import numpy as np
 import torch
-from matplotlib import colormaps
 from PIL import Image
-from torch import Tensor
 
 from mstkit.errors import exit_cleanly
 from mstkit.evaluation.benchmarks.depth_of_networks import (
@@ -36,6 +34,7 @@ from mstkit.networks import KINDS_IN_WORDS, open_networks
 from mstkit.utils.checks import check_count
 from mstkit.utils.files import write_atomically
 from mstkit.utils.output_paths import output_folder
+from mstkit.visualization.data_samples import colored_depth
 from mstkit.visualization.image_sheet import lay_out
 from mstkit.visualization.step_panels import save_image
 
@@ -117,17 +116,11 @@ def picture(name: str, found: DepthResult) -> Image.Image:
     farthest = float(found.val.depth[rows].max())
     columns = {
         'image': [_cell(found.val.images[row].movedim(0, -1).numpy()) for row in rows],
-        'depth': [_cell(_colored(found.val.depth[row], farthest)) for row in rows],
-        'read': [_cell(_colored(found.predicted[row], farthest)) for row in rows],
+        'depth': [_cell(colored_depth(found.val.depth[row].numpy(), farthest)) for row in rows],
+        'read': [_cell(colored_depth(found.predicted[row].numpy(), farthest)) for row in rows],
     }
     title = f'{name}: rmse {found.scores["rmse"]:.3f}, d1 {found.scores["d1"]:.1f} %'
     return Image.fromarray(lay_out(columns, (CELL, CELL), [title]))
-
-
-def _colored(depth: Tensor, farthest: float) -> np.ndarray:
-    near = 1 - (depth / farthest).clamp(0, 1).numpy()
-    colored = colormaps['magma'](near)[..., :3]
-    return np.where(depth.numpy()[..., None] > 0, colored * 255, 0).round().astype(np.uint8)
 
 
 def _cell(pixels: np.ndarray) -> np.ndarray:

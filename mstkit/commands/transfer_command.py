@@ -23,6 +23,7 @@ from mstkit.experiments.transfer import Plan, TaskOptions, make_plan
 from mstkit.experiments.transfer_report import write_report
 from mstkit.experiments.transfer_source import read_source
 from mstkit.interop.checkpoint import BRANCH_PREFIXES
+from mstkit.scenes.depth_files import ensure_depth_scenes
 from mstkit.scenes.scene_files import ensure_scenes
 from mstkit.utils.output_paths import output_folder
 from mstkit.utils.shipped_files import find_config, from_here, shipped
@@ -31,8 +32,10 @@ GROUP = 'train'  # of mstkit --help
 
 TRAIN = shipped('tools/train.py')
 CONFIGS = shipped('configs/downstream')
-SCENES = Path('work_dirs') / 'scenes'
-NEED_SCENES = ('detection', 'segmentation')  # the demo configs that read files
+SCENES: dict[str, tuple[Path, Callable[[Path], Path]]] = {  # that the demo configs read, and what writes them
+    'objects': (Path('work_dirs') / 'scenes', ensure_scenes),
+    'depth': (Path('work_dirs') / 'depth_scenes', functools.partial(ensure_depth_scenes, size=96)),
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -87,9 +90,9 @@ def read_tasks(args: argparse.Namespace) -> dict[str, TaskOptions]:
     roots = by_task(args.data_root, '--data-root', tasks)
     classes = by_task(args.num_classes, '--num-classes', tasks, int)
     lengths = by_task(args.length, '--length', tasks, int)
-    for task in NEED_SCENES:
-        if task in tasks and task not in configs:
-            roots.setdefault(task, str(SCENES))
+    for task in tasks:
+        if (scenes := TASKS[task].scenes) and task not in configs:
+            roots.setdefault(task, str(SCENES[scenes][0]))
     return {
         task: TaskOptions(
             find_config(configs[task]) if task in configs else from_here(CONFIGS / TASKS[task].config),
@@ -130,8 +133,9 @@ def main() -> None:
             raise UsageError(f'{option} is a whole number from {least}, not {value}')
     tasks, seeds = read_tasks(args), parse_seeds(args.seeds)
     source = read_source(args.pretrained, args.branch)
-    if any(options.data_root == str(SCENES) for options in tasks.values()):
-        ensure_scenes(SCENES)
+    for folder, write in SCENES.values():
+        if any(options.data_root == str(folder) for options in tasks.values()):
+            write(folder)
     plan = make_plan(source, tasks, Path(args.work_dir), seeds, args.from_scratch_too)
     say = functools.partial(print, flush=True)
     write_report(plan)  # finds damaged files before training

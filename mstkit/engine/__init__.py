@@ -2,6 +2,7 @@
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
 from mstkit.engine import hooks
+from mstkit.engine.optim.layer_decay import BackboneLayerDecayConstructor
 from mstkit.engine.optim.muon_adamw import MuonAdamW
 from mstkit.engine.optim.optim_constructor import TrainableOptimWrapperConstructor
 from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
@@ -10,6 +11,7 @@ from mstkit.engine.runner.mst_runner import MSTRunner
 from mstkit.engine.runner.train_loop import ResumableEpochLoop
 
 __all__ = [
+    'BackboneLayerDecayConstructor',
     'DistillationOptimWrapper',
     'MSTRunner',
     'MuonAdamW',

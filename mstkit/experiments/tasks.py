@@ -13,21 +13,35 @@ class Metric(NamedTuple):
     Attributes:
         name: in tables.
         key: in mmengine's logs.
-        factor: converts the logged value to percent.
-        empty: its value in percent for a validation that logged no metric; None if that does not happen.
+        factor: converts the logged value to ``unit``.
+        empty: its value for a validation that logged no metric; None if that does not happen.
+        unit: of the value.
     """
 
     name: str
     key: str
     factor: float = 1.0
     empty: float | None = None
+    unit: str = '%'
+
+    @property
+    def title(self) -> str:
+        """The name, with the unit where it is not percent."""
+        return self.name if self.unit == '%' else f'{self.name}, {self.unit}'
 
 
 class Task(NamedTuple):
-    """A downstream task: its demo config in configs/downstream, and its metrics, the main one first."""
+    """A downstream task.
+
+    Attributes:
+        config: its demo config in configs/downstream.
+        metrics: the main one first.
+        scenes: which of the built-in images its demo config reads from files (a name of ``SCENES``); None for none.
+    """
 
     config: str
     metrics: tuple[Metric, ...]
+    scenes: str | None = None
 
 
 TASKS = {
@@ -35,11 +49,23 @@ TASKS = {
         'demo/mask-rcnn_vit-nano_scenes.py',
         # mmdet logs no metric if no object was detected in any image.
         (Metric('box AP', 'coco/bbox_mAP', 100.0, 0.0), Metric('mask AP', 'coco/segm_mAP', 100.0, 0.0)),
+        'objects',
     ),
     'segmentation': Task(
-        'demo/setr_vit-nano_scenes.py', (Metric('mIoU', 'mIoU'), Metric('mAcc', 'mAcc'), Metric('aAcc', 'aAcc'))
+        'demo/setr_vit-nano_scenes.py',
+        (Metric('mIoU', 'mIoU'), Metric('mAcc', 'mAcc'), Metric('aAcc', 'aAcc')),
+        'objects',
     ),
     'classification': Task('demo/classifier_vit-nano_scenes.py', (Metric('top-1', 'accuracy/top1'),)),
+    'depth': Task(
+        'demo/depth_vit-nano_scenes.py',
+        (
+            Metric('d1', 'd1', 100.0),
+            Metric('abs rel', 'abs_rel', 100.0),
+            Metric('RMSE', 'rmse', unit='m'),
+        ),
+        'depth',
+    ),
 }
 
 

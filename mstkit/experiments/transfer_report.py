@@ -13,8 +13,9 @@ from mstkit.visualization import draw_curves
 
 NAME = 'transfer'
 EXPLANATION = (
-    'Percent on the validation set at the end of each run: mean ± sample standard deviation over the finished seeds. '
-    'The difference is that of the means. A validation in which nothing was detected counts as AP 0. '
+    'Percent, or the unit that is named, on the validation set at the end of each run: mean ± sample standard '
+    'deviation over the finished seeds. The difference is that of the means. A validation in which nothing was '
+    'detected counts as AP 0. '
     f'Every validation of every run, and its command, are in {NAME}.csv.'
 )
 
@@ -77,7 +78,7 @@ def markdown_table(results: Sequence[RunResult]) -> str:
         counts = ', '.join(f'{len(some)} of {len(group)}' for some, group in zip(done, groups, strict=True))
         for metric in TASKS[task].metrics:
             reached = [spread(point and point[1] for point in (one.last(metric.name) for one in some)) for some in done]
-            cells = [task, metric.name, *(str(one or NOTHING) for one in reached)]
+            cells = [task, metric.title, *(str(one or NOTHING) for one in reached)]
             if len(starts) == 2:
                 first, second = reached
                 cells.append(f'{first.mean - second.mean:+.1f}' if first and second else NOTHING)
@@ -95,8 +96,10 @@ def csv_table(results: Sequence[RunResult]) -> str:
         points: list[tuple[object, ...]] = [
             (name, *point) for name, curve in result.curves.items() for point in curve.items()
         ]
-        for name, step, percent in points or [(None, None, None)]:
-            measured = dict(seconds=record.get('seconds'), step=step, unit=run.unit, metric=name, percent=percent)
+        units = {metric.name: metric.unit for metric in TASKS[run.task].metrics}
+        for name, step, value in points or [(None, None, None)]:
+            measured = dict(seconds=record.get('seconds'), step=step, unit=run.unit, metric=name, value=value)
+            measured['measured_in'] = units.get(str(name))
             rows.append({**head, **measured, 'error': record.get('error'), 'command': record.get('command')})
     return csv_rows(rows)
 
@@ -105,7 +108,8 @@ def draw_plots(plan: Plan, results: Sequence[RunResult]) -> dict[str, str]:
     """Draws metrics over training, mean over seeds and each seed faintly; returns the files by task."""
     files = {}
     for task in dict.fromkeys(result.job.task for result in results):
-        panels = mean_curves(by_start(results, task), [metric.name for metric in TASKS[task].metrics])
+        metrics = [metric for metric in TASKS[task].metrics if metric.unit == '%']  # they share an axis
+        panels = mean_curves(by_start(results, task), [metric.name for metric in metrics])
         if any(panels.values()):
             files[task] = f'{task}.png'
             unit = next(result.job.unit for result in results if result.job.task == task)

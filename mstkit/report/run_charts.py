@@ -102,7 +102,7 @@ def _validations(run: RunRecord) -> Iterator[Quantity]:
     logged = run.scalars.metrics()
     files = sorted(run.folder.glob('*/vis_data/scalars.json'))
     for task in TASKS.values():
-        known = [metric for metric in task.metrics if logged.pop(metric.key, None)]
+        known = [metric for metric in task.metrics if metric.unit == '%' if logged.pop(metric.key, None)]
         for name, curve in validation_curves(files, known).items() if known else ():
             yield Quantity(VALIDATION, name, [(float(step), value) for step, value in curve.items()])
     for name, points in logged.items():

@@ -34,14 +34,15 @@ def build_guard() -> Iterator[None]:
     takes. The original exception is kept as ``__cause__``.
 
     Raises:
-        UsageError: instead of the KeyError, TypeError, AssertionError, ValueError or OSError of a constructor, and of
-            the RuntimeError for a name that none can have, or of torch in a constructor that is not ours.
+        UsageError: instead of the KeyError, TypeError, AssertionError, ValueError, OSError or NotImplementedError of a
+            constructor, and of the RuntimeError for a name that none can have, or of torch in a constructor that is
+            not ours.
     """
     try:
         yield
     except UsageError:
         raise
-    except _CONFIG_MISTAKES as error:
+    except (*_CONFIG_MISTAKES, NotImplementedError) as error:
         raise UsageError(_explain(error)) from error
     except RuntimeError as error:
         if no_path := _NO_PATH.search(str(error)):

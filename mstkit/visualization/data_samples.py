@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from mmengine.structures import BaseDataElement, InstanceData
 from PIL import Image, ImageDraw, ImageFont
 
@@ -21,7 +22,7 @@ _EDGE = 2  # px
 
 
 class Painter:
-    """Draws instances, keypoints, a label map or a label of a data sample.
+    """Draws instances, keypoints, a label map, depth or a label of a data sample.
 
     Args:
         metainfo: of the data set: ``classes``, and optionally ``palette`` and, for keypoints, ``skeleton``.
@@ -75,6 +76,10 @@ class Painter:
             return self._with_instances(scaled, instances, scale)
         if f'{whose}_sem_seg' in sample:
             return self._with_label_map(scaled, np.asarray(sample.get(f'{whose}_sem_seg').data)[0])
+        if f'{whose}_depth_map' in sample:
+            depth = np.asarray(sample.get(f'{whose}_depth_map').data, np.float32)
+            farthest = float(sample.gt_depth_map.data.max()) if 'gt_depth_map' in sample else float(depth.max())
+            return colored_depth(_resized(depth, scaled.shape[:2])[0], farthest)
         return scaled
 
     def _with_label_map(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -122,6 +127,21 @@ class Painter:
 
     def _color(self, number: Any) -> tuple[int, ...]:
         return tuple(int(part) for part in self.palette[int(number) % len(self.palette)])
+
+
+def colored_depth(depth: np.ndarray, farthest: float) -> np.ndarray:
+    """Depth in colors: near is bright, far is dark, unknown is black.
+
+    Args:
+        depth: (H, W) in meters, 0 where it is unknown.
+        farthest: the depth of the darkest color.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    near = 1 - np.clip(depth / max(farthest, 1e-6), 0, 1)
+    colors = colormaps['magma'](near)[..., :3]
+    return np.where(depth[..., None] > 0, colors * 255, 0).round().astype(np.uint8)
 
 
 def _covered(image: np.ndarray, where: np.ndarray, color: tuple[int, ...], share: float) -> np.ndarray:

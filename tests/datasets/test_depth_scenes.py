@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mstkit.datasets.depth_pairs import find_pairs, read_depth
 from mstkit.errors import UsageError
-from mstkit.evaluation.benchmarks.depth_images import find_pairs, read_depth
 from mstkit.scenes.depth_files import ensure_depth_scenes
 from mstkit.scenes.depth_scenes import NEAREST, WALL, render_depth_scene
 
@@ -55,7 +55,7 @@ def test_nearer_objects_are_larger():
 
 def test_files_are_read_back_and_completed(tmp_path):
     folder = ensure_depth_scenes(tmp_path / 'a', 3, 2, 32)
-    pairs = find_pairs(folder, 'train')
+    pairs = find_pairs(folder, 'train').pairs
     assert [pair.image.name for pair in pairs] == ['000000.png', '000001.png', '000002.png']
     for index, pair in enumerate(pairs):
         scene = render_depth_scene(0, 'train', index, 32)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from mstkit.datasets.depth_pairs import DepthPair, find_pairs, pairs_of_list, read_depth
 from mstkit.errors import UsageError
-from mstkit.evaluation.benchmarks.depth_images import DepthPair, find_pairs, read_depth, read_pairs
+from mstkit.evaluation.benchmarks.depth_images import read_pairs
 
 MAP = np.array([[0.0, 0.5, 1.25], [2.0, np.nan, 70.0]], np.float32)
 KNOWN = np.array([[0.0, 0.5, 1.25], [2.0, 0.0, 70.0]], np.float32)
@@ -72,12 +73,12 @@ def test_the_middle_square_of_both(tmp_path):
 
 def test_the_layout(tmp_path):
     pixels, depth = np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 5, np.uint16)
-    with pytest.raises(UsageError, match=r'there is no folder .*images/train: depth is read from images/train and'):
+    with pytest.raises(UsageError, match=r'there is no folder .*images/train: depth is read from images/SPLIT and'):
         find_pairs(tmp_path, 'train')
     for name in ('b/2', 'a'):
         write_pair(tmp_path, name, pixels, depth)
     (tmp_path / 'images' / 'train' / 'notes.txt').write_text('no image')
-    assert [pair.image.stem for pair in find_pairs(tmp_path, 'train')] == ['a', '2']
+    assert [pair.image.stem for pair in find_pairs(tmp_path, 'train').pairs] == ['a', '2']
     (tmp_path / 'annotations' / 'train' / 'a.png').unlink()
     with pytest.raises(UsageError, match=r'1 of 2 images in .* have no depth map in .*, the first: a '):
         find_pairs(tmp_path, 'train')
@@ -101,3 +102,54 @@ def test_pairs_that_do_not_fit(tmp_path):
     broken.image.write_bytes(b'\x89PNG')
     with pytest.raises(UsageError, match='copy it again, or remove it and its depth map'):
         read_pairs([broken], 4)
+
+
+DRIVE = '2011_09_26_drive_0001_sync'
+
+
+def write_kitti(root: Path, raw: str = '.', annotated: str = '.') -> list[str]:
+    """Three frames of a drive, of which KITTI has depth for the second and third, and for both cameras."""
+    names = [f'{number:010d}.png' for number in (4, 5, 6)]
+    for camera in ('image_02', 'image_03'):
+        images = root / raw / '2011_09_26' / DRIVE / camera / 'data'
+        depths = root / annotated / 'train' / DRIVE / 'proj_depth' / 'groundtruth' / camera
+        for folder in (images, depths):
+            folder.mkdir(parents=True)
+        for name in names:
+            Image.fromarray(np.zeros((4, 12, 3), np.uint8)).save(images / name)
+        for name in names[1:]:
+            Image.fromarray(np.full((4, 12), 512, np.uint16)).save(depths / name)
+    return names
+
+
+@pytest.mark.parametrize(('raw', 'annotated'), [('.', '.'), ('raw', 'data_depth_annotated')])
+def test_kittis_layout(tmp_path, raw, annotated):
+    names = write_kitti(tmp_path, raw, annotated)
+    found = find_pairs(tmp_path, 'train')
+    assert found.units == 256 and len(found.pairs) == 4
+    assert {pair.image.name for pair in found.pairs} == set(names[1:])
+    for image, depth in found.pairs:
+        assert image.is_file() and depth.is_file() and image.parts[-3] == depth.parts[-2]  # of the same camera
+    assert read_pairs(found.pairs, 4, found.units).depth.unique().tolist() == [2.0]
+    found.pairs[0].image.unlink()
+    with pytest.raises(UsageError, match=r'has no image .*2011_09_26.*: unpack the raw data of KITTI there'):
+        find_pairs(tmp_path, 'train')
+
+
+def test_lists_of_pairs(tmp_path):
+    pixels, depth = np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 5, np.uint16)
+    one, two = (write_pair(tmp_path, name, pixels, depth) for name in 'ab')
+    listed = tmp_path / 'list.txt'
+    listed.write_text('/b.png b.png 518.8\n\nc.png None 721.5\na.png a.png\n')
+    images, depths = one.image.parent, one.depth.parent
+    assert pairs_of_list(listed, images, depths) == ([two, one], 1)
+    for text, message in (
+        ('a.png\n', "line 1 of .* is 'a.png': give the image and its depth map"),
+        ('a.png a.png\na.png z.png\n', r'line 2 of .* names .*annotations/train/z.png, which is not there'),
+        ('a.png None\n', 'names no image with a depth map'),
+    ):
+        listed.write_text(text)
+        with pytest.raises(UsageError, match=message):
+            pairs_of_list(listed, images, depths)
+    with pytest.raises(UsageError, match=r'nothing\.txt cannot be read'):
+        pairs_of_list(tmp_path / 'nothing.txt', images, depths)

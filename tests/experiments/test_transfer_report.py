@@ -81,14 +81,14 @@ def test_the_csv_has_every_validation_unrounded(runs):
     rows = list(csv.DictReader(io.StringIO(csv_table(read_results(runs)))))
     assert len(rows) == 5 * 4 + 2 + 1
     last = [row for row in rows if row['start'] == PRETRAINED and row['seed'] == '2' and row['metric'] == 'mask AP']
-    assert [(row['step'], row['unit'], float(row['percent'])) for row in last] == [
+    assert [(row['step'], row['unit'], float(row['value'])) for row in last] == [
         ('1', 'epoch', 0.0),
         ('2', 'epoch', 100 * 0.2),
     ]
     assert (last[0]['status'], last[0]['seconds'], last[0]['command']) == ('finished', '62.0', 'python a --seed 2')
     going = [row for row in rows if row['status'] == 'running']
-    assert [(row['metric'], row['percent']) for row in going] == [('box AP', '99.0'), ('mask AP', '99.0')]
-    assert rows[-1]['error'] == 'no label maps' and rows[-1]['percent'] == '' and rows[-1]['status'] == 'failed'
+    assert [(row['metric'], row['value']) for row in going] == [('box AP', '99.0'), ('mask AP', '99.0')]
+    assert rows[-1]['error'] == 'no label maps' and rows[-1]['value'] == '' and rows[-1]['status'] == 'failed'
 
 
 def test_plots_show_means_and_seeds(runs, tmp_path, monkeypatch):

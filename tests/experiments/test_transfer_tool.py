@@ -120,7 +120,7 @@ def test_a_real_training_from_start_to_image(transfer, checkpoint, tmp_path):
     assert 'epoch 1 of 1: top-1 ' in out
     with open(tmp_path / 'work' / 'transfer.csv') as file:
         (row,) = csv.DictReader(file)
-    assert row['status'] == 'finished' and 0 <= float(row['percent']) <= 100
+    assert row['status'] == 'finished' and 0 <= float(row['value']) <= 100
     log = (tmp_path / 'work' / 'classification' / 'pre-trained' / 'seed0' / 'train.log').read_text()
     assert 'loaded 54 of 54 tensors (100.0 %)' in log
     assert (tmp_path / 'work' / 'classification_predictions.png').stat().st_size > 10_000

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mstkit.datasets.depth_pairs import find_pairs
 from mstkit.errors import UsageError
-from mstkit.evaluation.benchmarks.depth_images import DepthImages, DepthPair, find_pairs, read_pairs
+from mstkit.evaluation.benchmarks.depth_images import DepthImages, read_pairs
 from mstkit.evaluation.evaluated_network import FrozenNetwork
 from mstkit.evaluation.protocols.depth_probe import DepthTokens, choose_rate, scores, train_head
 from mstkit.utils.checks import check_count, check_list, check_number, check_size
@@ -26,7 +27,8 @@ class DepthProtocol(NamedTuple):
     Attributes:
         layers: how many blocks give tokens, equally spaced, the last one among them: 1 or 4 in DINOv2.
         size: side in pixels of the middle square that is seen; None for the network's.
-        units: of the depth files, in a meter; None for 1000 of whole numbers, and 1 of floats.
+        units: of the depth files, in a meter; None for 256 in KITTI's layout, else 1000 of whole numbers, and 1 of
+            floats.
         farthest: the largest depth; farther pixels are unknown. None for the largest of the train images.
         rates: learning rates, of which held-out train images choose one.
         epochs: over the train images.
@@ -84,7 +86,7 @@ class DepthData:
     """A folder of images with depth, opened once for several networks.
 
     Args:
-        root: see :mod:`mstkit.evaluation.benchmarks.depth_images`.
+        root: see :mod:`mstkit.datasets.depth_pairs`.
         splits: to learn from, and to judge.
 
     Raises:
@@ -93,14 +95,16 @@ class DepthData:
 
     def __init__(self, root: str | os.PathLike[str], splits: tuple[str, str] = ('train', 'val')) -> None:
         self.root, self.splits = root, splits
-        self.train, self.val = (find_pairs(root, split) for split in splits)
+        train, val = (find_pairs(root, split) for split in splits)
+        self.train, self.val, self.units = train.pairs, val.pairs, train.units
         if len(self.train) < 2:
             raise UsageError(f'{root} has a single image to learn depth from: give two or more in images/{splits[0]}.')
         self._read: dict[tuple[str, int, float | None, int, int], DepthImages] = {}
 
     def images(self, split: str, size: int, units: float | None, most: int = 0, seed: int = 0) -> DepthImages:
         """The images of a split at a size; of more than ``most`` so many, drawn by the seed (0 for all)."""
-        pairs: Sequence[DepthPair] = self.train if split == self.splits[0] else self.val
+        pairs = self.train if split == self.splits[0] else self.val
+        units = self.units if units is None else units
         if 0 < most < len(pairs):
             order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))[:most].sort().values
             pairs = [pairs[row] for row in order.tolist()]
