@@ -86,11 +86,23 @@ class Canvas:
         window = self.window(pose.x, pose.y, pose.reach)
         u, v = pose.plane(self.axis[None, window[1]], self.axis[window[0], None])
         rim = pose.rim(u, v)
-        alpha = np.clip(rim * (pose.radius * self.side) + 0.5, 0.0, 1.0)
+        alpha = self._alpha(pose, rim)
         first, second = (_column(color) for color in pose.colors)
         color = first + (second - first) * pose.surface(u, v, rim, self.side)
         self.blend(window, color * (1.0 + pose.shade[0] * u + pose.shade[1] * v), alpha)
         self.owner[window][alpha >= 0.5] = number
+
+    def silhouette(self, pose: Pose) -> np.ndarray:
+        """(side, side) bool: where an object is, whether something is before it or not."""
+        window = self.window(pose.x, pose.y, pose.reach)
+        found = np.zeros_like(self.owner, bool)
+        rim = pose.rim(*pose.plane(self.axis[None, window[1]], self.axis[window[0], None]))
+        found[window] = self._alpha(pose, rim) >= 0.5
+        return found
+
+    def _alpha(self, pose: Pose, rim: np.ndarray) -> np.ndarray:
+        """How much of a subpixel an object covers, 0 .. 1."""
+        return np.clip(rim * (pose.radius * self.side) + 0.5, 0.0, 1.0)
 
     def light(self, draws: Draws) -> None:
         """Brighter on one side than on the other."""

@@ -50,8 +50,7 @@ class Draws:
 
         Made of the rational points of the circle: a library's own sin and cos differ in the last bit.
         """
-        half = self.uniform(-most, most)
-        return (1.0 - half * half) / (1.0 + half * half), 2.0 * half / (1.0 + half * half)
+        return rotation(self.uniform(-most, most))
 
     def permutation(self, count: int) -> list[int]:
         """A shuffled ``range(count)`` (Fisher and Yates)."""
@@ -66,6 +65,11 @@ class Draws:
         red, green, blue = self.uniform(), self.uniform(), self.uniform()
         shift = luma - chroma * (0.299 * red + 0.587 * green + 0.114 * blue)
         return tuple(min(max(shift + chroma * part, 0.0), 1.0) for part in (red, green, blue))  # type: ignore[return-value]
+
+
+def rotation(half: float) -> tuple[float, float]:
+    """The cosine and sine of the angle that has ``half`` as the tangent of its half."""
+    return (1.0 - half * half) / (1.0 + half * half), 2.0 * half / (1.0 + half * half)
 
 
 def smooth_noise(lattice: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -60,6 +60,11 @@ class Pose:
         """Moves the object up or down, so that its lowest point is at ``y``."""
         self.y = y - self._bottom * self.radii[1]
 
+    def grow(self, factor: float) -> None:
+        """Makes the object and the pattern on it larger or smaller."""
+        self.radii = self.radii[0] * factor, self.radii[1] * factor
+        self.radius, self.period = self.radius * factor, self.period * factor
+
     @property
     def reach(self) -> float:
         """Nothing of the object is farther than this from (x, y)."""
