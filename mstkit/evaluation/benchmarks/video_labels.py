@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mstkit.datasets.image_reader import UnreadableImage, read_image
 from mstkit.errors import UsageError
 from mstkit.evaluation.benchmarks.davis import Video, read_annotation
 from mstkit.evaluation.benchmarks.propagation import DINO, Propagation, follow, hard_labels, one_hot
+from mstkit.evaluation.benchmarks.video_frames import patch_map, read_frames
 from mstkit.evaluation.benchmarks.whole_image_features import patch_stride
 from mstkit.utils.progress_bar import track
 
@@ -82,21 +82,6 @@ def frame_size(width: int, height: int, shorter: int, stride: int) -> tuple[int,
 
 def _patch_maps(network: Any, video: Video, size: tuple[int, int], device: torch.device | str) -> Iterator[Tensor]:
     """Patch tokens of each frame, (h, w, C)."""
-    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (network.mean, network.std))
-    shape = None
-    for path in video.frames:
-        try:
-            image = Image.fromarray(read_image(path))
-        except UnreadableImage as error:
-            raise UsageError(f'{error}; unpack the sequence {video.name} again.') from error
-        shape = shape or image.size
-        if image.size != shape:
-            raise UsageError(
-                f'the frame {path} is {image.width}x{image.height} px and the first of {video.name} '
-                f'{shape[0]}x{shape[1]}: unpack the sequence again.'
-            )
-        resized = np.array(image.resize(size[::-1], Image.Resampling.BILINEAR))
-        images = torch.from_numpy(resized).permute(2, 0, 1)[None].to(device).float()
-        with torch.no_grad():
-            tokens = network((images - mean) / std)
-        yield tokens.patch_tokens[0].unflatten(0, tokens.grid)
+    for pixels in read_frames(video.frames, video.name):
+        resized = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR)
+        yield patch_map(network, np.array(resized), device)
