@@ -20,6 +20,7 @@ from mstkit.downstream import keypoints  # registers its components, as a config
 from mstkit.models import Guide, Masker, Objective, Pretrainer, Target
 from mstkit.models.objectives import Surroundings
 from mstkit.scenes.depth_files import ensure_depth_scenes
+from mstkit.scenes.video_files import ensure_videos
 from mstkit.structures import MaskContext, Progress, TokenOutput, VisibleOutput
 
 from .contracts import arguments
@@ -297,6 +298,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'lowshot': ({}, None),
     'retrieval': ({}, None),
     'masked_images': ({}, None),
+    'tracking': (dict(data='videos'), None),
     'DistillationOptimWrapper': (dict(optimizer=optimizer()), None),
 }
 # How messages call arguments that they do not call by their names.
@@ -387,6 +389,7 @@ def make_files(folder: Path) -> None:
     files(folder)
     ensure_depth_scenes(folder / 'depth', 2, 1, 16)
     write_keypoints(folder / 'keypoints', train=2, val=1)
+    ensure_videos(folder / 'videos', 0, 1, 16, 2)
 
 
 @contextlib.contextmanager

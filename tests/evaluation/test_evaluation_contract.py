@@ -115,6 +115,19 @@ def near_and_far(data: Path) -> Path:
     return folder
 
 
+def still(data: Path) -> Path:
+    """A folder beside that of the classes, with a video of a red square that stays where it is."""
+    folder = data.with_name(f'{data.name}_tracking')
+    video = folder / 'val' / 'red'
+    video.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(0).integers((20, 60, 150), (80, 120, 210), (32, 32, 3)).astype(np.uint8)
+    pixels[9:23, 5:19] = [250, 60, 60]
+    for number in range(1, 4):
+        Image.fromarray(pixels).save(video / f'{number:08d}.png')
+    (video / 'groundtruth.txt').write_text('5,9,14,14\n' * 3)
+    return folder
+
+
 def build(name: str, data: Path) -> Evaluator:
     """From its defaults; what refuses those gets what it asks for, by the names of its settings."""
     try:
@@ -124,7 +137,8 @@ def build(name: str, data: Path) -> Evaluator:
     assert f'{name}.' in said, f'{name} cannot be built from its defaults and does not name the setting that it misses'
     # The class is the strongest channel of RGB.
     head = LinearHead(torch.eye(3)[[2, 1, 0]], torch.zeros(3), tuple(COLORS), 'last', 'f' * 64, 'bright')
-    known = {'head': head, 'data': near_and_far(data) if name == 'depth' else data}
+    made = {'depth': near_and_far, 'tracking': still}
+    known = {'head': head, 'data': made[name](data) if name in made else data}
     kind: Any = EVALUATORS.module_dict[name]
     return kind(**{setting: known[setting] for setting in known if setting in kind.__init__.__annotations__})
 
@@ -267,7 +281,8 @@ def test_a_check_that_passes_is_followed_by_numbers(name, sets, tmp_path):
 def test_blocks_that_the_network_does_not_have_are_refused_by_the_check(name, data_of):
     kind: Any = EVALUATORS.module_dict[name]
     if 'last_blocks' not in kind.__init__.__annotations__:
-        others = {'features', 'head', 'layers'} & set(kind.__init__.__annotations__)  # tests of their own refuse theirs
+        # Tests of their own refuse theirs; tracking takes the last tokens alone.
+        others = {'features', 'head', 'layers', 'region'} & set(kind.__init__.__annotations__)
         assert name == 'finetune' or others
         return
     for last_blocks in (5, 10**9):
@@ -348,6 +363,7 @@ def inputs(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dic
         '--ground-truth': folder / 'truth.json',
         'retrieval --data': folder,
         'depth --data': near_and_far(data),
+        'tracking --data': still(data),
         'video_segmentation --data': write_davis(folder / 'davis'),
     }
 

@@ -1,4 +1,4 @@
-"""Made videos in the layout of DAVIS 2017, and a network that sees colors."""
+"""Made videos in the layouts of DAVIS 2017, OTB and GOT-10k, and a network that sees colors."""
 
 from __future__ import annotations
 
@@ -50,6 +50,37 @@ def write_davis(root: Path, names: tuple[str, ...] = ('going', 'coming'), frames
             index = place if name == 'going' else frames - 1 - place
             Image.fromarray(frame(index)).save(images / f'{place:05d}.jpg', quality=95, subsampling=0)
             save_labels(maps / f'{place:05d}.png', label_map(index))
+    return root
+
+
+def box(index: int, number: int = 1) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the square that goes right (1), or of the one that goes left (3)."""
+    return (6 + STEP * index, 4, SIDE, SIDE) if number == 1 else (100 - STEP * index, 40, 16, 16)
+
+
+def write_got10k(root: Path, frames: int = 6, split: str = 'val') -> Path:
+    """The square that goes right is to be followed in 'going', the one that goes left in 'coming'."""
+    for name, number in (('going', 1), ('coming', 3)):
+        folder = root / split / name
+        folder.mkdir(parents=True)
+        for index in range(frames):
+            Image.fromarray(frame(index)).save(folder / f'{index + 1:08d}.jpg', quality=95, subsampling=0)
+        lines = [','.join(f'{side:.4f}' for side in box(index, number)) for index in range(frames)]
+        (folder / 'groundtruth.txt').write_text('\n'.join(lines[:1] if split == 'test' else lines) + '\n')
+    (root / split / 'list.txt').write_text('going\ncoming\n')
+    return root
+
+
+def write_otb(root: Path, frames: int = 6, between: str = '\t') -> Path:
+    """A video of one target, 'Going', and one of both, 'Pair'."""
+    for name, numbers in (('Going', {'': 1}), ('Pair', {'.1': 1, '.2': 3})):
+        (root / name / 'img').mkdir(parents=True)
+        for index in range(frames):
+            Image.fromarray(frame(index)).save(root / name / 'img' / f'{index + 1:04d}.jpg', quality=95, subsampling=0)
+        for suffix, number in numbers.items():
+            boxes = [box(index, number) for index in range(frames)]
+            lines = [between.join(map(str, (left + 1, top + 1, *size))) for left, top, *size in boxes]
+            (root / name / f'groundtruth_rect{suffix}.txt').write_text('\r\n'.join(lines) + '\r\n')
     return root
 
 

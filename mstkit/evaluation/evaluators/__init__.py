@@ -17,6 +17,7 @@ from mstkit.evaluation.evaluators.linear import LinearEvaluator
 from mstkit.evaluation.evaluators.low_shot import LowShotEvaluator
 from mstkit.evaluation.evaluators.masked_images import MaskedImagesEvaluator
 from mstkit.evaluation.evaluators.retrieval import RetrievalEvaluator
+from mstkit.evaluation.evaluators.tracking import TrackingEvaluator
 
 __all__ = [
     'BackgroundsEvaluator',
@@ -28,4 +29,5 @@ __all__ = [
     'LowShotEvaluator',
     'MaskedImagesEvaluator',
     'RetrievalEvaluator',
+    'TrackingEvaluator',
 ]
