@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mstkit.scenes.figure_bodies import JOINTS, Body, Part, Point
-from mstkit.scenes.scene_canvas import FINE, Canvas
+from mstkit.scenes.scene_canvas import FINE, Canvas, box_around
 from mstkit.scenes.scene_classes import CLASSES
 from mstkit.scenes.scene_draws import Draws
 from mstkit.scenes.scene_images import MAX_OBJECTS, SIZES, check_scene
@@ -174,7 +174,4 @@ def _figure(canvas: Canvas, body: Body, whole: np.ndarray, first: int) -> Figure
         seen = 0 <= part < len(body.parts) and name in body.parts[part].joints
         size = canvas.side // FINE
         keypoints[row] = x * size, y * size, 2 if seen else 1
-    columns, rows = np.flatnonzero(whole.any(axis=0)), np.flatnonzero(whole.any(axis=1))
-    left, top = int(columns[0]) / FINE, int(rows[0]) / FINE
-    box = left, top, (int(columns[-1]) + 1) / FINE - left, (int(rows[-1]) + 1) / FINE - top
-    return Figure(keypoints, box, np.count_nonzero(whole) / FINE**2, body.facing[0] < 0)
+    return Figure(keypoints, box_around(whole), np.count_nonzero(whole) / FINE**2, body.facing[0] < 0)

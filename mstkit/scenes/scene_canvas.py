@@ -18,6 +18,13 @@ def shrink(fine: np.ndarray) -> np.ndarray:
     return (rows[..., 0::2] + rows[..., 1::2]) * 0.25
 
 
+def box_around(inside: np.ndarray) -> tuple[float, float, float, float]:
+    """(left, top, width, height) in pixels, to a subpixel, around what is True in (side, side) bool."""
+    columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
+    left, top = int(columns[0]) / FINE, int(rows[0]) / FINE
+    return left, top, (int(columns[-1]) + 1) / FINE - left, (int(rows[-1]) + 1) / FINE - top
+
+
 class Canvas:
     """An image at ``FINE`` subpixels per pixel and axis.
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mstkit.scenes.scene_canvas import FINE, Canvas
+from mstkit.scenes.scene_canvas import Canvas, box_around
 from mstkit.scenes.scene_classes import CLASSES
 from mstkit.scenes.scene_draws import Draws, rotation
 from mstkit.scenes.scene_images import MAX_OBJECTS, SIZES, check_scene
@@ -108,7 +108,7 @@ def render_video(seed: int, split: str, index: int, size: int = 128, frames: int
         canvas.light(Draws(seed, split, light, _PURPOSE))
         images.append(canvas.image())
         whole = canvas.silhouette(poses[target])
-        boxes.append(_box_around(whole))
+        boxes.append(box_around(whole))
         seen.append(np.count_nonzero(canvas.owner == target + 1) / np.count_nonzero(whole))
     return VideoScene(np.stack(images), np.array(boxes), np.array(seen))
 
@@ -123,10 +123,3 @@ def _farthest_seen(movers: list[_Mover]) -> int:
         if np.count_nonzero(canvas.owner == number) >= _SEEN * np.count_nonzero(canvas.silhouette(pose)):
             return number - 1
     raise AssertionError('nothing is before the last object')
-
-
-def _box_around(inside: np.ndarray) -> tuple[float, float, float, float]:
-    """(left, top, width, height) in pixels, to a subpixel."""
-    columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
-    left, top = int(columns[0]) / FINE, int(rows[0]) / FINE
-    return left, top, (int(columns[-1]) + 1) / FINE - left, (int(rows[-1]) + 1) / FINE - top
