@@ -18,7 +18,7 @@ from mstkit.interop import load_backbone
 
 ROOT = Path(__file__).resolve().parent.parent / 'configs' / 'downstream'
 CONFIGS = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts)
-COUNT = 37
+COUNT = 38
 SIZE = {'mmdet': 128, 'mmseg': 96, 'mstkit': 48}
 CROP = (96, 64)  # height and width of the instances whose keypoints are looked for
 

@@ -24,6 +24,7 @@ from mstkit.experiments.transfer_report import write_report
 from mstkit.experiments.transfer_source import read_source
 from mstkit.interop.checkpoint import BRANCH_PREFIXES
 from mstkit.scenes.depth_files import ensure_depth_scenes
+from mstkit.scenes.figure_files import ensure_figure_scenes
 from mstkit.scenes.scene_files import ensure_scenes
 from mstkit.utils.output_paths import output_folder
 from mstkit.utils.shipped_files import find_config, from_here, shipped
@@ -35,6 +36,7 @@ CONFIGS = shipped('configs/downstream')
 SCENES: dict[str, tuple[Path, Callable[[Path], Path]]] = {  # that the demo configs read, and what writes them
     'objects': (Path('work_dirs') / 'scenes', ensure_scenes),
     'depth': (Path('work_dirs') / 'depth_scenes', functools.partial(ensure_depth_scenes, size=96)),
+    'figures': (Path('work_dirs') / 'figures', ensure_figure_scenes),
 }
 
 

@@ -66,6 +66,11 @@ TASKS = {
         ),
         'depth',
     ),
+    'keypoints': Task(
+        'demo/keypoints_vit-nano_scenes.py',
+        (Metric('AP', 'keypoints/AP'), Metric('PCK@0.1', 'keypoints/PCK@0.1')),
+        'figures',
+    ),
 }
 
 

@@ -17,12 +17,13 @@ from mstkit.engine.runner.preflight import build_model
 from mstkit.errors import UsageError
 from mstkit.experiments.predictions import _with_objects, draw_predictions, predict
 from mstkit.experiments.transfer import PRETRAINED, SCRATCH, FineTuning
+from mstkit.scenes.figure_files import ensure_figure_scenes
 from mstkit.visualization.data_samples import SIDE
 from mstkit.visualization.image_sheet import LINE
 from mstkit.visualization.step_panels import GAP
 
 from ..test_downstream_configs import reduced
-from .toy_transfer import CONFIGS, make_run
+from .toy_transfer import CONFIGS, DEMO, make_run
 
 
 @pytest.fixture(scope='module')
@@ -97,6 +98,36 @@ def test_a_sheet_has_the_truth_and_a_column_for_each_run(trained, tmp_path):
     assert (below.shape[0] > LINE) == (run.task == 'segmentation'), 'a legend for colors without names'
     assert (sheet[:, -GAP:] == 255).all() and (sheet[-GAP // 2 :] == 255).all(), 'nothing runs over the edge'
     assert sorted(run.folder.rglob('*')) == before, 'a run keeps its folder for itself'
+
+
+def test_keypoints_are_drawn_in_the_whole_image(tmp_path):
+    root = ensure_figure_scenes(tmp_path / 'figures', 1, 3, 64)
+    config = Config.fromfile(DEMO / 'keypoints_vit-nano_scenes.py')
+    reduced(config)
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+    config.dump(tmp_path / 'tiny.py')
+    runs = {}
+    for seed, start in enumerate((PRETRAINED, SCRATCH)):
+        settings = dict(data_root=str(root))
+        run = runs[start] = make_run(tmp_path, 'keypoints', start, seed, config=tmp_path / 'tiny.py', settings=settings)
+        torch.manual_seed(seed)
+        loaded = run.load()
+        with DefaultScope.overwrite_default_scope(loaded.default_scope):
+            model: Any = build_model(loaded.model)
+        save(dict(meta=dict(epoch=1, iter=9), state_dict=model.state_dict()), run.folder / 'epoch_1.pth')
+    predictions, painter = predict(runs[PRETRAINED], 3)
+    assert len(painter.skeleton) > 8
+    for image, sample in predictions:
+        assert image.shape == (64, 64, 3) and sample.pred_instances.keypoints.shape == (1, 13, 2)
+        assert sample.pred_instances.keypoints.min() > -32 and sample.pred_instances.keypoints.max() < 96
+        plain = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        changed = (painter.truth(image, sample) != plain).any(axis=2)
+        labeled = int((sample.gt_instances.keypoints_visible > 0).sum())
+        assert 30 * labeled < changed.sum() < 0.3 * changed.size, 'dots and lines on the image'
+    draw_predictions(runs, tmp_path / 'sheet.png', 3)
+    grid = cells(np.asarray(Image.open(tmp_path / 'sheet.png')), 3, 3)
+    assert all(not np.array_equal(truth, one) for truth, *others in grid for one in others)
 
 
 def test_no_more_images_than_there_are(trained, tmp_path):

@@ -67,7 +67,7 @@ def make_run(
     folder: Path, task: str = 'detection', start: str = PRETRAINED, seed: int = 0, **changes: Any
 ) -> FineTuning:
     """A run of two epochs below a folder."""
-    known: dict[str, Any] = dict(length=2, fingerprint='0123', config=CONFIGS[task], settings={}, unit='epoch')
+    known: dict[str, Any] = dict(length=2, fingerprint='0123', config=CONFIGS.get(task), settings={}, unit='epoch')
     return fine_tuning(folder, task, start, seed, **{**known, **changes})
 
 
