@@ -68,7 +68,7 @@ TASKS = {
     ),
     'keypoints': Task(
         'demo/keypoints_vit-nano_scenes.py',
-        (Metric('AP', 'keypoints/AP'), Metric('PCK@0.1', 'keypoints/PCK@0.1')),
+        (Metric('PCK@0.1', 'keypoints/PCK@0.1'), Metric('AP', 'keypoints/AP')),
         'figures',
     ),
 }
