@@ -20,6 +20,7 @@ from mstkit.downstream import keypoints  # registers its components, as a config
 from mstkit.models import Guide, Masker, Objective, Pretrainer, Target
 from mstkit.models.objectives import Surroundings
 from mstkit.scenes.depth_files import ensure_depth_scenes
+from mstkit.scenes.figure_files import ensure_figure_scenes
 from mstkit.scenes.video_files import ensure_videos
 from mstkit.structures import MaskContext, Progress, TokenOutput, VisibleOutput
 
@@ -293,6 +294,7 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'UnreadableImageHook': ({}, None),
     'cluster': ({}, None),
     'depth': (dict(data='depth'), None),
+    'keypoints': (dict(data='figures'), None),
     'knn': ({}, None),
     'linear': ({}, None),
     'lowshot': ({}, None),
@@ -389,6 +391,7 @@ def make_files(folder: Path) -> None:
     files(folder)
     ensure_depth_scenes(folder / 'depth', 2, 1, 16)
     write_keypoints(folder / 'keypoints', train=2, val=1)
+    ensure_figure_scenes(folder / 'figures', 2, 1, 16)
     ensure_videos(folder / 'videos', 0, 1, 16, 2)
 
 

@@ -27,6 +27,7 @@ from mstkit.interop.sharded_checkpoint import REST, SUFFIX
 from mstkit.networks import open_networks
 from mstkit.registry import MODELS, TRANSFORMS
 from mstkit.scenes.depth_files import ensure_depth_scenes
+from mstkit.scenes.figure_files import ensure_figure_scenes
 from mstkit.scenes.video_files import ensure_videos
 
 from .evaluation.checkpoints import BACKBONE, NORMALIZATION, PIPELINE, save_checkpoint
@@ -302,6 +303,9 @@ READ_CHECKPOINTS: dict[str, Callable[[Path], list[object]]] = {
     'evaluation/depth.py': lambda file: [file, '--data', ensure_depth_scenes('depth', 2, 1, 32), '--device', 'cpu'],
     'evaluation/tracking.py': lambda file: [
         *(file, '--data', ensure_videos('videos', 0, 1, 32, 2), '--device', 'cpu'),
+    ],
+    'evaluation/keypoints.py': lambda file: [
+        *(file, '--data', ensure_figure_scenes('figures', 2, 1, 32), '--device', 'cpu'),
     ],
     'analysis/dark_secrets.py': lambda file: [file, '--images', labeled_images(Path('images')), '--device', 'cpu'],
     'analysis/attention_maps.py': lambda file: [

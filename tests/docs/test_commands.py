@@ -50,6 +50,7 @@ TOOLS = (
     'evaluation/retrieval.py',
     'evaluation/video_segmentation.py',
     'evaluation/depth.py',
+    'evaluation/keypoints.py',
     'evaluation/tracking.py',
     'ablate.py',
     'analysis/preview_masks.py',

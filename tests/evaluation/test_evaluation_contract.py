@@ -128,6 +128,28 @@ def still(data: Path) -> Path:
     return folder
 
 
+def marked(data: Path) -> Path:
+    """A folder beside that of the classes, of objects whose two keypoints are bright, and always in the same place."""
+    folder, points = data.with_name(f'{data.name}_keypoints'), [10, 12, 2, 23, 20, 1]
+    category = dict(id=1, name='object', keypoints=['one', 'other'])
+    for split, count in (('train', 6), ('val', 3)):
+        images, annotations = [], []
+        for number in range(1, count + 1):
+            pixels = np.random.default_rng(number).integers(0, 90, (32, 32, 3)).astype(np.uint8)
+            pixels[10:14, 8:12], pixels[18:22, 21:25] = COLORS['red'], COLORS['blue']
+            file = folder / f'{split}2017' / f'{number}.png'
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(file)
+            images.append(dict(id=number, file_name=file.name, width=32, height=32))
+            box = dict(bbox=[4, 4, 24, 22], area=400, iscrowd=0)
+            annotations.append(dict(id=number, image_id=number, category_id=1, keypoints=points, **box))
+        content = dict(images=images, annotations=annotations, categories=[category])
+        file = folder / 'annotations' / f'person_keypoints_{split}2017.json'
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(content))
+    return folder
+
+
 def build(name: str, data: Path) -> Evaluator:
     """From its defaults; what refuses those gets what it asks for, by the names of its settings."""
     try:
@@ -137,7 +159,7 @@ def build(name: str, data: Path) -> Evaluator:
     assert f'{name}.' in said, f'{name} cannot be built from its defaults and does not name the setting that it misses'
     # The class is the strongest channel of RGB.
     head = LinearHead(torch.eye(3)[[2, 1, 0]], torch.zeros(3), tuple(COLORS), 'last', 'f' * 64, 'bright')
-    made = {'depth': near_and_far, 'tracking': still}
+    made = {'depth': near_and_far, 'keypoints': marked, 'tracking': still}
     known = {'head': head, 'data': made[name](data) if name in made else data}
     kind: Any = EVALUATORS.module_dict[name]
     return kind(**{setting: known[setting] for setting in known if setting in kind.__init__.__annotations__})
@@ -363,6 +385,7 @@ def inputs(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dic
         '--ground-truth': folder / 'truth.json',
         'retrieval --data': folder,
         'depth --data': near_and_far(data),
+        'keypoints --data': marked(data),
         'tracking --data': still(data),
         'video_segmentation --data': write_davis(folder / 'davis'),
     }

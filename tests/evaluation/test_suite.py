@@ -56,7 +56,7 @@ def test_a_suite_is_built_from_names_and_settings() -> None:
     ('names', 'settings', 'says'),
     [
         ([], {}, 'no evaluation was named; there are .*cluster'),
-        (['knm'], {}, "no evaluation 'knm', only .*cluster, depth, finetune, knn.* Did you mean knn"),
+        (['knm'], {}, "no evaluation 'knm', only .*cluster, depth, finetune, keypoints, knn.* Did you mean knn"),
         (['knn'], {'ks': 3}, "'ks' names no setting"),
         (['knn'], {'knn.k': 3}, "knn has no setting 'k', only ks, temperature.* Did you mean ks"),
         (['knn'], {'lowshot.runs': 3}, "lowshot.runs is set, but the suite has no evaluation 'lowshot', only knn"),

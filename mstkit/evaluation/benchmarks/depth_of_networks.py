@@ -8,15 +8,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mstkit.datasets.depth_pairs import find_pairs
 from mstkit.errors import UsageError
 from mstkit.evaluation.benchmarks.depth_images import DepthImages, read_pairs
+from mstkit.evaluation.benchmarks.layer_tokens import check_probe, layer_tokens
 from mstkit.evaluation.evaluated_network import FrozenNetwork
 from mstkit.evaluation.protocols.depth_probe import DepthTokens, choose_rate, scores, train_head
-from mstkit.utils.checks import check_count, check_list, check_number, check_size
-from mstkit.utils.progress_bar import track
+from mstkit.utils.checks import check_number
 
 RATES = (1e-3, 1e-2)
 
@@ -49,17 +48,10 @@ class DepthProtocol(NamedTuple):
 
     def check(self, where: str) -> None:
         """Raises UsageError for a setting out of range; ``where`` is the beginning of their names."""
-        check_count(f'{where}layers', self.layers, 1, 1000)
-        if self.size is not None:
-            check_size(f'{where}size', self.size)
+        check_probe(where, self.layers, self.size, self.rates, self.epochs, self.batch_size, self.held_out, self.most)
         for name in ('units', 'farthest'):
             if (value := getattr(self, name)) is not None:
                 check_number(f'{where}{name}', value, 1e-6, 1e9)
-        check_list(f'{where}rates', self.rates, check_number, 1e-8, 1e3)
-        check_count(f'{where}epochs', self.epochs, 1, 10**6)
-        check_count(f'{where}batch_size', self.batch_size, 1, 10**6)
-        check_number(f'{where}held_out', self.held_out, above=0, below=1)
-        check_count(f'{where}most', self.most, 2)
 
 
 class DepthResult(NamedTuple):
@@ -142,14 +134,18 @@ def measure_depth(
     known, truth = (torch.where(part.depth <= farthest, part.depth, 0.0) for part in (train, val))
     if not bool((truth > 0).any()):
         raise UsageError(f'no depth of {data.root}/annotations/{data.splits[1]} is known up to {farthest:g} m.')
-    tokens = DepthTokens(_tokens(network, train.images, protocol.layers, device, batch_size), known.to(device))
+
+    def tokens_of(images: Tensor) -> Tensor:
+        return layer_tokens(network, images, protocol.layers, 'depth.', device, batch_size)
+
+    tokens = DepthTokens(tokens_of(train.images), known.to(device))
     fixed = (protocol.epochs, protocol.batch_size, farthest, seed)
     rate = protocol.rates[0]
     if len(protocol.rates) > 1:
         rate, _ = choose_rate(tokens, protocol.rates, *fixed, protocol.held_out)
     head = train_head(tokens, rate, *fixed, what='depth head')
-    seen = _tokens(network, val.images, protocol.layers, device, batch_size)
-    predicted = head.predict(seen, (size, size), protocol.batch_size).clamp(farthest / 1000, farthest).cpu()
+    predicted = head.predict(tokens_of(val.images), (size, size), protocol.batch_size)
+    predicted = predicted.clamp(farthest / 1000, farthest).cpu()
     of_place = scores(_mean_at_each_place(known).expand_as(truth), truth)
     left_out = max(0, len(data.train) - protocol.most)
     return DepthResult(scores(predicted, truth), of_place, rate, predicted, val, left_out)
@@ -159,31 +155,3 @@ def _mean_at_each_place(known: Tensor) -> Tensor:
     """(S, S): the mean of the known depths there; where none is, that of all."""
     count = (known > 0).sum(dim=0)
     return torch.where(count > 0, known.sum(dim=0) / count.clamp_min(1), known.sum() / (known > 0).sum())
-
-
-@torch.no_grad()
-def _tokens(network: FrozenNetwork, images: Tensor, layers: int, device: torch.device | str, batch: int) -> Tensor:
-    """Patch tokens of equally spaced blocks, each with the pooled token behind: (M, C, h, w) float16."""
-    blocks = len(network.blocks)
-    if layers > blocks:
-        raise UsageError(f'depth.layers is {layers}, but {network.name} has {blocks} blocks.')
-    chosen = [(number + 1) * blocks // layers - 1 for number in range(layers)]
-    encode = network.layers(blocks - chosen[0])
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (network.mean, network.std))
-    found = []
-    for part in track(images.split(batch), -(-len(images) // batch), f'tokens of {network.name}'):
-        outputs = encode((part.to(device).float() - mean) / std)
-        outputs = [outputs[index - chosen[0]] for index in chosen]
-        grid = max((one.grid for one in outputs), key=lambda sides: sides[0])
-        maps = [
-            torch.cat([one.patch_tokens, one.pooled[:, None].expand_as(one.patch_tokens)], dim=2)
-            .transpose(1, 2)
-            .unflatten(2, one.grid)
-            for one in outputs
-        ]
-        same = [functional.interpolate(one.float(), grid, mode='bilinear', align_corners=False) for one in maps]
-        found.append(torch.cat(same, dim=1).half())
-    tokens = torch.cat(found)
-    if not bool(tokens.isfinite().all()):
-        raise UsageError(f'the patch tokens of {network.name} are not finite, or too large for half precision.')
-    return tokens

@@ -12,6 +12,7 @@ from mstkit.evaluation.evaluators.backgrounds import BackgroundsEvaluator
 from mstkit.evaluation.evaluators.clusters import ClusterEvaluator
 from mstkit.evaluation.evaluators.depth import DepthEvaluator
 from mstkit.evaluation.evaluators.finetune import FineTuneEvaluator
+from mstkit.evaluation.evaluators.keypoint_evaluator import KeypointEvaluator
 from mstkit.evaluation.evaluators.knn import KNNEvaluator
 from mstkit.evaluation.evaluators.linear import LinearEvaluator
 from mstkit.evaluation.evaluators.low_shot import LowShotEvaluator
@@ -25,6 +26,7 @@ __all__ = [
     'DepthEvaluator',
     'FineTuneEvaluator',
     'KNNEvaluator',
+    'KeypointEvaluator',
     'LinearEvaluator',
     'LowShotEvaluator',
     'MaskedImagesEvaluator',

@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 
 from mstkit.errors import UsageError
 from mstkit.evaluation.benchmarks.depth_of_networks import RATES, DepthData, DepthProtocol, measure_depth
+from mstkit.evaluation.benchmarks.layer_tokens import check_layers
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork
 from mstkit.registry import EVALUATORS
 
@@ -51,11 +52,7 @@ class DepthEvaluator:
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
         """Raises UsageError for more layers than the network has."""
-        blocks = len(evaluated.network.blocks)
-        if self.protocol.layers > blocks:
-            raise UsageError(
-                f'depth.layers is {self.protocol.layers}, but {evaluated.network.name} has {blocks} blocks.'
-            )
+        check_layers('depth.', self.protocol.layers, evaluated.network)
 
     def __call__(self, evaluated: EvaluatedNetwork) -> dict[str, float]:
         """Measures; the train and val folders of the suite are not used.

@@ -6,22 +6,18 @@ layer learns from stored tokens of images that are not augmented, by the scale-i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from mstkit.errors import UsageError
-from mstkit.utils.progress_bar import track
+from mstkit.evaluation.protocols.token_probe import UPSAMPLED, TokenHead, best_rate, hold_out, train_on_tokens
 
 BINS = 256
-UPSAMPLED = 4  # cells per patch along a side, on which depth is learned
 THRESHOLD = 1.25  # of the ratio of two depths
 _VARIANCE = 0.85  # share of the mean's square that the loss forgives
-_BETAS = (0.9, 0.999)
 
 
 class DepthTokens(NamedTuple):
@@ -40,8 +36,8 @@ class DepthTokens(NamedTuple):
         return DepthTokens(self.tokens[rows], self.depth[rows])
 
 
-class DepthHead(nn.Module):
-    """Depth of every patch: channels standardized, then a linear layer with an output for each of the depths.
+class DepthHead(TokenHead):
+    """Depth of every patch: a linear layer with an output for each of the depths.
 
     Args:
         tokens: (M, C, h, w) of the train images, for mean and standard deviation of the channels.
@@ -49,21 +45,11 @@ class DepthHead(nn.Module):
         seed: of the first weights.
     """
 
-    mean: Tensor
-    std: Tensor
     depths: Tensor
 
     def __init__(self, tokens: Tensor, farthest: float, seed: int = 0) -> None:
-        super().__init__()
-        rows = tokens.float().movedim(1, -1).flatten(0, 2)
-        self.register_buffer('mean', rows.mean(dim=0))
-        self.register_buffer('std', rows.std(dim=0).clamp_min(1e-6))
+        super().__init__(tokens, BINS, seed)
         self.register_buffer('depths', torch.linspace(farthest / 1000, farthest, BINS))
-        with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
-            self.linear = nn.Linear(len(self.mean), BINS)
-            nn.init.normal_(self.linear.weight, std=0.01)
-            nn.init.zeros_(self.linear.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Depth on a grid that is ``UPSAMPLED`` times as fine.
@@ -74,12 +60,7 @@ class DepthHead(nn.Module):
         Returns:
             (B, 4h, 4w) float32.
         """
-        rows = (tokens.float().movedim(1, -1) - self.mean) / self.std
-        # Bilinear maps of the outputs are those of the tokens: both are linear, and there are fewer outputs.
-        weights = functional.interpolate(
-            self.linear(rows).movedim(-1, 1), scale_factor=UPSAMPLED, mode='bilinear', align_corners=False
-        )
-        weights = weights.relu() + 0.1
+        weights = self.maps(tokens).relu() + 0.1
         return (weights * self.depths[:, None, None]).sum(dim=1) / weights.sum(dim=1)
 
     def predict(self, tokens: Tensor, size: tuple[int, int], batch: int = 16) -> Tensor:
@@ -121,36 +102,26 @@ def train_head(
     grid = tuple(side * UPSAMPLED for side in train.tokens.shape[-2:])
     # Of the cells of the finer grid, the depth of the pixel in the middle.
     known = functional.interpolate(train.depth[:, None], grid, mode='nearest-exact')[:, 0]
-    order = torch.Generator().manual_seed(seed)
-    steps = epochs * math.ceil(len(known) / batch)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=rate, betas=_BETAS, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in track(range(epochs), epochs, what) if what else range(epochs):
-        for rows in torch.randperm(len(known), generator=order).to(known.device).split(batch):
-            loss = scale_invariant(head(train.tokens[rows]), known[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return head.requires_grad_(False)
+
+    def loss(head: DepthHead, rows: Tensor) -> Tensor:
+        return scale_invariant(head(train.tokens[rows]), known[rows])
+
+    return train_on_tokens(head, len(known), loss, rate, epochs, batch, seed, what)
 
 
 def choose_rate(
     train: DepthTokens, rates: Sequence[float], epochs: int, batch: int, farthest: float, seed: int, held_out: float
 ) -> tuple[float, dict[float, float]]:
     """The learning rate whose head has the smallest error (rmse) on held-out train images, and the errors of all."""
-    shuffled = torch.randperm(len(train.depth), generator=torch.Generator().manual_seed(seed))
-    count = min(max(1, round(held_out * len(shuffled))), len(shuffled) - 1)
-    held, kept = (train.at(rows.sort().values.to(train.depth.device)) for rows in (shuffled[:count], shuffled[count:]))
-    errors = {}
-    for rate in track(list(rates), len(rates), 'learning rates'):
+    rows = hold_out(len(train.depth), held_out, seed)
+    held, kept = (train.at(part.to(train.depth.device)) for part in rows)
+
+    def error_of(rate: float) -> float:
         head = train_head(kept, rate, epochs, batch, farthest, seed)
         found = head.predict(held.tokens, tuple(held.depth.shape[-2:]), batch)  # type: ignore[arg-type]
-        errors[rate] = scores(found, held.depth)['rmse']
-    best = min(errors, key=lambda rate: (math.inf if math.isnan(errors[rate]) else errors[rate], rate))
-    if not math.isfinite(errors[best]):
-        raise UsageError(f'the depth heads of all learning rates ({", ".join(map(str, rates))}) are not finite.')
-    return best, errors
+        return scores(found, held.depth)['rmse']
+
+    return best_rate(rates, error_of, 'depth heads')
 
 
 def scores(depth: Tensor, known: Tensor) -> dict[str, float]:
