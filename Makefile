@@ -87,7 +87,7 @@ endef
 
 help:
 	@echo 'make demo           pre-train MST on the built-in images, write its report, print its k-NN accuracy (minutes)'
-	@echo 'make demo-transfer  fine-tune its backbone: detection, segmentation, classification, depth (half an hour)'
+	@echo 'make demo-transfer  take its backbone into six tasks, from detection to tracking (half an hour)'
 	@echo 'make test           lint, types and tests'
 	@echo 'make test-all       the same, with the slow tests'
 	@echo 'make docs           the documentation as a site, build/docs/html, with its links checked'
@@ -105,7 +105,7 @@ demo: $(RUNTIME)
 
 demo-transfer: $(RUNTIME)
 	@test -f $(DEMO_CHECKPOINT) || $(VENV_PYTHON) tools/demo.py $(DEMO_ARGS)
-	@$(VENV_PYTHON) tools/transfer.py --pretrained $(DEMO_CHECKPOINT) --from-scratch-too $(TRANSFER_ARGS)
+	@$(VENV_PYTHON) tools/transfer.py --pretrained $(DEMO_CHECKPOINT) --from-scratch-too --jobs 2 $(TRANSFER_ARGS)
 
 lint: $(TESTS)
 	@$(VENV_PYTHON) -m ruff check

@@ -1,7 +1,8 @@
 """Fine-tunes a pre-trained backbone in several tasks: ``mstkit transfer --pretrained FILE``.
 
-By default it trains the demo configs on the built-in images; ``--configs`` and ``--data-root`` give others. The same
-command continues after an interruption. Options with ``TASK=VALUE`` take one or more of these.
+Tracking needs no training: boxes are followed by the features as they are. By default the demo configs are trained on
+the built-in images; ``--configs`` and ``--data-root`` give others. The same command continues after an interruption.
+Options with ``TASK=VALUE`` take one or more of these.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ import mstkit.downstream  # noqa: F401  (mmcv's operators, for configs of mmdet 
 from mstkit.engine.launch.command_line import parse_seeds
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.experiments import FINISHED, failures, run_jobs
-from mstkit.experiments.predictions import draw_predictions
+from mstkit.experiments.predictions import draw_predictions, stack_images
 from mstkit.experiments.tasks import TASKS, check_task
-from mstkit.experiments.transfer import Plan, TaskOptions, make_plan
+from mstkit.experiments.transfer import FineTuning, Plan, TaskOptions, make_plan
 from mstkit.experiments.transfer_report import write_report
 from mstkit.experiments.transfer_source import read_source
+from mstkit.experiments.zero_shot import ZeroShot
 from mstkit.interop.checkpoint import BRANCH_PREFIXES
 from mstkit.scenes.depth_files import ensure_depth_scenes
 from mstkit.scenes.figure_files import ensure_figure_scenes
 from mstkit.scenes.scene_files import ensure_scenes
+from mstkit.scenes.video_files import ensure_videos
 from mstkit.utils.output_paths import output_folder
 from mstkit.utils.shipped_files import find_config, from_here, shipped
 
@@ -37,6 +40,7 @@ SCENES: dict[str, tuple[Path, Callable[[Path], Path]]] = {  # that the demo conf
     'objects': (Path('work_dirs') / 'scenes', ensure_scenes),
     'depth': (Path('work_dirs') / 'depth_scenes', functools.partial(ensure_depth_scenes, size=96)),
     'figures': (Path('work_dirs') / 'figures', ensure_figure_scenes),
+    'videos': (Path('work_dirs') / 'videos', ensure_videos),
 }
 
 
@@ -93,11 +97,14 @@ def read_tasks(args: argparse.Namespace) -> dict[str, TaskOptions]:
     classes = by_task(args.num_classes, '--num-classes', tasks, int)
     lengths = by_task(args.length, '--length', tasks, int)
     for task in tasks:
+        for option, values in (('--configs', configs), ('--num-classes', classes), ('--length', lengths)):
+            if task in values and TASKS[task].program is not None:
+                raise UsageError(f'{option} {task}={values[task]}: {task} is measured without training.')
         if (scenes := TASKS[task].scenes) and task not in configs:
             roots.setdefault(task, str(SCENES[scenes][0]))
     return {
         task: TaskOptions(
-            find_config(configs[task]) if task in configs else from_here(CONFIGS / TASKS[task].config),
+            find_config(configs[task]) if task in configs else _demo_config(task),
             roots.get(task),
             classes.get(task),
             lengths.get(task),
@@ -106,18 +113,27 @@ def read_tasks(args: argparse.Namespace) -> dict[str, TaskOptions]:
     }
 
 
+def _demo_config(task: str) -> Path | None:
+    return from_here(CONFIGS / TASKS[task].config) if TASKS[task].config else None
+
+
 def draw(plan: Plan, count: int, say: Callable[[str], object]) -> list[str]:
     """Draws a sheet of predictions per task, of the first seed; returns the file names."""
     files = []
     for task in plan.tasks:
         runs = [run for run in plan.runs if run.task == task and run.seed == plan.runs[0].seed]
         done = {run.start: run for run in runs if run.record().get('status') == FINISHED}
-        if not done or not count:
+        trained = {start: run for start, run in done.items() if isinstance(run, FineTuning)}
+        pictures = [picture for run in done.values() if isinstance(run, ZeroShot) for picture in run.pictures]
+        if not count or not (trained or pictures):
             continue
         name = f'{task}_predictions.png'
         say(f'drawing {plan.folder / name}')
         try:
-            draw_predictions(done, plan.folder / name, count)
+            if trained:
+                draw_predictions(trained, plan.folder / name, count)
+            else:
+                stack_images(pictures, plan.folder / name)
         except UsageError as error:
             say(f'not drawn: {error}')  # the report does not need it
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,6 +95,20 @@ def predict(run: FineTuning, count: int) -> tuple[list[Prediction], Painter]:
                 (sample,) = model.test_step(pseudo_collate([dataset[index]]))
             predictions.append(Prediction(_image(dataset.get_data_info(index)), sample.cpu()))
     return predictions, Painter(dataset.metainfo)
+
+
+def stack_images(files: Sequence[Path], path: Path) -> None:
+    """Puts pictures below each other, in the order given, into one PNG, which is written atomically.
+
+    Args:
+        files: of the pictures.
+        path: of the PNG.
+    """
+    images = [Image.fromarray(read_image(file)) for file in files]
+    sheet = Image.new('RGB', (max(one.width for one in images), sum(one.height for one in images)), 'white')
+    for number, image in enumerate(images):
+        sheet.paste(image, (0, sum(one.height for one in images[:number])))
+    save_image(sheet, path)
 
 
 @contextmanager

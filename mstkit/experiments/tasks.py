@@ -34,14 +34,16 @@ class Task(NamedTuple):
     """A downstream task.
 
     Attributes:
-        config: its demo config in configs/downstream.
+        config: its demo config in configs/downstream; empty for a task that is measured without training.
         metrics: the main one first.
         scenes: which of the built-in images its demo config reads from files (a name of ``SCENES``); None for none.
+        program: the tool that measures it without training; None for a task that is trained.
     """
 
     config: str
     metrics: tuple[Metric, ...]
     scenes: str | None = None
+    program: str | None = None
 
 
 TASKS = {
@@ -70,6 +72,16 @@ TASKS = {
         'demo/keypoints_vit-nano_scenes.py',
         (Metric('PCK@0.1', 'keypoints/PCK@0.1'), Metric('AP', 'keypoints/AP')),
         'figures',
+    ),
+    'tracking': Task(
+        '',
+        (
+            Metric('success', 'success'),
+            Metric('precision', 'precision'),
+            Metric('AO', 'ao'),
+        ),
+        'videos',
+        'tools/evaluation/tracking.py',
     ),
 }
 

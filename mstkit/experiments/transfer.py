@@ -13,29 +13,24 @@ from mmengine.config import Config
 
 from mstkit.engine.launch.launch import load_config, read_config
 from mstkit.errors import UsageError
-from mstkit.experiments.job import Curves, Job, fingerprint_of, newest
+from mstkit.experiments.job import Curves, fingerprint_of, newest
 from mstkit.experiments.measurements import validation_curves
 from mstkit.experiments.tasks import TASKS, check_task
+from mstkit.experiments.transfer_run import PRETRAINED, SCRATCH, TransferRun, run_folder
 from mstkit.experiments.transfer_source import Source
-
-PRETRAINED, SCRATCH = 'pre-trained', 'random init'
+from mstkit.experiments.zero_shot import zero_shot
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuning(Job):
+class FineTuning(TransferRun):
     """One training of a downstream task, from one start with one seed.
 
     Attributes:
-        task: a key of ``TASKS``.
-        start: ``PRETRAINED`` or ``SCRATCH``.
         settings: further arguments of :func:`mstkit.engine.launch.launch.load_config`.
     """
 
-    task: str
-    start: str
     settings: Mapping[str, Any]
 
-    KIND = 'run'
     RECORD = 'run.json'
     MEASURED_IN = '*/vis_data/scalars.json'  # mmengine's log, one for each start and resume
 
@@ -90,13 +85,13 @@ class TaskOptions:
     """The options of a task.
 
     Attributes:
-        config: the config file.
+        config: the config file; None for a task that is measured without training.
         data_root: the folder of its data; by default that of the config.
         num_classes: needed if it cannot be read from the data, as for label maps.
         length: number of epochs, or of iterations if the config counts these; by default that of the config.
     """
 
-    config: Path
+    config: Path | None
     data_root: str | None = None
     num_classes: int | None = None
     length: int | None = None
@@ -110,7 +105,7 @@ class TaskOptions:
 class Plan(NamedTuple):
     """A transfer, ready to be run: its runs in order, the options by task, the backbone, and the folder."""
 
-    runs: tuple[FineTuning, ...]
+    runs: tuple[TransferRun, ...]
     tasks: Mapping[str, TaskOptions]
     source: Source
     folder: Path
@@ -138,9 +133,12 @@ def make_plan(
     if not tasks:
         raise UsageError(f'there is no task to train; there are {", ".join(TASKS)}.')
     starts = (PRETRAINED, SCRATCH) if from_scratch_too else (PRETRAINED,)
-    runs: list[FineTuning] = []
+    runs: list[TransferRun] = []
     for task, options in tasks.items():
-        runs += _runs_of(check_task(task), options, source, folder, starts, seeds)
+        if TASKS[check_task(task)].program is None:
+            runs += _runs_of(task, options, source, folder, starts, seeds)
+        else:
+            runs += zero_shot(task, options.data_root, source, folder, starts, seeds)
     for run in runs:
         run.check_ours()
     return Plan(tuple(runs), tasks, source, folder)
@@ -150,6 +148,8 @@ def _runs_of(
     task: str, options: TaskOptions, source: Source, folder: Path, starts: Sequence[str], seeds: Sequence[int]
 ) -> list[FineTuning]:
     """The runs of one task; its config is loaded with all options, to find errors in them early."""
+    if options.config is None:
+        raise UsageError(f'{task} is trained: give its config.')
     raw = read_config(options.config)
     if not (raw.get('default_hooks') or {}).get('pretrained'):
         raise UsageError(
@@ -174,7 +174,7 @@ def fine_tuning(
     folder: Path, task: str, start: str, seed: int, config: Path, settings: Mapping[str, Any], **more: Any
 ) -> FineTuning:
     """One run of a transfer, in its sub-folder; ``more`` are further attributes of :class:`FineTuning`."""
-    work_dir = folder / task / start.replace(' ', '-') / f'seed{seed}'
+    work_dir = run_folder(folder, task, start, seed)
     words = [str(config), '--work-dir', str(work_dir), '--seed', str(seed)]
     for key, value in settings.items():
         words += [f'--{key.replace("_", "-")}', str(value)]

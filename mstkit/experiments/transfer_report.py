@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from mstkit.experiments.job_results import NOTHING, Result, csv_rows, markdown_rows, mean_curves, write_page
 from mstkit.experiments.seed_statistics import spread
 from mstkit.experiments.tasks import TASKS
-from mstkit.experiments.transfer import PRETRAINED, SCRATCH, FineTuning, Plan
+from mstkit.experiments.transfer import Plan
+from mstkit.experiments.transfer_run import PRETRAINED, SCRATCH, TransferRun
 from mstkit.visualization import draw_curves
 
 NAME = 'transfer'
@@ -24,10 +25,10 @@ EXPLANATION = (
 class RunResult(Result):
     """The result of one run, with the curves of its metrics."""
 
-    job: FineTuning
+    job: TransferRun
 
 
-def read_results(runs: Sequence[FineTuning]) -> list[RunResult]:
+def read_results(runs: Sequence[TransferRun]) -> list[RunResult]:
     """Reads the records of runs, finished or not.
 
     Raises:
@@ -107,7 +108,7 @@ def csv_table(results: Sequence[RunResult]) -> str:
 def draw_plots(plan: Plan, results: Sequence[RunResult]) -> dict[str, str]:
     """Draws metrics over training, mean over seeds and each seed faintly; returns the files by task."""
     files = {}
-    for task in dict.fromkeys(result.job.task for result in results):
+    for task in dict.fromkeys(result.job.task for result in results if TASKS[result.job.task].program is None):
         metrics = [metric for metric in TASKS[task].metrics if metric.unit == '%']  # they share an axis
         panels = mean_curves(by_start(results, task), [metric.name for metric in metrics])
         if any(panels.values()):
@@ -122,7 +123,7 @@ def _settings(plan: Plan) -> str:
     lines = []
     for task, options in plan.tasks.items():
         run = next(run for run in plan.runs if run.task == task)
-        words = [f'`{options.config}`']
+        words = [f'`{options.config}`' if options.config else f'without training, by `{TASKS[task].program}`']
         words += [f'{run.length} {run.unit}{"s" if run.length > 1 else ""}'] if run.length else []
         words += [f'data in `{options.data_root}`'] if options.data_root else []
         words += [f'{options.num_classes} classes'] if options.num_classes else []

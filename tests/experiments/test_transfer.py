@@ -12,8 +12,8 @@ from mmengine.config import Config
 
 from mstkit.errors import UsageError
 from mstkit.experiments import FINISHED
-from mstkit.experiments.tasks import TASKS, check_task
-from mstkit.experiments.transfer import PRETRAINED, SCRATCH, Plan, TaskOptions, make_plan
+from mstkit.experiments.tasks import check_task
+from mstkit.experiments.transfer import PRETRAINED, SCRATCH, FineTuning, Plan, TaskOptions, make_plan
 from mstkit.experiments.transfer_source import read_source
 
 from .toy_transfer import CONFIGS, DOWNSTREAM, log
@@ -33,7 +33,7 @@ def test_every_task_start_and_seed_is_a_run(checkpoint, scenes, tmp_path):
     }
     made = plan(checkpoint, tmp_path, tasks=tasks, seeds=(0, 5), from_scratch_too=True)
     assert [run.name for run in made.runs] == [
-        f'{task}, {start}, seed {seed}' for task in TASKS for start in (PRETRAINED, SCRATCH) for seed in (0, 5)
+        f'{task}, {start}, seed {seed}' for task in tasks for start in (PRETRAINED, SCRATCH) for seed in (0, 5)
     ]
     assert len({run.folder for run in made.runs}) == len({run.fingerprint for run in made.runs}) == 12
     assert made.runs[3].folder == tmp_path / 'work' / 'detection' / 'random-init' / 'seed5'
@@ -54,6 +54,7 @@ def test_lengths_are_epochs_or_iterations(checkpoint, scenes, tmp_path):
         'classification': TaskOptions(CLASSIFIER, length=3),
     }
     pixels, images = plan(checkpoint, tmp_path, tasks=tasks).runs
+    assert isinstance(pixels, FineTuning) and isinstance(images, FineTuning)
     assert (pixels.length, pixels.unit) == (70, 'iteration')
     assert (images.length, images.unit) == (3, 'epoch')
     words = pixels.arguments
