@@ -106,7 +106,7 @@ class KeypointFolder(ReadsImages, BaseDataset):
         count, images = len(found.instances), len({one.image for one in found.instances})
         print_log(
             f'KeypointFolder: {count} of {kind.name!r} with {len(kind.names)} keypoints in {images} images of '
-            f' {self.ann_file}{f"; left out: {left_out}" if left_out else ""}',
+            f'{self.ann_file}{f"; left out: {left_out}" if left_out else ""}',
             logger='current',
         )
         return [
