@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,20 @@ import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, s
 
 # isort: split
 import numpy as np
-import torch
 from mmengine.structures import InstanceData
 from PIL import Image
 
+from mstkit.commands.probe_options import add_probe_options, file_name, scores_table
 from mstkit.errors import exit_cleanly
 from mstkit.evaluation.benchmarks.keypoint_crops import read_crops, squares, to_crops
 from mstkit.evaluation.benchmarks.keypoints_of_networks import (
-    RATES,
     KeypointData,
     KeypointProtocol,
     KeypointResult,
     measure_keypoints,
 )
 from mstkit.evaluation.evaluated_network import LARGEST_SEED
-from mstkit.networks import KINDS_IN_WORDS, open_networks
+from mstkit.networks import open_networks
 from mstkit.utils.checks import check_count
 from mstkit.utils.files import write_atomically
 from mstkit.utils.output_paths import output_folder
@@ -45,26 +43,17 @@ GROUP = 'measure'  # of mstkit --help
 
 ROWS = 6  # crops in the figure
 CELL = 192  # px, side of a cell
+COLUMNS = dict.fromkeys(('pck20', 'pck10', 'ap', 'ap50', 'ap75'), 2)  # of the table, with their decimal places
 PLACE = 'mean place in the box'
 
 
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
-    defaults = KeypointProtocol()
     parser = argparse.ArgumentParser(description='Linear probe of keypoints on frozen patch tokens.')
-    parser.add_argument('source', nargs='+', help=KINDS_IN_WORDS)
+    add_probe_options(parser, KeypointProtocol(), 'instances', 'a crop', 'keypoints.json')
     parser.add_argument(
         '--data', required=True, metavar='DIR', help='{train,val}2017 and annotations/person_keypoints_…2017.json'
     )
-    parser.add_argument('--layers', type=int, default=defaults.layers, help='blocks that give tokens: 1, or 4')
-    parser.add_argument('--size', type=int, help='px, side of a crop; default: that of the network')
-    parser.add_argument('--epochs', type=int, default=defaults.epochs, help='over the train instances')
-    parser.add_argument('--rates', type=float, nargs='+', default=RATES, help='held-out train instances choose one')
-    parser.add_argument('--most', type=int, default=defaults.most, metavar='N', help='train instances at the most')
-    parser.add_argument('--branch', help='student or teacher; default: all that a checkpoint has')
-    parser.add_argument('--seed', type=int, default=0, help='of weights, order and held-out instances')
-    parser.add_argument('--out', metavar='DIR', help='for keypoints.json and pictures')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     return parser.parse_args()
 
 
@@ -88,12 +77,11 @@ def main() -> None:
         of_each = {name: None if math.isnan(value) else value for name, value in found.of_each.items()}
         rows[network.name] = {**found.scores, 'rate': found.rate, 'pck20_of_each': of_each}
         if args.out:
-            folder = re.sub(r'[^\w.-]+', '_', network.name)
-            save_image(picture(network.name, data, found), Path(args.out, f'{folder}.png'))
+            save_image(picture(network.name, data, found), Path(args.out, f'{file_name(network.name)}.png'))
     print(f'{len(data.train.instances) - left_out} train and {len(data.val.instances)} val instances{unused(data)}')
     if left_out:
         print(f'{left_out} of {len(data.train.instances)} train instances are left out (--most)')
-    print(table(rows))
+    print(scores_table(rows, COLUMNS))
     if args.out:
         content: dict[str, Any] = dict(
             sources=args.source,
@@ -112,15 +100,6 @@ def unused(data: KeypointData) -> str:
     counts = {what: count + data.val.left_out[what] for what, count in data.train.left_out.items()}
     said = ', '.join(f'{count} {what}' for what, count in counts.items() if count)
     return f'; not used: annotations {said}' if said else ''
-
-
-def table(rows: dict[str, dict[str, Any]]) -> str:
-    """A line for each network, and first what is reached without looking at an image."""
-    names = ('pck20', 'pck10', 'ap', 'ap50', 'ap75')
-    wide = max(map(len, rows)) + 2
-    lines = [' ' * wide + ''.join(f'{name:>10}' for name in names)]
-    lines += [f'{title:{wide}}' + ''.join(f'{values[name]:10.2f}' for name in names) for title, values in rows.items()]
-    return '\n'.join(lines)
 
 
 def picture(name: str, data: KeypointData, found: KeypointResult) -> Image.Image:
