@@ -64,7 +64,7 @@ TASKS = {
         (
             Metric('d1', 'd1', 100.0),
             Metric('abs rel', 'abs_rel', 100.0),
-            Metric('RMSE', 'rmse', unit='m'),
+            Metric('RMSE', 'rmse', 100.0, unit='cm'),
         ),
         'depth',
     ),

@@ -82,10 +82,15 @@ def markdown_table(results: Sequence[RunResult]) -> str:
             cells = [task, metric.title, *(str(one or NOTHING) for one in reached)]
             if len(starts) == 2:
                 first, second = reached
-                cells.append(f'{first.mean - second.mean:+.1f}' if first and second else NOTHING)
+                cells.append(_difference(first.mean - second.mean) if first and second else NOTHING)
             rows.append([*cells, counts])
     difference = ['difference'] if len(starts) == 2 else []
     return markdown_rows(['task', 'metric', *starts, *difference, 'seeds finished'], rows)
+
+
+def _difference(value: float) -> str:
+    """With its sign; what rounds to 0 has that of 0, as -0.0 would say something."""
+    return f'{round(value, 1) + 0.0:+.1f}'
 
 
 def csv_table(results: Sequence[RunResult]) -> str:

@@ -75,6 +75,8 @@ def test_one_start_has_no_difference_and_one_seed_no_deviation(tmp_path):
     log(worse, (2, {'accuracy/top1': 50.0}))
     worse.write(status=FINISHED, seconds=1.0)
     assert cells(markdown_table(read_results([run, worse])))[2][2:5] == ['45.2', '50.0', '-4.8']
+    log(worse, (2, {'accuracy/top1': 45.27}))
+    assert cells(markdown_table(read_results([run, worse])))[2][4] == '+0.0', 'not -0.0'
 
 
 def test_the_csv_has_every_validation_unrounded(runs):

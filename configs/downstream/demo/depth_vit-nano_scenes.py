@@ -33,8 +33,8 @@ val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=
 test_dataloader = val_dataloader
 
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type='PolyLR', eta_min=1e-6, power=0.9, begin=30, end=iterations, by_epoch=False),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=32),
+    dict(type='PolyLR', eta_min=1e-6, power=0.9, begin=32, end=iterations, by_epoch=False),
 ]
 train_cfg = dict(max_iters=iterations, val_interval=100)
 default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=100))
