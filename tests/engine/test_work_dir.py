@@ -163,11 +163,10 @@ def test_a_killed_training_leaves_no_lock_although_its_workers_live(tmp_path):
     child = os.fork()
     if child == 0:
         lock = lock_work_dir(tmp_path)
-        worker = os.fork()
-        if worker == 0:
+        if os.fork() == 0:
+            os.write(writer, str(os.getpid()).encode())  # by the worker, which then is one that has let go of the lock
             time.sleep(60)
             os._exit(0)
-        os.write(writer, str(worker).encode())
         time.sleep(60)
         os._exit(bool(lock))
     worker = int(os.read(reader, 20))
