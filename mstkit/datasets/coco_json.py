@@ -25,13 +25,18 @@ class AnnotationFile(NamedTuple):
         purpose: what it annotates, as in ``annotation file for detection``.
         example: a name of such a file.
         option: how another file is given.
-        lists: the required fields of each list's entries, with their types.
+        lists: the required fields of each list's entries, with their types; None for those of detection.
     """
 
     purpose: str = 'detection'
     example: str = 'instances_train2017.json'
     option: str = 'the data root (--data-root DIR) or ann_file'
-    lists: Mapping[str, Mapping[str, Any]] = FIELDS
+    lists: Mapping[str, Mapping[str, Any]] | None = None
+
+    @property
+    def fields(self) -> Mapping[str, Mapping[str, Any]]:
+        """The required fields of each list's entries, with their types."""
+        return FIELDS if self.lists is None else self.lists
 
 
 DETECTION = AnnotationFile()
@@ -52,7 +57,7 @@ def read_coco(path: str | os.PathLike[str], kind: AnnotationFile = DETECTION) ->
             that training or evaluation needs, an id is not unique, or an annotation has an unknown image or category.
     """
     content = _load(path, kind)
-    missing = [name for name in kind.lists if not isinstance(content.get(name), list)]
+    missing = [name for name in kind.fields if not isinstance(content.get(name), list)]
     if missing:
         raise UsageError(
             f'{path} has no {" and no ".join(missing)} (it has {first_few(list(content), 6) or "nothing"}): give an '
@@ -61,7 +66,7 @@ def read_coco(path: str | os.PathLike[str], kind: AnnotationFile = DETECTION) ->
     for name in ('images', 'categories'):
         if not content[name]:
             raise UsageError(f'the list of {name} in {path} is empty: give an annotation file that has some.')
-    check_entries(content, path, kind.lists)
+    check_entries(content, path, kind.fields)
     return content
 
 
