@@ -19,7 +19,7 @@ import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, s
 import numpy as np
 from PIL import Image
 
-from mstkit.commands.probe_options import add_probe_options, file_name, scores_table
+from mstkit.commands.probe_options import add_probe_options, scores_table
 from mstkit.errors import exit_cleanly
 from mstkit.evaluation.benchmarks.depth_of_networks import (
     DepthData,
@@ -31,7 +31,7 @@ from mstkit.evaluation.evaluated_network import LARGEST_SEED
 from mstkit.networks import open_networks
 from mstkit.utils.checks import check_count
 from mstkit.utils.files import write_atomically
-from mstkit.utils.output_paths import output_folder
+from mstkit.utils.output_paths import file_name, output_folder
 from mstkit.visualization.data_samples import colored_depth
 from mstkit.visualization.image_sheet import lay_out
 from mstkit.visualization.step_panels import save_image

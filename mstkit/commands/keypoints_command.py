@@ -21,7 +21,7 @@ import numpy as np
 from mmengine.structures import InstanceData
 from PIL import Image
 
-from mstkit.commands.probe_options import add_probe_options, file_name, scores_table
+from mstkit.commands.probe_options import add_probe_options, scores_table
 from mstkit.errors import exit_cleanly
 from mstkit.evaluation.benchmarks.keypoint_crops import read_crops, squares, to_crops
 from mstkit.evaluation.benchmarks.keypoints_of_networks import (
@@ -34,7 +34,7 @@ from mstkit.evaluation.evaluated_network import LARGEST_SEED
 from mstkit.networks import open_networks
 from mstkit.utils.checks import check_count
 from mstkit.utils.files import write_atomically
-from mstkit.utils.output_paths import output_folder
+from mstkit.utils.output_paths import file_name, output_folder
 from mstkit.visualization.image_sheet import lay_out
 from mstkit.visualization.keypoint_drawing import draw_keypoints
 from mstkit.visualization.step_panels import save_image

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -61,11 +60,6 @@ def add_probe_options(
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
 
 
-def file_name(network: str) -> str:
-    """The name of a network as that of a file, without suffix."""
-    return re.sub(r'[^\w.-]+', '_', network)
-
-
 def scores_table(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, int]) -> str:
     """A line for each network, and first what is reached without looking at an image.
 
@@ -73,9 +67,9 @@ def scores_table(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, in
         rows: scores by name, by network.
         columns: names of the scores, with their decimal places.
     """
-    wide = max(map(len, rows)) + 2
-    lines = [' ' * wide + ''.join(f'{name:>10}' for name in columns)]
+    wide, of_each = max(map(len, rows)) + 2, max(10, *(len(name) + 1 for name in columns))
+    lines = [' ' * wide + ''.join(f'{name:>{of_each}}' for name in columns)]
     for title, values in rows.items():
-        cells = (f'{values[name]:10.{places}f}' for name, places in columns.items())
+        cells = (f'{values[name]:{of_each}.{places}f}' for name, places in columns.items())
         lines.append(f'{title:{wide}}' + ''.join(cells))
     return '\n'.join(lines)

@@ -14,7 +14,6 @@ import argparse
 import csv
 import io
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from mstkit.commands.probe_options import scores_table
 from mstkit.datasets.image_reader import read_image
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation.benchmarks.box_tracking import (
@@ -45,7 +45,7 @@ from mstkit.evaluation.benchmarks.tracking_files import (
 from mstkit.evaluation.benchmarks.tracking_scores import NAMES, TrackingScores, overall, score_boxes
 from mstkit.networks import KINDS_IN_WORDS, open_networks
 from mstkit.utils.files import write_atomically
-from mstkit.utils.output_paths import output_folder
+from mstkit.utils.output_paths import file_name, output_folder
 from mstkit.utils.progress_bar import track
 from mstkit.visualization.image_sheet import lay_out
 from mstkit.visualization.step_panels import save_image
@@ -109,7 +109,7 @@ def main() -> None:
         seconds = np.concatenate([one.seconds for one in followed.values()])
         speeds[network.name] = len(seconds) / float(seconds.sum())
         if args.out:
-            folder = Path(args.out, re.sub(r'[^\w.-]+', '_', network.name))
+            folder = Path(args.out, file_name(network.name))
             write_found(folder, videos, followed)
             save_image(picture(network.name, videos, followed), folder.with_name(f'{folder.name}.png'))
     if len(videos) > len(scored):
@@ -118,7 +118,7 @@ def main() -> None:
     if sums:
         frames, hidden = (sum(getattr(one, key) for one in results[STILL].values()) for key in ('frames', 'hidden'))
         print(f'percent; {frames} frames are scored, {hidden} without the target are not')
-        print(table(sums))
+        print(scores_table(sums, dict.fromkeys(NAMES, 2)))
     if args.out:
         content: dict[str, Any] = dict(
             sources=args.source,
@@ -130,14 +130,6 @@ def main() -> None:
         )
         write_tables(Path(args.out), results, content)
         print(f'boxes, tracking.csv, tracking.json and pictures: {args.out}')
-
-
-def table(sums: dict[str, dict[str, float]]) -> str:
-    """A line for each network, and first what is reached without looking at the frames."""
-    wide = max(map(len, sums)) + 2
-    lines = [' ' * wide + ''.join(f'{name:>15}' for name in NAMES)]
-    lines += [f'{title:{wide}}' + ''.join(f'{values[name]:15.2f}' for name in NAMES) for title, values in sums.items()]
-    return '\n'.join(lines)
 
 
 def write_found(folder: Path, videos: list[TrackedVideo], followed: dict[str, FollowedBox]) -> None:

@@ -114,7 +114,8 @@ def read_tasks(args: argparse.Namespace) -> dict[str, TaskOptions]:
 
 
 def _demo_config(task: str) -> Path | None:
-    return from_here(CONFIGS / TASKS[task].config) if TASKS[task].config else None
+    config = TASKS[task].config
+    return None if config is None else from_here(CONFIGS / config)
 
 
 def draw(plan: Plan, count: int, say: Callable[[str], object]) -> list[str]:

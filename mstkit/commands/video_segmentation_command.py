@@ -12,7 +12,6 @@ import argparse
 import csv
 import io
 import json
-import re
 from pathlib import Path
 
 import mstkit.registry  # noqa: F401  (first: it imports torch and mmpretrain, see mstkit/_dependencies.py)
@@ -38,7 +37,7 @@ from mstkit.evaluation.benchmarks.video_labels import segment_video
 from mstkit.networks import KINDS_IN_WORDS, open_networks
 from mstkit.utils.checks import check_size
 from mstkit.utils.files import write_atomically
-from mstkit.utils.output_paths import output_folder
+from mstkit.utils.output_paths import file_name, output_folder
 from mstkit.visualization.image_sheet import lay_out
 from mstkit.visualization.step_panels import save_image
 
@@ -114,7 +113,7 @@ def main() -> None:
     results: dict[str, dict[str, dict[int, ObjectScores]]] = {}
     for network in networks:
         scores = results.setdefault(network.name, {})
-        folder = re.sub(r'[^\w.-]+', '_', network.name)
+        folder = file_name(network.name)
         rows: list[list[np.ndarray]] = []
         for video in videos:
             labels = segment_video(network, video, settings, args.image_size, args.device)

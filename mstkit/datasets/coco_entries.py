@@ -22,19 +22,19 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 
 def check_entries(
-    content: Mapping[str, Any], path: str | os.PathLike[str], lists: Mapping[str, Mapping[str, Any]] | None = None
+    content: Mapping[str, Any], path: str | os.PathLike[str], lists: Mapping[str, Mapping[str, Any]]
 ) -> None:
     """Refuses entries without a required field, duplicate ids, and annotations of unknown images or categories.
 
     Args:
         content: the file's lists, by name.
         path: the file, for messages.
-        lists: the required fields of each list's entries, with their types; None for :data:`FIELDS`.
+        lists: the required fields of each list's entries, with their types, such as :data:`FIELDS`.
 
     Raises:
         UsageError: names the first such entry.
     """
-    for name, fields in (FIELDS if lists is None else lists).items():
+    for name, fields in lists.items():
         _check_fields(content[name], fields, f'{path}: {name}')
     _check_references(content, path)
 

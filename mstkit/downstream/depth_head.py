@@ -29,12 +29,7 @@ class ScaleInvariantLoss(nn.Module):
     def __init__(self, loss_weight: float = 1.0, loss_name: str = 'loss_depth') -> None:
         super().__init__()
         self.loss_weight = check_number('ScaleInvariantLoss.loss_weight', loss_weight, 0.0, 1e6)
-        self._loss_name = loss_name
-
-    @property
-    def loss_name(self) -> str:
-        """In the log, as mmseg's heads ask for it."""
-        return self._loss_name
+        self.loss_name = loss_name  # mmseg's heads ask for it
 
     def forward(self, depth: Tensor, known: Tensor) -> Tensor:
         """The loss, a scalar.

@@ -34,13 +34,13 @@ class Task(NamedTuple):
     """A downstream task.
 
     Attributes:
-        config: its demo config in configs/downstream; empty for a task that is measured without training.
+        config: its demo config in configs/downstream; None for a task that is measured without training.
         metrics: the main one first.
         scenes: which of the built-in images its demo config reads from files (a name of ``SCENES``); None for none.
         program: the tool that measures it without training; None for a task that is trained.
     """
 
-    config: str
+    config: str | None
     metrics: tuple[Metric, ...]
     scenes: str | None = None
     program: str | None = None
@@ -74,7 +74,7 @@ TASKS = {
         'figures',
     ),
     'tracking': Task(
-        '',
+        None,
         (
             Metric('success', 'success'),
             Metric('precision', 'precision'),

@@ -57,9 +57,7 @@ def render_depth_scene(seed: int, split: str, index: int, size: int = 64, object
     check_count('the number of objects of a scene', objects, 1, MAX_OBJECTS)
     draws = Draws(seed, split, index, purpose=objects << 8 | _PURPOSE)
     canvas = Canvas(size)
-    canvas.paint_background(draws)
-    for _ in range(draws.integer(3, 7)):
-        canvas.paint_clutter(draws, small=False)
+    canvas.paint_surroundings(draws)
     horizon = draws.uniform(*_HORIZON)
     # Equally likely in the inverse of the depth, and so in the image.
     depths = sorted((1.0 / draws.uniform(1.2 / WALL, 0.8 / NEAREST) for _ in range(objects)), reverse=True)

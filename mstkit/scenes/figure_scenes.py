@@ -68,9 +68,7 @@ def render_figure_scene(seed: int, split: str, index: int, size: int = 128, figu
     check_count('the number of figures of a scene', figures, 1, MAX_OBJECTS)
     draws = Draws(seed, split, index, purpose=figures << 8 | _PURPOSE)
     canvas = Canvas(size)
-    canvas.paint_background(draws)
-    for _ in range(draws.integer(3, 7)):
-        canvas.paint_clutter(draws, small=False)
+    canvas.paint_surroundings(draws)
     for _ in range(draws.integer(0, 4)):
         canvas.paint_object(Pose(draws.integer(0, len(CLASSES)), draws, draws.uniform(0.15, 0.35)), _OTHER)
     bodies = _place(draws.integer(1, figures + 1), draws)

@@ -67,6 +67,12 @@ class Canvas:
         first, second = (_column(draws.color(draws.uniform(0.2, 0.75), 0.3)) for _ in range(2))
         self.pixels += first + (second - first) * noise
 
+    def paint_surroundings(self, draws: Draws) -> None:
+        """What is behind the objects: the background, and on it a few things that belong to no class."""
+        self.paint_background(draws)
+        for _ in range(draws.integer(3, 7)):
+            self.paint_clutter(draws, small=False)
+
     def paint_clutter(self, draws: Draws, small: bool) -> None:
         """A blob or a stroke of one color, which belongs to no class."""
         x, y = draws.uniform(), draws.uniform()

@@ -91,9 +91,7 @@ def render_scene(seed: int, split: str, index: int, size: int = 64, objects: int
     check_count('the number of objects of a scene', objects, 1, MAX_OBJECTS)
     draws = Draws(seed, split, index, purpose=objects << 8)
     canvas = Canvas(size)
-    canvas.paint_background(draws)
-    for _ in range(draws.integer(3, 7)):
-        canvas.paint_clutter(draws, small=False)
+    canvas.paint_surroundings(draws)
     class_ids = [label, *(draws.integer(0, len(CLASSES)) for _ in range(objects - 1))]
     placed = place_objects(class_ids, draws)
     for number, pose in reversed(list(enumerate(placed, start=1))):

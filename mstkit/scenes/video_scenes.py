@@ -90,9 +90,7 @@ def render_video(seed: int, split: str, index: int, size: int = 128, frames: int
     check_count('the number of objects of a scene', objects, 1, MAX_OBJECTS)
     draws = Draws(seed, split, index, purpose=objects << 16 | _PURPOSE)
     empty = Canvas(size)
-    empty.paint_background(draws)
-    for _ in range(draws.integer(3, 7)):
-        empty.paint_clutter(draws, small=False)
+    empty.paint_surroundings(draws)
     light = draws.integer(0, 2**32)
     movers = [
         _Mover(draws, (seed, split, index, objects << 16 | number << 8 | _PURPOSE)) for number in range(1, objects + 1)

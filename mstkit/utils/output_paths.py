@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from pathlib import Path
 
 from mstkit.errors import UsageError
+
+
+def file_name(words: str) -> str:
+    """Words, such as the name of a network, as the name of a file without its suffix."""
+    return re.sub(r'[^\w.-]+', '_', words)
 
 
 def output_file(name: str, path: str | os.PathLike[str]) -> Path:

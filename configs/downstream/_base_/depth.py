@@ -2,6 +2,8 @@
 # "Revealing the Dark Secrets of Masked Image Modeling" (arXiv 2205.13543, its code): AdamW at 5e-4 for a batch of 24,
 # weight decay 0.05, layer decay 0.9, 25 epochs (of 24,231 images), up for half of them and down again to 3e-5. There
 # the rate goes with the 0.9th power of the step, here linearly; of its augmentations, cut-depth and gamma are left out.
+_base_ = './adamw_layer_decay.py'
+
 farthest = 10.0
 data_root = 'data/nyu'
 crop_size = (480, 480)
@@ -64,19 +66,9 @@ val_evaluator = dict(type='mstkit.KnownDepthMetric', farthest=farthest)
 test_evaluator = val_evaluator
 
 optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
-    constructor='mstkit.BackboneLayerDecayConstructor',
-    paramwise_cfg=dict(
-        layer_decay_rate=0.9,
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={
-            '.cls_token': dict(decay_mult=0.0),
-            '.pos_embed': dict(decay_mult=0.0),
-            '.relative_position_bias_table': dict(decay_mult=0.0),
-        },
-    ),
+    optimizer=dict(lr=5e-4),
+    constructor='mstkit.BackboneLayerDecayConstructor',  # mmpretrain's asks the model, which mmseg's are not made for
+    paramwise_cfg=dict(layer_decay_rate=0.9),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.06, by_epoch=False, begin=0, end=iterations // 2),

@@ -8,7 +8,11 @@ convolutions. Boxes are the annotated ones, where the paper's are detected; poin
 of MST's tables. Not reproduced here.
 """
 
-_base_ = ['../_base_/coco-keypoints_256x192.py', '../_base_/keypoint_runtime.py']
+_base_ = [
+    '../_base_/coco-keypoints_256x192.py',
+    '../_base_/adamw_layer_decay.py',
+    '../_base_/keypoint_runtime.py',
+]
 
 model = dict(
     backbone=dict(
@@ -22,18 +26,7 @@ model = dict(
     head=dict(in_channels=384, deconvolutions=2),
 )
 optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.999), weight_decay=0.1, fused=True),
-    constructor='LearningRateDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(
-        layer_decay_rate=0.8,
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={
-            '.cls_token': dict(decay_mult=0.0),
-            '.pos_embed': dict(decay_mult=0.0),
-            '.relative_position_bias_table': dict(decay_mult=0.0),
-        },
-    ),
+    optimizer=dict(lr=5e-4, weight_decay=0.1),
+    paramwise_cfg=dict(layer_decay_rate=0.8),
     clip_grad=dict(max_norm=1.0),
 )

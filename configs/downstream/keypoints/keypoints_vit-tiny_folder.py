@@ -6,7 +6,11 @@ FILE is a checkpoint of a *_vit-tiny_folder.py, such as configs/mst/mst_vit-tiny
 and annotations/person_keypoints_{train,val}2017.json, of objects of one category, whatever it is. Not reproduced here.
 """
 
-_base_ = ['../_base_/coco-keypoints_256x192.py', '../_base_/keypoint_runtime.py']
+_base_ = [
+    '../_base_/coco-keypoints_256x192.py',
+    '../_base_/adamw_layer_decay.py',
+    '../_base_/keypoint_runtime.py',
+]
 
 size = (128, 128)
 
@@ -37,18 +41,8 @@ test_dataloader = val_dataloader
 # bf16 where the device has it, CPUs too.
 optim_wrapper = dict(
     type='mstkit.DistillationOptimWrapper',
-    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05, fused=True),
-    constructor='LearningRateDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(
-        layer_decay_rate=0.8,
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={
-            '.cls_token': dict(decay_mult=0.0),
-            '.pos_embed': dict(decay_mult=0.0),
-            '.relative_position_bias_table': dict(decay_mult=0.0),
-        },
-    ),
+    optimizer=dict(lr=5e-4),
+    paramwise_cfg=dict(layer_decay_rate=0.8),
     clip_norm=None,
     freeze_last_layer_epochs=0,
 )

@@ -12,7 +12,7 @@ from torch import Tensor
 from mstkit.datasets.depth_pairs import find_pairs
 from mstkit.errors import UsageError
 from mstkit.evaluation.benchmarks.depth_images import DepthImages, read_pairs
-from mstkit.evaluation.benchmarks.layer_tokens import check_probe, layer_tokens
+from mstkit.evaluation.benchmarks.layer_tokens import check_probe, drawn_rows, layer_tokens
 from mstkit.evaluation.evaluated_network import FrozenNetwork
 from mstkit.evaluation.protocols.depth_probe import DepthTokens, choose_rate, scores, train_head
 from mstkit.utils.checks import check_number
@@ -97,9 +97,8 @@ class DepthData:
         """The images of a split at a size; of more than ``most`` so many, drawn by the seed (0 for all)."""
         pairs = self.train if split == self.splits[0] else self.val
         units = self.units if units is None else units
-        if 0 < most < len(pairs):
-            order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))[:most].sort().values
-            pairs = [pairs[row] for row in order.tolist()]
+        if most:
+            pairs = [pairs[row] for row in drawn_rows(len(pairs), most, seed)]
         key = (split, size, units, most, seed)
         if key not in self._read:
             self._read[key] = read_pairs(pairs, size, units, f'{split} images with depth')

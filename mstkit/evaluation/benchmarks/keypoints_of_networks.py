@@ -19,7 +19,7 @@ from mstkit.datasets.keypoint_annotations import (
 )
 from mstkit.errors import UsageError
 from mstkit.evaluation.benchmarks.keypoint_crops import PADDED, read_crops, squares, to_crops, to_pixels
-from mstkit.evaluation.benchmarks.layer_tokens import check_probe, layer_tokens
+from mstkit.evaluation.benchmarks.layer_tokens import check_probe, drawn_rows, layer_tokens
 from mstkit.evaluation.evaluated_network import FrozenNetwork
 from mstkit.evaluation.protocols.keypoint_probe import KeypointTokens, choose_rate, train_head
 from mstkit.evaluation.protocols.keypoint_scores import oks_average_precision, pck
@@ -104,8 +104,7 @@ class KeypointData:
     def chosen(self, most: int, seed: int) -> list[KeypointInstance]:
         """The train instances, of more than ``most`` so many, drawn by the seed."""
         every = self.train.instances
-        order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed))[:most].sort().values
-        return [every[row] for row in order.tolist()]
+        return [every[row] for row in drawn_rows(len(every), most, seed)]
 
     def crops(self, split: str, size: int, most: int = 0, seed: int = 0) -> Tensor:
         """Crops (M, 3, size, size) uint8 of all val instances, or of the chosen train instances."""

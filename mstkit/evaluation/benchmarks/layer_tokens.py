@@ -41,6 +41,11 @@ def check_layers(where: str, layers: int, network: FrozenNetwork) -> None:
         raise UsageError(f'{where}layers is {layers}, but {network.name} has {len(network.blocks)} blocks.')
 
 
+def drawn_rows(count: int, most: int, seed: int) -> list[int]:
+    """Rows of ``count``, in their order; of more than ``most`` so many, drawn by the seed."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:most].sort().values.tolist()
+
+
 @torch.no_grad()
 def layer_tokens(
     network: FrozenNetwork,

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from mmengine.logging import print_log
 
-from mstkit.errors import UsageError
 from mstkit.evaluation.benchmarks.depth_of_networks import RATES, DepthData, DepthProtocol, measure_depth
 from mstkit.evaluation.benchmarks.layer_tokens import check_layers
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork
+from mstkit.evaluation.own_folder import open_own_folder
 from mstkit.registry import EVALUATORS
 
 
@@ -43,12 +43,7 @@ class DepthEvaluator:
         rates = [rates] if isinstance(rates, int | float) else rates
         self.protocol = DepthProtocol(layers, size, units, farthest, rates, epochs, batch_size, held_out, most)
         self.protocol.check('depth.')
-        if not isinstance(data, str | os.PathLike):
-            raise UsageError(f'depth.data is {data!r}: give the folder of images with depth.')
-        try:
-            self.data = DepthData(data)
-        except UsageError as error:
-            raise UsageError(f'depth.data: {error}') from error
+        self.data = open_own_folder('depth', data, 'images with depth', DepthData)
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
         """Raises UsageError for more layers than the network has."""

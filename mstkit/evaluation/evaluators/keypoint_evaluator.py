@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from mmengine.logging import print_log
 
-from mstkit.errors import UsageError
 from mstkit.evaluation.benchmarks.keypoints_of_networks import RATES, KeypointData, KeypointProtocol, measure_keypoints
 from mstkit.evaluation.benchmarks.layer_tokens import check_layers
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork
+from mstkit.evaluation.own_folder import open_own_folder
 from mstkit.registry import EVALUATORS
 
 
@@ -41,12 +41,7 @@ class KeypointEvaluator:
         rates = [rates] if isinstance(rates, int | float) else rates
         self.protocol = KeypointProtocol(layers, size, rates, epochs, batch_size, held_out, most)
         self.protocol.check('keypoints.')
-        if not isinstance(data, str | os.PathLike):
-            raise UsageError(f'keypoints.data is {data!r}: give the folder of images with keypoints.')
-        try:
-            self.data = KeypointData(data)
-        except UsageError as error:
-            raise UsageError(f'keypoints.data: {error}') from error
+        self.data = open_own_folder('keypoints', data, 'images with keypoints', KeypointData)
 
     def check(self, evaluated: EvaluatedNetwork) -> None:
         """Raises UsageError for more layers than the network has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 from mmengine.logging import print_log
@@ -11,6 +12,7 @@ from mstkit.evaluation.benchmarks.box_tracking import DEFAULTS, Tracking, follow
 from mstkit.evaluation.benchmarks.tracking_files import find_tracked
 from mstkit.evaluation.benchmarks.tracking_scores import overall, score_boxes
 from mstkit.evaluation.evaluated_network import EvaluatedNetwork
+from mstkit.evaluation.own_folder import open_own_folder
 from mstkit.registry import EVALUATORS
 from mstkit.utils.progress_bar import track
 
@@ -41,12 +43,8 @@ class TrackingEvaluator:
     ) -> None:
         self.settings = Tracking(region, size, frames, neighbors, temperature)
         self.settings.check('tracking.')
-        if not isinstance(data, str | os.PathLike):
-            raise UsageError(f'tracking.data is {data!r}: give the folder of videos with boxes.')
-        try:
-            found = find_tracked(data, split)
-        except UsageError as error:
-            raise UsageError(f'tracking.data: {error}') from error
+        find = functools.partial(find_tracked, split=split)
+        found = open_own_folder('tracking', data, 'videos with boxes', find)
         self.videos = [video for video in found if video.scored]
         self.unscored = len(found) - len(self.videos)
         if not self.videos:

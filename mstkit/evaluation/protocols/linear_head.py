@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from mstkit.evaluation.protocols.weighted_knn import check_finite
 from mstkit.utils.checks import check_one_of
 from mstkit.utils.files import write_atomically
 from mstkit.utils.home_folder import expanded
+from mstkit.utils.output_paths import file_name
 
 # The features of a head: how many last blocks are concatenated, and whether the mean of the patch tokens is appended.
 FEATURES = {'last': (1, False), 'last_mean': (1, True), 'last4': (4, False), 'last4_mean': (4, True)}
@@ -30,7 +30,7 @@ def check_features(name: str) -> str:
 
 def head_path(template: str | os.PathLike[str], network: Any) -> Path:
     """The file of a network's head: ``{network}`` in the template becomes the network's name, safe for files."""
-    name = re.sub(r'[^\w.-]+', '_', network.name).strip('_')
+    name = file_name(network.name).strip('_')
     return expanded(str(template).replace('{network}', name))
 
 
