@@ -82,9 +82,9 @@ def test_a_clock_books_inner_phases_once():
     clock.wrap(worker, 'inner', 'b')
     clock.wrap(worker, 'missing', 'c')
     worker.outer()
-    assert set(clock.seconds) == {'a', 'b'}
-    assert clock.seconds['a'] >= 0.03 and clock.seconds['b'] >= 0.05
-    assert clock.seconds['a'] + clock.seconds['b'] < 5
+    assert set(clock.spent) == {'a', 'b'}
+    assert clock.spent['a'] >= 0.03 and clock.spent['b'] >= 0.05
+    assert clock.spent['a'] + clock.spent['b'] < 5
 
 
 def run(*words: object) -> Finished:

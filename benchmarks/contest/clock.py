@@ -1,4 +1,4 @@
-"""Measures seconds by phase by wrapping methods of objects, without changes of the package."""
+"""Measures seconds, or counts, by phase by wrapping methods of objects, without changes of the package."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ import torch
 
 
 class Clock:
-    """Adds up the seconds of named phases; what happens inside an inner phase does not count for the outer one.
+    """Adds up what named phases take; what happens inside an inner phase does not count for the outer one.
 
     Args:
         device: is synchronized at every boundary, so that a phase includes the time of its own kernels.
+        now: what is measured: the time in seconds, or a count that grows.
+
+    Attributes:
+        spent: by phase.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds: Counter[str] = Counter()
+    def __init__(self, device: torch.device, now: Callable[[], float] = time.perf_counter) -> None:
+        self.device, self.now = device, now
+        self.spent: Counter[str] = Counter()
         self._stack: list[str] = []
-        self._since = 0.0
+        self._since: float = 0
 
     def wrap(self, owner: Any, name: str, phase: str) -> None:
         """Makes every call of ``owner.name`` a phase; does nothing if the owner has no such method."""
@@ -41,12 +45,12 @@ class Clock:
         return _Phase(self, name)
 
     def turn(self) -> None:
-        """Adds the time since the last boundary to the current phase."""
+        """Adds what was spent since the last boundary to the current phase."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
+        now = self.now()
         if self._stack:
-            self.seconds[self._stack[-1]] += now - self._since
+            self.spent[self._stack[-1]] += now - self._since
         self._since = now
 
 

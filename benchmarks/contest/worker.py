@@ -123,9 +123,9 @@ class _Contestant:
         if not hasattr(self, 'clock'):
             self.clock = Clock(self.device)
             self.step_once.watch(self.clock)
-        self.clock.seconds.clear()
+        self.clock.spent.clear()
         seconds = self.step()
-        booked = dict(self.clock.seconds)
+        booked = dict(self.clock.spent)
         return {**booked, 'other': seconds - sum(booked.values())}
 
     def eager(self) -> contextlib.AbstractContextManager[object]:

@@ -36,7 +36,8 @@ class Prediction(NamedTuple):
 
 
 def draw_predictions(runs: Mapping[str, FineTuning], path: Path, count: int = 4) -> None:
-    """Draws a sheet with a row per image: the ground truth, then the prediction of each run.
+    """Draws a sheet with a row per image: the ground truth, then the prediction of each run; before it, where depth
+    takes its place, the image.
 
     Args:
         runs: trained runs of one task, by the title of their column.
@@ -51,6 +52,8 @@ def draw_predictions(runs: Mapping[str, FineTuning], path: Path, count: int = 4)
     for title, run in runs.items():
         predictions, painter = predict(run, count)
         if not columns:
+            if any(painter.hides(sample) for _, sample in predictions):
+                columns['image'] = [painter.plain(image) for image, _ in predictions]
             columns['truth'] = [painter.truth(*one) for one in predictions]
         columns[title] = [painter.prediction(*one) for one in predictions]
         unnamed |= painter.unnamed

@@ -184,8 +184,8 @@ class EncoderLayer(TransformerEncoderLayer):
             return self._forward_rows(x, rows, bias)
         if self._compiled is not None and self.training and present is None:
             # Drawn outside of the compiled function: the rate differs between layers, and each would need a graph.
-            factors = self._factors(self.attn.out_drop, x), self._factors(self.ffn.dropout_layer, x)
-            return self._compiled(self, x, first_only, *factors, bias)
+            return self._compiled(self, x, first_only, *self._factors(x), bias)
+        of_attention, of_feed = self._factors(x)
         base = x[:, :1] if first_only else x
 
         def attend_to(part: Tensor, kept: Tensor | None) -> Tensor:
@@ -195,10 +195,10 @@ class EncoderLayer(TransformerEncoderLayer):
                 near = _of_images(bias, kept)
             return self.attn(self.ln1(part), first_only=first_only, present=there, rel_pos_bias=near)
 
-        x = self._add(base, x, self.attn.out_drop, attend_to)
+        x = self._add(base, x, of_attention, attend_to)
         if not isinstance(self.ffn, FFN):
             return self.ffn(self.ln2(x), identity=x)
-        return self._add(x, x, self.ffn.dropout_layer, lambda part, _: self._feed(part))
+        return self._add(x, x, of_feed, lambda part, _: self._feed(part))
 
     def use_compiled(self, compiler: Callable[..., Callable]) -> None:
         """Compiles the training forward pass, except with ``rows`` or padding.
@@ -235,12 +235,12 @@ class EncoderLayer(TransformerEncoderLayer):
         images = rows // x.shape[1]
         seen = self.attn(self.ln1(x), rows=rows, rel_pos_bias=bias)
         chosen = x.flatten(0, 1)[rows]
-        factor = self._factors(self.attn.out_drop, x)
-        chosen = chosen + (seen if factor is None else seen * factor[images])
+        of_attention, of_feed = self._factors(x)
+        chosen = chosen + (seen if of_attention is None else seen * of_attention[images])
         if not isinstance(self.ffn, FFN):
             return self.ffn(self.ln2(chosen), identity=chosen)
-        fed, factor = self._feed(chosen), self._factors(self.ffn.dropout_layer, x)
-        return chosen + (fed if factor is None else fed * factor[images])
+        fed = self._feed(chosen)
+        return chosen + (fed if of_feed is None else fed * of_feed[images])
 
     def _feed(self, x: Tensor) -> Tensor:
         if isinstance(self.ffn, LeanFFN):
@@ -248,13 +248,12 @@ class EncoderLayer(TransformerEncoderLayer):
         return self.ffn.gamma2(self.ffn.layers(self.ln2(x)))
 
     def _add(
-        self, base: Tensor, x: Tensor, drop: nn.Module, branch: Callable[[Tensor, Tensor | None], Tensor]
+        self, base: Tensor, x: Tensor, factor: Tensor | None, branch: Callable[[Tensor, Tensor | None], Tensor]
     ) -> Tensor:
-        """base + branch of the kept images / keep probability (stochastic depth).
+        """base + branch of the kept images / keep probability (stochastic depth), by the factor of each image.
 
         The branch is called with the kept images and their indices, or with all images and None.
         """
-        factor = self._factors(drop, x)
         if factor is None:
             return base + branch(x, None)
         if x.device.type != 'cpu':
@@ -265,12 +264,27 @@ class EncoderLayer(TransformerEncoderLayer):
             return torch.add(base, branch(x, None), alpha=scale)
         return base.index_add(0, kept, branch(x.index_select(0, kept), kept).to(base.dtype), alpha=scale)
 
-    def _factors(self, drop: nn.Module, x: Tensor) -> Tensor | None:
-        """Stochastic depth's factor of each image, (B, 1): 0 or 1 / keep probability; None if nothing is dropped."""
-        if not isinstance(drop, DropPath) or not drop.drop_prob or not drop.training:
-            return None
-        keep = 1 - float(drop.drop_prob)
-        return (keep + torch.rand(len(x), 1, device=x.device)).floor() / keep
+    def _factors(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Stochastic depth's factors of each image, of the attention's and of the feed-forward branch.
+
+        Returns:
+            (B, 1) each, 0 or 1 / keep probability; None where nothing is dropped.
+        """
+        rates = _drop_rate(self.attn.out_drop), _drop_rate(getattr(self.ffn, 'dropout_layer', None))
+        if rates[0] == rates[1] and rates[0]:  # as everywhere: drawn together, by half as many kernels
+            both = _drawn(2 * len(x), rates[0], x.device)
+            return both[: len(x)], both[len(x) :]
+        of_attention, of_feed = (_drawn(len(x), rate, x.device) if rate else None for rate in rates)
+        return of_attention, of_feed
+
+
+def _drop_rate(drop: nn.Module | None) -> float:
+    return float(drop.drop_prob or 0) if isinstance(drop, DropPath) and drop.training else 0.0
+
+
+def _drawn(count: int, rate: float, device: torch.device) -> Tensor:
+    """(count, 1): 0 with a probability of ``rate``, else 1 / (1 - rate)."""
+    return torch.rand(count, 1, device=device).ge(rate).div(1 - rate)
 
 
 def _scaled_sum(base: Tensor, branch: Tensor, factor: Tensor | None) -> Tensor:

@@ -61,19 +61,27 @@ class Painter:
         words += ['right' if label in sample.gt_label else 'wrong'] if 'gt_label' in sample else []
         return self._with_words(drawn, ', '.join(words))
 
+    def plain(self, image: np.ndarray) -> np.ndarray:
+        """The image at the size of the others; argument and result as of :meth:`truth`."""
+        scale = SIDE / max(image.shape[:2])
+        height, width = (max(1, round(scale * side)) for side in image.shape[:2])
+        return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+    def hides(self, sample: BaseDataElement) -> bool:
+        """Whether nothing of the image is seen in the drawing of a sample: depth has its place."""
+        return 'gt_depth_map' in sample
+
     def legend(self, numbers: Iterable[int]) -> dict[str, tuple[int, ...]]:
         """The colors of classes by their names."""
         return {self._name(number): self._color(number) for number in sorted(numbers)}
 
     def _drawn(self, image: np.ndarray, sample: BaseDataElement, whose: str) -> np.ndarray:
-        scale = SIDE / max(image.shape[:2])
-        height, width = (max(1, round(scale * side)) for side in image.shape[:2])
-        scaled = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+        scaled = self.plain(image)
         if f'{whose}_instances' in sample:
             instances = sample.get(f'{whose}_instances')
             if 'keypoints' in instances:  # of objects whose boxes were given
-                return draw_keypoints(scaled, instances, scale, self.skeleton)
-            return self._with_instances(scaled, instances, scale)
+                return draw_keypoints(scaled, instances, SIDE / max(image.shape[:2]), self.skeleton)
+            return self._with_instances(scaled, instances, SIDE / max(image.shape[:2]))
         if f'{whose}_sem_seg' in sample:
             return self._with_label_map(scaled, np.asarray(sample.get(f'{whose}_sem_seg').data)[0])
         if f'{whose}_depth_map' in sample:

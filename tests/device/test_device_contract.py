@@ -1,7 +1,7 @@
 """A step on a GPU: nothing on the wrong device, no wait for it and no copy to it, but for those of one table.
 
 Everything that is registered and every config for folders of images is stepped on a pretended device (see
-:mod:`tests.device.pretended`), in float32, bfloat16 and float16.
+``benchmarks/pretended_gpu``), in float32, bfloat16 and float16.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from benchmarks.pretended_gpu.device import COPY, DEVICE, WAIT, Device, Event, events_of, moved, pretended_machine
 from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
 from mstkit.errors import UsageError
 from mstkit.models import CachedGuide
 from mstkit.registry import MODELS, TRANSFORMS
 from mstkit.structures import Progress
-from tests.device.pretended import COPY, DEVICE, WAIT, Device, Event, events_of, moved, pretended_machine
 from tests.models import test_guides, test_methods, test_objective_contract, test_target_contract
 from tests.models.builders import VIT, views
 from tests.models.test_tokenizer_contract import NAMES as TOKENIZERS

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.device import pretended
-from tests.device.pretended import COPY, DEVICE, GENERATOR, MIXED, WAIT, Device, OnDevice, events_of, moved
+from benchmarks.pretended_gpu import device as pretended
+from benchmarks.pretended_gpu.device import COPY, DEVICE, GENERATOR, MIXED, WAIT, Device, OnDevice, events_of, moved
 from tests.engine import same_numbers
 from tests.models.builders import gradient_of
 

@@ -166,7 +166,7 @@ def test_a_config_names_it_and_the_model_gives_the_matrices():
     with DefaultScope.overwrite_default_scope('mstkit'):
         wrapper = build_optim_wrapper(model, config.optim_wrapper)
     muon = [group for group in wrapper.optimizer.param_groups if group['muon']]
-    assert len(muon) == 24 and {group['lr'] for group in muon} == {0.02}
+    assert sum(len(group['params']) for group in muon) == 24 and {group['lr'] for group in muon} == {0.02}
     inside = {id(parameter) for group in wrapper.optimizer.param_groups for parameter in group['params']}
     assert inside == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
 

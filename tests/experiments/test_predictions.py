@@ -17,6 +17,7 @@ from mstkit.engine.runner.preflight import build_model
 from mstkit.errors import UsageError
 from mstkit.experiments.predictions import _with_objects, draw_predictions, predict
 from mstkit.experiments.transfer import PRETRAINED, SCRATCH, FineTuning
+from mstkit.scenes.depth_files import ensure_depth_scenes
 from mstkit.scenes.figure_files import ensure_figure_scenes
 from mstkit.visualization.data_samples import SIDE
 from mstkit.visualization.image_sheet import LINE
@@ -100,22 +101,40 @@ def test_a_sheet_has_the_truth_and_a_column_for_each_run(trained, tmp_path):
     assert sorted(run.folder.rglob('*')) == before, 'a run keeps its folder for itself'
 
 
-def test_keypoints_are_drawn_in_the_whole_image(tmp_path):
-    root = ensure_figure_scenes(tmp_path / 'figures', 1, 3, 64)
-    config = Config.fromfile(DEMO / 'keypoints_vit-nano_scenes.py')
+def untrained(folder: Path, task: str, file: str, root: str | Path) -> dict[str, FineTuning]:
+    """Two runs of a demo config, each with a checkpoint of an untrained network of its own."""
+    config = Config.fromfile(DEMO / file)
     reduced(config)
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
-    config.dump(tmp_path / 'tiny.py')
+    config.dump(folder / 'tiny.py')
     runs = {}
     for seed, start in enumerate((PRETRAINED, SCRATCH)):
         settings = dict(data_root=str(root))
-        run = runs[start] = make_run(tmp_path, 'keypoints', start, seed, config=tmp_path / 'tiny.py', settings=settings)
+        run = runs[start] = make_run(folder, task, start, seed, config=folder / 'tiny.py', settings=settings)
         torch.manual_seed(seed)
         loaded = run.load()
         with DefaultScope.overwrite_default_scope(loaded.default_scope):
             model: Any = build_model(loaded.model)
         save(dict(meta=dict(epoch=1, iter=9), state_dict=model.state_dict()), run.folder / 'epoch_1.pth')
+    return runs
+
+
+def test_depth_is_drawn_beside_its_image(tmp_path):
+    root = ensure_depth_scenes(tmp_path / 'depth', 1, 3, 64)
+    runs = untrained(tmp_path, 'depth', 'depth_vit-nano_scenes.py', root)
+    predictions, painter = predict(runs[PRETRAINED], 3)
+    draw_predictions(runs, tmp_path / 'sheet.png', 3)
+    grid = cells(np.asarray(Image.open(tmp_path / 'sheet.png')), 3, 4)
+    for (image, _), (shown, truth, first, second) in zip(predictions, grid, strict=True):
+        assert np.array_equal(shown, painter.plain(image))
+        assert not np.array_equal(truth, first) and not np.array_equal(first, second)
+        assert not np.array_equal(shown, truth)
+
+
+def test_keypoints_are_drawn_in_the_whole_image(tmp_path):
+    root = ensure_figure_scenes(tmp_path / 'figures', 1, 3, 64)
+    runs = untrained(tmp_path, 'keypoints', 'keypoints_vit-nano_scenes.py', root)
     predictions, painter = predict(runs[PRETRAINED], 3)
     assert len(painter.skeleton) > 8
     for image, sample in predictions:

@@ -304,8 +304,7 @@ def test_checkpointing_and_stochastic_depth_change_nothing_of_the_gradients(rela
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * max(1.0, float(a.abs().max())))
 
 
-def _scaled(self: EncoderLayer, base: Tensor, x: Tensor, drop: nn.Module, branch: Any) -> Tensor:
-    factor = self._factors(drop, x)
+def _scaled(self: EncoderLayer, base: Tensor, x: Tensor, factor: Tensor | None, branch: Any) -> Tensor:
     found = branch(x, None)
     return base + (found if factor is None else found * factor[:, :, None])
 

@@ -14,6 +14,7 @@ from mstkit.engine.checkpoints.checkpointing import check_same_model, load_what_
 from mstkit.engine.checkpoints.newest_checkpoint import Newest, find_newest, what_is_missing
 from mstkit.engine.checkpoints.resume_changes import check_changes
 from mstkit.engine.checkpoints.resume_checks import check_hub, check_optimizer, check_place, check_schedules
+from mstkit.engine.optim.merged_groups import regrouped
 from mstkit.engine.optim.step_counts import StepCounter
 from mstkit.engine.parallel.distributed import on_rank_zero
 from mstkit.errors import UsageError
@@ -154,6 +155,7 @@ def check_start(start: StartingCheckpoint, run: Built) -> list[str]:
         check_place(meta, run.counter, run.by_epoch)
         check_hub(start.checkpoint['message_hub'])
         if run.wrapper is not None:
+            start.checkpoint = regrouped(start.checkpoint, run.wrapper, run.model) or start.checkpoint
             check_optimizer(start.checkpoint['optimizer'], run.wrapper, meta['iter'])
             schedules = start.checkpoint.get('param_schedulers', [])
             check_schedules(schedules, None if run.config.get('accept_changes') else run.schedules)

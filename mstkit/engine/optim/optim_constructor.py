@@ -9,6 +9,7 @@ from mmengine.logging import MMLogger
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
+from mstkit.engine.optim.merged_groups import merged
 from mstkit.engine.optim.muon_adamw import block_matrices, needs_matrices
 from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.errors import UsageError
@@ -26,6 +27,9 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     A model's ``decayed_parameters`` names parameters that get weight decay although they have one dimension;
     ``custom_keys`` of ``paramwise_cfg`` take precedence.
+
+    Parameters whose settings are the same share a group, which an optimizer updates by one kernel: mmengine gives each
+    parameter a group, and a step of a ViT-S has 300 small kernels for that. Their order in a group is the model's.
 
     :class:`MuonAdamW` is told which matrices of the model are Muon's.
 
@@ -54,11 +58,11 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             logger.info(f'fixed, not trained: {", ".join(fixed.names)}')
         return built
 
-    def add_params(self, params: list[dict], module: nn.Module, *args: Any, **kwargs: Any) -> None:
+    def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any) -> None:
         """See mmengine; called for each module, its children included."""
         if any(parameter.requires_grad for parameter in module.parameters()):
             first = len(params)
-            super().add_params(params, module, *args, **kwargs)
+            super().add_params(params, module, prefix, **kwargs)
             if isinstance(module, OwnLearningRate) and module.lr_mult != 1:
                 for group in params[first:]:
                     rate = group.get('lr', self.base_lr)
@@ -68,6 +72,8 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                             'is not there: give optim_wrapper.optimizer.lr'
                         )
                     group['lr'] = rate * module.lr_mult
+        if not prefix:  # the whole model
+            params[:] = merged(params)
 
 
 class _FixedParameters(logging.Filter):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
+
+# What a node of the graph runs in: for those who count.
+around: Callable[[Any], AbstractContextManager] = lambda node: contextlib.nullcontext()  # noqa: E731
 
 
 def run(
@@ -29,7 +34,9 @@ def run(
     wanted = [get_gradient_edge(one) if isinstance(one, Tensor) else one for one in inputs]
     found: dict[tuple[Any, int], Tensor | None] = {}
     waiting = _waiting(edges)
+    runs = set(waiting) if not wanted else _before(waiting, {edge.node for edge in wanted})
     arrived: dict[Any, dict[int, Tensor]] = defaultdict(dict)
+    kept: set[int] = set()  # the memory that gradients of parameters have
     with torch.set_grad_enabled(create_graph):
         for edge, gradient in zip(edges, gradients, strict=True):
             _arrive(arrived, edge.node, edge.output_nr, gradient)
@@ -40,7 +47,15 @@ def run(
             for edge in wanted:
                 if edge.node is node:
                     found[node, edge.output_nr] = own.get(edge.output_nr)
-            results = _results(node, own, accumulate_grad and _leaf_is_wanted(node, wanted))
+            if node not in runs and not accumulate_grad:  # nothing that is asked for lies behind it
+                for after, _ in node.next_functions:
+                    if after is not None:
+                        waiting[after] -= 1
+                        if not waiting[after]:
+                            ready.append(after)
+                continue
+            with around(node):
+                results = _results(node, own, accumulate_grad and _leaf_is_wanted(node, wanted), kept)
             for (after, number), gradient in zip(node.next_functions, results, strict=True):
                 if after is None:
                     continue
@@ -71,6 +86,23 @@ def _waiting(edges: Sequence[Any]) -> dict[Any, int]:
     return counts
 
 
+def _before(waiting: dict[Any, int], wanted: set[Any]) -> set[Any]:
+    """The nodes that have a wanted one behind them."""
+    reached = defaultdict(list)
+    for node in waiting:
+        for after, _ in node.next_functions:
+            if after is not None:
+                reached[after].append(node)
+    found: set[Any] = set()
+    stack = list(wanted)
+    while stack:
+        for node in reached[stack.pop()]:
+            if node not in found:
+                found.add(node)
+                stack.append(node)
+    return found
+
+
 def _arrive(arrived: dict[Any, dict[int, Tensor]], node: Any, number: int, gradient: Tensor | None) -> None:
     """Adds a gradient to what a node has got, in the shape and type of what it belongs to."""
     if gradient is None:
@@ -86,16 +118,26 @@ def _arrive(arrived: dict[Any, dict[int, Tensor]], node: Any, number: int, gradi
     own[number] = own[number] + gradient if number in own else gradient
 
 
+def _kept(gradient: Tensor, variable: Tensor, kept: set[int]) -> Tensor:
+    """A gradient as its parameter keeps it: as in the engine, not copied unless its layout differs or it is shared."""
+    gradient = gradient.detach()
+    storage = getattr(gradient, 'content', gradient).untyped_storage().data_ptr()
+    if gradient.stride() != variable.stride() or storage in kept:
+        return gradient.clone()
+    kept.add(storage)
+    return gradient
+
+
 def _leaf_is_wanted(node: Any, wanted: Sequence[Any]) -> bool:
     return not wanted or any(edge.node is node for edge in wanted)
 
 
-def _results(node: Any, own: dict[int, Tensor], accumulates: bool) -> Sequence[Tensor | None]:
+def _results(node: Any, own: dict[int, Tensor], accumulates: bool, kept: set[int]) -> Sequence[Tensor | None]:
     """One gradient for each of the node's edges."""
     if hasattr(node, 'variable'):  # the end of a path: a parameter
         if accumulates and 0 in own:
             variable = node.variable
-            variable.grad = own[0].detach().clone() if variable.grad is None else variable.grad + own[0]
+            variable.grad = _kept(own[0], variable, kept) if variable.grad is None else variable.grad + own[0]
         return ()
     if not own:
         return [None] * len(node.next_functions)

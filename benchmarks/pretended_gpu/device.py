@@ -24,12 +24,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 import mstkit
-from tests.device import backward
+
+from . import attention, backward
 
 DEVICE, HOST = torch.device('cuda', 0), torch.device('cpu')
-PACKAGES = {Path(package.__file__).parent: package.__name__ for package in (mstkit, mmpretrain, mmengine, torch)}
+PACKAGES = {Path(str(package.__file__)).parent: package.__name__ for package in (mstkit, mmpretrain, mmengine, torch)}
 
-OWN = {__file__, backward.__file__}
+OWN = {__file__, attention.__file__, backward.__file__}
 OTHERS = 2.5  # the rank of a place that is in none of them: before torch's own
 
 WAIT = 'wait'  # the host stands still until the device has reached this place
@@ -150,7 +151,8 @@ def _written(function: Any) -> tuple[tuple[int, str] | None, ...]:
     return tuple(found)
 
 
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Tensors among values, and in lists among them."""
     for one in values:
         if isinstance(one, Tensor):
             yield one
@@ -209,7 +211,7 @@ class Device(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = function._schema.name
-        tensors = [*_tensors(args), *_tensors(kwargs.values())]
+        tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
         here = [one for one in tensors if isinstance(one, OnDevice)]
         asked = kwargs.get('device')
         to_device = asked is not None and torch.device(asked).type == 'cuda'
@@ -222,8 +224,6 @@ class Device(TorchDispatchMode):
         if not here and not to_device:
             return function(*args, **kwargs)
         self.operations += 1
-        if name == 'aten::_fused_sdp_choice':
-            return 0  # which has the decomposition into products that runs anywhere
         self._look(name, args, kwargs, tensors, here, to_device)
         generator = kwargs.get('generator')
         if generator is not None and _address(generator) not in MADE:
@@ -238,7 +238,7 @@ class Device(TorchDispatchMode):
         cast = None
         if name in ('aten::_softmax_backward_data', 'aten::_log_softmax_backward_data'):  # and back
             cast, plain_args[3] = plain_args[3], plain_args[0].dtype
-        result = function(*plain_args, **plain_kwargs)
+        result = attention.KERNELS.get(name, function)(*plain_args, **plain_kwargs)
         if cast is not None:
             result = result.to(cast)
         leaves = asked is not None and not to_device
@@ -336,6 +336,7 @@ def pretended_machine() -> Iterator[None]:
         ('torch.cuda.is_bf16_supported', lambda *_, **__: True),
         ('torch.cuda.get_device_capability', lambda *_: (9, 0)),
         ('torch.autograd._engine_run_backward', backward.run),
+        ('torch.nn.functional.scaled_dot_product_attention', attention.attend),
     ]
     try:
         with contextlib.ExitStack() as stack:
