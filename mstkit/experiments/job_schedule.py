@@ -160,11 +160,12 @@ class _Schedule:
             self._tell(training.job, training.place())
 
     def _remaining(self) -> str:
-        """An estimate of the remaining time, from the mean duration of finished jobs; empty without one."""
+        """An estimate of the remaining time, from the mean duration of finished jobs of a kind; empty without any."""
         paces = durations(self.jobs)
-        if not paces or not (self.waiting or self.running):
+        left = [(job, 0.0) for job in self.waiting] + [(one.job, one.seconds) for one in self.running.values()]
+        known = [max(0.0, paces[job.pace] - seconds) for job, seconds in left if job.pace in paces]
+        if not known:
             return ''
-        usual = statistics.fmean(paces.values())
-        work = sum(paces.get(job.pace, usual) for job in self.waiting)
-        work += sum(max(0.0, paces.get(one.job.pace, usual) - one.seconds) for one in self.running.values())
-        return f', about {duration(work / min(self.slots, len(self.waiting) + len(self.running)))} to go'
+        more = len(left) - len(known)
+        others = f', and {more} of which none of their kind is finished yet' if more else ''
+        return f', about {duration(sum(known) / min(self.slots, len(known)))} to go{others}'

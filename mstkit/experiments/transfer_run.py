@@ -24,6 +24,11 @@ class TransferRun(Job):
 
     KIND = 'run'
 
+    @property
+    def pace(self) -> str:
+        """See :attr:`Job.pace`."""
+        return f'{self.KIND} {self.task}'
+
 
 def run_folder(folder: Path, task: str, start: str, seed: int) -> Path:
     """The sub-folder of a run in that of the transfer."""

@@ -53,6 +53,15 @@ def test_failing_cells_do_not_stop_the_others(tmp_path):
     assert '| lr=0.5 | 30.0 | 30.0 (2) | 30.0 | 30.0 (2) | 10.0 |' in (tmp_path / 'work' / 'ablation.md').read_text()
 
 
+def test_what_is_to_go_is_known_of_kinds_that_have_been_seen(tmp_path, monkeypatch):
+    plan = make(tmp_path, f'{LR}=0.5,0.4', seeds=(0, 1))
+    monkeypatch.setattr(type(plan.cells[0]), 'pace', property(lambda cell: cell.name.split(',')[0]))
+    said = [line.partition(' done')[2] for line in run(plan, tmp_path) if ' of 4 done' in line]
+    about = r', about \d+ s to go'
+    assert re.fullmatch(about + ', and 2 of which none of their kind is finished yet', said[0])
+    assert re.fullmatch(about, said[1]) and re.fullmatch(about, said[2]) and said[3] == ''
+
+
 def test_finished_cells_are_not_run_again_and_failed_ones_are(tmp_path):
     plan = make(tmp_path, f'{LR}=2,0.5', seeds=(0, 1))
     run(plan, tmp_path)
