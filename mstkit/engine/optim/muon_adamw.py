@@ -14,7 +14,7 @@ from mstkit.errors import UsageError
 from mstkit.registry import OPTIMIZERS
 from mstkit.utils.checks import check_count, check_number
 from mstkit.utils.device_precision import has_bf16
-from mstkit.utils.local_shards import whole_of
+from mstkit.utils.local_shards import is_spread, local_parts, whole_of
 
 # Of the quintic iteration that brings all singular values near 1 (K. Jordan, "Muon", 2024): the steepest slope at 0
 # with which five steps still end between about 0.7 and 1.2.
@@ -118,8 +118,13 @@ class MuonAdamW(torch.optim.AdamW):
                 state.update(step=torch.tensor(0.0), momentum_buffer=torch.zeros_like(weight))
             state['step'] += 1  # as AdamW has it, which looks for it when a checkpoint is loaded
         buffers = [self.state[weight]['momentum_buffer'] for weight in weights]
-        _put(buffers, torch._foreach_lerp(buffers, gradients, 1 - self.momentum), overflow)
-        ahead = torch._foreach_lerp(gradients, buffers, self.momentum)
+        # By lists, of which each operation is a kernel for all matrices of the shape; lists have no sharded tensors.
+        moved, seen = local_parts(buffers), local_parts(gradients)
+        _put(moved, torch._foreach_lerp(moved, seen, 1 - self.momentum), overflow)
+        if is_spread(weights[0]):
+            ahead = [gradient.lerp(buffer, self.momentum) for gradient, buffer in zip(gradients, buffers, strict=True)]
+        else:
+            ahead = list(torch._foreach_lerp(gradients, buffers, self.momentum))
         updates = orthogonal(torch.stack([whole_of(one) for one in ahead]), self.iterations)
         rows, columns = weights[0].shape
         stretch = max(1.0, rows / columns) ** 0.5
@@ -128,12 +133,12 @@ class MuonAdamW(torch.optim.AdamW):
         ]
         rates = [group['lr'] for _, group in pairs]
         decays = [1 - group['lr'] * group['weight_decay'] for _, group in pairs]
-        # By lists: a kernel for all matrices of the shape, where one by one a ViT-Ti alone has 300.
+        changed, steps = local_parts(weights), local_parts(steps)
         for rate in dict.fromkeys(rates):
             same = [place for place, one in enumerate(rates) if one == rate]
-            kept = torch._foreach_mul([weights[place] for place in same], [decays[place] for place in same])
+            kept = torch._foreach_mul([changed[place] for place in same], [decays[place] for place in same])
             torch._foreach_add_(kept, [steps[place] for place in same], alpha=-rate * stretch)
-            _put([weights[place] for place in same], kept, overflow)
+            _put([changed[place] for place in same], kept, overflow)
 
 
 def _put(tensors: Sequence[Tensor], values: Sequence[Tensor], overflow: Tensor | None) -> None:
