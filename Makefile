@@ -87,7 +87,7 @@ endef
 
 help:
 	@echo 'make demo           pre-train MST on the built-in images, write its report, print its k-NN accuracy (minutes)'
-	@echo 'make demo-transfer  take its backbone into six tasks, from detection to tracking (half an hour)'
+	@echo 'make demo-transfer  take its backbone into six tasks, from detection to tracking (about 40 minutes)'
 	@echo 'make test           lint, types and tests'
 	@echo 'make test-all       the same, with the slow tests'
 	@echo 'make docs           the documentation as a site, build/docs/html, with its links checked'
