@@ -270,7 +270,8 @@ class EncoderLayer(TransformerEncoderLayer):
         Returns:
             (B, 1) each, 0 or 1 / keep probability; None where nothing is dropped.
         """
-        rates = _drop_rate(self.attn.out_drop), _drop_rate(getattr(self.ffn, 'dropout_layer', None))
+        of_ffn = self.ffn.dropout_layer if isinstance(self.ffn, FFN) else None
+        rates = _drop_rate(self.attn.out_drop), _drop_rate(of_ffn)
         if rates[0] == rates[1] and rates[0]:  # as everywhere: drawn together, by half as many kernels
             both = _drawn(2 * len(x), rates[0], x.device)
             return both[: len(x)], both[len(x) :]

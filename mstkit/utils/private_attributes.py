@@ -120,6 +120,23 @@ def scale_each_(tensors: list[Tensor], factors: Tensor) -> None:
     torch._foreach_mul_(tensors, list(factors.unbind()))
 
 
+def lerp_each(tensors: list[Tensor], ends: list[Tensor], weight: float) -> list[Tensor]:
+    """``tensor.lerp(end, weight)`` of each pair, in few kernels."""
+    return list(torch._foreach_lerp(tensors, ends, weight))
+
+
+def scaled_sums(tensors: list[Tensor], factors: list[float], others: list[Tensor], alpha: float) -> list[Tensor]:
+    """``factor * tensor + alpha * other`` of each, in few kernels."""
+    made = torch._foreach_mul(tensors, factors)
+    torch._foreach_add_(made, others, alpha=alpha)
+    return list(made)
+
+
+def copy_each_(tensors: list[Tensor], values: list[Tensor]) -> None:
+    """Writes values into tensors, in few kernels."""
+    torch._foreach_copy_(tensors, values)
+
+
 def compile_single_layers(graphs: int) -> None:
     """Sets up ``torch.compile`` for small graphs: DDP cuts none of them, and ``graphs`` of one function are kept."""
     import torch._dynamo as dynamo  # half a second, for those who compile

@@ -15,6 +15,7 @@ from mstkit.registry import OPTIMIZERS
 from mstkit.utils.checks import check_count, check_number
 from mstkit.utils.device_precision import has_bf16
 from mstkit.utils.local_shards import is_spread, local_parts, whole_of
+from mstkit.utils.private_attributes import copy_each_, lerp_each, scaled_sums
 
 # Of the quintic iteration that brings all singular values near 1 (K. Jordan, "Muon", 2024): the steepest slope at 0
 # with which five steps still end between about 0.7 and 1.2.
@@ -120,11 +121,11 @@ class MuonAdamW(torch.optim.AdamW):
         buffers = [self.state[weight]['momentum_buffer'] for weight in weights]
         # By lists, of which each operation is a kernel for all matrices of the shape; lists have no sharded tensors.
         moved, seen = local_parts(buffers), local_parts(gradients)
-        _put(moved, torch._foreach_lerp(moved, seen, 1 - self.momentum), overflow)
+        _put(moved, lerp_each(moved, seen, 1 - self.momentum), overflow)
         if is_spread(weights[0]):
             ahead = [gradient.lerp(buffer, self.momentum) for gradient, buffer in zip(gradients, buffers, strict=True)]
         else:
-            ahead = list(torch._foreach_lerp(gradients, buffers, self.momentum))
+            ahead = lerp_each(gradients, buffers, self.momentum)
         updates = orthogonal(torch.stack([whole_of(one) for one in ahead]), self.iterations)
         rows, columns = weights[0].shape
         stretch = max(1.0, rows / columns) ** 0.5
@@ -136,16 +137,16 @@ class MuonAdamW(torch.optim.AdamW):
         changed, steps = local_parts(weights), local_parts(steps)
         for rate in dict.fromkeys(rates):
             same = [place for place, one in enumerate(rates) if one == rate]
-            kept = torch._foreach_mul([changed[place] for place in same], [decays[place] for place in same])
-            torch._foreach_add_(kept, [steps[place] for place in same], alpha=-rate * stretch)
-            _put([changed[place] for place in same], kept, overflow)
+            old, step = ([of[place] for place in same] for of in (changed, steps))
+            decay = [decays[place] for place in same]
+            _put(old, scaled_sums(old, decay, step, -rate * stretch), overflow)
 
 
-def _put(tensors: Sequence[Tensor], values: Sequence[Tensor], overflow: Tensor | None) -> None:
+def _put(tensors: list[Tensor], values: list[Tensor], overflow: Tensor | None) -> None:
     """Writes values into tensors, unless gradients overflowed."""
     if overflow is not None:
         values = [torch.where(overflow == 0, one, tensor) for tensor, one in zip(tensors, values, strict=True)]
-    torch._foreach_copy_(list(tensors), list(values))
+    copy_each_(tensors, values)
 
 
 def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
