@@ -9,15 +9,14 @@ from __future__ import annotations
 import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import torch
 from contest.clock import Clock
 from contest.json_line import print_line
-from contest.our_step import OurStep
+from contest.our_step import OurStep, names_of
 from mmengine.logging import MMLogger
-from pretended_gpu.device import COPY, Device, pretended_machine
+from pretended_gpu.device import COPY, GENERATOR, MIXED, Device, pretended_machine
 from pretended_gpu.launches import Counted
 
 from mstkit.engine.config.config_options import OptionsAction
@@ -57,7 +56,7 @@ def counted(config: str, options: dict[str, Any], batch: int, dtype: str, compil
             step.watch(clock)
             with clock.phase('other'):
                 step()
-    wrong = [str(event) for event in device.events if event.kind not in (COPY, 'wait')]
+    wrong = [str(event) for event in device.events if event.kind in (MIXED, GENERATOR)]
     if wrong:
         raise UsageError(f'{config}: a GPU would refuse this step: ' + '; '.join(sorted(set(wrong))))
     return dict(
@@ -76,9 +75,7 @@ def counted(config: str, options: dict[str, Any], batch: int, dtype: str, compil
 def main() -> None:
     """Counts and prints."""
     args = parse_args()
-    names = [Path(config).stem for config in args.configs]
-    if len(set(names)) < len(names):
-        raise UsageError(f'two of the configs have the same name, or one is named twice: {" ".join(args.configs)}')
+    names = names_of(args.configs)
     MMLogger.get_instance('mmengine').setLevel('ERROR')  # else a line for every parameter
     print(f'A step of {args.batch_size} images, {args.dtype}; nothing here is a time')
     results = {}

@@ -9,15 +9,14 @@ import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
 
 import argparse
 import statistics
-from pathlib import Path
 
 import torch
 from contest.json_line import machine, print_line
-from contest.our_step import OurStep, seconds_of_steps
+from contest.our_step import OurStep, names_of, seconds_of_steps
 from contest.turns import median_ratio
 from mmengine.logging import MMLogger
 
-from mstkit.errors import UsageError, exit_cleanly
+from mstkit.errors import exit_cleanly
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,9 +36,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Builds all, lets them take turns, prints."""
     args = parse_args()
-    names = [Path(config).stem for config in args.configs]
-    if len(set(names)) < len(names):
-        raise UsageError(f'two of the configs have the same name, or one is named twice: {" ".join(args.configs)}')
+    names = names_of(args.configs)
     torch.set_num_threads(args.threads)
     MMLogger.get_instance('mmengine').setLevel('ERROR')  # else a line for every parameter
     steps = {

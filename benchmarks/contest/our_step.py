@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +33,14 @@ def configured(path: str, options: dict[str, Any]) -> Config:
     config = read_config(path)
     apply_options(config, options)
     return config
+
+
+def names_of(configs: Sequence[str]) -> list[str]:
+    """The names of the files of configs, which have to differ."""
+    names = [Path(config).stem for config in configs]
+    if len(set(names)) < len(names):
+        raise UsageError(f'two of the configs have the same name, or one is named twice: {" ".join(configs)}')
+    return names
 
 
 def view_sizes(config: Config) -> tuple[list[int], int]:

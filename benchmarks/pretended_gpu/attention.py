@@ -11,8 +11,6 @@ from torch.nn import functional
 
 ATEN = torch.ops.aten
 HALF = (torch.float16, torch.bfloat16)
-
-
 ORIGINAL = functional.scaled_dot_product_attention
 
 

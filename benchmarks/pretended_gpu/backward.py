@@ -47,15 +47,11 @@ def run(
             for edge in wanted:
                 if edge.node is node:
                     found[node, edge.output_nr] = own.get(edge.output_nr)
-            if node not in runs and not accumulate_grad:  # nothing that is asked for lies behind it
-                for after, _ in node.next_functions:
-                    if after is not None:
-                        waiting[after] -= 1
-                        if not waiting[after]:
-                            ready.append(after)
-                continue
-            with around(node):
-                results = _results(node, own, accumulate_grad and _leaf_is_wanted(node, wanted), kept)
+            if node in runs or accumulate_grad:
+                with around(node):
+                    results = _results(node, own, accumulate_grad and _leaf_is_wanted(node, wanted), kept)
+            else:  # nothing that is asked for lies behind it
+                results = [None] * len(node.next_functions)
             for (after, number), gradient in zip(node.next_functions, results, strict=True):
                 if after is None:
                     continue

@@ -160,6 +160,11 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from (inner for inner in one if isinstance(inner, Tensor))
 
 
+def lists_in(values: Iterable[Any]) -> list[Sequence[Tensor]]:
+    """The lists of tensors among values."""
+    return [one for one in values if isinstance(one, list | tuple) and one and isinstance(one[0], Tensor)]
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, OnDevice):
         return value.content
@@ -291,8 +296,7 @@ class Device(TorchDispatchMode):
             self._look_at_lists(name, args)
 
     def _look_at_lists(self, name: str, args: Any) -> None:
-        lists = [one for one in args if isinstance(one, list | tuple) and one and isinstance(one[0], Tensor)]
-        for together in zip(*lists, strict=False):
+        for together in zip(*lists_in(args), strict=False):
             kinds = {isinstance(one, OnDevice) for one in together if one.dim() or isinstance(one, OnDevice)}
             if len(kinds) > 1:
                 self.note(MIXED, name)
@@ -311,8 +315,13 @@ class Device(TorchDispatchMode):
             leaves = isinstance(source, OnDevice)
             if leaves and not arrives:
                 self.note(WAIT, f'{name} to the host')
-            elif arrives and not leaves and not self._may_come_over(source, args, kwargs):
-                self.note(COPY, f'{name} to the device')
+            elif arrives and not leaves:
+                self.arrived(source)
+                if not self._may_come_over(source, args, kwargs):
+                    self.note(COPY, f'{name} to the device')
+
+    def arrived(self, source: Tensor) -> None:
+        """Called for each tensor of the host that is copied to the device; for those who count."""
 
     def _may_come_over(self, source: Tensor, args: Any, kwargs: Any) -> bool:
         if source.untyped_storage().data_ptr() in self.batch:

@@ -83,17 +83,16 @@ def plan(function: Callable[..., Tensor], args: Sequence[Any]) -> Plan:
         args: of the call, with tensors on the pretended device: a module first.
     """
     module, *others = args
-    names = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
-    tensors = [one for _, one in (*module.named_parameters(), *module.named_buffers())]
+    named = dict(module.named_parameters()) | dict(module.named_buffers())
     places = [place for place, one in enumerate(others) if isinstance(one, Tensor)]
     found = dict(forward=0, backward=0)
     held = _Held(module, function)
     with _disable_current_modes(), _planning(), FakeTensorMode() as fake:
 
         def flat(*given: Tensor) -> Tensor:
-            state = dict(zip((f'module.{name}' for name in names), given[: len(names)], strict=True))
+            state = dict(zip((f'module.{name}' for name in named), given, strict=False))
             filled = list(others)
-            for place, one in zip(places, given[len(names) :], strict=True):
+            for place, one in zip(places, given[len(named) :], strict=True):
                 filled[place] = one
             return torch.func.functional_call(held, state, tuple(filled))
 
@@ -108,7 +107,7 @@ def plan(function: Callable[..., Tensor], args: Sequence[Any]) -> Plan:
             torch.empty_strided(
                 one.shape, one.stride(), dtype=one.dtype, device=DEVICE, requires_grad=one.requires_grad
             )
-            for one in (*tensors, *(others[place] for place in places))
+            for one in (*named.values(), *(others[place] for place in places))
         ]
         run = aot_function(
             flat,

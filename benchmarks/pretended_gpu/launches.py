@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -13,7 +14,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from . import backward
-from .device import COPIES, ORIGINAL_GENERATOR, WAIT, Device, OnDevice, tensors_in
+from .device import COPIES, ORIGINAL_GENERATOR, WAIT, Device, OnDevice, lists_in, tensors_in
 
 # They make or describe memory: no kernel runs. What returns a view of its argument is told by its schema.
 NO_KERNEL = {
@@ -123,10 +124,7 @@ class Counted(Device):
     def _count(self, function: Any, args: Any, kwargs: Any, result: Any) -> None:
         name = function._schema.name
         results = result if isinstance(result, list | tuple) else (result,)
-        operands = [one for one in tensors_in([*args, *kwargs.values()])]
-        if name in COPIES:
-            self._count_arrivals(name, args, operands, results)
-        here = [one for one in operands if isinstance(one, OnDevice)]
+        here = [one for one in tensors_in([*args, *kwargs.values()]) if isinstance(one, OnDevice)]
         made = [one for one in tensors_in(results) if isinstance(one, OnDevice)]
         launches = launches_of(function, args, here, made)
         if launches:
@@ -134,17 +132,10 @@ class Counted(Device):
             # Of a list that is written in place nothing comes back.
             self.moved += sum(_bytes(one) for one in (*here, *(made or here)))
 
-    def _count_arrivals(self, name: str, args: Any, operands: Sequence[Tensor], results: Sequence[Any]) -> None:
-        if name == 'aten::_foreach_copy_':
-            pairs = list(zip(args[0], args[1], strict=True))
-        elif name == 'aten::_to_copy':
-            pairs = [(results[0], args[0])]
-        else:
-            pairs = [(args[0], args[1])]
-        for target, source in pairs:
-            if isinstance(target, OnDevice) and not isinstance(source, OnDevice):
-                self.copies += 1
-                self.copied += _bytes(source)
+    def arrived(self, source: Tensor) -> None:
+        """See :meth:`Device.arrived`."""
+        self.copies += 1
+        self.copied += _bytes(source)
 
 
 def launches_of(function: Any, args: Sequence[Any], here: Sequence[Tensor], made: Sequence[Tensor]) -> int:
@@ -160,15 +151,14 @@ def launches_of(function: Any, args: Sequence[Any], here: Sequence[Tensor], made
     if name in NO_KERNEL or _is_view(function):
         return 0
     if name in COPIES and name != 'aten::_foreach_copy_':
-        return int(bool(made) and bool(here) and _within(name, args))
-    lists = [one for one in args if isinstance(one, list | tuple) and one and isinstance(one[0], Tensor)]
+        # Within the device: a copy from or to the host is no kernel.
+        return int(bool(made) and isinstance(args[0 if name == 'aten::_to_copy' else 1], OnDevice))
+    # The steps of a fused optimizer, a number for each tensor, are no list of its kernel's.
+    named = zip(function._schema.arguments, args, strict=False)
+    lists = lists_in(one for argument, one in named if argument.name != 'state_steps')
     if lists and ('::_foreach_' in name or '::_fused_' in name):
-        writes = any(result.alias_info is not None for result in function._schema.returns) or not made
-        depth = len(lists) + (not writes)
-        return chunked([one.numel() for one in lists[0]], depth)
-    if not any(one.numel() for one in (*made, *here)):
-        return 0
-    return 1
+        return chunked([one.numel() for one in lists[0]], len(lists) + bool(made))  # what is made is one more list
+    return int(any(one.numel() for one in (*made, *here)))
 
 
 def chunked(sizes: Sequence[int], lists: int) -> int:
@@ -200,12 +190,6 @@ def _blocks(size: int) -> Iterator[bool]:
         yield number == count - 1
 
 
-def _within(name: str, args: Sequence[Any]) -> bool:
-    """Whether a copy stays on the device: a kernel, where one from or to the host is none."""
-    source = args[0] if name == 'aten::_to_copy' else args[1]
-    return isinstance(source, OnDevice) and (name == 'aten::_to_copy' or isinstance(args[0], OnDevice))
-
-
 def _nodes_between(node: Any, ends: Sequence[Any]) -> set[Any]:
     """The nodes of a graph from one on, before others and before the parameters."""
     found, stack = {node}, [node]
@@ -224,8 +208,5 @@ def _is_view(function: Any) -> bool:
 
 def _bytes(tensor: Tensor) -> int:
     """Of the memory behind it: what is expanded is read once."""
-    wide = [size for size, step in zip(tensor.shape, tensor.stride(), strict=True) if step]
-    count = 1
-    for size in wide:
-        count *= size
-    return count * tensor.element_size() if tensor.numel() else 0
+    wide = (size for size, step in zip(tensor.shape, tensor.stride(), strict=True) if step)
+    return math.prod(wide) * tensor.element_size() if tensor.numel() else 0

@@ -36,8 +36,9 @@ class Prediction(NamedTuple):
 
 
 def draw_predictions(runs: Mapping[str, FineTuning], path: Path, count: int = 4) -> None:
-    """Draws a sheet with a row per image: the ground truth, then the prediction of each run; before it, where depth
-    takes its place, the image.
+    """Draws a sheet with a row per image: the ground truth, then the prediction of each run.
+
+    The image comes first where nothing of it is seen in these, as with depth.
 
     Args:
         runs: trained runs of one task, by the title of their column.

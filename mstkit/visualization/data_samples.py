@@ -63,8 +63,7 @@ class Painter:
 
     def plain(self, image: np.ndarray) -> np.ndarray:
         """The image at the size of the others; argument and result as of :meth:`truth`."""
-        scale = SIDE / max(image.shape[:2])
-        height, width = (max(1, round(scale * side)) for side in image.shape[:2])
+        height, width = (max(1, round(_scale_of(image) * side)) for side in image.shape[:2])
         return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
     def hides(self, sample: BaseDataElement) -> bool:
@@ -80,8 +79,8 @@ class Painter:
         if f'{whose}_instances' in sample:
             instances = sample.get(f'{whose}_instances')
             if 'keypoints' in instances:  # of objects whose boxes were given
-                return draw_keypoints(scaled, instances, SIDE / max(image.shape[:2]), self.skeleton)
-            return self._with_instances(scaled, instances, SIDE / max(image.shape[:2]))
+                return draw_keypoints(scaled, instances, _scale_of(image), self.skeleton)
+            return self._with_instances(scaled, instances, _scale_of(image))
         if f'{whose}_sem_seg' in sample:
             return self._with_label_map(scaled, np.asarray(sample.get(f'{whose}_sem_seg').data)[0])
         if f'{whose}_depth_map' in sample:
@@ -135,6 +134,10 @@ class Painter:
 
     def _color(self, number: Any) -> tuple[int, ...]:
         return tuple(int(part) for part in self.palette[int(number) % len(self.palette)])
+
+
+def _scale_of(image: np.ndarray) -> float:
+    return SIDE / max(image.shape[:2])
 
 
 def colored_depth(depth: np.ndarray, farthest: float) -> np.ndarray:

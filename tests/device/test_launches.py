@@ -78,6 +78,17 @@ def test_attention_is_a_kernel_and_so_is_its_gradient():
         torch.testing.assert_close(found[1], torch.autograd.grad(expected, on_host[0], torch.ones_like(expected))[0])
 
 
+@pytest.mark.usefixtures('_machine')
+def test_an_optimizer_by_lists_is_a_kernel_for_36_tensors():
+    with Counted() as device:
+        parameters = [nn.Parameter(torch.ones(2, device=DEVICE)) for _ in range(72)]
+        optimizer = torch.optim.AdamW(parameters, fused=True)
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    assert device.kernels['_fused_adamw_'] == 2
+
+
 def test_lists_are_launched_in_chunks():
     """By torch's rule: 110 tensors of one list or 36 of each of four, 320 blocks of 65536 numbers."""
     assert chunked([10] * 110, 1) == 1 and chunked([10] * 111, 1) == 2

@@ -108,6 +108,8 @@ def test_what_is_of_another_optimizer_is_left_as_it_is(monkeypatch):
     assert merged_groups.regrouped(other, wrapper, model) is None, 'it tells biases from norms, this run does not'
     plain = dict(optimizer=optimizer_of(model).state_dict())
     assert merged_groups.regrouped(plain, wrapper, model) is not None
+    damaged = merged_groups.regrouped(dict(plain, param_schedulers=3), wrapper, model)
+    assert damaged is not None and damaged['param_schedulers'] == 3
     damages: tuple[Any, ...] = (
         None,
         [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ def merged(groups: Groups) -> list[dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     for group in groups:
-        settings = {name: value for name, value in group.items() if name != 'params'}
+        settings = group_settings(group)
         same = found.setdefault(repr(sorted(settings.items(), key=str)), {**settings, 'params': []})
         same['params'] += group['params']
     return list(found.values())
@@ -51,23 +52,25 @@ def regrouped(checkpoint: Mapping[str, Any], wrapper: OptimWrapper, model: nn.Mo
         return None
     groups: list[dict[str, Any]] = []
     entries: dict[int, Any] = {}
+    firsts: list[int] = []
+    numbers = itertools.count()
     for group in own:
-        old = [place[id(parameter)] for parameter in group['params']]
-        if any(_settings(saved[number]) != _settings(saved[old[0]]) for number in old):
+        old = {next(numbers): place[id(parameter)] for parameter in group['params']}
+        first, *others = (saved[number] for number in old.values())
+        if any(group_settings(one) != group_settings(first) for one in others):
             return None  # that run had more distinctions: not this run's optimizer
-        first = sum(len(made['params']) for made in groups)
-        groups.append({**saved[old[0]], 'params': list(range(first, first + len(old)))})
-        entries.update({first + i: state['state'][number] for i, number in enumerate(old) if number in state['state']})
-    firsts = [place[id(group['params'][0])] for group in own]
-    schedules = [_of_groups(one, firsts, len(saved)) for one in checkpoint.get('param_schedulers', [])]
-    return {
-        **checkpoint,
-        'optimizer': {**state, 'state': entries, 'param_groups': groups},
-        'param_schedulers': schedules,
-    }
+        groups.append({**first, 'params': list(old)})
+        firsts.append(first['params'][0])
+        entries |= {new: state['state'][number] for new, number in old.items() if number in state['state']}
+    made = {**checkpoint, 'optimizer': {**state, 'state': entries, 'param_groups': groups}}
+    schedules = checkpoint.get('param_schedulers')
+    if isinstance(schedules, list):  # what else it may be is refused later
+        made['param_schedulers'] = [_of_groups(one, firsts, len(saved)) for one in schedules]
+    return made
 
 
-def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
+def group_settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    """What an optimizer's group has beside its parameters."""
     return {name: value for name, value in group.items() if name != 'params'}
 
 

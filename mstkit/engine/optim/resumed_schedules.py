@@ -14,6 +14,7 @@ from typing import Any
 
 from mmengine.optim import OptimWrapper, ReduceOnPlateauParamScheduler, _ParamScheduler
 
+from mstkit.engine.optim.merged_groups import group_settings
 from mstkit.engine.optim.step_counts import StepCounter
 from mstkit.errors import UsageError
 from mstkit.utils.private_attributes import forget_steps, mark_as_counted
@@ -28,7 +29,7 @@ _POSITION_KEYS = ('last_step', '_global_step', '_last_value', 'base_values', 've
 
 def settings_of(wrapper: OptimWrapper) -> list[Group]:
     """Copies the settings of an optimizer's parameter groups, without the parameters."""
-    return [{name: value for name, value in group.items() if name != 'params'} for group in wrapper.param_groups]
+    return [group_settings(group) for group in wrapper.param_groups]
 
 
 def keep_implementation(state: Mapping[str, Any], fresh: Sequence[Group]) -> dict[str, Any]:
