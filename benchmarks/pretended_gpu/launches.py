@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest import mock
 
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from . import backward
@@ -91,7 +91,9 @@ class Counted(Device):
                 out = function(*args)
             self.kernels[COMPILED] += self.plans[key].forward
             if out.grad_fn is not None:
-                ends = [one.grad_fn for one in args if isinstance(one, Tensor) and one.grad_fn is not None]
+                modules = [one for one in args if isinstance(one, nn.Module)]
+                given = [*tensors_in(args), *(weight for module in modules for weight in module.parameters())]
+                ends = [one.grad_fn for one in given if one.grad_fn is not None]  # a weight may be a cast of one
                 for node in _nodes_between(out.grad_fn, ends):
                     self._fused.setdefault(node, 0)
                 self._fused[out.grad_fn] += self.plans[key].backward

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from mstkit.models.attention_kernel import attend
 from mstkit.models.memory_lean_linear import LeanFFN, lean_ffn
+from mstkit.models.weight_casts import CastBlock
 from mstkit.utils.relative_positions import Grid, TokenPairs, table_length
 from mstkit.utils.rotary_positions import Rotation
 
@@ -134,6 +135,7 @@ def _of_images(bias: Tensor | Rotation | None, kept: Tensor) -> Tensor | Rotatio
     return bias if bias is None or bias.ndim == 3 else bias.index_select(0, kept)
 
 
+@CastBlock.register
 class EncoderLayer(TransformerEncoderLayer):
     """mmpretrain's transformer layer with the same parameters and results, computed faster.
 

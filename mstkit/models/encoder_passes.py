@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from mstkit.models.backbones import MaskedBackbone
 from mstkit.models.backbones.masked_backbone import faded, inner_layers
+from mstkit.models.weight_casts import WeightCasts
 from mstkit.structures import Read, TokenOutput, VisibleOutput
 
 
@@ -24,6 +26,11 @@ class EncoderPasses:
     backbone: MaskedBackbone
     teacher: Any
     mask_token: nn.Parameter | None
+
+    @cached_property
+    def weight_casts(self) -> WeightCasts:
+        """How a step's weights get to the precision in which they are multiplied."""
+        return WeightCasts(cast(nn.Module, self))
 
     @torch.no_grad()
     def teacher_forward(

@@ -201,7 +201,8 @@ class Pretrainer(EncoderPasses, TrainedModel, BaseSelfSupervisor):
             self.teacher.before_step(self.followed())
         step = Step(self, inputs, data_samples=data_samples)
         in_turn = sorted(self.objectives.items(), key=lambda named: named[1].comes_last)
-        losses = {f'loss_{name}': one.weight * one(step) for name, one in in_turn}
+        with self.weight_casts.in_half():
+            losses = {f'loss_{name}': one.weight * one(step) for name, one in in_turn}
         self._statistics = {key: value for one in self.objectives.values() for key, value in one.statistics.items()}
         self._statistics |= step.mask_shares()
         return losses

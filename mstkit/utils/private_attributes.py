@@ -137,6 +137,16 @@ def copy_each_(tensors: list[Tensor], values: list[Tensor]) -> None:
     torch._foreach_copy_(tensors, values)
 
 
+def parameter_at(layer: nn.Module, name: str) -> Tensor | None:
+    """What a layer keeps as the parameter of this name, which may stand in for one; None for none or a computed one."""
+    return layer._parameters.get(name)
+
+
+def put_parameter(layer: nn.Module, name: str, tensor: Tensor) -> None:
+    """Lets a tensor that need not be a parameter, and may have a gradient to one, stand in for a layer's parameter."""
+    layer._parameters[name] = tensor  # type: ignore[assignment]  # setattr refuses what is no parameter
+
+
 def compile_single_layers(graphs: int) -> None:
     """Sets up ``torch.compile`` for small graphs: DDP cuts none of them, and ``graphs`` of one function are kept."""
     import torch._dynamo as dynamo  # half a second, for those who compile

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from benchmarks.pretended_gpu.device import DEVICE, moved, pretended_machine
 from benchmarks.pretended_gpu.launches import BLOCK, COMPILED, Counted, chunked
+from mstkit.models.weight_casts import CastBlock, WeightCasts
 from tests.device.test_pretended import on_device
 from tests.models.builders import gradient_of
 from tests.programs import ROOT, load_program
@@ -149,6 +151,25 @@ def test_a_plan_takes_the_place_of_what_is_compiled():
     (plan,) = plans
     assert found == {False: (5, 0), True: (3, plan.forward + plan.backward)}
     assert plan.forward == 3 and plan.backward > 3, 'two products and what Inductor fuses around them'
+
+
+@CastBlock.register
+class CastBranch(Branch):
+    """One whose weights are cast before it is called."""
+
+
+@pytest.mark.usefixtures('_machine')
+@pytest.mark.parametrize('compiled', [False, True])
+def test_casts_around_a_plan_are_no_part_of_it(compiled):
+    branch: Any = moved(CastBranch())
+    with Counted() as device:
+        x = NUMBERS[0].repeat(6, 2).to(DEVICE)
+        run = device.compiler(Branch.add) if compiled else Branch.add
+        with torch.autocast('cuda', dtype=torch.bfloat16), WeightCasts(branch).in_half():
+            out = run(branch, x, None)
+        out.float().square().sum().backward()
+        assert gradient_of(branch.linear.weight).dtype == torch.float32
+    assert device.kernels['_foreach_copy_'] == 2, 'weight and bias, and their gradients'
 
 
 def test_the_benchmark_counts_a_step(monkeypatch, tmp_path, capsys):

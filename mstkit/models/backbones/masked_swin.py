@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from mmengine.model import BaseModule
 from mmpretrain.models.backbones import SwinTransformer
+from mmpretrain.models.backbones.swin_transformer import SwinBlock
 from mmpretrain.models.utils import ShiftWindowMSA
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,6 +18,7 @@ from mstkit.models.backbones.layer_initialization import init_transformer_weight
 from mstkit.models.backbones.masked_backbone import Read
 from mstkit.models.backbones.visible_squares import VisibleSquares
 from mstkit.models.memory_lean_linear import lean_ffn
+from mstkit.models.weight_casts import CastBlock
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput
 from mstkit.utils.checks import check_one_of
@@ -125,6 +127,9 @@ class SmallMapWindowMSA(ShiftWindowMSA):
             window,
         )
         return padded[:, :height, :width].reshape(len(padded), height * width, -1)
+
+
+CastBlock.register(SwinBlock)
 
 
 @MODELS.register_module()

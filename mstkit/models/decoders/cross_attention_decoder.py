@@ -13,6 +13,7 @@ from mstkit.errors import UsageError
 from mstkit.models.attention_kernel import attend
 from mstkit.models.decoders.transformer_decoder import TransformerDecoder
 from mstkit.models.memory_lean_linear import LeanFFN
+from mstkit.models.weight_casts import CastBlock
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
 from mstkit.utils.checks import check_count, check_size
@@ -105,6 +106,7 @@ class CrossAttentionDecoder(TransformerDecoder):
         return dict(memory=memory, known=known)
 
 
+@CastBlock.register
 class CrossAttentionLayer(nn.Module):
     """Self-attention, cross-attention and an MLP (BootMAE's ``Decode_Block``).
 

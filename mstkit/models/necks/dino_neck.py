@@ -13,10 +13,12 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from mstkit.models.view_batch_norm import BATCH_NORMS, normalize_views
+from mstkit.models.weight_casts import CastBlock
 from mstkit.registry import MODELS
 from mstkit.utils.checks import check_count, check_one_of, check_size
 
 
+@CastBlock.register
 @MODELS.register_module()
 class DINONeck(BaseModule):
     """Maps pooled features to prototype logits: an MLP, an L2-normalized bottleneck, a weight-normed last layer.

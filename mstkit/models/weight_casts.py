@@ -1,0 +1,123 @@
+"""A step's casts of weights to half precision, a block at a time instead of a weight at a time and use by use.
+
+Under autocast torch casts every weight and every bias by a kernel of its own, and every gradient back: on a GPU, where
+a small kernel takes as long as its launch, that is a third of a ViT-S's launches. Here a block's are one list.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from mstkit.utils.local_shards import is_spread
+from mstkit.utils.private_attributes import copy_each_, parameter_at, put_parameter
+
+
+class CastBlock(ABC):  # noqa: B024  (classes become one by its register)
+    """A module whose linear layers multiply in autocast's precision, and whose weights nothing else reads in a step.
+
+    A class says that it is one by ``@CastBlock.register``. What is none of these is left to autocast, layer by layer.
+    """
+
+
+class Held(NamedTuple):
+    """A weight and where it is: an attribute of a layer."""
+
+    layer: nn.Module
+    name: str
+    weight: Tensor
+
+    def replace_by(self, other: Tensor) -> None:
+        """Puts another tensor there, which need be no parameter."""
+        put_parameter(self.layer, self.name, other)
+
+
+class _Cast(torch.autograd.Function):
+    """Casts tensors as one list, and their gradients back as another."""
+
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)  # a weight that was not used gets no gradient, as without this
+        ctx.dtypes = [weight.dtype for weight in weights]
+        return tuple(_copies(weights, [dtype] * len(weights)))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        given = [(one, dtype) for one, dtype in zip(gradients, ctx.dtypes, strict=True) if one is not None]
+        copies = iter(_copies([one for one, _ in given], [dtype for _, dtype in given]))
+        return None, *(None if one is None else next(copies) for one in gradients)
+
+
+def _copies(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tensor]:
+    made = [torch.empty_like(one, dtype=dtype) for one, dtype in zip(tensors, dtypes, strict=True)]
+    if made:
+        copy_each_(made, list(tensors))
+    return made
+
+
+class WeightCasts:
+    """The casts of a model's :class:`CastBlock` blocks.
+
+    The result is that of autocast with its cache, to the bit: a weight is cast once a step, and the gradients of all
+    its uses are added in half precision, then cast.
+
+    Args:
+        model: whose blocks are found once, here; their weights may be replaced later, not their layers.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        blocks = [module for module in model.modules() if isinstance(module, CastBlock)]
+        self.blocks = [(block, [one for one in block.modules() if isinstance(one, nn.Linear)]) for block in blocks]
+
+    @contextmanager
+    def in_half(self) -> Iterator[None]:
+        """While it is open, the layers have their weights in autocast's precision, with gradients to the parameters.
+
+        Weights that are sharded over processes stay as they are: FSDP gathers them layer by layer, and may do so in
+        half precision itself. So do blocks in evaluation mode, such as those of a tokenizer, which may run without
+        autocast inside. Without autocast nothing happens.
+        """
+        blocks = [_held(layers) for block, layers in self.blocks if block.training]
+        every = [held for block in blocks for held in block]
+        if not every or any(is_spread(held.weight) for held in every):
+            yield
+            return
+        device = every[0].weight.device.type
+        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+            yield
+            return
+        try:
+            _cast(blocks, torch.get_autocast_dtype(device))
+            yield
+        finally:
+            for held in every:
+                held.replace_by(held.weight)
+
+
+def _cast(blocks: list[list[Held]], dtype: torch.dtype) -> None:
+    """Those with a gradient block by block, so that gradients are ready block by block (DDP); all others at once."""
+    fixed: list[Held] = []
+    for block in blocks:
+        trained = [held for held in block if torch.is_grad_enabled() and held.weight.requires_grad]
+        fixed += [held for held in block if not (torch.is_grad_enabled() and held.weight.requires_grad)]
+        if trained:
+            _replace(trained, _Cast.apply(dtype, *(held.weight for held in trained)))
+    _replace(fixed, _copies([held.weight for held in fixed], [dtype] * len(fixed)))
+
+
+def _replace(every: Sequence[Held], others: Sequence[Tensor]) -> None:
+    for held, other in zip(every, others, strict=True):
+        held.replace_by(other)
+
+
+def _held(layers: Sequence[nn.Module]) -> list[Held]:
+    """Weights and biases in float32, but those that are computed, such as a weight-normed one."""
+    found = ((layer, name, parameter_at(layer, name)) for layer in layers for name in ('weight', 'bias'))
+    return [Held(layer, name, one) for layer, name, one in found if one is not None and one.dtype is torch.float32]
