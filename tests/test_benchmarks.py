@@ -92,6 +92,19 @@ def test_several_masks_are_held_against_one(monkeypatch, tmp_path, capsys):
     assert '--masks is 1,1' in capsys.readouterr().err
 
 
+def test_the_decoder_is_held_against_torchs_operations(monkeypatch, tmp_path, capsys):
+    module = load_program('benchmarks/decoder.py')
+    words = ('--images', 1, '--channels', 8, '--rounds', 2, '--json', tmp_path / 'out.json')
+    assert run(module, monkeypatch, *words) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert json.loads((tmp_path / 'out.json').read_text()) == found
+    results = found['results']
+    assert results['kept']['ours'] < 0.5 * results['kept']['torch']
+    assert results['faster'] > 0 and {len(seconds) for seconds in results['seconds'].values()} == {2}
+    assert run(module, monkeypatch, '--channels', 0) == 2
+    assert '--channels is 0' in capsys.readouterr().err
+
+
 def test_every_named_mask_is_held_against_a_step(monkeypatch, tmp_path, capsys):
     module = load_program('benchmarks/masks.py')
     words = ('configs/mae/mae_vit-tiny_folder.py', '--batch-size', 2, '--rounds', 3, '--json', tmp_path / 'out.json')

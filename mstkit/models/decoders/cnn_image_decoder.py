@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mstkit.errors import UsageError
-from mstkit.models.view_batch_norm import BATCH_NORMS, normalize_views
+from mstkit.models.decoders.normed_conv import doubled, normed_conv
+from mstkit.models.view_batch_norm import BATCH_NORMS
 from mstkit.registry import MODELS
 from mstkit.utils.checks import check_one_of, check_size
 
 
 class _ConvNorm(nn.Module):
-    """3×3 convolution, batch normalization, ReLU."""
+    """3×3 convolution and batch normalization; :func:`normed_conv` goes from one's normalization to the next one."""
 
     def __init__(self, in_channels: int, channels: int, batch_norm: bool) -> None:
         super().__init__()
         # No bias before batch normalization, which would remove it.
         self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=not batch_norm)
         self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
-
-    def forward(self, x: Tensor, views: int) -> Tensor:
-        return normalize_views(self.norm, self.conv(x), views, updating=views).relu_()
-
-
-def _doubled(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=False)
 
 
 @MODELS.register_module()
@@ -89,8 +83,11 @@ class CNNImageDecoder(BaseModule):
         x = x.contiguous(memory_format=torch.channels_last)
         if self.batch_norm == 'all':
             views = 1
-        for block in self.blocks[:-1]:
-            x = _doubled(block(x, views))
+        blocks: Iterable[Any] = self.blocks
+        first, *others = blocks
+        x, norm = first.conv(x), first.norm
+        for block in others:
+            x, norm = normed_conv(x, norm, block.conv, views, double=True), block.norm
         # The 1×1 convolution commutes with interpolation (whose weights add up to one), so it comes before the last
         # upsampling: a quarter of the pixels to convolve, and 3 channels instead of all to interpolate.
-        return _doubled(self.to_pixels(self.blocks[-1](x, views)))
+        return doubled(normed_conv(x, norm, self.to_pixels, views, double=False))

@@ -1,0 +1,150 @@
+"""Normalization, ReLU, upsampling and convolution as one function: the numbers of the four, one map kept."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mstkit.models import CNNImageDecoder
+from mstkit.models.decoders import normed_conv as module
+from mstkit.models.decoders.normed_conv import normed_conv
+from mstkit.models.view_batch_norm import normalize_views
+from tests.models.builders import gradient_of
+from tests.models.test_lean_layers import kept
+
+LEAN = '_NormedConvBackward'
+
+
+def parts(kernel: int, bias: bool = True, dtype: torch.dtype = torch.float64) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
+    torch.manual_seed(0)
+    norm, conv = nn.BatchNorm2d(3), nn.Conv2d(3, 2, kernel, padding=kernel // 2, bias=bias)
+    nn.init.uniform_(norm.weight, 0.5, 2), nn.init.normal_(norm.bias)
+    return norm.to(dtype), conv.to(dtype)
+
+
+def maps(count: int = 4, size: tuple[int, int] = (3, 5), dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    found = torch.randn(count, 3, *size, generator=generator, dtype=torch.float64) * 3 + 1
+    return found.to(dtype, memory_format=torch.channels_last).requires_grad_()
+
+
+def plain(x: Tensor, norm: nn.Module, conv: nn.Conv2d, views: int, double: bool) -> Tensor:
+    x = F.relu(normalize_views(norm, x, views, updating=views))
+    return conv(F.interpolate(x, scale_factor=2, mode='bilinear') if double else x)
+
+
+@pytest.mark.parametrize('double', [False, True], ids=['single', 'double'])
+@pytest.mark.parametrize('views', [1, 2])
+@pytest.mark.parametrize('kernel', [1, 3, 5])
+def test_numbers_are_those_of_the_four(kernel, views, double):
+    found = []
+    for function in (plain, normed_conv):
+        norm, conv = parts(kernel)
+        x = maps()
+        out = function(x, norm, conv, views, double)
+        direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        out.mul(direction).sum().backward()
+        inputs = (x, *norm.parameters(), *conv.parameters())
+        found.append([out.detach(), *map(gradient_of, inputs), *norm.buffers()])
+        assert (type(out.grad_fn).__name__ == LEAN) == (function is normed_conv)
+    for expected, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected)
+    assert found[0][-1] == views, 'batches were counted'
+
+
+@pytest.mark.parametrize('double', [False, True], ids=['single', 'double'])
+def test_the_gradient_is_the_derivative(double):
+    norm, conv = parts(3, bias=False)
+
+    def run(x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor) -> Tensor:
+        whole = dict(zip(('norm.weight', 'norm.bias', 'conv.weight'), (scale, shift, weight), strict=True))
+        return torch.func.functional_call(Both(copy.deepcopy(norm), conv), whole, (x, double))
+
+    inputs = [one.detach().requires_grad_() for one in (maps(2), norm.weight, norm.bias, conv.weight)]
+    assert torch.autograd.gradcheck(run, inputs)
+
+
+class Both(nn.Module):
+    def __init__(self, norm: nn.Module, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.norm, self.conv = norm, conv
+
+    def forward(self, x: Tensor, double: bool) -> Tensor:
+        return normed_conv(x, self.norm, self.conv, 1, double)
+
+
+@pytest.mark.parametrize('memory_format', [torch.channels_last, torch.contiguous_format])
+def test_gradients_of_what_is_asked_for(memory_format):
+    norm, conv = parts(3)
+    whole = {}
+    for frozen in (False, True):
+        conv.requires_grad_(not frozen)
+        x = maps().detach().contiguous(memory_format=memory_format).requires_grad_()
+        norm.zero_grad()
+        conv.zero_grad()
+        normed_conv(x, norm, conv, 2, True).square().sum().backward()
+        whole[frozen] = gradient_of(x), gradient_of(norm.weight).clone()
+        assert all((parameter.grad is None) == frozen for parameter in conv.parameters())
+    torch.testing.assert_close(whole[True], whole[False])
+
+
+def test_one_map_is_kept():
+    """The plain way keeps x, what the ReLU gives, and that in twice the size."""
+    norm, conv = parts(3, dtype=torch.float32)
+    x = maps(size=(32, 32), dtype=torch.float32)
+    map_bytes = x.numel() * 4
+
+    def ours() -> Tensor:
+        return normed_conv(x, norm, conv, 2, True)
+
+    def theirs() -> Tensor:
+        return plain(x, norm, conv, 2, True)
+
+    both = nn.ModuleList([norm, conv])
+    assert map_bytes <= kept(both, ours) < 1.1 * map_bytes
+    assert kept(both, theirs) > 5.9 * map_bytes
+
+
+@pytest.mark.parametrize('case', ['evaluation', 'half', 'no gradient', 'other norm', 'cumulative'])
+def test_what_is_left_to_the_four(case):
+    norm: Any
+    norm, conv = parts(3, dtype=torch.float32)
+    if case == 'other norm':
+        norm = nn.GroupNorm(1, 3)
+    if case == 'cumulative':
+        norm.momentum = None
+    norm.train(case != 'evaluation')
+    x = maps(dtype=torch.float32)
+    found = []
+    for function in (plain, normed_conv):
+        with (
+            torch.autocast('cpu', dtype=torch.bfloat16, enabled=case == 'half'),
+            torch.set_grad_enabled(case != 'no gradient'),
+        ):
+            out = function(x, copy.deepcopy(norm), conv, 2, True)
+        found.append(out)
+        assert type(out.grad_fn).__name__ != LEAN
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize('batch_norm', [True, 'all', False])
+def test_the_decoder_is_that_of_convolutions_in_turn(batch_norm, monkeypatch):
+    torch.manual_seed(3)
+    decoder = CNNImageDecoder(in_channels=5, stride=8, channels=4, batch_norm=batch_norm).double()
+    x = torch.randn(4, 5, 3, 3, dtype=torch.float64)
+    results = []
+    for lean in (True, False):
+        one = copy.deepcopy(decoder)
+        if not lean:
+            monkeypatch.setattr(module, '_is_lean', lambda *_: False)
+        given = x.clone().requires_grad_()
+        out = one(given, 2)
+        out.square().sum().backward()
+        results.append([out.detach(), gradient_of(given), *map(gradient_of, one.parameters()), *one.buffers()])
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected)
