@@ -94,7 +94,7 @@ def test_several_masks_are_held_against_one(monkeypatch, tmp_path, capsys):
 
 def test_the_decoder_is_held_against_torchs_operations(monkeypatch, tmp_path, capsys):
     module = load_program('benchmarks/decoder.py')
-    words = ('--images', 1, '--channels', 8, '--rounds', 2, '--json', tmp_path / 'out.json')
+    words = ('--images', 1, '--channels', 128, '--rounds', 2, '--json', tmp_path / 'out.json')
     assert run(module, monkeypatch, *words) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert json.loads((tmp_path / 'out.json').read_text()) == found

@@ -39,24 +39,22 @@ class Held(NamedTuple):
 
 
 class _Cast(torch.autograd.Function):
-    """Casts tensors as one list, and their gradients back as another."""
+    """Casts float32 tensors as one list, and their gradients back as another."""
 
     @staticmethod
     def forward(ctx: Any, dtype: torch.dtype, *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)  # a weight that was not used gets no gradient, as without this
-        ctx.dtypes = [weight.dtype for weight in weights]
-        return tuple(_copies(weights, [dtype] * len(weights)))
+        return tuple(_copies(weights, dtype))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        given = [(one, dtype) for one, dtype in zip(gradients, ctx.dtypes, strict=True) if one is not None]
-        copies = iter(_copies([one for one, _ in given], [dtype for _, dtype in given]))
+        copies = iter(_copies([one for one in gradients if one is not None], torch.float32))
         return None, *(None if one is None else next(copies) for one in gradients)
 
 
-def _copies(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tensor]:
-    made = [torch.empty_like(one, dtype=dtype) for one, dtype in zip(tensors, dtypes, strict=True)]
+def _copies(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    made = [torch.empty_like(one, dtype=dtype) for one in tensors]
     if made:
         copy_each_(made, list(tensors))
     return made
@@ -103,13 +101,13 @@ class WeightCasts:
 
 def _cast(blocks: list[list[Held]], dtype: torch.dtype) -> None:
     """Those with a gradient block by block, so that gradients are ready block by block (DDP); all others at once."""
-    fixed: list[Held] = []
+    learning = torch.is_grad_enabled()
     for block in blocks:
-        trained = [held for held in block if torch.is_grad_enabled() and held.weight.requires_grad]
-        fixed += [held for held in block if not (torch.is_grad_enabled() and held.weight.requires_grad)]
+        trained = [held for held in block if learning and held.weight.requires_grad]
         if trained:
             _replace(trained, _Cast.apply(dtype, *(held.weight for held in trained)))
-    _replace(fixed, _copies([held.weight for held in fixed], [dtype] * len(fixed)))
+    fixed = [held for block in blocks for held in block if not (learning and held.weight.requires_grad)]
+    _replace(fixed, _copies([held.weight for held in fixed], dtype))
 
 
 def _replace(every: Sequence[Held], others: Sequence[Tensor]) -> None:

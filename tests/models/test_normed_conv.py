@@ -20,6 +20,13 @@ from tests.models.test_lean_layers import kept
 LEAN = '_NormedConvBackward'
 
 
+@pytest.fixture(autouse=True, params=[1, 3], ids=['products', 'library'])
+def _narrow(request, monkeypatch):
+    """Three channels are enough here; two outputs are enough for products, or are left to the library."""
+    monkeypatch.setattr(module, 'WIDE', request.param)
+    monkeypatch.setattr(module, 'NUMBERS', 80)  # one image at a time, or some
+
+
 def parts(kernel: int, bias: bool = True, dtype: torch.dtype = torch.float64) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
     torch.manual_seed(0)
     norm, conv = nn.BatchNorm2d(3), nn.Conv2d(3, 2, kernel, padding=kernel // 2, bias=bias)
@@ -110,8 +117,10 @@ def test_one_map_is_kept():
     assert kept(both, theirs) > 5.9 * map_bytes
 
 
-@pytest.mark.parametrize('case', ['evaluation', 'half', 'no gradient', 'other norm', 'cumulative'])
-def test_what_is_left_to_the_four(case):
+@pytest.mark.parametrize('case', ['evaluation', 'half', 'no gradient', 'other norm', 'cumulative', 'narrow'])
+def test_what_is_left_to_the_four(case, monkeypatch):
+    if case == 'narrow':
+        monkeypatch.setattr(module, 'WIDE', 4)
     norm: Any
     norm, conv = parts(3, dtype=torch.float32)
     if case == 'other norm':

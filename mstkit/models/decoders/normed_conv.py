@@ -17,6 +17,9 @@ from torch.nn import functional as F
 
 from mstkit.models.view_batch_norm import normalize_views
 
+NUMBERS = 2**22  # of a map that are computed at once: 16 MB
+WIDE = 128  # channels from which on none of this takes longer than torch's own operations
+
 
 def doubled(x: Tensor) -> Tensor:
     """2× bilinear upsampling of maps (B, C, h, w)."""
@@ -24,7 +27,7 @@ def doubled(x: Tensor) -> Tensor:
 
 
 def normed_conv(x: Tensor, norm: nn.Module, conv: nn.Conv2d, views: int, double: bool) -> Tensor:
-    """``conv(doubled(relu(norm(x))))``, in less memory on a CPU.
+    """``conv(doubled(relu(norm(x))))``, in less memory and time on a CPU where the maps have many channels.
 
     Args:
         x: (V*B, C, h, w), view by view, in channels-last format.
@@ -43,11 +46,11 @@ def normed_conv(x: Tensor, norm: nn.Module, conv: nn.Conv2d, views: int, double:
 
 
 def _is_lean(x: Tensor, norm: nn.Module) -> bool:
-    """Whether it can be and pays: on a CPU, not in half precision, by statistics of the batch on this process alone."""
+    """Whether it can be and pays: on a CPU, wide, not in half precision, with statistics of this process's batch."""
     plain = type(norm) is nn.BatchNorm2d and norm.training and norm.affine and norm.momentum is not None
     half = torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
-    wide = x.dtype in (torch.float32, torch.float64)
-    return plain and wide and not half and torch.is_grad_enabled() and x.device.type == 'cpu'
+    fits = x.device.type == 'cpu' and x.dtype in (torch.float32, torch.float64) and x.shape[1] >= WIDE
+    return fits and plain and not half and torch.is_grad_enabled()
 
 
 class _NormedConv(torch.autograd.Function):
@@ -70,8 +73,9 @@ class _NormedConv(torch.autograd.Function):
         mean, rstd = (x.new_empty(views, x.shape[1]) for _ in range(2))
         for view, made, *into in zip(x.chunk(views), out.chunk(views), mean, rstd, strict=True):
             z = _normalized(view, norm, *into).relu_()
-            for image, result in zip(z.split(1), made.split(1), strict=True):
-                seen = doubled(image) if double else image
+            some = _images_at_once(out)
+            for images, result in zip(z.split(some), made.split(some), strict=True):
+                seen = doubled(images) if double else images
                 result.copy_(F.conv2d(seen, weight, bias, padding=weight.shape[-1] // 2))
         ctx.save_for_backward(x, scale, shift, weight, mean, rstd)
         ctx.eps, ctx.double = norm.eps, double
@@ -85,15 +89,14 @@ class _NormedConv(torch.autograd.Function):
         of_weight = weight.new_zeros(*weight.shape[2:], *weight.shape[:2]) if wants_weight else None
         of_x, of_scale, of_shift = torch.empty_like(x), torch.zeros_like(scale), torch.zeros_like(shift)
         parts = (one.chunk(len(means)) for one in (x, gradient, of_x))
+        some = _images_at_once(gradient)
         for view, of_view, of_normed, mean, rstd in zip(*parts, means, rstds, strict=True):
             factor = (scale * rstd)[:, None, None]
             offset = shift[:, None, None] - mean[:, None, None] * factor
-            for image, given, into in zip(view.split(1), of_view.split(1), of_normed.split(1), strict=True):
-                z = torch.addcmul(offset, image, factor).relu_()
+            for images, given, into in zip(*(one.split(some) for one in (view, of_view, of_normed)), strict=True):
+                z = torch.addcmul(offset, images, factor).relu_()
                 seen = doubled(z) if ctx.double else z
-                if of_weight is not None:
-                    _add_weight_gradient(of_weight, seen, given)
-                back = _input_gradient(given, seen, weight)
+                back = _input_gradient(given, seen, weight, of_weight)
                 if ctx.double:
                     back = torch.ops.aten.upsample_bilinear2d_backward(back, seen.shape[2:], z.shape, False, 2.0, 2.0)
                 torch.ops.aten.threshold_backward(back, z, 0, grad_input=into)  # of the ReLU
@@ -107,8 +110,8 @@ class _NormedConv(torch.autograd.Function):
             count = len(view) * view[0, 0].numel()
             slope = -factor * (rstd * for_scale / count)[:, None, None]
             constant = -factor * (for_shift / count)[:, None, None] - slope * mean[:, None, None]
-            for image, into in zip(view.split(1), of_normed.split(1), strict=True):
-                into.mul_(factor).addcmul_(image, slope).add_(constant)
+            for images, into in zip(view.split(some), of_normed.split(some), strict=True):
+                into.mul_(factor).addcmul_(images, slope).add_(constant)
         return (
             of_x,
             of_scale,
@@ -128,15 +131,28 @@ def _normalized(view: Tensor, norm: nn.BatchNorm2d, mean: Tensor, rstd: Tensor) 
     return torch.native_batch_norm(view, norm.weight, norm.bias, *running, True, momentum, norm.eps, out=into)[0]
 
 
-def _input_gradient(given: Tensor, seen: Tensor, weight: Tensor) -> Tensor:
-    """Of a convolution: from the gradient of its output (1, C', h, w) to that of its input (1, C, h, w)."""
+def _images_at_once(maps: Tensor) -> int:
+    """As many as have :data:`NUMBERS` in these maps (B, C, h, w), one at least."""
+    return max(1, NUMBERS // maps[0].numel())
+
+
+def _input_gradient(given: Tensor, seen: Tensor, weight: Tensor, total: Tensor | None) -> Tensor:
+    """From the gradient of a convolution's output (B, C', h, w) to that of its input ``seen`` (B, C, h, w).
+
+    The gradient of its weights is added to ``total``, (k, k, C', C), unless that is None.
+    """
     kernel = weight.shape[-1]
-    if kernel == 1:
-        return F.conv2d(given, weight.transpose(0, 1))
-    pad = [kernel // 2] * 2
-    return torch.ops.aten.convolution_backward(
-        given, seen, weight, None, (1, 1), pad, (1, 1), False, (0, 0), 1, (True, False, False)
-    )[0]
+    by_products = min(weight.shape[:2]) >= WIDE
+    if total is not None and by_products:
+        _add_weight_gradient(total, seen, given)
+    pad, wanted = [kernel // 2] * 2, (True, total is not None and not by_products, False)
+    of_seen, of_weight, _ = torch.ops.aten.convolution_backward(
+        given, seen, weight, None, (1, 1), pad, (1, 1), False, (0, 0), 1, wanted
+    )
+    if wanted[1]:
+        assert total is not None
+        total += of_weight.permute(2, 3, 0, 1)
+    return of_seen
 
 
 def _add_weight_gradient(total: Tensor, seen: Tensor, given: Tensor) -> None:
@@ -148,8 +164,8 @@ def _add_weight_gradient(total: Tensor, seen: Tensor, given: Tensor) -> None:
 
     Args:
         total: (k, k, C', C), k odd.
-        seen: (1, C, h, w), the convolution's input.
-        given: (1, C', h, w), the gradient of its output.
+        seen: (B, C, h, w), the convolution's input.
+        given: (B, C', h, w), the gradient of its output.
     """
     border = total.shape[0] // 2
     edges = (0, 0, border, border, border, border)
