@@ -12,14 +12,13 @@ import argparse
 import contextlib
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from contest.json_line import machine, print_line
+from contest.neighbors import cores, neighbors
 from contest.turns import in_turn
 from contest.worker import Worker
 
@@ -27,7 +26,6 @@ from mstkit.engine.config.config_options import OptionsAction
 from mstkit.errors import UsageError, exit_cleanly
 
 SHORT, LIBRARY = mstkit_waiting.OURS, mstkit_waiting.LIBRARY
-BUSY = 'while True: pass'
 
 
 def parse_args() -> argparse.Namespace:
@@ -71,18 +69,6 @@ def environment(content: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-@contextlib.contextmanager
-def neighbors(count: int) -> Iterator[None]:
-    """Processes that each keep a core busy, as another training would."""
-    processes = [subprocess.Popen([sys.executable, '-S', '-c', BUSY]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 def take_turns(workers: Mapping[str, Worker], steps: int, limit: float) -> dict[str, list[float]]:
@@ -144,10 +130,9 @@ def main() -> None:
         print('note: with one thread nobody waits for another: this changes nothing; give --threads 2 or more.')
     load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
     found = measure(args)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     busy = '' if load is None else f', load {load:.1f} at the start'
     print(
-        f'{args.config}: batch {args.batch_size}, {args.threads} threads on {cores} cores{busy}, {args.neighbors} '
+        f'{args.config}: batch {args.batch_size}, {args.threads} threads on {cores()} cores{busy}, {args.neighbors} '
         f'neighbors; torch {torch.__version__}'
     )
     for name, one in found.items():
@@ -158,7 +143,7 @@ def main() -> None:
         )
     names = ('config', 'batch_size', 'threads', 'neighbors')
     settings = {name: getattr(args, name) for name in names}
-    about = dict(cores=cores, load_at_start=load, machine=machine(), torch=torch.__version__)
+    about = dict(cores=cores(), load_at_start=load, machine=machine(), torch=torch.__version__)
     print_line({**settings, **about, 'results': found}, args.json)
 
 
