@@ -24,7 +24,6 @@ LEAN = '_NormedConvBackward'
 def _narrow(request, monkeypatch):
     """Three channels are enough here; two outputs are enough for products, or are left to the library."""
     monkeypatch.setattr(module, 'WIDE', request.param)
-    monkeypatch.setattr(module, 'NUMBERS', 80)  # one image at a time, or some
 
 
 def parts(kernel: int, bias: bool = True, dtype: torch.dtype = torch.float64) -> tuple[nn.BatchNorm2d, nn.Conv2d]:

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from mstkit.models.view_batch_norm import normalize_views
 
-NUMBERS = 2**22  # of a map that are computed at once: 16 MB
 WIDE = 128  # channels from which on none of this takes longer than torch's own operations
 
 
@@ -73,9 +72,8 @@ class _NormedConv(torch.autograd.Function):
         mean, rstd = (x.new_empty(views, x.shape[1]) for _ in range(2))
         for view, made, *into in zip(x.chunk(views), out.chunk(views), mean, rstd, strict=True):
             z = _normalized(view, norm, *into).relu_()
-            some = _images_at_once(out)
-            for images, result in zip(z.split(some), made.split(some), strict=True):
-                seen = doubled(images) if double else images
+            for image, result in zip(z.split(1), made.split(1), strict=True):
+                seen = doubled(image) if double else image
                 result.copy_(F.conv2d(seen, weight, bias, padding=weight.shape[-1] // 2))
         ctx.save_for_backward(x, scale, shift, weight, mean, rstd)
         ctx.eps, ctx.double = norm.eps, double
@@ -89,12 +87,11 @@ class _NormedConv(torch.autograd.Function):
         of_weight = weight.new_zeros(*weight.shape[2:], *weight.shape[:2]) if wants_weight else None
         of_x, of_scale, of_shift = torch.empty_like(x), torch.zeros_like(scale), torch.zeros_like(shift)
         parts = (one.chunk(len(means)) for one in (x, gradient, of_x))
-        some = _images_at_once(gradient)
         for view, of_view, of_normed, mean, rstd in zip(*parts, means, rstds, strict=True):
             factor = (scale * rstd)[:, None, None]
             offset = shift[:, None, None] - mean[:, None, None] * factor
-            for images, given, into in zip(*(one.split(some) for one in (view, of_view, of_normed)), strict=True):
-                z = torch.addcmul(offset, images, factor).relu_()
+            for image, given, into in zip(*(one.split(1) for one in (view, of_view, of_normed)), strict=True):
+                z = torch.addcmul(offset, image, factor).relu_()
                 seen = doubled(z) if ctx.double else z
                 back = _input_gradient(given, seen, weight, of_weight)
                 if ctx.double:
@@ -110,8 +107,8 @@ class _NormedConv(torch.autograd.Function):
             count = len(view) * view[0, 0].numel()
             slope = -factor * (rstd * for_scale / count)[:, None, None]
             constant = -factor * (for_shift / count)[:, None, None] - slope * mean[:, None, None]
-            for images, into in zip(view.split(some), of_normed.split(some), strict=True):
-                into.mul_(factor).addcmul_(images, slope).add_(constant)
+            for image, into in zip(view.split(1), of_normed.split(1), strict=True):
+                into.mul_(factor).addcmul_(image, slope).add_(constant)
         return (
             of_x,
             of_scale,
@@ -131,20 +128,17 @@ def _normalized(view: Tensor, norm: nn.BatchNorm2d, mean: Tensor, rstd: Tensor) 
     return torch.native_batch_norm(view, norm.weight, norm.bias, *running, True, momentum, norm.eps, out=into)[0]
 
 
-def _images_at_once(maps: Tensor) -> int:
-    """As many as have :data:`NUMBERS` in these maps (B, C, h, w), one at least."""
-    return max(1, NUMBERS // maps[0].numel())
-
-
 def _input_gradient(given: Tensor, seen: Tensor, weight: Tensor, total: Tensor | None) -> Tensor:
     """From the gradient of a convolution's output (B, C', h, w) to that of its input ``seen`` (B, C, h, w).
 
     The gradient of its weights is added to ``total``, (k, k, C', C), unless that is None.
     """
     kernel = weight.shape[-1]
-    by_products = min(weight.shape[:2]) >= WIDE
+    by_products = min(weight.shape[:2]) >= WIDE or kernel == 1
     if total is not None and by_products:
         _add_weight_gradient(total, seen, given)
+    if kernel == 1:  # its own gradient takes as much memory as several maps
+        return F.conv2d(given, weight.transpose(0, 1))
     pad, wanted = [kernel // 2] * 2, (True, total is not None and not by_products, False)
     of_seen, of_weight, _ = torch.ops.aten.convolution_backward(
         given, seen, weight, None, (1, 1), pad, (1, 1), False, (0, 0), 1, wanted
