@@ -23,14 +23,16 @@ from pathlib import Path
 
 import torch
 from contest.json_line import machine, print_line
-from contest.neighbors import cores, neighbors
+from contest.neighbors import neighbors
 
 from mstkit.errors import UsageError, exit_cleanly
+from mstkit.experiments.job_devices import usable_cores
 from mstkit.utils.progress_bar import track
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 5  # iterations that do not count
 KINDS = ('alone', 'busy')
+CORES = usable_cores()
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='for CONFIG')
     parser.add_argument('--threads', default='1,2', help='of the training, one measurement for each, by commas')
     parser.add_argument('--workers', type=int, default=1, help='of the loader')
-    parser.add_argument('--neighbors', type=int, default=cores(), help='busy processes; one for each core by default')
+    parser.add_argument('--neighbors', type=int, default=CORES, help='busy processes; one for each core by default')
     parser.add_argument('--own-session', action='store_true', help='the training as if in another terminal')
     parser.add_argument('--seconds', type=float, default=10.0, help='of a measurement, alone and busy by turns')
     parser.add_argument('--rounds', type=int, default=3, help='of these turns')
@@ -163,7 +165,7 @@ def main() -> None:
         if not all(seconds.values()):
             raise UsageError(f'no iteration within {args.seconds:g} s: give more --seconds.')
         alone, busy = (statistics.median(seconds[kind]) for kind in KINDS)
-        fair = max(1.0, (threads + args.neighbors) / cores())
+        fair = max(1.0, (threads + args.neighbors) / CORES)
         results[str(threads)] = dict(
             alone=round(alone, 5),
             busy=round(busy, 5),
@@ -173,10 +175,10 @@ def main() -> None:
         )
         print(
             f'{threads} threads: {alone:.3f} s an iteration alone, {busy:.3f} s beside {args.neighbors} busy processes '
-            f'on {cores()} cores: {busy / alone:.2f} times as long; a fair share of the cores is {fair:.2f} times'
+            f'on {CORES} cores: {busy / alone:.2f} times as long; a fair share of the cores is {fair:.2f} times'
         )
     names = ('config', 'workers', 'neighbors', 'own_session', 'seconds', 'rounds')
-    about = dict(cores=cores(), machine=machine(), torch=torch.__version__)
+    about = dict(cores=CORES, machine=machine(), torch=torch.__version__)
     print_line({**{name: getattr(args, name) for name in names}, **about, 'results': results}, args.json)
 
 

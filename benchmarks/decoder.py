@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 from contest.json_line import machine, print_line
+from contest.kept_tensors import kept
 from contest.turns import in_turn, median_ratio
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from mstkit.engine.parallel.cpu_settings import prepare_cpu
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.models import CNNImageDecoder
+from mstkit.models.decoders.normed_conv import doubled
 from mstkit.models.view_batch_norm import normalize_views
 from mstkit.utils.progress_bar import track
 
@@ -46,27 +47,8 @@ def in_torch(decoder: Any, x: Tensor) -> Tensor:
     """The decoder operation by operation."""
     *blocks, last = decoder.blocks
     for block in blocks:
-        x = _doubled(normalize_views(block.norm, block.conv(x), VIEWS, VIEWS).relu_())
-    return _doubled(decoder.to_pixels(normalize_views(last.norm, last.conv(x), VIEWS, VIEWS).relu_()))
-
-
-def _doubled(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=False)
-
-
-def kept(run: Callable[[], Tensor], module: nn.Module) -> int:
-    """Bytes that autograd keeps for the backward pass, parameters left out."""
-    sizes: dict[int, int] = {}
-
-    def remember(tensor: Tensor) -> Tensor:
-        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
-        run()
-    for parameter in module.parameters():
-        sizes.pop(parameter.untyped_storage().data_ptr(), None)
-    return sum(sizes.values())
+        x = doubled(normalize_views(block.norm, block.conv(x), VIEWS, VIEWS).relu_())
+    return doubled(decoder.to_pixels(normalize_views(last.norm, last.conv(x), VIEWS, VIEWS).relu_()))
 
 
 def products(decoder: Any, images: int) -> Callable[[], None]:
@@ -103,7 +85,7 @@ def main() -> None:
     x = torch.randn(VIEWS * args.images, DIMS, GRID, GRID).contiguous(memory_format=torch.channels_last)
     x.requires_grad_()
     ways: dict[str, Callable[[], Tensor]] = {'ours': lambda: decoder(x, VIEWS), 'torch': lambda: in_torch(decoder, x)}
-    bytes_kept = {name: kept(way, decoder) for name, way in ways.items()}
+    bytes_kept = {name: kept(decoder, way) for name, way in ways.items()}
     runs: dict[str, Callable[[], Any]] = {
         **{name: lambda way=way: way().square().mean().backward() for name, way in ways.items()},  # type: ignore[misc]
         'products': products(decoder, len(x)),

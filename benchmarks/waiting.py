@@ -18,12 +18,13 @@ from typing import Any
 
 import torch
 from contest.json_line import machine, print_line
-from contest.neighbors import cores, neighbors
+from contest.neighbors import neighbors
 from contest.turns import in_turn
 from contest.worker import Worker
 
 from mstkit.engine.config.config_options import OptionsAction
 from mstkit.errors import UsageError, exit_cleanly
+from mstkit.experiments.job_devices import usable_cores
 
 SHORT, LIBRARY = mstkit_waiting.OURS, mstkit_waiting.LIBRARY
 
@@ -128,11 +129,12 @@ def main() -> None:
             raise UsageError(f'--{name.replace("_", "-")} is {getattr(args, name)}: give at least 1.')
     if args.threads < 2:
         print('note: with one thread nobody waits for another: this changes nothing; give --threads 2 or more.')
+    cores = usable_cores()
     load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
     found = measure(args)
     busy = '' if load is None else f', load {load:.1f} at the start'
     print(
-        f'{args.config}: batch {args.batch_size}, {args.threads} threads on {cores()} cores{busy}, {args.neighbors} '
+        f'{args.config}: batch {args.batch_size}, {args.threads} threads on {cores} cores{busy}, {args.neighbors} '
         f'neighbors; torch {torch.__version__}'
     )
     for name, one in found.items():
@@ -143,7 +145,7 @@ def main() -> None:
         )
     names = ('config', 'batch_size', 'threads', 'neighbors')
     settings = {name: getattr(args, name) for name in names}
-    about = dict(cores=cores(), load_at_start=load, machine=machine(), torch=torch.__version__)
+    about = dict(cores=cores, load_at_start=load, machine=machine(), torch=torch.__version__)
     print_line({**settings, **about, 'results': found}, args.json)
 
 

@@ -26,11 +26,11 @@ def slot_environments(jobs: int, environment: Mapping[str, str] | None = None) -
         return [{'CUDA_VISIBLE_DEVICES': names[slot % len(names)]} for slot in range(jobs)]
     if count == 1:
         return [{} for _ in range(jobs)]
-    threads = present.get('OMP_NUM_THREADS') or str(max(1, _cores() // jobs))
+    threads = present.get('OMP_NUM_THREADS') or str(max(1, usable_cores() // jobs))
     return [{'OMP_NUM_THREADS': threads} for _ in range(jobs)]
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """The number of cores that this process may use, which may be fewer than the machine has."""
     if hasattr(os, 'sched_getaffinity'):  # Linux
         return len(os.sched_getaffinity(0))

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from mstkit.utils.device_precision import autocast_dtype
+
 
 class _GELULinear(torch.autograd.Function):
     """linear(gelu(x)); saves x for the backward pass and recomputes gelu(x)."""
@@ -86,9 +88,7 @@ def norm_linear(x: Tensor, norm: nn.Module | None, linear: nn.Linear) -> Tensor:
     fits = isinstance(norm, nn.LayerNorm) and len(norm.normalized_shape) == 1 and norm.bias is not None
     if not fits or norm.weight.dtype != x.dtype or _plain():
         return linear(norm(x))
-    dtype = linear.weight.dtype
-    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
+    dtype = autocast_dtype(x.device) or linear.weight.dtype
     return _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, *_cast(linear, dtype))
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mstkit.utils.device_precision import autocast_dtype
 from mstkit.utils.local_shards import is_spread
 from mstkit.utils.private_attributes import copy_each_, parameter_at, put_parameter
 
@@ -63,8 +64,8 @@ def _copies(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
 class WeightCasts:
     """The casts of a model's :class:`CastBlock` blocks.
 
-    The result is that of autocast with its cache, to the bit: a weight is cast once a step, and the gradients of all
-    its uses are added in half precision, then cast.
+    As in autocast with its cache a weight is cast once a step, and the gradients of all its uses are added in half
+    precision, then cast: losses are the same to the bit, and gradients too where a weight is used once.
 
     Args:
         model: whose blocks are found once, here; their weights may be replaced later, not their layers.
@@ -87,12 +88,12 @@ class WeightCasts:
         if not every or any(is_spread(held.weight) for held in every):
             yield
             return
-        device = every[0].weight.device.type
-        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+        dtype = autocast_dtype(every[0].weight.device)
+        if dtype is None:
             yield
             return
         try:
-            _cast(blocks, torch.get_autocast_dtype(device))
+            _cast(blocks, dtype)
             yield
         finally:
             for held in every:

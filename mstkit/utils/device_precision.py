@@ -1,4 +1,4 @@
-"""Which devices multiply bf16."""
+"""In which precision a device multiplies, and does so now."""
 
 from __future__ import annotations
 
@@ -16,3 +16,10 @@ def has_bf16(device: torch.device) -> bool:
         # is_bf16_supported() also says yes where it is only emulated.
         return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
     return device.type == 'cpu' and multiplies_bf16()
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The type that autocast casts to on a device here and now; None where it does nothing."""
+    kind = device.type
+    enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if enabled else None

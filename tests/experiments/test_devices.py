@@ -21,5 +21,5 @@ from mstkit.experiments.job_devices import slot_environments
 )
 def test_devices_are_dealt_out(monkeypatch, gpus, jobs, environment, expected):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
-    monkeypatch.setattr('mstkit.experiments.job_devices._cores', lambda: 6)
+    monkeypatch.setattr('mstkit.experiments.job_devices.usable_cores', lambda: 6)
     assert slot_environments(jobs, environment) == expected

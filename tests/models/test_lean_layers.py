@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from mmcv.cnn.bricks.transformer import FFN
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.contest.kept_tensors import kept
 from mstkit.models import MaskedSwinTransformer, MaskedVisionTransformer
 from mstkit.models.memory_lean_linear import LeanFFN, gelu_linear, lean_ffn, norm_linear
 from tests.models.builders import gradient_of
@@ -49,22 +49,6 @@ def test_the_gradient_is_the_derivative():
     linear = nn.Linear(5, 4).double()
     x = torch.randn(2, 3, 5, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, *_: gelu_linear(x, linear), (x, *linear.parameters()))
-
-
-def kept(module: nn.Module, run: Callable[[], torch.Tensor]) -> int:
-    """Bytes of the distinct memory that autograd keeps, parameters left out."""
-    storages = {}
-
-    def remember(tensor):
-        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
-        out = run()
-    assert out.requires_grad
-    for parameter in module.parameters():
-        storages.pop(parameter.untyped_storage().data_ptr(), None)
-    return sum(storages.values())
 
 
 @pytest.mark.parametrize('bias', [True, False], ids=['bias', 'no bias'])

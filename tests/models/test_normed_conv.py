@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.contest.kept_tensors import kept
 from mstkit.models import CNNImageDecoder
 from mstkit.models.decoders import normed_conv as module
 from mstkit.models.decoders.normed_conv import normed_conv
 from mstkit.models.view_batch_norm import normalize_views
 from tests.models.builders import gradient_of
-from tests.models.test_lean_layers import kept
 
 LEAN = '_NormedConvBackward'
 

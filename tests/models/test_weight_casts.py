@@ -17,6 +17,7 @@ from mstkit.models.encoder_layer import EncoderLayer
 from mstkit.models.weight_casts import CastBlock, WeightCasts
 from mstkit.structures import Progress
 from tests.models.builders import SIZES, gradient_of, mst, total, views
+from tests.models.moby import moby, toy_images
 from tests.models.test_methods import METHODS, build
 
 BF16 = 2**-8  # half the distance of neighbors
@@ -63,6 +64,20 @@ def test_losses_are_autocasts_to_the_bit(method, network):
     assert any(part.any() for part in found[True][1].values())
     after = dict(model.named_parameters())
     assert all(after[name] is parameter for name, parameter in before.items()) and len(after) == len(before)
+
+
+def test_moby_too():
+    model = moby()
+    inputs = toy_images()
+    found = []
+    for alone in (True, False):
+        state = {name: value.clone() for name, value in model.state_dict().items()}
+        losses = step(model, inputs, alone)
+        found.append((losses, [gradient_of(p).clone() for p in model.parameters() if p.grad is not None]))
+        model.load_state_dict(state)
+    assert found[0][0] == found[1][0]
+    for expected, gradient in zip(found[0][1], found[1][1], strict=True):
+        assert torch.equal(expected, gradient)
 
 
 class Operations(TorchDispatchMode):

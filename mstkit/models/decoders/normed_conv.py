@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from mstkit.models.view_batch_norm import normalize_views
+from mstkit.utils.device_precision import autocast_dtype
 
 WIDE = 128  # channels from which on none of this takes longer than torch's own operations
 
@@ -47,9 +48,8 @@ def normed_conv(x: Tensor, norm: nn.Module, conv: nn.Conv2d, views: int, double:
 def _is_lean(x: Tensor, norm: nn.Module) -> bool:
     """Whether it can be and pays: on a CPU, wide, not in half precision, with statistics of this process's batch."""
     plain = type(norm) is nn.BatchNorm2d and norm.training and norm.affine and norm.momentum is not None
-    half = torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
     fits = x.device.type == 'cpu' and x.dtype in (torch.float32, torch.float64) and x.shape[1] >= WIDE
-    return fits and plain and not half and torch.is_grad_enabled()
+    return fits and plain and autocast_dtype(x.device) is None and torch.is_grad_enabled()
 
 
 class _NormedConv(torch.autograd.Function):
