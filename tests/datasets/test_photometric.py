@@ -66,6 +66,36 @@ class TestAgainstTorchvision:
             assert_close(blurred, functional.gaussian_blur(pil, 15, sigma), 3.0)
 
 
+def test_blending_truncates_as_pillow_does():
+    levels = np.arange(256, dtype=np.uint8)
+    image = levels.reshape(16, 16, 1).repeat(3, 2)
+    draws = np.random.default_rng(0)
+    whole = [0.0, 0.25, 0.5, 1.0, 1.5, 2.0]  # whose products are whole numbers, which must not become less
+    differ = 0
+    for factor in whole + draws.uniform(0, 2, 300).tolist():
+        # The mean of this image is 127.5, which Pillow rounds up.
+        for operation, exact in (
+            (image_photometric.adjust_brightness, factor * levels.astype(np.float64)),
+            (image_photometric.adjust_contrast, 128 + factor * (levels - 128.0)),
+        ):
+            wanted = np.clip(np.trunc(exact), 0, 255).astype(int)
+            found = operation(image, factor)
+            assert (found == found[..., :1]).all()
+            off = np.abs(found[..., 0].ravel().astype(int) - wanted)
+            assert off.max() <= (0 if factor in whole else 1)
+            differ += np.count_nonzero(off)
+    assert differ <= 306 * 2 * 256 / 5000  # where float32 cannot tell a value from the next whole number
+
+
+def test_a_hue_turns_alone_and_wraps_around():
+    image = toy_images()[1]
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    for turn in (-0.3, 0.2, 0.45):
+        turned = np.stack([(hsv[..., 0].astype(int) + int(turn * 255)) % 256, hsv[..., 1], hsv[..., 2]], -1)
+        wanted = cv2.cvtColor(turned.astype(np.uint8), cv2.COLOR_HSV2RGB_FULL)
+        np.testing.assert_array_equal(image_photometric.adjust_hue(image, turn), wanted, strict=True)
+
+
 def test_read_only_and_tiny_images():
     pixel = np.full((1, 1, 3), 200, np.uint8)
     pixel.setflags(write=False)
