@@ -246,9 +246,8 @@ class MultiCrop(BaseTransform):
     def _draw(self, key: SampleKey, height: int, width: int) -> list[DrawnView]:
         """Draws all views of an image of this size, in pixels."""
         drawn: list[DrawnView] = []
-        generator = key.generator()
         for number, (crop, recipe) in enumerate(self.views):
-            key.restart(generator, f'view {number}')
+            generator = key.kept_generator(f'view {number}')
             box = draw_crop(height, width, crop.scale, self.ratio, generator)
             view = DrawnView(box, crop.size, crop.size, recipe.draw(generator))
             if self.pixel_shift is not None and number < self.global_crops.count:

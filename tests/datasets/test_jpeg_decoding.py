@@ -38,7 +38,10 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
 @pytest.mark.parametrize('subsampling', [0, 1, 2])
 @pytest.mark.parametrize('progressive', [False, True])
 @pytest.mark.parametrize('size', [(64, 80), (37, 53)])
-def test_the_quick_decoder_gives_pillows_pixels(subsampling, progressive, size):
+@pytest.mark.parametrize('old', [False, True])
+def test_the_quick_decoder_gives_pillows_pixels(subsampling, progressive, size, old, monkeypatch):
+    if old:  # an OpenCV that gives BGR alone
+        monkeypatch.setattr(jpeg, '_RGB', None)
     image = photograph(400, 440).resize(size)
     data = encode(image, 'JPEG', subsampling=subsampling, progressive=progressive, quality=80)
     quick = jpeg.decode_quickly(data, size[1], size[0])

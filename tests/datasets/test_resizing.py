@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from mstkit.datasets import MultiCrop
+from mstkit.datasets import MultiCrop, crop_resizing
 from mstkit.datasets.crop_resizing import INTERPOLATION, RESIZE
 from mstkit.errors import UsageError
 from tests.datasets.test_jpeg_decoding import photograph, psnr
@@ -30,6 +31,22 @@ def test_fidelity(name, size, box, interpolation):
         assert psnr(made, expected) > (90 if name == 'pillow' else 50)
         np.testing.assert_array_equal(image, kept)
         assert not np.shares_memory(made, image)
+
+
+@pytest.mark.parametrize('box', BOXES, ids=str)
+def test_the_kernel_gets_one_image_channels_last(box, monkeypatch):
+    given, interpolate = [], crop_resizing.functional.interpolate
+
+    def seen(patch, *args, **options):
+        given.append(patch)
+        return interpolate(patch, *args, **options)
+
+    monkeypatch.setattr(crop_resizing.functional, 'interpolate', seen)
+    made = RESIZE['torch'](np.asarray(photograph()), box, 32, 'bicubic')
+    # Else PyTorch takes the kernel of separate planes, which is slower; an axis of None would have a stride of 0.
+    assert given[0].is_contiguous(memory_format=torch.channels_last)
+    _, _, width, height = box
+    assert given[0].stride() == (3 * width * height, 1, 3 * width, 3) and made.flags.c_contiguous
 
 
 def test_unknown_words():

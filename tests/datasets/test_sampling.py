@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -153,12 +154,14 @@ def test_keys_survive_mmengines_wrappers():
         np.testing.assert_array_equal(key.generator().random(3), SampleKey(index, 2, 8).generator().random(3))
 
 
-def test_a_restarted_generator_is_a_new_one():
-    used = SampleKey(1).generator('a')
+def test_the_kept_generator_gives_the_numbers_of_a_new_one():
+    used = SampleKey(1).kept_generator('a')
     used.random(7)
     used.integers(5)  # leaves half a word behind
     key = SampleKey(2**40, epoch=2, seed=-3)
-    assert key.restart(used, 'view 1') is used
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(key.kept_generator, 'view 1').result() is not used
+    assert key.kept_generator('view 1') is used
     fresh = key.generator('view 1')
     assert used.integers(1000, size=9).tolist() == fresh.integers(1000, size=9).tolist()
     assert used.random(9).tolist() == fresh.random(9).tolist()
