@@ -9,27 +9,18 @@ from __future__ import annotations
 import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
 
 import argparse
-import contextlib
-import json
-import os
-import signal
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from contest.json_line import machine, print_line
 from contest.neighbors import neighbors
+from contest.training_run import check_config, training_run
 
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.experiments.job_devices import usable_cores
 from mstkit.utils.progress_bar import track
 
-ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 5  # iterations that do not count
 KINDS = ('alone', 'busy')
 CORES = usable_cores()
@@ -60,92 +51,35 @@ def check(args: argparse.Namespace) -> list[int]:
     given = args.threads.split(',')
     if not all(one.isdecimal() and int(one) for one in given) or len(set(given)) < len(given):
         raise UsageError(f'--threads is {args.threads}: give different numbers from 1 on, separated by commas.')
-    if not (ROOT / args.config).is_file() and not Path(args.config).is_file():
-        raise UsageError(f'there is no config {args.config}.')
+    check_config(args.config)
     return [int(one) for one in given]
-
-
-class Training:
-    """A training in its own processes, whose log of iterations is read while it runs.
-
-    Args:
-        words: of its command.
-        threads: that it computes with.
-        folder: its work dir.
-        own_session: whether it is in another session than the neighbors, between which Linux may share the cores.
-    """
-
-    def __init__(self, words: list[str], threads: int, folder: Path, own_session: bool) -> None:
-        self.folder, self.read = folder, 0
-        self.output = folder / 'output'
-        with self.output.open('w') as stream:
-            self.run = subprocess.Popen(
-                [sys.executable, str(ROOT / 'tools' / 'train.py'), *words, '--work-dir', str(folder)],
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                env={**os.environ, 'OMP_NUM_THREADS': str(threads)},
-                start_new_session=own_session,
-                preexec_fn=None if own_session else os.setpgrp,
-            )
-
-    def new_iterations(self) -> list[float]:
-        """Seconds of the iterations that ended since the last call, with their waiting for the loader.
-
-        Raises:
-            UsageError: the training has ended.
-        """
-        if self.run.poll() is not None:
-            lines = self.output.read_text(errors='replace').strip().splitlines() or ['it said nothing']
-            raise UsageError(f'the training ended before it was measured: {lines[-1]}')
-        lines = [line for file in self.folder.glob('*/vis_data/scalars.json') for line in _whole_lines(file)]
-        entries = [json.loads(line) for line in lines]
-        found = [entry['time'] for entry in entries if 'loss' in entry]  # those of validation have none
-        self.read, before = len(found), self.read
-        return found[before:]
-
-    def end(self) -> None:
-        """Ends it and its workers."""
-        if self.run.poll() is None:
-            os.killpg(self.run.pid, signal.SIGKILL)
-        self.run.wait()
-
-
-def _whole_lines(file: Path) -> list[str]:
-    text = file.read_text()
-    return text[: text.rfind('\n') + 1].splitlines()
-
-
-@contextlib.contextmanager
-def training(words: list[str], threads: int, own_session: bool) -> Iterator[Training]:
-    """Starts a training, which ends with the context."""
-    with tempfile.TemporaryDirectory() as folder:
-        started = Training(words, threads, Path(folder), own_session)
-        try:
-            yield started
-        finally:
-            started.end()
 
 
 def measure(args: argparse.Namespace, words: list[str], threads: int) -> dict[str, list[float]]:
     """Seconds of iterations, alone and busy."""
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    with training(words, threads, args.own_session) as run:
+    with training_run(words, {'OMP_NUM_THREADS': str(threads)}, args.own_session) as run:
+
+        def new_iterations() -> list[float]:
+            if run.has_ended():
+                raise run.ended_before('it was measured')
+            return run.new_iterations()
+
         start, warm = time.perf_counter(), 0
         while warm < WARM_UP:
             if time.perf_counter() - start > args.limit:
                 raise UsageError(f'no {WARM_UP} iterations within {args.limit:g} s: give a higher --limit.')
             time.sleep(0.1)
-            warm += len(run.new_iterations())
+            warm += len(new_iterations())
         for turn in track(range(2 * args.rounds), 2 * args.rounds, f'{threads} threads'):
             kind = KINDS[turn % 2]
             with neighbors(args.neighbors if kind == 'busy' else 0):
                 time.sleep(0.2)
-                run.new_iterations()  # one of them began before the neighbors did
+                new_iterations()  # one of them began before the neighbors did
                 until, mixed = time.perf_counter() + args.seconds, True
                 while time.perf_counter() < until or mixed:
                     time.sleep(0.05)
-                    new = run.new_iterations()
+                    new = new_iterations()
                     found[kind] += new[1:] if mixed else new
                     mixed = mixed and not new
     return found

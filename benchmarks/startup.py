@@ -9,21 +9,17 @@ from __future__ import annotations
 import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
 
 import argparse
-import os
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 from contest.json_line import machine, print_line
+from contest.training_run import check_config, training_run
 from contest.turns import in_turn, median_ratio
 
 from mstkit.errors import UsageError, exit_cleanly
 
-ROOT = Path(__file__).resolve().parents[1]
 IMPORTS = {
     'mstkit': 'import mstkit.engine, mstkit.models',
     'torch': 'import torch',
@@ -59,32 +55,17 @@ def seconds_to_iteration(words: list[str], limit: float) -> float:
     Raises:
         UsageError: the training ends before, or takes longer than the limit.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / 'tools' / 'train.py'), *words, '--work-dir', folder]
-        log = Path(folder) / 'output'
-        start = time.perf_counter()
-        with log.open('w') as stream:
-            run = subprocess.Popen(
-                command,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                env={**os.environ, 'MSTKIT_SCREEN': 'full'},  # FIRST is a line of the log
-                start_new_session=True,
-            )
-        try:
-            while FIRST not in log.read_text(errors='replace'):
-                if run.poll() is not None and FIRST not in log.read_text(errors='replace'):
-                    lines = log.read_text(errors='replace').strip().splitlines() or ['it said nothing']
-                    raise UsageError(f'the training ended before its first iteration: {lines[-1]}')
-                if time.perf_counter() - start > limit:
-                    raise UsageError(f'no iteration within {limit:g} s: give a higher --limit.')
-                time.sleep(0.02)
-            return time.perf_counter() - start
-        finally:
-            if run.poll() is None:
-                os.killpg(run.pid, signal.SIGKILL)
-            run.wait()
+    start = time.perf_counter()
+    with training_run(words, {'MSTKIT_SCREEN': 'full'}) as run:  # FIRST is a line of the log
+        while True:
+            ended = run.has_ended()
+            if FIRST in run.output():
+                return time.perf_counter() - start
+            if ended:
+                raise run.ended_before('its first iteration')
+            if time.perf_counter() - start > limit:
+                raise UsageError(f'no iteration within {limit:g} s: give a higher --limit.')
+            time.sleep(0.02)
 
 
 def main() -> None:
@@ -92,8 +73,7 @@ def main() -> None:
     args = parse_args()
     if args.rounds < 1:
         raise UsageError(f'--rounds is {args.rounds}: give at least 1.')
-    if not (ROOT / args.config).is_file() and not Path(args.config).is_file():
-        raise UsageError(f'there is no config {args.config}.')
+    check_config(args.config)
     words = [args.config, '--cfg-options', 'default_hooks.logger.interval=1', *args.cfg_options]
     words += ['--data-root', args.data_root] if args.data_root else []
     taken: dict[str, list[float]] = {f'import {name}': [] for name in IMPORTS}

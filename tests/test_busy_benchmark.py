@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 
 import pytest
@@ -29,7 +30,7 @@ TRAINING = """
 @pytest.fixture
 def busy(monkeypatch, tmp_path):
     module = load_program('benchmarks/busy.py')
-    monkeypatch.setattr(module, 'ROOT', tmp_path)
+    monkeypatch.setattr(sys.modules[module.training_run.__module__], 'ROOT', tmp_path)
     (tmp_path / 'tools').mkdir()
     (tmp_path / 'config.py').write_text('')
     return module

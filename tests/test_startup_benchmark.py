@@ -28,7 +28,7 @@ def test_lines_and_json(startup, monkeypatch, capsys, tmp_path):
         'print("Epoch(train) [1][1/9]", flush=True)\ntime.sleep(60)\n'
     )
     (tmp_path / 'config.py').write_text('')
-    monkeypatch.setattr(startup, 'ROOT', tmp_path)
+    monkeypatch.setattr(sys.modules[startup.training_run.__module__], 'ROOT', tmp_path)
     monkeypatch.setattr(startup, 'IMPORTS', {'mstkit': 'import json', 'torch': 'pass', 'mmpretrain': 'pass'})
     out = tmp_path / 'out.json'
     monkeypatch.setattr(sys, 'argv', ['startup.py', 'config.py', '--rounds', '2', '--json', str(out)])
@@ -51,7 +51,7 @@ def test_lines_and_json(startup, monkeypatch, capsys, tmp_path):
 def test_no_iteration(startup, monkeypatch, tmp_path, program, limit, message):
     (tmp_path / 'tools').mkdir()
     (tmp_path / 'tools' / 'train.py').write_text(program)
-    monkeypatch.setattr(startup, 'ROOT', tmp_path)
+    monkeypatch.setattr(sys.modules[startup.training_run.__module__], 'ROOT', tmp_path)
     with pytest.raises(UsageError, match=message):
         startup.seconds_to_iteration([], limit)
 
