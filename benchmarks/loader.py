@@ -19,12 +19,10 @@ from typing import Any
 import cv2
 import torch
 from contest.json_line import machine, print_line
+from contest.loaders import decode_all, endless
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
-from mstkit.datasets.dataset_interface import parts_of
-from mstkit.datasets.file_dataset import FileDataset
-from mstkit.engine.checkpoints.data_order import sampler_of
 from mstkit.engine.config.config_options import OptionsAction
 from mstkit.engine.launch.launch import load_config
 from mstkit.engine.parallel.cpu_settings import prepare_as
@@ -93,17 +91,6 @@ def build(args: argparse.Namespace, config: Config) -> DataLoader:
     return build_train_loader(settings, dict(seed=0))
 
 
-def endless(loader: DataLoader) -> Iterator[dict[str, Any]]:
-    """Batches, epoch after epoch."""
-    epoch = 0
-    while True:
-        sampler = sampler_of(loader)
-        if hasattr(sampler, 'set_epoch'):
-            sampler.set_epoch(epoch)
-        yield from loader
-        epoch += 1
-
-
 def consume(
     batches: Iterator[dict[str, Any]], count: int, preprocess: Any, device: str, busy: float, what: str
 ) -> tuple[list[float], list[float], int]:
@@ -165,10 +152,7 @@ def take_turns(args: argparse.Namespace, loaders: list[DataLoader]) -> None:
     Images that a loader keeps in memory are decoded before: what is measured is a later epoch.
     """
     for loader in loaders:
-        for part in parts_of(loader.dataset):
-            if isinstance(part, FileDataset) and part.decoded is not None:
-                for index in track(range(len(part)), len(part), 'decoding'):
-                    part.decoded.read(part.get_data_info(index)['img_path'])
+        decode_all(loader.dataset)
     streams = [endless(loader) for loader in loaders]
     rates: list[list[float]] = [[] for _ in loaders]
     for _ in track(range(args.turns), args.turns, 'turns'):

@@ -1,7 +1,7 @@
 """Images per second and core of the multi-crop pipeline: python benchmarks/multi_crop.py --images DIR [--rounds 5]
 
-Compares mstkit with DINO's recipe on torchvision and Pillow, in alternating rounds on one thread. See
-benchmarks/README.md.
+Compares mstkit with DINO's recipe on torchvision and Pillow, and with decoding and resizing alone, in alternating
+rounds on one thread. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import PIL
 import torch
 import torchvision
@@ -36,6 +37,7 @@ from mstkit.utils.progress_bar import track
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STAGES = ('decode', 'crops', 'photometric', 'tensors')
+BARE = 'bare calls'
 BATCH = 8  # of the step on the device
 
 Make = Callable[[str, int], list[float]]
@@ -120,6 +122,40 @@ class OurViews:
         return times
 
 
+class BareCalls:
+    """What is left of the views if nothing is around their two longest calls: OpenCV's decoder and PyTorch's resizing.
+
+    The file is in memory, its header is not looked at, the crops are cut, nothing is drawn, colored or packed. No form
+    of the pipeline that decodes and resizes with these two is faster.
+    """
+
+    def __init__(self) -> None:
+        self.crops = MultiCrop(photometric='device', boxes=True)
+
+    def __call__(self, path: str, number: int) -> list[float]:
+        """Decodes one file and resizes the boxes of its views; returns time stamps as if nothing else took any."""
+        data = np.fromfile(path, np.uint8)
+        start = time.perf_counter()
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        decoded = time.perf_counter() - start
+        assert image is not None  # find_images has read it
+        boxes = self.crops.transform(dict(img=image, sample_idx=SampleKey(number)))['view_boxes']
+        patches = [torch.from_numpy(cut(image, *box[:4]))[None].permute(0, 3, 1, 2) for box in boxes]
+        start = time.perf_counter()
+        for patch, (crop, _) in zip(patches, self.crops.views, strict=True):
+            torch.nn.functional.interpolate(patch, (crop.size, crop.size), mode='bicubic', antialias=True)
+        resized = time.perf_counter() - start
+        return [0.0, decoded, *[decoded + resized] * 3]
+
+
+def cut(image: np.ndarray, left: float, top: float, width: float, height: float) -> np.ndarray:
+    """A copy of a box whose place and size are shares of the image's sides."""
+    rows, columns = image.shape[:2]
+    return image[
+        round(top * rows) : round((top + height) * rows), round(left * columns) : round((left + width) * columns)
+    ].copy()
+
+
 def find_images(folder: str, most: int) -> list[str]:
     """Readable images, evenly spaced in a folder; prints the number of files that cannot be read."""
     root = find_split(folder, '')
@@ -182,7 +218,7 @@ def main() -> None:
         for scaled in (False, True)
         for where in ('cpu', 'device')
     }
-    contestants: dict[str, Make] = dict(ours)
+    contestants: dict[str, Make] = {**ours, BARE: BareCalls()}
     if args.against == 'torchvision':
         contestants['torchvision'] = TorchvisionViews()
     taken: dict[str, list[list[float]]] = {name: [] for name in contestants}
@@ -205,7 +241,7 @@ def report(args: argparse.Namespace, images: int, taken: dict[str, list[list[flo
     results: dict[str, dict[str, Any]] = {}
     for name, turns in taken.items():
         middle = [statistics.median(column) for column in zip(*turns, strict=True)]
-        if name != 'torchvision':  # MultiCrop crops and colors in one transform: colors are the difference without them
+        if name in steps:  # MultiCrop crops and colors in one transform: colors are the difference without them
             crops = statistics.median(turn[1] for turn in taken[name.replace('cpu', 'device')])
             middle[1:2] = [crops, max(0.0, middle[1] - crops)]
         row = dict(zip((*STAGES, 'all'), (round(value, 4) for value in middle), strict=True))
@@ -222,7 +258,7 @@ def report(args: argparse.Namespace, images: int, taken: dict[str, list[list[flo
             told = f'{steps[name]:13.3f}'
         values = ''.join(f'{row[key]:{width}.2f}' for key, width in zip(row, (8, 8, 9, 9, 8), strict=True))
         print(f'{name:16}{values}{1000 / middle[-1]:10.1f}{told}')
-    for name in steps if 'torchvision' in taken else ():
+    for name in (*steps, BARE) if 'torchvision' in taken else ():
         ratio = statistics.median(b[-1] / a[-1] for a, b in zip(taken[name], taken['torchvision'], strict=True))
         results[name]['times_torchvision'] = ratio = round(ratio, 3)
         print(f'{name}: {ratio:.2f} times the images per second of torchvision')

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -55,16 +56,37 @@ def test_multi_crop(images, monkeypatch, tmp_path, capsys):
     assert lines[0].startswith('left out 1 of 6 files, the first: cannot read') and '5 images' in lines[1]
     found = json.loads(lines[-1])
     assert json.loads(out.read_text()) == found and found['images'] == 5
-    assert list(found['results']) == ['cpu', 'device', 'cpu, scaled', 'device, scaled', 'torchvision']
+    assert list(found['results']) == ['cpu', 'device', 'cpu, scaled', 'device, scaled', 'bare calls', 'torchvision']
     for name, result in found['results'].items():
         taken = result['milliseconds']
         assert result['images_per_second'] == pytest.approx(1000 / taken['all'], rel=0.01)
         assert result['slowest'] <= result['images_per_second'] <= result['fastest']
-        assert min(taken[stage] for stage in ('decode', 'crops', 'tensors')) > 0
-        assert (taken['photometric'] == 0) == name.startswith('device')
-        assert ('device_step_milliseconds' in result) == ('times_torchvision' in result) == (name != 'torchvision')
-    ratio = found['results']['cpu']['times_torchvision']
-    assert f'cpu: {ratio:.2f} times the images per second of torchvision' in lines
+        assert min(taken[stage] for stage in ('decode', 'crops')) > 0
+        assert (taken['tensors'] == 0) == (name == 'bare calls')
+        assert (taken['photometric'] == 0) == name.startswith(('device', 'bare'))
+        assert ('device_step_milliseconds' in result) == name.startswith(('cpu', 'device'))
+        assert ('times_torchvision' in result) == (name != 'torchvision')
+    for name in ('cpu', 'bare calls'):
+        ratio = found['results'][name]['times_torchvision']
+        assert f'{name}: {ratio:.2f} times the images per second of torchvision' in lines
+
+
+def test_the_bare_calls_are_of_the_crops_that_are_made(images, monkeypatch):
+    module = load('multi_crop')
+    resized, interpolate = [], torch.nn.functional.interpolate
+
+    def kept(patch: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        assert patch.is_contiguous(memory_format=torch.channels_last)  # else it is not the quick kernel
+        resized.append(interpolate(patch, *args, **options))
+        return resized[-1]
+
+    monkeypatch.setattr(torch.nn.functional, 'interpolate', kept)
+    path = str(images / '0.jpg')
+    times = module.BareCalls()(path, 3)
+    assert times == sorted(times) and len(times) == 5 and times[1] > 0 and len(resized) == 20
+    # Both by the transform, which comes first, and bare, from boxes that are said as shares.
+    for made, bare in zip(resized[:10], resized[10:], strict=True):
+        assert torch.equal(made, bare)
 
 
 def test_the_reference_makes_dinos_views(images):
@@ -90,6 +112,27 @@ def test_two_loaders_take_turns(images, monkeypatch, tmp_path, capsys):
     assert len(results['images_per_second']) == len(results['ratios']) == 2 and min(results['images_per_second']) > 0
     assert min(results['ratios']) <= results['ratio'] <= max(results['ratios'])
     assert any(line.startswith(f'as given: {results["images_per_second"][0]:.1f} images/s') for line in lines)
+
+
+def test_views_of_small_images_are_held_against_a_step(images, monkeypatch, tmp_path, capsys):
+    module, out = load('small_views'), tmp_path / 'out.json'
+    other = CONFIG.parents[1] / 'mae' / 'mae_vit-tiny_folder.py'
+    words = (CONFIG, other, '--data-root', images, '--batch-size', 2, '--dtype', 'float32')
+    assert run(module, monkeypatch, *words, '--rounds', 3, '--json', out) == 0  # five batches of two images out of five
+    lines = capsys.readouterr().out.splitlines()
+    found = json.loads(lines[-1])
+    assert json.loads(out.read_text()) == found and found['batch_size'] == 2
+    assert [result['sizes'] for result in found['results'].values()] == [[64, 64, 32, 32, 32, 32], [64]]
+    for name, result in found['results'].items():
+        assert 0 < result['views_microseconds'] < result['step_microseconds']
+        assert result['shares'][0] <= result['share'] <= result['shares'][1]
+        assert any(line.startswith(name) and line.endswith(f'{100 * result["share"]:.1f} %') for line in lines)
+    from_files = ('--cfg-options', 'train_dataloader.dataset.memory=False')
+    assert run(module, monkeypatch, *words, *from_files) == 2
+    assert 'not kept in memory' in capsys.readouterr().err
+    for option in ('--rounds', '--batch-size', '--max-images'):
+        assert run(module, monkeypatch, *words, option, 0) == 2
+        assert f'{option} is 0' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('photometric', ['cpu', 'device'])
