@@ -110,5 +110,5 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     """The argument parser of a tool; nothing of the tool runs."""
     module = tool(name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, 'parse_args', lambda self: self)
+        patch.setattr(argparse.ArgumentParser, 'parse_args', lambda self, *words: self)
         return module.parse_args()
