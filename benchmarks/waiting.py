@@ -124,6 +124,7 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 def main() -> None:
     """Measures and prints."""
     args = parse_args()
+    mstkit_waiting.take_turns_of(0)  # which neighbors and the library's own way have from here
     for name in ('batch_size', 'steps', 'threads', 'neighbors'):
         if getattr(args, name) < 1:
             raise UsageError(f'--{name.replace("_", "-")} is {getattr(args, name)}: give at least 1.')

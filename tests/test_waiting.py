@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mstkit_waiting
-from mstkit_waiting import MARK, THEIRS, how_threads_wait, wait_shortly
+from mstkit_waiting import MARK, THEIRS, TURN, how_threads_wait, length_of_turns, take_turns_of, wait_shortly
 
 import ast
 import os
@@ -135,6 +135,51 @@ def test_a_process_that_a_command_started_knows_who_chose():
     environment['GOMP_SPINCOUNT'] = '7'  # by a script in between
     assert how_threads_wait(environment) == 'idle threads wait as the environment says (GOMP_SPINCOUNT=7)'
     assert how_threads_wait({}) == 'idle threads wait as the OpenMP library has it (GOMP_SPINCOUNT is not set)'
+
+
+@pytest.fixture(scope='module')
+def turns():
+    """Other turns can be had: on Linux from 6.12 on, where nothing forbids it."""
+    code = f'import mstkit_waiting; print(mstkit_waiting.take_turns_of({TURN}))'
+    if run('-c', code, MSTKIT_WAITING='library').stdout == 'False\n':
+        pytest.skip('Linux gives no other turns here')
+
+
+@pytest.mark.usefixtures('turns')
+def test_turns_are_short_in_commands_and_what_they_start():
+    asked = 'import mstkit_waiting as it; print(it.length_of_turns(), it.how_long_turns_are() != "")'
+    assert run('-c', asked).stdout == f'{TURN} True\n'
+    usual = run('-c', asked, MSTKIT_WAITING='library').stdout.split()
+    assert usual[0] != str(TURN) and usual[1] == 'False'
+    child = f'import subprocess, sys; subprocess.run([sys.executable, "-c", {asked!r}])'
+    paths = dict(PYTHONPATH=str(ROOT), MSTKIT_WAITING='library')
+    assert run('-c', f'import os, mstkit_waiting; os.environ.update({paths}); {child}').stdout == f'{TURN} True\n'
+    thread = (
+        'import threading; t = threading.Thread(target=lambda: print(it.length_of_turns(threading.get_native_id())))'
+    )
+    assert run('-c', f'import mstkit_waiting as it; {thread}; t.start(); t.join()').stdout == f'{TURN}\n'
+
+
+@pytest.mark.usefixtures('turns')
+def test_other_turns_and_the_usual_ones_again():
+    words = 'it.take_turns_of(0), it.length_of_turns(), it.take_turns_of(10**6), it.length_of_turns()'
+    found = run('-c', f'import mstkit_waiting as it; print({words})').stdout.split()
+    assert found[0] == 'True' and int(found[1]) > TURN and found[2:] == ['True', '1000000']
+    nice = 'import os; os.nice(3); import mstkit_waiting as it; print(os.nice(0), it.length_of_turns())'
+    assert run('-c', nice).stdout == f'3 {TURN}\n', 'niceness stays'
+
+
+@pytest.mark.usefixtures('turns')
+def test_a_policy_that_somebody_chose_stays():
+    code = 'import os; os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0)); import mstkit_waiting as it; '
+    code += f'print(it.take_turns_of({TURN}), it.length_of_turns(), os.sched_getscheduler(0) == os.SCHED_BATCH)'
+    assert run('-c', code).stdout == 'False None True\n'
+
+
+def test_where_nothing_is_said_of_turns(monkeypatch):
+    monkeypatch.setattr(mstkit_waiting, '_SET_AND_GET', {})
+    assert length_of_turns() is None and not take_turns_of(TURN)
+    assert mstkit_waiting.how_long_turns_are() == ''
 
 
 def test_the_benchmark_gives_each_contestant_its_own_environment():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mstkit_waiting import how_threads_wait
+from mstkit_waiting import how_long_turns_are, how_threads_wait
 
 import os
 from contextlib import nullcontext
@@ -85,7 +85,7 @@ class MSTRunner(ShownRunner):
             self.logger.info(remark)
         if prepared:
             self.logger.info(f'CPU: {"; ".join(prepared)} (env_cfg.cpu)')
-        self.logger.info(how_threads_wait(os.environ))
+        self.logger.info('; '.join(filter(None, [how_threads_wait(os.environ), how_long_turns_are()])))
 
     def _prepare(self, model: nn.Module | dict, work_dir: str, settings: dict[str, Any]) -> nn.Module:
         """Builds and checks model, hooks and loaders; ``settings`` gets the built objects in place of their configs."""
