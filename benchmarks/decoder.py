@@ -39,6 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--channels', type=int, default=256, help='of the decoder')
     parser.add_argument('--rounds', type=int, default=5, help='that count; one comes before')
     parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
     parser.add_argument('--json', metavar='OUT', help='also write the line of JSON to this file')
     return parser.parse_args()
 
@@ -51,7 +52,7 @@ def in_torch(decoder: Any, x: Tensor) -> Tensor:
     return doubled(decoder.to_pixels(normalize_views(last.norm, last.conv(x), VIEWS, VIEWS).relu_()))
 
 
-def products(decoder: Any, images: int) -> Callable[[], None]:
+def products(decoder: Any, images: int, dtype: torch.dtype) -> Callable[[], None]:
     """The matrix products of the convolutions: forward, and for the gradients of input and weights."""
     pairs = []
     for number, block in enumerate(decoder.blocks):
@@ -62,7 +63,7 @@ def products(decoder: Any, images: int) -> Callable[[], None]:
             ((inner, rows), (rows, columns)),
         ]
     largest = max(a * b for pair in pairs for a, b in pair)
-    left, right = torch.rand(largest), torch.rand(largest)
+    left, right = (torch.rand(largest).to(dtype) for _ in range(2))
 
     def run() -> None:
         for (a, b), (_, c) in pairs:
@@ -84,11 +85,20 @@ def main() -> None:
     decoder = CNNImageDecoder(DIMS, channels=args.channels).train()
     x = torch.randn(VIEWS * args.images, DIMS, GRID, GRID).contiguous(memory_format=torch.channels_last)
     x.requires_grad_()
-    ways: dict[str, Callable[[], Tensor]] = {'ours': lambda: decoder(x, VIEWS), 'torch': lambda: in_torch(decoder, x)}
+    dtype = getattr(torch, args.dtype)
+
+    def run(way: Callable[[], Tensor]) -> Tensor:
+        with torch.autocast('cpu', torch.bfloat16, enabled=dtype is torch.bfloat16):
+            return way()
+
+    ways: dict[str, Callable[[], Tensor]] = {
+        'ours': lambda: run(lambda: decoder(x, VIEWS)),
+        'torch': lambda: run(lambda: in_torch(decoder, x)),
+    }
     bytes_kept = {name: kept(decoder, way) for name, way in ways.items()}
     runs: dict[str, Callable[[], Any]] = {
-        **{name: lambda way=way: way().square().mean().backward() for name, way in ways.items()},  # type: ignore[misc]
-        'products': products(decoder, len(x)),
+        **{name: lambda way=way: way().float().square().mean().backward() for name, way in ways.items()},  # type: ignore[misc]
+        'products': products(decoder, len(x), dtype),
     }
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in track(range(-1, args.rounds), args.rounds + 1, 'rounds'):
@@ -100,7 +110,7 @@ def main() -> None:
     faster = median_ratio(seconds['torch'], seconds['ours'])
     bound = {name: median_ratio(seconds['products'], seconds[name]) for name in ways}
     print(
-        f'CNNImageDecoder, {args.channels} channels, {len(x)} views of 224 px, float32, {args.threads} threads, '
+        f'CNNImageDecoder, {args.channels} channels, {len(x)} views of 224 px, {args.dtype}, {args.threads} threads, '
         f'{args.rounds} rounds; torch {torch.__version__}'
     )
     for name in ways:

@@ -54,6 +54,26 @@ def test_products_of_a_convolution():
     assert counted(lambda: layer(x).sum().backward()) == 2 * one  # the image takes no gradient
 
 
+def test_products_that_are_added_in_place():
+    left, right = torch.randn(3, 4), torch.randn(4, 5)
+    assert counted(lambda: torch.zeros(3, 5).addmm_(left, right)) == 2 * 3 * 4 * 5
+    assert counted(lambda: torch.zeros(2, 3, 5).baddbmm_(left.expand(2, 3, 4), right.expand(2, 4, 5))) == 4 * 3 * 4 * 5
+
+
+def test_products_of_our_decoder_are_those_of_its_convolutions(monkeypatch):
+    from mstkit.models import CNNImageDecoder
+    from mstkit.models.decoders import normed_conv
+
+    decoder, x = CNNImageDecoder(8, stride=4, channels=6), torch.randn(4, 8, 3, 3, requires_grad=True)
+    found = []
+    for wide in (1, 100):  # by products, and by the library
+        monkeypatch.setattr(normed_conv, 'WIDE', wide)
+        found.append(counted(lambda: decoder(x, 2).sum().backward()))
+    ours, torchs = found
+    # A map with a border is a matrix with more rows: of the maps of 6 and 3 px here (8 x 8 - 18 rows instead of 36, …).
+    assert torchs < ours < 1.4 * torchs
+
+
 def test_the_bound_is_the_time_of_the_products():
     from contest.gemm_bound import Products, seconds_of
 

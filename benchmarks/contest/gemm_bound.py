@@ -32,7 +32,7 @@ class Products(TorchDispatchMode):
         self.found: Counter[tuple[Product, torch.dtype]] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
+        name = func.overloadpacket.__name__.rstrip('_')  # in place too
         if name in ('mm', 'bmm'):
             self._product(args[0], args[1])
         elif name in ('addmm', 'baddbmm'):

@@ -64,6 +64,33 @@ def test_numbers_are_those_of_the_four(kernel, views, double):
 
 
 @pytest.mark.parametrize('double', [False, True], ids=['single', 'double'])
+@pytest.mark.parametrize('kernel', [1, 3])
+def test_in_half_precision_no_number_is_worse_than_those_of_the_four(kernel, double):
+    """Against float64, from inputs that bfloat16 holds exactly."""
+    found = []
+    for function, dtype in ((plain, torch.float64), (plain, torch.float32), (normed_conv, torch.float32)):
+        half = dtype is torch.float32
+        norm, conv = parts(kernel)
+        conv.weight.data.copy_(conv.weight.bfloat16())
+        norm, conv = norm.to(dtype), conv.to(dtype)
+        x = maps(16, (6, 7)).detach().bfloat16()
+        x = (x if half else x.double()).contiguous(memory_format=torch.channels_last).requires_grad_()
+        with torch.autocast('cpu', torch.bfloat16, enabled=half):
+            out = function(x, norm, conv, 2, double)
+        assert (type(out.grad_fn).__name__ == LEAN) == (function is normed_conv)
+        direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).to(out.dtype)
+        out.backward(direction.bfloat16().to(out.dtype))
+        inputs = (x, *norm.parameters(), *conv.parameters())
+        assert all(gradient_of(one).dtype is one.dtype for one in inputs)
+        found.append([out.detach(), *map(gradient_of, inputs), *norm.buffers()])
+    for exact, theirs, ours in zip(*found, strict=True):
+        scale = exact.double().std() if exact.numel() > 1 else exact.double().abs()
+        error, allowed = ((one.double() - exact.double()).square().mean().sqrt() for one in (ours, theirs))
+        assert error <= 1.2 * allowed + 1e-3 * scale
+        assert error <= 0.02 * scale
+
+
+@pytest.mark.parametrize('double', [False, True], ids=['single', 'double'])
 def test_the_gradient_is_the_derivative(double):
     norm, conv = parts(3, bias=False)
 
@@ -99,17 +126,20 @@ def test_gradients_of_what_is_asked_for(memory_format):
     torch.testing.assert_close(whole[True], whole[False])
 
 
-def test_one_map_is_kept():
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_one_map_is_kept(dtype):
     """The plain way keeps x, what the ReLU gives, and that in twice the size."""
     norm, conv = parts(3, dtype=torch.float32)
-    x = maps(size=(32, 32), dtype=torch.float32)
-    map_bytes = x.numel() * 4
+    x = maps(size=(32, 32), dtype=dtype)
+    map_bytes = x.numel() * x.element_size()
 
     def ours() -> Tensor:
-        return normed_conv(x, norm, conv, 2, True)
+        with torch.autocast('cpu', torch.bfloat16, enabled=dtype is torch.bfloat16):
+            return normed_conv(x, norm, conv, 2, True)
 
     def theirs() -> Tensor:
-        return plain(x, norm, conv, 2, True)
+        with torch.autocast('cpu', torch.bfloat16, enabled=dtype is torch.bfloat16):
+            return plain(x, norm, conv, 2, True)
 
     both = nn.ModuleList([norm, conv])
     assert map_bytes <= kept(both, ours) < 1.1 * map_bytes
