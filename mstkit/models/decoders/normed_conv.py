@@ -72,12 +72,12 @@ class _NormedConv(torch.autograd.Function):
         size = (len(x), len(weight), *(side * (1 + double) for side in x.shape[2:]))
         out = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
         mean, rstd = (scale.new_empty(views, x.shape[1]) for _ in range(2))
-        of_conv = [None if one is None else one.to(x.dtype) for one in (weight, bias)]
+        used, added = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
         for view, made, *into in zip(x.chunk(views), out.chunk(views), mean, rstd, strict=True):
             z = _normalized(view, norm, *into).relu_()
             for image, result in zip(z.split(1), made.split(1), strict=True):
                 seen = doubled(image) if double else image
-                result.copy_(F.conv2d(seen, *of_conv, padding=weight.shape[-1] // 2))
+                result.copy_(F.conv2d(seen, used, added, padding=weight.shape[-1] // 2))
         ctx.save_for_backward(x, scale, shift, weight, mean, rstd)
         ctx.eps, ctx.double = norm.eps, double
         return out
