@@ -83,13 +83,11 @@ class WeightCasts:
         half precision itself. So do blocks in evaluation mode, such as those of a tokenizer, which may run without
         autocast inside. Without autocast nothing happens.
         """
-        blocks = [_held(layers) for block, layers in self.blocks if block.training]
+        training = [layers for block, layers in self.blocks if block.training and layers]
+        dtype = autocast_dtype(training[0][0].weight.device) if training else None
+        blocks = [_held(layers) for layers in training] if dtype is not None else []
         every = [held for block in blocks for held in block]
-        if not every or any(is_spread(held.weight) for held in every):
-            yield
-            return
-        dtype = autocast_dtype(every[0].weight.device)
-        if dtype is None:
+        if dtype is None or any(is_spread(held.weight) for held in every):
             yield
             return
         try:
