@@ -17,8 +17,7 @@ import cv2
 import torch
 from contest.json_line import machine, print_line
 from contest.loaders import decode_all, endless
-from contest.our_step import PRECISIONS, OurStep, names_of, view_sizes
-from contest.turns import in_turn
+from contest.our_step import PRECISIONS, OurStep, Timed, names_of, seconds_of_steps, view_sizes
 from mmengine.logging import MMLogger
 
 from mstkit.engine.config.config_options import OptionsAction
@@ -26,7 +25,6 @@ from mstkit.engine.launch.launch import load_config
 from mstkit.engine.runner.preflight import build_train_loader
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.utils.device_precision import has_bf16
-from mstkit.utils.progress_bar import track
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,6 +55,8 @@ class Views:
         UsageError: the images are not kept in memory, or are fewer than a batch.
     """
 
+    device = torch.device('cpu')
+
     def __init__(self, config: str, options: dict[str, Any], data_root: str, most: int, batch: int) -> None:
         options = {**options, 'train_dataloader.dataset.max_images': most}
         settings = load_config(config, cfg_options=options, data_root=data_root)[0].train_dataloader
@@ -83,17 +83,11 @@ def main() -> None:
     MMLogger.get_instance('mmengine').setLevel('ERROR')  # else a line for every parameter
     dtype = args.dtype or ('bfloat16' if has_bf16(torch.device('cpu')) else 'float32')
     names = names_of(args.configs)
-    contestants: dict[tuple[str, str], Views | OurStep] = {}
+    contestants: dict[tuple[str, str], Timed] = {}
     for name, config in zip(names, args.configs, strict=True):
         contestants[name, 'views'] = Views(config, args.cfg_options, args.data_root, args.max_images, args.batch_size)
         contestants[name, 'step'] = OurStep(config, args.cfg_options, args.batch_size, 'cpu', dtype, None)
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in contestants}
-    for turn in track(range(-2, args.rounds), args.rounds + 2, 'rounds'):
-        for key in in_turn(contestants, turn):
-            start = time.process_time()
-            contestants[key]()
-            if turn >= 0:
-                seconds[key].append((time.process_time() - start) / args.batch_size)
+    seconds = seconds_of_steps(contestants, args.rounds, time.process_time)
     report(args, dtype, names, seconds)
 
 
@@ -103,7 +97,7 @@ def report(args: argparse.Namespace, dtype: str, names: list[str], seconds: dict
     print(f'{"microseconds of the processor per image":40}{"sides":>14}{"views":>9}{"step":>9}{"share":>9}')
     results: dict[str, dict[str, Any]] = {}
     for name, config in zip(names, args.configs, strict=True):
-        views, step = seconds[name, 'views'], seconds[name, 'step']
+        views, step = ([one / args.batch_size for one in seconds[name, part]] for part in ('views', 'step'))
         shares = [one / other for one, other in zip(views, step, strict=True)]
         sizes, _ = view_sizes(load_config(config, cfg_options=args.cfg_options, data_root=args.data_root)[0])
         results[name] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from mmengine.config import Config
@@ -25,6 +25,7 @@ from mstkit.registry import MODELS, TRANSFORMS
 from mstkit.structures import Progress
 from mstkit.utils.progress_bar import track
 
+Name = TypeVar('Name')
 PRECISIONS = {'float32': 'fp32', 'bfloat16': 'bf16', 'float16': 'fp16'}
 
 
@@ -145,11 +146,20 @@ class OurStep:
         clock.wrap(model, 'set_progress', 'EMA')
 
 
+class Timed(Protocol):
+    """What can be timed: it is called, and its work is done on a device."""
+
+    device: torch.device
+
+    def __call__(self) -> None:
+        """Does it once."""
+
+
 def seconds_of_steps(
-    steps: Mapping[str, OurStep], rounds: int, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, list[float]]:
+    steps: Mapping[Name, Timed], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[Name, list[float]]:
     """Seconds of ``rounds`` steps of each, by turns, until the device has done them; two that do not count before."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    seconds: dict[Name, list[float]] = {name: [] for name in steps}
     for turn in track(range(-2, rounds), rounds + 2, 'rounds'):
         for name in in_turn(steps, turn):
             start = clock()
