@@ -344,6 +344,7 @@ BUILD_THE_BACKBONE = [
 READ_WORK_DIRS = ('report.py', 'consolidate.py')
 OTHERS = (
     'ablate.py',
+    'analysis/compare_masks.py',
     'analysis/plot_knn.py',
     'dataset_converters/cityscapes_train_ids.py',
     'demo.py',

@@ -32,10 +32,12 @@ class Cell(Job):
     Its complete config is beside its folder, not in it, because the runner writes a copy into the folder.
 
     Attributes:
+        settings: digest of what determines the training but the seed and the place of the images.
         hides_nothing: the model has no masker.
         method: the name of the config, where several are varied; else empty.
     """
 
+    settings: str = ''
     hides_nothing: bool = False
     method: str = ''
 
@@ -171,13 +173,15 @@ def make_plan(
             option = '--masks' if masks else f'--vary {key}'
             raise UsageError(f'--cfg-options {lost[0]}: {option} replaces it; leave one of them out.')
     folder = Path(work_dir or Path('work_dirs') / f'ablate_{Path(base).stem}')
-    passed = ['--data-root', data_root] if data_root else []
-    passed += ['--epochs', str(epochs)] if epochs else []
+    passed = ['--epochs', str(epochs)] if epochs else []
     passed += ['--auto-scale-lr'] if auto_scale_lr else []
     passed += ['--amp'] if amp else []
+    images_from = ['--data-root', data_root] if data_root else []
     configs = {choice.name: choice.applied_to(config) for choice in choices}
     cells = [
-        _cell(folder, choice, seed, configs[choice.name], passed, epochs, name) for seed in seeds for choice in choices
+        _cell(folder, choice, seed, configs[choice.name], images_from, passed, epochs, name)
+        for seed in seeds
+        for choice in choices
     ]
     for cell in cells:
         cell.check_ours()
@@ -200,20 +204,29 @@ def _knn_hook(config: Config, base: str | Path, k: int) -> str:
 
 
 def _cell(
-    folder: Path, choice: Choice, seed: int, config: Config, options: list[str], epochs: int | None, method: str
+    folder: Path,
+    choice: Choice,
+    seed: int,
+    config: Config,
+    images_from: list[str],
+    options: list[str],
+    epochs: int | None,
+    method: str,
 ) -> Cell:
     work_dir = folder / choice.folder / f'seed{seed}'
     file = work_dir.with_suffix('.py')
     exists, masker = find(config, 'model.masker')
+    plain = config.to_dict(keep_imported=True)
     return Cell(
         group=choice.name,
         seed=seed,
         folder=work_dir,
         config=file,
-        arguments=[str(file), '--seed', str(seed), '--work-dir', str(work_dir), *options],
+        arguments=[str(file), '--seed', str(seed), '--work-dir', str(work_dir), *images_from, *options],
         about=dict(choice=choice.words, seed=seed),
         length=epochs or find(config, LENGTH)[1],
-        fingerprint=fingerprint_of([config.to_dict(keep_imported=True), options]),
+        fingerprint=fingerprint_of([plain, [*images_from, *options]]),
+        settings=fingerprint_of([plain, options]),
         hides_nothing=exists and masker is None,
         method=method,
     )

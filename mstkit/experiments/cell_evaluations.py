@@ -33,10 +33,12 @@ class CellEvaluation(Job):
     Attributes:
         method: the name of the config, where several are varied; else empty.
         measure: the name of the evaluation.
+        settings: digest of what determines the measurement but the network and the place of the images.
     """
 
     method: str
     measure: str
+    settings: str
 
     KIND = 'measurement'
     RECORD = 'measured.json'
@@ -121,18 +123,20 @@ def evaluations_of(
     jobs = []
     for name in measures:
         chosen = {**usual.get(name, {}), **given.get(name, {})}
-        common = ['--train', train, '--val', val, '--suite', name, '--batch-size', str(BATCH), '--num-workers', '1']
-        common += ['--set', *(f'{name}.{key}={value}' for key, value in chosen.items())] if chosen else []
+        options = ['--suite', name, '--batch-size', str(BATCH), '--num-workers', '1']
+        options += ['--set', *(f'{name}.{key}={value}' for key, value in chosen.items())] if chosen else []
+        common = ['--train', train, '--val', val, *options]
+        digest = fingerprint_of([options, branch])
         label = name if not given.get(name) else f'{name}-{_digest(given[name])}'
         for seed in dict.fromkeys(cell.seed for cell in plan.cells):
             folder = plan.folder / RANDOM_FOLDER / f'seed{seed}'
             source = [f'random:{random_config(plan)}@{seed}']
             marks: list[Any] = [plan.varied.to_dict(keep_imported=True)['model'], seed]
-            jobs.append(_job(plan, None, seed, folder, label, name, source, common, marks, program))
+            jobs.append(_job(plan, None, seed, folder, label, name, source, common, marks, program, digest))
         for cell in plan.cells:
             source = [str(cell.folder / f'epoch_{cell.length}.pth'), '--branch', branch]
             marks = [cell.fingerprint, branch]
-            jobs.append(_job(plan, cell, cell.seed, cell.folder, label, name, source, common, marks, program))
+            jobs.append(_job(plan, cell, cell.seed, cell.folder, label, name, source, common, marks, program, digest))
     for job in jobs:
         job.check_ours()
     return jobs
@@ -160,6 +164,7 @@ def _job(
     common: list[str],
     marks: list[Any],
     program: Path,
+    settings: str,
 ) -> CellEvaluation:
     folder, measured = beside / 'measured' / label, beside / 'measured'
     words = [*source, *common, '--seed', str(seed), '--work-dir', str(folder), '--hits', str(folder)]
@@ -178,6 +183,7 @@ def _job(
         program=program,
         method=plan.name,
         measure=measure,
+        settings=settings,
     )
 
 

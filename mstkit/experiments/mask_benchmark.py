@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mstkit.experiments.ablation import Plan
-from mstkit.experiments.ablation_report import NAME, write_report
-from mstkit.experiments.cell_evaluations import CellEvaluation, write_random_config
+from mstkit.experiments.ablation_report import NAME, read_result, write_report
+from mstkit.experiments.cell_evaluations import RANDOM, CellEvaluation, write_random_config
 from mstkit.experiments.job import FAILED, FINISHED, Job
-from mstkit.experiments.job_results import markdown_rows
+from mstkit.experiments.job_results import csv_rows, markdown_rows
 from mstkit.experiments.job_schedule import durations
 from mstkit.experiments.mask_comparison_report import comparison_paragraphs
+from mstkit.experiments.mask_results import SUFFIX, MaskResults, TrainedCell, write_results
 from mstkit.utils.files import write_atomically
 
 
@@ -62,14 +63,22 @@ class Benchmark:
             UsageError: a file in the folder of a cell is damaged.
         """
         tables = []
+        methods = []
         for plan in self.plans:
             own = [job for job in self.evaluations if job.method == plan.name]
-            first = comparison_paragraphs([plan], own, plan.folder, self.k)
+            results = results_of(plan, own, self.k)
+            first = comparison_paragraphs([results], plan.folder)
+            if own:
+                write_atomically(plan.folder / f'{NAME}_measurements.csv', _measurements(own).encode())
+                write_results(plan.folder / f'{NAME}{SUFFIX}', results)
             tables += [*first, write_report(plan, self.k, [*first, *_failed(own)])]
+            methods.append(results)
         if len(self.plans) == 1:
             return '\n\n'.join(tables)
         names = ', '.join(plan.name for plan in self.plans)
-        page = comparison_paragraphs(self.plans, self.evaluations, self.folder, self.k)
+        page = comparison_paragraphs(methods, self.folder)
+        if self.evaluations:
+            write_atomically(self.folder / f'{NAME}_measurements.csv', _measurements(self.evaluations).encode())
         listed = markdown_rows(
             ['method', 'config', 'cells finished', 'its own page'],
             [[plan.name, str(plan.base), _progress(plan), f'{plan.folder.name}/{NAME}.md'] for plan in self.plans],
@@ -93,6 +102,33 @@ class Benchmark:
         return f'{len(waiting)} to do: about {known / 60:.0f} minutes, one after the other{more}'
 
 
+def results_of(plan: Plan, evaluations: Sequence[CellEvaluation], k: int) -> MaskResults:
+    """What is finished of one method.
+
+    Args:
+        plan: of the method.
+        evaluations: the measurements of its cells and of random weights.
+        k: number of neighbors of the accuracies in the table of cells.
+
+    Raises:
+        UsageError: a file in the folder of a cell is damaged.
+    """
+    read = [read_result(cell, k) for cell in plan.cells]
+    return MaskResults(
+        config=plan.base.stem,
+        networks=(*dict.fromkeys(cell.group for cell in plan.cells), RANDOM),
+        twins=plan.twins,
+        settings={job.group: job.settings for job in plan.cells} | {job.measure: job.settings for job in evaluations},
+        hits={(job.measure, job.group, job.seed): hits for job in evaluations if (hits := job.hits()) is not None},
+        trained={
+            (one.job.group, one.job.seed): TrainedCell(one.hidden, one.record.get('seconds'))
+            for one in read
+            if one.finished
+        },
+        method=plan.name,
+    )
+
+
 def _progress(plan: Plan) -> str:
     return f'{sum(cell.record().get("status") == FINISHED for cell in plan.cells)} of {len(plan.cells)}'
 
@@ -104,3 +140,26 @@ def _failed(evaluations: Sequence[CellEvaluation]) -> list[str]:
         if (record := job.record()).get('status') == FAILED
     ]
     return [markdown_rows(['failed measurement', 'exit code', 'error'], rows)] if rows else []
+
+
+def _measurements(evaluations: Sequence[CellEvaluation]) -> str:
+    rows = []
+    for job in evaluations:
+        record, hits = job.record(), job.hits()
+        rows.append(
+            dict(
+                method=job.method,
+                network=job.group,
+                seed=job.seed,
+                measurement=job.measure,
+                metric=hits.metric if hits else None,
+                status=record.get('status', 'waiting'),
+                accuracy=hits.accuracy if hits else None,
+                images=len(hits.hits) if hits else None,
+                seconds=record.get('seconds'),
+                error=record.get('error'),
+                hits=job.hits_file,
+                command=record.get('command'),
+            )
+        )
+    return csv_rows(rows)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mstkit.errors import UsageError
 from mstkit.evaluation.image_hits import ImageHits
-from mstkit.experiments.ablation import Plan
-from mstkit.experiments.cell_evaluations import CellEvaluation
+from mstkit.experiments.mask_results import MaskResults
 from mstkit.experiments.paired_bootstrap import LEVEL, Difference, holm, paired_difference
 
 MEASURES = {'knn': 'k-NN', 'linear': 'linear', 'finetune': 'fine-tuned'}  # their names in tables
@@ -72,25 +71,22 @@ def signed(value: float) -> str:
     return text.removeprefix('-') if float(text) == 0 else text.replace('-', MINUS)
 
 
-def compare_masks(plan: Plan, evaluations: Sequence[CellEvaluation]) -> list[MaskComparison]:
+def compare_masks(results: MaskResults) -> list[MaskComparison]:
     """Compares each choice that has a twin with it, over the seeds that both have finished.
 
     Args:
-        plan: of one method.
-        evaluations: of the same method.
+        results: of one method.
 
     Raises:
-        UsageError: a file of hits is damaged, or two are of other images.
+        UsageError: two of its measurements are of other images.
     """
-    hits = {(job.measure, job.group, job.seed): found for job in evaluations if (found := job.hits()) is not None}
+    hits = results.hits
     comparisons: list[MaskComparison] = []
-    for measure in dict.fromkeys(job.measure for job in evaluations):
+    for measure in results.measures:
         differences: dict[str, tuple[tuple[int, ...], Difference]] = {}
-        for choice, twin in plan.twins.items():
+        for choice, twin in results.twins.items():
             seeds = tuple(
-                seed
-                for seed in dict.fromkeys(cell.seed for cell in plan.cells)
-                if (measure, choice, seed) in hits and (measure, twin, seed) in hits
+                seed for seed in results.seeds if (measure, choice, seed) in hits and (measure, twin, seed) in hits
             )
             if seeds:
                 one, other = (_table([hits[measure, name, seed] for seed in seeds], name) for name in (choice, twin))
@@ -98,7 +94,7 @@ def compare_masks(plan: Plan, evaluations: Sequence[CellEvaluation]) -> list[Mas
                 differences[choice] = seeds, paired_difference(one, other)
         adjusted = holm({choice: difference.p for choice, (_, difference) in differences.items()})
         comparisons += [
-            MaskComparison(plan.name, choice, plan.twins[choice], measure, seeds, difference, adjusted[choice])
+            MaskComparison(results.method, choice, results.twins[choice], measure, seeds, difference, adjusted[choice])
             for choice, (seeds, difference) in differences.items()
         ]
     return comparisons
@@ -145,16 +141,6 @@ def caveat(comparisons: Sequence[MaskComparison]) -> str:
             'leaves at zero, more seeds have to show.'
         )
     return ' '.join(words)
-
-
-def hit_tables(evaluations: Sequence[CellEvaluation]) -> Mapping[tuple[str, str], dict[int, float]]:
-    """Accuracy in percent by (network, measurement), then by seed; of what is finished."""
-    found: dict[tuple[str, str], dict[int, float]] = {}
-    for job in evaluations:
-        hits = job.hits()
-        if hits is not None:
-            found.setdefault((job.group, job.measure), {})[job.seed] = hits.accuracy
-    return found
 
 
 def _table(found: Sequence[ImageHits], name: str) -> np.ndarray:

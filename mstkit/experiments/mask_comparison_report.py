@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mstkit.experiments.ablation import Plan
-from mstkit.experiments.ablation_report import NAME, by_choice, read_result
-from mstkit.experiments.cell_evaluations import RANDOM, CellEvaluation
+from mstkit.experiments.ablation_report import NAME
+from mstkit.experiments.cell_evaluations import RANDOM
 from mstkit.experiments.job_results import NOTHING, csv_rows, markdown_rows
 from mstkit.experiments.mask_comparison import (
     MEASURES,
     MaskComparison,
     caveat,
     compare_masks,
-    hit_tables,
     overall,
     signed,
 )
+from mstkit.experiments.mask_results import MaskResults
 from mstkit.experiments.seed_statistics import spread
 from mstkit.utils.files import write_atomically
 from mstkit.visualization.difference_plot import Estimate, draw_differences
@@ -25,30 +24,24 @@ from mstkit.visualization.difference_plot import Estimate, draw_differences
 PLOT = f'{NAME}_differences.png'
 
 
-def comparison_paragraphs(
-    plans: Sequence[Plan], evaluations: Sequence[CellEvaluation], folder: Path, k: int
-) -> list[str]:
-    """The paragraphs about measured cells, beside which tables and plot are written into the folder.
+def comparison_paragraphs(methods: Sequence[MaskResults], folder: Path) -> list[str]:
+    """The paragraphs about measured masks, beside which the differences and their plot are written into the folder.
 
     Args:
-        plans: one per method.
-        evaluations: of all of them.
-        folder: for ``ablation_differences.png``, ``ablation_differences.csv`` and ``ablation_measurements.csv``.
-        k: number of neighbors of the accuracies in the tables of cells.
+        methods: what was measured, by method; nothing is said without any measurement.
+        folder: for ``ablation_differences.png`` and ``ablation_differences.csv``.
 
     Raises:
-        UsageError: a file in the folder of a cell is damaged.
+        UsageError: measurements of one method are of other images.
     """
-    if not evaluations:
+    if not any(results.hits for results in methods):
         return []
-    of = {plan.name: [job for job in evaluations if job.method == plan.name] for plan in plans}
-    comparisons = [one for plan in plans for one in compare_masks(plan, of[plan.name])]
-    write_atomically(folder / f'{NAME}_measurements.csv', _measurements(evaluations).encode())
+    comparisons = [one for results in methods for one in compare_masks(results)]
     page: list[str] = []
-    for plan in plans:
-        own = [one for one in comparisons if one.method == plan.name]
+    for results in methods:
+        own = [one for one in comparisons if one.method == results.method]
         if own:
-            page.append(f'{plan.name}: {overall(own)}' if plan.name else overall(own))
+            page.append(f'{results.method}: {overall(own)}' if results.method else overall(own))
     if comparisons:
         panels = {
             MEASURES.get(measure, measure): _panel([one for one in comparisons if one.measure == measure])
@@ -57,31 +50,29 @@ def comparison_paragraphs(
         draw_differences(panels, folder / PLOT, 'choice minus random of the same count, points')
         write_atomically(folder / f'{NAME}_differences.csv', _differences_csv(comparisons).encode())
         page.append(f'![differences to random masks of the same count]({PLOT})')
-    page.append(accuracy_table(plans, of, k))
+    page.append(accuracy_table(methods))
     if comparisons:
         page += [difference_table(comparisons), *_sentences(comparisons), caveat(comparisons)]
     return page
 
 
-def accuracy_table(plans: Sequence[Plan], of: dict[str, list[CellEvaluation]], k: int) -> str:
+def accuracy_table(methods: Sequence[MaskResults]) -> str:
     """A row per choice, and one for random weights: accuracies, what was hidden, seconds, seeds."""
-    measures = list(dict.fromkeys(job.measure for jobs in of.values() for job in jobs))
+    measures = list(dict.fromkeys(measure for results in methods for measure in results.measures))
     rows = []
-    for plan in plans:
-        accuracies = hit_tables(of[plan.name])
-        groups = by_choice([read_result(cell, k) for cell in plan.cells])
-        for name in (*groups, RANDOM):
-            done = [result for result in groups.get(name, []) if result.finished]
-            row = [plan.name] if len(plans) > 1 else []
-            row += [name, plan.twins.get(name, NOTHING)]
-            row += [str(spread(accuracies.get((name, measure), {}).values()) or NOTHING) for measure in measures]
-            hidden, seconds = spread(one.hidden for one in done), spread(one.record.get('seconds') for one in done)
+    for results in methods:
+        for name in results.networks:
+            accuracies = {measure: results.accuracies(name, measure) for measure in measures}
+            done = results.cells(name)
+            row = [results.method] if len(methods) > 1 else []
+            row += [name, results.twins.get(name, NOTHING)]
+            row += [str(spread(accuracies[measure].values()) or NOTHING) for measure in measures]
+            hidden, seconds = spread(one.hidden for one in done), spread(one.seconds for one in done)
             row.append(f'{100 * hidden.mean:.1f}' if hidden else NOTHING)
             row.append(f'{seconds.mean:.0f}' if seconds else NOTHING)
             # Of random weights no training ends, so its seeds are those that are measured.
-            seeds = done if name != RANDOM else accuracies.get((RANDOM, measures[0]), {})
-            rows.append([*row, str(len(seeds))])
-    headings = [*(['method'] if len(plans) > 1 else []), 'choice', 'compared with']
+            rows.append([*row, str(len(done if name != RANDOM else accuracies[measures[0]]))])
+    headings = [*(['method'] if len(methods) > 1 else []), 'choice', 'compared with']
     headings += [f'{MEASURES.get(measure, measure)}, %' for measure in measures]
     return markdown_rows([*headings, 'hidden, %', 's per cell', 'seeds'], rows)
 
@@ -144,29 +135,6 @@ def _differences_csv(comparisons: Sequence[MaskComparison]) -> str:
                 p=found.p,
                 p_corrected=one.adjusted,
                 verdict=one.words(),
-            )
-        )
-    return csv_rows(rows)
-
-
-def _measurements(evaluations: Sequence[CellEvaluation]) -> str:
-    rows = []
-    for job in evaluations:
-        record, hits = job.record(), job.hits()
-        rows.append(
-            dict(
-                method=job.method,
-                network=job.group,
-                seed=job.seed,
-                measurement=job.measure,
-                metric=hits.metric if hits else None,
-                status=record.get('status', 'waiting'),
-                accuracy=hits.accuracy if hits else None,
-                images=len(hits.hits) if hits else None,
-                seconds=record.get('seconds'),
-                error=record.get('error'),
-                hits=job.hits_file,
-                command=record.get('command'),
             )
         )
     return csv_rows(rows)

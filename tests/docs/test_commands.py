@@ -53,6 +53,7 @@ TOOLS = (
     'evaluation/keypoints.py',
     'evaluation/tracking.py',
     'ablate.py',
+    'analysis/compare_masks.py',
     'analysis/preview_masks.py',
     'analysis/attention_maps.py',
     'analysis/dark_secrets.py',

@@ -13,7 +13,7 @@ from mstkit.errors import UsageError
 from mstkit.evaluation.image_hits import ImageHits, write_hits
 from mstkit.experiments import FAILED, FINISHED, failures, run_jobs
 from mstkit.experiments.cell_evaluations import CellEvaluation, check_measures, evaluations_of
-from mstkit.experiments.mask_benchmark import Benchmark
+from mstkit.experiments.mask_benchmark import Benchmark, results_of
 from mstkit.experiments.mask_comparison import MaskComparison, compare_masks, overall
 from mstkit.experiments.paired_bootstrap import Difference
 from mstkit.models.maskers.random_twins import random_twin
@@ -206,7 +206,7 @@ def test_hits_of_other_images_are_not_compared(tmp_path, data):
         job.write(status=FINISHED, seconds=1.0)
         write_hits(job.hits_file, ImageHits((f'{number}.png', 'b.png'), np.array([True, False]), 'k20_top1'))
     with pytest.raises(UsageError, match='are of the same validation images'):
-        compare_masks(whole.plans[0], whole.evaluations)
+        compare_masks(results_of(whole.plans[0], whole.evaluations, 20))
 
 
 def found(choice: str, points: float, half: float, p: float, measure: str = 'knn') -> MaskComparison:
