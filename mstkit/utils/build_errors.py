@@ -23,6 +23,8 @@ _NO_PATH = re.compile(r'^Failed to get (?P<name>.*)$', re.DOTALL)
 # Behind the part come the defaults of whoever builds it.
 _UNTYPED = re.compile(r'must contain the key "type", but got (?P<part>.*)')
 _KEYWORD = re.compile(r"unexpected keyword argument '(?P<name>\w+)'")
+# mmengine's functions that build a component, and their variables that hold its class.
+_BUILDERS = {'build_from_cfg': 'obj_cls', 'build_scheduler_from_cfg': 'scheduler_cls'}
 _CONFIG_MISTAKES = (KeyError, TypeError, AssertionError, ValueError, OSError)
 
 
@@ -144,11 +146,12 @@ def accepted_arguments(component: type) -> list[str]:
 
 
 def _built_class(traceback: TracebackType | None) -> type | None:
-    """The innermost class that mmengine's build_from_cfg was building when the exception was raised."""
+    """The innermost class that mmengine was building when the exception was raised."""
     found = None
     while traceback is not None:
         frame = traceback.tb_frame
-        if frame.f_code.co_name == 'build_from_cfg' and inspect.isclass(frame.f_locals.get('obj_cls')):
-            found = frame.f_locals['obj_cls']
+        built = frame.f_locals.get(_BUILDERS.get(frame.f_code.co_name, ''))
+        if inspect.isclass(built):
+            found = built
         traceback = traceback.tb_next
     return found

@@ -31,15 +31,19 @@ class NonFiniteLossError(WorkStopped):
 
 def log_why_it_stopped(runner: Runner, error: BaseException) -> None:
     """Writes where and why a training stopped to its log and its record of events."""
-    reason, epoch = _reason(error), runner.epoch + 1
-    runner.logger.error(f'the run stopped at iteration {runner.iter} (epoch {epoch}): {reason}')
+    reason = _reason(error)
+    try:
+        iteration, epoch = runner.iter, runner.epoch + 1
+    except UsageError:  # the loop that counts cannot be built
+        iteration, epoch = 0, 1
+    runner.logger.error(f'the run stopped at iteration {iteration} (epoch {epoch}): {reason}')
     kind = FAILED
     if isinstance(error, NonFiniteLossError):
         kind = DIVERGED
     elif isinstance(error, KeyboardInterrupt | StoppedBySignal):
         kind = INTERRUPTED
     with contextlib.suppress(OSError):  # if the disk is full, the user should see the original error
-        record_stop(runner.work_dir, kind, reason, runner.iter, epoch)
+        record_stop(runner.work_dir, kind, reason, iteration, epoch)
 
 
 def _reason(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
+from mstkit.engine.config.setting_names import LOADERS, check_names
 from mstkit.errors import UsageError
 from mstkit.utils.checks import (
     check_count,
@@ -19,7 +20,6 @@ from mstkit.utils.checks import (
     check_workers,
 )
 
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # DataLoader arguments that torch accepts only with worker processes.
 WORKER_ARGUMENTS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
 LEVELS = ('CRITICAL', 'FATAL', 'ERROR', 'WARNING', 'WARN', 'INFO', 'DEBUG', 'NOTSET')
@@ -27,7 +27,7 @@ LARGEST_COUNT = 2**31 - 1  # of iterations or epochs
 
 
 def check_settings(settings: dict[str, Any]) -> list[str]:
-    """Refuses settings whose values are out of range.
+    """Refuses settings whose names nothing reads or whose values are out of range.
 
     Args:
         settings: of the runner; :data:`WORKER_ARGUMENTS` are removed where num_workers is 0.
@@ -38,6 +38,7 @@ def check_settings(settings: dict[str, Any]) -> list[str]:
     Raises:
         UsageError: with the dotted path of the value, and the allowed range.
     """
+    check_names(settings)
     notes = []
     for name in LOADERS:
         loader = settings.get(name)

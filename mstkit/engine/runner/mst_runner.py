@@ -40,6 +40,7 @@ from mstkit.engine.screen.console import Screen
 from mstkit.engine.screen.shown_runner import ShownRunner
 from mstkit.errors import UsageError
 from mstkit.registry import RUNNERS
+from mstkit.utils.build_errors import build_guard
 from mstkit.utils.local_shards import is_sharded
 from mstkit.utils.private_attributes import accumulative_counts
 
@@ -209,7 +210,8 @@ class MSTRunner(ShownRunner):
         if isinstance(loop, dict) and loop.get('by_epoch') and 'type' not in loop:
             loop = {**loop, 'type': 'ResumableEpochLoop'}
             loop.pop('by_epoch')
-        return super().build_train_loop(loop)
+        with build_guard():
+            return super().build_train_loop(loop)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper | OptimWrapperDict:
         """As mmengine's; with :class:`DistillationOptimWrapper`, gradients never accumulate over an epoch's end."""

@@ -14,6 +14,7 @@ from torch import nn
 from mstkit.engine.checkpoints.resumable_runner import ResumableRunner
 from mstkit.engine.screen.console import Screen
 from mstkit.engine.screen.screen_hooks import StepLineHook, SummaryHook
+from mstkit.engine.screen.time_left_hook import TimeLeftHook
 
 
 class ShownRunner(ResumableRunner):
@@ -51,6 +52,7 @@ class ShownRunner(ResumableRunner):
 
     @contextmanager
     def _shown(self) -> Iterator[None]:
+        self.register_hook(TimeLeftHook())
         line = StepLineHook(self.screen)
         if not self.screen.full:
             for hook in (SummaryHook(self.screen), line):
