@@ -11,7 +11,6 @@ from mmengine.runner import set_random_seed
 from torch.utils.data import DataLoader
 
 from mstkit.engine.config.config_values import RUNNER_KEYS
-from mstkit.engine.parallel import cpu_settings
 from mstkit.errors import UsageError, nearest
 from mstkit.registry import LOOPS
 from mstkit.utils.build_errors import accepted_arguments, component_called
@@ -38,7 +37,6 @@ def check_names(settings: Mapping[str, Any]) -> None:
     """
     _check_variables(settings.get('cfg') or {})
     _check('env_cfg', settings.get('env_cfg'), ENVIRONMENT)
-    _check('env_cfg.cpu', (settings.get('env_cfg') or {}).get('cpu'), _parameters(cpu_settings.prepare_cpu))
     _check('randomness', settings.get('randomness'), _parameters(set_random_seed))
     _check('auto_scale_lr', settings.get('auto_scale_lr'), SCALING)
     for name in LOADERS:
