@@ -62,6 +62,8 @@ class MaskComparison:
             return f'not told apart from random of the same count ({signed(found.points)} points {span})'
         which = 'better' if found.points > 0 else 'worse'
         seeds = '' if self.by_seeds else '; its seeds alone would not say so'
+        if len(self.seeds) == 1:
+            seeds = ', with one seed'
         return f'{which} than random of the same count by {abs(found.points):.1f} points {span}{seeds}'
 
 

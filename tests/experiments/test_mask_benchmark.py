@@ -221,6 +221,8 @@ def test_verdicts_in_words():
     )
     assert worse.words().startswith('worse than random of the same count by 2.0 points [−3.0, −1.0]')
     assert same.words() == 'not told apart from random of the same count (0.0 points [−1.0, 1.0])'
+    single = MaskComparison('', 'a', 'random', 'knn', (0,), Difference(2, 1, 3, 0.01, (2,), None, None, 100), 0.01)
+    assert single.words() == 'better than random of the same count by 2.0 points [1.0, 3.0], with one seed'
     many = [found(name, 0.1, 1, 0.5, 'linear') for name in 'abc']
     assert overall([better, worse, same, *many]) == (
         'Masks against random ones of the same count: k-NN: a better, b worse, c not told apart; '
