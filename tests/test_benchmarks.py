@@ -7,8 +7,10 @@ import json
 import sys
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mstkit.engine.launch.launch import read_config
 from mstkit.errors import UsageError, exit_cleanly
@@ -118,3 +120,31 @@ def test_every_named_mask_is_held_against_a_step(monkeypatch, tmp_path, capsys):
     assert 'batch 2, 8x8 patches' in lines[0] and any(line.endswith('(and tokens)') for line in lines)
     assert run(module, monkeypatch, '--rounds', 0) == 2
     assert '--rounds is 0' in capsys.readouterr().err
+
+
+def test_half_precision_is_held_against_float32_image_by_image(monkeypatch, tmp_path, capsys):
+    module = load_program('benchmarks/knn_precision.py')
+    random = np.random.default_rng(0)
+    for split, count in (('train', 15), ('val', 5)):
+        for name, base in (('dark', 40), ('light', 200)):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = (base + random.integers(-30, 30, (20, 20, 3))).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / name / f'{number}.png')
+    network, out = 'random:configs/demo/mst_vit-nano_scenes.py', tmp_path / 'out.json'
+    words = (network, '--data-root', tmp_path, '--size', 48)
+    assert run(module, monkeypatch, *words) == 2
+    assert 'give at least 250 images' in capsys.readouterr().err
+    monkeypatch.setattr(module, 'BLOCK', 4)
+    assert run(module, monkeypatch, *words, '--json', out) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = json.loads(lines[-1])
+    assert json.loads(out.read_text()) == found and found['images'] == {'train': 30, 'val': 10}
+    ((name, results),) = found['results'].items()
+    assert set(results) == {'float32', 'bfloat16'} and results['float32']['ratio'] == 1
+    for precision, result in results.items():
+        assert result['seconds_per_thousand'] > 0 and result['ratio'] > 0
+        assert result['k1_top1'] == 100  # gray tells the classes apart
+        assert any(line.startswith(f'{name}, {precision}: ') and '100.00 (k = 1)' in line for line in lines)
+    assert run(module, monkeypatch, *words, '--size', 0) == 2
+    assert '--size 0' in capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -15,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from mstkit.datasets.file_dataset import keep_in_memory
+from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
 from mstkit.engine.parallel.data_agreement import check_same
 from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.errors import UsageError
@@ -24,13 +26,14 @@ from mstkit.evaluation.protocols.weighted_knn import DEFAULT_KS, check_ks, clip_
 from mstkit.models import interface_of
 from mstkit.registry import DATASETS, HOOKS, TRANSFORMS
 from mstkit.utils.build_errors import build_guard
-from mstkit.utils.checks import check_count, check_number, check_workers
+from mstkit.utils.checks import check_count, check_number, check_one_of, check_workers
 from mstkit.utils.json_lines import EpochLines
 from mstkit.utils.log_marks import ON_SCREEN
 from mstkit.utils.private_attributes import loaded_from
 from mstkit.utils.undisturbed import undisturbed_randomness
 
 STATE = 'knn_state'
+NAMES = {None: 'fp32', torch.bfloat16: 'bf16', torch.float16: 'fp16'}  # in the records
 
 
 @HOOKS.register_module()
@@ -58,6 +61,9 @@ class KNNHook(Hook):
         best_branch: the branch by whose accuracy the best weights are chosen; the first one if the model lacks it.
         allow_overlap: measure although images of val_dataset are in train_dataset too.
         required: raise an error if a data set is missing or unlabeled, instead of switching k-NN off with a warning.
+        precision: of the features: ``same`` as the forward pass of the training (``optim_wrapper.precision``), or
+            ``fp32``, as :mod:`mstkit.evaluation` computes them, at several times the cost where the training is in
+            half precision.
     """
 
     # After the parameter schedulers (LOW, 70), so that a run can be resumed from best_knn.pth; before the checkpoint
@@ -80,6 +86,7 @@ class KNNHook(Hook):
         best_branch: str = 'teacher',
         required: bool = False,
         allow_overlap: bool = False,
+        precision: str = 'same',
     ) -> None:
         for name, value in dict(interval=interval, batch_size=batch_size).items():
             check_count(f'KNNHook.{name}', value, 1)
@@ -90,6 +97,7 @@ class KNNHook(Hook):
         if headline_k not in self.ks:
             raise UsageError(f'KNNHook: headline_k={headline_k!r} is not one of ks={list(self.ks)}.')
         check_number('KNNHook.temperature', temperature, above=0)
+        check_one_of('KNNHook.precision', precision, ('same', 'fp32'))
         self.dataset_configs = {'train': train_dataset, 'val': val_dataset}
         self.interval = interval
         self.at_start = at_start
@@ -102,6 +110,7 @@ class KNNHook(Hook):
         self.best_branch = best_branch
         self.required = required
         self.allow_overlap = allow_overlap
+        self.precision = precision
         self.loaders: dict[str, DataLoader] | None = None
 
     def before_run(self, runner: Runner) -> None:
@@ -189,8 +198,9 @@ class KNNHook(Hook):
         """Computes, logs and records the accuracies after ``epoch`` epochs, and keeps the checkpoint if it is best."""
         assert self.loaders is not None
         model: Any = unwrapped(runner.model)
+        dtype = self._cast_dtype(runner.optim_wrapper)
         with undisturbed_randomness():
-            accuracy = self.accuracy(model, epoch)
+            accuracy = self.accuracy(model, epoch, dtype)
         k = min(self.headline_k, max(self.ks))
         headline = {branch: values[f'k{k}_top1'] for branch, values in accuracy.items()}
         scalars = {f'knn/{branch}_{name}': value for branch, of in accuracy.items() for name, value in of.items()}
@@ -208,7 +218,8 @@ class KNNHook(Hook):
         if best:
             state.update(best=headline[judged], best_epoch=epoch)
         runner.message_hub.update_info(STATE, state)
-        record = {'epoch': epoch, 'iter': 0 if epoch == 0 else runner.iter, 'k': k, 'branches': accuracy}
+        record = {'epoch': epoch, 'iter': 0 if epoch == 0 else runner.iter, 'k': k, 'precision': NAMES[dtype]}
+        record['branches'] = accuracy
         if dist.is_main_process():
             self._lines(runner).put(record)
         if best and self.save_best:
@@ -216,15 +227,27 @@ class KNNHook(Hook):
                 runner.work_dir, 'best_knn.pth', meta={'knn': {'branch': judged, 'k': k, 'top1': headline[judged]}}
             )
 
-    def accuracy(self, model: nn.Module, epoch: int) -> dict[str, dict[str, float]]:
-        """k-NN accuracies in percent by branch and name such as ``k20_top1``, identical on every rank."""
+    def _cast_dtype(self, wrapper: Any) -> torch.dtype | None:
+        """The type of the features' forward pass; None for float32."""
+        same = self.precision == 'same' and isinstance(wrapper, DistillationOptimWrapper)
+        return wrapper.cast_dtype if same else None
+
+    def accuracy(self, model: nn.Module, epoch: int, dtype: torch.dtype | None = None) -> dict[str, dict[str, float]]:
+        """k-NN accuracies in percent by branch and name such as ``k20_top1``, identical on every rank.
+
+        Args:
+            model: whose branches are measured.
+            epoch: for the line of the progress.
+            dtype: of matrix products, by autocast; None for float32. Features and similarities are in float32.
+        """
         assert self.loaders is not None
         encoders = {name: PooledEncoder(backbone) for name, backbone in interface_of(model).branches().items()}
         device = next(model.parameters()).device
-        banks = {
-            name: extract_features(encoders, loader, device, model.data_preprocessor, f'k-NN epoch {epoch}, {name}')  # type: ignore[arg-type]
-            for name, loader in self.loaders.items()
-        }
+        with torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+            banks = {
+                name: extract_features(encoders, loader, device, model.data_preprocessor, f'k-NN epoch {epoch}, {name}')  # type: ignore[arg-type]
+                for name, loader in self.loaders.items()
+            }
         # Only rank 0 searches neighbors, and broadcasts the result.
         results: list[Any] = [None]
         if dist.is_main_process():

@@ -78,7 +78,7 @@ def make_runner(work_dir: Path, hooks: list[dict], epochs: int = 2, resume: bool
             collate_fn=default_collate,
         ),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05)),
+        optim_wrapper={**(kwargs.pop('wrapper', None) or {}), 'optimizer': dict(type='SGD', lr=0.05)},
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
         custom_hooks=hooks,
         experiment_name=f'hooks_{next(COUNTER)}',

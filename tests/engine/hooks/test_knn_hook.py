@@ -59,6 +59,30 @@ def test_run_is_measured_recorded_and_kept(tmp_path: Path) -> None:
     assert runner.message_hub.get_info('knn_state')['best'] == max(tops)
 
 
+@pytest.mark.parametrize(
+    ('trained', 'measured', 'expected'),
+    [('bf16', 'same', 'bf16'), ('bf16', 'fp32', 'fp32'), ('fp32', 'same', 'fp32'), (None, 'same', 'fp32')],
+)
+def test_features_have_the_precision_of_the_training(tmp_path: Path, trained, measured, expected) -> None:
+    # A wrapper that is not ours says nothing of its precision.
+    ours = dict(type='DistillationOptimWrapper', precision=trained, freeze_last_layer_epochs=0) if trained else None
+    runner = make_runner(tmp_path, [knn(precision=measured)], epochs=1, wrapper=ours)
+    runner.train()
+    found = records(tmp_path)
+    assert [record['precision'] for record in found] == [expected] * 2
+    model: Any = runner.model
+
+    def features(size: int, half: bool) -> Any:
+        loader = feature_loader(HookColors(size=size), 8)
+        with torch.autocast('cpu', torch.bfloat16, enabled=half):
+            return extract_features(PooledEncoder(model.backbone), loader, 'cpu', model.data_preprocessor, 'check')
+
+    banks = [features(size, expected == 'bf16') for size in (30, 9)]
+    assert all(bank.features.dtype is torch.float32 for bank in banks)
+    assert torch.equal(banks[1].features, features(9, half=False).features) == (expected == 'fp32')
+    assert found[-1]['branches']['student'] == knn_accuracy(banks[0], banks[1], ks=(5, 20, 30))
+
+
 def test_training_is_not_disturbed(tmp_path: Path) -> None:
     plain = make_runner(tmp_path / 'plain', [])
     plain.train()
@@ -140,6 +164,7 @@ def test_data_without_labels_switches_knn_off(tmp_path: Path, dataset: dict, rea
         dict(num_workers=-1),
         dict(max_train=0),
         dict(interval=1.5),
+        dict(precision='bf16'),
     ],
 )
 def test_wrong_settings_are_refused_at_once(wrong: dict) -> None:
