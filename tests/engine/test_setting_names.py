@@ -53,7 +53,7 @@ def test_a_name_that_nothing_reads_is_refused(path, value, says):
         (dict(type='IterBasedTrainLoop', max_iters=3, val_interval=1), None),
         (dict(by_epoch=False, max_iters=3), None),
         (dict(by_epoch=False, max_epochs=3), 'max_epochs'),
-        (dict(type='EpochBasedTrainLoop', max_epochs=3), None),
+        (dict(type='EpochBasedTrainLoop', _scope_='mmengine', max_epochs=3), None),
         (dict(type='EpochBasedTrainLoop', max_iters=3), 'max_iters'),
         (dict(type='NobodyKnowsThisLoop', anything=3), None),  # refused when it is looked for
     ],

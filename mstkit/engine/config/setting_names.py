@@ -54,7 +54,7 @@ def _check_loop(name: str, given: Any) -> None:
     loop = component_called(kind, LOOPS) if isinstance(kind, str) else kind
     if inspect.isclass(loop):
         own = [argument for argument in accepted_arguments(loop) if argument not in ('runner', 'dataloader')]
-        _check(name, given, [*own, 'type', *([] if name in USUAL_LOOPS else ['by_epoch'])])
+        _check(name, given, [*own, 'type', '_scope_', *([] if name in USUAL_LOOPS else ['by_epoch'])])
 
 
 def _check(name: str, given: Any, known: Iterable[str]) -> None:

@@ -62,7 +62,7 @@ class KNNHook(Hook):
         allow_overlap: measure although images of val_dataset are in train_dataset too.
         required: raise an error if a data set is missing or unlabeled, instead of switching k-NN off with a warning.
         precision: of the features: ``same`` as the forward pass of the training (``optim_wrapper.precision``), or
-            ``fp32``, as :mod:`mstkit.evaluation` computes them, at several times the cost where the training is in
+            ``fp32``, as :mod:`mstkit.evaluation` computes them, at about twice the cost where the training is in
             half precision.
     """
 
