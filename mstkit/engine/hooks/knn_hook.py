@@ -61,9 +61,9 @@ class KNNHook(Hook):
         best_branch: the branch by whose accuracy the best weights are chosen; the first one if the model lacks it.
         allow_overlap: measure although images of val_dataset are in train_dataset too.
         required: raise an error if a data set is missing or unlabeled, instead of switching k-NN off with a warning.
-        precision: of the features: ``same`` as the forward pass of the training (``optim_wrapper.precision``), or
-            ``fp32``, as :mod:`mstkit.evaluation` computes them, at about twice the cost where the training is in
-            half precision.
+        precision: of the features: ``fp32``, as :mod:`mstkit.evaluation` computes them, so that a checkpoint has the
+            same accuracy afterwards; or ``same`` as the forward pass of the training (``optim_wrapper.precision``),
+            which takes half of the time on a CPU with bf16 and may differ by a few images.
     """
 
     # After the parameter schedulers (LOW, 70), so that a run can be resumed from best_knn.pth; before the checkpoint
@@ -86,7 +86,7 @@ class KNNHook(Hook):
         best_branch: str = 'teacher',
         required: bool = False,
         allow_overlap: bool = False,
-        precision: str = 'same',
+        precision: str = 'fp32',
     ) -> None:
         for name, value in dict(interval=interval, batch_size=batch_size).items():
             check_count(f'KNNHook.{name}', value, 1)
