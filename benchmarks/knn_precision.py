@@ -15,18 +15,19 @@ from typing import Any
 
 import torch
 from contest.json_line import machine, print_line
-from contest.judged_features import MEAN, STD, Judge
+from contest.judged_features import BLOCK, Judge, features_of
+from contest.peer_step import DTYPES
 from contest.turns import in_turn
-from torch import Tensor, nn
+from torch import Tensor
 
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.evaluation.protocols.weighted_knn import knn_accuracy
+from mstkit.networks.network import Network
 from mstkit.networks.open_network import open_several
 from mstkit.structures import FeatureBank
 
 KS = (1, 20)
-BLOCK = 250  # images
-HALVES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
+HALVES = ('bfloat16', 'float16')
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,20 +37,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data-root', required=True, metavar='DIR', help='train/CLASS and val/CLASS')
     parser.add_argument('--branch', choices=('student', 'teacher'), help='of checkpoints; both by default')
     parser.add_argument('--size', type=int, default=64, help='of the views in px')
-    parser.add_argument('--half', choices=tuple(HALVES), default='bfloat16')
+    parser.add_argument('--half', choices=HALVES, default='bfloat16')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--json', metavar='OUT', help='also write the line of JSON to this file')
     return parser.parse_args()
 
 
-def measure(network: nn.Module, judge: Judge, device: torch.device, half: torch.dtype) -> dict[str, dict[str, Any]]:
+def measure(network: Network, judge: Judge, device: torch.device, half: str) -> dict[str, dict[str, Any]]:
     """Seconds and k-NN by precision.
 
     Seconds are those that the processor computed, on a GPU those of the clock.
     """
-    types: dict[str, torch.dtype | None] = {'float32': None, str(half).removeprefix('torch.'): half}
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
+    types = ('float32', half)
     seconds: dict[str, list[float]] = {name: [] for name in types}
     banks: dict[str, dict[str, FeatureBank]] = {name: {} for name in types}
 
@@ -61,11 +61,9 @@ def measure(network: nn.Module, judge: Judge, device: torch.device, half: torch.
     for split, (views, labels) in judge.views.items():
         rows: dict[str, list[Tensor]] = {name: [] for name in types}
         for turn, block in enumerate(views.split(BLOCK)):
-            images = (block.to(device).float() - mean) / std
             for name in in_turn(types, turn):
-                dtype, begun = types[name], now()
-                with torch.no_grad(), torch.autocast(device.type, dtype or half, enabled=dtype is not None):
-                    rows[name].append(network.features(images).float().cpu())  # type: ignore[operator]
+                begun = now()
+                rows[name].append(features_of(network.features, block, device, DTYPES[name]))
                 if len(block) == BLOCK:
                     seconds[name].append(now() - begun)
         for name in types:
@@ -87,14 +85,14 @@ def main() -> None:
     if args.size < 1 or args.threads < 1:
         raise UsageError(f'--size {args.size} --threads {args.threads}: both are whole numbers from 1.')
     torch.set_num_threads(args.threads)
-    device, half = torch.device(args.device), HALVES[args.half]
+    device = torch.device(args.device)
     networks = open_several(args.networks, args.branch, device)
     judge = Judge(args.data_root, args.size)
     if min(len(views) for views, _ in judge.views.values()) < BLOCK:
         raise UsageError(f'--data-root {args.data_root}: give at least {BLOCK} images to train and to val.')
     results = {}
     for network in networks:
-        results[network.name] = measure(network, judge, device, half)
+        results[network.name] = measure(network, judge, device, args.half)
         for name, found in results[network.name].items():
             print(
                 f'{network.name}, {name}: {found["seconds_per_thousand"]:.2f} s for 1,000 images, '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from mstkit.structures import FeatureBank
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 K, TEMPERATURE = 20, 0.07
+BLOCK = 250  # images that go through a network at a time
 HELD_OUT = 5  # every fifth training image chooses the learning rate of the probe
 
 
@@ -54,7 +56,7 @@ class Judge:
         training = network.training
         network.eval()
         banks = {
-            split: FeatureBank(self._features(network, views, device, dtype), labels, self.classes)
+            split: FeatureBank(features_of(network, views, device, dtype), labels, self.classes)
             for split, (views, labels) in self.views.items()
         }
         network.train(training)
@@ -67,14 +69,23 @@ class Judge:
             rank=round(float(torch.exp(-(shares * shares.log()).sum())), 1),
         )
 
-    @torch.no_grad()
-    def _features(self, network: nn.Module, views: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-        mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
-        found = []
-        for batch in views.split(250):
-            with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
-                found.append(network((batch.to(device).float() - mean) / std).float().cpu())
-        return torch.cat(found)
+
+@torch.no_grad()
+def features_of(encode: Callable[[Tensor], Tensor], views: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Features of uint8 views (M, 3, H, W), :data:`BLOCK` at a time, on the CPU in float32.
+
+    Args:
+        encode: maps normalized images to features (B, D).
+        views: as :class:`Judge` keeps them.
+        device: of ``encode``.
+        dtype: of the forward pass, by autocast.
+    """
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
+    found = []
+    for batch in views.split(BLOCK):
+        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+            found.append(encode((batch.to(device).float() - mean) / std).float().cpu())
+    return torch.cat(found)
 
 
 def _linear(train: FeatureBank, val: FeatureBank) -> float:

@@ -66,13 +66,14 @@ class Benchmark:
         methods = []
         for plan in self.plans:
             own = [job for job in self.evaluations if job.method == plan.name]
-            results = results_of(plan, own, self.k)
-            first = comparison_paragraphs([results], plan.folder)
+            first: list[str] = []
             if own:
+                results = results_of(plan, own, self.k)
+                first = comparison_paragraphs([results], plan.folder)
                 write_atomically(plan.folder / f'{NAME}_measurements.csv', _measurements(own).encode())
                 write_results(plan.folder / f'{NAME}{SUFFIX}', results)
+                methods.append(results)
             tables += [*first, write_report(plan, self.k, [*first, *_failed(own)])]
-            methods.append(results)
         if len(self.plans) == 1:
             return '\n\n'.join(tables)
         names = ', '.join(plan.name for plan in self.plans)

@@ -65,8 +65,7 @@ def _check(name: str, given: Any, known: Iterable[str]) -> None:
     for key in given:
         if key not in known:
             raise UsageError(
-                f'{name}.{key}: nothing reads it.{nearest(str(key), known)} There {"are" if len(known) > 1 else "is"}: '
-                f'{", ".join(known)}.'
+                f'{name}.{key}: nothing reads it.{nearest(str(key), known)} There are: {", ".join(known)}.'
             )
 
 

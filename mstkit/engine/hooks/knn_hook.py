@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from mstkit.datasets.file_dataset import keep_in_memory
 from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
+from mstkit.engine.optim.precision import precision_name
 from mstkit.engine.parallel.data_agreement import check_same
 from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.errors import UsageError
@@ -33,7 +34,6 @@ from mstkit.utils.private_attributes import loaded_from
 from mstkit.utils.undisturbed import undisturbed_randomness
 
 STATE = 'knn_state'
-NAMES = {None: 'fp32', torch.bfloat16: 'bf16', torch.float16: 'fp16'}  # in the records
 
 
 @HOOKS.register_module()
@@ -218,7 +218,7 @@ class KNNHook(Hook):
         if best:
             state.update(best=headline[judged], best_epoch=epoch)
         runner.message_hub.update_info(STATE, state)
-        record = {'epoch': epoch, 'iter': 0 if epoch == 0 else runner.iter, 'k': k, 'precision': NAMES[dtype]}
+        record = {'epoch': epoch, 'iter': 0 if epoch == 0 else runner.iter, 'k': k, 'precision': precision_name(dtype)}
         record['branches'] = accuracy
         if dist.is_main_process():
             self._lines(runner).put(record)

@@ -36,3 +36,8 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype | Non
             "use 'auto', 'bf16' or 'fp32'."
         )
     return torch.bfloat16 if precision == 'bf16' else torch.float16
+
+
+def precision_name(dtype: torch.dtype | None) -> str:
+    """The name of an autocast type, one of :data:`PRECISIONS`; ``fp32`` for none."""
+    return {torch.bfloat16: 'bf16', torch.float16: 'fp16'}.get(dtype, 'fp32')  # type: ignore[arg-type]

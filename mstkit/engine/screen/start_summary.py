@@ -17,6 +17,7 @@ from mstkit.engine.checkpoints.data_order import batch_size_of
 from mstkit.engine.hooks.knn_hook import KNNHook
 from mstkit.engine.hooks.pretrained_backbone_hook import PretrainedBackboneHook
 from mstkit.engine.optim.optim_wrapper import DistillationOptimWrapper
+from mstkit.engine.optim.precision import precision_name
 from mstkit.engine.parallel.distributed import unwrapped
 from mstkit.models import Pretrainer
 from mstkit.utils.private_attributes import accumulative_counts, validates
@@ -224,7 +225,7 @@ def precision_of(wrapper: Any) -> str:
         kind = wrapper.cast_dtype or kind
     elif isinstance(wrapper, AmpOptimWrapper):
         kind = wrapper.cast_dtype or torch.float16
-    return {torch.bfloat16: 'bf16', torch.float16: 'fp16'}.get(kind, 'fp32')
+    return precision_name(kind)
 
 
 def counted(number: int, unit: str) -> str:
