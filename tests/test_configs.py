@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def test_first_lines_say_what_it_is(path):
     folder = path.relative_to(ROOT).parts[0]
     method = f"{folder}'s {config.model.type.split('.')[-1]}" if path in FOREIGN else METHODS.get(folder, folder)
     assert method.lower() in docstring.lower()
-    assert 'reproduced here' in docstring or 'results.md' in docstring
+    assert 'reproduced here' in docstring or re.search(r'docs/en/results(_\w+)?\.md', docstring)
     assert config.train_cfg.max_epochs >= 1
     if path.parent.name != 'ablations':
         assert f'configs/{name(path)}' in docstring or 'make demo' in docstring, 'its command'

@@ -1,7 +1,7 @@
 """MAE whose encoder also tells images apart, on your own folder of images: for minutes.
 
 Command: python tools/train.py configs/mae/mae-contrast_vit-tiny_folder.py --data-root DIR [--epochs N]
-CAN (Mishra et al., arXiv 2210.16870) without its noise. No row of a paper; docs/en/results.md has its search.
+CAN (Mishra et al., arXiv 2210.16870) without its noise. No row of a paper; docs/en/results_recipes.md has its search.
 configs/mst/mst_vit-tiny_folder.py says what DIR holds. Not reproduced here.
 """
 

@@ -1,7 +1,7 @@
 """MAE on your own folder of images, hundreds to tens of thousands of them, with or without classes.
 
 Command: python tools/train.py configs/mae/mae_vit-tiny_folder.py --data-root DIR [--epochs N]
-No row of a paper; docs/en/results.md has the search of its optimizer.
+No row of a paper; docs/en/results_recipes.md has the search of its optimizer.
 configs/mst/mst_vit-tiny_folder.py says what DIR holds. Not reproduced here.
 """
 

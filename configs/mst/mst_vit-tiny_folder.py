@@ -2,7 +2,8 @@
 
 Command: python tools/train.py configs/mst/mst_vit-tiny_folder.py --data-root DIR [--epochs N]
 DIR holds images in any depth, or train/ and val/ with a folder per class: then k-NN accuracy is measured on the way.
-A network of ViT-Tiny's width and half its depth at 64 px. No row of a paper; docs/en/results.md has what it reached.
+A network of ViT-Tiny's width and half its depth at 64 px. No row of a paper;
+docs/en/results_recipes.md has the search for it, docs/en/results_flowers.md what an earlier recipe reached.
 """
 
 _base_ = [

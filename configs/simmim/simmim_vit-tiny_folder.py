@@ -2,7 +2,7 @@
 
 Command: python tools/train.py configs/simmim/simmim_vit-tiny_folder.py --data-root DIR [--epochs N]
 k-NN says little of SimMIM's features, which want fine-tuning. No row of a paper: pixels normalized per patch and
-fixed positions, as MAE has both, learn more in few epochs (docs/en/results.md, chosen on other images).
+fixed positions, as MAE has both, learn more in few epochs (docs/en/results_recipes.md, chosen on other images).
 configs/mst/mst_vit-tiny_folder.py says what DIR holds. Not reproduced here.
 """
 

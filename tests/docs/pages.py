@@ -81,7 +81,7 @@ def commands() -> list[tuple[str, str]]:
         for body in blocks(page, 'bash'):
             lines = [line.strip() for line in body.replace('\\\n', ' ').splitlines()]
             lines = [line for line in lines if line and not line.startswith('#')]
-            found += [(page.name, line) for line in lines if page.name != 'results.md' or _OURS.match(line)]
+            found += [(page.name, line) for line in lines if not page.name.startswith('results') or _OURS.match(line)]
     return found
 
 

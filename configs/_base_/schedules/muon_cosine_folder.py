@@ -1,5 +1,5 @@
-# Muon for the matrices of the blocks, AdamW for the rest: for small sets and short runs (docs/en/results.md has the
-# search). A tenth of the run is warm-up, a cosine follows.
+# Muon for the matrices of the blocks, AdamW for the rest: for small sets and short runs (docs/en/results_recipes.md has
+# the search). A tenth of the run is warm-up, a cosine follows.
 _base_ = './adamw_cosine_folder.py'
 
 epochs = 100

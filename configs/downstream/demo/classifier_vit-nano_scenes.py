@@ -2,7 +2,7 @@
 
 Command: python tools/train.py configs/downstream/demo/classifier_vit-nano_scenes.py --pretrained FILE
 FILE is a checkpoint of configs/demo/mst_vit-nano_scenes.py. A thousand scenes with labels, a quarter of those that
-it was pre-trained on. docs/en/results.md has what it reached.
+it was pre-trained on. docs/en/results_transfer.md has what it reached.
 """
 
 _base_ = '../mmpretrain/vit-tiny_folder.py'

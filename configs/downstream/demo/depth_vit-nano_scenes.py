@@ -2,7 +2,7 @@
 
 Command: python tools/train.py configs/downstream/demo/depth_vit-nano_scenes.py --pretrained FILE
 FILE is a checkpoint of configs/demo/mst_vit-nano_scenes.py. The scenes are written once: mstkit make-scenes
-work_dirs/depth_scenes --depth --size 96. docs/en/results.md has what it reached.
+work_dirs/depth_scenes --depth --size 96. docs/en/results_transfer.md has what it reached.
 """
 
 _base_ = '../mmseg/depth_vit-tiny_folder.py'

@@ -2,7 +2,7 @@
 
 Command: python tools/train.py configs/downstream/demo/setr_vit-nano_scenes.py --pretrained FILE
 FILE is a checkpoint of configs/demo/mst_vit-nano_scenes.py. The scenes are written once: python tools/make_scenes.py
-work_dirs/scenes. docs/en/results.md has what it reached.
+work_dirs/scenes. docs/en/results_transfer.md has what it reached.
 """
 
 _base_ = '../mmseg/setr_pup_vit-tiny_folder.py'

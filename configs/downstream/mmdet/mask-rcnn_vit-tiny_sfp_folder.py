@@ -3,8 +3,8 @@
 Command: python tools/train.py configs/downstream/mmdet/mask-rcnn_vit-tiny_sfp_folder.py \
     --pretrained FILE --data-root DIR [--epochs N]
 FILE is a checkpoint of a *_vit-tiny_folder.py, such as configs/mst/mst_vit-tiny_folder.py. DIR has train2017/,
-val2017/ and annotations/instances_{train,val}2017.json; the classes are read from those. docs/en/results.md has what
-it reached.
+val2017/ and annotations/instances_{train,val}2017.json; the classes are read from those.
+docs/en/results_transfer.md has what it reached.
 """
 
 _base_ = ['../_base_/mask-rcnn.py', '../_base_/coco.py', '../_base_/adamw_1x.py', '../_base_/mmdet_runtime.py']

@@ -2,7 +2,7 @@
 
 Command: python tools/train.py configs/downstream/mmdet/mask-rcnn_vit-tiny_sfp_persons.py \
     --pretrained FILE --data-root DIR [--epochs N]
-Images without it are left out of training, and stay in the validation. docs/en/results.md has what it reached.
+Images without it are left out of training, and stay in the validation. docs/en/results_transfer.md has what it reached.
 """
 
 _base_ = './mask-rcnn_vit-tiny_sfp_folder.py'

@@ -3,7 +3,8 @@
 Command: python tools/train.py configs/downstream/mmpretrain/beit_vit-tiny_folder.py \
     --pretrained FILE --data-root DIR [--epochs N]
 FILE is a checkpoint of configs/beit/beit_vit-tiny_folder.py. Each layer takes a copy of the table of relative
-positions that all shared. DIR has train/ and val/ with a folder per class. docs/en/results.md has what it reached.
+positions that all shared. DIR has train/ and val/ with a folder per class.
+docs/en/results_flowers.md has what it reached.
 """
 
 _base_ = './mae_vit-tiny_folder.py'

@@ -3,7 +3,7 @@
 Command: python tools/train.py configs/downstream/mmpretrain/vit-tiny_folder.py \
     --pretrained FILE --data-root DIR [--epochs N]
 FILE is a checkpoint of a *_vit-tiny_folder.py, such as configs/mst/mst_vit-tiny_folder.py. DIR has train/ and val/
-with a folder per class. docs/en/results.md has what it reached.
+with a folder per class. docs/en/results_flowers.md has what it reached.
 """
 
 _base_ = ['../_base_/classify_224.py', '../_base_/mmpretrain_runtime.py']

@@ -2,7 +2,7 @@
 
 Command: python tools/train.py configs/downstream/mmseg/setr_pup_vit-tiny_cityscapes-folder.py \
     --pretrained FILE --data-root DIR
-DIR has leftImg8bit/{train,val} and gtFine/{train,val}. docs/en/results.md has what it reached.
+DIR has leftImg8bit/{train,val} and gtFine/{train,val}. docs/en/results_transfer.md has what it reached.
 """
 
 _base_ = './setr_pup_vit-tiny_folder.py'

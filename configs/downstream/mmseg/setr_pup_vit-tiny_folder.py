@@ -3,8 +3,8 @@
 Command: python tools/train.py configs/downstream/mmseg/setr_pup_vit-tiny_folder.py \
     --pretrained FILE --data-root DIR --num-classes N
 FILE is a checkpoint of a *_vit-tiny_folder.py, such as configs/mst/mst_vit-tiny_folder.py. DIR has images/{train,val}
-and labels/{train,val}, PNG files with ids from 0, and 255 for what does not count. docs/en/results.md has what it
-reached.
+and labels/{train,val}, PNG files with ids from 0, and 255 for what does not count.
+docs/en/results_transfer.md has what it reached.
 """
 
 _base_ = ['../_base_/setr_deit-s.py', '../_base_/mmseg_runtime.py']

@@ -29,7 +29,7 @@ class MuonAdamW(torch.optim.AdamW):
 
     Muon replaces the momentum M = U S V^T of a matrix's gradients by U V^T, up to what a few steps of a Newton-Schulz
     iteration leave: all directions of the matrix learn alike, also those whose gradients are small. That is what short
-    runs gain by it; docs/en/results.md has what was measured. For a matrix W of (out, in) elements and its
+    runs gain by it; docs/en/results_recipes.md has what was measured. For a matrix W of (out, in) elements and its
     gradient G::
 
         M <- momentum * M + (1 - momentum) * G
