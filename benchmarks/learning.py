@@ -12,16 +12,17 @@ import mstkit_waiting  # noqa: F401  (first, while torch is not loaded)
 import argparse
 import json
 import shlex
-import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from contest.judged_features import Judge
+from contest.learned import PEER, read_learned, table_of
+from contest.learned_figure import draw_learned
 from contest.learner import CLOCKS, Learner, spend
 from contest.our_learner import OurLearner
 from contest.peer_step import DTYPES
@@ -31,8 +32,6 @@ from mmengine.logging import MMLogger
 
 from mstkit.errors import UsageError, exit_cleanly
 from mstkit.utils.files import write_atomically
-
-PEER = 'lightly:'
 
 
 def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -72,7 +71,20 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
     compare.add_argument('--save', metavar='FOLDER', help='also write the weights of our configs there')
     table = commands.add_parser('table', help='the table of a folder')
     table.add_argument('folder', metavar='FOLDER')
+    plot = commands.add_parser('plot', help='k-NN before and after, of a folder')
+    plot.add_argument('folder', metavar='FOLDER')
+    plot.add_argument('image', metavar='IMAGE', help='the file that is written')
+    plot.add_argument(
+        '--titles', nargs='+', type=_title, default=[], metavar='JUDGE=TITLE', help='of the folders that judged'
+    )
     return parser.parse_args(words)
+
+
+def _title(word: str) -> tuple[str, str]:
+    judge, sign, title = word.partition('=')
+    if not sign:
+        raise argparse.ArgumentTypeError(f'{word!r} is not JUDGE=TITLE')
+    return judge, title
 
 
 def learner_of(args: argparse.Namespace) -> Learner:
@@ -202,63 +214,7 @@ def compare(args: argparse.Namespace) -> None:
             failed = [method for method, code in zip(methods, codes, strict=True) if code]
             if failed:
                 raise UsageError(f'{", ".join(failed)} with seed {seed} failed; see above')
-    print(table_of(folder))
-
-
-def table_of(folder: Path) -> str:
-    """Markdown tables of the results in a folder, one for each folder that judged, a row per method and branch.
-
-    Raises:
-        UsageError: there are none.
-    """
-    found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-    for file in sorted(folder.glob('*.json')):
-        result = json.loads(file.read_text(encoding='utf-8'))
-        for judge, numbers in result['judged'].items():
-            found.setdefault(judge, {}).setdefault(result['method'], []).append(
-                dict(images=result['images'], **numbers)
-            )
-    if not found:
-        raise UsageError(f'{folder} holds no results')
-    return '\n\n'.join(f'Judged by {judge}:\n\n{_table_of(methods)}' for judge, methods in found.items())
-
-
-def _table_of(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Means and sample deviations over the seeds; the gain of the best of ours over the best peer's."""
-    rows = [
-        '| method | seeds | images | branch | k-NN before | after | gain | linear before | after | gain |',
-        '| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |',
-    ]
-    gains = {}
-    for method, results in found.items():
-        images = round(statistics.fmean(result['images'] for result in results))
-        for branch in results[0]['after']:
-            cells = [Path(method).stem, str(len(results)), f'{images:,}', branch]
-            for metric in ('knn', 'linear'):
-                before, after = ([r[when][branch][metric] for r in results] for when in ('before', 'after'))
-                difference = [a - b for a, b in zip(after, before, strict=True)]
-                cells += [_spread(before), _spread(after), _spread(difference)]
-                gains[method, branch, metric] = statistics.fmean(difference)
-            rows.append(f'| {" | ".join(cells)} |')
-    ours, theirs = (
-        {key: gain for key, gain in gains.items() if key[0].startswith(PEER) is peer} for peer in (False, True)
-    )
-    for metric, word in (('knn', 'k-NN'), ('linear', 'the linear probe')):
-        mine, peers = ({k: g for k, g in group.items() if k[2] == metric} for group in (ours, theirs))
-        if mine and peers:
-            first, second = max(mine, key=mine.__getitem__), max(peers, key=peers.__getitem__)
-            rows += [
-                '',
-                f'Gain in {word}: {Path(first[0]).stem} ({first[1]}) {mine[first]:.2f}, {second[0]} ({second[1]}) '
-                f'{peers[second]:.2f}, ratio {mine[first] / peers[second]:.2f}.',
-            ]
-    return '\n'.join(rows)
-
-
-def _spread(values: Sequence[float]) -> str:
-    if len(values) < 2:
-        return f'{values[0]:.1f}'
-    return f'{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}'
+    print(table_of(read_learned(folder)))
 
 
 @exit_cleanly
@@ -266,7 +222,9 @@ def main() -> None:
     """Runs the command."""
     args = parse_args()
     if args.command == 'table':
-        print(table_of(Path(args.folder)))
+        print(table_of(read_learned(Path(args.folder))))
+    elif args.command == 'plot':
+        draw_learned(read_learned(Path(args.folder)), args.image, dict(args.titles))
     elif args.command == 'compare':
         compare(args)
     else:

@@ -123,12 +123,33 @@ def test_the_table_has_means_deviations_and_the_ratio_to_the_best_peer(learning,
     for seed in (0, 1):
         for method, knn in ((DINO, 16.0 + 2 * seed), ('lightly:simclr', 13.0), ('lightly:mae', 11.0)):
             (tmp_path / f'{Path(method).stem}_{seed}.json').write_text(json.dumps(result(method, seed, knn, 30.0)))
-    table = learning.table_of(tmp_path)
+    table = learning.table_of(learning.read_learned(tmp_path))
     assert table.startswith('Judged by half:\n\n| method |') and table.count('Judged by') == 1
     assert '| dino_vit-tiny_folder | 2 | 1,000 | student | 10.0 ± 0.0 | 17.0 ± 1.4 | 7.0 ± 1.4 |' in table
     assert 'Gain in k-NN: dino_vit-tiny_folder (student) 7.00, lightly:simclr (student) 3.00, ratio 2.33.' in table
     with pytest.raises(UsageError, match='holds no results'):
-        learning.table_of(tmp_path / 'empty')
+        learning.read_learned(tmp_path / 'empty')
+
+
+def test_the_figure_has_a_panel_for_each_judge_and_the_best_branch_of_each_method(learning, monkeypatch, tmp_path):
+    for seed, knn in ((0, 16.0), (1, 18.0)):
+        numbers = result(DINO, seed, knn, 30.0)
+        numbers['judged']['half']['before']['teacher'] = dict(knn=10.0, linear=20.0)
+        numbers['judged']['half']['after']['teacher'] = dict(knn=12.0, linear=20.0)
+        (tmp_path / f'dino_{seed}.json').write_text(json.dumps(numbers))
+    (tmp_path / 'mae.json').write_text(json.dumps(result('lightly:mae', 0, 21.0, 30.0)))
+    drawn = []
+    monkeypatch.setattr('contest.learned_figure.save_figure', lambda figure, path: drawn.append(figure))
+    words = learning.parse_args(['plot', str(tmp_path), 'out.png', '--titles', 'half=fifty classes'])
+    learning.draw_learned(learning.read_learned(Path(words.folder)), words.image, dict(words.titles))
+    (axes,) = drawn[0].axes
+    assert axes.get_title() == 'fifty classes'
+    assert [label.get_text() for label in axes.get_yticklabels()] == ['lightly:mae', 'dino_vit-tiny_folder']
+    lines = [[list(map(float, values)) for values in line.get_data()] for line in axes.get_lines()]
+    assert [[10.0, 17.0], [1.0, 1.0]] in lines and [[16.0, 18.0], [1.0, 1.0]] in lines
+    assert [[10.0, 21.0], [0.0, 0.0]] in lines
+    with pytest.raises(SystemExit):
+        learning.parse_args(['plot', str(tmp_path), 'out.png', '--titles', 'fifty classes'])
 
 
 def test_what_has_a_file_is_not_trained_again(learning, images, monkeypatch, tmp_path):
@@ -297,7 +318,8 @@ KEPT = Path(__file__).parents[1] / 'benchmarks' / 'results' / 'learning'
 
 def test_the_page_of_results_has_the_tables_of_the_results_that_are_kept(learning):
     page = (KEPT.parents[2] / 'docs' / 'en' / 'results.md').read_text(encoding='utf-8')
-    rows = [row for row in learning.table_of(KEPT).splitlines() if row.startswith('| ') and '---' not in row]
+    table = learning.table_of(learning.read_learned(KEPT))
+    rows = [row for row in table.splitlines() if row.startswith('| ') and '---' not in row]
     assert len(rows) > 3
     assert [row for row in rows if row not in page] == []
 
