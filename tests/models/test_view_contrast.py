@@ -23,29 +23,32 @@ def projections(count: int, seed: int = 0) -> Tensor:
     return F.normalize(torch.randn(count, 5, generator=generator), dim=1)
 
 
-def plain(rows: Tensor, count: int, temperature: float) -> float:
-    """Equation 1 of SimCLR by loops, the mean over the pairs of views of an image."""
+def plain(rows: Tensor, count: int, temperature: float, decoupled: bool = False) -> float:
+    """Equation 1 of SimCLR by loops, or 6 of DCL, the mean over the pairs of views of an image."""
     vectors, images = rows.double().tolist(), len(rows) // count
     found = []
     for i, one in enumerate(vectors):
         weights = [math.exp(sum(a * b for a, b in zip(one, other, strict=True)) / temperature) for other in vectors]
-        for j in range(len(vectors)):
-            if j != i and j % images == i % images:
-                found.append(-math.log(weights[j] / (sum(weights) - weights[i])))
+        same = [j for j in range(len(vectors)) if j != i and j % images == i % images]
+        below = sum(weights) - weights[i] - (sum(weights[j] for j in same) if decoupled else 0)
+        found += [-math.log(weights[j] / below) for j in same]
     return sum(found) / len(found)
 
 
 @pytest.mark.parametrize('count', [2, 3])
 @pytest.mark.parametrize('temperature', [0.1, 0.5])
-def test_the_loss_is_its_formula(count, temperature):
+@pytest.mark.parametrize('decoupled', [False, True])
+def test_the_loss_is_its_formula(count, temperature, decoupled):
     rows = projections(count * 4)
-    assert nt_xent(rows, count, temperature)[0].item() == pytest.approx(plain(rows, count, temperature), rel=1e-5)
+    expected = plain(rows, count, temperature, decoupled)
+    assert nt_xent(rows, count, temperature, decoupled)[0].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_of_two_views_it_is_that_of_lightly():
-    loss = pytest.importorskip('lightly.loss').NTXentLoss(temperature=0.2)
+@pytest.mark.parametrize(('name', 'decoupled'), [('NTXentLoss', False), ('DCLLoss', True)])
+def test_of_two_views_it_is_that_of_lightly(name, decoupled):
+    loss = getattr(pytest.importorskip('lightly.loss'), name)(temperature=0.2)
     rows = projections(12)
-    assert nt_xent(rows, 2, 0.2)[0].item() == pytest.approx(loss(*rows.chunk(2)).item(), rel=1e-5)
+    assert nt_xent(rows, 2, 0.2, decoupled)[0].item() == pytest.approx(loss(*rows.chunk(2)).item(), rel=1e-5)
 
 
 def test_neighbors_of_the_same_image_are_counted():
@@ -55,19 +58,20 @@ def test_neighbors_of_the_same_image_are_counted():
     assert nt_xent(rows, 2, 0.1)[1] == pytest.approx(6 / 8)
 
 
-def shared(rank: int, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def shared(rank: int, sizes: tuple[int, int], decoupled: bool) -> tuple[Tensor, Tensor]:
     """The loss and its gradient of this rank's images: of two views of six images, (2, 6, D)."""
     first = sum(sizes[:rank])
     leaf = projections(12).unflatten(0, (2, 6))[:, first : first + sizes[rank]].clone().requires_grad_()
-    loss, _ = nt_xent(leaf.flatten(0, 1), 2, 0.2)
+    loss, _ = nt_xent(leaf.flatten(0, 1), 2, 0.2, decoupled)
     loss.backward()
     return loss.detach(), gradient_of(leaf)
 
 
-def test_two_processes_equal_one(run_two):
+@pytest.mark.parametrize('decoupled', [False, True])
+def test_two_processes_equal_one(run_two, decoupled):
     """Gradients too: parallel training takes the mean over processes."""
-    loss, gradient = shared(0, (6, 0))
-    found = run_two(shared, (3, 3))
+    loss, gradient = shared(0, (6, 0), decoupled)
+    found = run_two(shared, (3, 3), decoupled)
     torch.testing.assert_close(torch.stack([value for value, _ in found]).mean(), loss, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(torch.cat([one for _, one in found], dim=1) / 2, gradient, rtol=1e-4, atol=1e-6)
 
@@ -77,15 +81,17 @@ def contrasted(**parts) -> Pretrainer:
     return build('MAE', **{**dict(decoder=DECODER, objectives=objectives, global_views=2), **parts})
 
 
-def test_in_mae_it_reads_what_the_visible_patches_gave():
-    model = contrasted()
+@pytest.mark.parametrize('decoupled', [False, True])
+def test_in_mae_it_reads_what_the_visible_patches_gave(decoupled):
+    model = contrasted(objectives=dict(contrast=dict(type='ViewContrast', neck=mlp(), decoupled=decoupled)))
     inputs = views(local=0, batch=4)
     losses = model.loss(inputs)
     assert set(losses) == {'loss_predict', 'loss_contrast'} and model.teacher is None
     step = Step(model, inputs)
     (projected,) = model.objectives['contrast'].neck((step.student_global,))
     own = F.normalize(projected.float(), dim=1)
-    assert nt_xent(own, 2, 0.1)[0].item() == pytest.approx(plain(own.detach(), 2, 0.1), rel=1e-5)
+    loss = model.objectives['contrast'](step).item()  # of this step, whose masks are drawn anew
+    assert loss == pytest.approx(plain(own.detach(), 2, 0.1, decoupled), rel=1e-5)
     total(losses).backward()
     assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
     assert 0 <= model.objectives['contrast'].statistics['contrast_top1'] <= 1

@@ -14,7 +14,7 @@ from mstkit.errors import UsageError
 from mstkit.models.objectives.key_contrast import output_size
 from mstkit.models.objectives.objective import Objective, Surroundings
 from mstkit.registry import MODELS
-from mstkit.utils.checks import check_temperature
+from mstkit.utils.checks import check_flag, check_temperature
 
 if TYPE_CHECKING:  # for annotations only: importing it would be circular
     from mstkit.models.step import Step
@@ -31,9 +31,14 @@ class ViewContrast(Objective):
     encoder sees a quarter of the patches, two views cost half of what they cost in SimCLR (CAN: Mishra et al., A
     simple, efficient and scalable contrastive masked autoencoder, arXiv 2210.16870). Computes in float32.
 
+    ``decoupled`` leaves the views of the same image out of that sum (DCL: Yeh et al., Decoupled contrastive learning,
+    ECCV 2022, equation 6). With them, a pair that is told apart already scales the gradients of all others down, which
+    costs the more the fewer images a batch has.
+
     Args:
         neck: the projector, one of mmpretrain's: from a tuple of one (B, C) to a tuple of one (B, D).
         temperature: T.
+        decoupled: sum over the views of other images alone.
         weight: weight of the loss in the sum.
         surroundings: see :class:`Objective`.
 
@@ -44,12 +49,20 @@ class ViewContrast(Objective):
     several_masks = True
     neck: Any
 
-    def __init__(self, neck: dict, surroundings: Surroundings, temperature: float = 0.1, weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        neck: dict,
+        surroundings: Surroundings,
+        temperature: float = 0.1,
+        decoupled: bool = False,
+        weight: float = 1.0,
+    ) -> None:
         super().__init__(surroundings, weight)
         channels = surroundings.backbone.feature_dims
         self.neck = MODELS.build(neck, default_args=dict(in_channels=channels))
         output_size(self.neck, channels, 'neck')
         self.temperature = check_temperature('ViewContrast.temperature', temperature)
+        self.decoupled = check_flag('ViewContrast.decoupled', decoupled)
 
     def forward(self, step: Step) -> Tensor:
         """See :meth:`Objective.forward`."""
@@ -61,7 +74,7 @@ class ViewContrast(Objective):
             )
         (projected,) = self.neck((step.student_global,))  # (V*B, D), view by view
         with torch.autocast(projected.device.type, enabled=False):
-            loss, found = nt_xent(F.normalize(projected.float(), dim=1), views, self.temperature)
+            loss, found = nt_xent(F.normalize(projected.float(), dim=1), views, self.temperature, self.decoupled)
         self.statistics = {'contrast_top1': found.detach(), 'contrast': loss.detach()}
         return loss
 
@@ -74,13 +87,14 @@ class ViewContrast(Objective):
             )
 
 
-def nt_xent(own: Tensor, views: int, temperature: float) -> tuple[Tensor, Tensor]:
+def nt_xent(own: Tensor, views: int, temperature: float, decoupled: bool = False) -> tuple[Tensor, Tensor]:
     """NT-Xent of this process's projections against those of all processes, each of which has the same number.
 
     Args:
         own: (V*B, D) of length 1, view by view.
         views: V.
         temperature: divisor of the cosine similarities.
+        decoupled: whether the views of the same image are left out of the sum over the others.
 
     Returns:
         The loss, and the share of the views whose nearest neighbor is of the same image; scalars.
@@ -91,5 +105,6 @@ def nt_xent(own: Tensor, views: int, temperature: float) -> tuple[Tensor, Tensor
     logits = (own @ every.T / temperature).scatter(1, (first + rows)[:, None], -torch.inf)  # never itself
     steps = torch.arange(1, views, device=own.device) * (len(own) // views)
     others = first + (rows[:, None] + steps) % len(own)  # (V*B, V-1), where the image's other views are
-    loss = -logits.log_softmax(dim=1).gather(1, others).mean()
+    among = logits.scatter(1, others, -torch.inf) if decoupled else logits
+    loss = (among.logsumexp(dim=1, keepdim=True) - logits.gather(1, others)).mean()
     return loss, (logits.argmax(dim=1, keepdim=True) == others).any(dim=1).float().mean()
