@@ -128,6 +128,17 @@ def test_every_warm_up_and_unit_is_mended(warmup):
     assert curve == pytest.approx([1e-5] * first + [1e-3] * (12 - first)) and len(fit.notes) == 1
 
 
+@pytest.mark.parametrize(('each', 'epochs'), [(1, 2), (2, 2), (2, 3), (1, 9), (3, 1)])
+def test_what_follows_a_mended_warm_up_waits_for_it(each, epochs):
+    """A tenth of a run of a few steps is less than one, so that the cosine began together with the warm-up."""
+    share = dict(end=epochs / 10)
+    cosine = dict(type='CosineAnnealingLR', begin=epochs / 10, end=epochs, T_max=0.9 * epochs, eta_min=1e-6)
+    fit, curve = small_run(StepCounter(each, epochs), dict(START, **share), dict(cosine, convert_to_iter_based=True))
+    assert curve[1] == pytest.approx(1e-3) == max(curve) and curve[0] < 1e-6
+    assert curve[1:] == sorted(curve[1:], reverse=True)
+    assert len(fit.notes) == 1
+
+
 def test_a_run_of_one_step_has_no_warm_up():
     fit, curve = small_run(StepCounter(1, 1), dict(START, end=1))
     assert curve == [1e-3] and fit.configs == []

@@ -73,8 +73,8 @@ def fit_schedules(schedules: Any, counter: StepCounter, lr: float) -> Schedules:
     """Converts a config's schedules to optimizer steps, and shortens warm-ups so that they reach the learning rate.
 
     Schedules in iterations (``by_epoch=False``) are converted to optimizer steps. A warm-up of a single step would
-    stay at its start factor: it becomes two steps long, or is left out in a run of one step. A warm-up in iterations
-    that does not end before the run or the first decay is shortened to a tenth of the run.
+    stay at its start factor: it becomes two steps long, and what followed it begins after it, or it is left out in a run of
+    one step. A warm-up in iterations that does not end before the run or the first decay is shortened to a tenth of the run.
 
     Args:
         schedules: one config or a list of them; schedules that are already built stay as they are.
@@ -87,13 +87,17 @@ def fit_schedules(schedules: Any, counter: StepCounter, lr: float) -> Schedules:
     listed = list(schedules) if isinstance(schedules, list | tuple) else [schedules] if schedules else []
     if not all(isinstance(config, Mapping) for config in listed):
         return Schedules(listed, [], lr, 1, counter.total_steps)
-    configs, notes = [], []
+    configs, notes, longer = [], [], []
     for config in listed:
         counted = in_steps(config, counter)
         if counted is not None:
             mended, note = _with_two_warmup_steps(counted, counter)
             configs += [] if mended is None else [mended]
             notes += [] if note is None else [note]
+            if mended is not None and mended is not counted:
+                longer.append((_span(counted, counter)[1], mended['end']))
+    for old, new in longer:
+        configs = [moved for config in configs if (moved := _behind(config, old, new, counter)) is not None]
     fit = _with_peak(Schedules(configs, notes, lr, 1, counter.total_steps), counter, lr)
     if fit.peak < REACHED * lr:
         fit = _with_peak(_with_shorter_warmups(fit, counter, lr), counter, lr)
@@ -173,6 +177,19 @@ def _with_two_warmup_steps(config: dict[str, Any], counter: StepCounter) -> tupl
     if begin + SHORTEST > total:
         return None, f'{why}; it is left out, since the run has {_count(total, unit)}.'
     return _moved(config, begin, begin + SHORTEST), f'{why}; it takes {SHORTEST} of the {_count(total, unit)}.'
+
+
+def _behind(config: dict[str, Any], old: int, new: int, counter: StepCounter) -> dict[str, Any] | None:
+    """What followed a warm-up whose end went from step ``old`` to ``new`` begins at its last step, the first at full rate.
+
+    None if nothing is left of it.
+    """
+    begin, end, _, unit = _span(config, counter)
+    if unit != 'step' or _is_warmup(config) or not old <= begin < new - 1:
+        return config
+    if config.get('convert_to_iter_based'):
+        config = {**config, **{key: config[key] * counter.steps_per_epoch for key in _LENGTH_KEYS if config.get(key)}}
+    return _moved(config, new - 1, end) if new - 1 < end else None
 
 
 def _with_shorter_warmups(fit: Schedules, counter: StepCounter, lr: float) -> Schedules:
