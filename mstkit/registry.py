@@ -77,6 +77,13 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     locations=['mstkit.engine', *_ENGINE],
 )
 
+VISBACKENDS = Registry(
+    'vis_backend',
+    parent=mmpretrain_registry.VISBACKENDS,
+    scope='mstkit',
+    locations=['mstkit.visualization.tracker_backends', *_VISUALIZATION],
+)
+
 # No component of ours: here so that mmengine finds the scope everywhere, and mmpretrain's names (its visualizer)
 # without a prefix.
 OPTIMIZERS = Registry('optimizer', parent=mmpretrain_registry.OPTIMIZERS, scope='mstkit', locations=_ENGINE)
@@ -86,7 +93,6 @@ WEIGHT_INITIALIZERS = Registry('weight initializer', parent=mmpretrain_registry.
 TASK_UTILS = Registry('task util', parent=mmpretrain_registry.TASK_UTILS, scope='mstkit')
 METRICS = Registry('metric', parent=mmpretrain_registry.METRICS, scope='mstkit', locations=_EVALUATION)
 VISUALIZERS = Registry('visualizer', parent=mmpretrain_registry.VISUALIZERS, scope='mstkit', locations=_VISUALIZATION)
-VISBACKENDS = Registry('vis_backend', parent=mmpretrain_registry.VISBACKENDS, scope='mstkit', locations=_VISUALIZATION)
 
 # mmengine looks for the scope of a prefix among the children of the root alone, and ours are its grandchildren.
 for _registry in [value for value in vars().values() if isinstance(value, Registry) and value.scope == 'mstkit']:

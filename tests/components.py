@@ -301,6 +301,8 @@ BASES: dict[str, tuple[dict[str, Any], Callable[[Any], Any] | None]] = {
     'retrieval': ({}, None),
     'masked_images': ({}, None),
     'tracking': (dict(data='videos'), None),
+    'WandbTracker': (dict(save_dir='vis_data', run='run'), None),
+    'MLflowTracker': (dict(save_dir='vis_data', run='run'), None),
     'DistillationOptimWrapper': (dict(optimizer=optimizer()), None),
 }
 # How messages call arguments that they do not call by their names.

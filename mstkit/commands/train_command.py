@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 import mstkit.downstream  # noqa: F401  (mmcv's operators, for configs of mmdet and mmseg)
+from mstkit.engine.config.trackers import TRACKERS
 from mstkit.engine.launch.command_line import (
     add_downstream_arguments,
     add_run_arguments,
@@ -35,6 +36,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--accept-changes', action='store_true', help="resume although config or images differ from the checkpoint's"
     )
+    parser.add_argument(
+        '--track',
+        nargs='+',
+        choices=TRACKERS,
+        default=(),
+        metavar='TRACKER',
+        help=f'also tell a tracker of experiments: {", ".join(TRACKERS)}',
+    )
     add_training_arguments(parser)
     add_downstream_arguments(parser)
     return parser.parse_args()
@@ -58,5 +67,6 @@ def main() -> None:
             pretrained=args.pretrained,
             branch=args.branch,
             num_classes=args.num_classes,
+            track=args.track,
         )
         build_runner(config, changes).train()

@@ -28,13 +28,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mstkit.utils.json_lines import append_line
+from mstkit.utils.log_marks import LogListener
 
 NAME = 'events.jsonl'
 DIVERGED, INTERRUPTED, FAILED = 'diverged', 'interrupted', 'failed'
 _MMENGINE = str(Path(mmengine.__file__).parent)  # its log lines before training are not recorded
 
 
-class RunEvents(logging.Handler):
+class RunEvents(LogListener):
     """Handler of a runner's log that writes events; only rank 0 writes.
 
     Nothing is written before :meth:`open`, so that a runner that does not train leaves no record.

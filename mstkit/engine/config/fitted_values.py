@@ -35,8 +35,8 @@ class RunSize:
 
     @property
     def steps(self) -> int:
-        """Of the whole run."""
-        return max(1, self.images * self.epochs // (self.batch * self.processes))
+        """Of the whole run; an epoch leaves out what does not fill a batch."""
+        return max(1, self.images // (self.batch * self.processes)) * self.epochs
 
 
 def batch(size: RunSize) -> int:

@@ -22,6 +22,7 @@ from mstkit.engine.config.downstream_options import (
 )
 from mstkit.engine.config.fitted_values import fit
 from mstkit.engine.config.run_length import set_epochs, set_iterations
+from mstkit.engine.config.trackers import add_trackers
 from mstkit.engine.parallel.distributed import backend_for_device, process_count
 from mstkit.engine.runner.mst_runner import MSTRunner
 from mstkit.errors import UsageError
@@ -50,6 +51,7 @@ def load_config(
     pretrained: str | None = None,
     branch: str | None = None,
     num_classes: int | None = None,
+    track: Sequence[str] = (),
 ) -> tuple[Config, list[str]]:
     """Reads a config and applies command-line arguments to it.
 
@@ -69,6 +71,7 @@ def load_config(
         pretrained: the checkpoint whose backbone a downstream run starts from.
         branch: of that checkpoint, ``'student'`` or ``'teacher'``.
         num_classes: for heads and data sets; None reads it from the training data, if the data set supports that.
+        track: names of trackers; see :func:`mstkit.engine.config.trackers.add_trackers`.
 
     Returns:
         The config, and lines that tell the user what was changed in it.
@@ -110,7 +113,7 @@ def load_config(
     if amp:
         turn_on_amp(config)
     set_environment(config)
-    return config, notes
+    return config, notes + add_trackers(config, track)
 
 
 def _set_scope(name: str) -> None:
@@ -162,10 +165,8 @@ def set_environment(config: Config) -> None:
     environment = config.get('env_cfg') or {}
     dist_cfg = {**environment.get('dist_cfg', {}), 'backend': backend_for_device()}
     config.env_cfg = {**environment, 'dist_cfg': dist_cfg}
-    backends = (config.get('visualizer') or {}).get('vis_backends')
-    has_board = importlib.util.find_spec('tensorboard') is not None
-    if backends and has_board and not any(backend['type'] == 'TensorboardVisBackend' for backend in backends):
-        backends.append(dict(type='TensorboardVisBackend'))
+    if (config.get('visualizer') or {}).get('vis_backends') and importlib.util.find_spec('tensorboard') is not None:
+        add_trackers(config, ['tensorboard'])
     seed = (config.get('randomness') or {}).get('seed')
     sampler = (config.get('train_dataloader') or {}).get('sampler')
     if seed is not None and isinstance(sampler, dict):

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mstkit.engine.checkpoints.checkpointing import plain
+from mstkit.engine.config.trackers import without_trackers
 from mstkit.engine.hooks import KNNHook
 from mstkit.engine.launch.launch import build_runner
 from mstkit.engine.parallel.distributed import unwrapped
@@ -42,6 +43,7 @@ def measure_checkpoint(config: Config, checkpoint: str | Path) -> dict[str, Any]
     for training in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr'):
         config[training] = None
     config.load_from, config.resume = None, False
+    without_trackers(config)
     config.default_hooks = {}
     config.custom_hooks = [] if has_test else [{**knn_hooks[0], 'required': True}]
     runner = build_runner(config)

@@ -73,8 +73,9 @@ def fit_schedules(schedules: Any, counter: StepCounter, lr: float) -> Schedules:
     """Converts a config's schedules to optimizer steps, and shortens warm-ups so that they reach the learning rate.
 
     Schedules in iterations (``by_epoch=False``) are converted to optimizer steps. A warm-up of a single step would
-    stay at its start factor: it becomes two steps long, and what followed it begins after it, or it is left out in a run of
-    one step. A warm-up in iterations that does not end before the run or the first decay is shortened to a tenth of the run.
+    stay at its start factor: it becomes two steps long, and what followed it begins after it, or it is left out in a
+    run of one step. A warm-up in iterations that does not end before the run or the first decay is shortened to a tenth
+    of the run.
 
     Args:
         schedules: one config or a list of them; schedules that are already built stay as they are.
@@ -180,9 +181,9 @@ def _with_two_warmup_steps(config: dict[str, Any], counter: StepCounter) -> tupl
 
 
 def _behind(config: dict[str, Any], old: int, new: int, counter: StepCounter) -> dict[str, Any] | None:
-    """What followed a warm-up whose end went from step ``old`` to ``new`` begins at its last step, the first at full rate.
+    """Moves what followed a warm-up whose end went from step ``old`` to ``new``; None if nothing is left of it.
 
-    None if nothing is left of it.
+    It begins at the last step of the warm-up, which is the first at full rate.
     """
     begin, end, _, unit = _span(config, counter)
     if unit != 'step' or _is_warmup(config) or not old <= begin < new - 1:

@@ -25,7 +25,7 @@ import mstkit
 from mstkit.engine.screen.printed_text import PrintedText
 from mstkit.errors import write_any_name
 from mstkit.utils.checks import check_one_of
-from mstkit.utils.log_marks import MARK
+from mstkit.utils.log_marks import MARK, LogListener
 from mstkit.utils.progress_line import print_above
 
 SHORT, FULL = 'short', 'full'
@@ -173,7 +173,7 @@ class Screen:
             print_above(self.stream, f'warning: {text}')
 
 
-class ScreenHandler(logging.Handler):
+class ScreenHandler(LogListener):
     """The console of a log: shows warnings, errors and what is marked, above the progress line.
 
     Args:
@@ -201,7 +201,7 @@ class ScreenHandler(logging.Handler):
             print_above(self.screen.stream, text)
 
 
-class _Gatherer(logging.Handler):
+class _Gatherer(LogListener):
     def __init__(self, records: list[logging.LogRecord], level: int) -> None:
         super().__init__(level)
         self._records = records
