@@ -122,7 +122,7 @@ def overall(comparisons: Sequence[MaskComparison]) -> str:
 
 def caveat(comparisons: Sequence[MaskComparison]) -> str:
     """What the intervals can and cannot show with so many seeds, masks and images."""
-    seeds = min(len(one.seeds) for one in comparisons)
+    counts = sorted({len(one.seeds) for one in comparisons})
     images = comparisons[0].difference.images
     words = [
         f'Differences are of accuracies in percent, choice minus twin, over the same seeds and the same {images} '
@@ -130,14 +130,16 @@ def caveat(comparisons: Sequence[MaskComparison]) -> str:
         "A mask is told apart if its two-sided p is below 5 % after Holm's correction for the number of masks that are "
         'compared in that measurement of that method.',
     ]
-    if seeds == 1:
+    if counts[0] == 1:
         words.append(
-            'There is one seed: the interval is over the images alone and says nothing of another seed, which can '
-            'differ by more than the interval is wide.'
+            f'{"There" if counts == [1] else "Where there"} is one seed{":" if counts == [1] else ","} the interval is '
+            'over the images alone and says nothing of another seed, which can differ by more than the interval is '
+            'wide.'
         )
-    elif seeds < 5:
+    few = [str(count) for count in counts if 1 < count < 5]
+    if few:
         words.append(
-            f'With {seeds} seeds a bootstrap over seeds is too narrow where seeds differ by more than the images '
+            f'With {" or ".join(few)} seeds a bootstrap over seeds is too narrow where seeds differ by more than the images '
             'explain: in simulations two seeds cover the truth in 83 % of the cases instead of 95 % then, and as often '
             'as they say where seeds differ less. The t interval over the seeds alone is honest and wide; what it '
             'leaves at zero, more seeds have to show.'

@@ -14,7 +14,7 @@ from mstkit.evaluation.image_hits import ImageHits, write_hits
 from mstkit.experiments import FAILED, FINISHED, failures, run_jobs
 from mstkit.experiments.cell_evaluations import CellEvaluation, check_measures, evaluations_of
 from mstkit.experiments.mask_benchmark import Benchmark, results_of
-from mstkit.experiments.mask_comparison import MaskComparison, compare_masks, overall
+from mstkit.experiments.mask_comparison import MaskComparison, caveat, compare_masks, overall
 from mstkit.experiments.paired_bootstrap import Difference
 from mstkit.models.maskers.random_twins import random_twin
 from mstkit.report.report_sources import read_sources
@@ -229,3 +229,14 @@ def test_verdicts_in_words():
         'linear: all 3 not told apart.'
     )
     assert overall([better, *(found(name, 0.1, 1, 0.5) for name in 'bcd')]).endswith('the other 3 not told apart.')
+
+
+def test_what_few_seeds_cannot_show_is_said_of_each_number_of_them():
+    two = found('a', 1.24, 0.8, 0.01)
+    single = MaskComparison('', 'b', 'random', 'knn', (0,), Difference(2, 1, 3, 0.01, (2,), None, None, 100), 0.01)
+    assert 'There is one seed: the interval' in caveat([single]) and 'seeds a bootstrap' not in caveat([single])
+    assert 'With 2 seeds a bootstrap' in caveat([two]) and 'one seed' not in caveat([two])
+    both = caveat([single, two])
+    assert 'Where there is one seed, the interval is over' in both and 'With 2 seeds a bootstrap' in both
+    three = MaskComparison('', 'b', 'random', 'knn', (0, 1, 2), two.difference, 0.01)
+    assert 'With 2 or 3 seeds a bootstrap' in caveat([three, two])
