@@ -139,10 +139,10 @@ def caveat(comparisons: Sequence[MaskComparison]) -> str:
     few = [str(count) for count in counts if 1 < count < 5]
     if few:
         words.append(
-            f'With {" or ".join(few)} seeds a bootstrap over seeds is too narrow where seeds differ by more than the images '
-            'explain: in simulations two seeds cover the truth in 83 % of the cases instead of 95 % then, and as often '
-            'as they say where seeds differ less. The t interval over the seeds alone is honest and wide; what it '
-            'leaves at zero, more seeds have to show.'
+            f'With {" or ".join(few)} seeds a bootstrap over seeds is too narrow where seeds differ by more than the '
+            'images explain: in simulations two seeds cover the truth in 83 % of the cases instead of 95 % then, and '
+            'as often as they say where seeds differ less. The t interval over the seeds alone is honest and wide; '
+            'what it leaves at zero, more seeds have to show.'
         )
     return ' '.join(words)
 
