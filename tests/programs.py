@@ -11,12 +11,15 @@ import io
 import re
 import runpy
 import sys
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 import pytest
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.visualization import Visualizer
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAOS = 'tools/dev/chaos.py'  # the one tool that is no command of the package: it needs the tests
@@ -53,6 +56,19 @@ class Finished(NamedTuple):
     stderr: str
 
 
+def forget_runs_of_this_second() -> None:
+    """Lets go of the loggers, hubs and visualizers of runs that began in this second in this process.
+
+    mmengine finds them by the name of the config and the second, so that the next run would write into their folder.
+    """
+    now = time.strftime('_%Y%m%d_%H%M%S')
+    kinds = [MMLogger, MessageHub, Visualizer]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        for name in [name for name in kind._instance_dict if name.endswith(now)]:
+            del kind._instance_dict[name]
+
+
 def run_program(path: str, *words: object) -> Finished:
     """Runs a program as ``python PATH WORDS`` does in the repository, without a process of its own.
 
@@ -68,6 +84,7 @@ def run_program(path: str, *words: object) -> Finished:
         patch.chdir(ROOT)
         # A Runner asks compilers and drivers for their versions, which takes seconds each time.
         patch.setattr('mmengine.runner.runner.collect_env', dict)
+        forget_runs_of_this_second()
         try:
             runpy.run_path(str(ROOT / path), run_name='__main__')
         except SystemExit as stop:

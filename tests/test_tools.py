@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import DictAction
+from mmengine.logging import MessageHub
+from mmpretrain.visualization import UniversalVisualizer
 from PIL import Image
 
 from mstkit.engine.launch.launch import build_runner, load_config
 from mstkit.errors import UsageError
 
 from . import warm
-from .programs import ROOT, run_on_rank, run_program
+from .programs import ROOT, forget_runs_of_this_second, run_on_rank, run_program
 
 DEMO = 'configs/demo/mst_vit-nano_scenes.py'
 FOLDER = 'configs/mst/mst_vit-tiny_folder.py'
@@ -160,6 +162,18 @@ def test_killed_and_resumed_is_bit_identical(tmp_path):
     assert different == []
     lines = [(d / 'knn.jsonl').read_text() for d in (tmp_path / 'whole', killed)]
     assert lines[0] == lines[1]
+
+
+def test_a_run_does_not_write_where_another_of_the_same_second_does(monkeypatch):
+    monkeypatch.setattr(time, 'strftime', lambda *_: '_20260101_000000')
+    names = ['demo_20260101_000000', 'demo_20260101_000001']
+    for name in names:
+        MessageHub.get_instance(name)
+        UniversalVisualizer.get_instance(name)
+    forget_runs_of_this_second()
+    for kind in (MessageHub, UniversalVisualizer):
+        assert [kind.check_instance_created(name) for name in names] == [False, True]
+        del kind._instance_dict[names[1]]
 
 
 def test_two_cpu_processes_equal_one(tmp_path, run_two):
