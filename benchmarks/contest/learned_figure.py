@@ -8,7 +8,7 @@ from typing import Any
 
 from contest.learned import PEER, Learned
 from mstkit.visualization.accuracy_curves import COLORS
-from mstkit.visualization.figure_layout import save_figure
+from mstkit.visualization.figure_layout import frame_rows, save_figure
 
 METRIC = 'knn'
 
@@ -37,18 +37,12 @@ def draw_learned(
     figure = Figure(figsize=(2.4 + 2.7 * len(panels), 1.3 + 0.34 * len(names)), layout='constrained')
     axes_of = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (judge, panel) in zip(axes_of, panels.items(), strict=True):
-        for index in range(1, len(names), 2):
-            axes.axhspan(index - 0.5, index + 0.5, color='0.95', zorder=0)
         for y, name in enumerate(names):
             if name in panel:
                 _draw_row(axes, panel[name], y)
         axes.set_title(titles.get(judge, judge), fontsize=10)
-        axes.grid(axis='x', alpha=0.4)
-        axes.set_axisbelow(True)
-        axes.spines[['top', 'right', 'left']].set_visible(False)
-        axes.tick_params(axis='y', length=0)
+        frame_rows(axes, len(names))
     axes_of[0].set_yticks(range(len(names)), names)
-    axes_of[0].set_ylim(len(names) - 0.5, -0.5)  # the first row on top
     figure.supxlabel('k-NN, %', fontsize=9)
     handles = [
         Line2D([], [], color='0.3', marker='o', markerfacecolor='white', linestyle='', label='random weights'),

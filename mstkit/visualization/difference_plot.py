@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mstkit.visualization.accuracy_curves import COLORS, MARKS
-from mstkit.visualization.figure_layout import save_figure
+from mstkit.visualization.figure_layout import frame_rows, save_figure
 
 
 class Estimate(NamedTuple):
@@ -53,8 +53,6 @@ def draw_differences(
     axes_of = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (title, panel) in zip(axes_of, panels.items(), strict=True):
         axes.axvline(0, color='0.4', linewidth=1, zorder=1)
-        for index in range(1, len(rows), 2):
-            axes.axhspan(index - 0.5, index + 0.5, color='0.95', zorder=0)
         for place, group in enumerate(groups):
             color, mark = COLORS[place % len(COLORS)], MARKS[place % len(MARKS)]
             shift = spread * (place / max(1, len(groups) - 1) - 0.5)
@@ -69,12 +67,8 @@ def draw_differences(
                 face = color if found.certain else 'white'
                 axes.plot([found.value], [y], marker=mark, color=color, markerfacecolor=face, markersize=6, zorder=3)
         axes.set_title(title, fontsize=10)
-        axes.grid(axis='x', alpha=0.4)
-        axes.set_axisbelow(True)
-        axes.spines[['top', 'right', 'left']].set_visible(False)
-        axes.tick_params(axis='y', length=0)
+        frame_rows(axes, len(rows))
     axes_of[0].set_yticks(range(len(rows)), rows)
-    axes_of[0].set_ylim(len(rows) - 0.5, -0.5)  # the first row on top
     figure.supxlabel(f'{xlabel}\nline: 95 %, bars: single seeds, hollow: not told apart', fontsize=9)
     if len(groups) > 1:
         handles = [

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from mstkit.visualization.accuracy_curves import COLORS, MARKS
-from mstkit.visualization.figure_layout import save_figure
+from mstkit.visualization.figure_layout import frame_rows, save_figure
 
 
 def draw_dots(
@@ -53,13 +53,7 @@ def draw_dots(
             zorder=3,
         )
     axes.set_yticks(range(len(rows)), list(rows))
-    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top
-    for index in range(1, len(rows), 2):
-        axes.axhspan(index - 0.5, index + 0.5, color='0.95', zorder=0)
-    axes.grid(axis='x', alpha=0.4)
-    axes.set_axisbelow(True)
+    frame_rows(axes, len(rows))
     axes.set_xlabel(xlabel)
-    axes.spines[['top', 'right', 'left']].set_visible(False)
-    axes.tick_params(axis='y', length=0)
     figure.legend(loc='outside lower center', ncols=min(3, len(networks)), fontsize=8, frameon=False)
     save_figure(figure, path)

@@ -33,6 +33,17 @@ def save_figure(figure: Any, path: str | os.PathLike[str], dots_per_inch: int = 
     write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=dots_per_inch))
 
 
+def frame_rows(axes: Any, count: int) -> None:
+    """Draws what is around a panel whose rows are numbered from 0 on, the first on top: bands, grid, no frame."""
+    for index in range(1, count, 2):
+        axes.axhspan(index - 0.5, index + 0.5, color='0.95', zorder=0)
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.grid(axis='x', alpha=0.4)
+    axes.set_axisbelow(True)
+    axes.spines[['top', 'right', 'left']].set_visible(False)
+    axes.tick_params(axis='y', length=0)
+
+
 class PanelStack:
     """Collects text and panels, then draws them in a figure of the height that they need.
 

@@ -152,7 +152,8 @@ class MLflowTracker(Tracker, MLflowVisBackend):
 
 
 def _first_line(error: Exception) -> str:
-    return f'{type(error).__name__}: {str(error).strip().splitlines()[0].rstrip(".")}' if str(error) else repr(error)
+    lines = str(error).strip().splitlines()  # none, if the message is empty
+    return f'{type(error).__name__}: {lines[0].rstrip(".")}' if lines else repr(error)
 
 
 def _warn(text: str) -> None:

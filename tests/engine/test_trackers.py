@@ -115,6 +115,14 @@ def test_what_is_measured_once_an_epoch_has_its_epoch_and_images_their_step(tmp_
     assert packages['mlflow'].log_image.call_args.args[1] == 'panels/00003.png'
 
 
+@pytest.mark.parametrize('message', ['', ' ', '\n'])
+def test_a_failure_without_words_does_not_end_the_training_either(tmp_path, packages, message):
+    packages['wandb'].log.side_effect = ConnectionError(message)
+    tracker = WandbTracker(str(tmp_path), 'run')
+    tracker.add_scalar('loss', 1.0)
+    assert tracker.missed == 1
+
+
 def test_a_tracker_that_is_not_reached_stops_the_run_at_its_start(tmp_path, packages):
     packages['wandb'].init.side_effect = RuntimeError('api_key not configured (no-tty).\nCall wandb.login.')
     config = config_of(tmp_path)

@@ -95,8 +95,9 @@ def fit_schedules(schedules: Any, counter: StepCounter, lr: float) -> Schedules:
             mended, note = _with_two_warmup_steps(counted, counter)
             configs += [] if mended is None else [mended]
             notes += [] if note is None else [note]
-            if mended is not None and mended is not counted:
-                longer.append((_span(counted, counter)[1], mended['end']))
+            _, end, _, unit = _span(counted, counter)
+            if mended is not None and mended is not counted and unit == 'step':
+                longer.append((end, mended['end']))
     for old, new in longer:
         configs = [moved for config in configs if (moved := _behind(config, old, new, counter)) is not None]
     fit = _with_peak(Schedules(configs, notes, lr, 1, counter.total_steps), counter, lr)
