@@ -5,10 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 import torchvision.transforms.functional as functional
 from PIL import Image, ImageFilter
 
 from mstkit.datasets import image_photometric
+from mstkit.models.data_preprocessors import batch_photometric
 from mstkit.utils.view_parameters import blur_kernel, box_kernels
 
 
@@ -96,9 +98,37 @@ def test_a_hue_turns_alone_and_wraps_around():
         np.testing.assert_array_equal(image_photometric.adjust_hue(image, turn), wanted, strict=True)
 
 
+@pytest.mark.parametrize('size', [79, 80, 133])
+def test_a_hue_turns_to_what_it_is_by_its_definition(size):
+    levels = np.array([0, 1, 2, 17, 50, 127, 128, 200, 254, 255], np.uint8)
+    image = np.resize(np.stack(np.meshgrid(levels, levels, levels), -1), (size, size, 3)).astype(np.uint8)
+    most = 0.51 if size >= 80 else 15
+    for turn in [*np.linspace(-0.5, 0.5, 41).tolist(), 1 / 12, -1 / 12, 1 / 6, 0.25]:
+        turns = torch.tensor([int(turn * 255) / 255])
+        exact = batch_photometric.adjust_hue(torch.from_numpy(image).permute(2, 0, 1)[None].float(), turns)
+        turned = image_photometric.adjust_hue(image, turn)
+        assert turned.dtype == np.uint8 and turned.flags.c_contiguous
+        assert np.abs(turned - exact[0].permute(1, 2, 0).numpy()).max() <= most
+    np.testing.assert_array_equal(image_photometric._turn_planes(image, 0.0), image, strict=True)
+
+
+def test_what_a_blur_leaves_out_is_little_more_than_rounding():
+    image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    edges = np.zeros((96, 96, 3), np.uint8)
+    edges[:, 48:] = 255
+    for sigma in np.linspace(0.1, 2.0, 39):
+        for each in (image, edges):
+            kernel = blur_kernel(sigma)
+            whole = cv2.sepFilter2D(each.astype(np.float64), -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
+            off = np.abs(image_photometric.gaussian_blur(each, sigma) - whole)
+            assert off.max() <= 1.1 and off.mean() <= 0.29  # rounding alone: 0.25
+    assert (image_photometric.gaussian_blur(np.full((9, 9, 3), 255, np.uint8), 0.25) == 255).all()
+
+
 def test_read_only_and_tiny_images():
-    pixel = np.full((1, 1, 3), 200, np.uint8)
+    pixel, large = np.full((1, 1, 3), 200, np.uint8), np.full((90, 91, 3), 200, np.uint8)
     pixel.setflags(write=False)
+    large.setflags(write=False)
     for operation, argument in (
         (image_photometric.adjust_brightness, 0.5),
         (image_photometric.adjust_contrast, 0.5),
@@ -108,6 +138,7 @@ def test_read_only_and_tiny_images():
         (image_photometric.solarize, 128),
     ):
         assert operation(pixel, argument).shape == (1, 1, 3)
+        assert operation(large, argument).shape == (90, 91, 3)
 
 
 @pytest.mark.parametrize('sigma', [0.1, 0.25, 0.4, 0.7, 1.0, 1.7, 3.0])
