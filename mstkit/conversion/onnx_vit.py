@@ -8,7 +8,8 @@ from torch import Tensor
 from mstkit.conversion.onnx_graph import Value
 from mstkit.conversion.onnx_layers import LayerWriter
 from mstkit.models.backbones import MaskedVisionTransformer
-from mstkit.models.encoder_layer import EncoderAttention, EncoderLayer
+from mstkit.models.encoder_attention import EncoderAttention
+from mstkit.models.encoder_layer import EncoderLayer
 from mstkit.networks.structure_reading import read_structure
 from mstkit.utils.relative_positions import CLASS_TOKEN_ENTRIES, Grid, resize_bias_table
 

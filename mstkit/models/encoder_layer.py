@@ -10,129 +10,17 @@ from mmcv.cnn.bricks import DropPath
 from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
-from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mstkit.models.attention_kernel import attend
+from mstkit.models.encoder_attention import EncoderAttention
 from mstkit.models.memory_lean_linear import LeanFFN, lean_ffn
 from mstkit.models.weight_casts import CastBlock
-from mstkit.utils.relative_positions import Grid, TokenPairs, table_length
+from mstkit.utils.device_precision import autocast_dtype
+from mstkit.utils.private_attributes import has_hooks
+from mstkit.utils.relative_positions import TokenPairs
 from mstkit.utils.rotary_positions import Rotation
 
-QV_BIAS = 'qv_bias'  # mmpretrain's word for biases of queries and values without one of keys
-
-
-class EncoderAttention(MultiheadAttention):
-    """mmpretrain's attention without stochastic depth, which :class:`EncoderLayer` applies.
-
-    Queries, keys and values are split by one ``unbind``, whose gradient is one copy instead of a sum of three.
-
-    Args:
-        attention: mmpretrain's attention, whose layers and parameters are reused.
-
-    Attributes:
-        q_bias: (C,) bias of the queries if keys have none (BEiT); None if ``qkv`` has a bias for all three.
-        v_bias: likewise of the values.
-        relative_position_bias_table: biases of the logits by the offset of query and key, see :class:`TokenPairs`.
-        table_grid: (h, w) of the patches that the table is made for.
-    """
-
-    def __init__(self, attention: MultiheadAttention) -> None:
-        BaseModule.__init__(self, attention.init_cfg)  # not mmpretrain's, which would initialize all weights again
-        self.input_dims, self.embed_dims = attention.input_dims, attention.embed_dims
-        self.num_heads, self.head_dims = attention.num_heads, attention.head_dims
-        self.attn_drop = attention.attn_drop
-        self.scaled_dot_product_attention = attend
-        self.qkv, self.proj, self.proj_drop = attention.qkv, attention.proj, attention.proj_drop
-        self.out_drop, self.gamma1 = attention.out_drop, attention.gamma1
-        self.q_bias: nn.Parameter | None = None
-        self.v_bias: nn.Parameter | None = None
-        self.relative_position_bias_table: nn.Parameter | None = None
-        self.table_grid: Grid = (0, 0)
-        self.training = attention.training
-
-    def add_qv_bias(self) -> None:
-        """Adds a bias of zeros to queries and values; ``qkv`` must have none."""
-        self.q_bias, self.v_bias = (nn.Parameter(torch.zeros(self.embed_dims)) for _ in range(2))
-
-    def add_relative_positions(self, grid: Grid, class_token: bool) -> None:
-        """Adds a table of relative position biases, zeros, for an (h, w) grid of patches."""
-        self.table_grid = grid
-        self.relative_position_bias_table = nn.Parameter(torch.zeros(table_length(grid, class_token), self.num_heads))
-
-    def projection_bias(self) -> Tensor | None:
-        """The bias of queries, keys and values, (3 C,); None if they have none."""
-        if self.q_bias is None or self.v_bias is None:
-            return self.qkv.bias
-        return torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-
-    def logit_bias(self, relative: Tensor | TokenPairs | Rotation | None) -> Tensor | Rotation | None:
-        """The relative position bias of the logits, (N, T, T) or (B, N, T, T); or a rotation of queries and keys.
-
-        Args:
-            relative: the bias or rotation itself, shared by all layers, or the token pairs to look up in this layer's
-                table.
-        """
-        if not isinstance(relative, TokenPairs):
-            return relative
-        assert self.relative_position_bias_table is not None
-        return relative.bias(self.relative_position_bias_table, self.table_grid)
-
-    def forward(
-        self,
-        x: Tensor,
-        first_only: bool = False,
-        rows: Tensor | None = None,
-        present: Tensor | None = None,
-        rel_pos_bias: Tensor | Rotation | None = None,
-    ) -> Tensor:
-        """Self-attention; arguments and shapes as in :meth:`EncoderLayer.forward`, ``rel_pos_bias`` of `logit_bias`."""
-        batch, length, dims = x.shape
-        dropout = self.attn_drop if self.training else 0.0
-        if first_only:
-            weight, bias = self.qkv.weight, self.projection_bias()
-            query = F.linear(x[:, :1], weight[:dims], None if bias is None else bias[:dims])
-            both = F.linear(x, weight[dims:], None if bias is None else bias[dims:])
-            query = query.view(batch, 1, self.num_heads, self.head_dims).transpose(1, 2)  # (B, N, 1, d)
-            # (B, T, 2C) -> (2, B, N, T, d)
-            key, value = both.view(batch, length, 2, self.num_heads, self.head_dims).permute(2, 0, 3, 1, 4).unbind(0)
-        else:
-            # (B, T, 3C) -> (3, B, N, T, d)
-            qkv = self.qkv(x) if self.q_bias is None else F.linear(x, self.qkv.weight, self.projection_bias())
-            query, key, value = (
-                qkv.view(batch, length, 3, self.num_heads, self.head_dims).permute(2, 0, 3, 1, 4).unbind(0)
-            )
-        if isinstance(rel_pos_bias, Rotation):
-            key = rel_pos_bias.turn(key)
-            query = query if first_only else rel_pos_bias.turn(query)  # the class token has no position
-            rel_pos_bias = None
-        if present is None and rel_pos_bias is None:
-            mixed = self.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-        else:
-            mixed = attend(query, key, value, dropout, _logit_mask(present, rel_pos_bias, first_only))
-        mixed = mixed.transpose(1, 2).flatten(2)  # (B, N, T, d) -> (B, T, C)
-        if rows is not None:
-            mixed = mixed.flatten(0, 1)[rows]
-        return self.gamma1(self.proj_drop(self.proj(mixed)))
-
-
-def _logit_mask(present: Tensor | None, bias: Tensor | None, first_only: bool) -> Tensor:
-    """Merges a key padding mask (B, T) and a bias (N, T, T) or (B, N, T, T) into one mask for :func:`attend`."""
-    keys = None if present is None else present[:, None, None, :]
-    if bias is None:
-        assert keys is not None
-        return keys
-    bias = bias if bias.ndim == 4 else bias[None]
-    bias = bias[:, :, :1] if first_only else bias
-    return bias if keys is None else bias.masked_fill(~keys, float('-inf'))
-
-
-def _of_images(bias: Tensor | Rotation | None, kept: Tensor) -> Tensor | Rotation | None:
-    """The bias or rotation of some images, (K,) int64."""
-    if isinstance(bias, Rotation):
-        return bias.of_images(kept)
-    return bias if bias is None or bias.ndim == 3 else bias.index_select(0, kept)
+FEW = 0.1  # of a batch: so few dropped images are computed in half precision all the same
 
 
 @CastBlock.register
@@ -141,7 +29,11 @@ class EncoderLayer(TransformerEncoderLayer):
 
     - Stochastic depth (Huang et al., ECCV 2016): on a CPU, dropped branches are not computed at all instead of being
       multiplied by zero. On a GPU, where selecting the images would make the host wait, scaling and addition are one
-      fused operation. The random draws are those of mmcv's ``DropPath``.
+      fused operation; so they are at rates up to 0.1 in half precision on a CPU, where oneDNN compiles a product for
+      every number of images and keeps it: 2 % of the time against a seventh of the memory of a ViT-S. The random draws
+      are those of mmcv's ``DropPath``.
+    - On a CPU the norm before the attention is computed again in the backward pass, as that before the FFN is
+      everywhere; so its result need not be kept.
     - In the last layer often only some output tokens are used: for the others only keys and values are computed.
     - :meth:`use_compiled` compiles the layer. All layers of the same kind and shape share one graph, so compiling a
       network takes as long as compiling one layer.
@@ -195,7 +87,7 @@ class EncoderLayer(TransformerEncoderLayer):
             if kept is not None:
                 there = None if present is None else present.index_select(0, kept)
                 near = _of_images(bias, kept)
-            return self.attn(self.ln1(part), first_only=first_only, present=there, rel_pos_bias=near)
+            return self._attend(part, first_only=first_only, present=there, rel_pos_bias=near)
 
         x = self._add(base, x, of_attention, attend_to)
         if not isinstance(self.ffn, FFN):
@@ -229,13 +121,13 @@ class EncoderLayer(TransformerEncoderLayer):
             bias: of the logits, see :meth:`EncoderAttention.logit_bias`.
         """
         base = x[:, :1] if first_only else x
-        seen = self.attn(self.ln1(x), first_only=first_only, rel_pos_bias=bias)
+        seen = self._attend(x, first_only=first_only, rel_pos_bias=bias)
         x = _scaled_sum(base, seen, of_attention)
         return _scaled_sum(x, self._feed(x), of_feed)
 
     def _forward_rows(self, x: Tensor, rows: Tensor, bias: Tensor | Rotation | None) -> Tensor:
         images = rows // x.shape[1]
-        seen = self.attn(self.ln1(x), rows=rows, rel_pos_bias=bias)
+        seen = self._attend(x, rows=rows, rel_pos_bias=bias)
         chosen = x.flatten(0, 1)[rows]
         of_attention, of_feed = self._factors(x)
         chosen = chosen + (seen if of_attention is None else seen * of_attention[images])
@@ -243,6 +135,14 @@ class EncoderLayer(TransformerEncoderLayer):
             return self.ffn(self.ln2(chosen), identity=chosen)
         fed = self._feed(chosen)
         return chosen + (fed if of_feed is None else fed * of_feed[images])
+
+    def _attend(self, x: Tensor, **how: Any) -> Tensor:
+        """The attention's branch with the norm before it; ``how`` is that of :meth:`EncoderAttention.forward`."""
+        # A GPU would launch the norm's kernels again in the backward pass. Hooks see the normed tokens, as anywhere.
+        lean = x.device.type == 'cpu' and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if lean and not has_hooks(self.attn):
+            return self.attn(x, norm=self.ln1, **how)
+        return self.attn(self.ln1(x), **how)
 
     def _feed(self, x: Tensor) -> Tensor:
         if isinstance(self.ffn, LeanFFN):
@@ -258,10 +158,10 @@ class EncoderLayer(TransformerEncoderLayer):
         """
         if factor is None:
             return base + branch(x, None)
-        if x.device.type != 'cpu':
+        scale = float(factor.max()) if x.device.type == 'cpu' else 0.0
+        if scale <= (0.0 if autocast_dtype(x.device) is None else 1 / (1 - FEW) + 1e-6):
             return _scaled_sum(base, branch(x, None), factor)
         kept = factor.flatten().nonzero().squeeze(1)  # may be empty: gradients are then zeros, as DDP needs them
-        scale = float(factor.max())
         if len(kept) == len(x):
             return torch.add(base, branch(x, None), alpha=scale)
         return base.index_add(0, kept, branch(x.index_select(0, kept), kept).to(base.dtype), alpha=scale)
@@ -295,3 +195,10 @@ def _scaled_sum(base: Tensor, branch: Tensor, factor: Tensor | None) -> Tensor:
     if factor is None:
         return base + branch
     return torch.addcmul(base, branch.to(base.dtype), factor.to(base.dtype)[:, :, None])
+
+
+def _of_images(bias: Tensor | Rotation | None, kept: Tensor) -> Tensor | Rotation | None:
+    """The bias or rotation of some images, (K,) int64."""
+    if isinstance(bias, Rotation):
+        return bias.of_images(kept)
+    return bias if bias is None or bias.ndim == 3 else bias.index_select(0, kept)

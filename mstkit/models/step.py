@@ -68,6 +68,7 @@ class Step:
         has_target = model.target_needs is not None and len(self.views) > model.global_views
         self.target_view = self.views.pop(model.global_views) if has_target else None
         self._attention, self._read_all = attention, read_all
+        self._teacher_passes = 2 if has_target else 1
 
     @cached_property
     def images(self) -> Tensor:
@@ -166,16 +167,22 @@ class Step:
             attention = self.model.guide.score
         layers = max(one.teacher_layers for one in self.model.objectives.values())
         read: Read = 'all' if tokens else self.model.teacher_needs or 'pooled'
-        return self.model.teacher_forward(self.images, attention, layer, read, layers)
+        return self._of_teacher(self.images, attention, layer, read, layers)
 
     @cached_property
     def target(self) -> TokenOutput:
         """The teacher's tokens of the target view, without gradient; for an objective with ``target_needs``."""
         assert self.target_view is not None
         layers = max(one.target_layers for one in self.model.objectives.values())
-        return self.model.teacher_forward(
-            self.target_view, False, read=self.model.target_needs or 'pooled', layers=layers
-        )
+        return self._of_teacher(self.target_view, False, -1, self.model.target_needs or 'pooled', layers)
+
+    def _of_teacher(self, images: Tensor, attention: bool | str, layer: int, read: Read, layers: int) -> TokenOutput:
+        """A pass of the teacher, after the last of which its weights are no longer held in half precision."""
+        tokens = self.model.teacher_forward(images, attention, layer, read, layers)
+        self._teacher_passes -= 1
+        if not self._teacher_passes:
+            self.model.weight_casts.give_back(self.model.teacher.backbone)
+        return tokens
 
     @cached_property
     def student(self) -> TokenOutput:

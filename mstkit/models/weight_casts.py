@@ -74,6 +74,7 @@ class WeightCasts:
     def __init__(self, model: nn.Module) -> None:
         blocks = [module for module in model.modules() if isinstance(module, CastBlock)]
         self.blocks = [(block, [one for one in block.modules() if isinstance(one, nn.Linear)]) for block in blocks]
+        self._cast: list[Held] = []
 
     @contextmanager
     def in_half(self) -> Iterator[None]:
@@ -91,11 +92,26 @@ class WeightCasts:
             yield
             return
         try:
+            self._cast = every
             _cast(blocks, dtype)
             yield
         finally:
-            for held in every:
-                held.replace_by(held.weight)
+            self._put_back(every)
+            self._cast = []
+
+    def give_back(self, done: nn.Module) -> None:
+        """Frees the casts of a module that the step does not use again, such as a teacher whose tokens are known.
+
+        They need as much memory as half of its weights, at the time of which a step needs most. If it is used all the
+        same, autocast casts its weights.
+        """
+        layers = set(done.modules())
+        self._put_back([held for held in self._cast if held.layer in layers])
+
+    @staticmethod
+    def _put_back(every: Sequence[Held]) -> None:
+        for held in every:
+            held.replace_by(held.weight)
 
 
 def _cast(blocks: list[list[Held]], dtype: torch.dtype) -> None:

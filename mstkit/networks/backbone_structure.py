@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mstkit.errors import UsageError
 from mstkit.models.backbones import MaskedVisionTransformer
-from mstkit.models.encoder_layer import EncoderAttention
+from mstkit.models.encoder_attention import EncoderAttention
 from mstkit.networks.network_blocks import Block, PassThrough
 from mstkit.structures import averages_patches
 from mstkit.utils.position_interpolation import resize_positions

@@ -41,6 +41,18 @@ def connection_of_group(name: str) -> Store:
     return PrefixStore(name, store.clone() if hasattr(store, 'clone') else store)  # torch 2.5 has no clone
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Whether anything is called before or after a module's forward pass."""
+    return bool(module._forward_pre_hooks or module._forward_hooks)
+
+
+def keeps_graph() -> bool:
+    """Whether the backward pass that runs leaves its graph for another one (``retain_graph``); True where unknown."""
+    inside = torch._C._autograd
+    known = hasattr(inside, '_get_current_graph_task_keep_graph')  # older versions of torch do not say
+    return not known or inside._get_current_graph_task_keep_graph()
+
+
 def content_of(config: Config) -> ConfigDict:
     """The dict inside a config, without copying: ``Config`` is no mapping, and ``to_dict`` copies."""
     return config._cfg_dict

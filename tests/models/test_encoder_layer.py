@@ -8,9 +8,12 @@ import pytest
 import torch
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from torch import Tensor
 
-from mstkit.models import MaskedVisionTransformer
+from benchmarks.contest.kept_tensors import kept
+from mstkit.models import MaskedVisionTransformer, encoder_layer
 from mstkit.models.encoder_layer import EncoderLayer
+from mstkit.models.memory_lean_linear import LeanFFN
 from tests.models.builders import gradient_of
 
 ARCH = dict(embed_dims=24, num_layers=3, num_heads=3, feedforward_channels=48)
@@ -93,14 +96,66 @@ def test_where_all_is_dropped_gradients_are_zeros_and_not_none():
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in layer.parameters())
 
 
-def test_the_fused_sum_of_other_devices_is_the_same(monkeypatch):
+def test_the_fused_sum_is_that_of_the_kept_images(monkeypatch):
+    """As on other devices, and where few are dropped in half precision."""
     _, ours = networks(0.5)
-    images = torch.randn(8, 3, 32, 32)
-    torch.manual_seed(3)
-    left_out = ours(images)[0]
-    monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
-    torch.manual_seed(3)
-    torch.testing.assert_close(ours(images)[0], left_out)
+    images, sizes = torch.randn(8, 3, 32, 32), []
+
+    def watched(self: LeanFFN, x: Tensor, norm: Any, fed: Any = LeanFFN.feed) -> Tensor:
+        sizes.append(len(x))
+        return fed(self, x, norm)
+
+    monkeypatch.setattr(LeanFFN, 'feed', watched)
+    found = []
+    for few in (-1.0, 0.6):
+        monkeypatch.setattr(encoder_layer, 'autocast_dtype', lambda device: torch.bfloat16)
+        monkeypatch.setattr(encoder_layer, 'FEW', few)
+        torch.manual_seed(3)
+        ours.zero_grad()
+        out = ours(images)[0]
+        out.square().sum().backward()
+        found.append([out.detach(), *(gradient_of(p).clone() for p in ours.parameters())])
+        assert all(size == 8 for size in sizes) == (few > 0)
+        sizes.clear()
+    for left_out, fused in zip(*found, strict=True):
+        torch.testing.assert_close(fused, left_out, rtol=1e-4, atol=1e-4 * float(left_out.abs().max()))
+
+
+@pytest.mark.parametrize(('rate', 'half', 'all_of_them'), [(0.1, True, True), (0.1, False, False), (0.3, True, False)])
+def test_few_dropped_images_are_computed_in_half_precision(rate, half, all_of_them):
+    layer = EncoderLayer(TransformerEncoderLayer(24, 3, 48, drop_path_rate=rate))
+    sizes = []
+    layer.attn.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    torch.manual_seed(0)
+    with torch.autocast('cpu', torch.bfloat16, enabled=half):
+        for _ in range(20):
+            layer(torch.randn(10, 5, 24))
+    assert all(size == 10 for size in sizes) == all_of_them
+
+
+@pytest.mark.parametrize('half', [False, True])
+def test_the_attention_keeps_its_input_alone_unless_somebody_watches(half):
+    found, bytes_kept = [], []
+    x = torch.randn(3, 50, 24, requires_grad=True)
+    for watched in (False, True):
+        torch.manual_seed(0)
+        layer = EncoderLayer(TransformerEncoderLayer(24, 3, 48))
+        seen: list[Tensor] = []
+        if watched:
+            layer.attn.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
+
+        def run(layer: EncoderLayer = layer) -> Tensor:
+            with torch.autocast('cpu', torch.bfloat16, enabled=half):
+                return layer(x)
+
+        bytes_kept.append(kept(layer, run))
+        out = run()
+        inputs = [x, *layer.parameters()]
+        found.append([out, *torch.autograd.grad(out.square().sum(), inputs)])
+        if watched:
+            torch.testing.assert_close(seen[-1], layer.ln1(x), rtol=0, atol=0)
+    assert bytes_kept[1] - bytes_kept[0] == x.numel() * (2 if half else 4)
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
 
 
 def test_dropped_images_cost_nothing():

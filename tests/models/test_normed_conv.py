@@ -102,6 +102,37 @@ def test_the_gradient_is_the_derivative(double):
     assert torch.autograd.gradcheck(run, inputs)
 
 
+@pytest.mark.parametrize('known', [True, False], ids=['known', 'unknown'])
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+def test_a_map_between_two_makes_room_for_its_gradient_unless_the_graph_is_kept(dtype, known, monkeypatch):
+    if not known:  # an older torch does not say whether it is
+        monkeypatch.delattr(torch._C._autograd, '_get_current_graph_task_keep_graph')
+    precise = dtype is torch.float64
+    pairs = [(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3, padding=1)), (nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1))]
+    layers = nn.ModuleList([one for pair in pairs for one in pair]).to(torch.float64 if precise else torch.float32)
+    found = {}
+    for case in ('plain', 'kept', 'once'):
+        function = plain if case == 'plain' else normed_conv
+        x = maps(dtype=dtype)
+        with torch.autocast('cpu', torch.bfloat16, enabled=not precise):
+            between = function(x, *pairs[0], 2, True)
+            loss = function(between, *pairs[1], 2, False).square().sum()
+        inputs = [x, *layers.parameters()]
+        before = between.detach().clone()
+        if case == 'kept':
+            twice = [torch.autograd.grad(loss, inputs, retain_graph=True) for _ in range(2)]
+            assert all(torch.equal(*pair) for pair in zip(*twice, strict=True))
+            assert torch.equal(before, between)
+        last = torch.autograd.grad(loss, inputs)
+        found[case] = twice[0] if case == 'kept' else last
+        assert torch.equal(before, between) == (case == 'plain' or not known)
+        assert torch.equal(x, maps(dtype=dtype))
+    for ours, kept_, expected in zip(found['once'], found['kept'], found['plain'], strict=True):
+        assert torch.equal(ours, kept_)
+        if precise:
+            torch.testing.assert_close(ours, expected)
+
+
 class Both(nn.Module):
     def __init__(self, norm: nn.Module, conv: nn.Conv2d) -> None:
         super().__init__()

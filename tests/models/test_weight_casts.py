@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections import Counter
 from typing import Any
 from unittest import mock
@@ -14,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mstkit.models import Pretrainer
 from mstkit.models.encoder_layer import EncoderLayer
+from mstkit.models.step import Step
 from mstkit.models.weight_casts import CastBlock, WeightCasts
 from mstkit.structures import Progress
 from tests.models.builders import SIZES, gradient_of, mst, total, views
@@ -167,6 +169,24 @@ def test_views_of_two_sizes_share_a_cast():
         once = model.backbone.layers[0].attn.qkv.weight
         model.backbone.forward_tokens(views()[0])
         assert model.backbone.layers[0].attn.qkv.weight is once
+
+
+@pytest.mark.parametrize('method', ['MSTAlgorithm', 'CMAE'])
+def test_casts_of_a_teacher_are_freed_after_its_last_pass(method):
+    model: Any = build('RandomMasker', method, 'vit')
+    before = dict(model.named_parameters())
+    taught = model.teacher.backbone.layers[0].attn.qkv
+    with half(), model.weight_casts.in_half():
+        assert taught.weight.dtype == torch.bfloat16
+        made = weakref.ref(taught.weight)
+        this = Step(model, views('vit'))
+        assert (this.target_view is not None) == (method == 'CMAE')
+        for part in ('teacher', 'target') if method == 'CMAE' else ('teacher',):
+            assert made() is taught.weight
+            getattr(this, part)
+        assert made() is None and taught.weight.dtype == torch.float32
+        assert model.backbone.layers[0].attn.qkv.weight.dtype == torch.bfloat16
+    assert all(one is before[name] for name, one in model.named_parameters())
 
 
 def test_a_block_in_evaluation_mode_is_left_to_autocast():

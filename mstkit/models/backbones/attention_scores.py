@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mstkit.models.encoder_layer import EncoderAttention
+from mstkit.models.encoder_attention import EncoderAttention
 from mstkit.utils.rotary_positions import Rotation
 
 

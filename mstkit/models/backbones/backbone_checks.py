@@ -9,7 +9,7 @@ from typing import Any
 from mmpretrain.models.backbones import SwinTransformer, VisionTransformer
 
 from mstkit.errors import UsageError
-from mstkit.models.encoder_layer import QV_BIAS
+from mstkit.models.encoder_attention import QV_BIAS
 from mstkit.utils.checks import (
     check_count,
     check_dict,

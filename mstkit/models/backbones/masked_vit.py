@@ -18,7 +18,8 @@ from mstkit.models.backbones.masked_backbone import (
 )
 from mstkit.models.backbones.vit_embedding import ViTEmbedding
 from mstkit.models.backbones.vit_initialization import INITIALIZATIONS, initialize_vit
-from mstkit.models.encoder_layer import QV_BIAS, EncoderLayer
+from mstkit.models.encoder_attention import QV_BIAS
+from mstkit.models.encoder_layer import EncoderLayer
 from mstkit.registry import MODELS
 from mstkit.structures import TokenOutput, VisibleOutput
 from mstkit.utils.checks import check_count, check_number, check_one_of

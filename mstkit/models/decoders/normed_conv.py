@@ -1,9 +1,10 @@
 """Batch normalization, ReLU, 2× upsampling and a convolution that keep one map for the backward pass instead of three.
 
 Autograd would keep the map before the normalization, after the ReLU and after the upsampling; the last is four times
-as large as the others. Here the first alone is kept, and the others are made again in the backward pass, an image at a
-time. In float32 the gradient of the convolution's weights is a matrix product for each position of its kernel: on a
-processor with AVX2 oneDNN's own takes up to three times as long (docs/en/performance.md has the numbers).
+as large as the others. Here the first alone is kept, in whose place its gradient is written, and the others are made
+again in the backward pass, an image at a time. In float32 the gradient of the convolution's weights is a matrix product
+for each position of its kernel: on a processor with AVX2 oneDNN's own takes up to three times as long
+(docs/en/performance.md has the numbers).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from mstkit.models.view_batch_norm import normalize_views
 from mstkit.utils.device_precision import autocast_dtype
+from mstkit.utils.private_attributes import keeps_graph
 
 WIDE = 128  # channels from which on none of this takes longer than torch's own operations
 
@@ -78,8 +80,11 @@ class _NormedConv(torch.autograd.Function):
             for image, result in zip(z.split(1), made.split(1), strict=True):
                 seen = doubled(image) if double else image
                 result.copy_(F.conv2d(seen, used, added, padding=weight.shape[-1] // 2))
+            del z, image, seen  # before the next view's is made
         ctx.save_for_backward(x, scale, shift, weight, mean, rstd)
         ctx.eps, ctx.double = norm.eps, double
+        # A map between two of these is in nobody else's hands.
+        ctx.between = type(x.grad_fn).__name__ == f'{_NormedConv.__name__}Backward'
         return out
 
     @staticmethod
@@ -89,9 +94,16 @@ class _NormedConv(torch.autograd.Function):
         wants_weight, wants_bias = ctx.needs_input_grad[3:5]
         used = weight.to(x.dtype)
         of_weight = weight.new_zeros(*weight.shape[2:], *weight.shape[:2]) if wants_weight else None
-        of_x, of_scale, of_shift = torch.empty_like(x), torch.zeros_like(scale), torch.zeros_like(shift)
+        # Its gradient takes the place of such a map view by view, unless the graph is kept for another backward pass.
+        replaced = ctx.between and not keeps_graph()
+        of_x, of_scale, of_shift = (
+            x if replaced else torch.empty_like(x),
+            torch.zeros_like(scale),
+            torch.zeros_like(shift),
+        )
         parts = (one.chunk(len(means)) for one in (x, gradient, of_x))
-        for view, of_view, of_normed, mean, rstd in zip(*parts, means, rstds, strict=True):
+        for view, of_view, results, mean, rstd in zip(*parts, means, rstds, strict=True):
+            of_normed = torch.empty_like(view) if replaced else results
             factor = scale * rstd
             offset = shift - mean * factor
             for image, given, into in zip(*(one.split(1) for one in (view, of_view, of_normed)), strict=True):
@@ -111,10 +123,11 @@ class _NormedConv(torch.autograd.Function):
             count = len(view) * view[0, 0].numel()
             slope = -factor * rstd * for_scale / count
             constant = -factor * for_shift / count - slope * mean
-            for image, into in zip(view.split(1), of_normed.split(1), strict=True):
-                torch.add(_line(into, factor), _line(image, slope, constant), out=into)
+            for image, normed, result in zip(*(one.split(1) for one in (view, of_normed, results)), strict=True):
+                torch.add(_line(normed, factor), _line(image, slope, constant), out=result)
+            del of_normed, normed, into  # before the next view's is made
         return (
-            of_x,
+            of_x.detach(),
             of_scale,
             of_shift,
             None if of_weight is None else of_weight.permute(2, 3, 0, 1),
