@@ -96,11 +96,8 @@ class _NormedConv(torch.autograd.Function):
         of_weight = weight.new_zeros(*weight.shape[2:], *weight.shape[:2]) if wants_weight else None
         # Its gradient takes the place of such a map view by view, unless the graph is kept for another backward pass.
         replaced = ctx.between and not keeps_graph()
-        of_x, of_scale, of_shift = (
-            x if replaced else torch.empty_like(x),
-            torch.zeros_like(scale),
-            torch.zeros_like(shift),
-        )
+        of_x = x if replaced else torch.empty_like(x)
+        of_scale, of_shift = torch.zeros_like(scale), torch.zeros_like(shift)
         parts = (one.chunk(len(means)) for one in (x, gradient, of_x))
         for view, of_view, results, mean, rstd in zip(*parts, means, rstds, strict=True):
             of_normed = torch.empty_like(view) if replaced else results
