@@ -139,8 +139,7 @@ class EncoderLayer(TransformerEncoderLayer):
     def _attend(self, x: Tensor, **how: Any) -> Tensor:
         """The attention's branch with the norm before it; ``how`` is that of :meth:`EncoderAttention.forward`."""
         # A GPU would launch the norm's kernels again in the backward pass. Hooks see the normed tokens, as anywhere.
-        lean = x.device.type == 'cpu' and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        if lean and not has_hooks(self.attn):
+        if x.device.type == 'cpu' and not has_hooks(self.attn):
             return self.attn(x, norm=self.ln1, **how)
         return self.attn(self.ln1(x), **how)
 
@@ -158,10 +157,10 @@ class EncoderLayer(TransformerEncoderLayer):
         """
         if factor is None:
             return base + branch(x, None)
-        scale = float(factor.max()) if x.device.type == 'cpu' else 0.0
-        if scale <= (0.0 if autocast_dtype(x.device) is None else 1 / (1 - FEW) + 1e-6):
+        if _computes_all(factor):
             return _scaled_sum(base, branch(x, None), factor)
         kept = factor.flatten().nonzero().squeeze(1)  # may be empty: gradients are then zeros, as DDP needs them
+        scale = float(factor.max())
         if len(kept) == len(x):
             return torch.add(base, branch(x, None), alpha=scale)
         return base.index_add(0, kept, branch(x.index_select(0, kept), kept).to(base.dtype), alpha=scale)
@@ -188,6 +187,14 @@ def _drop_rate(drop: nn.Module | None) -> float:
 def _drawn(count: int, rate: float, device: torch.device) -> Tensor:
     """(count, 1): 0 with a probability of ``rate``, else 1 / (1 - rate)."""
     return torch.rand(count, 1, device=device).ge(rate).div(1 - rate)
+
+
+def _computes_all(factor: Tensor) -> bool:
+    """Whether branches are also computed for dropped images: not on a CPU, but for few of them in half precision."""
+    if factor.device.type != 'cpu':
+        return True
+    few = 1 / (1 - FEW) + 1e-6  # the factor is rounded to float32
+    return autocast_dtype(factor.device) is not None and 0 < float(factor.max()) <= few
 
 
 def _scaled_sum(base: Tensor, branch: Tensor, factor: Tensor | None) -> Tensor:

@@ -96,7 +96,7 @@ class WeightCasts:
             _cast(blocks, dtype)
             yield
         finally:
-            self._put_back(every)
+            _put_back(every)
             self._cast = []
 
     def give_back(self, done: nn.Module) -> None:
@@ -105,13 +105,9 @@ class WeightCasts:
         They need as much memory as half of its weights, at the time of which a step needs most. If it is used all the
         same, autocast casts its weights.
         """
-        layers = set(done.modules())
-        self._put_back([held for held in self._cast if held.layer in layers])
-
-    @staticmethod
-    def _put_back(every: Sequence[Held]) -> None:
-        for held in every:
-            held.replace_by(held.weight)
+        if self._cast:
+            layers = set(done.modules())
+            _put_back([held for held in self._cast if held.layer in layers])
 
 
 def _cast(blocks: list[list[Held]], dtype: torch.dtype) -> None:
@@ -128,6 +124,10 @@ def _cast(blocks: list[list[Held]], dtype: torch.dtype) -> None:
 def _replace(every: Sequence[Held], others: Sequence[Tensor]) -> None:
     for held, other in zip(every, others, strict=True):
         held.replace_by(other)
+
+
+def _put_back(every: Sequence[Held]) -> None:
+    _replace(every, [held.weight for held in every])
 
 
 def _held(layers: Sequence[nn.Module]) -> list[Held]:

@@ -134,6 +134,18 @@ def test_few_dropped_images_are_computed_in_half_precision(rate, half, all_of_th
 
 
 @pytest.mark.parametrize('half', [False, True])
+def test_a_batch_that_is_dropped_whole_is_not_computed(half, monkeypatch):
+    layer = EncoderLayer(TransformerEncoderLayer(24, 3, 48, drop_path_rate=0.1))
+    monkeypatch.setattr(encoder_layer, '_drawn', lambda count, rate, device: torch.zeros(count, 1))
+    sizes = []
+    layer.attn.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    tokens = torch.randn(1, 5, 24)
+    with torch.autocast('cpu', torch.bfloat16, enabled=half):
+        torch.testing.assert_close(layer(tokens), tokens)
+    assert sizes == [0]
+
+
+@pytest.mark.parametrize('half', [False, True])
 def test_the_attention_keeps_its_input_alone_unless_somebody_watches(half):
     found, bytes_kept = [], []
     x = torch.randn(3, 50, 24, requires_grad=True)
